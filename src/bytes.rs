@@ -1,0 +1,90 @@
+//! Bytes of a key or value, borrowed from the map of the file or shared with it.
+
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+/// Bytes that a snapshot or transaction gives out, without copying them where it can.
+///
+/// They are valid as long as the snapshot or transaction they came from. [`Bytes::to_vec`] (of
+/// the slice they deref to) copies them out.
+#[derive(Clone)]
+pub struct Bytes<'a>(Inner<'a>);
+
+#[derive(Clone)]
+enum Inner<'a> {
+    Borrowed(&'a [u8]),
+    Shared { buffer: Arc<[u8]>, range: Range<usize> },
+}
+
+impl<'a> Bytes<'a> {
+    pub(crate) fn borrowed(bytes: &'a [u8]) -> Bytes<'a> {
+        Bytes(Inner::Borrowed(bytes))
+    }
+
+    /// A part of a shared buffer; the empty slice if the range lies outside of it.
+    pub(crate) fn shared(buffer: Arc<[u8]>, range: Range<usize>) -> Bytes<'static> {
+        Bytes(Inner::Shared { buffer, range })
+    }
+
+    /// A part of these bytes; the empty slice if the range lies outside.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Bytes<'a> {
+        match &self.0 {
+            Inner::Borrowed(bytes) => Bytes::borrowed(bytes.get(range).unwrap_or_default()),
+            Inner::Shared { buffer, range: outer } => {
+                let start = outer.start.saturating_add(range.start).min(outer.end);
+                let end = outer.start.saturating_add(range.end).min(outer.end);
+                Bytes(Inner::Shared { buffer: Arc::clone(buffer), range: start..end.max(start) })
+            }
+        }
+    }
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Inner::Borrowed(bytes) => bytes,
+            Inner::Shared { buffer, range } => buffer.get(range.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Bytes<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl PartialEq for Bytes<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Bytes<'_> {}
+
+impl PartialEq<[u8]> for Bytes<'_> {
+    fn eq(&self, other: &[u8]) -> bool {
+        **self == *other
+    }
+}
+
+impl PartialEq<&[u8]> for Bytes<'_> {
+    fn eq(&self, other: &&[u8]) -> bool {
+        **self == **other
+    }
+}
+
+impl<const N: usize> PartialEq<&[u8; N]> for Bytes<'_> {
+    fn eq(&self, other: &&[u8; N]) -> bool {
+        **self == other[..]
+    }
+}
+
+impl std::fmt::Debug for Bytes<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}

@@ -1,0 +1,192 @@
+//! The numbers of the file format: offsets, sizes, kinds and limits. `docs/FILE_FORMAT.md` tells
+//! the same with the bytes of a real store. Whatever reads the file, the engine, the checker and
+//! the repair, shares these definitions and nothing else.
+
+/// First bytes of both root slots, in each copy.
+pub(crate) const MAGIC: [u8; 8] = *b"memstone";
+/// The newest format version this code reads, and the one it writes.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// Root slots are blocks 0 and 1 of this size, whatever the page size.
+pub(crate) const SLOT_SIZE: usize = 4096;
+/// Both root slots. Pages that overlap this prefix do not exist.
+pub(crate) const SLOTS_SIZE: u64 = 2 * SLOT_SIZE as u64;
+/// The unit in which log batches are kept apart: a durable batch never shares one with a later batch.
+pub(crate) const LOG_BLOCK: u64 = 4096;
+
+/// Smallest page size.
+pub(crate) const MIN_PAGE_SIZE: u32 = 4096;
+/// Largest page size.
+pub(crate) const MAX_PAGE_SIZE: u32 = 65536;
+/// Page size of a new store.
+pub(crate) const DEFAULT_PAGE_SIZE: u32 = 4096;
+/// A tree node is a run of whole pages no longer than this, so that offsets in it fit 16 bits.
+pub(crate) const MAX_NODE_SIZE: usize = 65536;
+
+/// Longest key in bytes.
+pub const MAX_KEY_SIZE: usize = 8192;
+/// Longest value in bytes.
+pub const MAX_VALUE_SIZE: u64 = 1 << 30;
+/// Longest table name in bytes.
+pub const MAX_NAME_SIZE: usize = 1024;
+
+/// A tree is never higher than this; a deeper one is damage.
+pub(crate) const MAX_LEVEL: u8 = 40;
+
+// The header that starts every page run. All integers are little-endian.
+/// CRC-32 of all bytes of the run after this field.
+pub(crate) const PAGE_CRC: usize = 0;
+/// `u32`: number of the run's first page.
+pub(crate) const PAGE_NUMBER: usize = 4;
+/// `u32`: first four bytes of the store id.
+pub(crate) const PAGE_STORE: usize = 8;
+/// `u8`: one of the `KIND_` constants.
+pub(crate) const PAGE_KIND: usize = 12;
+/// `u8`: 0 for leaves, one more than its children for a branch, 0 for other kinds.
+pub(crate) const PAGE_LEVEL: usize = 13;
+/// `u16`: zero.
+pub(crate) const PAGE_RESERVED: usize = 14;
+/// `u64`: sequence of the root that this page was written for.
+pub(crate) const PAGE_VERSION: usize = 16;
+/// `u32`: table id.
+pub(crate) const PAGE_TABLE: usize = 24;
+/// `u32`: pages in this run.
+pub(crate) const PAGE_RUN: usize = 28;
+/// `u64`: for overflow and space runs the payload's length in bytes; nodes keep
+/// `u16 count, u16 prefix length, u32 end of the last entry` here.
+pub(crate) const PAGE_PAYLOAD_LEN: usize = 32;
+/// Size of the header; the payload, or the node's arrays, start here.
+pub(crate) const PAGE_HEADER: usize = 40;
+
+/// Node header: `u16` number of entries (leaf) or of children (branch).
+pub(crate) const NODE_COUNT: usize = 32;
+/// Node header: `u16` bytes that all its keys share at their start.
+pub(crate) const NODE_PREFIX: usize = 34;
+/// Node header: `u32` offset just after the last used byte.
+pub(crate) const NODE_END: usize = 36;
+
+/// A leaf: keys and values.
+pub(crate) const KIND_LEAF: u8 = 1;
+/// A branch: separators and children.
+pub(crate) const KIND_BRANCH: u8 = 2;
+/// A long value.
+pub(crate) const KIND_OVERFLOW: u8 = 3;
+/// One region of the free map.
+pub(crate) const KIND_FREE_REGION: u8 = 4;
+/// The directory of the free map's regions.
+pub(crate) const KIND_FREE_DIRECTORY: u8 = 5;
+/// The list of pages that wait for snapshots to end.
+pub(crate) const KIND_PENDING: u8 = 6;
+
+/// Table id of the catalog tree, which maps a table id to its tree.
+pub(crate) const TABLE_CATALOG: u32 = 0;
+/// Table id of the names tree, which maps a table's name to its id and types.
+pub(crate) const TABLE_NAMES: u32 = 1;
+/// Table id borne by pages of the free map, the pending list.
+pub(crate) const TABLE_SPACE: u32 = 2;
+/// Ids of user tables start here. Ids are never used twice.
+pub(crate) const FIRST_USER_TABLE: u32 = 16;
+
+/// Largest value kept inside a leaf; a longer one goes to an overflow run.
+pub(crate) const fn max_inline(page_size: u32) -> usize {
+    page_size as usize / 4
+}
+
+/// A pointer: the first page of a run and the CRC found in its header. Page 0 is no page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub(crate) struct Ptr {
+    pub(crate) page: u32,
+    pub(crate) crc: u32,
+}
+
+impl Ptr {
+    pub(crate) const NONE: Ptr = Ptr { page: 0, crc: 0 };
+
+    pub(crate) fn is_none(self) -> bool {
+        self.page == 0
+    }
+}
+
+/// A long value on disk: its run and its exact length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Overflow {
+    pub(crate) ptr: Ptr,
+    pub(crate) len: u64,
+}
+
+/// Encoded size of an [`Overflow`]: `u32 page, u32 crc, u64 len`.
+pub(crate) const OVERFLOW_SIZE: usize = 16;
+
+impl Overflow {
+    pub(crate) fn encode(self) -> [u8; OVERFLOW_SIZE] {
+        let mut out = [0; OVERFLOW_SIZE];
+        put_u32(&mut out, 0, self.ptr.page);
+        put_u32(&mut out, 4, self.ptr.crc);
+        put_u64(&mut out, 8, self.len);
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Overflow> {
+        (bytes.len() == OVERFLOW_SIZE)
+            .then(|| Overflow { ptr: Ptr { page: get_u32(bytes, 0), crc: get_u32(bytes, 4) }, len: get_u64(bytes, 8) })
+    }
+
+    /// Pages that a run for `len` bytes takes.
+    pub(crate) fn pages(len: u64, page_size: u32) -> u64 {
+        (len + PAGE_HEADER as u64).div_ceil(u64::from(page_size))
+    }
+}
+
+/// One table's tree: its root node and how many entries it holds. An empty tree has no root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct TreeRoot {
+    pub(crate) ptr: Ptr,
+    pub(crate) count: u64,
+}
+
+/// Encoded size of a [`TreeRoot`]: `u32 page, u32 crc, u64 count`.
+pub(crate) const TREE_ROOT_SIZE: usize = 16;
+
+impl TreeRoot {
+    pub(crate) fn encode(self) -> [u8; TREE_ROOT_SIZE] {
+        Overflow { ptr: self.ptr, len: self.count }.encode()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<TreeRoot> {
+        Overflow::decode(bytes).map(|o| TreeRoot { ptr: o.ptr, count: o.len })
+    }
+}
+
+// Reading integers out of a slice. Bytes beyond the end read as zero: offsets from disk are
+// checked by their users, and a slip there must not become a panic.
+
+pub(crate) fn get_u16(bytes: &[u8], at: usize) -> u16 {
+    bytes.get(at..).and_then(|b| b.first_chunk::<2>()).map_or(0, |b| u16::from_le_bytes(*b))
+}
+
+pub(crate) fn get_u32(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..).and_then(|b| b.first_chunk::<4>()).map_or(0, |b| u32::from_le_bytes(*b))
+}
+
+pub(crate) fn get_u64(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(|b| b.first_chunk::<8>()).map_or(0, |b| u64::from_le_bytes(*b))
+}
+
+pub(crate) fn put_bytes(out: &mut [u8], at: usize, value: &[u8]) {
+    debug_assert!(at + value.len() <= out.len());
+    if let Some(place) = out.get_mut(at..at + value.len()) {
+        place.copy_from_slice(value);
+    }
+}
+
+pub(crate) fn put_u16(out: &mut [u8], at: usize, value: u16) {
+    put_bytes(out, at, &value.to_le_bytes());
+}
+
+pub(crate) fn put_u32(out: &mut [u8], at: usize, value: u32) {
+    put_bytes(out, at, &value.to_le_bytes());
+}
+
+pub(crate) fn put_u64(out: &mut [u8], at: usize, value: u64) {
+    put_bytes(out, at, &value.to_le_bytes());
+}

@@ -1,0 +1,98 @@
+//! The small face behind which everything that knows the operating system stands.
+//!
+//! The engine sees a [`Disk`] (one open file description of the data file) and a
+//! [`SharedMemory`] (the sidecar). `unix.rs` implements both for Linux and macOS; the simulated
+//! disk implements both in memory, so that every crash and fault can be played through the
+//! unchanged engine.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// How a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LockMode {
+    /// Many may hold it.
+    Shared,
+    /// One alone holds it.
+    Exclusive,
+}
+
+/// Which file a path names: the device and the inode on Unix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FileId {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+/// A read-only view of the first bytes of the data file. It may reach beyond the end of the
+/// file: those bytes must not be touched until the file has grown over them. A mapping that a
+/// foreign truncation pulls away reads as zeros, never as a fault.
+pub(crate) trait Mapping: Send + Sync {
+    /// The mapped bytes. Only bytes of pages that no process rewrites may be read through it.
+    fn bytes(&self) -> &[u8];
+}
+
+/// One open file description of the data file.
+///
+/// Byte-range locks belong to the description, so a second acquisition of the same byte through
+/// the same `Disk` converts the first: callers keep an in-process owner in front of each lock.
+pub(crate) trait Disk: Send + Sync {
+    /// The path it was opened by.
+    fn path(&self) -> &Path;
+    /// Whether writing is possible.
+    fn writable(&self) -> bool;
+    /// Length of the file in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Reads up to `buf.len()` bytes at `offset`; fewer only at the end of the file.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of `buf` at `offset`.
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+    /// Sets the length; new bytes read as zeros.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Reserves real space for the range, so that writing into it cannot fail for want of room
+    /// and flushing it needs no metadata. The bytes read as zeros if they were never written.
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Makes everything written so far, by any process, durable (`fdatasync`, `F_FULLFSYNC`).
+    fn flush(&self) -> io::Result<()>;
+    /// Starts writing the range out without waiting for it. A hint.
+    fn start_writeback(&self, offset: u64, len: u64);
+    /// Takes or converts the lock on one byte if that needs no waiting.
+    fn try_lock(&self, byte: u64, mode: LockMode) -> io::Result<bool>;
+    /// Gives the lock on one byte back.
+    fn unlock(&self, byte: u64) -> io::Result<()>;
+    /// Some range of bytes, within `[first, first + len)`, that another description has locked in
+    /// any mode: its first byte and length. `None` when nobody else holds any. Not always the
+    /// lowest such range.
+    fn probe(&self, first: u64, len: u64) -> io::Result<Option<(u64, u64)>>;
+    /// Maps the first `len` bytes for reading; `None` where there is no map (32-bit hosts, or
+    /// the simulated disk), and then pages are read into private memory.
+    fn map(&self, len: u64) -> io::Result<Option<Arc<dyn Mapping>>>;
+    /// Opens the sidecar beside the data file: the existing one, or, when `create`, a new,
+    /// zero-filled one that takes the name over atomically (an old one lives on, unnamed, for
+    /// those who still have it mapped).
+    fn sidecar(&self, size: usize, create: bool) -> io::Result<Arc<dyn SharedMemory>>;
+    /// Removes the sidecar's name.
+    fn remove_sidecar(&self) -> io::Result<()>;
+    /// Milliseconds of a clock that never goes back, from an origin that all processes of this
+    /// boot share. Cheap: no system call where the platform can avoid it.
+    fn now_ms(&self) -> u64;
+    /// Sleeps. The simulated disk turns it into a scheduling point.
+    fn sleep(&self, time: Duration);
+}
+
+/// Memory shared by all processes that have the store open. It may hold anything at any time;
+/// whoever reads it checks what it reads.
+pub(crate) trait SharedMemory: Send + Sync {
+    /// The words of it.
+    fn words(&self) -> &[AtomicU64];
+    /// Whether the sidecar's name still leads to this memory, at full length (one `stat`).
+    fn is_current(&self) -> bool;
+    /// Sleeps until the low 32 bits of word `index` are no longer `expected`, somebody calls
+    /// [`SharedMemory::wake_all`] on it, or the time is over. May wake for no reason.
+    fn wait(&self, index: usize, expected: u32, timeout: Duration);
+    /// Wakes all that wait on word `index`, in every process.
+    fn wake_all(&self, index: usize);
+}

@@ -1,0 +1,1 @@
+//! Linux and macOS: files, locks, maps, shared memory.

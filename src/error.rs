@@ -1,0 +1,284 @@
+//! The one error type of the store.
+//!
+//! Every variant says what the caller can do about it; [`Error::is_retryable`] answers the
+//! question most callers have.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+/// The result of a store operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Where damage was found, and what was expected there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Corruption {
+    /// The data file, when known.
+    pub path: PathBuf,
+    /// Byte offset in the file of the damaged page, frame or slot.
+    pub offset: u64,
+    /// The number of the damaged page; `None` for the log and the root slots.
+    pub page: Option<u64>,
+    /// The kind of thing that is damaged: `"leaf"`, `"frame"`, `"root slots"`, …
+    pub kind: &'static str,
+    /// What should have been there.
+    pub expected: String,
+    /// What was there.
+    pub found: String,
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} at byte {}", self.path.display(), self.kind, self.offset)?;
+        if let Some(page) = self.page {
+            write!(f, " (page {page})")?;
+        }
+        write!(f, " is damaged: expected {}, found {}", self.expected, self.found)
+    }
+}
+
+/// Who holds a lock, as far as that process told; see [`Error::Busy`].
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Holder {
+    /// Process id, in the pid namespace of that process.
+    pub pid: u32,
+    /// Host name, or container name, of that process.
+    pub host: String,
+    /// Its command line, cut to some hundred bytes.
+    pub command: String,
+    /// Since when it holds the lock.
+    pub since: SystemTime,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = self.since.elapsed().unwrap_or_default();
+        write!(f, "process {} on {} ({}), for {:.1} s", self.pid, self.host, self.command, held.as_secs_f64())
+    }
+}
+
+/// Everything that can go wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused an operation.
+    #[error("{}: {op} failed: {source}", path.display())]
+    Io {
+        /// What was being done: `"read"`, `"write"`, `"flush"`, …
+        op: &'static str,
+        /// The file it was done to.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Bytes on disk are not what was written. Nothing was changed.
+    #[error("{0}")]
+    Corrupt(Box<Corruption>),
+    /// The lock was not free before the deadline. Nothing was changed.
+    #[error("{}: the {lock} lock was not free within {:.1} s; held by {}", path.display(), waited.as_secs_f64(),
+        holder.as_ref().map_or_else(|| "a process that left no name".to_owned(), |h| h.to_string()))]
+    Busy {
+        /// The data file.
+        path: PathBuf,
+        /// Which lock: `"writer"`, `"checkpoint"`, …
+        lock: &'static str,
+        /// How long this caller waited.
+        waited: Duration,
+        /// Who holds it, when known.
+        holder: Option<Box<Holder>>,
+    },
+    /// No space is left for the data. Nothing was changed; writing goes on once there is room.
+    #[error("{}: no space left: {source}", path.display())]
+    Full {
+        /// The data file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// A key, value or name is beyond its limit. Nothing was written.
+    #[error("{what} of {size} bytes is larger than the limit of {limit}")]
+    TooLarge {
+        /// What is too large: `"key"`, `"value"`, `"table name"`, …
+        what: &'static str,
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The file is not a store of this program. It was not touched.
+    #[error("{}: not a memstone store: {found}", path.display())]
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+        /// What it looks like instead.
+        found: String,
+    },
+    /// The store was written by a newer version, or uses a feature this version does not know.
+    #[error("{}: format version {found} is newer than the supported version {supported}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+        /// The newest version that this program reads.
+        supported: u32,
+    },
+    /// The file lies on a filesystem whose locks cannot be trusted between hosts.
+    #[error("{}: the filesystem ({kind}) does not give locks that can be trusted; copy the store to a local disk, \
+        or open it for one process alone", path.display())]
+    UnsupportedFilesystem {
+        /// The file.
+        path: PathBuf,
+        /// The filesystem's name.
+        kind: String,
+    },
+    /// A write was asked of a store that is open for reading only.
+    #[error("{}: the store is open for reading only", path.display())]
+    ReadOnly {
+        /// The data file.
+        path: PathBuf,
+    },
+    /// The store does not exist, and was not to be created.
+    #[error("{}: no such store", path.display())]
+    NotFound {
+        /// The path that was asked for.
+        path: PathBuf,
+    },
+    /// A flush failed. What this commit wrote may or may not be durable; committed data is safe.
+    /// The store mends itself at the next write that the disk accepts.
+    #[error("{}: a flush failed, so the fate of this commit is unknown: {reason}", path.display())]
+    Poisoned {
+        /// The data file.
+        path: PathBuf,
+        /// What failed.
+        reason: String,
+    },
+    /// The table holds other types of keys or values.
+    #[error("table {table:?} holds {found}, not {expected}")]
+    TypeMismatch {
+        /// The table's name.
+        table: String,
+        /// The types asked for.
+        expected: String,
+        /// The types it holds.
+        found: String,
+    },
+    /// There is no table of that name.
+    #[error("there is no table {table:?}")]
+    NoTable {
+        /// The table's name.
+        table: String,
+    },
+    /// There is a table of that name already.
+    #[error("there is a table {table:?} already")]
+    TableExists {
+        /// The table's name.
+        table: String,
+    },
+    /// A value or key could not be encoded or decoded as the type asked for.
+    #[error("table {table:?}: cannot {op} as {type_name}: {reason}")]
+    Codec {
+        /// The table's name.
+        table: String,
+        /// `"encode"` or `"decode"`.
+        op: &'static str,
+        /// The type asked for.
+        type_name: &'static str,
+        /// What the codec says.
+        reason: String,
+    },
+    /// Bulk load was given keys that do not ascend.
+    #[error("bulk load into table {table:?}: key {position} does not come after the one before it")]
+    Unsorted {
+        /// The table's name.
+        table: String,
+        /// Which item, counted from 0.
+        position: u64,
+    },
+    /// A savepoint of another transaction, or one already undone.
+    #[error("the savepoint is no longer valid")]
+    Savepoint,
+    /// The store was opened before a `fork`; the child must open it itself.
+    #[error("{}: this handle belongs to the parent process; open the store anew after a fork", path.display())]
+    Forked {
+        /// The data file.
+        path: PathBuf,
+    },
+    /// The same thread asked for a second write transaction while it holds one.
+    #[error("{}: this thread holds a write transaction already", path.display())]
+    Nested {
+        /// The data file.
+        path: PathBuf,
+    },
+    /// An argument makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl Error {
+    /// Whether the same call may succeed later with nothing else changed.
+    ///
+    /// True for [`Error::Busy`], [`Error::Full`] and [`Error::Poisoned`], and for interrupted system
+    /// calls. After `Poisoned` read first whether the commit landed: its fate is unknown.
+    ///
+    /// ```
+    /// let error = memstone::Error::Savepoint;
+    /// assert!(!error.is_retryable());
+    /// ```
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::Busy { .. } | Error::Full { .. } | Error::Poisoned { .. } => true,
+            Error::Io { source, .. } => {
+                matches!(
+                    source.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                )
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether this says that stored bytes are damaged.
+    #[must_use]
+    pub fn is_corrupt(&self) -> bool {
+        matches!(self, Error::Corrupt(_))
+    }
+
+    /// An I/O error with its operation and path; a full disk or quota becomes [`Error::Full`].
+    pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full { path, source },
+            _ => Error::Io { op, path, source },
+        }
+    }
+
+    pub(crate) fn corrupt(
+        kind: &'static str,
+        offset: u64,
+        page: Option<u64>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Error {
+        Error::Corrupt(Box::new(Corruption {
+            path: PathBuf::new(),
+            offset,
+            page,
+            kind,
+            expected: expected.into(),
+            found: found.into(),
+        }))
+    }
+
+    /// Fills in the file's path where a lower layer, which does not know it, left it out.
+    pub(crate) fn in_file(mut self, file: &std::path::Path) -> Error {
+        if let Error::Corrupt(place) = &mut self
+            && place.path.as_os_str().is_empty()
+        {
+            place.path = file.to_path_buf();
+        }
+        self
+    }
+}

@@ -1,0 +1,1 @@
+//! Walking a tree in key order, both ways.

@@ -1,0 +1,1 @@
+//! The bytes of leaves and branches.

@@ -1,0 +1,1 @@
+//! Reading pages, verified on first touch.

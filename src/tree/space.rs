@@ -1,0 +1,1 @@
+//! Which pages are free, and which wait for a snapshot to end.

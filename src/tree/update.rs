@@ -1,0 +1,1 @@
+//! Applying a sorted batch of changes to a copy of the tree.
