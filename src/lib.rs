@@ -4,6 +4,7 @@
 mod bytes;
 mod disk;
 mod error;
+mod log;
 mod tree;
 mod typed;
 

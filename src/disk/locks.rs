@@ -1,0 +1,265 @@
+//! The lock bytes, and an in-process owner in front of each.
+//!
+//! Kernel locks belong to the open file description, which all threads of a process share: a
+//! second acquisition would convert the first. So a thread first becomes the owner within its
+//! process, and only then asks the kernel. `docs/LOCKING.md` gives the order in which locks are
+//! taken: WRITER, CHECKPOINT, SYNC, APPEND.
+
+use crate::disk::platform::{Disk, LockMode};
+use crate::error::{Error, Result};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+const BASE: u64 = 1 << 62;
+/// Joining, recovering and leaving.
+pub(crate) const OPEN: u64 = BASE;
+/// Shared by everybody who has the store open.
+pub(crate) const PRESENCE: u64 = BASE + 1;
+/// Shared by everybody who may write.
+pub(crate) const WRITABLE: u64 = BASE + 2;
+/// One write transaction.
+pub(crate) const WRITER: u64 = BASE + 3;
+/// Appending to the log, sealing a batch, changing the ring.
+pub(crate) const APPEND: u64 = BASE + 4;
+/// Flushing.
+pub(crate) const SYNC: u64 = BASE + 5;
+/// Folding the log into the tree, and everything else that takes or gives back pages.
+pub(crate) const CHECKPOINT: u64 = BASE + 6;
+/// Sidecar slot `i` is taken: `SLOT + i`.
+pub(crate) const SLOT: u64 = BASE + 0x1000;
+/// Some process holds a snapshot of tree version `v`: `PIN + v`.
+pub(crate) const PIN: u64 = BASE + (1 << 61);
+
+/// What a deadline says: `None` waits for ever.
+pub(crate) type Deadline = Option<Instant>;
+
+/// A mutex that a panicking thread does not spoil: what it guards is checked against the file anyway.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A kernel lock, given back on drop.
+pub(crate) struct ByteLock {
+    disk: Arc<dyn Disk>,
+    byte: u64,
+}
+
+impl ByteLock {
+    pub(crate) fn try_take(disk: &Arc<dyn Disk>, byte: u64, mode: LockMode) -> Result<Option<ByteLock>> {
+        let taken = disk.try_lock(byte, mode).map_err(|e| Error::io("lock", disk.path(), e))?;
+        Ok(taken.then(|| ByteLock { disk: Arc::clone(disk), byte }))
+    }
+
+    /// Waits for a lock that is held for microseconds, by asking again and again.
+    pub(crate) fn take(
+        disk: &Arc<dyn Disk>,
+        byte: u64,
+        mode: LockMode,
+        name: &'static str,
+        deadline: Deadline,
+    ) -> Result<ByteLock> {
+        let started = Instant::now();
+        let mut pause = Duration::from_micros(10);
+        loop {
+            if let Some(guard) = ByteLock::try_take(disk, byte, mode)? {
+                return Ok(guard);
+            }
+            if deadline.is_some_and(|d| Instant::now() >= d) {
+                let (path, waited) = (disk.path().to_path_buf(), started.elapsed());
+                return Err(Error::Busy { path, lock: name, waited, holder: None });
+            }
+            disk.sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for ByteLock {
+    fn drop(&mut self) {
+        // Nothing can be done about a refusal; the kernel drops the lock with the descriptor at the latest.
+        let _ = self.disk.unlock(self.byte);
+    }
+}
+
+/// A mutex within the process that is handed on in order of arrival, with a deadline.
+#[derive(Default)]
+pub(crate) struct FairLock {
+    state: Mutex<FairState>,
+}
+
+#[derive(Default)]
+struct FairState {
+    owner: Option<ThreadId>,
+    queue: VecDeque<Arc<Turn>>,
+}
+
+#[derive(Default)]
+struct Turn {
+    mine: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// What came of waiting for a [`FairLock`].
+pub(crate) enum Waited<'a> {
+    /// The lock is held.
+    Held(FairGuard<'a>),
+    /// The deadline passed.
+    TooLate,
+    /// This very thread holds it already.
+    Nested,
+}
+
+/// A held [`FairLock`].
+pub(crate) struct FairGuard<'a> {
+    lock: &'a FairLock,
+}
+
+impl FairLock {
+    pub(crate) fn try_take(&self) -> Option<FairGuard<'_>> {
+        let mut state = lock(&self.state);
+        if state.owner.is_some() {
+            return None;
+        }
+        state.owner = Some(std::thread::current().id());
+        Some(FairGuard { lock: self })
+    }
+
+    pub(crate) fn take(&self, deadline: Deadline) -> Waited<'_> {
+        let me = std::thread::current().id();
+        let turn = {
+            let mut state = lock(&self.state);
+            match state.owner {
+                None => {
+                    state.owner = Some(me);
+                    return Waited::Held(FairGuard { lock: self });
+                }
+                Some(owner) if owner == me => return Waited::Nested,
+                Some(_) => {}
+            }
+            let turn = Arc::new(Turn::default());
+            state.queue.push_back(Arc::clone(&turn));
+            turn
+        };
+        let mut mine = lock(&turn.mine);
+        while !*mine {
+            match deadline {
+                None => mine = turn.changed.wait(mine).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        drop(mine);
+                        return self.give_up(&turn);
+                    }
+                    mine = turn.changed.wait_timeout(mine, left).unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+        drop(mine);
+        lock(&self.state).owner = Some(me);
+        Waited::Held(FairGuard { lock: self })
+    }
+
+    fn give_up(&self, turn: &Arc<Turn>) -> Waited<'_> {
+        let mut state = lock(&self.state);
+        if *lock(&turn.mine) {
+            // It was handed over in this very moment: it must not be lost.
+            state.owner = Some(std::thread::current().id());
+            return Waited::Held(FairGuard { lock: self });
+        }
+        state.queue.retain(|other| !Arc::ptr_eq(other, turn));
+        Waited::TooLate
+    }
+}
+
+impl Drop for FairGuard<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.lock.state);
+        match state.queue.pop_front() {
+            // The owner stays set, to nobody's thread in particular, until the next one wakes.
+            Some(next) => {
+                *lock(&next.mine) = true;
+                next.changed.notify_one();
+            }
+            None => state.owner = None,
+        }
+    }
+}
+
+/// The tree versions that this process holds snapshots of, each with one kernel lock.
+pub(crate) struct Pins {
+    disk: Arc<dyn Disk>,
+    held: Mutex<HashMap<u64, usize>>,
+}
+
+/// One use of a pinned version.
+pub(crate) struct Pin {
+    pins: Arc<Pins>,
+    version: u64,
+}
+
+impl Pins {
+    pub(crate) fn new(disk: Arc<dyn Disk>) -> Arc<Pins> {
+        Arc::new(Pins { disk, held: Mutex::default() })
+    }
+
+    /// Pins a version. The caller looks afterwards whether it might still be pinned, and drops the pin if not.
+    pub(crate) fn pin(self: &Arc<Self>, version: u64) -> Result<Pin> {
+        let mut held = lock(&self.held);
+        let count = held.entry(version).or_insert(0);
+        if *count == 0 {
+            // A pin is only ever shared, so only a failing system refuses it.
+            let taken = self.disk.try_lock(PIN + version, LockMode::Shared);
+            match taken.map_err(|e| Error::io("pin", self.disk.path(), e)) {
+                Ok(true) => {}
+                Ok(false) => {
+                    held.remove(&version);
+                    let source = std::io::Error::new(std::io::ErrorKind::WouldBlock, "a snapshot's lock was refused");
+                    return Err(Error::io("pin", self.disk.path(), source));
+                }
+                Err(e) => {
+                    held.remove(&version);
+                    return Err(e);
+                }
+            }
+        }
+        *count += 1;
+        Ok(Pin { pins: Arc::clone(self), version })
+    }
+
+    /// All versions below `end` that anybody has pinned, in ascending order.
+    pub(crate) fn all(&self, end: u64) -> Result<Vec<u64>> {
+        let mut found: Vec<u64> = lock(&self.held).keys().copied().filter(|v| *v < end).collect();
+        let mut ranges = vec![(PIN, end)];
+        while let Some((first, len)) = ranges.pop() {
+            if len == 0 {
+                continue;
+            }
+            let probe = self.disk.probe(first, len).map_err(|e| Error::io("look for pins", self.disk.path(), e))?;
+            let Some((at, count)) = probe else { continue };
+            // A lock of an odd length is foreign; it is taken as a pin on each version it covers.
+            let stop = at.saturating_add(count.max(1)).min(first + len);
+            let at = at.max(first);
+            found.extend((at..stop.min(at + 4096)).map(|byte| byte - PIN));
+            ranges.push((first, at - first));
+            ranges.push((stop, first + len - stop));
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut held = lock(&self.pins.held);
+        if let Some(count) = held.get_mut(&self.version) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.version);
+                let _ = self.pins.disk.unlock(PIN + self.version);
+            }
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Log frames: one transaction, or one mark, as it lies in the log.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 4 | magic `mlf1` |
+//! | 4 | 4 | CRC-32 of the store tag (first four bytes of the store id) followed by bytes 8 to the payload's end |
+//! | 8 | 4 | CRC of the frame before it: the chain |
+//! | 12 | 1 | kind: 1 commit, 2 rotate (a checkpoint starts after this frame) |
+//! | 13 | 1 | flags: bit 0 = relaxed durability |
+//! | 14 | 2 | reserved, 0 |
+//! | 16 | 8 | LSN |
+//! | 24 | 8 | log position of this frame |
+//! | 32 | 8 | sequence of the newest root known durable when it was appended |
+//! | 40 | 8 | newest LSN known durable when it was appended |
+//! | 48 | 8 | commit time, µs since 1970 |
+//! | 56 | 4 | payload length |
+//! | 60 | 4 | number of operations |
+//!
+//! Frames start at positions that are multiples of 8. A frame that ends at `e` (rounded up to 8) is
+//! followed by the next one at `e`, or, after a seal, at the next multiple of 4096.
+//! The log position counts bytes from the birth of the log and never falls, so a frame of an
+//! earlier lap of the ring is never taken for a new one.
+//!
+//! Operations of the payload: `u8 code, u32 table`, then
+//! 1 put: `u16 key length, u32 value length, key, value`;
+//! 2 delete: `u16 key length, key`;
+//! 3 put of a long value: `u16 key length, key, u32 page, u32 crc, u64 length` (the run is durable already);
+//! 4 drop of the table: nothing more. Keys come in order within a table, tables in order of their ids.
+
+use crate::disk::format::{MAX_KEY_SIZE, OVERFLOW_SIZE, Overflow, get_u16, get_u32, get_u64, put_u32, put_u64};
+
+/// Size of a frame's header.
+pub(crate) const FRAME_HEADER: usize = 64;
+const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"mlf1");
+const KIND_COMMIT: u8 = 1;
+const KIND_ROTATE: u8 = 2;
+const FLAG_RELAXED: u8 = 1;
+
+const OP_PUT: u8 = 1;
+const OP_DELETE: u8 = 2;
+const OP_PUT_OVERFLOW: u8 = 3;
+const OP_DROP_TABLE: u8 = 4;
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FrameKind {
+    /// A transaction.
+    Commit,
+    /// Mark: a checkpoint folds everything up to and including this frame.
+    Rotate,
+}
+
+/// The header's fields, less the CRC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    pub(crate) previous_crc: u32,
+    pub(crate) kind: FrameKind,
+    pub(crate) relaxed: bool,
+    pub(crate) lsn: u64,
+    pub(crate) position: u64,
+    pub(crate) root_sequence: u64,
+    pub(crate) durable_lsn: u64,
+    pub(crate) time: u64,
+    pub(crate) payload_len: u32,
+    pub(crate) operations: u32,
+}
+
+impl FrameHeader {
+    /// Reads a header; `None` if it cannot be one. Its CRC is not checked yet.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<(FrameHeader, u32)> {
+        if bytes.len() < FRAME_HEADER || get_u32(bytes, 0) != FRAME_MAGIC || get_u16(bytes, 14) != 0 {
+            return None;
+        }
+        let kind = match bytes.get(12)? {
+            &KIND_COMMIT => FrameKind::Commit,
+            &KIND_ROTATE => FrameKind::Rotate,
+            _ => return None,
+        };
+        let flags = *bytes.get(13)?;
+        if flags & !FLAG_RELAXED != 0 {
+            return None;
+        }
+        let header = FrameHeader {
+            previous_crc: get_u32(bytes, 8),
+            kind,
+            relaxed: flags & FLAG_RELAXED != 0,
+            lsn: get_u64(bytes, 16),
+            position: get_u64(bytes, 24),
+            root_sequence: get_u64(bytes, 32),
+            durable_lsn: get_u64(bytes, 40),
+            time: get_u64(bytes, 48),
+            payload_len: get_u32(bytes, 56),
+            operations: get_u32(bytes, 60),
+        };
+        Some((header, get_u32(bytes, 4)))
+    }
+
+    /// Bytes from one frame's start to the earliest start of the next.
+    pub(crate) fn frame_len(&self) -> u64 {
+        frame_len(self.payload_len)
+    }
+}
+
+/// Bytes that a frame with such a payload takes, rounded up to 8.
+pub(crate) fn frame_len(payload_len: u32) -> u64 {
+    (FRAME_HEADER as u64 + u64::from(payload_len)).next_multiple_of(8)
+}
+
+/// The CRC of a frame, given from its byte 8 to its payload's end.
+pub(crate) fn frame_crc(store_tag: u32, from_byte_8: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&store_tag.to_le_bytes());
+    hasher.update(from_byte_8);
+    hasher.finalize()
+}
+
+/// A frame being put together: room for the header, then operations.
+#[derive(Debug)]
+pub(crate) struct FrameBuilder {
+    bytes: Vec<u8>,
+    operations: u32,
+}
+
+impl FrameBuilder {
+    pub(crate) fn new() -> FrameBuilder {
+        FrameBuilder { bytes: vec![0; FRAME_HEADER], operations: 0 }
+    }
+
+    /// Bytes that a put of such a key and value takes in a frame.
+    pub(crate) fn put_size(key: usize, value: usize) -> u64 {
+        11 + key as u64 + value as u64
+    }
+
+    fn start(&mut self, code: u8, table: u32, key: &[u8]) {
+        self.operations += 1;
+        self.bytes.push(code);
+        self.bytes.extend_from_slice(&table.to_le_bytes());
+        if code != OP_DROP_TABLE {
+            // Keys are checked against the limit before they get here.
+            self.bytes.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
+        }
+    }
+
+    pub(crate) fn put(&mut self, table: u32, key: &[u8], value: &[u8]) {
+        self.start(OP_PUT, table, key);
+        self.bytes.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+    }
+
+    pub(crate) fn put_overflow(&mut self, table: u32, key: &[u8], value: Overflow) {
+        self.start(OP_PUT_OVERFLOW, table, key);
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(&value.encode());
+    }
+
+    pub(crate) fn delete(&mut self, table: u32, key: &[u8]) {
+        self.start(OP_DELETE, table, key);
+        self.bytes.extend_from_slice(key);
+    }
+
+    pub(crate) fn drop_table(&mut self, table: u32) {
+        self.start(OP_DROP_TABLE, table, &[]);
+    }
+
+    pub(crate) fn frame_len(&self) -> u64 {
+        (self.bytes.len() as u64).next_multiple_of(8)
+    }
+
+    pub(crate) fn payload_len(&self) -> u32 {
+        u32::try_from(self.bytes.len() - FRAME_HEADER).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn operations(&self) -> u32 {
+        self.operations
+    }
+
+    /// Completes the frame: fills the header in, and pads to a multiple of 8. Gives the bytes and the CRC.
+    pub(crate) fn finish(&mut self, store_tag: u32, header: &FrameHeader) -> (&[u8], u32) {
+        let payload_end = FRAME_HEADER + header.payload_len as usize;
+        self.bytes.truncate(payload_end);
+        let bytes = &mut self.bytes;
+        put_u32(bytes, 0, FRAME_MAGIC);
+        put_u32(bytes, 8, header.previous_crc);
+        let kind = match header.kind {
+            FrameKind::Commit => KIND_COMMIT,
+            FrameKind::Rotate => KIND_ROTATE,
+        };
+        put_u32(bytes, 12, u32::from_le_bytes([kind, if header.relaxed { FLAG_RELAXED } else { 0 }, 0, 0]));
+        put_u64(bytes, 16, header.lsn);
+        put_u64(bytes, 24, header.position);
+        put_u64(bytes, 32, header.root_sequence);
+        put_u64(bytes, 40, header.durable_lsn);
+        put_u64(bytes, 48, header.time);
+        put_u32(bytes, 56, header.payload_len);
+        put_u32(bytes, 60, header.operations);
+        let crc = frame_crc(store_tag, bytes.get(8..).unwrap_or_default());
+        put_u32(bytes, 4, crc);
+        bytes.resize(payload_end.next_multiple_of(8), 0);
+        (&self.bytes, crc)
+    }
+}
+
+/// One operation of a frame's payload. Keys and values are ranges of the payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Put { table: u32, key: std::ops::Range<usize>, value: std::ops::Range<usize> },
+    PutOverflow { table: u32, key: std::ops::Range<usize>, value: Overflow },
+    Delete { table: u32, key: std::ops::Range<usize> },
+    DropTable { table: u32 },
+}
+
+/// The operations of a payload. An item of `None` says that the rest makes no sense.
+pub(crate) struct Operations<'a> {
+    payload: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Operations<'a> {
+    pub(crate) fn new(payload: &'a [u8]) -> Operations<'a> {
+        Operations { payload, at: 0 }
+    }
+
+    fn take(&mut self, len: usize) -> Option<std::ops::Range<usize>> {
+        let range = self.at..self.at.checked_add(len)?;
+        self.payload.get(range.clone())?;
+        self.at = range.end;
+        Some(range)
+    }
+
+    fn operation(&mut self) -> Option<Operation> {
+        let head = self.take(5)?;
+        let head = self.payload.get(head)?;
+        let (code, table) = (*head.first()?, get_u32(head, 1));
+        if code == OP_DROP_TABLE {
+            return Some(Operation::DropTable { table });
+        }
+        let key_len = usize::from(get_u16(self.payload.get(self.take(2)?)?, 0));
+        if key_len > MAX_KEY_SIZE {
+            return None;
+        }
+        match code {
+            OP_PUT => {
+                let value_len = get_u32(self.payload.get(self.take(4)?)?, 0) as usize;
+                let key = self.take(key_len)?;
+                Some(Operation::Put { table, key, value: self.take(value_len)? })
+            }
+            OP_DELETE => Some(Operation::Delete { table, key: self.take(key_len)? }),
+            OP_PUT_OVERFLOW => {
+                let key = self.take(key_len)?;
+                let value = Overflow::decode(self.payload.get(self.take(OVERFLOW_SIZE)?)?)?;
+                Some(Operation::PutOverflow { table, key, value })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Iterator for Operations<'_> {
+    type Item = Option<Operation>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.payload.len() {
+            return None;
+        }
+        let operation = self.operation();
+        if operation.is_none() {
+            self.at = self.payload.len();
+        }
+        Some(operation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::format::Ptr;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_frame_reads_back() {
+        let mut builder = FrameBuilder::new();
+        builder.put(17, b"key", b"value");
+        builder.delete(17, b"other");
+        builder.put_overflow(18, b"long", Overflow { ptr: Ptr { page: 9, crc: 3 }, len: 70000 });
+        builder.drop_table(19);
+        let header = FrameHeader {
+            previous_crc: 1,
+            kind: FrameKind::Commit,
+            relaxed: true,
+            lsn: 5,
+            position: 4096,
+            root_sequence: 2,
+            durable_lsn: 4,
+            time: 99,
+            payload_len: builder.payload_len(),
+            operations: builder.operations(),
+        };
+        let (bytes, crc) = builder.finish(77, &header);
+        let (read, read_crc) = FrameHeader::decode(bytes).unwrap();
+        assert_eq!((read, read_crc), (header, crc));
+        let end = FRAME_HEADER + header.payload_len as usize;
+        assert_eq!(frame_crc(77, &bytes[8..end]), crc);
+        assert_ne!(frame_crc(78, &bytes[8..end]), crc);
+        let payload = &bytes[FRAME_HEADER..end];
+        let operations: Vec<_> = Operations::new(payload).map(Option::unwrap).collect();
+        assert_eq!(operations.len(), 4);
+        assert!(matches!(&operations[0], Operation::Put { table: 17, key, value }
+            if &payload[key.clone()] == b"key" && &payload[value.clone()] == b"value"));
+        assert!(matches!(&operations[3], Operation::DropTable { table: 19 }));
+    }
+
+    proptest! {
+        #[test]
+        fn any_payload_is_read_without_panic(payload in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut last = true;
+            for operation in Operations::new(&payload) {
+                prop_assert!(last, "nothing comes after a broken operation");
+                last = operation.is_some();
+            }
+            let _ = FrameHeader::decode(&payload);
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The log index: what the live log says, by table and key, in many versions, in memory.
+//!
+//! One generation holds the frames between two `Rotate` marks. Entries are only ever added, so
+//! readers need no lock; a snapshot looks past versions newer than its own LSN. When a checkpoint
+//! has folded a generation into the tree, it is dropped as a whole.
+
+use crate::bytes::Bytes;
+use crate::disk::format::{Overflow, TABLE_NAMES};
+use crate::log::frame::{Operation, Operations};
+use crate::log::walk::Frame;
+use crossbeam_skiplist::SkipMap;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, RwLock};
+
+/// What identifies an entry: newest versions of a key come first.
+trait Place {
+    fn parts(&self) -> (u32, u64, &[u8], u64);
+}
+
+fn compare(a: &dyn Place, b: &dyn Place) -> Ordering {
+    let (a_table, a_head, a_key, a_lsn) = a.parts();
+    let (b_table, b_head, b_key, b_lsn) = b.parts();
+    // The head is the key's first eight bytes: it decides most comparisons without following a pointer.
+    (a_table, a_head).cmp(&(b_table, b_head)).then_with(|| a_key.cmp(b_key)).then_with(|| b_lsn.cmp(&a_lsn))
+}
+
+fn head(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let n = key.len().min(8);
+    if let (Some(to), Some(from)) = (bytes.get_mut(..n), key.get(..n)) {
+        to.copy_from_slice(from);
+    }
+    u64::from_be_bytes(bytes)
+}
+
+#[derive(Debug)]
+struct Entry {
+    table: u32,
+    head: u64,
+    lsn: u64,
+    frame: Arc<[u8]>,
+    key: (u32, u32),
+}
+
+impl Entry {
+    fn key(&self) -> &[u8] {
+        self.frame.get(self.key.0 as usize..self.key.1 as usize).unwrap_or_default()
+    }
+}
+
+impl Place for Entry {
+    fn parts(&self) -> (u32, u64, &[u8], u64) {
+        (self.table, self.head, self.key(), self.lsn)
+    }
+}
+
+struct Probe<'a> {
+    table: u32,
+    key: &'a [u8],
+    lsn: u64,
+}
+
+impl Place for Probe<'_> {
+    fn parts(&self) -> (u32, u64, &[u8], u64) {
+        (self.table, head(self.key), self.key, self.lsn)
+    }
+}
+
+impl<'a> Borrow<dyn Place + 'a> for Entry {
+    fn borrow(&self) -> &(dyn Place + 'a) {
+        self
+    }
+}
+
+impl PartialEq for dyn Place + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        compare(self, other).is_eq()
+    }
+}
+impl Eq for dyn Place + '_ {}
+impl PartialOrd for dyn Place + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for dyn Place + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare(self, other)
+    }
+}
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        compare(self, other).is_eq()
+    }
+}
+impl Eq for Entry {}
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare(self, other)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stored {
+    Put(u32, u32),
+    Overflow(Overflow),
+    Delete,
+}
+
+/// What the log says of a key.
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    Put(Bytes<'static>),
+    PutOverflow(Overflow),
+    Delete,
+}
+
+/// One version of one key.
+#[derive(Debug, Clone)]
+pub(crate) struct Version {
+    pub(crate) key: Bytes<'static>,
+    pub(crate) lsn: u64,
+    pub(crate) change: Change,
+}
+
+fn version(entry: &Entry, stored: Stored) -> Version {
+    let part = |(from, to): (u32, u32)| Bytes::shared(Arc::clone(&entry.frame), from as usize..to as usize);
+    let change = match stored {
+        Stored::Put(from, to) => Change::Put(part((from, to))),
+        Stored::Overflow(overflow) => Change::PutOverflow(overflow),
+        Stored::Delete => Change::Delete,
+    };
+    Version { key: part(entry.key), lsn: entry.lsn, change }
+}
+
+/// The frames between two `Rotate` marks.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    map: SkipMap<Entry, Stored>,
+    /// Every frame in here has a higher LSN.
+    after: u64,
+    bytes: AtomicUsize,
+    dropped: RwLock<BTreeSet<u32>>,
+    tables: RwLock<BTreeSet<u32>>,
+}
+
+impl Generation {
+    pub(crate) fn new(after: u64) -> Generation {
+        Generation {
+            map: SkipMap::new(),
+            after,
+            bytes: AtomicUsize::new(0),
+            dropped: RwLock::default(),
+            tables: RwLock::default(),
+        }
+    }
+
+    /// Every frame in here has a higher LSN than this.
+    pub(crate) fn after(&self) -> u64 {
+        self.after
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.load(Relaxed) == 0
+    }
+
+    /// Bytes of frames kept alive.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Adds a frame. `false` if its payload makes no sense, which its CRC makes all but impossible.
+    pub(crate) fn insert(&self, frame: &Frame) -> bool {
+        let payload = frame.payload();
+        let base = payload.start;
+        let Some(bytes) = frame.bytes.get(payload) else { return false };
+        let place = |range: std::ops::Range<usize>| -> (u32, u32) {
+            // A frame is far smaller than 4 GiB: its length is a u32 in its header.
+            (u32::try_from(base + range.start).unwrap_or(0), u32::try_from(base + range.end).unwrap_or(0))
+        };
+        for operation in Operations::new(bytes) {
+            let (table, key, stored) = match operation {
+                Some(Operation::Put { table, key, value }) => {
+                    let (from, to) = place(value);
+                    (table, key, Stored::Put(from, to))
+                }
+                Some(Operation::PutOverflow { table, key, value }) => (table, key, Stored::Overflow(value)),
+                Some(Operation::Delete { table, key }) => (table, key, Stored::Delete),
+                Some(Operation::DropTable { table }) => {
+                    self.dropped.write().unwrap_or_else(|e| e.into_inner()).insert(table);
+                    self.bytes.fetch_add(1, Relaxed);
+                    continue;
+                }
+                None => return false,
+            };
+            let known = self.tables.read().unwrap_or_else(|e| e.into_inner()).contains(&table);
+            if !known {
+                self.tables.write().unwrap_or_else(|e| e.into_inner()).insert(table);
+            }
+            let head = head(bytes.get(key.clone()).unwrap_or_default());
+            let entry = Entry { table, head, lsn: frame.header.lsn, frame: Arc::clone(&frame.bytes), key: place(key) };
+            self.map.insert(entry, stored);
+        }
+        self.bytes.fetch_add(frame.bytes.len() + 100 * frame.header.operations as usize, Relaxed);
+        true
+    }
+
+    /// Whether any frame changed the table.
+    pub(crate) fn touches(&self, table: u32) -> bool {
+        !self.is_empty() && self.tables.read().unwrap_or_else(|e| e.into_inner()).contains(&table)
+    }
+
+    /// The tables changed, and the tables dropped.
+    pub(crate) fn tables(&self) -> (BTreeSet<u32>, BTreeSet<u32>) {
+        let tables = self.tables.read().unwrap_or_else(|e| e.into_inner()).clone();
+        (tables, self.dropped.read().unwrap_or_else(|e| e.into_inner()).clone())
+    }
+
+    /// Whether the set of tables was changed.
+    pub(crate) fn renames(&self) -> bool {
+        self.touches(TABLE_NAMES)
+    }
+
+    /// The newest version of a key that is not newer than `lsn`.
+    pub(crate) fn get(&self, table: u32, key: &[u8], lsn: u64) -> Option<Change> {
+        let probe = Probe { table, key, lsn };
+        let found = self.map.lower_bound(Bound::<&dyn Place>::Included(&probe))?;
+        let entry = found.key();
+        (entry.table == table && entry.key() == key).then(|| version(entry, *found.value()).change)
+    }
+
+    /// The first key at or after (`Included`) or after (`Excluded`) the bound, with its newest version not newer than `lsn`.
+    pub(crate) fn next(&self, table: u32, from: Bound<&[u8]>, lsn: u64) -> Option<Version> {
+        let mut at = match from {
+            // LSNs descend within a key: `u64::MAX` comes before all versions of it, 0 after them.
+            Bound::Included(key) => self.map.lower_bound(Bound::<&dyn Place>::Included(&Probe { table, key, lsn })),
+            Bound::Excluded(key) => self.map.lower_bound(Bound::<&dyn Place>::Excluded(&Probe { table, key, lsn: 0 })),
+            Bound::Unbounded => {
+                self.map.lower_bound(Bound::<&dyn Place>::Included(&Probe { table, key: &[], lsn: u64::MAX }))
+            }
+        };
+        while let Some(found) = at {
+            let entry = found.key();
+            if entry.table != table {
+                return None;
+            }
+            if entry.lsn <= lsn {
+                return Some(version(entry, *found.value()));
+            }
+            at = found.next();
+        }
+        None
+    }
+
+    /// The last key at or before (`Included`) or before (`Excluded`) the bound, with its newest version not newer than `lsn`.
+    pub(crate) fn previous(&self, table: u32, to: Bound<&[u8]>, lsn: u64) -> Option<Version> {
+        let mut at = match to {
+            Bound::Included(key) => self.map.upper_bound(Bound::<&dyn Place>::Included(&Probe { table, key, lsn: 0 })),
+            Bound::Excluded(key) => {
+                self.map.upper_bound(Bound::<&dyn Place>::Excluded(&Probe { table, key, lsn: u64::MAX }))
+            }
+            Bound::Unbounded => {
+                let next = Probe { table: table.checked_add(1)?, key: &[], lsn: u64::MAX };
+                self.map.upper_bound(Bound::<&dyn Place>::Excluded(&next))
+            }
+        };
+        while let Some(found) = at {
+            let entry = found.key();
+            if entry.table != table {
+                return None;
+            }
+            if entry.lsn <= lsn {
+                // This is the oldest version of the last key with one visible; the newest visible one is asked for.
+                let probe = Probe { table, key: entry.key(), lsn };
+                let newest = self.map.lower_bound(Bound::<&dyn Place>::Included(&probe))?;
+                return Some(version(newest.key(), *newest.value()));
+            }
+            at = found.prev();
+        }
+        None
+    }
+
+    /// Every long value that any version in here points at.
+    pub(crate) fn overflows(&self) -> Vec<(u32, Overflow)> {
+        let found = self.map.iter().filter_map(|found| match *found.value() {
+            Stored::Overflow(overflow) => Some((found.key().table, overflow)),
+            _ => None,
+        });
+        found.collect()
+    }
+}

@@ -1,0 +1,125 @@
+//! Where a log position lies in the file.
+//!
+//! The log's segments, in the root's order, form a ring. The mapping of a position does not change
+//! while the position is live: a checkpoint only moves the start, and the ring is grown or shrunk
+//! only where no live frame lies.
+
+use crate::disk::format::LOG_BLOCK;
+use crate::disk::platform::Disk;
+use crate::disk::root::{Root, Segment};
+use std::io;
+
+/// The ring of one root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ring {
+    start: u64,
+    start_offset: u64,
+    total: u64,
+    page_size: u64,
+    segments: Vec<Segment>,
+}
+
+impl Ring {
+    pub(crate) fn new(root: &Root) -> Ring {
+        Ring {
+            start: root.log_position,
+            start_offset: root.log_offset,
+            total: root.log_capacity(),
+            page_size: u64::from(root.page_size),
+            segments: root.segments.clone(),
+        }
+    }
+
+    /// The first live position.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The position that no frame may reach beyond before the next checkpoint.
+    pub(crate) fn end(&self) -> u64 {
+        self.start + self.total
+    }
+
+    pub(crate) fn capacity(&self) -> u64 {
+        self.total
+    }
+
+    /// The ring offset of a position: its place in the segments laid end to end.
+    pub(crate) fn offset(&self, position: u64) -> u64 {
+        (self.start_offset + (position - self.start.min(position))) % self.total.max(1)
+    }
+
+    /// Calls `f` with file offset and range of each contiguous piece.
+    fn pieces(
+        &self,
+        position: u64,
+        len: usize,
+        mut f: impl FnMut(u64, std::ops::Range<usize>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut done = 0;
+        while done < len {
+            let mut offset = self.offset(position + done as u64);
+            let mut place = None;
+            for segment in &self.segments {
+                let bytes = u64::from(segment.pages) * self.page_size;
+                if offset < bytes {
+                    place = Some((u64::from(segment.page) * self.page_size + offset, bytes - offset));
+                    break;
+                }
+                offset -= bytes;
+            }
+            let Some((file_offset, room)) = place else {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "a log position outside of the log"));
+            };
+            let n = (len - done).min(usize::try_from(room).unwrap_or(usize::MAX));
+            f(file_offset, done..done + n)?;
+            done += n;
+        }
+        Ok(())
+    }
+
+    /// Fills `buf` from `position` on. Bytes beyond the end of the file read as zeros.
+    pub(crate) fn read(&self, disk: &dyn Disk, position: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.pieces(position, buf.len(), |offset, range| {
+            let Some(part) = buf.get_mut(range) else { return Ok(()) };
+            let n = disk.read_at(part, offset)?;
+            part.get_mut(n..).unwrap_or_default().fill(0);
+            Ok(())
+        })
+    }
+
+    /// Writes `bytes` at `position`.
+    pub(crate) fn write(&self, disk: &dyn Disk, position: u64, bytes: &[u8]) -> io::Result<()> {
+        self.pieces(position, bytes.len(), |offset, range| disk.write_at(bytes.get(range).unwrap_or_default(), offset))
+    }
+
+    /// The file offset of a position, for messages.
+    pub(crate) fn file_offset(&self, position: u64) -> u64 {
+        let mut at = 0;
+        let _ = self.pieces(position, 1, |offset, _| {
+            at = offset;
+            Ok(())
+        });
+        at
+    }
+
+    /// The segments in ring order from the one that holds `position`, and the position's offset in it.
+    pub(crate) fn rotated(&self, position: u64) -> (Vec<Segment>, u64) {
+        let mut offset = self.offset(position);
+        for (i, segment) in self.segments.iter().enumerate() {
+            let bytes = u64::from(segment.pages) * self.page_size;
+            if offset < bytes {
+                let mut segments = self.segments.clone();
+                segments.rotate_left(i);
+                return (segments, offset);
+            }
+            offset -= bytes;
+        }
+        (self.segments.clone(), 0)
+    }
+}
+
+/// The first block boundary at or after a position.
+pub(crate) fn next_block(position: u64) -> u64 {
+    position.next_multiple_of(LOG_BLOCK)
+}

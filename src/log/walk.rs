@@ -1,0 +1,158 @@
+//! Walking the chain of frames. The tail of the log is where this walk ends: it is derived from
+//! the file's bytes, whatever anybody's memory says.
+
+use crate::disk::format::LOG_BLOCK;
+use crate::disk::platform::Disk;
+use crate::error::{Error, Result};
+use crate::log::frame::{FRAME_HEADER, FrameHeader, frame_crc};
+use crate::log::ring::{Ring, next_block};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A place in the chain: just after a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Point {
+    /// Where the next frame starts, unless the batch was sealed: then at the next block.
+    pub(crate) end: u64,
+    /// CRC of the frame that ends here.
+    pub(crate) crc: u32,
+    /// LSN of the frame that ends here.
+    pub(crate) lsn: u64,
+}
+
+/// A whole, verified frame.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    pub(crate) header: FrameHeader,
+    /// The frame's bytes, header included.
+    pub(crate) bytes: Arc<[u8]>,
+    /// The place after it.
+    pub(crate) after: Point,
+}
+
+impl Frame {
+    /// Where in `bytes` the payload lies.
+    pub(crate) fn payload(&self) -> Range<usize> {
+        FRAME_HEADER..FRAME_HEADER + self.header.payload_len as usize
+    }
+}
+
+/// Reads frames one after the other.
+pub(crate) struct Walker<'a> {
+    disk: &'a dyn Disk,
+    ring: &'a Ring,
+    store_tag: u32,
+    point: Point,
+    window: Vec<u8>,
+    window_start: u64,
+    read_ahead: usize,
+}
+
+/// Reads ahead this much once frames are found; the first look is one block, since mostly nothing is there.
+const READ_AHEAD: usize = 256 * 1024;
+
+impl<'a> Walker<'a> {
+    pub(crate) fn new(disk: &'a dyn Disk, ring: &'a Ring, store_tag: u32, point: Point) -> Walker<'a> {
+        let read_ahead = usize::try_from(LOG_BLOCK).unwrap_or(4096);
+        Walker { disk, ring, store_tag, point, window: Vec::new(), window_start: 0, read_ahead }
+    }
+
+    pub(crate) fn point(&self) -> Point {
+        self.point
+    }
+
+    /// Makes `[position, position + len)` lie in the window, and gives its place there.
+    fn load(&mut self, position: u64, len: usize) -> Result<Option<Range<usize>>> {
+        let Ok(room) = usize::try_from(self.ring.end().saturating_sub(position)) else { return Ok(None) };
+        if len > room {
+            return Ok(None);
+        }
+        let within = |this: &Self| -> Option<Range<usize>> {
+            let start = usize::try_from(position.checked_sub(this.window_start)?).ok()?;
+            let range = start..start.checked_add(len)?;
+            this.window.get(range.clone())?;
+            Some(range)
+        };
+        if let Some(range) = within(self) {
+            return Ok(Some(range));
+        }
+        let size = len.max(self.read_ahead).min(room);
+        self.window.resize(size, 0);
+        self.window_start = position;
+        self.ring
+            .read(self.disk, position, &mut self.window)
+            .map_err(|e| Error::io("read the log", self.disk.path(), e))?;
+        Ok(within(self))
+    }
+
+    /// A frame at exactly `position` that is whole by its own CRC and stands where it says.
+    fn whole_frame(&mut self, position: u64, plausible: impl Fn(&FrameHeader) -> bool) -> Result<Option<Frame>> {
+        if position < self.ring.start() {
+            return Ok(None);
+        }
+        let Some(range) = self.load(position, FRAME_HEADER)? else { return Ok(None) };
+        let Some((header, crc)) = FrameHeader::decode(self.window.get(range).unwrap_or_default()) else {
+            return Ok(None);
+        };
+        if header.position != position || !plausible(&header) {
+            return Ok(None);
+        }
+        let len = FRAME_HEADER + header.payload_len as usize;
+        let Some(range) = self.load(position, len)? else { return Ok(None) };
+        let bytes = self.window.get(range).unwrap_or_default();
+        if frame_crc(self.store_tag, bytes.get(8..).unwrap_or_default()) != crc {
+            return Ok(None);
+        }
+        let after = Point { end: position + header.frame_len(), crc, lsn: header.lsn };
+        Ok(Some(Frame { header, bytes: Arc::from(bytes), after }))
+    }
+
+    /// The next frame of the chain; `None` at its end. May be called again when the log may have grown.
+    pub(crate) fn next(&mut self) -> Result<Option<Frame>> {
+        let Point { end, crc, lsn } = self.point;
+        let follows = |header: &FrameHeader| header.lsn == lsn + 1 && header.previous_crc == crc;
+        let mut frame = self.whole_frame(end, follows)?;
+        if frame.is_none() && next_block(end) != end {
+            frame = self.whole_frame(next_block(end), follows)?;
+        }
+        match &frame {
+            Some(frame) => {
+                self.point = frame.after;
+                self.read_ahead = READ_AHEAD;
+            }
+            // What was read ahead may be older than what is appended next.
+            None => self.window.clear(),
+        }
+        Ok(frame)
+    }
+
+    /// Tells a torn end from damage: looks beyond the chain's end for a frame that was written
+    /// when this one, or what follows it, was known durable. Batches start at blocks, so only
+    /// starts of blocks are looked at.
+    pub(crate) fn verify_end(&mut self, root_sequence: u64) -> Result<()> {
+        let Point { end, lsn, .. } = self.point;
+        self.read_ahead = READ_AHEAD;
+        let mut position = next_block(end);
+        while position < self.ring.end() {
+            let proof = |header: &FrameHeader| {
+                header.lsn > lsn && (header.durable_lsn > lsn || header.root_sequence > root_sequence)
+            };
+            if let Some(frame) = self.whole_frame(position, proof)? {
+                return Err(Error::corrupt(
+                    "log frame",
+                    self.ring.file_offset(end),
+                    None,
+                    format!(
+                        "transaction {} which was durable when transaction {} was written",
+                        lsn + 1,
+                        frame.header.lsn
+                    ),
+                    "bytes that are no valid frame",
+                )
+                .in_file(self.disk.path()));
+            }
+            position += LOG_BLOCK;
+        }
+        Ok(())
+    }
+}
