@@ -65,6 +65,18 @@ impl PartialEq for Bytes<'_> {
 
 impl Eq for Bytes<'_> {}
 
+impl PartialOrd for Bytes<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Bytes<'_> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (**self).cmp(&**other)
+    }
+}
+
 impl PartialEq<[u8]> for Bytes<'_> {
     fn eq(&self, other: &[u8]) -> bool {
         **self == *other

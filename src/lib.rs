@@ -3,6 +3,7 @@
 
 mod bytes;
 mod disk;
+mod engine;
 mod error;
 mod log;
 mod tree;

@@ -91,6 +91,8 @@ pub(crate) struct FairLock {
 
 #[derive(Default)]
 struct FairState {
+    held: bool,
+    /// The holder's thread; unknown for the moment in which the lock is handed on.
     owner: Option<ThreadId>,
     queue: VecDeque<Arc<Turn>>,
 }
@@ -102,9 +104,9 @@ struct Turn {
 }
 
 /// What came of waiting for a [`FairLock`].
-pub(crate) enum Waited<'a> {
+pub(crate) enum Waited {
     /// The lock is held.
-    Held(FairGuard<'a>),
+    Held(FairGuard),
     /// The deadline passed.
     TooLate,
     /// This very thread holds it already.
@@ -112,31 +114,30 @@ pub(crate) enum Waited<'a> {
 }
 
 /// A held [`FairLock`].
-pub(crate) struct FairGuard<'a> {
-    lock: &'a FairLock,
+pub(crate) struct FairGuard {
+    lock: Arc<FairLock>,
 }
 
 impl FairLock {
-    pub(crate) fn try_take(&self) -> Option<FairGuard<'_>> {
-        let mut state = lock(&self.state);
-        if state.owner.is_some() {
-            return None;
-        }
+    fn own(self: &Arc<Self>, state: &mut FairState) -> FairGuard {
+        state.held = true;
         state.owner = Some(std::thread::current().id());
-        Some(FairGuard { lock: self })
+        FairGuard { lock: Arc::clone(self) }
     }
 
-    pub(crate) fn take(&self, deadline: Deadline) -> Waited<'_> {
-        let me = std::thread::current().id();
+    pub(crate) fn try_take(self: &Arc<Self>) -> Option<FairGuard> {
+        let mut state = lock(&self.state);
+        (!state.held).then(|| self.own(&mut state))
+    }
+
+    pub(crate) fn take(self: &Arc<Self>, deadline: Deadline) -> Waited {
         let turn = {
             let mut state = lock(&self.state);
-            match state.owner {
-                None => {
-                    state.owner = Some(me);
-                    return Waited::Held(FairGuard { lock: self });
-                }
-                Some(owner) if owner == me => return Waited::Nested,
-                Some(_) => {}
+            if !state.held {
+                return Waited::Held(self.own(&mut state));
+            }
+            if state.owner == Some(std::thread::current().id()) {
+                return Waited::Nested;
             }
             let turn = Arc::new(Turn::default());
             state.queue.push_back(Arc::clone(&turn));
@@ -157,32 +158,30 @@ impl FairLock {
             }
         }
         drop(mine);
-        lock(&self.state).owner = Some(me);
-        Waited::Held(FairGuard { lock: self })
+        Waited::Held(self.own(&mut lock(&self.state)))
     }
 
-    fn give_up(&self, turn: &Arc<Turn>) -> Waited<'_> {
+    fn give_up(self: &Arc<Self>, turn: &Arc<Turn>) -> Waited {
         let mut state = lock(&self.state);
         if *lock(&turn.mine) {
             // It was handed over in this very moment: it must not be lost.
-            state.owner = Some(std::thread::current().id());
-            return Waited::Held(FairGuard { lock: self });
+            return Waited::Held(self.own(&mut state));
         }
         state.queue.retain(|other| !Arc::ptr_eq(other, turn));
         Waited::TooLate
     }
 }
 
-impl Drop for FairGuard<'_> {
+impl Drop for FairGuard {
     fn drop(&mut self) {
         let mut state = lock(&self.lock.state);
+        state.owner = None;
         match state.queue.pop_front() {
-            // The owner stays set, to nobody's thread in particular, until the next one wakes.
             Some(next) => {
                 *lock(&next.mine) = true;
                 next.changed.notify_one();
             }
-            None => state.owner = None,
+            None => state.held = false,
         }
     }
 }

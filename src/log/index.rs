@@ -289,6 +289,29 @@ impl Generation {
         None
     }
 
+    /// The newest version not newer than `lsn` of each key of a table, in key order.
+    pub(crate) fn newest(&self, table: u32, lsn: u64) -> impl Iterator<Item = Version> + '_ {
+        let probe = Probe { table, key: &[], lsn: u64::MAX };
+        let mut at = self.map.lower_bound(Bound::<&dyn Place>::Included(&probe));
+        let mut last: Option<Bytes<'static>> = None;
+        std::iter::from_fn(move || {
+            while let Some(found) = at.take() {
+                at = found.next();
+                let entry = found.key();
+                if entry.table != table {
+                    at = None;
+                    return None;
+                }
+                if entry.lsn <= lsn && last.as_ref().is_none_or(|last| **last != *entry.key()) {
+                    let version = version(entry, *found.value());
+                    last = Some(version.key.clone());
+                    return Some(version);
+                }
+            }
+            None
+        })
+    }
+
     /// Every long value that any version in here points at.
     pub(crate) fn overflows(&self) -> Vec<(u32, Overflow)> {
         let found = self.map.iter().filter_map(|found| match *found.value() {

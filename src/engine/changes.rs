@@ -1,0 +1,79 @@
+//! What one transaction wants to change, before it is committed.
+
+use crate::disk::format::Overflow;
+use crate::log::frame::FrameBuilder;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What becomes of a key.
+#[derive(Debug, Clone)]
+pub(crate) enum Write {
+    Put(Arc<[u8]>),
+    /// A long value whose run is written already.
+    PutOverflow(Overflow),
+    Delete,
+}
+
+/// A transaction's changes: by table, by key.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    pub(crate) tables: BTreeMap<u32, BTreeMap<Vec<u8>, Write>>,
+    pub(crate) dropped: BTreeSet<u32>,
+    bytes: u64,
+}
+
+impl Changes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.dropped.is_empty() && self.tables.values().all(BTreeMap::is_empty)
+    }
+
+    /// About as many bytes as a frame with all of it takes; never fewer.
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        self.bytes + 64 + 5 * self.dropped.len() as u64
+    }
+
+    fn cost(key: &[u8], write: Option<&Write>) -> u64 {
+        match write {
+            Some(Write::Put(value)) => FrameBuilder::put_size(key.len(), value.len()),
+            Some(_) => FrameBuilder::put_size(key.len(), 16),
+            None => 0,
+        }
+    }
+
+    pub(crate) fn get(&self, table: u32, key: &[u8]) -> Option<&Write> {
+        self.tables.get(&table)?.get(key)
+    }
+
+    /// Sets (or, with `None`, forgets) a change, and gives the one it replaces.
+    pub(crate) fn set(&mut self, table: u32, key: &[u8], write: Option<Write>) -> Option<Write> {
+        self.bytes += Changes::cost(key, write.as_ref());
+        let keys = self.tables.entry(table).or_default();
+        let old = match write {
+            Some(write) => match keys.get_mut(key) {
+                Some(place) => Some(std::mem::replace(place, write)),
+                None => keys.insert(key.to_vec(), write),
+            },
+            None => keys.remove(key),
+        };
+        self.bytes -= Changes::cost(key, old.as_ref()).min(self.bytes);
+        old
+    }
+
+    /// The frame's payload.
+    pub(crate) fn encode(&self) -> FrameBuilder {
+        let mut frame = FrameBuilder::new();
+        for table in &self.dropped {
+            frame.drop_table(*table);
+        }
+        for (table, keys) in &self.tables {
+            for (key, write) in keys {
+                match write {
+                    Write::Put(value) => frame.put(*table, key, value),
+                    Write::PutOverflow(overflow) => frame.put_overflow(*table, key, *overflow),
+                    Write::Delete => frame.delete(*table, key),
+                }
+            }
+        }
+        frame
+    }
+}

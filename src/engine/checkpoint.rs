@@ -1,0 +1,473 @@
+//! Folding the log into the tree.
+//!
+//! Holding CHECKPOINT: mark the log with `Rotate` at LSN C; make C durable; apply everything up to
+//! C, in key order, to a copy-on-write tree; flush; write the other root slot; flush; publish.
+//! Commits go on meanwhile behind the mark. Any failure before the root slot leaves the old state
+//! whole.
+//!
+//! A transaction too large for the log takes the same way: it is applied on top of the log, under
+//! the same root, and becomes visible when that root is durable.
+
+use crate::bytes::Bytes;
+use crate::disk::format::{Overflow, TABLE_CATALOG, TABLE_NAMES, TreeRoot};
+use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, Waited};
+use crate::disk::platform::LockMode;
+use crate::disk::root::{MAX_SEGMENTS, Root, Segment, Slots};
+use crate::disk::sidecar::{Counter, State};
+use crate::engine::append::{Appended, now_us};
+use crate::engine::changes::{Changes, Write};
+use crate::engine::fold::Folding;
+use crate::engine::view::{View, decode_name};
+use crate::engine::{Engine, MIN_LOG};
+use crate::error::{Error, Result};
+use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
+use crate::log::index;
+use crate::log::ring::{Ring, next_block};
+use crate::log::walk::Point;
+use crate::tree::update::{Change, PageStore, update};
+use crate::tree::walk::free_tree;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a checkpoint is to do besides folding.
+#[derive(Default)]
+pub(crate) struct Plan<'p> {
+    /// The log should be able to hold a frame of this size.
+    pub(crate) room_for: u64,
+    /// Nobody is writing: give the log's space back.
+    pub(crate) shrink: bool,
+    /// Make a new root even if the log is empty.
+    pub(crate) force: bool,
+    /// A transaction to apply on top.
+    pub(crate) direct: Option<&'p Changes>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Done {
+    /// LSN of the transaction that was applied on top.
+    pub(crate) lsn: u64,
+    /// Pages that only the previous root, or a snapshot, still needs.
+    pub(crate) pending_pages: u64,
+    pub(crate) free_pages: u64,
+    pub(crate) page_count: u64,
+}
+
+/// The right to take and give back pages, until dropped.
+pub(crate) struct CheckpointTurn<'e> {
+    engine: &'e Engine,
+    kernel: Option<ByteLock>,
+    _process: FairGuard,
+}
+
+impl Drop for CheckpointTurn<'_> {
+    fn drop(&mut self) {
+        let sidecar = self.engine.sidecar();
+        if let Some(slot) = self.engine.slot(&sidecar) {
+            slot.set_state(State::Checkpointing, false);
+        }
+        self.kernel = None;
+    }
+}
+
+impl Engine {
+    pub(crate) fn lock_checkpoint(&self, deadline: Deadline) -> Result<CheckpointTurn<'_>> {
+        let started = Instant::now();
+        let sidecar = self.sidecar();
+        let process = match self.checkpointing.take(deadline) {
+            Waited::Held(guard) => guard,
+            Waited::TooLate => return Err(self.busy("checkpoint", &sidecar, started)),
+            Waited::Nested => return Err(Error::Nested { path: self.path().to_path_buf() }),
+        };
+        let kernel = ByteLock::take(&self.disk, CHECKPOINT, LockMode::Exclusive, "checkpoint", deadline);
+        let kernel = kernel.map_err(|e| match e {
+            Error::Busy { .. } => self.busy("checkpoint", &sidecar, started),
+            e => e,
+        })?;
+        Ok(self.checkpoint_turn(process, kernel))
+    }
+
+    /// Takes CHECKPOINT only if nobody has it.
+    pub(crate) fn try_lock_checkpoint(&self) -> Result<Option<CheckpointTurn<'_>>> {
+        let Some(process) = self.checkpointing.try_take() else { return Ok(None) };
+        let kernel = ByteLock::try_take(&self.disk, CHECKPOINT, LockMode::Exclusive)?;
+        Ok(kernel.map(|kernel| self.checkpoint_turn(process, kernel)))
+    }
+
+    fn checkpoint_turn(&self, process: FairGuard, kernel: ByteLock) -> CheckpointTurn<'_> {
+        let sidecar = self.sidecar();
+        if let Some(slot) = self.slot(&sidecar) {
+            slot.set_state(State::Checkpointing, true);
+        }
+        CheckpointTurn { engine: self, kernel: Some(kernel), _process: process }
+    }
+
+    pub(crate) fn checkpoint(&self, plan: &Plan<'_>, deadline: Deadline) -> Result<Done> {
+        let turn = self.lock_checkpoint(deadline)?;
+        turn.run(plan, deadline)
+    }
+}
+
+impl CheckpointTurn<'_> {
+    /// Folds the log into the tree; does nothing if there is nothing to fold.
+    pub(crate) fn run(&self, plan: &Plan<'_>, deadline: Deadline) -> Result<Done> {
+        let started = Instant::now();
+        let engine = self.engine;
+        engine.check_writable()?;
+        let result = self.fold(plan, deadline);
+        match &result {
+            Ok(Some((done, pages))) => {
+                let sidecar = engine.sidecar();
+                if let Some(slot) = engine.slot(&sidecar) {
+                    slot.count(Counter::Checkpoints, 1);
+                }
+                let took_ms = started.elapsed().as_millis();
+                tracing::debug!(
+                    took_ms,
+                    pages,
+                    free = done.free_pages,
+                    pending = done.pending_pages,
+                    "checkpoint done"
+                );
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "checkpoint failed"),
+        }
+        Ok(result?.map(|(done, _)| done).unwrap_or_default())
+    }
+
+    /// Makes sure that the newest root slot is durable: its writer may have died before its flush,
+    /// or that flush may have failed. Written again it is, once a flush succeeds.
+    fn settle_root(&self) -> Result<()> {
+        let engine = self.engine;
+        let (sidecar, _) = engine.current_sidecar();
+        engine.learn(&sidecar);
+        let Slots { newest, .. } = engine.slots()?;
+        if newest.sequence > engine.known_root() {
+            let offset = Root::slot_offset(newest.sequence);
+            engine.disk.write_at(&newest.encode(), offset).map_err(engine.io("write a root slot"))?;
+            self.flush()?;
+            engine.raise_root(newest.sequence);
+        }
+        if sidecar.root() != Some(newest.sequence) {
+            sidecar.set_root(newest.sequence);
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.engine.disk.flush().map_err(|e| {
+            self.engine.poison(&self.engine.current_sidecar().0);
+            self.engine.poisoned_error(format!("a checkpoint's flush failed: {e}"))
+        })
+    }
+
+    /// Marks the log, unless its last frame is such a mark already, and gives the point after it.
+    fn rotate(&self, plan: &Plan<'_>, deadline: Deadline) -> Result<Option<(Point, bool)>> {
+        let engine = self.engine;
+        let mut append = engine.lock_append(deadline)?;
+        if engine.is_poisoned(&append.sidecar) {
+            return Err(engine.poisoned_error("an earlier flush failed; the next write mends it"));
+        }
+        let under_load = append.state.used() * 3 > append.state.ring.capacity();
+        let empty = append.state.tail.lsn == append.state.root.checkpoint_lsn;
+        let resize =
+            plan.shrink && append.state.ring.capacity() > MIN_LOG || plan.room_for > append.state.ring.capacity() / 4;
+        if empty {
+            let needed = plan.force || plan.direct.is_some() || resize;
+            return Ok(needed.then_some((append.state.tail, under_load)));
+        }
+        let mut header = [0; FRAME_HEADER];
+        let start = append.state.start;
+        append.state.ring.read(&*engine.disk, start, &mut header).map_err(engine.io("read the log"))?;
+        let marked = FrameHeader::decode(&header)
+            .is_some_and(|(h, _)| h.kind == FrameKind::Rotate && h.lsn == append.state.tail.lsn && h.position == start);
+        if !marked {
+            match append.append(&mut FrameBuilder::new(), FrameKind::Rotate, false)? {
+                Appended::At(_) => {}
+                Appended::NoRoom => return Err(Error::Invalid("the log has no room for a checkpoint's mark".into())),
+            }
+        }
+        Ok(Some((append.state.tail, under_load)))
+    }
+
+    fn fold(&self, plan: &Plan<'_>, deadline: Deadline) -> Result<Option<(Done, u64)>> {
+        let engine = self.engine;
+        self.settle_root()?;
+        let Some((mark, under_load)) = self.rotate(plan, deadline)? else { return Ok(None) };
+        engine.wait_durable(mark.lsn, deadline)?;
+        let view = engine.view_at(mark.lsn)?;
+        let base = Arc::clone(&view.tree);
+        if base.root.sequence != engine.known_root() || view.lsn != mark.lsn {
+            return Err(Error::Invalid(format!("root {} is not the newest", base.root.sequence)));
+        }
+        let mut fold = Folding::new(engine, &base, &engine.pins)?;
+        let mut root = Root::clone(&base.root);
+        root.sequence += 1;
+        root.checkpoint_lsn = mark.lsn;
+        root.time = now_us();
+        self.apply(&view, plan.direct, &mut fold, &mut root)?;
+
+        let mut ring = RingPlan::new(&base.root, mark);
+        let capacity = base.root.log_capacity();
+        let wanted =
+            (plan.room_for * 4).max(if under_load { capacity * 4 } else { capacity }).min(engine.settings.log_cap);
+        let added =
+            if wanted > capacity && !plan.shrink { self.add_segment(&mut fold, wanted - capacity)? } else { None };
+        fold.write_out()?;
+        self.flush()?;
+
+        // The ring changes under APPEND alone, so that whoever appends next sees it as it then is.
+        let changes_ring = added.is_some() || plan.shrink;
+        let mut append = if changes_ring { Some(engine.lock_append(deadline)?) } else { None };
+        if let Some(append) = &append {
+            let tail = append.state.tail;
+            match added {
+                Some(segment) if ring.can_extend(tail) => ring.segments.push(segment),
+                Some(segment) => fold.space.release(segment.page, segment.pages),
+                None if tail == mark => {
+                    for segment in ring.shrink() {
+                        fold.free(segment.page, segment.pages, base.root.sequence)?;
+                    }
+                }
+                None => {}
+            }
+        }
+        (root.segments, root.log_offset, root.log_position, root.log_crc) =
+            (ring.segments, ring.offset, ring.position, mark.crc);
+        let old_len = engine.disk.len().map_err(engine.io("read the length"))?;
+        self.trim(&mut fold, plan.shrink);
+        let space = fold.save_space()?;
+        (root.free_directory, root.pending, root.page_count) = (space.directory, space.pending, space.page_count);
+        if plan.direct.is_some() {
+            root.checkpoint_lsn = mark.lsn + 1;
+        }
+        fold.write_out()?;
+        self.flush()?;
+        let offset = Root::slot_offset(root.sequence);
+        engine.disk.write_at(&root.encode(), offset).map_err(engine.io("write a root slot"))?;
+        self.flush()?;
+
+        let root = Arc::new(root);
+        engine.raise_root(root.sequence);
+        let (sidecar, _) = engine.current_sidecar();
+        sidecar.set_root(root.sequence);
+        if let Some(append) = &mut append {
+            append.state.adopt(Arc::clone(&root));
+            append.publish();
+        }
+        drop(append);
+        if plan.direct.is_some() {
+            let _sync = engine.lock_sync(None)?;
+            engine.raise_durable(root.checkpoint_lsn);
+            engine.publish_durable(&sidecar);
+        }
+        let len = root.page_count * u64::from(root.page_size);
+        if len < old_len {
+            // Nothing refers to what is cut off: it is free in the durable root, and pinned by nobody.
+            // A refusal costs space, no data.
+            if let Err(error) = engine.disk.set_len(len) {
+                tracing::warn!(%error, "the file could not be cut");
+            }
+        }
+        let done = Done {
+            lsn: root.checkpoint_lsn,
+            pending_pages: fold.space.pending_pages(),
+            free_pages: fold.space.free_pages(),
+            page_count: root.page_count,
+        };
+        Ok(Some((done, fold.pages_written)))
+    }
+
+    /// Applies the log's newest versions, and a transaction on top of them, table by table.
+    fn apply(&self, view: &View, direct: Option<&Changes>, fold: &mut Folding<'_>, root: &mut Root) -> Result<()> {
+        let mut tables = BTreeSet::new();
+        let mut dropped = BTreeSet::new();
+        // Runs of long values that the log points at: those that do not end up in a tree are
+        // only needed by snapshots of the version before.
+        let mut loose: BTreeMap<u32, (u32, Overflow)> = BTreeMap::new();
+        for generation in &view.generations {
+            let (touched, gone) = generation.tables();
+            tables.extend(touched);
+            dropped.extend(gone);
+            for (table, overflow) in generation.overflows() {
+                fold.keep_overflow(overflow)?;
+                loose.insert(overflow.ptr.page, (table, overflow));
+            }
+        }
+        if let Some(direct) = direct {
+            tables.extend(direct.tables.keys());
+            dropped.extend(&direct.dropped);
+        }
+        let mut catalog: BTreeMap<u32, Option<TreeRoot>> = BTreeMap::new();
+        for table in tables {
+            if dropped.contains(&table) {
+                continue;
+            }
+            let old = view.tree_root(table)?;
+            let mut next_table = root.next_table;
+            let changes = Merged::new(view, direct, table).map(|(key, change)| {
+                if let Change::PutOverflow(overflow) = &change {
+                    loose.remove(&overflow.ptr.page);
+                }
+                if let Change::Put(row) = &change
+                    && table == TABLE_NAMES
+                    && let Some(entry) = decode_name(row)
+                {
+                    next_table = next_table.max(entry.id.saturating_add(1));
+                }
+                Ok((key, change))
+            });
+            let new = update(fold, table, old, changes)?;
+            root.next_table = next_table;
+            if new != old {
+                catalog.insert(table, (!new.ptr.is_none()).then_some(new));
+            }
+        }
+        for table in dropped {
+            let old = view.tree_root(table)?;
+            if !old.ptr.is_none() {
+                free_tree(fold, table, old)?;
+                catalog.insert(table, None);
+            }
+        }
+        for (table, overflow) in loose.into_values() {
+            let birth = fold.pages().overflow_birth(overflow, table);
+            let run = fold.pages().overflow_run(overflow)?;
+            fold.free(overflow.ptr.page, run, birth)?;
+        }
+        let rows = catalog.into_iter().map(|(table, row)| {
+            let change = row.map_or(Change::Delete, |row| Change::Put(row.encode()));
+            Ok((table.to_be_bytes(), change))
+        });
+        root.catalog = update(fold, TABLE_CATALOG, root.catalog, rows)?;
+        Ok(())
+    }
+
+    /// A new, zeroed segment of about so many bytes for the log's ring.
+    fn add_segment(&self, fold: &mut Folding<'_>, bytes: u64) -> Result<Option<Segment>> {
+        let page_size = u64::from(fold.pages().page_size());
+        let Ok(pages) = u32::try_from(bytes / page_size) else { return Ok(None) };
+        if pages == 0 {
+            return Ok(None);
+        }
+        let page = fold.allocate(pages)?;
+        let disk = &self.engine.disk;
+        if let Err(e) = disk.allocate(u64::from(page) * page_size, u64::from(pages) * page_size) {
+            // The log works at its present size, too.
+            tracing::warn!(error = %e, "no room for a larger log");
+            fold.space.release(page, pages);
+            return Ok(None);
+        }
+        Ok(Some(Segment { page, pages }))
+    }
+
+    /// Decides how much of the file's free end is cut off.
+    fn trim(&self, fold: &mut Folding<'_>, all: bool) {
+        let (tail, count) = (fold.space.free_tail(), fold.space.page_count());
+        // Saving the free map takes some pages; a little slack saves growing again at once.
+        let slack = 16 + count / if all { 64 } else { 8 };
+        if tail > slack {
+            fold.space.truncate(count - (tail - slack / 2));
+        }
+    }
+}
+
+/// The ring as the new root will have it.
+struct RingPlan {
+    segments: Vec<Segment>,
+    offset: u64,
+    position: u64,
+    page_size: u64,
+}
+
+impl RingPlan {
+    fn new(base: &Root, mark: Point) -> RingPlan {
+        let position = mark.end.max(base.log_position);
+        let (segments, offset) = Ring::new(base).rotated(position);
+        RingPlan { segments, offset, position, page_size: u64::from(base.page_size) }
+    }
+
+    fn bytes(&self, segments: &[Segment]) -> u64 {
+        segments.iter().map(|s| u64::from(s.pages)).sum::<u64>() * self.page_size
+    }
+
+    /// Whether a segment may be put at the ring's end: no live frame may lie beyond it, which is
+    /// where the ring wraps into the part of the first segment before the log position.
+    fn can_extend(&self, tail: Point) -> bool {
+        self.segments.len() < MAX_SEGMENTS && self.offset + (tail.end - self.position) <= self.bytes(&self.segments)
+    }
+
+    /// Keeps one segment that is large enough, the log being empty; gives the others.
+    fn shrink(&mut self) -> Vec<Segment> {
+        let enough = |s: &&Segment| u64::from(s.pages) * self.page_size >= MIN_LOG;
+        let Some(kept) = self.segments.iter().filter(enough).min_by_key(|s| (s.pages, s.page)).copied() else {
+            return Vec::new();
+        };
+        let gone: Vec<_> = self.segments.iter().filter(|s| **s != kept).copied().collect();
+        if !gone.is_empty() {
+            self.segments = vec![kept];
+            self.position = next_block(self.position);
+            self.offset = 0;
+        }
+        gone
+    }
+}
+
+type Item = (Bytes<'static>, Change<Bytes<'static>>);
+
+/// The changes to one table: the transaction's over the log's newest versions, in key order.
+struct Merged<'a> {
+    sources: Vec<std::iter::Peekable<Box<dyn Iterator<Item = Item> + 'a>>>,
+}
+
+impl<'a> Merged<'a> {
+    /// Sources come newest first: of equal keys the first one's change counts.
+    fn new(view: &'a View, direct: Option<&'a Changes>, table: u32) -> Merged<'a> {
+        let mut sources: Vec<Box<dyn Iterator<Item = Item> + 'a>> = Vec::new();
+        if let Some(keys) = direct.and_then(|direct| direct.tables.get(&table)) {
+            sources.push(Box::new(keys.iter().map(|(key, write)| {
+                let change = match write {
+                    Write::Put(value) => Change::Put(Bytes::shared(Arc::clone(value), 0..value.len())),
+                    Write::PutOverflow(overflow) => Change::PutOverflow(*overflow),
+                    Write::Delete => Change::Delete,
+                };
+                (Bytes::shared(Arc::from(key.as_slice()), 0..key.len()), change)
+            })));
+        }
+        for generation in view.generations.iter().filter(|g| g.touches(table)) {
+            sources.push(Box::new(generation.newest(table, view.lsn).map(|version| {
+                let change = match version.change {
+                    index::Change::Put(value) => Change::Put(value),
+                    index::Change::PutOverflow(overflow) => Change::PutOverflow(overflow),
+                    index::Change::Delete => Change::Delete,
+                };
+                (version.key, change)
+            })));
+        }
+        Merged { sources: sources.into_iter().map(Iterator::peekable).collect() }
+    }
+}
+
+impl Iterator for Merged<'_> {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        if let [only] = self.sources.as_mut_slice() {
+            return only.next();
+        }
+        let least =
+            self.sources.iter_mut().filter_map(|s| s.peek()).map(|(key, _)| key).min_by(|a, b| a.cmp(b))?.clone();
+        let mut newest = None;
+        for source in &mut self.sources {
+            if let Some(item) = source.next_if(|(key, _)| *key == least) {
+                newest = newest.or(Some(item));
+            }
+        }
+        newest
+    }
+}
+
+/// How long a checkpoint that nobody waits for may wait for its locks.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,170 @@
+//! Durability: one flush for all that wait, of every process.
+//!
+//! A commit waits until the durable LSN covers it. Whoever finds nobody flushing does it for
+//! everybody: seals the batch, flushes, publishes, wakes all. The others sleep for a moment and can
+//! always take the flusher's place, so a dead flusher is only a delay.
+//!
+//! After a failed flush the kernel may have dropped the pages it could not write while it still
+//! shows them. So nothing is believed to be on disk that was not known durable before: the store
+//! is poisoned until every frame since then has been written anew and flushed.
+
+use crate::disk::locks::{ByteLock, Deadline, SYNC, lock};
+use crate::disk::platform::LockMode;
+use crate::disk::root::{Root, Slots};
+use crate::disk::sidecar::{Counter, Sidecar};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::log::ring::{Ring, next_block};
+use crate::log::walk::{Point, Walker};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long a follower sleeps before it looks whether there still is a flusher.
+const LOOK: Duration = Duration::from_millis(5);
+
+impl Engine {
+    /// Returns when the transaction `lsn` and all before it are durable.
+    pub(crate) fn wait_durable(&self, lsn: u64, deadline: Deadline) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let sidecar = self.sidecar();
+            let seen = sidecar.flushed_word();
+            self.learn(&sidecar);
+            if self.durable_lsn() >= lsn {
+                return Ok(());
+            }
+            if self.is_poisoned(&sidecar) {
+                return Err(self.poisoned_error("the flush that was to cover it failed"));
+            }
+            if self.try_flush(deadline)? {
+                continue;
+            }
+            if deadline.is_some_and(|d| Instant::now() >= d) {
+                return Err(self.poisoned_error(format!(
+                    "the process that flushes did not finish within {:.1} s",
+                    started.elapsed().as_secs_f64()
+                )));
+            }
+            sidecar.wait_flushed(seen, LOOK);
+        }
+    }
+
+    /// Flushes for everybody, unless somebody is doing so already.
+    fn try_flush(&self, deadline: Deadline) -> Result<bool> {
+        let Ok(_process) = self.syncing.try_lock() else { return Ok(false) };
+        let Some(_kernel) = ByteLock::try_take(&self.disk, SYNC, LockMode::Exclusive)? else { return Ok(false) };
+        // The flusher before us may have covered everything while we took the lock.
+        self.flush_batch(deadline)?;
+        Ok(true)
+    }
+
+    /// Seals and flushes. The caller holds SYNC.
+    fn flush_batch(&self, deadline: Deadline) -> Result<()> {
+        let (tail, sidecar) = {
+            let mut append = self.lock_append(deadline)?;
+            (append.seal(), append.sidecar.clone())
+        };
+        if tail.lsn <= self.durable_lsn() && sidecar.durable().is_some() {
+            return Ok(());
+        }
+        if let Err(e) = self.disk.flush() {
+            self.poison(&sidecar);
+            tracing::error!(error = %e, "flush failed");
+            return Err(self.poisoned_error(e.to_string()));
+        }
+        let covered = tail.lsn.saturating_sub(self.durable_lsn());
+        self.raise_durable(tail.lsn);
+        self.publish_durable(&sidecar);
+        if let Some(slot) = self.slot(&sidecar) {
+            slot.count(Counter::Flushes, 1);
+        }
+        tracing::trace!(lsn = tail.lsn, covered, "flushed");
+        Ok(())
+    }
+
+    /// Tells everybody how far the log is durable, and wakes them. The caller holds SYNC.
+    pub(crate) fn publish_durable(&self, sidecar: &Sidecar) {
+        sidecar.set_durable(self.durable_lsn());
+        sidecar.wake_flushed();
+        sidecar.wake_changed();
+    }
+
+    /// Waits for SYNC, and for every flush under way.
+    pub(crate) fn lock_sync(&self, deadline: Deadline) -> Result<(std::sync::MutexGuard<'_, ()>, ByteLock)> {
+        let process = lock(&self.syncing);
+        let kernel = ByteLock::take(&self.disk, SYNC, LockMode::Exclusive, "flush", deadline)?;
+        Ok((process, kernel))
+    }
+
+    /// From now on nothing that was not known durable is believed to be on disk.
+    pub(crate) fn poison(&self, sidecar: &Sidecar) {
+        self.poisoned.store(true, Ordering::Release);
+        sidecar.set_poisoned(true);
+        sidecar.wake_flushed();
+    }
+
+    /// Mends a poisoned store: writes every frame that is not known durable anew, and both roots'
+    /// newest, and flushes. The frames' bytes and places stay the same, so whatever of them did
+    /// reach the disk is overwritten by itself, and a torn write changes nothing.
+    /// The caller holds WRITER and CHECKPOINT.
+    pub(crate) fn heal(&self, deadline: Deadline) -> Result<()> {
+        let _sync = self.lock_sync(deadline)?;
+        let mut append = self.lock_append(deadline)?;
+        if !self.is_poisoned(&append.sidecar) {
+            return Ok(());
+        }
+        let durable = self.durable_lsn();
+        let Slots { newest, older } = self.slots()?;
+        // A root whose flush failed may be on disk or not, and its ring may be the current one or
+        // not. Written again it is durable for certain once the flush below succeeds: its pages
+        // were flushed before it was first written.
+        let doubtful = newest.sequence > self.known_root();
+        if doubtful {
+            let offset = Root::slot_offset(newest.sequence);
+            self.disk.write_at(&newest.encode(), offset).map_err(self.io("write a root slot"))?;
+        }
+        let root = if doubtful { older.as_ref().unwrap_or(&newest) } else { &newest };
+        let ring = Ring::new(root);
+        let mut point = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
+        let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, point);
+        let mut block = 0;
+        while let Some(frame) = walker.next()? {
+            if frame.after.lsn > durable {
+                // Whole blocks, for a page is what the kernel drops; none of them holds durable
+                // frames, since each batch starts in a new one.
+                let start = frame.header.position.max(block);
+                let start = start - start % 4096;
+                block = next_block(frame.after.end);
+                let mut bytes = vec![0; usize::try_from(block - start).unwrap_or(0)];
+                ring.read(&*self.disk, start, &mut bytes).map_err(self.io("read the log"))?;
+                ring.write(&*self.disk, start, &bytes).map_err(self.io("write the log anew"))?;
+            }
+            point = frame.after;
+        }
+        self.disk.flush().map_err(|e| self.poisoned_error(format!("the disk still refuses: {e}")))?;
+        if doubtful {
+            self.raise_root(newest.sequence);
+            append.sidecar.set_root(newest.sequence);
+            append.state.adopt(std::sync::Arc::new(newest));
+        }
+        if append.state.tail.lsn < point.lsn || append.state.tail == point {
+            append.state.tail = point;
+        } else if append.state.tail.lsn > point.lsn {
+            return Err(Error::corrupt(
+                "log",
+                ring.file_offset(point.end),
+                None,
+                format!("transactions up to {}", append.state.tail.lsn),
+                format!("the chain ends after {}", point.lsn),
+            )
+            .in_file(self.path()));
+        }
+        append.seal();
+        self.raise_durable(point.lsn);
+        self.poisoned.store(false, Ordering::Release);
+        append.sidecar.set_poisoned(false);
+        self.publish_durable(&append.sidecar);
+        tracing::warn!(lsn = point.lsn, "a failed flush was mended: every frame since was written anew");
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! Pages for a version of the tree that is being made: where they come from, and writing them.
+//!
+//! Only pages that are free in the durable root and pinned by nobody are written. Until the new
+//! root is durable nothing refers to them, so a crash leaves them free.
+
+use crate::disk::format::{Overflow, SLOTS_SIZE, TABLE_SPACE};
+use crate::disk::locks::Pins;
+use crate::disk::root::Root;
+use crate::engine::Engine;
+use crate::engine::view::TreeVersion;
+use crate::error::{Error, Result};
+use crate::tree::pages::Pages;
+use crate::tree::space::{Space, SpaceRoot};
+use crate::tree::update::PageStore;
+use std::sync::Arc;
+
+/// Adjacent pages are written together, up to this many bytes.
+const RUN_BYTES: usize = 256 << 10;
+/// The file grows by a sixteenth, within these bounds.
+const GROWTH_PAGES: std::ops::RangeInclusive<u64> = 16..=16384;
+
+pub(crate) struct Folding<'e> {
+    engine: &'e Engine,
+    pages: Arc<Pages>,
+    pub(crate) space: Space,
+    version: u64,
+    /// Pages not yet written: the first one's number, and their bytes.
+    waiting: (u32, Vec<u8>),
+    pub(crate) pages_written: u64,
+}
+
+impl<'e> Folding<'e> {
+    /// Starts from a durable root. The caller holds CHECKPOINT.
+    pub(crate) fn new(engine: &'e Engine, base: &TreeVersion, pins: &Pins) -> Result<Folding<'e>> {
+        let root = &base.root;
+        let first_page = Root::first_page(root.page_size);
+        let space_root =
+            SpaceRoot { directory: root.free_directory, pending: root.pending, page_count: root.page_count };
+        let pages = Arc::clone(&base.pages);
+        let mut read = |ptr, kind| pages.run(ptr, kind, TABLE_SPACE);
+        let mut space = Space::load(root.page_size, root.store_tag(), first_page, space_root, &mut read)?;
+        space.reclaim(root.sequence, &pins.all(root.sequence)?);
+        let mut fold = Folding {
+            engine,
+            pages: Arc::clone(&base.pages),
+            space,
+            version: root.sequence + 1,
+            waiting: (0, Vec::new()),
+            pages_written: 0,
+        };
+        // A file longer than its root says was grown by somebody who did not finish.
+        let len = engine.disk.len().map_err(engine.io("read the length"))?;
+        let count = len / u64::from(root.page_size);
+        if count > fold.space.page_count() {
+            fold.space.grow(count);
+            fold.pages.set_page_count(fold.space.page_count());
+        }
+        Ok(fold)
+    }
+
+    /// Makes at least `pages` more pages.
+    pub(crate) fn grow(&mut self, pages: u64) -> Result<()> {
+        let old = self.space.page_count();
+        let step = (old / 16).clamp(*GROWTH_PAGES.start(), *GROWTH_PAGES.end());
+        let page_size = u64::from(self.pages.page_size());
+        let disk = &self.engine.disk;
+        let mut count = old + pages.max(step);
+        if disk.set_len(count * page_size).is_err() {
+            count = old + pages;
+            disk.set_len(count * page_size).map_err(self.engine.io("grow the file"))?;
+        }
+        self.space.grow(count);
+        if self.space.page_count() < count {
+            let source = std::io::Error::new(std::io::ErrorKind::StorageFull, "the store has as many pages as it can");
+            return Err(Error::io("grow the file", self.engine.path(), source));
+        }
+        self.pages.set_page_count(count);
+        Ok(())
+    }
+
+    /// Marks the run of a long value that a log frame points at as used.
+    pub(crate) fn keep_overflow(&mut self, overflow: Overflow) -> Result<()> {
+        let run = self.pages.overflow_run(overflow)?;
+        if self.space.reserve(overflow.ptr.page, run) {
+            return Ok(());
+        }
+        let offset = u64::from(overflow.ptr.page) * u64::from(self.pages.page_size());
+        let page = Some(u64::from(overflow.ptr.page));
+        Err(Error::corrupt("overflow", offset, page, "pages that no tree uses", "pages in use")
+            .in_file(self.engine.path()))
+    }
+
+    /// Writes what waits.
+    pub(crate) fn write_out(&mut self) -> Result<()> {
+        let (page, bytes) = &mut self.waiting;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let offset = u64::from(*page) * u64::from(self.pages.page_size());
+        debug_assert!(offset >= SLOTS_SIZE);
+        let disk = &self.engine.disk;
+        disk.write_at(bytes, offset).map_err(self.engine.io("write a page"))?;
+        // A commit's flush has to write whatever is dirty: it should not find all of a checkpoint.
+        disk.start_writeback(offset, bytes.len() as u64);
+        bytes.clear();
+        Ok(())
+    }
+
+    /// Writes the free map, and gives what the root says of it.
+    pub(crate) fn save_space(&mut self) -> Result<SpaceRoot> {
+        loop {
+            match self.space.growth_needed() {
+                0 => break,
+                pages => self.grow(pages)?,
+            }
+        }
+        self.write_out()?;
+        let (engine, page_size) = (self.engine, u64::from(self.pages.page_size()));
+        let mut written = 0;
+        let root = self.space.save(self.version, &mut |page, bytes| {
+            written += bytes.len() as u64 / page_size;
+            engine.disk.write_at(bytes, u64::from(page) * page_size).map_err(engine.io("write the free map"))
+        })?;
+        self.pages_written += written;
+        Ok(root)
+    }
+}
+
+impl PageStore for Folding<'_> {
+    fn pages(&self) -> &Arc<Pages> {
+        &self.pages
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn allocate(&mut self, run: u32) -> Result<u32> {
+        if let Some(page) = self.space.allocate(run) {
+            return Ok(page);
+        }
+        self.grow(u64::from(run))?;
+        self.space.allocate(run).ok_or_else(|| {
+            let source = std::io::Error::new(std::io::ErrorKind::StorageFull, "no run of free pages after growing");
+            Error::io("allocate", self.engine.path(), source)
+        })
+    }
+
+    fn free(&mut self, page: u32, run: u32, version: u64) -> Result<()> {
+        self.space.retire(page, run, version, self.version);
+        Ok(())
+    }
+
+    fn write(&mut self, page: u32, bytes: &[u8]) -> Result<()> {
+        let page_size = self.pages.page_size() as usize;
+        let (first, waiting) = &self.waiting;
+        let next = u64::from(*first) + (waiting.len() / page_size) as u64;
+        if u64::from(page) != next || waiting.len() + bytes.len() > RUN_BYTES {
+            self.write_out()?;
+            self.waiting.0 = page;
+        }
+        self.waiting.1.extend_from_slice(bytes);
+        self.pages_written += (bytes.len() / page_size) as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,258 @@
+//! One process' side of the protocols: joining, waiting for a turn, appending, flushing together,
+//! folding the log into the tree, and keeping a view of what is committed.
+//!
+//! The reading order: `open` (joining and recovery), `queue` (whose turn it is to write),
+//! `append` (the tail and what is put there), `flush` (durability for all), `view` (what a
+//! snapshot sees), `checkpoint` and `fold` (the log becomes tree), `janitor` (what is done when
+//! nobody asks), `stats`.
+
+pub(crate) mod append;
+pub(crate) mod changes;
+pub(crate) mod checkpoint;
+pub(crate) mod flush;
+pub(crate) mod fold;
+pub(crate) mod janitor;
+pub(crate) mod open;
+pub(crate) mod queue;
+pub(crate) mod stats;
+pub(crate) mod view;
+
+use crate::disk::format::{MAX_KEY_SIZE, SLOTS_SIZE};
+use crate::disk::locks::{ByteLock, Deadline, FairLock, Pins, lock};
+use crate::disk::platform::{Disk, FileId, Mapping};
+use crate::disk::root::{Root, Slots, read_slots};
+use crate::disk::sidecar::{Sidecar, Slot};
+use crate::error::{Error, Result};
+use crate::tree::pages::Verified;
+use append::Appender;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use view::ViewState;
+
+/// What the user may set when opening.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// How long to wait for any lock.
+    pub(crate) timeout: Duration,
+    /// The log never grows beyond this.
+    pub(crate) log_cap: u64,
+    /// Whether page reads go through a map of the file.
+    pub(crate) memory_map: bool,
+    /// Whether helper threads may be started; without them their work is done in line.
+    pub(crate) threads: bool,
+}
+
+/// Default for [`Settings::log_cap`].
+pub(crate) const DEFAULT_LOG_CAP: u64 = 32 << 20;
+/// Size of the log of a new, or an idle, store.
+pub(crate) const MIN_LOG: u64 = 64 << 10;
+/// How often a process looks whether its sidecar is still the one by that name.
+const SIDECAR_LOOK_MS: u64 = 1000;
+
+/// One store, as one process has it open.
+pub(crate) struct Engine {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) file: FileId,
+    pub(crate) settings: Settings,
+    pub(crate) page_size: u32,
+    pub(crate) store_id: [u8; 16],
+    pub(crate) store_tag: u32,
+    pub(crate) pins: Arc<Pins>,
+    pub(crate) verified: Arc<Verified>,
+
+    sidecar: RwLock<Arc<Sidecar>>,
+    sidecar_seen_ms: AtomicU64,
+    rejoining: Mutex<()>,
+    /// This process' slot in any sidecar, held by a kernel lock; none if all are taken.
+    slot: Option<(usize, ByteLock)>,
+    /// PRESENCE and WRITABLE, as long as the store is open.
+    presence: Mutex<Vec<ByteLock>>,
+
+    writer: Arc<FairLock>,
+    checkpointing: Arc<FairLock>,
+    syncing: Mutex<()>,
+    appender: Mutex<Appender>,
+    view: Mutex<ViewState>,
+    map: Mutex<Option<Arc<dyn Mapping>>>,
+
+    /// Newest LSN that this process knows to be durable.
+    durable: AtomicU64,
+    /// Newest relaxed LSN that this process knows of.
+    relaxed: AtomicU64,
+    /// Newest root sequence that this process knows to be durable.
+    durable_root: AtomicU64,
+    /// A flush failed and nothing has mended it yet.
+    poisoned: AtomicBool,
+    janitor: janitor::Janitor,
+    fork_generation: u32,
+}
+
+impl Engine {
+    pub(crate) fn path(&self) -> &Path {
+        self.disk.path()
+    }
+
+    pub(crate) fn deadline(&self) -> Deadline {
+        Instant::now().checked_add(self.settings.timeout)
+    }
+
+    fn io(&self, op: &'static str) -> impl FnOnce(std::io::Error) -> Error + '_ {
+        move |source| Error::io(op, self.path(), source)
+    }
+
+    /// Refuses to work in a forked child, whose locks would be its parent's.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if crate::disk::fork::fork_generation() == self.fork_generation {
+            return Ok(());
+        }
+        Err(Error::Forked { path: self.path().to_path_buf() })
+    }
+
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_process()?;
+        if self.disk.writable() {
+            return Ok(());
+        }
+        Err(Error::ReadOnly { path: self.path().to_path_buf() })
+    }
+
+    pub(crate) fn check_key(key: &[u8]) -> Result<()> {
+        if key.len() <= MAX_KEY_SIZE {
+            return Ok(());
+        }
+        Err(Error::TooLarge { what: "key", size: key.len() as u64, limit: MAX_KEY_SIZE as u64 })
+    }
+
+    // The sidecar.
+
+    /// The sidecar, looked after at most once a second. For readers: nothing is waited for.
+    pub(crate) fn sidecar(&self) -> Arc<Sidecar> {
+        let now = self.disk.now_ms();
+        if now.wrapping_sub(self.sidecar_seen_ms.load(Ordering::Relaxed)) >= SIDECAR_LOOK_MS {
+            self.sidecar_seen_ms.store(now, Ordering::Relaxed);
+            let sidecar = self.known_sidecar();
+            if !(sidecar.is_current() && sidecar.is_ours()) {
+                self.rejoin_sidecar(false);
+            }
+        }
+        self.known_sidecar()
+    }
+
+    fn known_sidecar(&self) -> Arc<Sidecar> {
+        Arc::clone(&self.sidecar.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The sidecar that the name leads to now, and whether there is one. Whoever publishes asks
+    /// here first, so that a message never goes to a sidecar that others have left.
+    pub(crate) fn current_sidecar(&self) -> (Arc<Sidecar>, bool) {
+        let sidecar = self.known_sidecar();
+        if sidecar.is_current() && sidecar.is_ours() {
+            return (sidecar, true);
+        }
+        let current = self.rejoin_sidecar(true);
+        (self.known_sidecar(), current)
+    }
+
+    pub(crate) fn slot<'a>(&self, sidecar: &'a Sidecar) -> Option<Slot<'a>> {
+        let (index, _) = self.slot.as_ref()?;
+        Some(sidecar.slot(*index))
+    }
+
+    // What is durable, and what is visible.
+
+    pub(crate) fn durable_lsn(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    fn raise_durable(&self, lsn: u64) {
+        self.durable.fetch_max(lsn, Ordering::AcqRel);
+    }
+
+    pub(crate) fn known_root(&self) -> u64 {
+        self.durable_root.load(Ordering::Acquire)
+    }
+
+    fn raise_root(&self, sequence: u64) {
+        self.durable_root.fetch_max(sequence, Ordering::AcqRel);
+    }
+
+    /// Takes over what the sidecar tells; `false` if it tells nothing.
+    fn learn(&self, sidecar: &Sidecar) -> bool {
+        let Some(durable) = sidecar.durable() else { return false };
+        self.raise_durable(durable);
+        if let Some(relaxed) = sidecar.relaxed() {
+            self.relaxed.fetch_max(relaxed, Ordering::AcqRel);
+        }
+        if let Some(root) = sidecar.root() {
+            self.raise_root(root);
+        }
+        true
+    }
+
+    /// Newest LSN that readers see, as far as this process knows.
+    fn visible(&self) -> u64 {
+        self.durable_lsn().max(self.relaxed.load(Ordering::Acquire))
+    }
+
+    // Roots.
+
+    /// Both root slots as the file shows them now. The newest may not be durable yet.
+    pub(crate) fn slots(&self) -> Result<Slots> {
+        let mut prefix = [0; SLOTS_SIZE as usize];
+        let mut last = None;
+        // A slot that is being written right now may read torn; its neighbour never is at that time.
+        for _ in 0..8 {
+            let n = self.disk.read_at(&mut prefix, 0).map_err(self.io("read the root slots"))?;
+            match read_slots(prefix.get(..n).unwrap_or_default(), self.path()) {
+                Ok(slots) if slots.newest.store_id != self.store_id => {
+                    let found = "another store took this file's place";
+                    return Err(
+                        Error::corrupt("root slots", 0, None, "the store that was opened", found).in_file(self.path())
+                    );
+                }
+                Ok(slots) => return Ok(slots),
+                Err(e) => last = Some(e),
+            }
+        }
+        Err(last.unwrap_or(Error::Savepoint))
+    }
+
+    /// The newest root that is certainly durable.
+    ///
+    /// The newest slot is durable if somebody who flushed it said so. If nobody did, its
+    /// predecessor is: a root is only written once the one before it is durable.
+    pub(crate) fn durable_root(&self) -> Result<Root> {
+        let Slots { newest, older } = self.slots()?;
+        if newest.sequence <= self.known_root() {
+            return Ok(newest);
+        }
+        match older {
+            Some(older) if older.sequence + 1 == newest.sequence => Ok(older),
+            _ => self.confirm_root(),
+        }
+    }
+
+    /// The newest root, made durable by a flush of our own if nobody said that it is.
+    pub(crate) fn confirm_root(&self) -> Result<Root> {
+        let newest = self.slots()?.newest;
+        if newest.sequence > self.known_root() {
+            self.disk.flush().map_err(self.io("flush"))?;
+            self.raise_root(newest.sequence);
+        }
+        Ok(newest)
+    }
+
+    pub(crate) fn is_poisoned(&self, sidecar: &Sidecar) -> bool {
+        self.poisoned.load(Ordering::Acquire) || sidecar.poisoned()
+    }
+
+    pub(crate) fn poisoned_error(&self, reason: impl Into<String>) -> Error {
+        Error::Poisoned { path: self.path().to_path_buf(), reason: reason.into() }
+    }
+
+    fn appender(&self) -> std::sync::MutexGuard<'_, Appender> {
+        lock(&self.appender)
+    }
+}

@@ -1,0 +1,175 @@
+//! Whose turn it is to write.
+//!
+//! The kernel lock on WRITER is the truth. In front of it stands a queue in the sidecar, so that
+//! the lock goes to whoever has waited longest: each waiting process draws a ticket, and the one
+//! with the lowest ticket asks the kernel. The queue is a hint: a waiter that is dead, stopped,
+//! or made of garbage is passed over after a moment.
+
+use crate::disk::locks::{ByteLock, Deadline, FairGuard, WRITER, Waited};
+use crate::disk::platform::LockMode;
+use crate::disk::sidecar::{Counter, Sidecar, State};
+use crate::engine::Engine;
+use crate::error::{Error, Holder, Result};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a waiter sleeps before it looks for itself. The release of the lock wakes the next
+/// in line at once; this is for the cases in which nobody is left to do so.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The right to write, until dropped.
+pub(crate) struct WriterTurn {
+    engine: Arc<Engine>,
+    kernel: Option<ByteLock>,
+    _process: FairGuard,
+}
+
+impl Engine {
+    /// Waits for this caller's turn. A deadline that has passed already means: only if it is free.
+    pub(crate) fn take_writer(self: &Arc<Self>, deadline: Deadline) -> Result<WriterTurn> {
+        self.check_writable()?;
+        let started = Instant::now();
+        let (sidecar, _) = self.current_sidecar();
+        let outcome = self.wait_for_writer(&sidecar, deadline, started);
+        let slot = self.slot(&sidecar);
+        match &outcome {
+            Ok(_) => {
+                let waited = started.elapsed();
+                if let Some(slot) = slot {
+                    slot.count_wait(waited);
+                    slot.set_state(State::Writing, true);
+                }
+                tracing::trace!(waited_us = waited.as_micros(), "writer lock taken");
+            }
+            Err(error) => {
+                if let Some(slot) = slot {
+                    slot.count(Counter::Failures, 1);
+                }
+                tracing::debug!(%error, "writer lock not taken");
+            }
+        }
+        outcome
+    }
+
+    fn wait_for_writer(
+        self: &Arc<Self>,
+        sidecar: &Sidecar,
+        deadline: Deadline,
+        started: Instant,
+    ) -> Result<WriterTurn> {
+        let process = match self.writer.take(deadline) {
+            Waited::Held(guard) => guard,
+            Waited::TooLate => return Err(self.busy("writer", sidecar, started)),
+            Waited::Nested => return Err(Error::Nested { path: self.path().to_path_buf() }),
+        };
+        let turn = |kernel| WriterTurn { engine: Arc::clone(self), kernel: Some(kernel), _process: process };
+        // Nobody waits: ask the kernel at once. Somebody waits: line up behind them.
+        if sidecar.first_waiter().is_none()
+            && let Some(kernel) = ByteLock::try_take(&self.disk, WRITER, LockMode::Exclusive)?
+        {
+            return Ok(turn(kernel));
+        }
+        match self.queue_for_writer(sidecar, deadline)? {
+            Some(kernel) => Ok(turn(kernel)),
+            None => Err(self.busy("writer", sidecar, started)),
+        }
+    }
+
+    fn queue_for_writer(&self, sidecar: &Sidecar, deadline: Deadline) -> Result<Option<ByteLock>> {
+        let Some((own, _)) = &self.slot else { return self.poll_for_writer(deadline) };
+        let slot = sidecar.slot(*own);
+        let mut ticket = sidecar.draw_ticket();
+        sidecar.raise_slot_bound(own + 1);
+        slot.set_ticket(ticket);
+        slot.set_state(State::Waiting, true);
+        // The waiter before us, if the lock was free and yet it did not take it: dead, stopped, or garbage.
+        let mut absent: Option<(usize, u64)> = None;
+        let result = loop {
+            let seen = slot.wake_word();
+            let first = sidecar.first_waiter();
+            let mine = first.is_none_or(|(index, _)| index == *own) || first == absent;
+            if mine {
+                match ByteLock::try_take(&self.disk, WRITER, LockMode::Exclusive) {
+                    Ok(Some(kernel)) => {
+                        if let Some((index, stale)) = first.filter(|(index, _)| index != own) {
+                            sidecar.slot(index).clear_ticket(stale);
+                        }
+                        break Ok(Some(kernel));
+                    }
+                    Ok(None) => {}
+                    Err(e) => break Err(e),
+                }
+            }
+            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break Ok(None);
+            }
+            let look = if absent.is_some() { LOOK / 5 } else { LOOK };
+            let since = Instant::now();
+            slot.wait(seen, left.unwrap_or(look).min(look));
+            let free = since.elapsed() >= look / 2 && matches!(self.disk.probe(WRITER, 1), Ok(None));
+            absent = if free { sidecar.first_waiter() } else { None };
+            // Somebody passed us over, or garbage did: line up again.
+            if slot.ticket() != ticket {
+                ticket = sidecar.draw_ticket();
+                slot.set_ticket(ticket);
+            }
+        };
+        slot.set_ticket(0);
+        slot.set_state(State::Waiting, false);
+        if !matches!(result, Ok(Some(_))) {
+            // A wake-up that was meant for us must not end here.
+            wake_next(sidecar);
+        }
+        result
+    }
+
+    /// Without a slot there is no queue, only asking again and again.
+    fn poll_for_writer(&self, deadline: Deadline) -> Result<Option<ByteLock>> {
+        let mut pause = Duration::from_micros(50);
+        loop {
+            if let Some(kernel) = ByteLock::try_take(&self.disk, WRITER, LockMode::Exclusive)? {
+                return Ok(Some(kernel));
+            }
+            if deadline.is_some_and(|d| Instant::now() >= d) {
+                return Ok(None);
+            }
+            self.disk.sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(2));
+        }
+    }
+
+    /// The error for a lock that was not free in time, with its holder if that one left its name.
+    pub(crate) fn busy(&self, lock: &'static str, sidecar: &Sidecar, started: Instant) -> Error {
+        let state = if lock == "writer" { State::Writing } else { State::Checkpointing };
+        let holder = self.holders(sidecar, state).into_iter().next().map(Box::new);
+        Error::Busy { path: self.path().to_path_buf(), lock, waited: started.elapsed(), holder }
+    }
+
+    /// Who says of itself that it is in this state, and is alive.
+    pub(crate) fn holders(&self, sidecar: &Sidecar, state: State) -> Vec<Holder> {
+        let slots = (0..sidecar.slot_bound()).filter_map(|i| {
+            let slot = sidecar.slot(i);
+            slot.state(state).filter(|_| self.slot_is_alive(i)).map(|since| slot.holder(since))
+        });
+        slots.collect()
+    }
+}
+
+pub(crate) fn wake_next(sidecar: &Sidecar) {
+    if let Some((index, _)) = sidecar.first_waiter() {
+        sidecar.slot(index).wake();
+    }
+}
+
+impl Drop for WriterTurn {
+    fn drop(&mut self) {
+        let sidecar = self.engine.sidecar();
+        if let Some(slot) = self.engine.slot(&sidecar) {
+            slot.set_state(State::Writing, false);
+        }
+        // The order matters: whoever is woken must find the lock free.
+        self.kernel = None;
+        wake_next(&sidecar);
+    }
+}

@@ -1,0 +1,361 @@
+//! What this process sees: a pinned version of the tree, the log's newer half in memory, and an LSN.
+//!
+//! A snapshot is an `Arc` of a [`View`]. Taking one when nothing has changed is two reads of
+//! shared memory and a reference count. Otherwise the new frames are read from the file and added
+//! to the index.
+
+use crate::bytes::Bytes;
+use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
+use crate::disk::locks::{ByteLock, Pin, SYNC, lock};
+use crate::disk::platform::LockMode;
+use crate::disk::root::Root;
+use crate::engine::Engine;
+use crate::engine::janitor::Chore;
+use crate::error::{Error, Result};
+use crate::log::index::{Change, Generation};
+use crate::log::ring::Ring;
+use crate::log::walk::{Point, Walker};
+use crate::tree::cursor::get;
+use crate::tree::pages::Pages;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// One version of the tree, kept from being reused.
+pub(crate) struct TreeVersion {
+    pub(crate) root: Arc<Root>,
+    pub(crate) pages: Arc<Pages>,
+    _pin: Option<Pin>,
+}
+
+/// One committed state.
+pub(crate) struct View {
+    pub(crate) tree: Arc<TreeVersion>,
+    /// Newest first.
+    pub(crate) generations: Vec<Arc<Generation>>,
+    pub(crate) lsn: u64,
+    tables: RwLock<HashMap<Box<str>, Option<TableEntry>>>,
+}
+
+/// A table as one state has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TableEntry {
+    pub(crate) id: u32,
+    pub(crate) key_type: Box<str>,
+    pub(crate) value_type: Box<str>,
+    /// Its tree, without what the log adds.
+    pub(crate) root: TreeRoot,
+}
+
+/// What the process has read so far.
+#[derive(Default)]
+pub(crate) struct ViewState {
+    tree: Option<Arc<TreeVersion>>,
+    ring: Option<Arc<Ring>>,
+    generations: Vec<Arc<Generation>>,
+    point: Point,
+    published: Option<Arc<View>>,
+    pub(crate) last_used_ms: u64,
+}
+
+/// How far a refresh must get.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// To this LSN, which somebody promised.
+    Lsn(u64),
+    /// To the end of the chain.
+    Tail,
+}
+
+impl Engine {
+    /// The newest state that readers may see.
+    pub(crate) fn snapshot(&self) -> Result<Arc<View>> {
+        self.check_process()?;
+        let sidecar = self.sidecar();
+        if !self.learn(&sidecar) {
+            return self.snapshot_without_hints();
+        }
+        let visible = self.visible();
+        let mut state = lock(&self.view);
+        state.last_used_ms = self.disk.now_ms();
+        if let Some(view) = &state.published
+            && view.lsn >= visible
+            && view.tree.root.sequence >= self.known_root()
+        {
+            return Ok(Arc::clone(view));
+        }
+        self.refresh(&mut state, Until::Lsn(visible))?;
+        self.publish_view(&mut state, visible)
+    }
+
+    /// When nobody tells what is durable, the file is looked at, and a flush of our own makes durable
+    /// what was found there.
+    fn snapshot_without_hints(&self) -> Result<Arc<View>> {
+        let mut state = lock(&self.view);
+        state.last_used_ms = self.disk.now_ms();
+        self.refresh(&mut state, Until::Tail)?;
+        let found = state.point.lsn;
+        if found > self.visible() {
+            self.disk.flush().map_err(self.io("flush"))?;
+            self.raise_durable(found);
+        }
+        // Whoever can, tells the others; nobody waits for that.
+        if self.disk.writable()
+            && let Ok(_process) = self.syncing.try_lock()
+            && let Some(_kernel) = ByteLock::try_take(&self.disk, SYNC, LockMode::Exclusive)?
+        {
+            let sidecar = self.sidecar();
+            if sidecar.is_ours() && sidecar.durable().is_none() {
+                self.publish_durable(&sidecar);
+            }
+        }
+        self.publish_view(&mut state, found.max(self.visible()))
+    }
+
+    /// The state at the end of the log, durable or not: what the next transaction builds on.
+    /// The caller holds WRITER, so nothing is committed meanwhile.
+    pub(crate) fn newest_view(&self) -> Result<Arc<View>> {
+        let mut state = lock(&self.view);
+        state.last_used_ms = self.disk.now_ms();
+        self.refresh(&mut state, Until::Tail)?;
+        let lsn = state.point.lsn;
+        let tree = tree_of(&state)?;
+        Ok(Arc::new(View { tree, generations: state.generations.clone(), lsn, tables: RwLock::default() }))
+    }
+
+    /// Reads everything up to the mark `lsn`, and gives the generations that end there, newest first.
+    /// For the checkpoint, which holds CHECKPOINT, so that the root stays what it is.
+    pub(crate) fn view_at(&self, lsn: u64) -> Result<View> {
+        let mut state = lock(&self.view);
+        self.refresh(&mut state, Until::Lsn(lsn))?;
+        let tree = tree_of(&state)?;
+        let generations = state.generations.iter().filter(|g| g.after() < lsn).cloned().collect();
+        Ok(View { tree, generations, lsn, tables: RwLock::default() })
+    }
+
+    fn publish_view(&self, state: &mut ViewState, lsn: u64) -> Result<Arc<View>> {
+        let lsn = lsn.min(state.point.lsn).max(state.published.as_ref().map_or(0, |v| v.lsn));
+        let tree = tree_of(state)?;
+        let generations: Vec<_> = state.generations.clone();
+        let mut tables = HashMap::new();
+        if let Some(old) = &state.published
+            && Arc::ptr_eq(&old.tree, &tree)
+            && !generations.iter().any(|g| g.renames())
+        {
+            tables.clone_from(&old.tables.read().unwrap_or_else(PoisonError::into_inner));
+        }
+        let view = Arc::new(View { tree, generations, lsn, tables: RwLock::new(tables) });
+        state.published = Some(Arc::clone(&view));
+        Ok(view)
+    }
+
+    /// Lets go of the tree version and of a large index that nobody has asked for lately.
+    pub(crate) fn relax_view(&self, idle_ms: u64) -> bool {
+        let mut state = lock(&self.view);
+        if state.tree.is_none() || self.disk.now_ms().saturating_sub(state.last_used_ms) < idle_ms {
+            return false;
+        }
+        let in_use = state.published.as_ref().is_some_and(|v| Arc::strong_count(v) > 1);
+        if in_use {
+            return false;
+        }
+        state.published = None;
+        state.tree = None;
+        if state.generations.iter().map(|g| g.bytes()).sum::<usize>() > 1 << 20 {
+            // It is read again from the log when it is needed.
+            state.generations.clear();
+            state.ring = None;
+        }
+        true
+    }
+
+    pub(crate) fn view_is_pinned(&self) -> bool {
+        lock(&self.view).tree.is_some()
+    }
+
+    fn refresh(&self, state: &mut ViewState, until: Until) -> Result<()> {
+        let newer = state.tree.as_ref().is_none_or(|tree| tree.root.sequence < self.known_root());
+        if newer || state.ring.is_none() {
+            self.adopt(state)?;
+        }
+        for attempt in 0.. {
+            let before = state.point;
+            self.read_on(state, until)?;
+            match until {
+                Until::Lsn(lsn) if state.point.lsn >= lsn => return Ok(()),
+                // The chain may end here because the log was folded and its space used again.
+                _ => {
+                    let sequence = state.tree.as_ref().map_or(0, |tree| tree.root.sequence);
+                    if self.slots()?.newest.sequence > sequence {
+                        self.confirm_root()?;
+                        self.adopt(state)?;
+                        continue;
+                    }
+                    if until == Until::Tail {
+                        return Ok(());
+                    }
+                    // Promised, and not there: damage, or an empty promise by garbage.
+                    if attempt > 2 && state.point == before {
+                        let ring = self.ring_of(state)?;
+                        return Walker::new(&*self.disk, &ring, self.store_tag, state.point).verify_end(sequence);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ring_of(&self, state: &ViewState) -> Result<Arc<Ring>> {
+        state.ring.clone().ok_or_else(|| Error::Invalid("no root was read".to_owned()))
+    }
+
+    fn read_on(&self, state: &mut ViewState, until: Until) -> Result<()> {
+        let ring = self.ring_of(state)?;
+        let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, state.point);
+        while until != Until::Lsn(state.point.lsn) {
+            let Some(frame) = walker.next()? else { break };
+            let sound = match frame.header.kind {
+                crate::log::frame::FrameKind::Rotate => {
+                    state.generations.insert(0, Arc::new(Generation::new(frame.after.lsn)));
+                    true
+                }
+                crate::log::frame::FrameKind::Commit => state.generations.first().is_some_and(|g| g.insert(&frame)),
+            };
+            if !sound {
+                let at = ring.file_offset(frame.header.position);
+                let expected = "operations that make sense";
+                return Err(
+                    Error::corrupt("log frame", at, None, expected, "a payload that does not").in_file(self.path())
+                );
+            }
+            state.point = frame.after;
+        }
+        Ok(())
+    }
+
+    /// Takes over the newest root, pinned.
+    ///
+    /// Pin first, then look again: if the root is still the newest, whoever makes the one after
+    /// the next looks for pins later than this, and finds it. What the newest root holds is
+    /// durable in the log even if the root itself is not yet, except for a transaction that went
+    /// straight to the tree: such a root is flushed before it is used.
+    fn adopt(&self, state: &mut ViewState) -> Result<()> {
+        let tree = loop {
+            let root = self.slots()?.newest;
+            if root.sequence > self.known_root() {
+                self.confirm_root()?;
+            }
+            let pin = self.pins.pin(root.sequence)?;
+            if self.slots()?.newest.sequence == root.sequence {
+                break self.open_tree(Arc::new(root), Some(pin))?;
+            }
+        };
+        let root = Arc::clone(&tree.root);
+        state.ring = Some(Arc::new(Ring::new(&root)));
+        if root.checkpoint_lsn > state.point.lsn || state.generations.is_empty() {
+            state.point = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
+            state.generations = vec![Arc::new(Generation::new(root.checkpoint_lsn))];
+        } else {
+            // Marks of earlier checkpoints that were never finished are folded with this one.
+            state.generations.retain(|g| g.after() >= root.checkpoint_lsn);
+        }
+        self.raise_root(root.sequence);
+        state.tree = Some(Arc::new(tree));
+        self.janitor.call(Chore::Watch);
+        tracing::debug!(root = root.sequence, checkpoint_lsn = root.checkpoint_lsn, "tree version adopted");
+        Ok(())
+    }
+
+    pub(crate) fn open_tree(&self, root: Arc<Root>, pin: Option<Pin>) -> Result<TreeVersion> {
+        let map = if self.settings.memory_map { self.mapping(root.page_count)? } else { None };
+        let pages = Arc::new(Pages::new(
+            Arc::clone(&self.disk),
+            map,
+            Arc::clone(&self.verified),
+            self.page_size,
+            self.store_tag,
+            root.page_count,
+        ));
+        Ok(TreeVersion { root, pages, _pin: pin })
+    }
+}
+
+fn tree_of(state: &ViewState) -> Result<Arc<TreeVersion>> {
+    state.tree.clone().ok_or_else(|| Error::Invalid("no root was read".to_owned()))
+}
+
+impl View {
+    /// Finds a table by name; `None` if there is none.
+    pub(crate) fn table(&self, name: &str) -> Result<Option<TableEntry>> {
+        if let Some(known) = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Ok(known.clone());
+        }
+        let names = self.tree_root(TABLE_NAMES)?;
+        let row = self.get(TABLE_NAMES, names, name.as_bytes())?;
+        let entry = match row {
+            Some(row) => {
+                let mut entry = decode_name(&row).ok_or_else(|| self.corrupt_name(name))?;
+                entry.root = self.tree_root(entry.id)?;
+                Some(entry)
+            }
+            None => None,
+        };
+        self.tables.write().unwrap_or_else(PoisonError::into_inner).insert(name.into(), entry.clone());
+        Ok(entry)
+    }
+
+    fn corrupt_name(&self, name: &str) -> Error {
+        Error::corrupt("names table", 0, None, "an id and two type names", format!("something else for {name:?}"))
+    }
+
+    /// The tree of a table, without what the log adds.
+    pub(crate) fn tree_root(&self, table: u32) -> Result<TreeRoot> {
+        let catalog = self.tree.root.catalog;
+        let Some(row) = get(&self.tree.pages, TABLE_CATALOG, catalog, &table.to_be_bytes())? else {
+            return Ok(TreeRoot::default());
+        };
+        let row = row.read(&self.tree.pages, TABLE_CATALOG)?;
+        TreeRoot::decode(&row)
+            .ok_or_else(|| Error::corrupt("catalog row", 0, None, "16 bytes", format!("{} bytes", row.len())))
+    }
+
+    /// What the log says of a key in this state.
+    pub(crate) fn logged(&self, table: u32, key: &[u8]) -> Option<Change> {
+        self.generations.iter().filter(|g| !g.is_empty()).find_map(|g| g.get(table, key, self.lsn))
+    }
+
+    /// The value of a key in this state.
+    pub(crate) fn get(&self, table: u32, root: TreeRoot, key: &[u8]) -> Result<Option<Bytes<'_>>> {
+        match self.logged(table, key) {
+            Some(Change::Put(value)) => Ok(Some(value)),
+            Some(Change::PutOverflow(overflow)) => self.tree.pages.overflow(overflow, table).map(Some),
+            Some(Change::Delete) => Ok(None),
+            None => match get(&self.tree.pages, table, root, key)? {
+                Some(value) => value.read(&self.tree.pages, table).map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+}
+
+/// The row of the names table for a table.
+pub(crate) fn encode_name(id: u32, key_type: &str, value_type: &str) -> Vec<u8> {
+    let mut row = id.to_le_bytes().to_vec();
+    for text in [key_type, value_type] {
+        let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
+        row.extend_from_slice(&len.to_le_bytes());
+        row.extend_from_slice(text.as_bytes().get(..usize::from(len)).unwrap_or_default());
+    }
+    row
+}
+
+pub(crate) fn decode_name(row: &[u8]) -> Option<TableEntry> {
+    let (id, rest) = row.split_first_chunk::<4>()?;
+    let text = |bytes: &[u8]| -> Option<(Box<str>, usize)> {
+        let len = usize::from(u16::from_le_bytes(*bytes.first_chunk::<2>()?));
+        Some((std::str::from_utf8(bytes.get(2..2 + len)?).ok()?.into(), 2 + len))
+    };
+    let (key_type, used) = text(rest)?;
+    let (value_type, used_too) = text(rest.get(used..)?)?;
+    let all = used + used_too == rest.len();
+    all.then(|| TableEntry { id: u32::from_le_bytes(*id), key_type, value_type, root: TreeRoot::default() })
+}
