@@ -1,8 +1,15 @@
 //! The file and the system below it: format constants, the platform's face, locks, shared memory.
 
+pub(crate) mod fork;
 pub(crate) mod format;
+pub(crate) mod host;
+mod lock;
 pub(crate) mod locks;
+mod map;
+pub(crate) mod netfs;
 pub(crate) mod platform;
 pub(crate) mod root;
+mod shm;
 pub(crate) mod sidecar;
+mod sigbus;
 pub(crate) mod unix;

@@ -1,0 +1,77 @@
+//! The clock that all processes of one boot share, and who this process is.
+
+/// Longest command line that is told to others, in bytes.
+const MAX_COMMAND: usize = 200;
+
+/// Milliseconds of a clock that never goes back and that all processes of this boot share (on
+/// Linux: all of one time namespace). A few milliseconds coarse, and read without a system call.
+pub(crate) fn now_ms() -> u64 {
+    #[cfg(target_os = "linux")]
+    let clock = libc::CLOCK_MONOTONIC_COARSE;
+    #[cfg(not(target_os = "linux"))]
+    let clock = libc::CLOCK_UPTIME_RAW;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the result. Both clocks always exist.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000)
+}
+
+/// This process as others may name it: process id, host name, and the start of its command line.
+pub(crate) fn process_identity() -> (u32, String, String) {
+    let words: Vec<_> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    (std::process::id(), host_name(), cut(&words.join(" ")))
+}
+
+fn host_name() -> String {
+    let mut name = [0_u8; 256];
+    // SAFETY: writes at most the length given; the last byte stays zero.
+    let result = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
+    if result != 0 {
+        return String::new();
+    }
+    cut(&String::from_utf8_lossy(name.split(|b| *b == 0).next().unwrap_or_default()))
+}
+
+/// One line of at most [`MAX_COMMAND`] bytes, in whole characters.
+fn cut(text: &str) -> String {
+    let mut out = String::new();
+    for character in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        if out.len() + character.len_utf8() > MAX_COMMAND {
+            break;
+        }
+        out.push(character);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fork::tests::{in_child, wait_for};
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_clock_goes_on_and_is_shared() {
+        let start = now_ms();
+        std::thread::sleep(Duration::from_millis(50));
+        let child = in_child(|| i32::from(!(start + 30..start + 20_000).contains(&now_ms())));
+        assert_eq!(wait_for(child), 0);
+        assert!((start + 30..start + 20_000).contains(&now_ms()));
+    }
+
+    #[test]
+    fn the_process_has_a_name() {
+        let (pid, host, command) = process_identity();
+        assert_eq!(pid, std::process::id());
+        assert!(!host.is_empty() && !command.is_empty() && command.len() <= MAX_COMMAND);
+    }
+
+    #[test]
+    fn names_are_cut_at_characters_and_hold_no_control_codes() {
+        assert_eq!(cut("a\nb\u{1b}[1m"), "a b [1m");
+        let long = cut(&"ä".repeat(150));
+        assert_eq!(long, "ä".repeat(100));
+        assert_eq!(cut(&format!("x{}", "ä".repeat(150))).len(), 199);
+    }
+}

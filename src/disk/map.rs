@@ -1,0 +1,94 @@
+//! The data file, mapped for reading.
+
+use std::fs::File;
+use std::io;
+
+use memmap2::{MmapOptions, MmapRaw};
+
+use super::platform::Mapping;
+use super::sigbus::{self, Guard};
+
+/// The first bytes of a file, and possibly room beyond its end.
+pub(super) struct ReadMap {
+    // Dropped first: an address that is no longer mapped must not be guarded.
+    _guard: Guard,
+    raw: MmapRaw,
+}
+
+impl ReadMap {
+    /// Maps `len` bytes of `file`; `None` where that cannot be had or cannot be guarded.
+    ///
+    /// The map keeps the description of `file` open, with all its locks, even in forked children
+    /// and after `file` is closed. So `file` must not be the description that takes locks.
+    pub(super) fn new(file: &File, len: u64) -> io::Result<Option<ReadMap>> {
+        let Some(len) = usize::try_from(len).ok().filter(|len| *len > 0 && cfg!(target_pointer_width = "64")) else {
+            return Ok(None);
+        };
+        let raw = match MmapOptions::new().len(len).map_raw_read_only(file) {
+            Ok(raw) => raw,
+            // The file system maps no files, or this process may have no more address space.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENODEV | libc::ENOMEM | libc::EAGAIN)) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        Ok(sigbus::guard(raw.as_ptr(), len, false).map(|guard| ReadMap { _guard: guard, raw }))
+    }
+}
+
+impl Mapping for ReadMap {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped for reading as long as `self` lives, and a page that loses its file
+        // becomes zeros. Other processes do write to the file, but not to pages that a reader may
+        // use: they are copied on write and pinned. That is the contract of `Mapping`.
+        unsafe { std::slice::from_raw_parts(self.raw.as_ptr(), self.raw.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn shows_what_is_written_and_what_grows_into_it() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&[7; 4096], 0).unwrap();
+        let map = ReadMap::new(&file, 1 << 30).unwrap().unwrap();
+        assert_eq!(map.bytes().len(), 1 << 30);
+        assert_eq!(map.bytes()[4095], 7);
+        file.write_all_at(b"more", 1 << 20).unwrap();
+        assert_eq!(&map.bytes()[1 << 20..][..4], b"more");
+        assert!(ReadMap::new(&file, 0).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_foreign_truncation_reads_as_zeros() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().write_all_at(&[7; 65536], 0).unwrap();
+        let map = ReadMap::new(file.as_file(), 65536).unwrap().unwrap();
+        assert!(map.bytes().iter().all(|b| *b == 7));
+        File::options().write(true).open(file.path()).unwrap().set_len(4096).unwrap();
+        assert_eq!(map.bytes()[40_000], 0);
+        assert!(map.bytes()[..4096].iter().all(|b| *b == 7));
+        assert!(map.bytes()[4096..].iter().all(|b| *b == 0));
+        assert!(map._guard.torn());
+    }
+
+    #[test]
+    fn a_truncation_is_survived_on_many_threads_at_once() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 24).unwrap();
+        let map = ReadMap::new(&file, 1 << 24).unwrap().unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let map = &map;
+                scope.spawn(move || {
+                    for round in 0..20_000_usize {
+                        let at = (round * 7919 + thread * 131) * 4096 % (1 << 24);
+                        assert_eq!(std::hint::black_box(map.bytes())[at], 0);
+                    }
+                });
+            }
+            file.set_len(0).unwrap();
+        });
+    }
+}

@@ -1,0 +1,279 @@
+//! Touching a page of a map that has no file behind it raises SIGBUS, which would kill the
+//! process. It happens when somebody truncates the file, or when the disk cannot read. The guard
+//! puts a page of zeros there instead, so that the page's checksum reports the damage.
+//!
+//! Only faults inside guarded maps are healed; every other one goes on to whoever handled SIGBUS
+//! before, or kills the process as it would have.
+
+use std::ffi::{c_int, c_void};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+/// Maps that can be guarded at once. A map beyond that is refused, and its user reads privately.
+const CAPACITY: usize = 1024;
+const EMPTY: usize = 0;
+/// A slot that is being filled. No map starts at address 0 or 1.
+const CLAIMED: usize = 1;
+
+/// One guarded map. The handler reads slots at any instant, so `start` is what makes one valid:
+/// it is written last and cleared first.
+struct Slot {
+    start: AtomicUsize,
+    len: AtomicUsize,
+    writable: AtomicBool,
+    torn: AtomicBool,
+}
+
+impl Slot {
+    const fn new() -> Slot {
+        Slot {
+            start: AtomicUsize::new(EMPTY),
+            len: AtomicUsize::new(0),
+            writable: AtomicBool::new(false),
+            torn: AtomicBool::new(false),
+        }
+    }
+
+    /// The map's end, if `address` lies in this slot's map.
+    fn end_if_holding(&self, address: usize) -> Option<usize> {
+        let start = self.start.load(SeqCst);
+        let len = self.len.load(SeqCst);
+        let holds = start > CLAIMED && address.checked_sub(start).is_some_and(|at| at < len);
+        // The slot may have changed hands between the two loads.
+        (holds && self.start.load(SeqCst) == start).then(|| start.saturating_add(len))
+    }
+}
+
+static TABLE: [Slot; CAPACITY] = [const { Slot::new() }; CAPACITY];
+
+/// Keeps one map guarded. It must be dropped before the map is unmapped.
+pub(super) struct Guard {
+    slot: &'static Slot,
+}
+
+impl Guard {
+    /// Whether some page of the map was lost and replaced by zeros.
+    pub(super) fn torn(&self) -> bool {
+        self.slot.torn.load(SeqCst)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.slot.start.store(EMPTY, SeqCst);
+    }
+}
+
+/// Guards a map of `len` bytes at `start`. `None` if the table is full, or the handler cannot be
+/// installed.
+pub(super) fn guard(start: *const u8, len: usize, writable: bool) -> Option<Guard> {
+    page_size().and_then(|_| claim(&TABLE, start.addr(), len, writable)).map(|slot| Guard { slot })
+}
+
+fn claim(table: &'static [Slot], start: usize, len: usize, writable: bool) -> Option<&'static Slot> {
+    let slot = table.iter().find(|slot| slot.start.compare_exchange(EMPTY, CLAIMED, SeqCst, SeqCst).is_ok())?;
+    slot.len.store(len, SeqCst);
+    slot.writable.store(writable, SeqCst);
+    slot.torn.store(false, SeqCst);
+    slot.start.store(start, SeqCst);
+    Some(slot)
+}
+
+/// Who handled SIGBUS before.
+static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
+
+/// Installs the handler, once. The host's page size if that worked.
+fn page_size() -> Option<usize> {
+    static INSTALLED: OnceLock<bool> = OnceLock::new();
+    let installed = INSTALLED.get_or_init(|| {
+        // SAFETY: asks for a number.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        let Ok(size) = usize::try_from(size) else { return false };
+        PAGE_SIZE.store(size, SeqCst);
+        install()
+    });
+    installed.then(|| PAGE_SIZE.load(SeqCst))
+}
+
+fn install() -> bool {
+    // SAFETY: `sigaction` is plain data, for which zeros are valid; both calls are given valid
+    // places. The previous handler is stored before ours can run and look for it.
+    unsafe {
+        let mut previous: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut previous) != 0 {
+            return false;
+        }
+        let _ = PREVIOUS.set(previous);
+        let mut ours: libc::sigaction = std::mem::zeroed();
+        let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_sigbus;
+        ours.sa_sigaction = handler as *const () as usize;
+        // Hosts with small stacks (Go, for one) demand handlers on the alternate stack. No
+        // SA_NODEFER: a fault inside the handler must end the process, not recurse.
+        ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+        libc::sigemptyset(&raw mut ours.sa_mask);
+        libc::sigaction(libc::SIGBUS, &raw const ours, std::ptr::null_mut()) == 0
+    }
+}
+
+extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel hands a valid `siginfo_t` to a handler with SA_SIGINFO.
+    let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
+    // BUS_ADRALN, BUS_ADRERR, BUS_OBJERR, BUS_MCEERR_AR: an access failed. Otherwise somebody sent
+    // the signal, and the address means nothing.
+    let access = (1..=4).contains(&code);
+    if access && heal(address) {
+        return;
+    }
+    pass_on(signal, info, context, access);
+}
+
+/// Puts zeros where `address` lies, if it lies in a guarded map.
+fn heal(address: usize) -> bool {
+    let page_size = PAGE_SIZE.load(SeqCst);
+    let page = address & !page_size.wrapping_sub(1);
+    let Some((slot, end)) = TABLE.iter().find_map(|slot| slot.end_if_holding(address).map(|end| (slot, end))) else {
+        return false;
+    };
+    let writable = slot.writable.load(SeqCst);
+    slot.torn.store(true, SeqCst);
+    // Many lone pages split the map into more areas than the kernel allows; one big area does not.
+    zero(page, page_size, writable) || zero(page, end.saturating_sub(page), writable)
+}
+
+fn zero(page: usize, len: usize, writable: bool) -> bool {
+    let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+    let flags = libc::MAP_FIXED | libc::MAP_ANON | libc::MAP_PRIVATE;
+    let errno = errno();
+    // SAFETY: the pages belong to a map that its owner keeps mapped while somebody reads it, and
+    // someone does: this fault. They are unreadable, so nothing is lost. A plain system call, which
+    // is safe in a signal handler; `errno` is put back for the code that was interrupted.
+    unsafe {
+        let saved = *errno;
+        let done =
+            libc::mmap(std::ptr::without_provenance_mut(page), len, protection, flags, -1, 0) != libc::MAP_FAILED;
+        *errno = saved;
+        done
+    }
+}
+
+fn errno() -> *mut c_int {
+    #[cfg(target_os = "linux")]
+    // SAFETY: has no preconditions.
+    return unsafe { libc::__errno_location() };
+    #[cfg(not(target_os = "linux"))]
+    // SAFETY: has no preconditions.
+    return unsafe { libc::__error() };
+}
+
+/// Does what would have been done without us.
+fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void, access: bool) {
+    let (handler, flags) = PREVIOUS.get().map_or((libc::SIG_DFL, 0), |p| (p.sa_sigaction, p.sa_flags));
+    if handler == libc::SIG_IGN && !access {
+        return;
+    }
+    // SAFETY: a handler that is neither default nor ignore is a function of the type that its flags
+    // tell. The default action is put back so that the access, tried again on return, ends
+    // the process; a sent signal has to be sent again.
+    unsafe {
+        if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
+            let mut default: libc::sigaction = std::mem::zeroed();
+            default.sa_sigaction = libc::SIG_DFL;
+            libc::sigaction(signal, &raw const default, std::ptr::null_mut());
+            if !access {
+                libc::raise(signal);
+            }
+        } else if flags & libc::SA_SIGINFO != 0 {
+            type WithInfo = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
+            std::mem::transmute::<usize, WithInfo>(handler)(signal, info, context);
+        } else {
+            std::mem::transmute::<usize, extern "C" fn(c_int)>(handler)(signal);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fork::tests::{in_child, wait_for};
+    use super::*;
+
+    #[test]
+    fn a_full_table_claims_no_more_until_a_slot_is_free() {
+        static SMALL: [Slot; 2] = [const { Slot::new() }; 2];
+        let first = claim(&SMALL, 4096, 8192, false).unwrap();
+        assert!(claim(&SMALL, 65536, 4096, true).is_some());
+        assert!(claim(&SMALL, 1 << 20, 4096, true).is_none());
+        drop(Guard { slot: first });
+        assert!(claim(&SMALL, 1 << 20, 4096, true).is_some());
+    }
+
+    #[test]
+    fn only_addresses_inside_a_guarded_map_are_ours() {
+        static SMALL: [Slot; 1] = [Slot::new()];
+        assert_eq!(SMALL[0].end_if_holding(0), None);
+        assert_eq!(SMALL[0].end_if_holding(1), None);
+        let slot = claim(&SMALL, 4096, 8192, false).unwrap();
+        assert_eq!(slot.end_if_holding(4095), None);
+        assert_eq!(slot.end_if_holding(4096), Some(12288));
+        assert_eq!(slot.end_if_holding(12287), Some(12288));
+        assert_eq!(slot.end_if_holding(12288), None);
+        drop(Guard { slot });
+        assert_eq!(slot.end_if_holding(4096), None);
+    }
+
+    /// Maps one page of an empty file without a guard and reads it.
+    fn unguarded_fault() -> i32 {
+        let file = tempfile::tempfile().unwrap();
+        let map = memmap2::MmapOptions::new().len(4096).map_raw_read_only(&file).unwrap();
+        // SAFETY: the address is mapped; the access faults, as the test wants.
+        i32::from(unsafe { map.as_ptr().read_volatile() })
+    }
+
+    fn without_core_file() {
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: given a valid limit.
+        unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) };
+    }
+
+    /// Lets a child believe that this handled SIGBUS before.
+    fn handled_before_by(handler: usize) {
+        let mut action = *PREVIOUS.get().unwrap();
+        action.sa_sigaction = handler;
+        action.sa_flags = 0;
+        // SAFETY: nobody else runs in the child.
+        unsafe { (&raw const PREVIOUS).cast_mut().write(OnceLock::from(action)) };
+    }
+
+    #[test]
+    fn a_foreign_fault_or_signal_still_kills() {
+        assert!(page_size().is_some());
+        let faulting = in_child(|| {
+            without_core_file();
+            unguarded_fault()
+        });
+        assert_eq!(wait_for(faulting), -libc::SIGBUS);
+        let signalled = in_child(|| {
+            without_core_file();
+            handled_before_by(libc::SIG_DFL);
+            // SAFETY: sends this process a signal.
+            unsafe { libc::raise(libc::SIGBUS) };
+            0
+        });
+        assert_eq!(wait_for(signalled), -libc::SIGBUS);
+    }
+
+    #[test]
+    fn a_foreign_fault_goes_to_the_handler_that_was_there_before() {
+        assert!(page_size().is_some());
+        extern "C" fn earlier(_: c_int) {
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(77) };
+        }
+        let child = in_child(|| {
+            let handler: extern "C" fn(c_int) = earlier;
+            handled_before_by(handler as *const () as usize);
+            unguarded_fault()
+        });
+        assert_eq!(wait_for(child), 77);
+    }
+}
