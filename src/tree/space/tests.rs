@@ -1,9 +1,15 @@
+#![expect(clippy::cast_possible_truncation, reason = "small numbers made by the tests")]
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::stored::GROUP_HEADER;
 use super::*;
+use crate::bytes::Bytes;
+use crate::disk::format::*;
+use crate::error::{Error, Result};
 
 const PAGE: u32 = 4096;
 const TAG: u32 = 0x0601_7a65;
