@@ -1,1 +1,246 @@
 //! Which pages are free, and which wait for a snapshot to end.
+//!
+//! In memory this is a bitmap of the whole file (one bit in 32768 of its size) and the list of
+//! pending pages, held by the one process that checkpoints. On disk it is copied on write like
+//! everything else, so that a torn write never touches what the durable root uses:
+//!
+//! ```text
+//! root slot ──▶ directory run (KIND_FREE_DIRECTORY)     payload: 16 bytes for each region
+//!          │      u32 page    the region's page; 0: none of its pages is free, no page is kept
+//!          │      u32 crc     CRC in that page's header
+//!          │      u32 free    bits set in it
+//!          │      u32 zero
+//!          │      └──▶ region page (KIND_FREE_REGION)   payload: page_size - 40 bytes of bitmap
+//!          │             bit i of byte j: page region * (page_size - 40) * 8 + j * 8 + i is free
+//!          └──▶ pending run (KIND_PENDING)              payload: groups, ascending by (freed, birth)
+//!                 u64 birth, u64 freed                  birth < freed
+//!                 u32 n, then n times                   ascending, apart from each other
+//!                   u32 page, u32 run
+//! ```
+//!
+//! All start with the common 40-byte header: level 0, table `TABLE_SPACE`, the payload's exact
+//! length, zeros after it. The pending run may be some pages longer than its payload needs. A file
+//! of `page_count` pages has `page_count / ((page_size - 40) * 8)` regions, rounded up. Bits of
+//! pages that do not exist, or lie under the root slots, are zero. A root without a directory has
+//! no free page, one without a pending run no pending page.
+//!
+//! A pending page was written for version `birth` and belongs to no tree of version `freed` or
+//! later: snapshots of the versions between need it, and so does the root before `freed` until
+//! the root `freed` is durable. The pages of this structure itself go the same way.
+
+mod bitmap;
+mod stored;
+
+use std::collections::BTreeMap;
+
+use crate::disk::format::{PAGE_HEADER, Ptr};
+use bitmap::{Bitmap, MAX_PAGES};
+
+/// What a root slot says about space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct SpaceRoot {
+    pub(crate) directory: Ptr,
+    pub(crate) pending: Ptr,
+    pub(crate) page_count: u64,
+}
+
+/// A run of this structure's own pages in the last root. `len` 0: there is none.
+#[derive(Clone, Copy, Default)]
+struct Own {
+    page: u32,
+    len: u32,
+    birth: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Region {
+    ptr: Ptr,
+    birth: u64,
+    /// Differs from what `ptr` holds.
+    dirty: bool,
+}
+
+/// All pages of the file, by their use: free, pending, or neither.
+pub(crate) struct Space {
+    page_size: u32,
+    store_tag: u32,
+    first_page: u32,
+    free: Bitmap,
+    regions: Vec<Region>,
+    /// Region pages of a part that was cut off; the durable root uses them still.
+    orphans: Vec<Own>,
+    directory: Own,
+    pending_list: Own,
+    /// By (freed, birth), so that what can be reclaimed first comes first.
+    pending: BTreeMap<(u64, u64), Vec<(u32, u32)>>,
+    pending_pages: u64,
+}
+
+impl Space {
+    /// Nothing is free; pages below `first_page` lie under the root slots and never will be.
+    pub(crate) fn new(page_size: u32, store_tag: u32, first_page: u32, page_count: u64) -> Space {
+        let page_count = u32::try_from(page_count).unwrap_or(MAX_PAGES).min(MAX_PAGES);
+        let mut space = Space {
+            page_size,
+            store_tag,
+            first_page,
+            free: Bitmap::new(page_count),
+            regions: Vec::new(),
+            orphans: Vec::new(),
+            directory: Own::default(),
+            pending_list: Own::default(),
+            pending: BTreeMap::new(),
+            pending_pages: 0,
+        };
+        space.fit_regions();
+        space
+    }
+
+    /// Takes the lowest `run` free pages in a row, so that the end of the file empties. `None`:
+    /// the file must grow first.
+    pub(crate) fn allocate(&mut self, run: u32) -> Option<u32> {
+        let page = self.free.find(run)?;
+        self.free.take(page, run);
+        self.touch(page, run);
+        Some(page)
+    }
+
+    /// The file has grown: its new pages are free.
+    pub(crate) fn grow(&mut self, page_count: u64) {
+        let old = self.free.len();
+        debug_assert!(page_count <= u64::from(MAX_PAGES), "a file of {page_count} pages");
+        self.free.grow(u32::try_from(page_count).unwrap_or(MAX_PAGES).min(MAX_PAGES));
+        self.fit_regions();
+        self.touch(old, self.free.len() - old);
+    }
+
+    /// Takes exactly these pages; `false`, and nothing taken, if any of them is not free.
+    pub(crate) fn reserve(&mut self, page: u32, run: u32) -> bool {
+        let free = self.free.all_free(page, run);
+        if free {
+            self.free.take(page, run);
+            self.touch(page, run);
+        }
+        free
+    }
+
+    /// Gives pages back that no root, not even the durable one, has ever seen.
+    pub(crate) fn release(&mut self, page: u32, run: u32) {
+        debug_assert!(page >= self.first_page, "page {page} lies under the root slots");
+        self.free.give(page, run);
+        self.touch(page, run);
+    }
+
+    /// The tree of version `freed` no longer uses these pages, written for version `birth`.
+    pub(crate) fn retire(&mut self, page: u32, run: u32, birth: u64, freed: u64) {
+        if birth >= freed {
+            self.release(page, run);
+        } else if run > 0 {
+            debug_assert!(!self.free.any_free(page, run), "free pages {page}+{run} are retired");
+            self.pending_pages += u64::from(run);
+            self.pending.entry((freed, birth)).or_default().push((page, run));
+        }
+    }
+
+    /// Frees the pending pages that neither the durable root nor a pinned version needs. A pin
+    /// holds back only what its own version uses, not all that was freed after it.
+    pub(crate) fn reclaim(&mut self, durable: u64, pinned: &[u64]) {
+        let mut pins = pinned.to_vec();
+        pins.sort_unstable();
+        let needed = |freed: u64, birth: u64| {
+            freed > durable || pins.get(pins.partition_point(|pin| *pin < birth)).is_some_and(|pin| *pin < freed)
+        };
+        let mut ripe = Vec::new();
+        self.pending.retain(|(freed, birth), ranges| {
+            let keep = needed(*freed, *birth);
+            if !keep {
+                ripe.append(ranges);
+            }
+            keep
+        });
+        for (page, run) in ripe {
+            self.pending_pages -= u64::from(run);
+            self.release(page, run);
+        }
+    }
+
+    pub(crate) fn free_pages(&self) -> u64 {
+        u64::from(self.free.free())
+    }
+
+    pub(crate) fn pending_pages(&self) -> u64 {
+        self.pending_pages
+    }
+
+    pub(crate) fn page_count(&self) -> u64 {
+        u64::from(self.free.len())
+    }
+
+    /// Free pages at the very end of the file.
+    pub(crate) fn free_tail(&self) -> u64 {
+        u64::from(self.free.tail())
+    }
+
+    /// Cuts free pages off the end, never more than there are.
+    pub(crate) fn truncate(&mut self, page_count: u64) {
+        let least = self.free.len() - self.free.tail();
+        let page_count = u32::try_from(page_count).unwrap_or(u32::MAX).max(least);
+        if page_count < self.free.len() {
+            self.touch(page_count, self.free.len() - page_count);
+            self.free.shrink(page_count);
+            self.fit_regions();
+        }
+    }
+
+    /// Words of the bitmap in one region; a page's payload is a multiple of 8 bytes.
+    fn region_words(&self) -> usize {
+        (self.page_size as usize - PAGE_HEADER) / 8
+    }
+
+    /// Makes the list of regions fit the number of pages.
+    fn fit_regions(&mut self) {
+        let count = (self.free.len() as usize).div_ceil(self.region_words() * 64);
+        let cut = self.regions.split_off(count.min(self.regions.len()));
+        self.orphans.extend(cut.into_iter().filter_map(|mut region| region.detach()));
+        self.regions.resize(count, Region::default());
+    }
+
+    /// Marks the regions of these pages as changed.
+    fn touch(&mut self, page: u32, run: u32) {
+        if run > 0 {
+            let pages = self.region_words() * 64;
+            let (first, last) = (page as usize / pages, (page as usize + run as usize - 1) / pages);
+            for region in self.regions.iter_mut().take(last + 1).skip(first) {
+                region.dirty = true;
+            }
+        }
+    }
+
+    fn free_in_region(&self, index: usize) -> u32 {
+        let words = self.region_words();
+        self.free.words(index * words, words).iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// Joins adjacent ranges.
+    fn merge_pending(&mut self) {
+        for ranges in self.pending.values_mut() {
+            ranges.sort_unstable();
+            ranges.dedup_by(|next, before| {
+                let joins = before.0 + before.1 == next.0;
+                before.1 += if joins { next.1 } else { 0 };
+                joins
+            });
+        }
+    }
+}
+
+impl Region {
+    /// Lets go of the page that holds the old bits.
+    fn detach(&mut self) -> Option<Own> {
+        let old = std::mem::replace(&mut self.ptr, Ptr::NONE);
+        (!old.is_none()).then_some(Own { page: old.page, len: 1, birth: self.birth })
+    }
+}
+
+#[cfg(test)]
+mod tests;
