@@ -1,1 +1,462 @@
 //! The bytes of leaves and branches.
+//!
+//! All integers are little-endian. A node is a run of whole pages: one page, or as many as its
+//! content needs, never more than `MAX_NODE_SIZE` bytes. Offsets count from the first byte of the
+//! run. Nothing is aligned.
+//!
+//! # Header, 40 bytes, of every node
+//!
+//! | at | type | name | meaning |
+//! |---|---|---|---|
+//! | 0 | u32 | crc | CRC-32 (IEEE) of the bytes from 4 to the end of the run |
+//! | 4 | u32 | page | number of the run's first page |
+//! | 8 | u32 | store | first four bytes of the store id |
+//! | 12 | u8 | kind | 1 leaf, 2 branch |
+//! | 13 | u8 | level | 0 for a leaf; a branch is exactly one above each of its children |
+//! | 14 | u16 | | zero |
+//! | 16 | u64 | version | sequence of the root this node was written for |
+//! | 24 | u32 | table | table id |
+//! | 28 | u32 | run | pages in this run |
+//! | 32 | u16 | count | leaf: entries, at least 1; branch: children, at least 2 |
+//! | 34 | u16 | prefix | length P of the common prefix, see below |
+//! | 36 | u32 | end | offset just after the last used byte; all bytes from here to the end of the run are zero |
+//!
+//! # Leaf, n = count
+//!
+//! | at | what |
+//! |---|---|
+//! | 40 | n × u32 *heads* |
+//! | 40 + 4n | n × u16 *offsets* of the entries |
+//! | 40 + 6n | the entries, in key order, without gaps: entry 0 starts here, entry i + 1 where entry i ends, `end` is where the last one ends |
+//!
+//! Entry: `u16` key length, `u16` value length and flag, key bytes (the whole key), value bytes.
+//! If bit 15 of the second word is set, the value is long and the other bits are 16: the 16 value
+//! bytes are `u32 page, u32 crc, u64 length` of its overflow run. Otherwise the word is the value's
+//! length, at most a quarter of the page size. Keys strictly ascend (bytewise) and are at most 8192 bytes long.
+//!
+//! P is the exact length of the longest common prefix of all keys of the leaf, which is that of
+//! the first and the last (of a single key: its whole length). It is not stored apart.
+//! Head i is the four key bytes from P on, padded with zero bytes at the end, read as a
+//! big-endian number. So heads never descend, and keys with different heads order as their heads do;
+//! only among equal heads must keys be compared.
+//!
+//! # Branch, n = count children, m = n - 1 separators
+//!
+//! | at | what |
+//! |---|---|
+//! | 40 | P bytes: the common prefix of all separators, stored once |
+//! | 40 + P | m × u32 *heads* |
+//! | 40 + P + 4m | m × u16 *offsets* of the suffixes |
+//! | 40 + P + 6m | n × (u32 page, u32 crc): the children, in key order; crc is the one in the child's header |
+//! | 40 + P + 6m + 8n | the suffixes, in order, without gaps: suffix i ends where suffix i + 1 starts, the last one at `end` |
+//!
+//! Separator i is prefix + suffix i. P is the exact length of the longest common prefix of
+//! all separators (of a single one: its whole length). Head i is the first four bytes of suffix i, as above.
+//! Separators strictly ascend. Every key below child i is < separator i, and
+//! every key below child i + 1 is >= separator i. A separator need not be a key.
+//!
+//! # Overflow run (kind 3)
+//!
+//! The same header up to `run`, level 0; at 32 a u64 payload length, at 40 the payload, then zeros to
+//! the end of the run. `run` is exactly as many pages as 40 + length bytes need.
+
+use crate::bytes::Bytes;
+use crate::disk::format::{
+    KIND_BRANCH, KIND_LEAF, MAX_NODE_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, OVERFLOW_SIZE, Overflow, PAGE_CRC,
+    PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, get_u16,
+    get_u32, get_u64, put_bytes, put_u16, put_u32, put_u64,
+};
+use crate::error::{Error, Result};
+use std::cmp::Ordering;
+use std::ops::Range;
+
+/// Flag in a leaf entry's second word: the value is a pointer to an overflow run.
+const LONG: u16 = 0x8000;
+/// Bytes a leaf entry takes beside its key and value: head, offset, two lengths.
+pub(crate) const LEAF_ENTRY_COST: usize = 10;
+/// Bytes a separator takes beside its suffix: head and offset.
+pub(crate) const SEPARATOR_COST: usize = 6;
+/// Bytes a child pointer takes.
+pub(crate) const CHILD_COST: usize = 8;
+
+/// A value as a leaf holds it.
+#[derive(Debug, Clone)]
+pub(crate) enum LeafValue<'a> {
+    /// The value itself.
+    Inline(Bytes<'a>),
+    /// Where the value is.
+    Overflow(Overflow),
+}
+
+/// Where in its leaf an entry lies.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) key: Range<usize>,
+    pub(crate) value: Range<usize>,
+    pub(crate) long: bool,
+}
+
+/// A leaf or branch whose bytes were verified, and whose arrays lie inside of it.
+#[derive(Clone)]
+pub(crate) struct Node<'a> {
+    bytes: Bytes<'a>,
+    count: usize,
+    prefix: usize,
+    level: u8,
+}
+
+impl<'a> Node<'a> {
+    /// Takes a verified run of kind leaf or branch.
+    #[inline]
+    pub(crate) fn parse(bytes: Bytes<'a>) -> Result<Node<'a>> {
+        let (count, prefix, level, size, leaf) = {
+            let raw: &[u8] = &bytes;
+            let level = raw.get(PAGE_LEVEL).copied().unwrap_or_default();
+            let leaf = raw.get(PAGE_KIND) == Some(&KIND_LEAF);
+            (usize::from(get_u16(raw, NODE_COUNT)), usize::from(get_u16(raw, NODE_PREFIX)), level, raw.len(), leaf)
+        };
+        let node = Node { bytes, count, prefix, level };
+        let (least, arrays) = if leaf {
+            (1, PAGE_HEADER + SEPARATOR_COST * count)
+        } else {
+            (2, PAGE_HEADER + prefix + (SEPARATOR_COST + CHILD_COST) * count - SEPARATOR_COST.min(count))
+        };
+        if leaf != (level == 0) || count < least || arrays > size || size > MAX_NODE_SIZE {
+            return Err(node.damage("a leaf or branch whose arrays fit"));
+        }
+        Ok(node)
+    }
+
+    #[inline]
+    pub(crate) fn is_leaf(&self) -> bool {
+        self.level == 0
+    }
+
+    #[inline]
+    pub(crate) fn level(&self) -> u8 {
+        self.level
+    }
+
+    /// Entries of a leaf, children of a branch.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn page(&self) -> u32 {
+        get_u32(&self.bytes, PAGE_NUMBER)
+    }
+
+    pub(crate) fn run(&self) -> u32 {
+        get_u32(&self.bytes, PAGE_RUN)
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        get_u64(&self.bytes, PAGE_VERSION)
+    }
+
+    #[inline]
+    fn heads(&self, start: usize, count: usize) -> &[[u8; 4]] {
+        self.bytes.get(start..start + 4 * count).unwrap_or_default().as_chunks().0
+    }
+
+    /// Entry `index` of a leaf.
+    #[inline]
+    pub(crate) fn entry(&self, index: usize) -> Result<Entry> {
+        let bytes: &[u8] = &self.bytes;
+        let offsets = PAGE_HEADER + 4 * self.count;
+        let at = usize::from(get_u16(bytes, offsets + 2 * index));
+        let word = get_u16(bytes, at + 2);
+        let key = at + 4..at + 4 + usize::from(get_u16(bytes, at));
+        let value = key.end..key.end + usize::from(word & !LONG);
+        if at < offsets + 2 * self.count || index >= self.count || value.end > bytes.len() {
+            return Err(self.damage("an entry within the leaf"));
+        }
+        Ok(Entry { key, value, long: word & LONG != 0 })
+    }
+
+    #[inline]
+    pub(crate) fn slice(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn key_bytes(&self, entry: &Entry) -> Bytes<'a> {
+        self.bytes.slice(entry.key.clone())
+    }
+
+    #[inline]
+    pub(crate) fn value(&self, entry: &Entry) -> Result<LeafValue<'a>> {
+        if entry.long {
+            return Ok(LeafValue::Overflow(self.overflow(entry)?));
+        }
+        Ok(LeafValue::Inline(self.bytes.slice(entry.value.clone())))
+    }
+
+    /// The pointer that a long entry holds.
+    pub(crate) fn overflow(&self, entry: &Entry) -> Result<Overflow> {
+        Overflow::decode(self.slice(&entry.value)).ok_or_else(|| self.damage("an overflow pointer of 16 bytes"))
+    }
+
+    #[inline]
+    fn key(&self, index: usize) -> Result<&[u8]> {
+        let entry = self.entry(index)?;
+        Ok(self.slice(&entry.key))
+    }
+
+    /// First entry of a leaf with a key >= `key` if `key` has the leaf's prefix, and whether it is
+    /// that key. Without the prefix the place means nothing, but "is that key" is still right:
+    /// so a lookup needs no look at the prefix, which would cost it another cache line.
+    #[inline]
+    fn search(&self, key: &[u8]) -> Result<(usize, bool)> {
+        let Some(rest) = key.get(self.prefix..) else { return Ok((0, false)) };
+        let head = head(rest);
+        let heads = self.heads(PAGE_HEADER, self.count);
+        let mut low = lower_bound(heads, head);
+        let mut high = low + equals(heads, low, head);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            match self.key(middle)?.cmp(key) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return Ok((middle, true)),
+                Ordering::Greater => high = middle,
+            }
+        }
+        Ok((low, false))
+    }
+
+    /// The value of `key` in a leaf.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8]) -> Result<Option<LeafValue<'a>>> {
+        match self.search(key)? {
+            (index, true) => self.value(&self.entry(index)?).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// First entry of a leaf whose key is >= `key` (the count if there is none), and whether it is that key.
+    #[inline]
+    pub(crate) fn lower_bound(&self, key: &[u8]) -> Result<(usize, bool)> {
+        let (index, exact) = self.search(key)?;
+        if exact {
+            return Ok((index, true));
+        }
+        let neighbour = self.key(index.min(self.count - 1))?;
+        let prefix = neighbour.get(..self.prefix).unwrap_or(neighbour);
+        Ok(match key.get(..self.prefix).unwrap_or(key).cmp(prefix) {
+            Ordering::Less => (0, false),
+            Ordering::Equal => (index, false),
+            Ordering::Greater => (self.count, false),
+        })
+    }
+
+    /// Which child of a branch has `key` in its range.
+    #[inline]
+    pub(crate) fn route(&self, key: &[u8]) -> Result<usize> {
+        let bytes: &[u8] = &self.bytes;
+        let start = PAGE_HEADER + self.prefix;
+        match key.get(..self.prefix).unwrap_or(key).cmp(bytes.get(PAGE_HEADER..start).unwrap_or_default()) {
+            Ordering::Less => return Ok(0),
+            Ordering::Greater => return Ok(self.count - 1),
+            Ordering::Equal => {}
+        }
+        let rest = key.get(self.prefix..).unwrap_or_default();
+        let head = head(rest);
+        let heads = self.heads(start, self.count - 1);
+        let mut low = lower_bound(heads, head);
+        let mut high = low + equals(heads, low, head);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if self.suffix(middle)? <= rest {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    /// What follows the common prefix in separator `index`.
+    #[inline]
+    fn suffix(&self, index: usize) -> Result<&[u8]> {
+        let bytes: &[u8] = &self.bytes;
+        let separators = self.count - 1;
+        let offset = |i: usize| usize::from(get_u16(bytes, PAGE_HEADER + self.prefix + 4 * separators + 2 * i));
+        let end = if index + 1 < separators {
+            offset(index + 1)
+        } else {
+            usize::try_from(get_u32(bytes, NODE_END)).unwrap_or(usize::MAX)
+        };
+        let least = PAGE_HEADER + self.prefix + SEPARATOR_COST * separators + CHILD_COST * self.count;
+        match bytes.get(offset(index)..end) {
+            Some(suffix) if offset(index) >= least => Ok(suffix),
+            _ => Err(self.damage("a separator within the branch")),
+        }
+    }
+
+    /// Puts separator `index` of a branch, the least key that child `index + 1` may hold, into `out`.
+    pub(crate) fn separator(&self, index: usize, out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        out.extend_from_slice(self.slice(&(PAGE_HEADER..PAGE_HEADER + self.prefix)));
+        out.extend_from_slice(self.suffix(index)?);
+        Ok(())
+    }
+
+    /// Child `index` of a branch.
+    #[inline]
+    pub(crate) fn child(&self, index: usize) -> Ptr {
+        let at = PAGE_HEADER + self.prefix + SEPARATOR_COST * (self.count - 1) + CHILD_COST * index;
+        Ptr { page: get_u32(&self.bytes, at), crc: get_u32(&self.bytes, at + 4) }
+    }
+
+    /// An error that says what this node should have been.
+    #[cold]
+    pub(crate) fn damage(&self, expected: &str) -> Error {
+        let page = u64::from(self.page());
+        let page_size = self.bytes.len() as u64 / u64::from(self.run()).max(1);
+        let kind = if self.is_leaf() { "leaf" } else { "branch" };
+        let found = format!("count {}, prefix {}, level {}", self.count, self.prefix, self.level);
+        Error::corrupt(kind, page * page_size, Some(page), expected, found)
+    }
+}
+
+/// The first four bytes, zero-padded, as a number that orders as they do.
+#[inline]
+fn head(bytes: &[u8]) -> u32 {
+    let mut first = [0; 4];
+    match bytes.first_chunk::<4>() {
+        Some(chunk) => first = *chunk,
+        None => first.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from),
+    }
+    u32::from_be_bytes(first)
+}
+
+/// How many heads are below `head`. The standard library's search has no branch that depends on
+/// what is compared.
+#[inline]
+fn lower_bound(heads: &[[u8; 4]], head: u32) -> usize {
+    heads.partition_point(|h| u32::from_le_bytes(*h) < head)
+}
+
+/// How many heads from `at` on equal `head`; nearly always none or one.
+#[inline]
+fn equals(heads: &[[u8; 4]], at: usize, head: u32) -> usize {
+    let rest = heads.get(at..).unwrap_or_default();
+    let equal = |h: &[u8; 4]| u32::from_le_bytes(*h) == head;
+    match rest {
+        [first, ..] if !equal(first) => 0,
+        [_, second, ..] if !equal(second) => 1,
+        _ => rest.partition_point(equal),
+    }
+}
+
+/// Length of the longest common prefix.
+pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(x, y)| x == y).count()
+}
+
+/// The shortest key that is > `below` and <= `above`, as a prefix of `above`.
+pub(crate) fn separate<'k>(below: &[u8], above: &'k [u8]) -> &'k [u8] {
+    above.get(..=common_prefix(below, above)).unwrap_or(above)
+}
+
+/// What the header of a run says beside its CRC.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Header {
+    pub(crate) page: u32,
+    pub(crate) store_tag: u32,
+    pub(crate) kind: u8,
+    pub(crate) level: u8,
+    pub(crate) version: u64,
+    pub(crate) table: u32,
+    pub(crate) run: u32,
+}
+
+impl Header {
+    /// Writes everything but the CRC.
+    pub(crate) fn write(&self, out: &mut [u8]) {
+        put_u32(out, PAGE_NUMBER, self.page);
+        put_u32(out, PAGE_STORE, self.store_tag);
+        put_bytes(out, PAGE_KIND, &[self.kind]);
+        put_bytes(out, PAGE_LEVEL, &[self.level]);
+        put_u64(out, PAGE_VERSION, self.version);
+        put_u32(out, PAGE_TABLE, self.table);
+        put_u32(out, PAGE_RUN, self.run);
+    }
+
+    /// Writes the header of a complete run, whose CRC it returns.
+    pub(crate) fn seal(&self, out: &mut [u8]) -> u32 {
+        self.write(out);
+        let crc = crc32fast::hash(out.get(PAGE_NUMBER..).unwrap_or_default());
+        put_u32(out, PAGE_CRC, crc);
+        crc
+    }
+}
+
+/// One item to be put into a node: key and value, or separator and encoded child pointer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NodeItem<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) payload: &'a [u8],
+    /// The payload is an encoded [`Overflow`].
+    pub(crate) long: bool,
+}
+
+/// Lays items out as a node of `kind`, in as few pages as it needs; the header stays to be sealed.
+/// Of a branch's first item only the pointer is kept. Returns the length of the run in pages.
+pub(crate) fn encode<'i>(
+    kind: u8,
+    items: impl ExactSizeIterator<Item = NodeItem<'i>> + Clone,
+    last: &[u8],
+    page_size: usize,
+    out: &mut Vec<u8>,
+) -> Result<u32> {
+    let branch = kind == KIND_BRANCH;
+    let count = items.len();
+    let keyed = items.clone().skip(usize::from(branch));
+    let keys = count - usize::from(branch);
+    let prefix = keyed.clone().next().map_or(0, |first| common_prefix(first.key, last));
+    let (stored_prefix, cut) = if branch { (prefix, prefix) } else { (0, 0) };
+    let mut at = PAGE_HEADER + stored_prefix;
+    out.clear();
+    out.resize(at, 0);
+    put_bytes(out, PAGE_HEADER, last.get(..stored_prefix).unwrap_or_default());
+    for item in keyed.clone() {
+        out.extend_from_slice(&head(item.key.get(prefix..).unwrap_or_default()).to_le_bytes());
+    }
+    at += SEPARATOR_COST * keys + if branch { CHILD_COST * count } else { 0 };
+    for item in keyed.clone() {
+        let offset = u16::try_from(at).map_err(|_| too_large(at))?;
+        out.extend_from_slice(&offset.to_le_bytes());
+        at += item.key.len() - cut.min(item.key.len()) + if branch { 0 } else { 4 + item.payload.len() };
+    }
+    if branch {
+        items.for_each(|item| out.extend_from_slice(item.payload));
+        keyed.for_each(|item| out.extend_from_slice(item.key.get(cut..).unwrap_or_default()));
+    } else {
+        for item in items {
+            let length = |bytes: &[u8]| u16::try_from(bytes.len()).map_err(|_| too_large(bytes.len()));
+            let flag = if item.long { LONG } else { 0 };
+            debug_assert!(!item.long || item.payload.len() == OVERFLOW_SIZE);
+            out.extend_from_slice(&length(item.key)?.to_le_bytes());
+            out.extend_from_slice(&(length(item.payload)? | flag).to_le_bytes());
+            out.extend_from_slice(item.key);
+            out.extend_from_slice(item.payload);
+        }
+    }
+    debug_assert_eq!(at, out.len());
+    let small = |n: usize| u16::try_from(n).map_err(|_| too_large(n));
+    put_u16(out, NODE_COUNT, small(count)?);
+    put_u16(out, NODE_PREFIX, small(prefix)?);
+    put_u32(out, NODE_END, u32::try_from(at).map_err(|_| too_large(at))?);
+    let run = at.div_ceil(page_size);
+    if run * page_size > MAX_NODE_SIZE {
+        return Err(too_large(at));
+    }
+    out.resize(run * page_size, 0);
+    u32::try_from(run).map_err(|_| too_large(at))
+}
+
+#[cold]
+fn too_large(size: usize) -> Error {
+    Error::TooLarge { what: "tree node", size: size as u64, limit: MAX_NODE_SIZE as u64 }
+}

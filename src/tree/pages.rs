@@ -1,1 +1,349 @@
 //! Reading pages, verified on first touch.
+//!
+//! A pointer holds the CRC of what it points at. [`Verified`] remembers, for each page, the CRC
+//! under which this process last verified it, so a page is trusted exactly as long as the pointer
+//! that leads to it expects what was verified: a page that was reused has another CRC and is
+//! verified again by itself.
+
+use super::node::Node;
+use crate::bytes::Bytes;
+use crate::disk::format::{
+    KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING, MAX_LEVEL,
+    MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RUN,
+    PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, SLOTS_SIZE, get_u32, get_u64,
+};
+use crate::disk::platform::{Disk, Mapping};
+use crate::error::{Error, Result};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Pages per lazily allocated part of the memory of what was verified.
+const CHUNK: usize = 4096;
+/// Bytes of pages kept in private memory where there is no map, over all shards.
+const CACHE_SIZE: usize = 16 << 20;
+const CACHE_SHARDS: usize = 16;
+/// A run up to this many bytes is verified in full to learn its birth.
+const CHEAP_RUN: u64 = 64 << 10;
+
+type Chunk = OnceLock<Box<[AtomicU32]>>;
+
+/// What one process has verified of one store.
+pub(crate) struct Verified {
+    /// Bucket `b` has `2^b` chunks, so that the first level is small and nothing ever moves.
+    buckets: [OnceLock<Box<[Chunk]>>; 21],
+    cache: [Mutex<Cache>; CACHE_SHARDS],
+}
+
+/// Verified runs in private memory, oldest out first.
+#[derive(Default)]
+struct Cache {
+    runs: HashMap<Ptr, Arc<[u8]>>,
+    order: VecDeque<Ptr>,
+    size: usize,
+}
+
+impl Verified {
+    pub(crate) fn new() -> Verified {
+        Verified { buckets: Default::default(), cache: Default::default() }
+    }
+
+    /// Bucket, chunk in it, place in that.
+    #[inline]
+    fn place(page: u32) -> (usize, usize, usize) {
+        let page = page as usize;
+        let chunk = page / CHUNK + 1;
+        let bucket = chunk.ilog2();
+        (bucket as usize, chunk - (1 << bucket), page % CHUNK)
+    }
+
+    /// The CRC under which the page was last verified, 0 if never.
+    #[inline]
+    fn get(&self, page: u32) -> u32 {
+        let (bucket, chunk, at) = Self::place(page);
+        self.buckets
+            .get(bucket)
+            .and_then(OnceLock::get)
+            .and_then(|chunks| chunks.get(chunk))
+            .and_then(OnceLock::get)
+            .and_then(|words| words.get(at))
+            .map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, page: u32, crc: u32) {
+        let (bucket, chunk, at) = Self::place(page);
+        let Some(chunks) = self.buckets.get(bucket) else { return };
+        let chunks = chunks.get_or_init(|| (0..1usize << bucket).map(|_| OnceLock::new()).collect());
+        let words = chunks.get(chunk).map(|c| c.get_or_init(|| (0..CHUNK).map(|_| AtomicU32::new(0)).collect()));
+        if let Some(word) = words.and_then(|w| w.get(at)) {
+            word.store(crc, Ordering::Relaxed);
+        }
+    }
+
+    fn shard(&self, ptr: Ptr) -> Option<&Mutex<Cache>> {
+        self.cache.get(ptr.page as usize % CACHE_SHARDS)
+    }
+
+    fn cached(&self, ptr: Ptr) -> Option<Arc<[u8]>> {
+        self.shard(ptr)?.lock().unwrap_or_else(PoisonError::into_inner).runs.get(&ptr).cloned()
+    }
+
+    fn cache(&self, ptr: Ptr, run: &Arc<[u8]>) {
+        let Some(shard) = self.shard(ptr) else { return };
+        if run.len() > CACHE_SIZE / CACHE_SHARDS / 4 {
+            return;
+        }
+        let mut cache = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.runs.insert(ptr, Arc::clone(run)).is_none() {
+            cache.order.push_back(ptr);
+            cache.size += run.len();
+        }
+        while cache.size > CACHE_SIZE / CACHE_SHARDS {
+            let Some(old) = cache.order.pop_front() else { break };
+            let freed = cache.runs.remove(&old).map_or(0, |run| run.len());
+            cache.size -= freed;
+        }
+    }
+}
+
+/// Reads the pages of one tree version: through the map where it reaches, else into private memory.
+pub(crate) struct Pages {
+    disk: Arc<dyn Disk>,
+    map: Option<Arc<dyn Mapping>>,
+    verified: Arc<Verified>,
+    shift: u32,
+    store_tag: u32,
+    /// Pages from here on do not exist. A writer raises it after growing the file.
+    page_count: AtomicU64,
+}
+
+impl Pages {
+    /// `page_size` is a power of two.
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        map: Option<Arc<dyn Mapping>>,
+        verified: Arc<Verified>,
+        page_size: u32,
+        store_tag: u32,
+        page_count: u64,
+    ) -> Pages {
+        debug_assert!(page_size.is_power_of_two());
+        let shift = page_size.trailing_zeros();
+        Pages { disk, map, verified, shift, store_tag, page_count: AtomicU64::new(page_count) }
+    }
+
+    pub(crate) fn set_page_count(&self, pages: u64) {
+        self.page_count.store(pages, Ordering::Release);
+    }
+
+    pub(crate) fn page_size(&self) -> u32 {
+        1 << self.shift
+    }
+
+    pub(crate) fn store_tag(&self) -> u32 {
+        self.store_tag
+    }
+
+    /// A whole verified run, header included: of this kind, of this table.
+    pub(crate) fn run(&self, ptr: Ptr, kind: u8, table: u32) -> Result<Bytes<'_>> {
+        let run = self.fetch(ptr)?;
+        if run.get(PAGE_KIND) != Some(&kind) || get_u32(&run, PAGE_TABLE) != table {
+            return Err(self.misplaced(ptr, &run, kind_name(kind), table));
+        }
+        Ok(run)
+    }
+
+    /// A node of this table, at this level if one is given.
+    #[inline]
+    pub(crate) fn node(&self, ptr: Ptr, table: u32, level: Option<u8>) -> Result<Node<'_>> {
+        let run = self.fetch(ptr)?;
+        let found = run.get(PAGE_LEVEL).copied().unwrap_or_default();
+        let kind = if found == 0 { KIND_LEAF } else { KIND_BRANCH };
+        if run.get(PAGE_KIND) != Some(&kind)
+            || get_u32(&run, PAGE_TABLE) != table
+            || level.is_some_and(|level| level != found)
+            || found > MAX_LEVEL
+        {
+            let name = if level == Some(0) { "leaf" } else { "node" };
+            return Err(self.misplaced(ptr, &run, name, table));
+        }
+        Node::parse(run)
+    }
+
+    /// Exactly the long value.
+    pub(crate) fn overflow(&self, long: Overflow, table: u32) -> Result<Bytes<'_>> {
+        self.overflow_run(long)?;
+        let run = self.run(long.ptr, KIND_OVERFLOW, table)?;
+        let found = get_u64(&run, PAGE_PAYLOAD_LEN);
+        let pages = u64::from(get_u32(&run, PAGE_RUN));
+        if found != long.len || pages != Overflow::pages(long.len, self.page_size()) {
+            let expected = format!("a payload of {} bytes", long.len);
+            return Err(self.damage("overflow", long.ptr, expected, format!("{found} bytes in {pages} pages")));
+        }
+        let len = usize::try_from(long.len).unwrap_or(usize::MAX);
+        Ok(run.slice(PAGE_HEADER..PAGE_HEADER.saturating_add(len)))
+    }
+
+    /// How many pages the run of a long value has, from its pointer alone, which must be possible.
+    pub(crate) fn overflow_run(&self, long: Overflow) -> Result<u32> {
+        let count = self.page_count.load(Ordering::Acquire);
+        let pages = Overflow::pages(long.len.min(MAX_VALUE_SIZE), self.page_size());
+        if long.len > MAX_VALUE_SIZE || !self.exists(long.ptr.page, pages, count) {
+            let found = format!("a value of {} bytes", long.len);
+            return Err(self.damage("overflow", long.ptr, format!("a run within {count} pages"), found));
+        }
+        Ok(u32::try_from(pages).unwrap_or(u32::MAX))
+    }
+
+    /// The version that a long value's run was written for, if that costs little to know for
+    /// certain; else 0, which says that any snapshot may use it. Never an error: a damaged run
+    /// must still be possible to delete.
+    pub(crate) fn overflow_birth(&self, long: Overflow, table: u32) -> u64 {
+        let known = long.ptr.crc != 0 && self.verified.get(long.ptr.page) == long.ptr.crc;
+        if !known && long.len > CHEAP_RUN {
+            return 0;
+        }
+        self.overflow_run(long)
+            .and_then(|_| self.run(long.ptr, KIND_OVERFLOW, table))
+            .map_or(0, |run| get_u64(&run, PAGE_VERSION))
+    }
+
+    /// Whether a run lies within the file, behind the root slots.
+    #[inline]
+    fn exists(&self, page: u32, run: u64, page_count: u64) -> bool {
+        u64::from(page) << self.shift >= SLOTS_SIZE && run >= 1 && u64::from(page) + run <= page_count
+    }
+
+    /// A verified run. The first lines are all that a page costs that was verified before.
+    #[inline]
+    fn fetch(&self, ptr: Ptr) -> Result<Bytes<'_>> {
+        if let Some(map) = &self.map
+            && ptr.crc != 0
+            && self.verified.get(ptr.page) == ptr.crc
+            && let Some(run) = self.mapped(map.bytes(), ptr.page)
+        {
+            return Ok(Bytes::borrowed(run));
+        }
+        self.fetch_unverified(ptr)
+    }
+
+    /// The run that starts at `page` if the map holds all of it.
+    #[inline]
+    fn mapped<'m>(&self, map: &'m [u8], page: u32) -> Option<&'m [u8]> {
+        let count = self.page_count.load(Ordering::Acquire);
+        // The map may reach beyond the file's end; there not even the header may be touched.
+        if !self.exists(page, 1, count) {
+            return None;
+        }
+        let start = usize::try_from(u64::from(page) << self.shift).ok()?;
+        let from = map.get(start..)?;
+        let run = get_u32(from, PAGE_RUN);
+        let size = usize::try_from(u64::from(run) << self.shift).ok()?;
+        if !self.exists(page, u64::from(run), count) {
+            return None;
+        }
+        from.get(..size)
+    }
+
+    #[cold]
+    fn fetch_unverified(&self, ptr: Ptr) -> Result<Bytes<'_>> {
+        let count = self.page_count.load(Ordering::Acquire);
+        if !self.exists(ptr.page, 1, count) {
+            return Err(self.damage("page", ptr, format!("a page below {count}"), "no such page".to_owned()));
+        }
+        if let Some(run) = self.map.as_ref().and_then(|map| self.mapped(map.bytes(), ptr.page)) {
+            self.check(ptr, run)?;
+            self.verified.set(ptr.page, ptr.crc);
+            return Ok(Bytes::borrowed(run));
+        }
+        let run = match self.verified.cached(ptr) {
+            Some(run) => run,
+            None => {
+                let run = self.read(ptr, count)?;
+                self.verified.cache(ptr, &run);
+                run
+            }
+        };
+        let size = run.len();
+        Ok(Bytes::shared(run, 0..size))
+    }
+
+    /// Reads and verifies a run in private memory.
+    fn read(&self, ptr: Ptr, page_count: u64) -> Result<Arc<[u8]>> {
+        let page_size = 1usize << self.shift;
+        let first = self.read_bytes(ptr, page_size)?;
+        let run = u64::from(get_u32(&first, PAGE_RUN));
+        if run == 1 {
+            self.check(ptr, &first)?;
+            return Ok(first);
+        }
+        // Before memory is taken for it the header must be what the pointer expects.
+        if !self.exists(ptr.page, run, page_count) {
+            return Err(self.damage("page", ptr, format!("a run within {page_count} pages"), format!("{run} pages")));
+        }
+        self.check_header(ptr, &first)?;
+        let size = usize::try_from(run << self.shift).unwrap_or(usize::MAX);
+        let whole = self.read_bytes(ptr, size)?;
+        self.check(ptr, &whole)?;
+        Ok(whole)
+    }
+
+    fn read_bytes(&self, ptr: Ptr, size: usize) -> Result<Arc<[u8]>> {
+        let mut buffer: Arc<[u8]> = std::iter::repeat_n(0, size).collect();
+        let offset = u64::from(ptr.page) << self.shift;
+        let place = Arc::get_mut(&mut buffer).unwrap_or_default();
+        let got = self.disk.read_at(place, offset).map_err(|e| Error::io("read", self.disk.path(), e))?;
+        if got < size {
+            return Err(self.damage("page", ptr, format!("{size} bytes"), format!("{got} before the file's end")));
+        }
+        Ok(buffer)
+    }
+
+    /// Whether a complete run is what its pointer says.
+    fn check(&self, ptr: Ptr, run: &[u8]) -> Result<()> {
+        self.check_header(ptr, run)?;
+        let size = u64::from(get_u32(run, PAGE_RUN)) << self.shift;
+        let crc = crc32fast::hash(run.get(PAGE_NUMBER..).unwrap_or_default());
+        if size != run.len() as u64 || crc != ptr.crc {
+            return Err(self.damage("page", ptr, format!("CRC {:08x}", ptr.crc), format!("CRC {crc:08x}")));
+        }
+        Ok(())
+    }
+
+    fn check_header(&self, ptr: Ptr, run: &[u8]) -> Result<()> {
+        let found = (get_u32(run, PAGE_CRC), get_u32(run, PAGE_NUMBER), get_u32(run, PAGE_STORE));
+        if found == (ptr.crc, ptr.page, self.store_tag) {
+            return Ok(());
+        }
+        let show = |(crc, page, store): (u32, u32, u32)| format!("CRC {crc:08x}, page {page}, store {store:08x}");
+        Err(self.damage("page", ptr, show((ptr.crc, ptr.page, self.store_tag)), show(found)))
+    }
+
+    #[cold]
+    fn misplaced(&self, ptr: Ptr, run: &[u8], kind: &'static str, table: u32) -> Error {
+        let found = format!(
+            "kind {} at level {} of table {}",
+            run.get(PAGE_KIND).copied().unwrap_or_default(),
+            run.get(PAGE_LEVEL).copied().unwrap_or_default(),
+            get_u32(run, PAGE_TABLE)
+        );
+        self.damage(kind, ptr, format!("a {kind} of table {table}, one level below its parent"), found)
+    }
+
+    #[cold]
+    fn damage(&self, kind: &'static str, ptr: Ptr, expected: String, found: String) -> Error {
+        Error::corrupt(kind, u64::from(ptr.page) << self.shift, Some(u64::from(ptr.page)), expected, found)
+    }
+}
+
+fn kind_name(kind: u8) -> &'static str {
+    match kind {
+        KIND_LEAF => "leaf",
+        KIND_BRANCH => "branch",
+        KIND_OVERFLOW => "overflow",
+        KIND_FREE_REGION => "free map region",
+        KIND_FREE_DIRECTORY => "free map directory",
+        KIND_PENDING => "pending list",
+        _ => "page",
+    }
+}

@@ -1,1 +1,599 @@
 //! Applying a sorted batch of changes to a copy of the tree.
+//!
+//! One pass from left to right. The path from the root to the leaf at hand is a stack of branches;
+//! a branch or leaf is *opened* when the first change below it takes effect: its page is
+//! freed and its items flow into [`Level`]s, one for each height, which cut the flow into new
+//! nodes and hand a pointer to each up to the next level. What no change touches is never read:
+//! its pointer passes straight into the level above, after everything below has been closed, for a
+//! node cannot hold items from both sides of it. A stretch too small for a node of its own
+//! takes a neighbour in before it is closed.
+
+use super::build::{Level, Packing};
+use super::node::{Header, Node, NodeItem};
+use super::pages::Pages;
+use crate::disk::format::{
+    KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_KEY_SIZE, MAX_LEVEL, MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_HEADER,
+    PAGE_NUMBER, PAGE_PAYLOAD_LEN, Ptr, TreeRoot, get_u32, max_inline, put_u32, put_u64,
+};
+use crate::error::{Error, Result};
+use std::sync::Arc;
+
+/// Bytes of a long value written at once.
+const WRITE_CHUNK: usize = 1 << 20;
+
+/// Where an update reads, and gets, gives back and writes its pages.
+pub(crate) trait PageStore {
+    /// The pages of the base version, and those written through this store since.
+    fn pages(&self) -> &Arc<Pages>;
+    /// The version that written pages are for.
+    fn version(&self) -> u64;
+    /// Takes `run` adjacent pages.
+    fn allocate(&mut self, run: u32) -> Result<u32>;
+    /// The new version no longer uses these pages. `version` is the one they were written for, 0 if
+    /// unknown.
+    fn free(&mut self, page: u32, run: u32, version: u64) -> Result<()>;
+    /// Writes whole pages.
+    fn write(&mut self, page: u32, bytes: &[u8]) -> Result<()>;
+}
+
+/// What to do with a key.
+#[derive(Debug, Clone)]
+pub(crate) enum Change<V> {
+    /// Sets the value; a long one is written to a run of its own.
+    Put(V),
+    /// Sets a long value whose run is written already; the tree owns it from now on.
+    PutOverflow(Overflow),
+    /// Removes the key if it is there.
+    Delete,
+    /// Writes the path to the key, if it is there, anew at other pages, and its long value too if
+    /// that reaches to or beyond page `cutoff`.
+    Touch { cutoff: u32 },
+}
+
+/// Applies changes, in strictly ascending order of their keys, and returns the new tree. Pages
+/// of the old one are freed, never written. After an error the new version must be thrown away.
+pub(crate) fn update<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+    store: &mut dyn PageStore,
+    table: u32,
+    root: TreeRoot,
+    changes: impl Iterator<Item = Result<(K, Change<V>)>>,
+) -> Result<TreeRoot> {
+    let pages = Arc::clone(store.pages());
+    let mut update = Update::new(store, &pages, table, root);
+    for change in changes {
+        let (key, change) = change?;
+        let change = match &change {
+            Change::Put(value) => Change::Put(value.as_ref()),
+            Change::PutOverflow(long) => Change::PutOverflow(*long),
+            Change::Delete => Change::Delete,
+            Change::Touch { cutoff } => Change::Touch { cutoff: *cutoff },
+        };
+        update.apply(key.as_ref(), change)?;
+    }
+    update.finish()
+}
+
+/// Writes a long value to a run of its own.
+pub(crate) fn write_overflow(store: &mut dyn PageStore, table: u32, value: &[u8]) -> Result<Overflow> {
+    let len = value.len() as u64;
+    if len > MAX_VALUE_SIZE {
+        return Err(Error::TooLarge { what: "value", size: len, limit: MAX_VALUE_SIZE });
+    }
+    let page_size = store.pages().page_size();
+    let run = u32::try_from(Overflow::pages(len, page_size)).unwrap_or(u32::MAX);
+    let page = store.allocate(run)?;
+    let kind = KIND_OVERFLOW;
+    let header =
+        Header { page, store_tag: store.pages().store_tag(), kind, level: 0, version: store.version(), table, run };
+    let page_size = page_size as usize;
+    let total = run as usize * page_size;
+    let mut buffer = vec![0; PAGE_HEADER];
+    header.write(&mut buffer);
+    put_u64(&mut buffer, PAGE_PAYLOAD_LEN, len);
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(buffer.get(PAGE_NUMBER..).unwrap_or_default());
+    hasher.update(value);
+    hasher.update(&vec![0; total - PAGE_HEADER - value.len()]);
+    let crc = hasher.finalize();
+    put_u32(&mut buffer, PAGE_CRC, crc);
+    let (mut rest, mut at, mut left) = (value, page, total);
+    while left > 0 {
+        let size = left.min(WRITE_CHUNK);
+        let (now, later) = rest.split_at(rest.len().min(size - buffer.len()));
+        buffer.extend_from_slice(now);
+        buffer.resize(size, 0);
+        store.write(at, &buffer)?;
+        buffer.clear();
+        at += u32::try_from(size / page_size).unwrap_or(u32::MAX);
+        (rest, left) = (later, left - size);
+    }
+    Ok(Overflow { ptr: Ptr { page, crc }, len })
+}
+
+/// A branch on the path to the leaf at hand.
+struct Frame<'p> {
+    node: Node<'p>,
+    /// The range of keys below it; without `high` it has no end.
+    low: Vec<u8>,
+    high: Option<Vec<u8>>,
+    /// The child on the path.
+    index: usize,
+    open: bool,
+    /// If open: children before this one have gone into the new tree.
+    done: usize,
+}
+
+/// The leaf at hand.
+struct Leaf<'p> {
+    /// `None` in an empty tree.
+    node: Option<Node<'p>>,
+    low: Vec<u8>,
+    high: Option<Vec<u8>>,
+    open: bool,
+    /// If open: entries before this one have gone into the new tree.
+    done: usize,
+    /// Bytes that went into the new tree since it was opened.
+    fed: usize,
+}
+
+struct Update<'s, 'p> {
+    store: &'s mut dyn PageStore,
+    pages: &'p Pages,
+    table: u32,
+    root: TreeRoot,
+    count: u64,
+    path: Vec<Frame<'p>>,
+    leaf: Option<Leaf<'p>>,
+    levels: Vec<Level>,
+    changed: bool,
+    /// The last insert went behind all old entries.
+    appending: bool,
+    page: Vec<u8>,
+}
+
+impl<'s, 'p> Update<'s, 'p> {
+    fn new(store: &'s mut dyn PageStore, pages: &'p Pages, table: u32, root: TreeRoot) -> Self {
+        Update {
+            store,
+            pages,
+            table,
+            root,
+            count: root.count,
+            path: Vec::new(),
+            leaf: None,
+            levels: Vec::new(),
+            changed: false,
+            appending: false,
+            page: Vec::new(),
+        }
+    }
+
+    /// Applies one change.
+    fn apply(&mut self, key: &[u8], change: Change<&[u8]>) -> Result<()> {
+        if key.len() > MAX_KEY_SIZE {
+            let (size, limit) = (key.len() as u64, MAX_KEY_SIZE as u64);
+            return Err(Error::TooLarge { what: "key", size, limit });
+        }
+        self.seek(key)?;
+        // Taken out so that opening it may use the rest of `self`; an error loses it, but then all is lost.
+        let Some(mut leaf) = self.leaf.take() else { return Ok(()) };
+        let result = self.apply_in(&mut leaf, key, change);
+        self.leaf = Some(leaf);
+        result
+    }
+
+    fn apply_in(&mut self, leaf: &mut Leaf<'p>, key: &[u8], change: Change<&[u8]>) -> Result<()> {
+        let (index, old) = match &leaf.node {
+            None => (0, None),
+            Some(node) => match node.lower_bound(key)? {
+                (index, true) => (index, Some(node.entry(index)?)),
+                (index, false) => (index, None),
+            },
+        };
+        let old_long = match (&leaf.node, &old) {
+            (Some(node), Some(entry)) if entry.long => Some(node.overflow(entry)?),
+            _ => None,
+        };
+        let same = match (&change, &leaf.node, &old) {
+            (Change::Delete | Change::Touch { .. }, _, None) => true,
+            (Change::Put(value), Some(node), Some(entry)) => !entry.long && node.slice(&entry.value) == *value,
+            (Change::PutOverflow(long), ..) => old_long == Some(*long),
+            _ => false,
+        };
+        if same {
+            return Ok(());
+        }
+        if index < leaf.done {
+            return Err(Error::Invalid("the changes to a tree must ascend".to_owned()));
+        }
+        self.open_leaf(leaf)?;
+        self.feed(leaf, index)?;
+        leaf.done = index + usize::from(old.is_some());
+        let mut keep_long = false;
+        match change {
+            Change::Put(value) if value.len() <= max_inline(self.pages.page_size()) => {
+                leaf.fed += self.push_entry(key, value, false)?;
+            }
+            Change::Put(value) => {
+                let long = write_overflow(self.store, self.table, value)?;
+                leaf.fed += self.push_entry(key, &long.encode(), true)?;
+            }
+            Change::PutOverflow(long) => leaf.fed += self.push_entry(key, &long.encode(), true)?,
+            Change::Delete => {}
+            Change::Touch { cutoff } => match (&leaf.node, &old, old_long) {
+                (_, _, Some(long)) if reaches(long.ptr.page, self.pages.overflow_run(long)?, cutoff) => {
+                    let value = self.pages.overflow(long, self.table)?;
+                    let moved = write_overflow(self.store, self.table, &value)?;
+                    leaf.fed += self.push_entry(key, &moved.encode(), true)?;
+                }
+                (Some(node), Some(entry), _) => {
+                    keep_long = true;
+                    leaf.fed += self.push_entry(key, node.slice(&entry.value), entry.long)?;
+                }
+                _ => {}
+            },
+        }
+        if let Some(long) = old_long.filter(|_| !keep_long) {
+            self.free_overflow(long)?;
+        }
+        match (old, change) {
+            (Some(_), Change::Delete) => self.count = self.count.saturating_sub(1),
+            (None, _) => {
+                self.count = self.count.saturating_add(1);
+                let behind = leaf.node.as_ref().is_none_or(|node| index == node.count());
+                self.appending = leaf.high.is_none() && behind;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Makes the leaf whose range holds `key` the one at hand.
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        let below = |high: &Option<Vec<u8>>| high.as_deref().is_none_or(|high| key < high);
+        if self.leaf.as_ref().is_some_and(|leaf| below(&leaf.high)) {
+            return Ok(());
+        }
+        self.leave_leaf()?;
+        while self.path.last().is_some_and(|frame| !below(&frame.high)) {
+            self.leave_branch()?;
+        }
+        let (mut ptr, mut level, mut low, mut high) = (self.root.ptr, None, Vec::new(), None);
+        if ptr.is_none() {
+            self.leaf = Some(Leaf { node: None, low, high, open: false, done: 0, fed: 0 });
+            return Ok(());
+        }
+        if let Some(frame) = self.path.last_mut() {
+            (ptr, level, low, high) = frame.turn(key)?;
+        }
+        loop {
+            let node = self.pages.node(ptr, self.table, level)?;
+            if node.is_leaf() {
+                self.leaf = Some(Leaf { node: Some(node), low, high, open: false, done: 0, fed: 0 });
+                return Ok(());
+            }
+            let mut frame = Frame { node, low, high, index: 0, open: false, done: 0 };
+            (ptr, level, low, high) = frame.turn(key)?;
+            self.path.push(frame);
+        }
+    }
+
+    /// Opens the leaf and everything above it.
+    fn open_leaf(&mut self, leaf: &mut Leaf<'p>) -> Result<()> {
+        if leaf.open {
+            return Ok(());
+        }
+        leaf.open = true;
+        self.changed = true;
+        // From the root down: what goes before this leaf must be in place before its entries are.
+        let mut path = std::mem::take(&mut self.path);
+        for frame in &mut path {
+            if !frame.open {
+                frame.open = true;
+                self.free_node(&frame.node)?;
+            }
+            self.pass_children(frame, frame.index)?;
+            frame.done = frame.index + 1;
+        }
+        self.path = path;
+        if let Some(node) = &leaf.node {
+            check_range(node, &leaf.low, leaf.high.as_deref())?;
+            self.free_node(node)?;
+        }
+        if self.level(0)?.is_empty() {
+            self.level(0)?.set_low(&leaf.low);
+        }
+        Ok(())
+    }
+
+    /// Moves entries up to `end` from an open leaf into the new tree.
+    fn feed(&mut self, leaf: &mut Leaf<'p>, end: usize) -> Result<()> {
+        let Some(node) = &leaf.node else { return Ok(()) };
+        for index in leaf.done..end {
+            let entry = node.entry(index)?;
+            leaf.fed += self.push_entry(node.slice(&entry.key), node.slice(&entry.value), entry.long)?;
+        }
+        leaf.done = end.max(leaf.done);
+        Ok(())
+    }
+
+    fn leave_leaf(&mut self) -> Result<()> {
+        let Some(mut leaf) = self.leaf.take().filter(|leaf| leaf.open) else { return Ok(()) };
+        let count = leaf.node.as_ref().map_or(0, Node::count);
+        self.feed(&mut leaf, count)?;
+        if leaf.high.is_none() {
+            return Ok(());
+        }
+        // A leaf that changed little stays as it is, and one that grew too large is split evenly.
+        // Only leaves that shrank flow together with what follows, else each batch
+        // would pack the tree so tightly that the next one had to split everything again.
+        let grown = leaf.fed > self.pages.page_size() as usize - PAGE_HEADER;
+        let entries = self.level(0)?;
+        if entries.is_well_filled() || (grown && entries.overflows()) {
+            self.close(0, Packing::Even)?;
+        }
+        Ok(())
+    }
+
+    fn leave_branch(&mut self) -> Result<()> {
+        let Some(mut frame) = self.path.pop().filter(|frame| frame.open) else { return Ok(()) };
+        let count = frame.node.count();
+        self.pass_children(&mut frame, count)?;
+        let level = usize::from(frame.node.level());
+        let below_closed = self.levels.iter().take(level).all(Level::is_empty);
+        if frame.high.is_some() && below_closed {
+            let children = self.level(level)?;
+            if children.is_well_filled() || children.overflows() {
+                self.close(level, Packing::Even)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes an open branch's children, up to `end`, on as they are.
+    fn pass_children(&mut self, frame: &mut Frame<'p>, end: usize) -> Result<()> {
+        let mut low = Vec::new();
+        for index in frame.done..end {
+            frame.low_of(index, &mut low)?;
+            self.pass(frame.node.level() - 1, &low, frame.node.child(index))?;
+        }
+        frame.done = end.max(frame.done);
+        Ok(())
+    }
+
+    /// Takes an untouched node of `level` over into the new tree.
+    fn pass(&mut self, level: u8, low: &[u8], ptr: Ptr) -> Result<()> {
+        for below in 0..=usize::from(level) {
+            // Neighbours that were passed are still at hand one level up: the last one first.
+            while self.level(below)?.is_meagre() && self.take_left(below)? {}
+            if self.level(below)?.is_meagre() {
+                return self.absorb(level, low, ptr);
+            }
+            self.close(below, Packing::Even)?;
+        }
+        self.push_child(usize::from(level) + 1, low, ptr)
+    }
+
+    /// Takes an untouched node's items into the new tree instead of the node itself.
+    fn absorb(&mut self, level: u8, low: &[u8], ptr: Ptr) -> Result<()> {
+        let node = self.pages.node(ptr, self.table, Some(level))?;
+        self.free_node(&node)?;
+        if node.is_leaf() {
+            return self.push_entries(&node, low);
+        }
+        let mut frame = Frame { low: low.to_vec(), high: None, index: 0, open: true, done: 0, node };
+        let count = frame.node.count();
+        self.pass_children(&mut frame, count)
+    }
+
+    /// Puts the items of the node before `level`'s held-back ones in front of them. `false` if there
+    /// is no such node at hand.
+    fn take_left(&mut self, level: usize) -> Result<bool> {
+        let Some((low, child)) = self.level(level + 1)?.pop() else { return Ok(false) };
+        let ptr = Ptr { page: get_u32(&child, 0), crc: get_u32(&child, 4) };
+        let height = u8::try_from(level).unwrap_or(u8::MAX);
+        let node = self.pages.node(ptr, self.table, Some(height))?;
+        self.free_node(&node)?;
+        let empty = Level::new(level == 0, self.pages.page_size() as usize);
+        let held = std::mem::replace(self.level(level)?, empty);
+        if level == 0 {
+            self.push_entries(&node, &low)?;
+        } else {
+            let frame = Frame { low, high: None, index: 0, open: true, done: 0, node };
+            let mut low = Vec::new();
+            for index in 0..frame.node.count() {
+                frame.low_of(index, &mut low)?;
+                self.push_child(level, &low, frame.node.child(index))?;
+            }
+        }
+        for index in 0..held.len() {
+            self.push(level, held.item(index))?;
+        }
+        Ok(true)
+    }
+
+    /// Like [`Update::take_left`], but fetches the node from as high as it takes.
+    fn fetch_left(&mut self, level: usize) -> Result<bool> {
+        let above = |this: &Self| this.levels.iter().skip(level + 1).position(|held| !held.is_empty());
+        let Some(distance) = above(self) else { return Ok(false) };
+        for from in (level..=level + distance).rev() {
+            self.take_left(from)?;
+        }
+        Ok(true)
+    }
+
+    fn push_entries(&mut self, node: &Node<'_>, low: &[u8]) -> Result<()> {
+        check_range(node, low, None)?;
+        if self.level(0)?.is_empty() {
+            self.level(0)?.set_low(low);
+        }
+        for index in 0..node.count() {
+            let entry = node.entry(index)?;
+            self.push_entry(node.slice(&entry.key), node.slice(&entry.value), entry.long)?;
+        }
+        Ok(())
+    }
+
+    /// Returns about how much of a leaf the entry takes.
+    fn push_entry(&mut self, key: &[u8], value: &[u8], long: bool) -> Result<usize> {
+        self.push(0, NodeItem { key, payload: value, long })?;
+        Ok(super::node::LEAF_ENTRY_COST + key.len() + value.len())
+    }
+
+    fn push_child(&mut self, level: usize, low: &[u8], child: Ptr) -> Result<()> {
+        let mut payload = [0; 8];
+        put_u32(&mut payload, 0, child.page);
+        put_u32(&mut payload, 4, child.crc);
+        self.push(level, NodeItem { key: low, payload: &payload, long: false })
+    }
+
+    fn push(&mut self, level: usize, item: NodeItem<'_>) -> Result<()> {
+        if self.level(level)?.push(item) {
+            let front = self.level(level)?.front();
+            self.write_node(level, 0, front)?;
+            self.level(level)?.drop_front();
+        }
+        Ok(())
+    }
+
+    /// Makes nodes of all that a level holds back.
+    fn close(&mut self, level: usize, packing: Packing) -> Result<()> {
+        let mut from = 0;
+        for end in self.level(level)?.plan(packing) {
+            self.write_node(level, from, end)?;
+            self.level(level)?.advance_low(end);
+            from = end;
+        }
+        self.level(level)?.clear();
+        Ok(())
+    }
+
+    /// Writes a level's items `from..to` as a node, and hands its pointer up.
+    fn write_node(&mut self, level: usize, from: usize, to: usize) -> Result<()> {
+        if from == to {
+            return Ok(());
+        }
+        let mut bytes = std::mem::take(&mut self.page);
+        let run = self.level(level)?.encode(from, to, &mut bytes)?;
+        let page = self.store.allocate(run)?;
+        let header = Header {
+            page,
+            store_tag: self.pages.store_tag(),
+            kind: if level == 0 { KIND_LEAF } else { KIND_BRANCH },
+            level: u8::try_from(level).unwrap_or(u8::MAX),
+            version: self.store.version(),
+            table: self.table,
+            run,
+        };
+        let crc = header.seal(&mut bytes);
+        self.store.write(page, &bytes)?;
+        self.page = bytes;
+        let low = self.level(level)?.low(from).to_vec();
+        self.push_child(level + 1, &low, Ptr { page, crc })
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "the line above makes the level")]
+    fn level(&mut self, level: usize) -> Result<&mut Level> {
+        if level > usize::from(MAX_LEVEL) {
+            return Err(Error::Invalid(format!("a tree cannot grow to {level} levels")));
+        }
+        while self.levels.len() <= level {
+            self.levels.push(Level::new(self.levels.is_empty(), self.pages.page_size() as usize));
+        }
+        Ok(&mut self.levels[level])
+    }
+
+    fn free_node(&mut self, node: &Node<'_>) -> Result<()> {
+        self.store.free(node.page(), node.run(), node.version())
+    }
+
+    fn free_overflow(&mut self, long: Overflow) -> Result<()> {
+        free_overflow(self.store, self.pages, self.table, long)
+    }
+
+    /// Closes everything and finds the new root.
+    fn finish(mut self) -> Result<TreeRoot> {
+        self.leave_leaf()?;
+        while !self.path.is_empty() {
+            self.leave_branch()?;
+        }
+        if !self.changed {
+            return Ok(self.root);
+        }
+        let packing = if self.appending { Packing::Full } else { Packing::Even };
+        let mut level = 0;
+        loop {
+            // A crumb at the right edge is kept while appends go on: the next one fills it.
+            while !(self.appending && (level == 0 || self.level(level)?.len() > 1)) && self.level(level)?.is_meagre() {
+                if !self.fetch_left(level)? {
+                    break;
+                }
+            }
+            let top = self.levels.iter().skip(level + 1).all(Level::is_empty);
+            let held = self.level(level)?;
+            if top && held.is_empty() {
+                return Ok(TreeRoot::default());
+            }
+            if top && level > 0 && held.len() == 1 {
+                let payload = held.item(0).payload;
+                let ptr = Ptr { page: get_u32(payload, 0), crc: get_u32(payload, 4) };
+                return Ok(TreeRoot { ptr, count: self.count });
+            }
+            self.close(level, packing)?;
+            level += 1;
+        }
+    }
+}
+
+impl Frame<'_> {
+    /// Chooses the child for `key`: its pointer, its level, and the range of its keys.
+    fn turn(&mut self, key: &[u8]) -> Result<(Ptr, Option<u8>, Vec<u8>, Option<Vec<u8>>)> {
+        self.index = self.node.route(key)?;
+        let mut low = Vec::new();
+        self.low_of(self.index, &mut low)?;
+        let high = if self.index + 1 < self.node.count() {
+            let mut high = Vec::new();
+            self.node.separator(self.index, &mut high)?;
+            Some(high)
+        } else {
+            self.high.clone()
+        };
+        Ok((self.node.child(self.index), Some(self.node.level() - 1), low, high))
+    }
+
+    /// The least key that child `index` may hold.
+    fn low_of(&self, index: usize, out: &mut Vec<u8>) -> Result<()> {
+        match index.checked_sub(1) {
+            Some(separator) => self.node.separator(separator, out),
+            None => {
+                out.clone_from(&self.low);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A leaf outside of the range its parents give it would spread disorder into new nodes.
+fn check_range(node: &Node<'_>, low: &[u8], high: Option<&[u8]>) -> Result<()> {
+    let (first, last) = (node.entry(0)?, node.entry(node.count() - 1)?);
+    if node.slice(&first.key) < low || high.is_some_and(|high| node.slice(&last.key) >= high) {
+        return Err(node.damage("keys within the range that the parent gives"));
+    }
+    Ok(())
+}
+
+/// Whether a run uses page `cutoff` or a later one.
+pub(crate) fn reaches(page: u32, run: u32, cutoff: u32) -> bool {
+    u64::from(page) + u64::from(run) > u64::from(cutoff)
+}
+
+/// Frees the run of a long value on its pointer's word alone: a damaged value can be deleted.
+pub(crate) fn free_overflow(store: &mut dyn PageStore, pages: &Pages, table: u32, long: Overflow) -> Result<()> {
+    let run = pages.overflow_run(long)?;
+    let birth = pages.overflow_birth(long, table);
+    store.free(long.ptr.page, run, birth)
+}
+
+#[cfg(test)]
+#[path = "update_tests.rs"]
+mod tests;

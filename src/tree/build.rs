@@ -1,0 +1,280 @@
+//! Packing items into nodes: what one level of a tree under construction holds back.
+//!
+//! A level gathers up to two nodes' worth of items before it gives the first node away, so that
+//! the last two nodes of a stretch can share what is left instead of leaving a crumb.
+
+use super::node::{CHILD_COST, LEAF_ENTRY_COST, NodeItem, SEPARATOR_COST, common_prefix, encode, separate};
+use crate::disk::format::{KIND_BRANCH, KIND_LEAF, PAGE_HEADER};
+use crate::error::Result;
+
+/// A branch may always have this many children, however long its separators: two nodes of at
+/// least [`MIN_CHILDREN`] come out when one with more is split.
+const ALWAYS_FITS: usize = 7;
+/// No branch gets fewer children by a split.
+const MIN_CHILDREN: usize = 4;
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    start: usize,
+    key: usize,
+    payload: usize,
+    long: bool,
+}
+
+/// How large the node made of some adjacent items is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Gauge {
+    first: usize,
+    count: usize,
+    /// Sum over the items, without what prefix truncation saves.
+    size: usize,
+    /// Leaf: the largest entry. It alone may make a node longer than one page.
+    largest: usize,
+    /// Branch: length of the common prefix of the separators.
+    prefix: usize,
+}
+
+/// How a stretch of items is cut into nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packing {
+    /// Into equal parts: room for later inserts everywhere.
+    Even,
+    /// As full as possible, the rest last: later inserts come behind.
+    Full,
+}
+
+/// Items of one level that are not in a node yet, in key order.
+pub(super) struct Level {
+    leaf: bool,
+    page_size: usize,
+    bytes: Vec<u8>,
+    items: Vec<Place>,
+    /// Leaf: the least key that may go to the first node.
+    low: Vec<u8>,
+    front: Gauge,
+    /// What does not fit the first node any more.
+    back: Option<Gauge>,
+}
+
+impl Level {
+    pub(super) fn new(leaf: bool, page_size: usize) -> Level {
+        let (bytes, items, low) = Default::default();
+        Level { leaf, page_size, bytes, items, low, front: Gauge::default(), back: None }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether the items need more than one node.
+    pub(super) fn overflows(&self) -> bool {
+        self.back.is_some()
+    }
+
+    /// Whether the items would make a node that should not be left alone: below a third, or a
+    /// branch of one child.
+    pub(super) fn is_meagre(&self) -> bool {
+        !self.overflows() && !self.is_empty() && (self.below(1, 3) || (!self.leaf && self.len() < 2))
+    }
+
+    /// Whether the items fill one node so well that it may be closed.
+    pub(super) fn is_well_filled(&self) -> bool {
+        !self.overflows() && !self.below(7, 10) && (self.leaf || self.len() >= MIN_CHILDREN)
+    }
+
+    fn below(&self, part: usize, whole: usize) -> bool {
+        self.used(&self.front) * whole < (self.page_size - PAGE_HEADER) * part
+    }
+
+    /// Where the range of the first leaf begins; to be set when the level is empty.
+    pub(super) fn set_low(&mut self, low: &[u8]) {
+        debug_assert!(self.is_empty());
+        self.low.clear();
+        self.low.extend_from_slice(low);
+    }
+
+    /// The least key that the node which starts at `item` may hold.
+    pub(super) fn low(&self, item: usize) -> &[u8] {
+        if self.leaf { &self.low } else { self.item(item).key }
+    }
+
+    pub(super) fn item(&self, index: usize) -> NodeItem<'_> {
+        let place = self.items.get(index).copied().unwrap_or(Place { start: 0, key: 0, payload: 0, long: false });
+        let middle = place.start + place.key;
+        NodeItem {
+            key: self.bytes.get(place.start..middle).unwrap_or_default(),
+            payload: self.bytes.get(middle..middle + place.payload).unwrap_or_default(),
+            long: place.long,
+        }
+    }
+
+    /// Adds an item behind the others. `true`: the first node is full and must be taken
+    /// ([`Level::encode`] up to [`Level::front`], then [`Level::drop_front`]) before the next push.
+    pub(super) fn push(&mut self, item: NodeItem<'_>) -> bool {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(item.key);
+        self.bytes.extend_from_slice(item.payload);
+        self.items.push(Place { start, key: item.key.len(), payload: item.payload.len(), long: item.long });
+        let index = self.items.len() - 1;
+        let current = self.back.unwrap_or(self.front);
+        let grown = self.grow(current, index);
+        if self.fits(&grown) {
+            *self.back.as_mut().unwrap_or(&mut self.front) = grown;
+            return false;
+        }
+        if self.back.is_some() {
+            return true;
+        }
+        self.back = Some(self.grow(Gauge { first: index, ..Gauge::default() }, index));
+        false
+    }
+
+    /// Items of the first node.
+    pub(super) fn front(&self) -> usize {
+        self.front.count
+    }
+
+    /// Forgets the first node's items.
+    pub(super) fn drop_front(&mut self) {
+        let cut = self.front.count;
+        self.advance_low(cut);
+        let bytes = self.items.get(cut).map_or(self.bytes.len(), |place| place.start);
+        self.bytes.drain(..bytes);
+        self.items.drain(..cut);
+        self.items.iter_mut().for_each(|place| place.start -= bytes);
+        self.front = Gauge { first: 0, ..self.back.unwrap_or_default() };
+        self.back = None;
+        if self.front.count < self.len() {
+            let index = self.len() - 1;
+            self.back = Some(self.grow(Gauge { first: index, ..Gauge::default() }, index));
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.items.clear();
+        self.front = Gauge::default();
+        self.back = None;
+    }
+
+    /// Takes the last item away.
+    pub(super) fn pop(&mut self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let last = self.len().checked_sub(1)?;
+        let item = self.item(last);
+        let popped = (item.key.to_vec(), item.payload.to_vec());
+        let start = self.items.pop().map_or(0, |place| place.start);
+        self.bytes.truncate(start);
+        let items = std::mem::take(&mut self.items);
+        (self.front, self.back) = (Gauge::default(), None);
+        // At most two nodes were held, so none can become ready to be taken.
+        for (index, place) in items.into_iter().enumerate() {
+            self.items.push(place);
+            let grown = self.grow(self.back.unwrap_or(self.front), index);
+            if self.fits(&grown) {
+                *self.back.as_mut().unwrap_or(&mut self.front) = grown;
+            } else {
+                self.back = Some(self.grow(Gauge { first: index, ..Gauge::default() }, index));
+            }
+        }
+        Some(popped)
+    }
+
+    /// Ends of the nodes that all items are cut into.
+    pub(super) fn plan(&self, packing: Packing) -> Vec<usize> {
+        let mut ends = Vec::new();
+        self.cut(0, self.len(), packing, &mut ends);
+        ends
+    }
+
+    fn cut(&self, from: usize, to: usize, packing: Packing, ends: &mut Vec<usize>) {
+        let mut whole = Gauge { first: from, ..Gauge::default() };
+        let mut fitting = from;
+        for index in from..to {
+            whole = self.grow(whole, index);
+            if fitting == index && self.fits(&whole) {
+                fitting = index + 1;
+            }
+        }
+        if self.fits(&whole) || to - from < 2 {
+            ends.push(to);
+            return;
+        }
+        let least = if self.leaf { 1 } else { MIN_CHILDREN };
+        let wanted = match packing {
+            Packing::Full => fitting,
+            Packing::Even => self.half(from, to),
+        };
+        let middle = wanted.min(to - least).max(from + least).min(to - 1);
+        self.cut(from, middle, packing, ends);
+        self.cut(middle, to, packing, ends);
+    }
+
+    /// The place where the bytes of the items before and after are closest to equal.
+    fn half(&self, from: usize, to: usize) -> usize {
+        let cost = |index: usize| {
+            let item = self.item(index);
+            item.key.len() + item.payload.len() + LEAF_ENTRY_COST
+        };
+        let total: usize = (from..to).map(cost).sum();
+        let mut left = 0;
+        for index in from..to {
+            let next = left + cost(index);
+            if next * 2 >= total {
+                return if next * 2 - total <= total - left * 2 { index + 1 } else { index };
+            }
+            left = next;
+        }
+        to
+    }
+
+    fn grow(&self, gauge: Gauge, index: usize) -> Gauge {
+        let item = self.item(index);
+        let mut next = Gauge { count: gauge.count + 1, ..gauge };
+        if self.leaf {
+            let cost = LEAF_ENTRY_COST + item.key.len() + item.payload.len();
+            next.size += cost;
+            next.largest = gauge.largest.max(cost);
+            return next;
+        }
+        next.size += CHILD_COST;
+        if gauge.count > 0 {
+            next.size += SEPARATOR_COST + item.key.len();
+            let first = self.item(gauge.first + 1).key;
+            let known = if gauge.count == 1 { first.len() } else { gauge.prefix };
+            next.prefix = known.min(common_prefix(first, item.key));
+        }
+        next
+    }
+
+    fn used(&self, gauge: &Gauge) -> usize {
+        // Of n - 1 prefixes one stays.
+        PAGE_HEADER + gauge.size - gauge.prefix * gauge.count.saturating_sub(2)
+    }
+
+    fn fits(&self, gauge: &Gauge) -> bool {
+        if self.leaf {
+            let run = (PAGE_HEADER + gauge.largest).div_ceil(self.page_size);
+            return self.used(gauge) <= run * self.page_size;
+        }
+        gauge.count <= ALWAYS_FITS || self.used(gauge) <= self.page_size
+    }
+
+    /// Lays the items `from..to` out as a node; returns its pages.
+    pub(super) fn encode(&self, from: usize, to: usize, out: &mut Vec<u8>) -> Result<u32> {
+        let kind = if self.leaf { KIND_LEAF } else { KIND_BRANCH };
+        let last = to.checked_sub(1).map_or(&[][..], |last| self.item(last).key);
+        encode(kind, (from..to).map(|index| self.item(index)), last, self.page_size, out)
+    }
+
+    /// Moves the beginning of the first leaf's range behind item `index - 1`, which is in a node now.
+    pub(super) fn advance_low(&mut self, index: usize) {
+        if self.leaf && index > 0 && index < self.len() {
+            let low = separate(self.item(index - 1).key, self.item(index).key).to_vec();
+            self.low = low;
+        }
+    }
+}

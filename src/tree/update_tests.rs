@@ -1,0 +1,319 @@
+//! Batches against a model, with the whole tree checked after each.
+
+use super::*;
+use crate::tree::cursor::{Cursor, get};
+use crate::tree::testing::{Found, TestStore, check};
+use crate::tree::walk::{free_tree, relocatable};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const TABLE: u32 = 17;
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+type Batch = BTreeMap<Vec<u8>, Change<Vec<u8>>>;
+
+/// Applies a batch to store and model, and checks everything that can be checked.
+fn apply(store: &mut TestStore, root: TreeRoot, model: &mut Model, batch: &Batch) -> (TreeRoot, Found) {
+    let before = store.reopened(0);
+    let new = update(store, TABLE, root, batch.iter().map(|(k, c)| Ok((k, c.clone())))).unwrap();
+    let old: Vec<_> = check(&before, TABLE, root).entries;
+    assert!(old.iter().map(|(k, v)| (k, v)).eq(model.iter()), "the old version is untouched");
+    let now = check(&store.reopened(0), TABLE, root).entries;
+    assert_eq!(now, old, "its pages are not reused before the commit");
+    for (key, change) in batch {
+        match change {
+            Change::Put(value) => drop(model.insert(key.clone(), value.clone())),
+            Change::Delete => drop(model.remove(key)),
+            Change::PutOverflow(_) | Change::Touch { .. } => {}
+        }
+    }
+    store.commit();
+    let found = verify(store, new, model);
+    (new, found)
+}
+
+fn verify(store: &TestStore, root: TreeRoot, model: &Model) -> Found {
+    let found = check(store.pages(), TABLE, root);
+    assert!(found.entries.iter().map(|(k, v)| (k, v)).eq(model.iter()), "entries are as in the model");
+    let live: BTreeMap<u32, u32> = store.live.iter().map(|(page, (run, _))| (*page, *run)).collect();
+    assert_eq!(found.runs, live, "no page is leaked or lost");
+    found
+}
+
+fn keys(range: impl Iterator<Item = u32>) -> impl Iterator<Item = Vec<u8>> {
+    range.map(|n| format!("key{n:08}").into_bytes())
+}
+
+fn put(n: usize) -> Change<Vec<u8>> {
+    Change::Put(vec![7; n])
+}
+
+fn fill(found: &Found) -> f64 {
+    let (used, size) = found.leaves.iter().fold((0, 0), |sum, leaf| (sum.0 + leaf.0, sum.1 + leaf.1));
+    used as f64 / size as f64
+}
+
+#[test]
+fn bulk_and_appends_pack_nodes_full() {
+    let (mut store, mut model) = (TestStore::new(4096), Model::new());
+    let batch = keys(0..20_000).map(|k| (k, put(50))).collect();
+    let (mut root, found) = apply(&mut store, TreeRoot::default(), &mut model, &batch);
+    assert!(fill(&found) > 0.97, "fill {}", fill(&found));
+    assert_eq!(found.height, 3);
+    for i in 0..40 {
+        let batch = keys(20_000 + i * 100..20_100 + i * 100).map(|k| (k, put(50))).collect();
+        let found;
+        (root, found) = apply(&mut store, root, &mut model, &batch);
+        assert!(fill(&found) > 0.97, "fill {}", fill(&found));
+    }
+}
+
+#[test]
+fn a_sparse_batch_writes_only_paths() {
+    let (mut store, mut model) = (TestStore::new(4096), Model::new());
+    let batch = keys(0..20_000).map(|k| (k, put(50))).collect();
+    let (root, _) = apply(&mut store, TreeRoot::default(), &mut model, &batch);
+    let batch: Batch = keys([5_000u32, 15_000].into_iter()).map(|k| (k, put(49))).collect();
+    let before = store.live.clone();
+    let (root, found) = apply(&mut store, root, &mut model, &batch);
+    let new = store.live.iter().filter(|(page, life)| before.get(page) != Some(life)).count();
+    assert_eq!((new, found.height), (5, 3), "two leaves, two branches, one root");
+    // What changes nothing writes nothing.
+    let batch: Batch = [
+        (b"key".to_vec(), Change::Delete),
+        (b"key00000007x".to_vec(), Change::Delete),
+        (b"key00000009".to_vec(), put(50)),
+        (b"no such key".to_vec(), Change::Touch { cutoff: 0 }),
+    ]
+    .into();
+    let same = update(&mut store, TABLE, root, batch.iter().map(|(k, c)| Ok((k, c.clone())))).unwrap();
+    assert_eq!((same, store.allocated), (root, 0));
+}
+
+#[test]
+fn a_full_leaf_is_split_evenly() {
+    let (mut store, mut model) = (TestStore::new(4096), Model::new());
+    let batch = keys((0..2_000).map(|n| n * 10)).map(|k| (k, put(50))).collect();
+    let (root, before) = apply(&mut store, TreeRoot::default(), &mut model, &batch);
+    let batch = keys([10_001u32].into_iter()).map(|k| (k, put(50))).collect();
+    let (_, after) = apply(&mut store, root, &mut model, &batch);
+    assert_eq!(after.leaves.len(), before.leaves.len() + 1);
+    let half = after.leaves.iter().filter(|(used, _)| (1800..2400).contains(used)).count();
+    assert_eq!(half, 2);
+}
+
+#[test]
+fn mass_deletion_leaves_well_filled_pages() {
+    for (step, keep) in [(2, 1), (3, 1), (10, 1), (100, 1), (1000, 1), (10, 9)] {
+        let (mut store, mut model) = (TestStore::new(4096), Model::new());
+        let batch = keys(0..30_000).map(|k| (k, put(50))).collect();
+        let (root, _) = apply(&mut store, TreeRoot::default(), &mut model, &batch);
+        let batch = keys((0..30_000).filter(|n| n % step >= keep)).map(|k| (k, Change::Delete)).collect();
+        let (root, found) = apply(&mut store, root, &mut model, &batch);
+        // Two leaves may share what is left between them.
+        let floor = if found.leaves.len() > 10 { 0.7 } else { 0.5 };
+        assert!(fill(&found) > floor, "kept {keep} of {step}: fill {}", fill(&found));
+        let batch = model.keys().map(|k| (k.clone(), Change::Delete)).collect();
+        let (root, _) = apply(&mut store, root, &mut model, &batch);
+        assert_eq!((root, store.live.len()), (TreeRoot::default(), 0));
+    }
+}
+
+#[test]
+fn scattered_ranges_deleted_leave_no_meagre_node() {
+    let (mut store, mut model) = (TestStore::new(4096), Model::new());
+    let batch = keys(0..60_000).map(|k| (k, put(20))).collect();
+    let (root, _) = apply(&mut store, TreeRoot::default(), &mut model, &batch);
+    // One entry is left of each stretch of some ten leaves, between untouched leaves.
+    let gone = |n: &u32| n % 2000 < 900 && n % 2000 != 450;
+    let batch = keys((0..60_000).filter(gone)).map(|k| (k, Change::Delete)).collect();
+    let (root, found) = apply(&mut store, root, &mut model, &batch);
+    // The last leaf is what the bulk load left over, and is not touched.
+    let meagre = |found: &Found| found.leaves.iter().rev().skip(1).filter(|(used, _)| used * 3 < 4096).count();
+    assert_eq!(meagre(&found), 0);
+    // Single leaves emptied but for one entry, at every place under their parents.
+    let batch: Batch = model
+        .keys()
+        .enumerate()
+        .filter(|(i, _)| (i / 88) % 3 == 1 && i % 88 != 0)
+        .map(|(_, k)| (k.clone(), Change::Delete))
+        .collect();
+    let (_, found) = apply(&mut store, root, &mut model, &batch);
+    assert_eq!(meagre(&found), 0);
+}
+
+#[test]
+fn touching_moves_everything_beyond_a_cutoff() {
+    for limit in [1, 7, 1000] {
+        let (mut store, mut model) = (TestStore::new(4096), Model::new());
+        let batch = keys(0..3_000).map(|k| (k, put(50))).collect();
+        let (root, _) = apply(&mut store, TreeRoot::default(), &mut model, &batch);
+        let batch = keys((0..3_000).step_by(100)).map(|k| (k, put(9000))).collect();
+        let (mut root, _) = apply(&mut store, root, &mut model, &batch);
+        let cutoff = 60;
+        let old: Vec<u32> =
+            store.live.iter().filter(|(p, (run, _))| reaches(**p, *run, cutoff)).map(|(p, _)| *p).collect();
+        let before = store.version();
+        let mut from = None;
+        loop {
+            let (found, resume) = relocatable(store.pages(), TABLE, root, cutoff, from.as_deref(), limit).unwrap();
+            let touch: Batch = found.into_iter().map(|k| (k, Change::Touch { cutoff })).collect();
+            (root, _) = apply(&mut store, root, &mut model, &touch);
+            from = resume;
+            if from.is_none() {
+                break;
+            }
+        }
+        let stayed = old.iter().filter(|page| store.live.get(page).is_some_and(|(_, birth)| *birth < before));
+        assert_eq!(stayed.count(), 0);
+    }
+}
+
+#[test]
+fn adopted_runs_are_kept_and_freed() {
+    let (mut store, mut model) = (TestStore::new(4096), Model::new());
+    let value: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    let long = write_overflow(&mut store, TABLE, &value).unwrap();
+    let adopt = || [Ok((b"k", Change::<Vec<u8>>::PutOverflow(long)))].into_iter();
+    let root = update(&mut store, TABLE, TreeRoot::default(), adopt()).unwrap();
+    model.insert(b"k".to_vec(), value);
+    verify(&store, root, &model);
+    assert_eq!(update(&mut store, TABLE, root, adopt()).unwrap(), root);
+    store.commit();
+    verify(&store, root, &model);
+    let (root, _) = apply(&mut store, root, &mut model, &[(b"k".to_vec(), put(3))].into());
+    free_tree(&mut store, TABLE, root).unwrap();
+    assert_eq!(store.live.len(), 0);
+}
+
+#[test]
+fn a_failure_is_returned_at_once() {
+    let batch: Batch = keys(0..2_000).map(|k| (k, put(50))).chain([(b"x".to_vec(), put(5000))]).collect();
+    for fail in 0.. {
+        let mut store = TestStore::new(4096);
+        store.fail_after = Some(fail);
+        let result = update(&mut store, TABLE, TreeRoot::default(), batch.iter().map(|(k, c)| Ok((k, c.clone()))));
+        if result.is_ok() {
+            assert!(fail > 50);
+            break;
+        }
+    }
+    let mut store = TestStore::new(4096);
+    let broken = [Ok((b"a", put(1))), Err(Error::Savepoint)].into_iter();
+    assert!(update(&mut store, TABLE, TreeRoot::default(), broken).is_err());
+    let long = [Ok((vec![0; MAX_KEY_SIZE + 1], put(1)))].into_iter();
+    assert!(matches!(update(&mut store, TABLE, TreeRoot::default(), long), Err(Error::TooLarge { .. })));
+}
+
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    let tail = proptest::collection::vec(0u8..4, 0..6);
+    let prefix = prop_oneof![
+        4 => Just(0usize),
+        4 => Just(30),
+        1 => Just(300),
+        1 => Just(8186),
+    ];
+    (prefix, 0u8..3, tail, 0usize..3).prop_map(|(prefix, byte, tail, after)| {
+        let mut key = vec![byte; prefix];
+        key.extend(tail);
+        key.extend(vec![0; after]);
+        key.truncate(MAX_KEY_SIZE);
+        key
+    })
+}
+
+fn value(page_size: u32) -> impl Strategy<Value = Vec<u8>> {
+    let inline = max_inline(page_size);
+    let size = prop_oneof![
+        8 => 0..100usize,
+        2 => inline.saturating_sub(3)..inline + 3,
+        1 => Just(page_size as usize * 2 - 40),
+        1 => Just(page_size as usize * 2 - 39),
+    ];
+    (size, any::<u8>()).prop_map(|(size, byte)| vec![byte; size])
+}
+
+fn batch(page_size: u32) -> impl Strategy<Value = Batch> {
+    let change = prop_oneof![
+        5 => value(page_size).prop_map(Change::Put),
+        4 => Just(Change::Delete),
+        1 => Just(Change::Touch { cutoff: 0 }),
+    ];
+    let one = (key(), change);
+    prop_oneof![
+        2 => proptest::collection::btree_map(one.0, one.1, 0..200),
+        // A range removed at once.
+        1 => (any::<u16>(), 0u16..1500).prop_map(|(from, len)| {
+            keys((u32::from(from) % 3000..).take(usize::from(len))).map(|k| (k, Change::Delete)).collect()
+        }),
+        // A stretch of regular keys.
+        2 => (any::<u16>(), 1u32..40, 0u16..1500, 0usize..200).prop_map(|(from, step, len, size)| {
+            keys((u32::from(from) % 3000..).step_by(step as usize).take(usize::from(len))).map(|k| (k, put(size))).collect()
+        }),
+    ]
+}
+
+fn cursor_agrees(pages: &Pages, root: TreeRoot, model: &Model, seeks: &[Vec<u8>]) {
+    let mut cursor = Cursor::new(pages, TABLE, root);
+    let at = |cursor: &Cursor<'_>| {
+        assert_eq!(cursor.valid(), cursor.entry().is_some());
+        cursor.entry().map(|(k, v)| (k.to_vec(), v.read(pages, TABLE).unwrap().to_vec()))
+    };
+    let own = |entry: Option<(&Vec<u8>, &Vec<u8>)>| entry.map(|(k, v)| (k.clone(), v.clone()));
+    for key in seeks {
+        let value = get(pages, TABLE, root, key).unwrap().map(|v| v.read(pages, TABLE).unwrap().to_vec());
+        assert_eq!(value.as_ref(), model.get(key));
+        assert_eq!(cursor.seek(key).unwrap(), cursor.valid());
+        let mut expected = model.range(key.clone()..);
+        for _ in 0..40 {
+            assert_eq!(at(&cursor), own(expected.next()));
+            cursor.next().unwrap();
+        }
+        cursor.seek(key).unwrap();
+        cursor.prev().unwrap();
+        let mut expected = model.range(..key.clone()).rev();
+        assert_eq!(at(&cursor), own(expected.clone().next()), "one back from a seek");
+        assert_eq!(cursor.seek_before(key).unwrap(), cursor.valid());
+        for _ in 0..40 {
+            assert_eq!(at(&cursor), own(expected.next()));
+            cursor.prev().unwrap();
+        }
+        cursor.seek_before(key).unwrap();
+        cursor.next().unwrap();
+        assert_eq!(at(&cursor), own(model.range(key.clone()..).next()), "one on from before");
+    }
+    // Over both ends and back.
+    cursor.last().unwrap();
+    assert_eq!(at(&cursor), own(model.last_key_value()));
+    assert!(!cursor.next().unwrap() && !cursor.next().unwrap());
+    assert_eq!(cursor.prev().unwrap(), !model.is_empty());
+    assert_eq!(at(&cursor), own(model.last_key_value()));
+    cursor.first().unwrap();
+    assert_eq!(at(&cursor), own(model.first_key_value()));
+    assert!(!cursor.prev().unwrap() && !cursor.prev().unwrap());
+    cursor.next().unwrap();
+    assert_eq!(at(&cursor), own(model.first_key_value()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #[test]
+    fn random_batches_agree_with_a_model(
+        page_size in prop::sample::select(vec![4096u32, 8192, 16384, 32768, 65536]),
+        batches in proptest::collection::vec(batch(4096), 1..12),
+        seeks in proptest::collection::vec(key(), 1..12),
+        mapped in 0usize..100_000,
+    ) {
+        let (mut store, mut model, mut root) = (TestStore::new(page_size), Model::new(), TreeRoot::default());
+        for batch in &batches {
+            (root, _) = apply(&mut store, root, &mut model, batch);
+        }
+        let mut seeks = seeks;
+        seeks.extend(keys([0u32, 500, 1503, 2999].into_iter()));
+        seeks.push(Vec::new());
+        for mapped in [0, mapped, usize::MAX] {
+            cursor_agrees(&store.reopened(mapped), root, &model, &seeks);
+        }
+        free_tree(&mut store, TABLE, root).unwrap();
+        prop_assert_eq!(store.live.len(), 0);
+    }
+}

@@ -1,0 +1,129 @@
+//! Passes over a whole tree: freeing it, and finding what lies too far back in the file.
+
+use super::node::Node;
+use super::pages::Pages;
+use super::update::{PageStore, free_overflow, reaches};
+use crate::disk::format::TreeRoot;
+use crate::error::Result;
+use std::sync::Arc;
+
+/// Frees every page and every overflow run of a tree.
+pub(crate) fn free_tree(store: &mut dyn PageStore, table: u32, root: TreeRoot) -> Result<()> {
+    if root.ptr.is_none() {
+        return Ok(());
+    }
+    let pages = Arc::clone(store.pages());
+    let node = pages.node(root.ptr, table, None)?;
+    free_below(store, &pages, table, &node, &mut None)
+}
+
+/// `last` is the greatest key seen. Keys must ascend: else a hostile file whose pointers share
+/// subtrees would keep this busy for ever, and would have pages freed twice.
+fn free_below(
+    store: &mut dyn PageStore,
+    pages: &Pages,
+    table: u32,
+    node: &Node<'_>,
+    last: &mut Option<Vec<u8>>,
+) -> Result<()> {
+    if node.is_leaf() {
+        for index in 0..node.count() {
+            let entry = node.entry(index)?;
+            let key = node.slice(&entry.key);
+            if last.as_deref().is_some_and(|last| last >= key) {
+                return Err(node.damage("keys that ascend"));
+            }
+            let place = last.get_or_insert_default();
+            place.clear();
+            place.extend_from_slice(key);
+            if entry.long {
+                free_overflow(store, pages, table, node.overflow(&entry)?)?;
+            }
+        }
+    } else {
+        for index in 0..node.count() {
+            let child = pages.node(node.child(index), table, Some(node.level() - 1))?;
+            free_below(store, pages, table, &child, last)?;
+        }
+    }
+    store.free(node.page(), node.run(), node.version())
+}
+
+/// Keys whose [`Touch`](super::update::Change::Touch) moves all pages of the tree that lie at or
+/// beyond `cutoff`: at most `limit` of them, from key `from` on, and the key to go on from, if there
+/// is more to look at.
+pub(crate) fn relocatable(
+    pages: &Pages,
+    table: u32,
+    root: TreeRoot,
+    cutoff: u32,
+    from: Option<&[u8]>,
+    limit: usize,
+) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>)> {
+    let mut search = Search { pages, table, cutoff, limit, keys: Vec::new(), resume: None, last: None };
+    if !root.ptr.is_none() {
+        search.visit(&pages.node(root.ptr, table, None)?, from)?;
+    }
+    Ok((search.keys, search.resume))
+}
+
+struct Search<'p> {
+    pages: &'p Pages,
+    table: u32,
+    cutoff: u32,
+    limit: usize,
+    keys: Vec<Vec<u8>>,
+    resume: Option<Vec<u8>>,
+    /// The last key of the leaf before. Leaves must ascend, as in [`free_below`].
+    last: Option<Vec<u8>>,
+}
+
+impl Search<'_> {
+    /// Looks at what lies at or below `node`, from key `from` on. Returns some key there.
+    fn visit(&mut self, node: &Node<'_>, from: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
+        let before = self.keys.len();
+        let any = if node.is_leaf() { self.visit_leaf(node, from)? } else { self.visit_children(node, from)? };
+        // A key found below moves this node too.
+        if self.keys.len() == before && reaches(node.page(), node.run(), self.cutoff) {
+            any.clone().into_iter().for_each(|key| self.keys.push(key));
+        }
+        Ok(any)
+    }
+
+    fn visit_children(&mut self, node: &Node<'_>, from: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
+        let first = from.map_or(Ok(0), |key| node.route(key))?;
+        let mut any = None;
+        for index in first..node.count() {
+            let child = self.pages.node(node.child(index), self.table, Some(node.level() - 1))?;
+            let key = self.visit(&child, from.filter(|_| index == first))?;
+            any = any.or(key);
+            if self.resume.is_some() {
+                break;
+            }
+        }
+        Ok(any)
+    }
+
+    fn visit_leaf(&mut self, node: &Node<'_>, from: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
+        let (head, tail) = (node.entry(0)?, node.entry(node.count() - 1)?);
+        if self.last.as_deref().is_some_and(|last| last >= node.slice(&head.key)) {
+            return Err(node.damage("keys that ascend"));
+        }
+        self.last = Some(node.slice(&tail.key).to_vec());
+        let first = from.map_or(Ok(0), |key| node.lower_bound(key).map(|(index, _)| index))?;
+        for index in first..node.count() {
+            let entry = node.entry(index)?;
+            if self.keys.len() >= self.limit {
+                self.resume = Some(node.slice(&entry.key).to_vec());
+                break;
+            }
+            if entry.long {
+                let long = node.overflow(&entry)?;
+                if reaches(long.ptr.page, self.pages.overflow_run(long)?, self.cutoff) {
+                    self.keys.push(node.slice(&entry.key).to_vec());
+                }
+            }
+        }
+        Ok(Some(node.slice(&head.key).to_vec()))
+    }
+}
