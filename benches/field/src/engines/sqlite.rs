@@ -1,5 +1,5 @@
 //! SQLite as a key-value store at its best: WAL, `synchronous=FULL`, a `WITHOUT ROWID` table, prepared statements,
-//! the file mapped and a cache that holds the inner pages.
+//! the file mapped and as much cache as the other stores have.
 
 use std::path::Path;
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Engine for Sqlite {
         connection.busy_timeout(Duration::from_secs(30))?;
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-             PRAGMA mmap_size = 1073741824; PRAGMA cache_size = -65536;
+             PRAGMA mmap_size = 1073741824; PRAGMA cache_size = -1048576;
              CREATE TABLE IF NOT EXISTS rows (k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID;",
         )?;
         Ok(Sqlite(connection))
