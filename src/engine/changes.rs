@@ -65,7 +65,7 @@ impl Changes {
         for table in &self.dropped {
             frame.drop_table(*table);
         }
-        for (table, keys) in &self.tables {
+        for (table, keys) in self.tables.iter().filter(|(table, _)| !self.dropped.contains(table)) {
             for (key, write) in keys {
                 match write {
                     Write::Put(value) => frame.put(*table, key, value),

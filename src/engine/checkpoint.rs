@@ -139,7 +139,7 @@ impl CheckpointTurn<'_> {
 
     /// Makes sure that the newest root slot is durable: its writer may have died before its flush,
     /// or that flush may have failed. Written again it is, once a flush succeeds.
-    fn settle_root(&self) -> Result<()> {
+    pub(crate) fn settle_root(&self) -> Result<()> {
         let engine = self.engine;
         let (sidecar, _) = engine.current_sidecar();
         engine.learn(&sidecar);
@@ -156,7 +156,7 @@ impl CheckpointTurn<'_> {
         Ok(())
     }
 
-    fn flush(&self) -> Result<()> {
+    pub(crate) fn flush(&self) -> Result<()> {
         self.engine.disk.flush().map_err(|e| {
             self.engine.poison(&self.engine.current_sidecar().0);
             self.engine.poisoned_error(format!("a checkpoint's flush failed: {e}"))
@@ -320,12 +320,13 @@ impl CheckpointTurn<'_> {
                 Ok((key, change))
             });
             let new = update(fold, table, old, changes)?;
-            root.next_table = next_table;
+            root.next_table = next_table.max(table.saturating_add(1));
             if new != old {
                 catalog.insert(table, (!new.ptr.is_none()).then_some(new));
             }
         }
         for table in dropped {
+            root.next_table = root.next_table.max(table.saturating_add(1));
             let old = view.tree_root(table)?;
             if !old.ptr.is_none() {
                 free_tree(fold, table, old)?;

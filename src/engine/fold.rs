@@ -7,7 +7,7 @@ use crate::disk::format::{Overflow, SLOTS_SIZE, TABLE_SPACE};
 use crate::disk::locks::Pins;
 use crate::disk::root::Root;
 use crate::engine::Engine;
-use crate::engine::view::TreeVersion;
+use crate::engine::view::{TreeVersion, View};
 use crate::error::{Error, Result};
 use crate::tree::pages::Pages;
 use crate::tree::space::{Space, SpaceRoot};
@@ -54,6 +54,19 @@ impl<'e> Folding<'e> {
         if count > fold.space.page_count() {
             fold.space.grow(count);
             fold.pages.set_page_count(fold.space.page_count());
+        }
+        Ok(fold)
+    }
+
+    /// Takes pages for long values that a log frame will point at. They are born with the root that
+    /// the frame builds on, since snapshots of that root may use them.
+    pub(crate) fn for_log(engine: &'e Engine, view: &View) -> Result<Folding<'e>> {
+        let mut fold = Folding::new(engine, &view.tree, &engine.pins)?;
+        fold.version = view.tree.root.sequence;
+        for generation in &view.generations {
+            for (_, overflow) in generation.overflows() {
+                fold.keep_overflow(overflow)?;
+            }
         }
         Ok(fold)
     }

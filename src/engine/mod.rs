@@ -9,6 +9,7 @@
 pub(crate) mod append;
 pub(crate) mod changes;
 pub(crate) mod checkpoint;
+pub(crate) mod commit;
 pub(crate) mod flush;
 pub(crate) mod fold;
 pub(crate) mod janitor;
@@ -87,6 +88,8 @@ pub(crate) struct Engine {
     poisoned: AtomicBool,
     janitor: janitor::Janitor,
     fork_generation: u32,
+    /// Whether this process has left the store already.
+    left: AtomicBool,
 }
 
 impl Engine {

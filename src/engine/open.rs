@@ -112,6 +112,7 @@ impl Engine {
             poisoned: AtomicBool::new(false),
             janitor: Janitor::new(weak.clone()),
             fork_generation: crate::disk::fork::fork_generation(),
+            left: AtomicBool::new(false),
             settings,
             disk: Arc::clone(&disk),
         });
@@ -266,6 +267,9 @@ impl Engine {
 
     /// Flushes what is not durable, folds the log if this process is the last that may write, and lets go.
     pub(crate) fn leave(&self) -> Result<()> {
+        if self.left.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
         self.janitor.stop();
         if self.check_process().is_err() {
             return Ok(());

@@ -1,1 +1,218 @@
-//! Figures.
+//! Figures: of the store, of the log, of locks and waits, of every process that has the store open.
+
+use crate::disk::sidecar::{Counter, State, WAIT_BUCKETS};
+use crate::engine::Engine;
+use crate::error::{Holder, Result};
+use crate::txn::snapshot::{Snapshot, TableInfo};
+use serde::Serialize;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How often a waiter without a sidecar looks at the file.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Figures about a store. Sizes are in bytes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stats {
+    /// LSN of the newest transaction that readers see.
+    pub last_commit: u64,
+    /// LSN of the newest transaction known to be durable.
+    pub durable: u64,
+    /// Page size.
+    pub page_size: u32,
+    /// Length of the file.
+    pub file_size: u64,
+    /// Sequence of the newest root.
+    pub root_sequence: u64,
+    /// LSN up to which the log is folded into the tree.
+    pub checkpoint_lsn: u64,
+    /// When the newest checkpoint was made; `None` before the first.
+    pub checkpoint_time: Option<SystemTime>,
+    /// The log as it is now.
+    pub log: LogStats,
+    /// Tree versions that snapshots of any process keep.
+    pub pins: Vec<u64>,
+    /// The writer lock, all processes together.
+    pub locks: LockStats,
+    /// The tables.
+    pub tables: Vec<TableInfo>,
+}
+
+/// Figures about the log.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct LogStats {
+    /// Its size in the file.
+    pub capacity: u64,
+    /// The part of it that the next checkpoint sets free.
+    pub used: u64,
+    /// The size that it may grow to.
+    pub cap: u64,
+}
+
+/// Figures about a lock. Counted since each process opened the store; processes that left are not in it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LockStats {
+    /// How often it was taken.
+    pub acquisitions: u64,
+    /// How often a caller gave up at its deadline, or at an error.
+    pub failures: u64,
+    /// Average wait.
+    pub average_wait: Duration,
+    /// Longest wait.
+    pub longest_wait: Duration,
+    /// 99 of 100 waits were shorter than this (the upper end of a bucket of a factor of two).
+    pub p99_wait: Duration,
+    /// When it was last taken.
+    pub last_acquired: Option<SystemTime>,
+    /// Transactions committed.
+    pub commits: u64,
+    /// Flushes that the commits shared.
+    pub flushes: u64,
+    /// Checkpoints made.
+    pub checkpoints: u64,
+}
+
+/// Who holds, who waits.
+#[derive(Debug, Clone, Serialize)]
+pub struct Locks {
+    /// Who holds the writer lock, since when.
+    pub writer: Option<Holder>,
+    /// Who makes a checkpoint, since when.
+    pub checkpoint: Option<Holder>,
+    /// Who waits for the writer lock, in the order of their turns.
+    pub waiting: Vec<Holder>,
+    /// Every process that has the store open for writing.
+    pub processes: Vec<ProcessStats>,
+}
+
+/// One process.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProcessStats {
+    /// Who it is; `since` is when it opened the store.
+    pub process: Holder,
+    /// What it counted.
+    pub locks: LockStats,
+}
+
+/// Adds up what several processes counted.
+#[derive(Default)]
+struct Sum {
+    stats: LockStats,
+    total_us: u64,
+    waits: [u64; WAIT_BUCKETS],
+}
+
+impl Sum {
+    fn add(&mut self, slot: crate::disk::sidecar::Slot<'_>) {
+        let stats = &mut self.stats;
+        for (sum, counter) in [
+            (&mut stats.acquisitions, Counter::Acquisitions),
+            (&mut stats.failures, Counter::Failures),
+            (&mut self.total_us, Counter::WaitTotal),
+            (&mut stats.commits, Counter::Commits),
+            (&mut stats.flushes, Counter::Flushes),
+            (&mut stats.checkpoints, Counter::Checkpoints),
+        ] {
+            *sum = sum.saturating_add(slot.counter(counter));
+        }
+        let longest = Duration::from_micros(slot.counter(Counter::WaitLongest));
+        stats.longest_wait = stats.longest_wait.max(longest);
+        stats.last_acquired = stats.last_acquired.max(slot.last_acquired());
+        for (sum, n) in self.waits.iter_mut().zip(slot.waits()) {
+            *sum = sum.saturating_add(n);
+        }
+    }
+
+    fn finish(mut self) -> LockStats {
+        let stats = &mut self.stats;
+        stats.average_wait = Duration::from_micros(self.total_us.checked_div(stats.acquisitions).unwrap_or(0));
+        let total: u64 = self.waits.iter().fold(0, |sum, n| sum.saturating_add(*n));
+        let mut left = total.saturating_sub(total / 100);
+        for (bucket, n) in (0_u32..).zip(self.waits) {
+            if left <= n {
+                // Bucket 0 is for waits of 0 µs.
+                stats.p99_wait = Duration::from_micros(if left == 0 { 0 } else { 1 << bucket }).min(stats.longest_wait);
+                break;
+            }
+            left -= n;
+        }
+        self.stats
+    }
+}
+
+impl Engine {
+    pub(crate) fn stats(&self, snapshot: &Snapshot) -> Result<Stats> {
+        let root = self.slots()?.newest;
+        let sidecar = self.sidecar();
+        self.learn(&sidecar);
+        let mut sum = Sum::default();
+        for index in (0..sidecar.slot_bound()).filter(|index| self.slot_is_alive(*index)) {
+            sum.add(sidecar.slot(index));
+        }
+        let tail = sidecar.tail().map_or(root.log_position, |tail| tail.end);
+        Ok(Stats {
+            last_commit: snapshot.lsn(),
+            durable: self.durable_lsn(),
+            page_size: self.page_size,
+            file_size: self.disk.len().map_err(self.io("read the length"))?,
+            root_sequence: root.sequence,
+            checkpoint_lsn: root.checkpoint_lsn,
+            checkpoint_time: (root.time != 0)
+                .then(|| SystemTime::UNIX_EPOCH + Duration::from_micros(root.time.min(1 << 55))),
+            log: LogStats {
+                capacity: root.log_capacity(),
+                used: tail.saturating_sub(root.log_position),
+                cap: self.settings.log_cap,
+            },
+            pins: self.pins.all(root.sequence + 1)?,
+            locks: sum.finish(),
+            tables: snapshot.tables()?,
+        })
+    }
+
+    pub(crate) fn locks(&self) -> Result<Locks> {
+        self.check_process()?;
+        let sidecar = self.sidecar();
+        let mut waiting: Vec<_> = (0..sidecar.slot_bound())
+            .filter_map(|index| {
+                let slot = sidecar.slot(index);
+                let since = slot.state(State::Waiting).filter(|_| self.slot_is_alive(index))?;
+                Some((slot.ticket(), slot.holder(since)))
+            })
+            .collect();
+        waiting.sort_by_key(|(ticket, _)| *ticket);
+        let processes = (0..sidecar.slot_bound()).filter(|index| self.slot_is_alive(*index)).map(|index| {
+            let slot = sidecar.slot(index);
+            let mut sum = Sum::default();
+            sum.add(slot);
+            ProcessStats { process: slot.holder(slot.started()), locks: sum.finish() }
+        });
+        Ok(Locks {
+            writer: self.holders(&sidecar, State::Writing).into_iter().next(),
+            checkpoint: self.holders(&sidecar, State::Checkpointing).into_iter().next(),
+            waiting: waiting.into_iter().map(|(_, holder)| holder).collect(),
+            processes: processes.collect(),
+        })
+    }
+
+    pub(crate) fn flush_all(&self) -> Result<()> {
+        self.check_writable()?;
+        self.learn(&self.sidecar());
+        self.wait_durable(self.visible(), self.deadline())
+    }
+
+    pub(crate) fn wait_for_change(&self, after: u64, timeout: Duration) -> Result<u64> {
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            let sidecar = self.sidecar();
+            let seen = sidecar.changed_word();
+            let lsn = self.snapshot()?.lsn;
+            let left = deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()));
+            if lsn > after || left.is_zero() {
+                return Ok(lsn);
+            }
+            let look = if sidecar.durable().is_some() { Duration::from_millis(500) } else { POLL };
+            sidecar.wait_changed(seen, left.min(look));
+        }
+    }
+}
+

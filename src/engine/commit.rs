@@ -1,0 +1,154 @@
+//! A transaction becomes durable.
+//!
+//! Small ones become one frame of the log. Long values go to pages of their own first, and the
+//! frame points at them. What is too large for the log goes straight to the tree.
+
+use crate::disk::locks::Deadline;
+use crate::engine::append::Appended;
+use crate::engine::changes::{Changes, Write};
+use crate::engine::checkpoint::{CheckpointTurn, Plan};
+use crate::engine::fold::Folding;
+use crate::engine::janitor::Chore;
+use crate::engine::queue::WriterTurn;
+use crate::engine::Engine;
+use crate::disk::sidecar::Counter;
+use crate::error::{Error, Result};
+use crate::log::frame::FrameKind;
+use crate::tree::update::write_overflow;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Values from this size on are not written to the log.
+const LONG_VALUE: usize = 32 << 10;
+
+/// How durable a commit is when it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// It survives a power loss.
+    #[default]
+    Sync,
+    /// It is visible to everybody at once and flushed soon after. A power loss may lose the newest
+    /// such commits, in order, and nothing else; the death of a process loses none.
+    Relaxed,
+}
+
+impl Engine {
+    /// Waits for this caller's turn to write, with a store that is fit for writing.
+    pub(crate) fn begin(self: &Arc<Self>, deadline: Deadline) -> Result<WriterTurn> {
+        let turn = self.take_writer(deadline)?;
+        if self.is_poisoned(&self.sidecar()) {
+            let _folding = self.lock_checkpoint(deadline)?;
+            self.heal(deadline)?;
+        }
+        Ok(turn)
+    }
+
+    /// Commits and gives the transaction's LSN. `turn` is given back as soon as the next writer may go on.
+    pub(crate) fn commit(&self, turn: WriterTurn, mut changes: Changes, durability: Durability) -> Result<u64> {
+        self.check_process()?;
+        let deadline = self.deadline();
+        if changes.is_empty() {
+            return Ok(self.durable_lsn());
+        }
+        let long: u64 = long_values(&mut changes).map(|write| value_len(write) as u64).sum();
+        if changes.frame_bytes().saturating_sub(long) > self.settings.log_cap / 4 {
+            return self.commit_to_tree(&changes, deadline);
+        }
+        // Held until the frame is in the log: only then do others know that these pages are used.
+        let folding = if long > 0 { Some(self.write_long_values(&mut changes, deadline)?) } else { None };
+        let mut frame = changes.encode();
+        let mut tries = 0;
+        let (lsn, crowded) = loop {
+            let mut append = self.lock_append(deadline)?;
+            match append.append(&mut frame, FrameKind::Commit, durability == Durability::Relaxed)? {
+                Appended::At(lsn) => break (lsn, append.state.used() * 2 > append.state.ring.capacity()),
+                Appended::NoRoom => {}
+            }
+            drop(append);
+            // The log must be folded, and may have to grow.
+            let plan = Plan { room_for: frame.frame_len(), ..Plan::default() };
+            match &folding {
+                Some(turn) => turn.run(&plan, deadline)?,
+                None => self.checkpoint(&plan, deadline)?,
+            };
+            tries += 1;
+            if tries == 4 {
+                return Err(Error::Invalid("the log stays full although it was folded".to_owned()));
+            }
+        };
+        drop(folding);
+        drop(turn);
+        let sidecar = self.sidecar();
+        if let Some(slot) = self.slot(&sidecar) {
+            slot.count(Counter::Commits, 1);
+        }
+        if crowded {
+            self.fold_soon();
+        }
+        match durability {
+            Durability::Sync => self.wait_durable(lsn, deadline)?,
+            Durability::Relaxed => {
+                sidecar.wake_changed();
+                if self.settings.threads {
+                    self.janitor.call(Chore::Flush);
+                }
+            }
+        }
+        if self.settings.threads {
+            self.janitor.call(Chore::Watch);
+        }
+        Ok(lsn)
+    }
+
+    fn fold_soon(&self) {
+        if self.settings.threads {
+            self.janitor.call(Chore::Fold);
+        } else if let Ok(Some(turn)) = self.try_lock_checkpoint() {
+            // The commit stands whatever comes of this; a failure shows again when the log is full.
+            let _ = turn.run(&Plan::default(), Instant::now().checked_add(self.settings.timeout));
+        }
+    }
+
+    fn commit_to_tree(&self, changes: &Changes, deadline: Deadline) -> Result<u64> {
+        let turn = self.lock_checkpoint(deadline)?;
+        let done = turn.run(&Plan { direct: Some(changes), ..Plan::default() }, deadline)?;
+        let sidecar = self.sidecar();
+        if let Some(slot) = self.slot(&sidecar) {
+            slot.count(Counter::Commits, 1);
+        }
+        Ok(done.lsn)
+    }
+
+    /// Writes the long values to runs of their own, durably, and puts pointers in their place.
+    fn write_long_values(&self, changes: &mut Changes, deadline: Deadline) -> Result<CheckpointTurn<'_>> {
+        let turn = self.lock_checkpoint(deadline)?;
+        turn.settle_root()?;
+        let view = self.newest_view()?;
+        let mut fold = Folding::for_log(self, &view)?;
+        let mut written = Vec::new();
+        for (table, keys) in &changes.tables {
+            for (key, write) in keys {
+                if let Write::Put(value) = write
+                    && value.len() >= LONG_VALUE
+                {
+                    written.push((*table, key.clone(), write_overflow(&mut fold, *table, value)?));
+                }
+            }
+        }
+        fold.write_out()?;
+        // The frame must never be found without what it points at.
+        turn.flush()?;
+        for (table, key, overflow) in written {
+            changes.set(table, &key, Some(Write::PutOverflow(overflow)));
+        }
+        Ok(turn)
+    }
+}
+
+fn value_len(write: &Write) -> usize {
+    if let Write::Put(value) = write { value.len() } else { 0 }
+}
+
+fn long_values(changes: &mut Changes) -> impl Iterator<Item = &Write> {
+    changes.tables.values().flat_map(|keys| keys.values()).filter(|write| value_len(write) >= LONG_VALUE)
+}

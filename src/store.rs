@@ -1,0 +1,410 @@
+//! The store: opening it, and the ways into it.
+
+use crate::disk::format::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MIN_PAGE_SIZE};
+use crate::disk::locks::lock;
+use crate::disk::netfs::remote_filesystem;
+use crate::disk::platform::{Disk, FileId};
+use crate::disk::unix::{OpenMode, UnixDisk};
+use crate::engine::checkpoint::Plan;
+use crate::engine::stats::{Locks, Stats};
+use crate::engine::{DEFAULT_LOG_CAP, Engine, MIN_LOG, Settings, open};
+use crate::error::{Error, Result};
+use crate::txn::snapshot::Snapshot;
+use crate::txn::write::{WriteOptions, WriteTxn};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
+use std::time::Duration;
+
+/// A store. Cloning the handle is cheap; all handles of one file in a process share everything.
+///
+/// The last handle to go flushes what is not durable and, if no other process has the store open,
+/// folds the log into the tree.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// use memstone::{Store, Table};
+/// const NOTES: Table<&str, String> = Table::new("notes");
+///
+/// let store = Store::open(dir.path().join("memory.mst"))?;
+/// store.write(|tx| tx.table(NOTES)?.insert("a", &"hello".to_owned()))?;
+/// assert_eq!(store.read()?.table(NOTES)?.get("a")?, Some("hello".to_owned()));
+/// # Ok::<(), memstone::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    open: Arc<OpenStore>,
+}
+
+/// One open store; the last handle's drop leaves it.
+struct OpenStore {
+    engine: Arc<Engine>,
+}
+
+impl Drop for OpenStore {
+    fn drop(&mut self) {
+        if let Err(error) = self.engine.leave() {
+            // Nothing is lost: what was acknowledged is durable, and the log is folded by the next one.
+            tracing::warn!(%error, "closing the store");
+        }
+    }
+}
+
+/// The stores that this process has open, so that opening one again shares it.
+static OPEN_STORES: LazyLock<Mutex<HashMap<(FileId, bool), Weak<OpenStore>>>> = LazyLock::new(Mutex::default);
+
+/// How to open a store. The defaults are right for most: created if missing, readable and writable,
+/// waits up to 30 s for a lock.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("memory.mst");
+/// use std::time::Duration;
+/// let store = memstone::Options::new().timeout(Duration::from_secs(5)).open(&path)?;
+/// assert!(memstone::Options::new().create(false).open(dir.path().join("absent.mst")).is_err());
+/// # Ok::<(), memstone::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Options {
+    create: bool,
+    read_only: bool,
+    timeout: Duration,
+    page_size: u32,
+    log_cap: u64,
+    single_process: bool,
+    memory_map: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            create: true,
+            read_only: false,
+            timeout: Duration::from_secs(30),
+            page_size: DEFAULT_PAGE_SIZE,
+            log_cap: DEFAULT_LOG_CAP,
+            single_process: false,
+            memory_map: cfg!(target_pointer_width = "64"),
+        }
+    }
+}
+
+impl Options {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Options {
+        Options::default()
+    }
+
+    /// Whether a store that does not exist is created. Default: yes.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Options {
+        self.create = create;
+        self
+    }
+
+    /// Whether the store is only read. Nothing is then ever written to the file. Default: no.
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Options {
+        self.read_only = read_only;
+        self
+    }
+
+    /// How long to wait for a lock before [`Error::Busy`]. Default: 30 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Options {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Page size in bytes of a store that is created: a power of two from 4096 to 65536. Default: 4096.
+    #[must_use]
+    pub fn page_size(mut self, page_size: u32) -> Options {
+        self.page_size = page_size;
+        self
+    }
+
+    /// The log never grows beyond so many bytes; at least 64 KiB. It starts small, grows under load,
+    /// and gives its space back when the store is idle. A larger log makes for fewer checkpoints and
+    /// a longer recovery. Default: 32 MiB.
+    #[must_use]
+    pub fn log_cap(mut self, bytes: u64) -> Options {
+        self.log_cap = bytes;
+        self
+    }
+
+    /// Opens a store on a network or cluster filesystem, whose locks cannot be trusted. The caller
+    /// promises that no other process opens it at the same time. Default: no.
+    #[must_use]
+    pub fn single_process(mut self, single_process: bool) -> Options {
+        self.single_process = single_process;
+        self
+    }
+
+    /// Whether pages are read through a map of the file, or into private memory. Default: yes, on
+    /// 64-bit hosts.
+    #[must_use]
+    pub fn memory_map(mut self, memory_map: bool) -> Options {
+        self.memory_map = memory_map;
+        self
+    }
+
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotAStore`] (a foreign or empty file, a directory: untouched),
+    /// [`Error::Format`] (a newer version), [`Error::Corrupt`], [`Error::UnsupportedFilesystem`],
+    /// [`Error::Invalid`] (a page size or log cap that cannot be), [`Error::Io`].
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Store> {
+        let path = path.as_ref();
+        if !self.page_size.is_power_of_two() || !(MIN_PAGE_SIZE..=MAX_PAGE_SIZE).contains(&self.page_size) {
+            let size = self.page_size;
+            return Err(Error::Invalid(format!("a page size of {size} is not a power of two from 4096 to 65536")));
+        }
+        if self.log_cap < MIN_LOG {
+            return Err(Error::Invalid(format!("a log cap of {} is less than {MIN_LOG}", self.log_cap)));
+        }
+        // One at a time, so that two threads that open the same file share it.
+        let mut stores = lock(&OPEN_STORES);
+        let disk = match UnixDisk::open(path, OpenMode { read_only: self.read_only, create: false }) {
+            Err(Error::NotFound { .. }) if self.create && !self.read_only => {
+                self.refuse_remote(path)?;
+                self.create_file(path)?;
+                UnixDisk::open(path, OpenMode { read_only: false, create: false })?
+            }
+            other => other?,
+        };
+        let key = (disk.identity(), self.read_only);
+        if let Some(open) = stores.get(&key).and_then(Weak::upgrade)
+            && open.engine.check_process().is_ok()
+        {
+            return Ok(Store { open });
+        }
+        self.refuse_remote(path)?;
+        let settings = Settings {
+            timeout: self.timeout,
+            log_cap: self.log_cap,
+            memory_map: self.memory_map,
+            threads: true,
+        };
+        let engine = Engine::open(Arc::new(disk), key.0, settings).map_err(|e| e.in_file(path))?;
+        let open = Arc::new(OpenStore { engine });
+        stores.retain(|_, open| open.strong_count() > 0);
+        stores.insert(key, Arc::downgrade(&open));
+        Ok(Store { open })
+    }
+
+    fn refuse_remote(&self, path: &Path) -> Result<()> {
+        if self.single_process {
+            return Ok(());
+        }
+        let place = if path.exists() { path.to_path_buf() } else { parent_of(path) };
+        match remote_filesystem(&place) {
+            Ok(Some(kind)) => Err(Error::UnsupportedFilesystem { path: path.to_path_buf(), kind }),
+            Ok(None) => Ok(()),
+            Err(e) => Err(Error::io("look at the filesystem", path, e)),
+        }
+    }
+
+    /// Makes an empty store under another name and gives it its own once it is whole and durable: a
+    /// crash leaves no half-made store, and of two that do so at once one wins.
+    fn create_file(&self, path: &Path) -> Result<()> {
+        let mut store_id = [0; 16];
+        getrandom::fill(&mut store_id)
+            .map_err(|e| Error::io("get random bytes", path, std::io::Error::other(e.to_string())))?;
+        let random = u32::from_le_bytes(store_id.first_chunk().copied().unwrap_or_default());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = parent_of(path).join(format!(".{name}.{random:08x}.new"));
+        let disk = UnixDisk::open(&temporary, OpenMode { read_only: false, create: true })
+            .map_err(|e| if let Error::Io { op, source, .. } = e { Error::io(op, path, source) } else { e })?;
+        let made = open::create(&disk, self.page_size, store_id).and_then(|()| {
+            match std::fs::hard_link(&temporary, path) {
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+                linked => linked.map_err(|e| Error::io("name the new store", path, e)),
+            }
+        });
+        drop(disk);
+        let _ = std::fs::remove_file(&temporary);
+        made?;
+        let parent = parent_of(path);
+        std::fs::File::open(&parent)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|e| Error::io("flush the directory", parent, e))
+    }
+}
+
+fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+impl Store {
+    /// Opens a store, with the default [`Options`]; creates it if it does not exist.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Store> {
+        Options::new().open(path)
+    }
+
+    /// The default [`Options`].
+    #[must_use]
+    pub fn options() -> Options {
+        Options::new()
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.open.engine
+    }
+
+    fn in_file<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|e| e.in_file(self.path()))
+    }
+
+    /// The path that the store was first opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.engine().path()
+    }
+
+    /// A snapshot of the newest committed state. Waits for nobody.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`].
+    pub fn read(&self) -> Result<Snapshot> {
+        Snapshot::new(Arc::clone(self.engine()))
+    }
+
+    /// Runs `body` in a write transaction: commits if it returns `Ok`, rolls back if it returns `Err`
+    /// or panics. Waits for its turn first. The transaction holds up all other writers, so do nothing
+    /// slow in it.
+    ///
+    /// # Errors
+    /// What `body` returns; [`Error::Busy`] if the turn did not come before the timeout, with who holds
+    /// the lock; and as [`WriteTxn::commit`].
+    pub fn write<T, E: From<Error>>(&self, body: impl FnOnce(&WriteTxn) -> Result<T, E>) -> Result<T, E> {
+        self.write_with(WriteOptions::new(), body)
+    }
+
+    /// [`Store::write`] with options of its own.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn write_with<T, E: From<Error>>(
+        &self,
+        options: WriteOptions,
+        body: impl FnOnce(&WriteTxn) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let tx = self.begin_write_with(options)?;
+        let result = body(&tx)?;
+        tx.commit()?;
+        Ok(result)
+    }
+
+    /// [`Store::write`], unless somebody else is writing: then [`Error::Busy`] at once.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn try_write<T, E: From<Error>>(&self, body: impl FnOnce(&WriteTxn) -> Result<T, E>) -> Result<T, E> {
+        self.write_with(WriteOptions::new().timeout(Duration::ZERO), body)
+    }
+
+    /// Begins a write transaction, to be committed explicitly.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::ReadOnly`], [`Error::Nested`] if this thread has one already,
+    /// [`Error::Poisoned`] if an earlier flush failed and the disk still refuses, [`Error::Io`].
+    pub fn begin_write(&self) -> Result<WriteTxn> {
+        self.begin_write_with(WriteOptions::new())
+    }
+
+    /// [`Store::begin_write`] with options of its own.
+    ///
+    /// # Errors
+    /// As [`Store::begin_write`].
+    pub fn begin_write_with(&self, options: WriteOptions) -> Result<WriteTxn> {
+        WriteTxn::begin(self.engine(), options)
+    }
+
+    /// Makes every relaxed commit durable, of all processes.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the flush failed.
+    pub fn flush(&self) -> Result<()> {
+        self.in_file(self.engine().flush_all())
+    }
+
+    /// Folds the log into the tree now. It happens by itself when the log has grown or lies idle.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if another checkpoint did not end before the timeout, [`Error::Full`], [`Error::Io`].
+    pub fn checkpoint(&self) -> Result<()> {
+        let engine = self.engine();
+        self.in_file(engine.check_writable().and_then(|()| engine.checkpoint(&Plan::default(), engine.deadline())))?;
+        Ok(())
+    }
+
+    /// The LSN of the newest transaction that a snapshot taken now would have.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn last_commit(&self) -> Result<u64> {
+        Ok(self.read()?.lsn())
+    }
+
+    /// Waits until there is a transaction newer than `after`, by any process, or the time is over;
+    /// returns the newest LSN.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// # use std::time::Duration;
+    /// let seen = store.last_commit()?;
+    /// let other = store.clone();
+    /// let writer = std::thread::spawn(move || other.write(|tx| tx.raw("t")?.put(b"k", b"v")));
+    /// assert!(store.wait_for_change(seen, Duration::from_secs(10))? > seen);
+    /// # writer.join().unwrap()?;
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn wait_for_change(&self, after: u64, timeout: Duration) -> Result<u64> {
+        self.in_file(self.engine().wait_for_change(after, timeout))
+    }
+
+    /// Figures about the store as a whole, and what all processes that have it open have counted.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn stats(&self) -> Result<Stats> {
+        let snapshot = self.read()?;
+        self.in_file(self.engine().stats(&snapshot))
+    }
+
+    /// Who holds locks, who waits, and since when. These are what the processes say of themselves:
+    /// one that has no sidecar is not seen.
+    ///
+    /// # Errors
+    /// [`Error::Forked`].
+    pub fn locks(&self) -> Result<Locks> {
+        self.in_file(self.engine().locks())
+    }
+
+    /// Closes this handle; the last one in the process leaves the store. Dropping does the same, but
+    /// cannot report an error.
+    ///
+    /// # Errors
+    /// As [`Store::checkpoint`] and [`Store::flush`]. What was acknowledged is safe all the same.
+    pub fn close(self) -> Result<()> {
+        match Arc::try_unwrap(self.open) {
+            Ok(open) => {
+                let engine = Arc::clone(&open.engine);
+                engine.leave().map_err(|e| e.in_file(engine.path()))
+            }
+            Err(_) => Ok(()),
+        }
+    }
+}

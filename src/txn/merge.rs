@@ -1,0 +1,252 @@
+//! Walking a table in one direction through everything that says something about it: the
+//! transaction's own buffer over the log's generations, newest first, over the tree.
+
+use crate::bytes::Bytes;
+use crate::disk::format::{Overflow, TreeRoot};
+use crate::engine::changes::Write;
+use crate::engine::view::View;
+use crate::error::Result;
+use crate::log::index::{Change, Generation, Version};
+use crate::tree::cursor::Cursor;
+use crate::tree::node::LeafValue;
+use crate::txn::write::WriteTxn;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Which way a walk goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Forward,
+    Backward,
+}
+
+/// What is walked: a table in a state, under a transaction's buffer if there is one.
+#[derive(Clone, Copy)]
+pub(crate) struct Ground<'s> {
+    pub(crate) view: &'s View,
+    pub(crate) txn: Option<&'s WriteTxn>,
+    pub(crate) table: u32,
+    pub(crate) root: TreeRoot,
+}
+
+/// A value that may not have been read yet.
+pub(crate) enum Found<'s> {
+    Bytes(Bytes<'s>),
+    Long(Overflow),
+}
+
+impl<'s> Ground<'s> {
+    pub(crate) fn read(&self, found: Found<'s>) -> Result<Bytes<'s>> {
+        match found {
+            Found::Bytes(bytes) => Ok(bytes),
+            Found::Long(overflow) => self.view.tree.pages.overflow(overflow, self.table),
+        }
+    }
+
+    /// The value of a key.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes<'s>>> {
+        if let Some(txn) = self.txn
+            && let Some(write) = txn.buffered(self.table, key)
+        {
+            return match write {
+                Write::Put(value) => Ok(Some(whole(value))),
+                Write::PutOverflow(overflow) => self.view.tree.pages.overflow(overflow, self.table).map(Some),
+                Write::Delete => Ok(None),
+            };
+        }
+        self.view.get(self.table, self.root, key)
+    }
+
+    /// Whether there is such a key. Does not read long values.
+    pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
+        if let Some(txn) = self.txn
+            && let Some(write) = txn.buffered(self.table, key)
+        {
+            return Ok(!matches!(write, Write::Delete));
+        }
+        match self.view.logged(self.table, key) {
+            Some(change) => Ok(!matches!(change, Change::Delete)),
+            None => self.in_tree(key),
+        }
+    }
+
+    pub(crate) fn in_tree(&self, key: &[u8]) -> Result<bool> {
+        Ok(crate::tree::cursor::get(&self.view.tree.pages, self.table, self.root, key)?.is_some())
+    }
+}
+
+fn whole(value: Arc<[u8]>) -> Bytes<'static> {
+    let len = value.len();
+    Bytes::shared(value, 0..len)
+}
+
+/// A walk in one direction.
+pub(crate) struct Walk<'s> {
+    ground: Ground<'s>,
+    direction: Direction,
+    cursor: Cursor<'s>,
+    generations: Vec<(&'s Generation, Option<Version>)>,
+    buffer: Option<Buffered<'s>>,
+}
+
+/// The buffer's next entry. The buffer may change between steps, so it is looked up again then.
+struct Buffered<'s> {
+    txn: &'s WriteTxn,
+    head: Option<(Vec<u8>, Write)>,
+    stamp: u64,
+    /// Where to look from.
+    from: Bound<Vec<u8>>,
+}
+
+pub(crate) fn as_slices(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+    match bound {
+        Bound::Included(key) => Bound::Included(key),
+        Bound::Excluded(key) => Bound::Excluded(key),
+        Bound::Unbounded => Bound::Unbounded,
+    }
+}
+
+impl<'s> Walk<'s> {
+    /// Starts at a bound: forward from there up, backward from there down.
+    pub(crate) fn new(ground: Ground<'s>, direction: Direction, from: Bound<&[u8]>) -> Result<Walk<'s>> {
+        let mut cursor = Cursor::new(&ground.view.tree.pages, ground.table, ground.root);
+        match (direction, from) {
+            (Direction::Forward, Bound::Unbounded) => cursor.first()?,
+            (Direction::Forward, Bound::Included(key)) => cursor.seek(key)?,
+            (Direction::Forward, Bound::Excluded(key)) => {
+                cursor.seek(key)? && (cursor.entry().is_none_or(|(found, _)| *found != *key) || cursor.next()?)
+            }
+            (Direction::Backward, Bound::Unbounded) => cursor.last()?,
+            (Direction::Backward, Bound::Excluded(key)) => cursor.seek_before(key)?,
+            (Direction::Backward, Bound::Included(key)) => {
+                cursor.seek(key)? && cursor.entry().is_some_and(|(found, _)| *found == *key) || cursor.seek_before(key)?
+            }
+        };
+        let lsn = ground.view.lsn;
+        let touching = ground.view.generations.iter().filter(|g| g.touches(ground.table));
+        let generations = touching.map(|g| (&**g, step(g, ground.table, direction, from, lsn))).collect();
+        let buffer = ground.txn.map(|txn| {
+            let from = match from {
+                Bound::Included(key) => Bound::Included(key.to_vec()),
+                Bound::Excluded(key) => Bound::Excluded(key.to_vec()),
+                Bound::Unbounded => Bound::Unbounded,
+            };
+            Buffered { txn, head: None, stamp: u64::MAX, from }
+        });
+        Ok(Walk { ground, direction, cursor, generations, buffer })
+    }
+
+    fn before(&self, a: &[u8], b: &[u8]) -> bool {
+        match self.direction {
+            Direction::Forward => a < b,
+            Direction::Backward => a > b,
+        }
+    }
+
+    fn advance_tree(&mut self) -> Result<()> {
+        match self.direction {
+            Direction::Forward => self.cursor.next()?,
+            Direction::Backward => self.cursor.prev()?,
+        };
+        Ok(())
+    }
+
+    /// The next entry.
+    pub(crate) fn next(&mut self) -> Result<Option<(Bytes<'s>, Found<'s>)>> {
+        if self.generations.is_empty() && self.buffer.is_none() {
+            // Most tables at most times: only the tree has something to say.
+            let Some((key, value)) = self.cursor.entry() else { return Ok(None) };
+            self.advance_tree()?;
+            return Ok(Some((key, leaf(value))));
+        }
+        while let Some((key, found)) = self.merged()? {
+            if let Some(found) = found {
+                return Ok(Some((key, found)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next key that any source knows, with its newest word; `None` as its value: deleted.
+    fn merged(&mut self) -> Result<Option<(Bytes<'s>, Option<Found<'s>>)>> {
+        self.look_at_buffer();
+        let mut best: Option<Bytes<'s>> = self.cursor.entry().map(|(key, _)| key);
+        for (_, head) in &self.generations {
+            if let Some(version) = head
+                && best.as_ref().is_none_or(|best| self.before(&version.key, best))
+            {
+                best = Some(version.key.clone());
+            }
+        }
+        if let Some(Buffered { head: Some((key, _)), .. }) = &self.buffer
+            && best.as_ref().is_none_or(|best| self.before(key, best))
+        {
+            best = Some(whole(Arc::from(key.as_slice())));
+        }
+        let Some(key) = best else { return Ok(None) };
+        // Of equal keys the newest source counts; all of them move on.
+        let mut word: Option<Option<Found<'s>>> = None;
+        if let Some(buffer) = &mut self.buffer
+            && let Some((_, write)) = buffer.head.take_if(|(found, _)| **found == *key)
+        {
+            word = Some(match write {
+                Write::Put(value) => Some(Found::Bytes(whole(value))),
+                Write::PutOverflow(overflow) => Some(Found::Long(overflow)),
+                Write::Delete => None,
+            });
+        }
+        if let Some(buffer) = &mut self.buffer {
+            buffer.from = Bound::Excluded(key.to_vec());
+            if word.is_some() {
+                buffer.stamp = u64::MAX;
+            }
+        }
+        let (table, lsn, direction) = (self.ground.table, self.ground.view.lsn, self.direction);
+        for (generation, head) in &mut self.generations {
+            if let Some(version) = head.take_if(|version| version.key == key) {
+                word.get_or_insert(match version.change {
+                    Change::Put(value) => Some(Found::Bytes(value)),
+                    Change::PutOverflow(overflow) => Some(Found::Long(overflow)),
+                    Change::Delete => None,
+                });
+                *head = step(generation, table, direction, Bound::Excluded(&version.key), lsn);
+            }
+        }
+        if let Some((found, value)) = self.cursor.entry()
+            && found == key
+        {
+            word.get_or_insert(Some(leaf(value)));
+            self.advance_tree()?;
+        }
+        Ok(Some((key, word.flatten())))
+    }
+
+    fn look_at_buffer(&mut self) {
+        let Some(buffer) = &mut self.buffer else { return };
+        let stamp = buffer.txn.stamp();
+        if stamp != buffer.stamp {
+            buffer.stamp = stamp;
+            buffer.head = buffer.txn.buffered_next(self.ground.table, self.direction, as_slices(&buffer.from));
+        }
+    }
+}
+
+fn leaf(value: LeafValue<'_>) -> Found<'_> {
+    match value {
+        LeafValue::Inline(bytes) => Found::Bytes(bytes),
+        LeafValue::Overflow(overflow) => Found::Long(overflow),
+    }
+}
+
+fn step(
+    generation: &Generation,
+    table: u32,
+    direction: Direction,
+    from: Bound<&[u8]>,
+    lsn: u64,
+) -> Option<Version> {
+    match direction {
+        Direction::Forward => generation.next(table, from, lsn),
+        Direction::Backward => generation.previous(table, from, lsn),
+    }
+}

@@ -1,0 +1,9 @@
+//! Transactions: snapshots, write transactions, and the merged view of the write buffer, the log
+//! index and the tree that both read through.
+
+pub(crate) mod merge;
+pub(crate) mod range;
+pub(crate) mod snapshot;
+pub(crate) mod table;
+pub(crate) mod write;
+pub(crate) mod write_table;

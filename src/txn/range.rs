@@ -1,0 +1,117 @@
+//! Iterating over a range of a table, from both ends.
+
+use crate::bytes::Bytes;
+use crate::error::Result;
+use crate::txn::merge::{Direction, Walk, as_slices};
+use crate::txn::table::RawTable;
+use std::ops::Bound;
+
+/// The entries of a range, in key order; [`Iterator::rev`] gives them backwards, and both ends may
+/// be taken from in turn.
+///
+/// In a write transaction the iterator sees changes made while it runs, if they lie ahead of it.
+/// After an error it ends.
+pub struct RawRange<'s> {
+    table: RawTable<'s>,
+    lower: Bound<Vec<u8>>,
+    upper: Bound<Vec<u8>>,
+    /// A walk, and the id of the table it walks.
+    front: Option<(Walk<'s>, u32)>,
+    back: Option<(Walk<'s>, u32)>,
+    /// The last key each end has given: the ends must not pass each other.
+    front_key: Option<Bytes<'s>>,
+    back_key: Option<Bytes<'s>>,
+    done: bool,
+}
+
+/// Key and value.
+pub(crate) type Entry<'s> = (Bytes<'s>, Bytes<'s>);
+
+impl<'s> RawRange<'s> {
+    pub(crate) fn new(table: RawTable<'s>, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> RawRange<'s> {
+        let owned = |bound: Bound<&[u8]>| bound.map(<[u8]>::to_vec);
+        let (lower, upper) = (owned(lower), owned(upper));
+        // A range that ends before it starts is empty.
+        let done = match (&lower, &upper) {
+            (Bound::Included(a), Bound::Included(b)) => a > b,
+            (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => a >= b,
+            _ => false,
+        };
+        RawRange { table, lower, upper, front: None, back: None, front_key: None, back_key: None, done }
+    }
+
+    fn within(&self, direction: Direction, key: &[u8]) -> bool {
+        match direction {
+            Direction::Forward => {
+                let below = match &self.upper {
+                    Bound::Included(end) => key <= end.as_slice(),
+                    Bound::Excluded(end) => key < end.as_slice(),
+                    Bound::Unbounded => true,
+                };
+                below && self.back_key.as_ref().is_none_or(|end| *key < **end)
+            }
+            Direction::Backward => {
+                let above = match &self.lower {
+                    Bound::Included(start) => key >= start.as_slice(),
+                    Bound::Excluded(start) => key > start.as_slice(),
+                    Bound::Unbounded => true,
+                };
+                above && self.front_key.as_ref().is_none_or(|start| *key > **start)
+            }
+        }
+    }
+
+    fn step(&mut self, direction: Direction) -> Result<Option<Entry<'s>>> {
+        let Some(ground) = self.table.ground()? else { return Ok(None) };
+        let (walk, from) = match direction {
+            Direction::Forward => (&mut self.front, &self.lower),
+            Direction::Backward => (&mut self.back, &self.upper),
+        };
+        // A table that was cleared meanwhile is another one.
+        if walk.as_ref().is_some_and(|(_, table)| *table != ground.table) {
+            return Ok(None);
+        }
+        let walk = match walk {
+            Some((walk, _)) => walk,
+            None => {
+                let started = Walk::new(ground, direction, as_slices(from))?;
+                &mut walk.insert((started, ground.table)).0
+            }
+        };
+        let Some((key, found)) = walk.next()? else { return Ok(None) };
+        if !self.within(direction, &key) {
+            return Ok(None);
+        }
+        let value = ground.read(found)?;
+        match direction {
+            Direction::Forward => self.front_key = Some(key.clone()),
+            Direction::Backward => self.back_key = Some(key.clone()),
+        }
+        Ok(Some((key, value)))
+    }
+
+    fn advance(&mut self, direction: Direction) -> Option<Result<Entry<'s>>> {
+        if self.done {
+            return None;
+        }
+        let step = self.step(direction);
+        self.done = !matches!(step, Ok(Some(_)));
+        self.table.in_file(step).transpose()
+    }
+}
+
+impl<'s> Iterator for RawRange<'s> {
+    type Item = Result<Entry<'s>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance(Direction::Forward)
+    }
+}
+
+impl DoubleEndedIterator for RawRange<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.advance(Direction::Backward)
+    }
+}
+
+impl std::iter::FusedIterator for RawRange<'_> {}

@@ -1,0 +1,119 @@
+//! Snapshots: one committed state, for as long as it is held.
+
+use crate::engine::Engine;
+use crate::engine::view::View;
+use crate::error::Result;
+use crate::disk::format::{TABLE_NAMES, TreeRoot};
+use crate::engine::view::decode_name;
+use crate::txn::merge::Ground;
+use crate::txn::merge::{Direction, Walk};
+use crate::txn::table::{RawTable, check_types};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// The types that a table of bytes is recorded with.
+pub(crate) const RAW_TYPES: (&str, &str) = ("bytes", "bytes");
+
+/// One committed state of the store.
+///
+/// It is owned, cheap to clone, and may be sent to and shared between threads. Taking, using and
+/// dropping one waits for nobody. It keeps the pages it needs from being reused, so do not
+/// hold one for ever.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+/// let before = store.read()?;
+/// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// assert!(before.raw("t")?.get(b"k")?.is_none());
+/// assert!(store.read()?.raw("t")?.get(b"k")?.is_some());
+/// # Ok::<(), memstone::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Snapshot {
+    engine: Arc<Engine>,
+    view: Arc<View>,
+}
+
+/// A table: its name, the types it was created with, and how many entries it has.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct TableInfo {
+    /// Its name.
+    pub name: String,
+    /// Name of the type of its keys; `"bytes"` for raw tables.
+    pub key_type: String,
+    /// Name of the encoding of its values; `"bytes"` for raw tables.
+    pub value_type: String,
+    /// The number of entries.
+    pub entries: u64,
+}
+
+impl Snapshot {
+    pub(crate) fn new(engine: Arc<Engine>) -> Result<Snapshot> {
+        let view = engine.snapshot().map_err(|e| e.in_file(engine.path()))?;
+        Ok(Snapshot { engine, view })
+    }
+
+    /// The LSN of the newest transaction that this state has. LSNs grow with each transaction; they
+    /// are not always consecutive.
+    #[must_use]
+    pub fn lsn(&self) -> u64 {
+        self.view.lsn
+    }
+
+    /// A table of bytes. One that does not exist reads as an empty one.
+    ///
+    /// # Errors
+    /// [`Error::TypeMismatch`](crate::Error::TypeMismatch) if the table was created with types.
+    pub fn raw(&self, name: &str) -> Result<RawTable<'_>> {
+        self.open_table(name, RAW_TYPES.0, RAW_TYPES.1)
+    }
+
+    /// A table's bytes, whatever types it was created with: for tools that show or copy any store.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
+    pub fn bytes_of(&self, name: &str) -> Result<RawTable<'_>> {
+        let entry = self.view.table(name).map_err(|e| e.in_file(self.engine.path()))?;
+        Ok(RawTable::of_snapshot(&self.engine, &self.view, entry.map(|entry| (entry.id, entry.root))))
+    }
+
+    pub(crate) fn open_table(&self, name: &str, key_type: &str, value_type: &str) -> Result<RawTable<'_>> {
+        let entry = self.view.table(name).map_err(|e| e.in_file(self.engine.path()))?;
+        if let Some(entry) = &entry {
+            check_types(name, (key_type, value_type), (&entry.key_type, &entry.value_type))?;
+        }
+        Ok(RawTable::of_snapshot(&self.engine, &self.view, entry.map(|entry| (entry.id, entry.root))))
+    }
+
+    /// All tables, by name.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
+    pub fn tables(&self) -> Result<Vec<TableInfo>> {
+        let names = self.view.tree_root(TABLE_NAMES)?;
+        let ground = Ground { view: &self.view, txn: None, table: TABLE_NAMES, root: names };
+        list_tables(ground, |id, root| RawTable::of_snapshot(&self.engine, &self.view, Some((id, root))).len())
+            .map_err(|e| e.in_file(self.engine.path()))
+    }
+}
+
+pub(crate) fn list_tables(
+    names: Ground<'_>,
+    mut len: impl FnMut(u32, TreeRoot) -> Result<u64>,
+) -> Result<Vec<TableInfo>> {
+    let mut tables = Vec::new();
+    let mut walk = Walk::new(names, Direction::Forward, Bound::Unbounded)?;
+    while let Some((name, found)) = walk.next()? {
+        let row = names.read(found)?;
+        let name = String::from_utf8_lossy(&name).into_owned();
+        let Some(entry) = decode_name(&row) else {
+            let found = format!("something else for {name:?}");
+            return Err(crate::Error::corrupt("names table", 0, None, "an id and two type names", found));
+        };
+        let entries = len(entry.id, names.view.tree_root(entry.id)?)?;
+        let (key_type, value_type) = (entry.key_type.into(), entry.value_type.into());
+        tables.push(TableInfo { name, key_type, value_type, entries });
+    }
+    Ok(tables)
+}

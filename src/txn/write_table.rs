@@ -1,0 +1,239 @@
+//! Writing a table of bytes.
+
+use crate::bytes::Bytes;
+use crate::engine::Engine;
+use crate::engine::changes::Write;
+use crate::error::{Error, Result};
+use crate::txn::range::{Entry, RawRange};
+use crate::txn::table::RawTable;
+use crate::txn::write::{TxnTable, WriteTxn};
+use std::ops::Bound;
+use std::rc::Rc;
+
+/// A table of bytes in a write transaction. Several may be open at once, of one table too.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+/// store.write(|tx| {
+///     let queue = tx.raw("queue")?;
+///     queue.put(b"1", b"first")?;
+///     queue.put(b"2", b"second")?;
+///     let (key, value) = queue.pop_first()?.unwrap();
+///     assert_eq!((&key[..], &value[..]), (&b"1"[..], &b"first"[..]));
+///     assert_eq!(queue.insert(b"2", b"other")?.unwrap(), b"second");
+///     Ok::<_, memstone::Error>(())
+/// })?;
+/// # Ok::<(), memstone::Error>(())
+/// ```
+pub struct RawTableMut<'t> {
+    txn: &'t WriteTxn,
+    table: Rc<TxnTable>,
+    reading: RawTable<'t>,
+}
+
+impl<'t> RawTableMut<'t> {
+    pub(crate) fn new(txn: &'t WriteTxn, table: Rc<TxnTable>) -> RawTableMut<'t> {
+        let reading = RawTable::of_txn(txn.engine(), txn, Rc::clone(&table));
+        RawTableMut { txn, table, reading }
+    }
+
+    /// The value of a key. See [`RawTable::get`].
+    ///
+    /// # Errors
+    /// As [`RawTable::get`].
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes<'t>>> {
+        self.reading.get(key)
+    }
+
+    /// Whether there is such a key.
+    ///
+    /// # Errors
+    /// As [`RawTable::get`].
+    pub fn contains(&self, key: &[u8]) -> Result<bool> {
+        self.reading.contains(key)
+    }
+
+    /// The number of entries.
+    ///
+    /// # Errors
+    /// As [`RawTable::len`].
+    pub fn len(&self) -> Result<u64> {
+        self.reading.len()
+    }
+
+    /// Whether there is no entry.
+    ///
+    /// # Errors
+    /// As [`RawTable::len`].
+    pub fn is_empty(&self) -> Result<bool> {
+        self.reading.is_empty()
+    }
+
+    /// The entry with the least key.
+    ///
+    /// # Errors
+    /// As [`RawTable::first`].
+    pub fn first(&self) -> Result<Option<Entry<'t>>> {
+        self.reading.first()
+    }
+
+    /// The entry with the greatest key.
+    ///
+    /// # Errors
+    /// As [`RawTable::last`].
+    pub fn last(&self) -> Result<Option<Entry<'t>>> {
+        self.reading.last()
+    }
+
+    /// The entries between two bounds.
+    ///
+    /// # Errors
+    /// As [`RawTable::range`].
+    pub fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<RawRange<'t>> {
+        self.reading.range(from, to)
+    }
+
+    /// The entries whose keys start with `prefix`.
+    ///
+    /// # Errors
+    /// As [`RawTable::prefix`].
+    pub fn prefix(&self, prefix: &[u8]) -> Result<RawRange<'t>> {
+        self.reading.prefix(prefix)
+    }
+
+    /// Sets a value without looking whether there was one: the quickest way to write.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for a key or value beyond the limits, [`Error::NoTable`] if the table was
+    /// dropped by this transaction.
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.txn.put_bytes(&self.table, key, value)
+    }
+
+    /// Sets a value, and gives the one that it replaces.
+    ///
+    /// # Errors
+    /// As [`RawTableMut::put`] and [`RawTable::get`].
+    pub fn insert(&self, key: &[u8], value: &[u8]) -> Result<Option<Bytes<'t>>> {
+        let old = self.get(key)?;
+        self.put(key, value)?;
+        Ok(old)
+    }
+
+    /// Removes a key without looking whether there is one.
+    ///
+    /// # Errors
+    /// As [`RawTableMut::put`].
+    pub fn delete(&self, key: &[u8]) -> Result<()> {
+        Engine::check_key(key)?;
+        let id = self.txn.id_of(&self.table)?;
+        self.txn.set(id, key, Some(Write::Delete));
+        Ok(())
+    }
+
+    /// Removes a key, and gives its value.
+    ///
+    /// # Errors
+    /// As [`RawTableMut::put`] and [`RawTable::get`].
+    pub fn remove(&self, key: &[u8]) -> Result<Option<Bytes<'t>>> {
+        let old = self.get(key)?;
+        if old.is_some() {
+            self.delete(key)?;
+        }
+        Ok(old)
+    }
+
+    /// Replaces a value by what `change` makes of it; `None` stands for no value, before and after.
+    ///
+    /// # Errors
+    /// What `change` returns, and as [`RawTableMut::put`] and [`RawTable::get`].
+    pub fn update<E: From<Error>>(
+        &self,
+        key: &[u8],
+        change: impl FnOnce(Option<&[u8]>) -> Result<Option<Vec<u8>>, E>,
+    ) -> Result<(), E> {
+        let old = self.get(key)?;
+        match change(old.as_deref())? {
+            Some(new) => self.put(key, &new)?,
+            None if old.is_some() => self.delete(key)?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Removes the entry with the least key, and gives it.
+    ///
+    /// # Errors
+    /// As [`RawTableMut::remove`].
+    pub fn pop_first(&self) -> Result<Option<Entry<'t>>> {
+        self.pop(self.first()?)
+    }
+
+    /// Removes the entry with the greatest key, and gives it.
+    ///
+    /// # Errors
+    /// As [`RawTableMut::remove`].
+    pub fn pop_last(&self) -> Result<Option<Entry<'t>>> {
+        self.pop(self.last()?)
+    }
+
+    fn pop(&self, entry: Option<Entry<'t>>) -> Result<Option<Entry<'t>>> {
+        if let Some((key, _)) = &entry {
+            self.delete(key)?;
+        }
+        Ok(entry)
+    }
+
+    /// Keeps the entries that `keep` says yes to, removes the others, and gives their number.
+    ///
+    /// # Errors
+    /// As [`RawTableMut::remove`].
+    pub fn retain(&self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) -> Result<u64> {
+        let mut removed = 0;
+        for entry in self.range(Bound::Unbounded, Bound::Unbounded)? {
+            let (key, value) = entry?;
+            if !keep(&key, &value) {
+                self.delete(&key)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes the entries between two bounds, and gives their number.
+    ///
+    /// # Errors
+    /// As [`RawTableMut::remove`].
+    pub fn delete_range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<u64> {
+        let mut removed = 0;
+        for entry in self.range(from, to)? {
+            self.delete(&entry?.0)?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
+    /// Adds many entries whose keys strictly ascend, and gives their number. They need not come after
+    /// what the table holds; keys that are there are replaced.
+    ///
+    /// # Errors
+    /// [`Error::Unsorted`] for a key that does not come after the one before it; those before it have
+    /// been added to the transaction. Otherwise as [`RawTableMut::put`].
+    pub fn bulk_load<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        items: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<u64> {
+        let mut count = 0;
+        let mut last: Option<K> = None;
+        for (key, value) in items {
+            if last.as_ref().is_some_and(|last| last.as_ref() >= key.as_ref()) {
+                return Err(Error::Unsorted { table: self.txn.name_of(&self.table), position: count });
+            }
+            self.put(key.as_ref(), value.as_ref())?;
+            last = Some(key);
+            count += 1;
+        }
+        Ok(count)
+    }
+}
