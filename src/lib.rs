@@ -10,3 +10,4 @@ mod typed;
 pub use bytes::Bytes;
 pub use disk::format::{MAX_KEY_SIZE, MAX_NAME_SIZE, MAX_VALUE_SIZE};
 pub use error::{Corruption, Error, Holder, Result};
+pub use typed::{AsKey, AsValue, Blob, CodecError, Key, KeyPrefix, KeyRange, Place, Value};
