@@ -5,17 +5,20 @@ use std::ops::{Bound, Range, RangeBounds, RangeFrom, RangeFull, RangeInclusive, 
 
 use super::key::AsKey;
 
+/// Both ends of a range of keys, encoded.
+pub type KeyBounds<'a> = (Bound<Cow<'a, [u8]>>, Bound<Cow<'a, [u8]>>);
+
 /// Any of the standard ranges over a form of the key: `..`, `"a".."m"`, `(7, "x")..`, `..=9`, or
 /// a pair of [`Bound`]s, as in `(Bound::Excluded(last), Bound::Unbounded)` to go on after `last`.
 ///
 /// A trait of its own, because with [`RangeBounds`] the type of `..` would have to be spelled out.
 pub trait KeyRange<O> {
     /// Both ends, encoded.
-    fn bounds(&self) -> (Bound<Cow<'_, [u8]>>, Bound<Cow<'_, [u8]>>);
+    fn bounds(&self) -> KeyBounds<'_>;
 }
 
 impl<O> KeyRange<O> for RangeFull {
-    fn bounds(&self) -> (Bound<Cow<'_, [u8]>>, Bound<Cow<'_, [u8]>>) {
+    fn bounds(&self) -> KeyBounds<'_> {
         (Bound::Unbounded, Bound::Unbounded)
     }
 }
@@ -23,7 +26,7 @@ impl<O> KeyRange<O> for RangeFull {
 macro_rules! key_ranges {
     ($($range:ty),+) => {
         $(impl<O, Q: AsKey<O>> KeyRange<O> for $range {
-            fn bounds(&self) -> (Bound<Cow<'_, [u8]>>, Bound<Cow<'_, [u8]>>) {
+            fn bounds(&self) -> KeyBounds<'_> {
                 (RangeBounds::<Q>::start_bound(self).map(Q::to_key), RangeBounds::<Q>::end_bound(self).map(Q::to_key))
             }
         })+
