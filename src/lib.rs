@@ -22,3 +22,7 @@ pub use txn::snapshot::{Snapshot, TableInfo};
 pub use txn::table::RawTable;
 pub use txn::write::{Savepoint, WriteOptions, WriteTxn};
 pub use txn::write_table::RawTableMut;
+pub use typed::{
+    AsKey, AsValue, Blob, CodecError, Key, KeyBounds, KeyPrefix, KeyRange, Keys, Place, Table, TypedRange, TypedTable,
+    TypedTableMut, Value, Values,
+};

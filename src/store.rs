@@ -3,7 +3,7 @@
 use crate::disk::format::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::disk::locks::lock;
 use crate::disk::netfs::remote_filesystem;
-use crate::disk::platform::{Disk, FileId};
+use crate::disk::platform::FileId;
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::engine::checkpoint::Plan;
 use crate::engine::stats::{Locks, Stats};

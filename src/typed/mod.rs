@@ -1,4 +1,23 @@
-//! Typed keys and values: the order-preserving key encoding and MessagePack values.
+//! Typed tables: the order-preserving key encoding, MessagePack values, and the tables over them.
+//!
+//! Nothing here knows of pages, logs or locks: a typed table turns keys and values into bytes and
+//! hands them to the raw table below it.
 
-pub(crate) mod key;
-pub(crate) mod value;
+mod iter;
+mod key;
+mod key_range;
+mod key_scalars;
+#[cfg(test)]
+mod key_tests;
+mod key_tuples;
+mod msgpack;
+mod table;
+#[cfg(test)]
+mod table_tests;
+mod value;
+
+pub use iter::{Keys, TypedRange, Values};
+pub use key::{AsKey, CodecError, Key, Place};
+pub use key_range::{KeyBounds, KeyPrefix, KeyRange};
+pub use table::{Table, TypedTable, TypedTableMut};
+pub use value::{AsValue, Blob, Value};

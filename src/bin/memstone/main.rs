@@ -1,1 +1,121 @@
-fn main() {}
+//! `memstone`: a store on the command line. One file for each verb; what they share is in
+//! `access` (opening stores and tables), `keys` and `values` (their form as text and JSON),
+//! `output` and `failure` (what is printed, and the exit code).
+
+mod access;
+mod clock;
+mod del;
+mod demo;
+mod failure;
+mod get;
+mod jq;
+mod keys;
+mod locks;
+mod output;
+mod put;
+mod scan;
+mod stat;
+mod tables;
+mod update;
+mod values;
+mod watch;
+mod with_lock;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use failure::Failure;
+use output::Output;
+
+/// Transactional key-value stores in one file, for many processes at once.
+///
+/// Values are JSON here and MessagePack inside. Each verb is one transaction; a verb that only
+/// reads waits for nobody and never creates a store.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  not found: no such key, table or store
+  2  usage: the command line, the JSON or the jq program is wrong
+  3  busy: the lock was not free before the deadline
+  4  corrupt: the store is damaged
+  5  any other failure
+with-lock exits with the code of its command once that has run (128 + N if signal N ended it).";
+
+/// What every verb takes.
+#[derive(Args)]
+struct Common {
+    /// Print JSON, one object a line, for machines; failures too, on standard error
+    #[arg(long, global = true)]
+    json: bool,
+    /// How long to wait for the turn to write, in seconds; fractions are allowed
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    timeout: Duration,
+    /// Print what the store does to standard error
+    #[arg(long, global = true)]
+    debug: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Put(put::Put),
+    Get(get::Get),
+    Del(del::Del),
+    Scan(scan::Scan),
+    Update(update::Update),
+    Tables(tables::Tables),
+    Stat(stat::Stat),
+    Locks(locks::Locks),
+    Watch(watch::Watch),
+    WithLock(with_lock::WithLock),
+    Demo(demo::Demo),
+    #[command(hide = true)]
+    DemoWorker(demo::worker::Worker),
+}
+
+fn main() -> ExitCode {
+    let Cli { common, verb } = Cli::parse();
+    if common.debug {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+            .with_writer(std::io::stderr)
+            .init();
+    }
+    let mut out = Output::new(common.json);
+    match run(&common, verb, &mut out).and_then(|code| out.flush().map(|()| code)) {
+        Ok(code) => code,
+        Err(failure) => failure.report(common.json),
+    }
+}
+
+fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failure> {
+    match verb {
+        Verb::Put(put) => put.run(common, out)?,
+        Verb::Get(get) => get.run(out)?,
+        Verb::Del(del) => del.run(common, out)?,
+        Verb::Scan(scan) => scan.run(out)?,
+        Verb::Update(update) => update.run(common, out)?,
+        Verb::Tables(tables) => tables.run(out)?,
+        Verb::Stat(stat) => stat.run(out)?,
+        Verb::Locks(locks) => locks.run(out)?,
+        Verb::Watch(watch) => watch.run(out)?,
+        Verb::WithLock(with_lock) => return with_lock.run(common),
+        Verb::Demo(demo) => demo.run(out)?,
+        Verb::DemoWorker(worker) => worker.run()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

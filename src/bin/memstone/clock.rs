@@ -1,0 +1,64 @@
+//! Times as text: RFC 3339 in UTC.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+/// `2026-05-04T09:08:07.123Z`.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+}
+
+/// The Gregorian date of a day counted from 1970-01-01. Years are counted from March, so that
+/// the leap day is the last of its year.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+/// Puts RFC 3339 text in place of the times in what serde made of the store's statistics.
+pub(crate) fn readable_times(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let part = |name: &str| fields.get(name).and_then(Value::as_u64);
+            match (part("secs_since_epoch"), part("nanos_since_epoch"), part("secs"), part("nanos")) {
+                (Some(seconds), Some(_), ..) => rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).into(),
+                (_, _, Some(seconds), Some(nanos)) => {
+                    let nanos = u32::try_from(nanos).unwrap_or_default();
+                    format!(
+                        "{:.6} s",
+                        (Duration::from_secs(seconds) + Duration::from_nanos(nanos.into())).as_secs_f64()
+                    )
+                    .into()
+                }
+                _ => fields.into_iter().map(|(name, value)| (name, readable_times(value))).collect(),
+            }
+        }
+        Value::Array(items) => items.into_iter().map(readable_times).collect(),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        let text = |seconds| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(text(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(text(951_782_400), "2000-02-29T00:00:00.000Z");
+        assert_eq!(text(1_709_251_199), "2024-02-29T23:59:59.000Z");
+        assert_eq!(text(4_107_542_400), "2100-03-01T00:00:00.000Z");
+    }
+}

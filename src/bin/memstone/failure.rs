@@ -1,0 +1,61 @@
+//! What went wrong, as an exit code and a message.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use memstone::Error;
+
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No such key, table or store.
+    NotFound(String),
+    /// The caller's mistake.
+    Usage(String),
+    /// Whatever else has no `Error` of the store.
+    Other(String),
+    Store(Error),
+    /// Whoever read our output has had enough. That is no failure.
+    ClosedPipe,
+}
+
+impl Failure {
+    fn kind(&self) -> (&'static str, u8) {
+        match self {
+            Failure::NotFound(_) | Failure::Store(Error::NotFound { .. } | Error::NoTable { .. }) => ("not_found", 1),
+            Failure::Usage(_) | Failure::Store(Error::Invalid(_) | Error::TooLarge { .. }) => ("usage", 2),
+            Failure::Store(Error::Busy { .. }) => ("busy", 3),
+            Failure::Store(Error::Corrupt(_)) => ("corrupt", 4),
+            Failure::Store(_) | Failure::Other(_) => ("other", 5),
+            Failure::ClosedPipe => ("closed_pipe", 0),
+        }
+    }
+
+    /// Tells it on standard error, and gives the exit code.
+    pub(crate) fn report(&self, json: bool) -> ExitCode {
+        let (kind, code) = self.kind();
+        let message = match self {
+            Failure::NotFound(message) | Failure::Usage(message) | Failure::Other(message) => message.clone(),
+            Failure::Store(error) => error.to_string(),
+            Failure::ClosedPipe => return ExitCode::SUCCESS,
+        };
+        let line = match json {
+            true => serde_json::json!({ "error": { "kind": kind, "code": code, "message": message } }).to_string(),
+            false => format!("memstone: {message}"),
+        };
+        // Nobody may be listening; the exit code still tells.
+        let _ = writeln!(io::stderr(), "{line}");
+        ExitCode::from(code)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Store(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Other(error.to_string())
+    }
+}

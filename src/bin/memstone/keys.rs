@@ -1,0 +1,327 @@
+//! Keys of any table as text and JSON, by the type name that the table records.
+
+use std::str::FromStr;
+
+use memstone::{AsKey, CodecError, Key, Place};
+use serde_json::Value;
+
+use crate::failure::Failure;
+
+/// The type of a table's keys, as far as it can be told from its recorded name.
+pub(crate) enum KeyType {
+    Scalar(&'static Scalar),
+    Array(usize),
+    Option(Box<KeyType>),
+    Tuple(Vec<KeyType>),
+}
+
+/// A type with no parts.
+pub(crate) struct Scalar {
+    name: &'static str,
+    decode: fn(Place, &mut &[u8]) -> Result<Value, CodecError>,
+    encode: fn(&Value, Place, &mut Vec<u8>) -> Option<()>,
+}
+
+const fn number<T: Key<Owned = T> + AsKey<T> + ToString + FromStr>(name: &'static str) -> Scalar {
+    Scalar {
+        name,
+        decode: |place, bytes| {
+            let text = T::decode(place, bytes)?.to_string();
+            // What JSON's numbers cannot hold exactly becomes a string.
+            let small = text.parse::<i64>().map(Value::from).or_else(|_| text.parse::<u64>().map(Value::from));
+            Ok(small.unwrap_or_else(|_| text.into()))
+        },
+        encode: |value, place, out| {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            text.parse::<T>().ok().map(|number| number.encode(place, out))
+        },
+    }
+}
+
+static STR: Scalar = Scalar {
+    name: "str",
+    decode: |place, bytes| String::decode(place, bytes).map(Value::from),
+    encode: |value, place, out| value.as_str().map(|text| text.encode(place, out)),
+};
+
+static BYTES: Scalar = Scalar {
+    name: "bytes",
+    decode: |place, bytes| Vec::<u8>::decode(place, bytes).map(|bytes| escaped(&bytes).into()),
+    encode: |value, place, out| unescaped(value.as_str()?).map(|bytes| AsKey::<Vec<u8>>::encode(&bytes, place, out)),
+};
+
+static OTHERS: [Scalar; 13] = [
+    number::<u8>("u8"),
+    number::<u16>("u16"),
+    number::<u32>("u32"),
+    number::<u64>("u64"),
+    number::<u128>("u128"),
+    number::<i8>("i8"),
+    number::<i16>("i16"),
+    number::<i32>("i32"),
+    number::<i64>("i64"),
+    number::<i128>("i128"),
+    Scalar {
+        name: "bool",
+        decode: |place, bytes| bool::decode(place, bytes).map(Value::from),
+        encode: |value, place, out| {
+            let flag = value.as_bool().or_else(|| value.as_str()?.parse().ok())?;
+            Some(flag.encode(place, out))
+        },
+    },
+    Scalar {
+        name: "char",
+        decode: |place, bytes| char::decode(place, bytes).map(|letter| letter.to_string().into()),
+        encode: |value, place, out| value.as_str()?.parse::<char>().ok().map(|letter| letter.encode(place, out)),
+    },
+    Scalar {
+        name: "()",
+        decode: |_, _| Ok(Value::Null),
+        encode: |value, _, _| (value.is_null() || value.as_str() == Some("")).then_some(()),
+    },
+];
+
+impl KeyType {
+    /// The type called `name`; one that is not known counts as bytes.
+    pub(crate) fn named(name: &str) -> KeyType {
+        let mut rest = name;
+        parse(&mut rest).filter(|_| rest.is_empty()).unwrap_or(KeyType::Scalar(&BYTES))
+    }
+
+    /// A key's JSON form: numbers, strings, arrays for tuples; bytes as escaped text, fixed arrays
+    /// as hex. What does not decode is shown as bytes.
+    pub(crate) fn show(&self, mut bytes: &[u8]) -> Value {
+        let whole = bytes;
+        match self.decode(Place::Last, &mut bytes) {
+            Ok(value) if bytes.is_empty() => value,
+            _ => escaped(whole).into(),
+        }
+    }
+
+    /// A key as text in one line, for people.
+    pub(crate) fn line(&self, bytes: &[u8]) -> String {
+        match self.show(bytes) {
+            Value::String(text) if text.chars().any(char::is_control) => text.escape_debug().to_string(),
+            Value::String(text) => text,
+            other => other.to_string(),
+        }
+    }
+
+    /// The key that an argument means: the text itself, a number, hex, or JSON for tuples.
+    pub(crate) fn key(&self, text: &str) -> Result<Vec<u8>, Failure> {
+        let mut key = Vec::new();
+        let encoded = self.argument(text).and_then(|value| self.encode(&value, Place::Last, &mut key));
+        encoded.map(|()| key).ok_or_else(|| Failure::Usage(format!("{text:?} is no key of type {}", self.name())))
+    }
+
+    /// The bytes that keys with this prefix begin with; of a tuple, its leading parts.
+    pub(crate) fn prefix(&self, text: &str) -> Result<Vec<u8>, Failure> {
+        let mut prefix = Vec::new();
+        let encoded = match self {
+            KeyType::Scalar(scalar) if !matches!(scalar.name, "str" | "bytes") => None,
+            KeyType::Option(_) => None,
+            KeyType::Array(_) => unhex(text).map(|bytes| prefix = bytes),
+            KeyType::Tuple(parts) => self.argument(text).and_then(|value| {
+                let values = value.as_array().filter(|values| values.len() <= parts.len())?;
+                parts.iter().zip(values).enumerate().try_for_each(|(index, (part, value))| {
+                    let last = index + 1 == parts.len();
+                    part.encode(value, if last { Place::Last } else { Place::Inner }, &mut prefix)
+                })
+            }),
+            KeyType::Scalar(_) => self.argument(text).and_then(|value| self.encode(&value, Place::Last, &mut prefix)),
+        };
+        encoded
+            .map(|()| prefix)
+            .ok_or_else(|| Failure::Usage(format!("{text:?} is no prefix of keys of type {}", self.name())))
+    }
+
+    fn name(&self) -> String {
+        match self {
+            KeyType::Scalar(scalar) => scalar.name.to_owned(),
+            KeyType::Array(size) => format!("[u8;{size}]"),
+            KeyType::Option(part) => format!("option<{}>", part.name()),
+            KeyType::Tuple(parts) => format!("({})", parts.iter().map(KeyType::name).collect::<Vec<_>>().join(",")),
+        }
+    }
+
+    fn argument(&self, text: &str) -> Option<Value> {
+        match self {
+            KeyType::Scalar(_) | KeyType::Array(_) => Some(text.into()),
+            KeyType::Option(_) | KeyType::Tuple(_) => serde_json::from_str(text).ok(),
+        }
+    }
+
+    fn decode(&self, place: Place, bytes: &mut &[u8]) -> Result<Value, CodecError> {
+        match self {
+            KeyType::Scalar(scalar) => (scalar.decode)(place, bytes),
+            KeyType::Array(size) => {
+                let (array, rest) = bytes.split_at_checked(*size).ok_or(CodecError::new("cut off"))?;
+                *bytes = rest;
+                Ok(array.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
+            }
+            KeyType::Option(part) => match u8::decode(place, bytes)? {
+                0 => Ok(Value::Null),
+                _ => part.decode(place, bytes),
+            },
+            KeyType::Tuple(parts) => {
+                let part = |(index, part): (usize, &KeyType)| {
+                    part.decode(if index + 1 == parts.len() { place } else { Place::Inner }, bytes)
+                };
+                parts.iter().enumerate().map(part).collect::<Result<_, _>>().map(Value::Array)
+            }
+        }
+    }
+
+    fn encode(&self, value: &Value, place: Place, out: &mut Vec<u8>) -> Option<()> {
+        match self {
+            KeyType::Scalar(scalar) => (scalar.encode)(value, place, out),
+            KeyType::Array(size) => {
+                let bytes = unhex(value.as_str()?).filter(|bytes| bytes.len() == *size)?;
+                out.extend_from_slice(&bytes);
+                Some(())
+            }
+            KeyType::Option(_) if value.is_null() => Some(out.push(0)),
+            KeyType::Option(part) => {
+                out.push(1);
+                part.encode(value, place, out)
+            }
+            KeyType::Tuple(parts) => {
+                let values = value.as_array().filter(|values| values.len() == parts.len())?;
+                parts.iter().zip(values).enumerate().try_for_each(|(index, (part, value))| {
+                    part.encode(value, if index + 1 == parts.len() { place } else { Place::Inner }, out)
+                })
+            }
+        }
+    }
+}
+
+/// Takes a type's name off the front.
+fn parse(rest: &mut &str) -> Option<KeyType> {
+    if let Some(scalar) = OTHERS.iter().chain([&STR, &BYTES]).find(|scalar| {
+        // `u8` is not the beginning of a longer name: what follows a name is never alphanumeric.
+        rest.strip_prefix(scalar.name).is_some_and(|after| !after.starts_with(char::is_alphanumeric))
+    }) {
+        *rest = rest.strip_prefix(scalar.name)?;
+        return Some(KeyType::Scalar(scalar));
+    }
+    if let Some(after) = rest.strip_prefix("[u8;") {
+        let (size, after) = after.split_once(']')?;
+        *rest = after;
+        return size.parse().ok().map(KeyType::Array);
+    }
+    if let Some(after) = rest.strip_prefix("option<") {
+        *rest = after;
+        let part = parse(rest)?;
+        *rest = rest.strip_prefix('>')?;
+        return Some(KeyType::Option(Box::new(part)));
+    }
+    *rest = rest.strip_prefix('(')?;
+    let mut parts = vec![parse(rest)?];
+    while let Some(after) = rest.strip_prefix(',') {
+        *rest = after;
+        parts.push(parse(rest)?);
+    }
+    *rest = rest.strip_prefix(')')?;
+    Some(KeyType::Tuple(parts))
+}
+
+/// Bytes as text: UTF-8 as it is, a backslash doubled, all else and control characters as `\xNN`.
+pub(crate) fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            match letter {
+                '\\' => text.push_str("\\\\"),
+                control if control.is_control() => {
+                    let mut buffer = [0; 4];
+                    control.encode_utf8(&mut buffer).bytes().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+                }
+                other => text.push(other),
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+    }
+    text
+}
+
+/// The bytes that [`escaped`] shows so.
+fn unescaped(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        bytes.extend_from_slice(before.as_bytes());
+        rest = if let Some(after) = after.strip_prefix('\\') {
+            bytes.push(b'\\');
+            after
+        } else {
+            let (digits, after) = after.strip_prefix('x')?.split_at_checked(2)?;
+            bytes.extend(unhex(digits)?);
+            after
+        };
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Some(bytes)
+}
+
+/// Hex digits, with or without the dashes of a UUID.
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|letter| *letter != '-')
+        .map(|letter| letter.to_digit(16)?.try_into().ok())
+        .collect::<Option<_>>()?;
+    digits.chunks(2).map(|pair| if let [high, low] = pair { Some(high << 4 | low) } else { None }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn text_and_back() {
+        for (name, text, shown) in [
+            ("str", "né", json!("né")),
+            ("bytes", "a\\x00\\xff\\\\é", json!("a\\x00\\xff\\\\é")),
+            ("u64", "18446744073709551615", json!(18446744073709551615u64)),
+            ("u128", "340282366920938463463374607431768211455", json!("340282366920938463463374607431768211455")),
+            ("i16", "-5", json!(-5)),
+            ("bool", "true", json!(true)),
+            ("char", "é", json!("é")),
+            ("[u8;4]", "0102-0aff", json!("01020aff")),
+            ("option<u8>", "null", json!(null)),
+            ("option<u8>", "7", json!(7)),
+            ("(u32,str)", r#"[7,"a\u0000b"]"#, json!([7, "a\0b"])),
+            ("((str,bytes),option<i8>)", r#"[["a","\\x00"],-1]"#, json!([["a", "\\x00"], -1])),
+        ] {
+            let keys = KeyType::named(name);
+            assert_eq!(keys.name(), name);
+            let key = keys.key(text).unwrap();
+            assert_eq!(keys.show(&key), shown, "{name}");
+        }
+        assert_eq!(KeyType::named("(u32,str)").key(r#"[7,"a"]"#).unwrap(), (7u32, "a").to_key().into_owned());
+    }
+
+    #[test]
+    fn what_is_no_key() {
+        for (name, text) in
+            [("u8", "256"), ("u8", "x"), ("[u8;2]", "012"), ("(u8,str)", "[1]"), ("bool", "1"), ("bytes", "\\q")]
+        {
+            assert!(matches!(KeyType::named(name).key(text), Err(Failure::Usage(_))), "{name} {text}");
+        }
+        // Not of the recorded type, or of no known type: shown as bytes.
+        assert_eq!(KeyType::named("u32").show(b"ab"), json!("ab"));
+        assert_eq!(KeyType::named("mine<str>").show(b"a\xFF"), json!("a\\xff"));
+        assert_eq!(KeyType::named("str").line(b"a\nb"), "a\\nb");
+    }
+
+    #[test]
+    fn prefixes() {
+        assert_eq!(KeyType::named("str").prefix("ab").unwrap(), b"ab");
+        assert_eq!(KeyType::named("(str,str)").prefix(r#"["a"]"#).unwrap(), b"a\0\0");
+        assert_eq!(KeyType::named("(str,str)").prefix(r#"["a","b"]"#).unwrap(), b"a\0\0b");
+        assert_eq!(KeyType::named("[u8;4]").prefix("0102").unwrap(), [1, 2]);
+        assert!(KeyType::named("u8").prefix("1").is_err());
+    }
+}

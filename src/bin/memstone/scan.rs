@@ -1,0 +1,67 @@
+//! `memstone scan`: prints keys and values in order.
+
+use std::ops::Bound;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::access::Place;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Print the keys and values of a table in order
+///
+/// With --json each line is an object of "key" and "value". Keys of other types than strings are
+/// given and shown as numbers, as escaped text (bytes), as hex (fixed arrays) or as JSON arrays
+/// (tuples).
+#[derive(Args)]
+pub(crate) struct Scan {
+    #[command(flatten)]
+    place: Place,
+    /// Only keys that begin so; for tuples, a JSON array of leading parts
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    prefix: Option<String>,
+    /// Only keys from this one on
+    #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
+    from: Option<String>,
+    /// Only keys before this one
+    #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
+    to: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// From the last to the first
+    #[arg(long)]
+    reverse: bool,
+}
+
+impl Scan {
+    pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
+        let snapshot = self.place.read()?;
+        let types = self.place.types(&snapshot.tables()?)?;
+        let table = snapshot.raw(&self.place.table)?;
+        let key = |text: &Option<String>| text.as_deref().map(|text| types.keys.key(text)).transpose();
+        let range = match &self.prefix {
+            Some(prefix) => table.prefix(&types.keys.prefix(prefix)?)?,
+            None => {
+                let (from, to) = (key(&self.from)?, key(&self.to)?);
+                let from = from.as_deref().map_or(Bound::Unbounded, Bound::Included);
+                table.range(from, to.as_deref().map_or(Bound::Unbounded, Bound::Excluded))?
+            }
+        };
+        let mut show = |entry: memstone::Result<(memstone::Bytes<'_>, memstone::Bytes<'_>)>| {
+            let (key, value) = entry?;
+            let value = types.values.show(&value);
+            match out.json() {
+                true => out.line(json!({ "key": types.keys.show(&key), "value": value })),
+                false => out.line(format_args!("{}\t{value}", types.keys.line(&key))),
+            }
+        };
+        let limit = self.limit.unwrap_or(usize::MAX);
+        if self.reverse {
+            range.rev().take(limit).try_for_each(&mut show)
+        } else {
+            range.into_iter().take(limit).try_for_each(&mut show)
+        }
+    }
+}

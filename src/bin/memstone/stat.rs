@@ -1,0 +1,28 @@
+//! `memstone stat`: the store's figures.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::access::open_to_read;
+use crate::clock::readable_times;
+use crate::failure::Failure;
+use crate::output::{Output, columns, flat};
+
+/// Print the store's figures: sizes, commits, flushes, waits
+#[derive(Args)]
+pub(crate) struct Stat {
+    /// The store's file
+    file: PathBuf,
+}
+
+impl Stat {
+    pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
+        let stats = json!(open_to_read(&self.file)?.stats()?);
+        if out.json() {
+            return out.line(stats);
+        }
+        columns(&flat(&readable_times(stats))).into_iter().try_for_each(|line| out.line(line))
+    }
+}

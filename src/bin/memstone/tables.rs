@@ -1,0 +1,31 @@
+//! `memstone tables`: lists the tables.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::access::open_to_read;
+use crate::failure::Failure;
+use crate::output::{Output, columns};
+
+/// List the tables with their types and number of entries
+#[derive(Args)]
+pub(crate) struct Tables {
+    /// The store's file
+    file: PathBuf,
+}
+
+impl Tables {
+    pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
+        let tables = open_to_read(&self.file)?.read()?.tables()?;
+        if out.json() {
+            return tables.iter().try_for_each(|table| out.line(json!(table)));
+        }
+        let mut rows = vec![["TABLE", "KEYS", "VALUES", "ENTRIES"].map(str::to_owned).to_vec()];
+        rows.extend(tables.into_iter().map(|table| {
+            vec![table.name.escape_debug().to_string(), table.key_type, table.value_type, table.entries.to_string()]
+        }));
+        columns(&rows).into_iter().try_for_each(|line| out.line(line))
+    }
+}

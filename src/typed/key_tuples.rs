@@ -1,0 +1,73 @@
+//! The key encoding of tuples: the parts one after another, each but the last delimiting itself.
+//!
+//! So the bytes sort as the tuples do, and the keys that share their leading parts are exactly the
+//! keys that begin with the bytes of these parts.
+
+use std::borrow::Cow;
+
+use super::key::{AsKey, CodecError, Key, Place};
+use super::key_range::KeyPrefix;
+
+/// For each part of the tuple, the last one after the `;`: a key type, a form of it, and its index.
+macro_rules! tuple_keys {
+    ($($key:ident $form:ident $index:tt),+; $last_key:ident $last_form:ident $last:tt) => {
+        impl<$($key: Key,)+ $last_key: Key> Key for ($($key,)+ $last_key) {
+            type Owned = ($($key::Owned,)+ $last_key::Owned);
+
+            fn type_name() -> Cow<'static, str> {
+                let names = [$($key::type_name(),)+ $last_key::type_name()];
+                Cow::Owned(format!("({})", names.join(",")))
+            }
+
+            fn decode(place: Place, bytes: &mut &[u8]) -> Result<Self::Owned, CodecError> {
+                Ok(($($key::decode(Place::Inner, bytes)?,)+ $last_key::decode(place, bytes)?))
+            }
+        }
+
+        impl<$($key, $form: AsKey<$key>,)+ $last_key, $last_form: AsKey<$last_key>>
+            AsKey<($($key,)+ $last_key)> for ($($form,)+ $last_form)
+        {
+            fn encode(&self, place: Place, out: &mut Vec<u8>) {
+                $(self.$index.encode(Place::Inner, out);)+
+                self.$last.encode(place, out);
+            }
+        }
+
+        impl<$($key, $form: AsKey<$key>,)+ $last_key, $last_form: KeyPrefix<$last_key>>
+            KeyPrefix<($($key,)+ $last_key)> for ($($form,)+ $last_form)
+        {
+            fn encode_prefix(&self, out: &mut Vec<u8>) {
+                $(self.$index.encode(Place::Inner, out);)+
+                self.$last.encode_prefix(out);
+            }
+        }
+    };
+}
+
+/// The leading parts of a tuple (before the `;`) as a prefix of the whole tuple.
+macro_rules! tuple_prefixes {
+    ($($key:ident $form:ident $index:tt),+;) => {};
+    ($($key:ident $form:ident $index:tt),+; $next:ident $next_form:ident $next_index:tt
+        $(, $rest:ident $rest_form:ident $rest_index:tt)*) => {
+        impl<$($key, $form: AsKey<$key>,)+ $next $(, $rest)*> KeyPrefix<($($key,)+ $next $(, $rest)*)>
+            for ($($form,)+)
+        {
+            fn encode_prefix(&self, out: &mut Vec<u8>) {
+                $(self.$index.encode(Place::Inner, out);)+
+            }
+        }
+        tuple_prefixes!($($key $form $index,)+ $next $next_form $next_index; $($rest $rest_form $rest_index),*);
+    };
+}
+
+tuple_keys!(A QA 0; B QB 1);
+tuple_keys!(A QA 0, B QB 1; C QC 2);
+tuple_keys!(A QA 0, B QB 1, C QC 2; D QD 3);
+tuple_keys!(A QA 0, B QB 1, C QC 2, D QD 3; E QE 4);
+tuple_keys!(A QA 0, B QB 1, C QC 2, D QD 3, E QE 4; F QF 5);
+
+tuple_prefixes!(A QA 0; B QB 1);
+tuple_prefixes!(A QA 0; B QB 1, C QC 2);
+tuple_prefixes!(A QA 0; B QB 1, C QC 2, D QD 3);
+tuple_prefixes!(A QA 0; B QB 1, C QC 2, D QD 3, E QE 4);
+tuple_prefixes!(A QA 0; B QB 1, C QC 2, D QD 3, E QE 4, F QF 5);
