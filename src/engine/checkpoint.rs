@@ -75,6 +75,9 @@ pub(crate) struct CheckpointTurn<'e> {
 
 impl Drop for CheckpointTurn<'_> {
     fn drop(&mut self) {
+        if self.engine.check_process().is_err() {
+            return;
+        }
         let sidecar = self.engine.sidecar();
         if let Some(slot) = self.engine.slot(&sidecar) {
             slot.set_state(State::Checkpointing, false);
@@ -271,6 +274,9 @@ impl CheckpointTurn<'_> {
         }
         drop(append);
         if plan.direct.is_some() {
+            if plan.direct.is_some_and(Changes::changes_tables) {
+                sidecar.set_tables(root.checkpoint_lsn);
+            }
             let _sync = engine.lock_sync(None)?;
             engine.raise_durable(root.checkpoint_lsn);
             engine.publish_durable(&sidecar);
