@@ -1,5 +1,6 @@
 #![expect(clippy::cast_possible_truncation, reason = "small numbers made by the tests")]
 
+mod engine;
 mod sample;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,19 @@ fn a_sound_store_has_no_findings() {
     assert_eq!((pages.slots, pages.log, pages.tree, pages.values, pages.lost), (2, 7, 10, 5, 0));
     assert_eq!(pages.free_map + pages.free, pages.total - 24 - pages.pending);
     assert!(pages.free > 30 && pages.pending == 3 && pages.free_map == 3);
+}
+
+#[test]
+fn a_file_is_checked_without_being_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.mst");
+    let bytes = Store::new().build();
+    std::fs::write(&path, &bytes).unwrap();
+    let report = check(&path, &CheckOptions::new()).unwrap();
+    assert!(report.is_clean() && report.path == path, "{:?}", report.findings);
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no file beside it");
+    assert!(matches!(check(dir.path().join("none"), &CheckOptions::new()), Err(Error::NotFound { .. })));
 }
 
 #[test]

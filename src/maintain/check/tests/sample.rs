@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,7 +26,10 @@ type Hook = Box<dyn Fn(u32, &mut Vec<u8>) + Send + Sync>;
 /// A file in memory, whose first bytes are given and whose rest is zeros.
 pub(super) struct MemDisk {
     pub(super) bytes: Mutex<Vec<u8>>,
+    /// Longer than the bytes: the rest is zeros.
     pub(super) len: u64,
+    /// Whether an engine writes to it; the check never does.
+    pub(super) engine: AtomicBool,
     pub(super) locked: Mutex<BTreeMap<u64, u32>>,
     pub(super) reads: AtomicU32,
     /// Called with the number of each read, before it.
@@ -41,6 +44,7 @@ impl MemDisk {
         MemDisk {
             bytes: Mutex::new(bytes),
             len,
+            engine: AtomicBool::new(false),
             locked: Mutex::default(),
             reads: AtomicU32::new(0),
             hook: Box::new(|_, _| {}),
@@ -57,23 +61,28 @@ impl Disk for MemDisk {
         false
     }
     fn len(&self) -> io::Result<u64> {
-        Ok(self.len)
+        Ok(self.len.max(self.bytes.lock().unwrap().len() as u64))
     }
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut bytes = self.bytes.lock().unwrap();
         (self.hook)(self.reads.fetch_add(1, Ordering::Relaxed), &mut bytes);
-        let len = buf.len().min(self.len.saturating_sub(offset) as usize);
+        let end = self.len.max(bytes.len() as u64);
+        let len = buf.len().min(end.saturating_sub(offset) as usize);
         buf[..len].fill(0);
         let there = bytes.get(offset as usize..).unwrap_or_default();
         let there = &there[..there.len().min(len)];
         buf[..there.len()].copy_from_slice(there);
         Ok(len)
     }
-    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
-        panic!("the check writes")
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        assert!(self.engine.load(Ordering::Relaxed), "the check writes");
+        self.bytes.lock().unwrap()[offset as usize..offset as usize + buf.len()].copy_from_slice(buf);
+        Ok(())
     }
-    fn set_len(&self, _: u64) -> io::Result<()> {
-        panic!("the check sets the length")
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        assert!(self.engine.load(Ordering::Relaxed), "the check sets the length");
+        self.bytes.lock().unwrap().resize(len as usize, 0);
+        Ok(())
     }
     fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
         panic!("the check allocates")
@@ -240,7 +249,7 @@ impl Slot {
         copy[32..48].copy_from_slice(&STORE);
         put_u64(&mut copy, 48, self.sequence);
         put_u64(&mut copy, 56, self.checkpoint_lsn);
-        put_u64(&mut copy, 64, LOG_POSITION);
+        put_u64(&mut copy, 64, if self.segments.is_empty() { 0 } else { LOG_POSITION });
         put_u32(&mut copy, 72, self.log_crc);
         put_u32(&mut copy, 76, self.segments.len() as u32);
         put_bytes(&mut copy, 80, &self.catalog.encode());
@@ -250,7 +259,7 @@ impl Slot {
         put_u32(&mut copy, 108, self.space.pending.crc);
         put_u64(&mut copy, 112, self.space.page_count);
         put_u32(&mut copy, 120, self.next_table);
-        put_u64(&mut copy, 128, LOG_OFFSET);
+        put_u64(&mut copy, 128, if self.segments.is_empty() { 0 } else { LOG_OFFSET });
         put_u64(&mut copy, 136, 1_700_000_000_000_000);
         for (at, (page, pages)) in (144..).step_by(8).zip(&self.segments) {
             put_u32(&mut copy, at, *page);
