@@ -13,8 +13,8 @@ pub(super) enum Use {
     Log,
     Tree,
     Value,
-    /// A long value that only a frame of the log names. The free map may call its pages free:
-    /// the next checkpoint takes them out.
+    /// A long value that only a frame of the log names. To the root its pages are free, or pending:
+    /// those that no snapshot needs are free once the root is durable.
     LogValue,
     FreeMap,
     Free,
@@ -68,7 +68,7 @@ impl Uses {
         }
         let mut conflict: Option<(u32, Use, u32)> = None;
         let mut note = |page: u32, other: Use, pages: u32| {
-            if (other, as_what) != (Use::LogValue, Use::Free) {
+            if other != Use::LogValue || !matches!(as_what, Use::Free | Use::Pending) {
                 conflict = Some(conflict.map_or((page, other, pages), |(p, u, n)| (p, u, n + pages)));
             }
         };
