@@ -388,6 +388,7 @@ impl CheckpointTurn<'_> {
 
     /// Decides how much of the file's free end is cut off.
     fn trim(&self, fold: &mut Folding<'_>, all: bool) {
+        fold.release_own();
         let (tail, count) = (fold.space.free_tail(), fold.space.page_count());
         // Saving the free map takes some pages; a little slack saves growing again at once.
         let slack = 16 + count / if all { 64 } else { 8 };

@@ -34,6 +34,10 @@ pub(crate) trait PageStore {
     fn free(&mut self, page: u32, run: u32, version: u64) -> Result<()>;
     /// Writes whole pages.
     fn write(&mut self, page: u32, bytes: &[u8]) -> Result<()>;
+    /// Makes sure that what was written can be read.
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What to do with a key.
@@ -392,6 +396,8 @@ impl<'s, 'p> Update<'s, 'p> {
         let Some((low, child)) = self.level(level + 1)?.pop() else { return Ok(false) };
         let ptr = Ptr { page: get_u32(&child, 0), crc: get_u32(&child, 4) };
         let height = u8::try_from(level).unwrap_or(u8::MAX);
+        // It may have been written a moment ago.
+        self.store.settle()?;
         let node = self.pages.node(ptr, self.table, Some(height))?;
         self.free_node(&node)?;
         let empty = Level::new(level == 0, self.pages.page_size() as usize);
