@@ -110,6 +110,14 @@ pub(crate) fn write_overflow(store: &mut dyn PageStore, table: u32, value: &[u8]
     Ok(Overflow { ptr: Ptr { page, crc }, len })
 }
 
+/// A node in the old tree: its pointer, its level where one is expected, and the range of its keys.
+struct Place {
+    ptr: Ptr,
+    level: Option<u8>,
+    low: Vec<u8>,
+    high: Option<Vec<u8>>,
+}
+
 /// A branch on the path to the leaf at hand.
 struct Frame<'p> {
     node: Node<'p>,
@@ -258,23 +266,25 @@ impl<'s, 'p> Update<'s, 'p> {
         while self.path.last().is_some_and(|frame| !below(&frame.high)) {
             self.leave_branch()?;
         }
-        let (mut ptr, mut level, mut low, mut high) = (self.root.ptr, None, Vec::new(), None);
-        if ptr.is_none() {
-            self.leaf = Some(Leaf { node: None, low, high, open: false, done: 0, fed: 0 });
-            return Ok(());
-        }
-        if let Some(frame) = self.path.last_mut() {
-            (ptr, level, low, high) = frame.turn(key)?;
-        }
+        let mut place = match self.path.last_mut() {
+            Some(frame) => frame.turn(key)?,
+            None => Place { ptr: self.root.ptr, level: None, low: Vec::new(), high: None },
+        };
         loop {
-            let node = self.pages.node(ptr, self.table, level)?;
-            if node.is_leaf() {
-                self.leaf = Some(Leaf { node: Some(node), low, high, open: false, done: 0, fed: 0 });
-                return Ok(());
+            let Place { ptr, level, low, high } = place;
+            // Only an empty tree has no page to read here.
+            let node = if self.root.ptr.is_none() { None } else { Some(self.pages.node(ptr, self.table, level)?) };
+            match node {
+                Some(node) if !node.is_leaf() => {
+                    let mut frame = Frame { node, low, high, index: 0, open: false, done: 0 };
+                    place = frame.turn(key)?;
+                    self.path.push(frame);
+                }
+                node => {
+                    self.leaf = Some(Leaf { node, low, high, open: false, done: 0, fed: 0 });
+                    return Ok(());
+                }
             }
-            let mut frame = Frame { node, low, high, index: 0, open: false, done: 0 };
-            (ptr, level, low, high) = frame.turn(key)?;
-            self.path.push(frame);
         }
     }
 
@@ -546,8 +556,8 @@ impl<'s, 'p> Update<'s, 'p> {
 }
 
 impl Frame<'_> {
-    /// Chooses the child for `key`: its pointer, its level, and the range of its keys.
-    fn turn(&mut self, key: &[u8]) -> Result<(Ptr, Option<u8>, Vec<u8>, Option<Vec<u8>>)> {
+    /// Chooses the child for `key`.
+    fn turn(&mut self, key: &[u8]) -> Result<Place> {
         self.index = self.node.route(key)?;
         let mut low = Vec::new();
         self.low_of(self.index, &mut low)?;
@@ -558,7 +568,7 @@ impl Frame<'_> {
         } else {
             self.high.clone()
         };
-        Ok((self.node.child(self.index), Some(self.node.level() - 1), low, high))
+        Ok(Place { ptr: self.node.child(self.index), level: Some(self.node.level() - 1), low, high })
     }
 
     /// The least key that child `index` may hold.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::tree::cursor::{Cursor, get};
 use crate::tree::testing::{Found, TestStore, check};
-use crate::tree::walk::{free_tree, relocatable};
+use crate::tree::walk::{Relocatable, free_tree, relocatable};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ fn bulk_and_appends_pack_nodes_full() {
     let (mut root, found) = apply(&mut store, TreeRoot::default(), &mut model, &batch);
     assert!(fill(&found) > 0.97, "fill {}", fill(&found));
     assert_eq!(found.height, 3);
-    for i in 0..40 {
+    for i in 0..12 {
         let batch = keys(20_000 + i * 100..20_100 + i * 100).map(|k| (k, put(50))).collect();
         let found;
         (root, found) = apply(&mut store, root, &mut model, &batch);
@@ -155,7 +155,8 @@ fn touching_moves_everything_beyond_a_cutoff() {
         let before = store.version();
         let mut from = None;
         loop {
-            let (found, resume) = relocatable(store.pages(), TABLE, root, cutoff, from.as_deref(), limit).unwrap();
+            let Relocatable { keys: found, resume } =
+                relocatable(store.pages(), TABLE, root, cutoff, from.as_deref(), limit).unwrap();
             let touch: Batch = found.into_iter().map(|k| (k, Change::Touch { cutoff })).collect();
             (root, _) = apply(&mut store, root, &mut model, &touch);
             from = resume;
@@ -252,6 +253,22 @@ fn batch(page_size: u32) -> impl Strategy<Value = Batch> {
     ]
 }
 
+/// Pairs that share thousands of bytes: their separators are as long, so branches have the fewest
+/// children that are allowed, and trees are high.
+fn long_keys() -> impl Strategy<Value = Batch> {
+    let key = (0u8..80, 2000usize..8000, 0u8..4).prop_map(|(first, len, last)| {
+        let mut key = vec![first; len / 2000 * 2000];
+        key.push(last);
+        key
+    });
+    let change = prop_oneof![3 => (0..900usize).prop_map(put), 2 => Just(Change::Delete)];
+    prop_oneof![
+        4 => proptest::collection::btree_map(key.clone(), change, 0..150),
+        // All keys of a range go.
+        1 => proptest::collection::btree_map(key, Just(Change::Delete), 300..500),
+    ]
+}
+
 fn cursor_agrees(pages: &Pages, root: TreeRoot, model: &Model, seeks: &[Vec<u8>]) {
     let mut cursor = Cursor::new(pages, TABLE, root);
     let at = |cursor: &Cursor<'_>| {
@@ -315,5 +332,20 @@ proptest! {
         }
         free_tree(&mut store, TABLE, root).unwrap();
         prop_assert_eq!(store.live.len(), 0);
+    }
+
+    #[test]
+    fn high_trees_agree_with_a_model(
+        page_size in prop::sample::select(vec![4096u32, 16384]),
+        batches in proptest::collection::vec(long_keys(), 1..10),
+    ) {
+        let (mut store, mut model, mut root) = (TestStore::new(page_size), Model::new(), TreeRoot::default());
+        for batch in &batches {
+            let found;
+            (root, found) = apply(&mut store, root, &mut model, batch);
+            prop_assert!(found.height <= 7);
+        }
+        let seeks: Vec<Vec<u8>> = model.keys().step_by(9).cloned().collect();
+        cursor_agrees(store.pages(), root, &model, &seeks);
     }
 }
