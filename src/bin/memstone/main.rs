@@ -9,6 +9,7 @@ mod demo;
 mod failure;
 mod get;
 mod jq;
+mod jq_null;
 mod keys;
 mod locks;
 mod output;
