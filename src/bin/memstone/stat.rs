@@ -19,10 +19,12 @@ pub(crate) struct Stat {
 
 impl Stat {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let stats = json!(open_to_read(&self.file)?.stats()?);
+        let mut stats = json!(open_to_read(&self.file)?.stats()?);
         if out.json() {
             return out.line(stats);
         }
+        // They have a verb of their own.
+        stats.as_object_mut().and_then(|stats| stats.shift_remove("tables"));
         columns(&flat(&readable_times(stats))).into_iter().try_for_each(|line| out.line(line))
     }
 }
