@@ -7,7 +7,7 @@ use memstone::Holder;
 use serde_json::json;
 
 use crate::access::open_to_read;
-use crate::clock::{readable_times, rfc3339};
+use crate::clock::{readable, rfc3339};
 use crate::failure::Failure;
 use crate::output::{Output, columns};
 
@@ -25,7 +25,7 @@ impl Locks {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let locks = open_to_read(&self.file)?.locks()?;
         if out.json() {
-            return out.line(readable_times(json!(locks)));
+            return out.line(readable(json!(locks)));
         }
         let row = |what: &str, holder: &Holder| {
             let time = format!("{:.1} s", holder.since.elapsed().unwrap_or_default().as_secs_f64());

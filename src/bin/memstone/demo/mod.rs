@@ -8,7 +8,7 @@ pub(crate) mod worker;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -45,9 +45,14 @@ pub(crate) struct Demo {
 impl Demo {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let sources = notes::collect(self.docs.as_deref())?;
-        let name = format!("memstone-demo-{}", std::process::id());
+        let unique = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+        let name = format!("memstone-demo-{}-{unique}", std::process::id());
         let folder = self.dir.clone().unwrap_or_else(|| std::env::temp_dir().join(&name));
-        fs::create_dir_all(&folder)?;
+        match &self.dir {
+            Some(folder) => fs::create_dir_all(folder)?,
+            // Never one that somebody else has put there.
+            None => fs::create_dir(&folder)?,
+        }
         let file = folder.join(format!("{name}.mst"));
         if !out.json() {
             let paragraphs: usize = sources.iter().map(|source| source.paragraphs.len()).sum();
