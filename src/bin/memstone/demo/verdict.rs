@@ -77,7 +77,7 @@ impl Verdict {
         drop(snapshot);
         store.close()?;
         let report = memstone::check(file, &CheckOptions::default())?;
-        wrong.extend(report.findings.iter().map(|finding| format!("check: {finding}")));
+        wrong.extend(report.findings.iter().map(|found| format!("check: byte {}: {}", found.offset, found.message)));
 
         let counted = stats.map(|stats| stats.locks).filter(|locks| locks.flushes > 0);
         let commits_per_flush = counted.map(|locks| ratio(locks.commits, locks.flushes));
