@@ -376,7 +376,7 @@ impl Store {
     /// As [`Store::read`].
     pub fn stats(&self) -> Result<Stats> {
         let snapshot = self.read()?;
-        self.in_file(self.engine().stats(&snapshot))
+        self.in_file(self.engine().stats(snapshot.lsn(), snapshot.tables()?))
     }
 
     /// Who holds locks, who waits, and since when. These are what the processes say of themselves:

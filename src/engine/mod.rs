@@ -19,7 +19,7 @@ pub(crate) mod queue;
 pub(crate) mod stats;
 pub(crate) mod view;
 
-use crate::disk::format::{MAX_KEY_SIZE, SLOTS_SIZE};
+use crate::disk::format::{MAX_KEY_SIZE, SLOT_SIZE};
 use crate::disk::locks::{ByteLock, Deadline, FairLock, Pins, lock};
 use crate::disk::platform::{Disk, FileId, Mapping};
 use crate::disk::root::{Root, Slots, read_slots};
@@ -206,7 +206,7 @@ impl Engine {
 
     /// Both root slots as the file shows them now. The newest may not be durable yet.
     pub(crate) fn slots(&self) -> Result<Slots> {
-        let mut prefix = [0; SLOTS_SIZE as usize];
+        let mut prefix = [0; 2 * SLOT_SIZE];
         let mut last = None;
         // A slot that is being written right now may read torn; its neighbour never is at that time.
         for _ in 0..8 {

@@ -3,7 +3,7 @@
 //! Under OPEN, whoever finds no other process that may write is first: it reads the log to its end,
 //! makes what it found durable, and sets the sidecar up anew. Recovery writes nothing to the data file.
 
-use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, SLOTS_SIZE, TreeRoot};
+use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, SLOT_SIZE, TreeRoot};
 use crate::disk::host::process_identity;
 use crate::disk::locks::{ByteLock, FairLock, OPEN, PRESENCE, Pins, SLOT, WRITABLE, lock};
 use crate::disk::platform::{Disk, FileId, LockMode, Mapping};
@@ -69,7 +69,7 @@ impl Engine {
             let path = disk.path().to_path_buf();
             move |e| Error::io(op, path, e)
         };
-        let mut prefix = vec![0; SLOTS_SIZE as usize];
+        let mut prefix = vec![0; 2 * SLOT_SIZE];
         let n = disk.read_at(&mut prefix, 0).map_err(io("read the root slots"))?;
         let root = read_slots(prefix.get(..n).unwrap_or_default(), disk.path())?.newest;
         let len = disk.len().map_err(io("read the length"))?;

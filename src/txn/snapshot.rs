@@ -2,8 +2,8 @@
 
 use crate::disk::format::{TABLE_NAMES, TreeRoot};
 use crate::engine::Engine;
-use crate::engine::view::View;
-use crate::engine::view::decode_name;
+use crate::engine::stats::TableInfo;
+use crate::engine::view::{View, decode_name};
 use crate::error::Result;
 use crate::txn::merge::Ground;
 use crate::txn::merge::{Direction, Walk};
@@ -33,19 +33,6 @@ pub(crate) const RAW_TYPES: (&str, &str) = ("bytes", "bytes");
 pub struct Snapshot {
     engine: Arc<Engine>,
     view: Arc<View>,
-}
-
-/// A table: its name, the types it was created with, and how many entries it has.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct TableInfo {
-    /// Its name.
-    pub name: String,
-    /// Name of the type of its keys; `"bytes"` for raw tables.
-    pub key_type: String,
-    /// Name of the encoding of its values; `"bytes"` for raw tables.
-    pub value_type: String,
-    /// The number of entries.
-    pub entries: u64,
 }
 
 impl Snapshot {
