@@ -21,7 +21,7 @@ pub(crate) mod view;
 
 use crate::disk::format::{MAX_KEY_SIZE, SLOT_SIZE};
 use crate::disk::locks::{ByteLock, Deadline, FairLock, Pins, lock};
-use crate::disk::platform::{Disk, FileId, Mapping};
+use crate::disk::platform::{Disk, Mapping};
 use crate::disk::root::{Root, Slots, read_slots};
 use crate::disk::sidecar::{Sidecar, Slot};
 use crate::error::{Error, Result};
@@ -56,7 +56,6 @@ const SIDECAR_LOOK_MS: u64 = 1000;
 /// One store, as one process has it open.
 pub(crate) struct Engine {
     pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) file: FileId,
     pub(crate) settings: Settings,
     pub(crate) page_size: u32,
     pub(crate) store_id: [u8; 16],
