@@ -1,4 +1,5 @@
 //! memstone: a transactional, embedded key-value store in one file, for many processes at once.
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests cast numbers that they chose"))]
 
 mod bytes;
 mod disk;
