@@ -9,6 +9,7 @@ use crate::disk::platform::LockMode;
 use crate::disk::root::Root;
 use crate::disk::sidecar::{Sidecar, TailHint};
 use crate::engine::Engine;
+use crate::engine::flush::Sealed;
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
 use crate::log::ring::{Ring, next_block};
@@ -130,6 +131,9 @@ impl AppendGuard<'_> {
             state.start = frame.header.position;
             state.tail = frame.after;
             state.open = false;
+            if frame.header.changes_tables {
+                self.sidecar.set_tables(frame.header.lsn);
+            }
         }
         Ok(())
     }
@@ -148,6 +152,7 @@ impl AppendGuard<'_> {
             previous_crc: state.tail.crc,
             kind,
             relaxed,
+            changes_tables: frame.changes_tables(),
             lsn,
             position,
             root_sequence: state.root.sequence,
@@ -169,6 +174,9 @@ impl AppendGuard<'_> {
         state.tail = Point { end: position + bytes.len() as u64, crc, lsn };
         state.start = position;
         state.open = true;
+        if frame.changes_tables() {
+            self.sidecar.set_tables(lsn);
+        }
         if relaxed {
             engine.relaxed.fetch_max(lsn, Ordering::AcqRel);
             self.sidecar.set_relaxed(lsn);
@@ -179,10 +187,10 @@ impl AppendGuard<'_> {
 
     /// Ends the batch: from here on what is in the log may be flushed, so the next frame starts in
     /// a new block, and a torn write of it cannot touch this one.
-    pub(crate) fn seal(&mut self) -> Point {
+    pub(crate) fn seal(&mut self) -> Sealed {
         self.state.open = false;
         self.publish();
-        self.state.tail
+        Sealed { tail: self.state.tail, sidecar: Arc::clone(&self.sidecar) }
     }
 
     /// Tells the others where the tail is.

@@ -159,6 +159,7 @@ impl Engine {
             let sidecar = self.sidecar();
             sidecar.set_root(root.sequence);
             sidecar.set_relaxed(0);
+            sidecar.set_tables(tail.lsn);
             sidecar.set_tail(TailHint { end: tail.end, start, lsn: tail.lsn, crc: tail.crc, open: false });
             sidecar.set_durable(tail.lsn);
         }

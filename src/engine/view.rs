@@ -6,8 +6,7 @@
 
 use crate::bytes::Bytes;
 use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
-use crate::disk::locks::{ByteLock, Pin, SYNC, lock};
-use crate::disk::platform::LockMode;
+use crate::disk::locks::{Pin, lock};
 use crate::disk::root::Root;
 use crate::engine::Engine;
 use crate::engine::janitor::Chore;
@@ -102,8 +101,7 @@ impl Engine {
         }
         // Whoever can, tells the others; nobody waits for that.
         if self.disk.writable()
-            && let Ok(_process) = self.syncing.try_lock()
-            && let Some(_kernel) = ByteLock::try_take(&self.disk, SYNC, LockMode::Exclusive)?
+            && let Some(_sync) = self.try_lock_sync()?
         {
             let sidecar = self.sidecar();
             if sidecar.is_ours() && sidecar.durable().is_none() {
