@@ -44,7 +44,8 @@ pub(crate) const PAGE_STORE: usize = 8;
 pub(crate) const PAGE_KIND: usize = 12;
 /// `u8`: 0 for leaves, one more than its children for a branch, 0 for other kinds.
 pub(crate) const PAGE_LEVEL: usize = 13;
-// A `u16` of zero follows.
+/// `u16`: zero.
+pub(crate) const PAGE_RESERVED: usize = 14;
 /// `u64`: sequence of the root that this page was written for.
 pub(crate) const PAGE_VERSION: usize = 16;
 /// `u32`: table id.
