@@ -13,7 +13,8 @@ const FRAME_HEADER: usize = 64;
 const COVERED: usize = 8;
 const KIND_COMMIT: u8 = 1;
 const KIND_ROTATE: u8 = 2;
-const RELAXED: u8 = 1;
+/// Relaxed durability, and a change of the set of tables.
+const FLAGS: u8 = 3;
 const OP_PUT: u8 = 1;
 const OP_DELETE: u8 = 2;
 const OP_PUT_LONG: u8 = 3;
@@ -266,7 +267,7 @@ impl Walk<'_> {
         let place = Place::byte(ring.locate(frame.position).0);
         let (kind, flags) = (frame.bytes.get(12).copied().unwrap_or(0), frame.bytes.get(13).copied().unwrap_or(0));
         let content = match kind {
-            _ if flags & !RELAXED != 0 || get_u16(&frame.bytes, 14) != 0 => {
+            _ if flags & !FLAGS != 0 || get_u16(&frame.bytes, 14) != 0 => {
                 Err("reserved bits of its header are set".to_owned())
             }
             KIND_COMMIT => operations(frame.payload(), frame.operations()),
