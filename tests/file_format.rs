@@ -171,7 +171,6 @@ impl<'b> Dump<'b> {
         let tables = self.tree(catalog, "catalog");
         for (id, row) in tables {
             let id = u32::from_be_bytes(id.try_into().unwrap());
-            self.variable.push(row.start + 4..row.start + 8);
             let page = self.size(row.start, 4);
             let what = if id == 1 { "names table".to_owned() } else { format!("table {id}") };
             self.tree(page, &what);
@@ -241,7 +240,7 @@ impl<'b> Dump<'b> {
         if kind == 2 {
             let m = count - 1;
             let heads = at + 40 + prefix;
-            self.show(at + 40, prefix, format!("prefix: {:?}", text(&self.bytes[at + 40..heads])));
+            self.show(at + 40, prefix, format!("prefix: \"{}\"", text(&self.bytes[at + 40..heads])));
             self.show(heads, 4 * m, "heads: the separators' next four bytes, as big-endian numbers");
             self.show(heads + 4 * m, 2 * m, "offsets of the suffixes");
             let children: Vec<_> = (0..count).map(|i| self.pointer(heads + 6 * m + 8 * i, "child")).collect();
@@ -249,7 +248,7 @@ impl<'b> Dump<'b> {
             for i in 0..m {
                 let last = at + self.size(at + 36, 4);
                 let end = if i + 1 < m { at + self.size(heads + 4 * m + 2 * (i + 1), 2) } else { last };
-                self.show(start, end - start, format!("suffix {i}: {:?}", text(&self.bytes[start..end])));
+                self.show(start, end - start, format!("suffix {i}: \"{}\"", text(&self.bytes[start..end])));
                 start = end;
             }
             children.into_iter().for_each(|child| found.append(&mut self.tree(child, what)));
@@ -265,10 +264,22 @@ impl<'b> Dump<'b> {
             let (value, size) = (entry + 4 + key, word & 0x7fff);
             let flag = if word > 0x7fff { " (bit 15: a long value)" } else { "" };
             self.show(entry + 2, 2, format!("length of the value: {size}{flag}"));
-            self.show(entry + 4, key, format!("key: {:?}", text(&self.bytes[entry + 4..value])));
+            self.show(entry + 4, key, format!("key: \"{}\"", text(&self.bytes[entry + 4..value])));
             if word > 0x7fff {
                 long.push(self.pointer(value, "overflow run"));
                 self.value(value + 8, 8, "length");
+            } else if what == "catalog" {
+                self.pointer(value, "its tree");
+                self.value(value + 8, 8, "entries");
+            } else if what == "names table" {
+                self.value(value, 4, "table id");
+                let mut at = value + 4;
+                for kind in ["key", "value"] {
+                    let len = self.size(at, 2);
+                    self.value(at, 2, "length of the name");
+                    self.show(at + 2, len, format!("{kind} type: {}", text(&self.bytes[at + 2..at + 2 + len])));
+                    at += 2 + len;
+                }
             } else {
                 self.show(value, size, "value");
             }
@@ -320,7 +331,7 @@ impl<'b> Dump<'b> {
                     self.value(op, 4, "length of the value");
                     op += 4;
                 }
-                self.show(op, key, format!("key: {:?}", text(&self.bytes[op..op + key])));
+                self.show(op, key, format!("key: \"{}\"", text(&self.bytes[op..op + key])));
                 self.show(op + key, size, "value");
                 op += key + size;
             }

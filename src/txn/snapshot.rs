@@ -4,7 +4,7 @@ use crate::disk::format::{TABLE_NAMES, TreeRoot};
 use crate::engine::Engine;
 use crate::engine::stats::TableInfo;
 use crate::engine::view::{View, decode_name};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::txn::merge::Ground;
 use crate::txn::merge::{Direction, Walk};
 use crate::txn::table::{RawTable, check_types};
@@ -96,7 +96,7 @@ pub(crate) fn list_tables(
         let name = String::from_utf8_lossy(&name).into_owned();
         let Some(entry) = decode_name(&row) else {
             let found = format!("something else for {name:?}");
-            return Err(crate::Error::corrupt("names table", 0, None, "an id and two type names", found));
+            return Err(Error::corrupt("names table", 0, None, "an id and two type names", found));
         };
         let entries = len(entry.id, names.view.tree_root(entry.id)?)?;
         let (key_type, value_type) = (entry.key_type.into(), entry.value_type.into());
