@@ -200,6 +200,20 @@ impl AppendGuard<'_> {
     }
 }
 
+impl Engine {
+    /// Whether the sidecar's word about the tail is the whole truth. The caller holds WRITER.
+    pub(crate) fn tail_is_told(&self, sidecar: &Sidecar) -> Result<bool> {
+        let Some(hint) = sidecar.tail() else { return Ok(false) };
+        let ring = Arc::clone(&self.appender().ring);
+        if hint.end < ring.start() || hint.end >= ring.end() {
+            return Ok(false);
+        }
+        let point = Point { end: hint.end, crc: hint.crc, lsn: hint.lsn };
+        let next = Walker::new(&*self.disk, &ring, self.store_tag, point).next()?;
+        Ok(next.is_none() && sidecar.is_current())
+    }
+}
+
 /// Whether the file holds the frame that a hint speaks of. The hint was published after that
 /// frame was written in full, so its header is proof enough.
 fn confirms(engine: &Engine, ring: &Ring, hint: &TailHint) -> Result<bool> {

@@ -31,7 +31,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use view::ViewState;
+use view::{KnownTables, ViewState};
 
 /// What the user may set when opening.
 #[derive(Debug, Clone)]
@@ -77,6 +77,7 @@ pub(crate) struct Engine {
     appender: Mutex<Appender>,
     view: Mutex<ViewState>,
     map: Mutex<Option<Arc<dyn Mapping>>>,
+    tables: Mutex<KnownTables>,
 
     /// Newest LSN that this process knows to be durable.
     durable: AtomicU64,

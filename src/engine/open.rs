@@ -107,6 +107,7 @@ impl Engine {
             appender: Mutex::new(Appender::new(Arc::clone(&root))),
             view: Mutex::new(ViewState::default()),
             map: Mutex::new(None),
+            tables: Mutex::default(),
             durable: AtomicU64::new(0),
             relaxed: AtomicU64::new(0),
             durable_root: AtomicU64::new(0),
