@@ -76,9 +76,9 @@ impl FrameHeader {
         if bytes.len() < FRAME_HEADER || get_u32(bytes, 0) != FRAME_MAGIC || get_u16(bytes, 14) != 0 {
             return None;
         }
-        let kind = match bytes.get(12)? {
-            &KIND_COMMIT => FrameKind::Commit,
-            &KIND_ROTATE => FrameKind::Rotate,
+        let kind = match *bytes.get(12)? {
+            KIND_COMMIT => FrameKind::Commit,
+            KIND_ROTATE => FrameKind::Rotate,
             _ => return None,
         };
         let flags = *bytes.get(13)?;

@@ -53,6 +53,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Whether the cursor is at an entry.
+    #[cfg(test)]
     pub(crate) fn valid(&self) -> bool {
         self.entry.is_some()
     }

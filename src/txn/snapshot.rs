@@ -2,9 +2,9 @@
 
 use crate::disk::format::{TABLE_NAMES, TreeRoot};
 use crate::engine::Engine;
-use crate::engine::view::View;
-use crate::engine::view::decode_name;
-use crate::error::Result;
+use crate::engine::stats::TableInfo;
+use crate::engine::view::{View, decode_name};
+use crate::error::{Error, Result};
 use crate::txn::merge::Ground;
 use crate::txn::merge::{Direction, Walk};
 use crate::txn::table::{RawTable, check_types};
@@ -33,19 +33,6 @@ pub(crate) const RAW_TYPES: (&str, &str) = ("bytes", "bytes");
 pub struct Snapshot {
     engine: Arc<Engine>,
     view: Arc<View>,
-}
-
-/// A table: its name, the types it was created with, and how many entries it has.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct TableInfo {
-    /// Its name.
-    pub name: String,
-    /// Name of the type of its keys; `"bytes"` for raw tables.
-    pub key_type: String,
-    /// Name of the encoding of its values; `"bytes"` for raw tables.
-    pub value_type: String,
-    /// The number of entries.
-    pub entries: u64,
 }
 
 impl Snapshot {
@@ -101,7 +88,7 @@ pub(crate) fn list_tables(
         let name = String::from_utf8_lossy(&name).into_owned();
         let Some(entry) = decode_name(&row) else {
             let found = format!("something else for {name:?}");
-            return Err(crate::Error::corrupt("names table", 0, None, "an id and two type names", found));
+            return Err(Error::corrupt("names table", 0, None, "an id and two type names", found));
         };
         let entries = len(entry.id, names.view.tree_root(entry.id)?)?;
         let (key_type, value_type) = (entry.key_type.into(), entry.value_type.into());
