@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const ROLE: &str = "MEMSTONE_TEST_ROLE";
@@ -17,6 +18,7 @@ const ROLE: &str = "MEMSTONE_TEST_ROLE";
 const SEPARATOR: char = '\u{1f}';
 /// What a child says begins with this, so that the harness' own lines are told from it.
 const MARK: &str = "@ ";
+const PANIC: &str = "panic: ";
 /// Nothing that a test waits for takes longer, unless somebody is stuck.
 pub const STUCK: Duration = Duration::from_secs(60);
 
@@ -127,6 +129,8 @@ pub fn play(roles: &[&[Role]]) {
         .flatten()
         .find(|(name, _)| *name == words[0])
         .unwrap_or_else(|| panic!("role {}", words[0]));
+    // Said before anything else is done about it: a parent that kills its children must hear of it.
+    std::panic::set_hook(Box::new(|panic| tell(format!("{PANIC}{}", panic.to_string().replace('\n', " ")))));
     body(&words[1..]);
     std::io::stdout().flush().unwrap();
 }
@@ -160,6 +164,7 @@ pub fn stop_flag() -> std::sync::Arc<std::sync::atomic::AtomicBool> {
 pub struct Child {
     pub process: std::process::Child,
     lines: Receiver<String>,
+    reader: Option<JoinHandle<Option<String>>>,
     role: String,
     waited: bool,
 }
@@ -181,17 +186,20 @@ impl Child {
         let mut process = command.spawn().unwrap();
         let out = std::io::BufReader::new(process.stdout.take().unwrap());
         let (sender, lines) = channel();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
+            let mut panic = None;
             for line in out.lines().map_while(Result::ok) {
                 // The harness prints the test's name without an end of line.
-                if let Some(at) = line.find(MARK)
-                    && sender.send(line[at + MARK.len()..].to_owned()).is_err()
-                {
-                    return;
+                let Some(at) = line.find(MARK) else { continue };
+                let word = &line[at + MARK.len()..];
+                match word.strip_prefix(PANIC) {
+                    Some(_) => panic = Some(word.to_owned()),
+                    None => drop(sender.send(word.to_owned())),
                 }
             }
+            panic
         });
-        Child { process, lines, role: role.to_owned(), waited: false }
+        Child { process, lines, reader: Some(reader), role: role.to_owned(), waited: false }
     }
 
     pub fn pid(&self) -> i32 {
@@ -223,11 +231,20 @@ impl Child {
         self.process.try_wait().unwrap().is_none()
     }
 
-    /// SIGKILL, and waits for the end.
+    /// SIGKILL, and waits for the end. Fails if the child had failed by itself.
     pub fn kill(&mut self) {
         let _ = self.process.kill();
         self.process.wait().unwrap();
         self.waited = true;
+        self.no_panic();
+    }
+
+    fn no_panic(&mut self) {
+        if let Some(reader) = self.reader.take()
+            && let Some(panic) = reader.join().unwrap()
+        {
+            panic!("{} {}: {panic}", self.role, self.process.id());
+        }
     }
 
     /// Waits for its good end; gives what it still had to say.
@@ -242,9 +259,10 @@ impl Child {
             std::thread::sleep(Duration::from_millis(2));
         };
         self.waited = true;
+        self.no_panic();
         assert!(status.success(), "{} failed: {status}", self.role);
         let mut heard = Vec::new();
-        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(5)) {
+        while let Ok(line) = self.lines.try_recv() {
             heard.push(line);
         }
         heard

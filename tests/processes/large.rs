@@ -26,6 +26,21 @@ fn a_long_value() {
 }
 
 #[test]
+fn a_long_value_is_read_by_whoever_opened_before_the_file_grew() {
+    let test = TestStore::new();
+    let store = test.open();
+    store.write(|tx| tx.raw("t")?.put(b"short", b"value")).unwrap();
+    // Another handle, of which the first one's pages know nothing.
+    let reader = Options::new().read_only(true).open(&test.path).unwrap();
+    assert!(reader.read().unwrap().raw("t").unwrap().contains(b"short").unwrap());
+    for i in 0..5_u8 {
+        let value = vec![i; 300_000];
+        store.write(|tx| tx.raw("t")?.put(&[i], &value)).unwrap();
+        assert!(reader.read().unwrap().raw("t").unwrap().get(&[i]).unwrap().unwrap() == value[..]);
+    }
+}
+
+#[test]
 fn many_tables() {
     let test = TestStore::new();
     let store = Options::new().log_cap(256 << 10).open(&test.path).unwrap();
