@@ -176,8 +176,15 @@ impl Pages {
 
     /// How many pages the run of a long value has, from its pointer alone, which must be possible.
     pub(crate) fn overflow_run(&self, long: Overflow) -> Result<u32> {
-        let count = self.page_count.load(Ordering::Acquire);
+        let mut count = self.page_count.load(Ordering::Acquire);
         let pages = Overflow::pages(long.len.min(MAX_VALUE_SIZE), self.page_size());
+        if !self.exists(long.ptr.page, pages, count) {
+            // The log points at runs that were written after this version's root, into a file that
+            // has grown since.
+            let len = self.disk.len().map_err(|e| Error::io("read the length", self.disk.path(), e))?;
+            count = count.max(len >> self.shift);
+            self.page_count.fetch_max(count, Ordering::AcqRel);
+        }
         if long.len > MAX_VALUE_SIZE || !self.exists(long.ptr.page, pages, count) {
             let found = format!("a value of {} bytes", long.len);
             return Err(self.damage("overflow", long.ptr, format!("a run within {count} pages"), found));
