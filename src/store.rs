@@ -181,12 +181,8 @@ impl Options {
             return Ok(Store { open });
         }
         self.refuse_remote(path)?;
-        let settings = Settings {
-            timeout: self.timeout,
-            log_cap: self.log_cap,
-            memory_map: self.memory_map,
-            threads: true,
-        };
+        let settings =
+            Settings { timeout: self.timeout, log_cap: self.log_cap, memory_map: self.memory_map, threads: true };
         let engine = Engine::open(Arc::new(disk), key.0, settings).map_err(|e| e.in_file(path))?;
         let open = Arc::new(OpenStore { engine });
         stores.retain(|_, open| open.strong_count() > 0);
@@ -217,12 +213,11 @@ impl Options {
         let temporary = parent_of(path).join(format!(".{name}.{random:08x}.new"));
         let disk = UnixDisk::open(&temporary, OpenMode { read_only: false, create: true })
             .map_err(|e| if let Error::Io { op, source, .. } = e { Error::io(op, path, source) } else { e })?;
-        let made = open::create(&disk, self.page_size, store_id).and_then(|()| {
-            match std::fs::hard_link(&temporary, path) {
+        let made =
+            open::create(&disk, self.page_size, store_id).and_then(|()| match std::fs::hard_link(&temporary, path) {
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
                 linked => linked.map_err(|e| Error::io("name the new store", path, e)),
-            }
-        });
+            });
         drop(disk);
         let _ = std::fs::remove_file(&temporary);
         made?;

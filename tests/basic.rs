@@ -43,5 +43,12 @@ fn what_is_written_is_read() -> Result<()> {
     store.write(|tx| tx.raw("t")?.put(b"long", &vec![3; 300_000]))?;
     assert_eq!(store.read()?.raw("t")?.get(b"long")?.unwrap().len(), 300_000);
     println!("{:?}", store.stats()?);
+    drop(store);
+    println!("closed: {}", std::fs::metadata(&path).unwrap().len());
+    let store = Store::open(&path)?;
+    assert_eq!(store.read()?.raw("t")?.len()?, 200_003);
+    store.write(|tx| tx.drop_table("t"))?;
+    drop(store);
+    println!("emptied: {}", std::fs::metadata(&path).unwrap().len());
     Ok(())
 }

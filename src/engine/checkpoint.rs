@@ -16,6 +16,7 @@ use crate::disk::root::{MAX_SEGMENTS, Root, Segment, Slots};
 use crate::disk::sidecar::{Counter, State};
 use crate::engine::append::{Appended, now_us};
 use crate::engine::changes::{Changes, Write};
+use crate::engine::compact::{SLACK_PAGES, WORTHWHILE};
 use crate::engine::fold::Folding;
 use crate::engine::view::{View, decode_name};
 use crate::engine::{Engine, MIN_LOG};
@@ -39,6 +40,8 @@ pub(crate) struct Plan<'p> {
     pub(crate) shrink: bool,
     /// Make a new root even if the log is empty.
     pub(crate) force: bool,
+    /// How many keys may be touched to move pages down.
+    pub(crate) compact: usize,
     /// A transaction to apply on top.
     pub(crate) direct: Option<&'p Changes>,
 }
@@ -52,6 +55,15 @@ pub(crate) struct Done {
     pub(crate) pending_pages: u64,
     pub(crate) free_pages: u64,
     pub(crate) page_count: u64,
+}
+
+impl Done {
+    /// Whether another checkpoint would make the file notably smaller.
+    pub(crate) fn could_shrink(&self) -> bool {
+        // (When there was nothing to fold, all are 0.)
+        let spare = self.free_pages + self.pending_pages;
+        spare >= SLACK_PAGES && spare * WORTHWHILE >= self.page_count
+    }
 }
 
 /// The right to take and give back pages, until dropped.
@@ -207,7 +219,7 @@ impl CheckpointTurn<'_> {
         root.sequence += 1;
         root.checkpoint_lsn = mark.lsn;
         root.time = now_us();
-        self.apply(&view, plan.direct, &mut fold, &mut root)?;
+        self.apply(&view, plan, &mut fold, &mut root)?;
 
         let mut ring = RingPlan::new(&base.root, mark);
         let capacity = base.root.log_capacity();
@@ -281,7 +293,8 @@ impl CheckpointTurn<'_> {
     }
 
     /// Applies the log's newest versions, and a transaction on top of them, table by table.
-    fn apply(&self, view: &View, direct: Option<&Changes>, fold: &mut Folding<'_>, root: &mut Root) -> Result<()> {
+    fn apply(&self, view: &View, plan: &Plan<'_>, fold: &mut Folding<'_>, root: &mut Root) -> Result<()> {
+        let direct = plan.direct;
         let mut tables = BTreeSet::new();
         let mut dropped = BTreeSet::new();
         // Runs of long values that the log points at: those that do not end up in a tree are
@@ -337,6 +350,9 @@ impl CheckpointTurn<'_> {
             let birth = fold.pages().overflow_birth(overflow, table);
             let run = fold.pages().overflow_run(overflow)?;
             fold.free(overflow.ptr.page, run, birth)?;
+        }
+        if plan.compact > 0 {
+            self.engine.move_down(view, fold, &mut catalog, plan.compact)?;
         }
         let rows = catalog.into_iter().map(|(table, row)| {
             let change = row.map_or(Change::Delete, |row| Change::Put(row.encode()));

@@ -4,14 +4,14 @@
 //! frame points at them. What is too large for the log goes straight to the tree.
 
 use crate::disk::locks::Deadline;
+use crate::disk::sidecar::Counter;
+use crate::engine::Engine;
 use crate::engine::append::Appended;
 use crate::engine::changes::{Changes, Write};
 use crate::engine::checkpoint::{CheckpointTurn, Plan};
 use crate::engine::fold::Folding;
 use crate::engine::janitor::Chore;
 use crate::engine::queue::WriterTurn;
-use crate::engine::Engine;
-use crate::disk::sidecar::Counter;
 use crate::error::{Error, Result};
 use crate::log::frame::FrameKind;
 use crate::tree::update::write_overflow;

@@ -6,7 +6,7 @@
 
 use crate::disk::locks::lock;
 use crate::engine::Engine;
-use crate::engine::checkpoint::{PATIENCE, Plan};
+use crate::engine::checkpoint::{Done, PATIENCE, Plan};
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ const RELAXED: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(250);
 /// After this long without a commit the log is folded; after this long without a read the tree is let go.
 const IDLE: Duration = Duration::from_secs(1);
+/// Pages moved down at most in one go.
+const COMPACT_WHEN_IDLE: usize = 4096;
 
 pub(crate) struct Janitor {
     engine: Weak<Engine>,
@@ -107,6 +109,7 @@ fn run(engine: &Weak<Engine>) {
     let mut idle_since = Instant::now();
     let mut last_lsn = 0;
     let mut folded_lsn = 0;
+    let (mut compacting, mut rounds, mut smallest) = (false, 0, u64::MAX);
     loop {
         // Held only while something is done: the last handle must be able to go.
         let Some(engine) = engine.upgrade() else { return };
@@ -127,16 +130,23 @@ fn run(engine: &Weak<Engine>) {
             idle_since = Instant::now();
         }
         let idle = idle_since.elapsed() >= IDLE;
-        let rest = idle && engine.disk.writable() && lsn != folded_lsn;
+        let rest = idle && engine.disk.writable() && (lsn != folded_lsn || compacting);
         if fold || rest {
-            fold_now(&engine, rest && !fold);
+            let done = fold_now(&engine, rest && !fold, compacting);
             if rest {
                 folded_lsn = sidecar.tail().map_or(0, |tail| tail.lsn);
                 last_lsn = folded_lsn;
+                // As long as the file gets smaller; a held snapshot may keep it from that.
+                rounds = if done.page_count < smallest { 0 } else { rounds + 1 };
+                smallest = smallest.min(done.page_count);
+                compacting = done.could_shrink() && rounds < 4;
             }
         }
+        if !idle {
+            (rounds, smallest) = (0, u64::MAX);
+        }
         engine.relax_view(u64::try_from(IDLE.as_millis()).unwrap_or(1000));
-        if idle && !engine.view_is_pinned() && !engine.janitor.is_called() {
+        if idle && !compacting && !engine.view_is_pinned() && !engine.janitor.is_called() {
             let mut state = lock(&engine.janitor.state);
             if !state.fold && !state.flush {
                 state.running = false;
@@ -155,11 +165,10 @@ impl Janitor {
     }
 }
 
-fn fold_now(engine: &Engine, idle: bool) {
-    // Whoever is folding already does it for all.
+fn fold_now(engine: &Engine, idle: bool, force: bool) -> Done {
     let deadline = Instant::now().checked_add(PATIENCE);
-    let plan = Plan { shrink: idle, ..Plan::default() };
-    if let Ok(Some(turn)) = engine.try_lock_checkpoint() {
-        let _ = turn.run(&plan, deadline);
-    }
+    let plan = Plan { shrink: idle, force, compact: if idle { COMPACT_WHEN_IDLE } else { 0 }, ..Plan::default() };
+    // Whoever is folding already does it for all.
+    let turn = engine.try_lock_checkpoint().ok().flatten();
+    turn.and_then(|turn| turn.run(&plan, deadline).ok()).unwrap_or_default()
 }

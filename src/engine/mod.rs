@@ -10,6 +10,7 @@ pub(crate) mod append;
 pub(crate) mod changes;
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
+pub(crate) mod compact;
 pub(crate) mod flush;
 pub(crate) mod fold;
 pub(crate) mod janitor;
@@ -86,6 +87,8 @@ pub(crate) struct Engine {
     durable_root: AtomicU64,
     /// A flush failed and nothing has mended it yet.
     poisoned: AtomicBool,
+    /// Where moving pages down goes on: a table, and a key in it.
+    compacting: Mutex<Option<(u32, Option<Vec<u8>>)>>,
     janitor: janitor::Janitor,
     fork_generation: u32,
     /// Whether this process has left the store already.

@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 
 /// The smallest map, in bytes of address space: a growing store is not mapped again at every step.
 const MIN_MAP: u64 = 1 << 30;
+/// Pages that a leaving process moves down at most, so that closing stays quick.
+const COMPACT_ON_LEAVING: usize = 512;
 
 /// Writes an empty store into an empty file, durably.
 pub(crate) fn create(disk: &dyn Disk, page_size: u32, store_id: [u8; 16]) -> Result<()> {
@@ -110,6 +112,7 @@ impl Engine {
             relaxed: AtomicU64::new(0),
             durable_root: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
+            compacting: Mutex::new(None),
             janitor: Janitor::new(weak.clone()),
             fork_generation: crate::disk::fork::fork_generation(),
             left: AtomicBool::new(false),
@@ -282,6 +285,8 @@ impl Engine {
     }
 
     fn leave_tidily(&self) -> Result<()> {
+        // Our own look at an old version must not keep its pages.
+        self.relax_view(0);
         let relaxed = self.relaxed.load(Ordering::Acquire);
         if relaxed > self.durable_lsn() {
             self.wait_durable(relaxed, self.deadline())?;
@@ -292,10 +297,14 @@ impl Engine {
             return Ok(());
         }
         if let Some(turn) = self.try_lock_checkpoint()? {
-            let done = turn.run(&Plan { shrink: true, ..Plan::default() }, self.deadline())?;
-            // What that checkpoint set free is free for use only with the next one.
-            if done.pending_pages * 4 > done.page_count {
-                turn.run(&Plan { shrink: true, force: true, ..Plan::default() }, self.deadline())?;
+            let mut plan = Plan { shrink: true, compact: COMPACT_ON_LEAVING, ..Plan::default() };
+            // What a checkpoint sets free can be used, or cut off, only by the next one.
+            for _ in 0..4 {
+                let done = turn.run(&plan, self.deadline())?;
+                if !done.could_shrink() {
+                    break;
+                }
+                plan.force = true;
             }
         }
         let soon = Instant::now().checked_add(Duration::from_millis(500));

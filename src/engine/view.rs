@@ -54,6 +54,8 @@ pub(crate) struct ViewState {
     generations: Vec<Arc<Generation>>,
     point: Point,
     published: Option<Arc<View>>,
+    /// The newest LSN that a snapshot of this process has had: later ones are never older.
+    shown: u64,
     pub(crate) last_used_ms: u64,
 }
 
@@ -133,7 +135,8 @@ impl Engine {
     }
 
     fn publish_view(&self, state: &mut ViewState, lsn: u64) -> Result<Arc<View>> {
-        let lsn = lsn.min(state.point.lsn).max(state.published.as_ref().map_or(0, |v| v.lsn));
+        let lsn = lsn.min(state.point.lsn).max(state.shown);
+        state.shown = lsn;
         let tree = tree_of(state)?;
         let generations: Vec<_> = state.generations.clone();
         let mut tables = HashMap::new();
@@ -260,6 +263,8 @@ impl Engine {
         }
         self.raise_root(root.sequence);
         state.tree = Some(Arc::new(tree));
+        // It would keep the version before pinned, with nobody reading it.
+        state.published = None;
         self.janitor.call(Chore::Watch);
         tracing::debug!(root = root.sequence, checkpoint_lsn = root.checkpoint_lsn, "tree version adopted");
         Ok(())

@@ -192,6 +192,13 @@ impl Space {
         }
     }
 
+    /// Has this structure's own pages from `cutoff` on written anew, at the lowest free pages, when it is saved.
+    pub(crate) fn move_below(&mut self, cutoff: u32) {
+        for region in self.regions.iter_mut().filter(|region| region.ptr.page >= cutoff) {
+            region.dirty = true;
+        }
+    }
+
     /// Words of the bitmap in one region; a page's payload is a multiple of 8 bytes.
     fn region_words(&self) -> usize {
         (self.page_size as usize - PAGE_HEADER) / 8

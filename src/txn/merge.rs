@@ -119,7 +119,8 @@ impl<'s> Walk<'s> {
             (Direction::Backward, Bound::Unbounded) => cursor.last()?,
             (Direction::Backward, Bound::Excluded(key)) => cursor.seek_before(key)?,
             (Direction::Backward, Bound::Included(key)) => {
-                cursor.seek(key)? && cursor.entry().is_some_and(|(found, _)| *found == *key) || cursor.seek_before(key)?
+                cursor.seek(key)? && cursor.entry().is_some_and(|(found, _)| *found == *key)
+                    || cursor.seek_before(key)?
             }
         };
         let lsn = ground.view.lsn;
@@ -238,13 +239,7 @@ fn leaf(value: LeafValue<'_>) -> Found<'_> {
     }
 }
 
-fn step(
-    generation: &Generation,
-    table: u32,
-    direction: Direction,
-    from: Bound<&[u8]>,
-    lsn: u64,
-) -> Option<Version> {
+fn step(generation: &Generation, table: u32, direction: Direction, from: Bound<&[u8]>, lsn: u64) -> Option<Version> {
     match direction {
         Direction::Forward => generation.next(table, from, lsn),
         Direction::Backward => generation.previous(table, from, lsn),

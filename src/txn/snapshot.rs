@@ -1,10 +1,10 @@
 //! Snapshots: one committed state, for as long as it is held.
 
+use crate::disk::format::{TABLE_NAMES, TreeRoot};
 use crate::engine::Engine;
 use crate::engine::view::View;
-use crate::error::Result;
-use crate::disk::format::{TABLE_NAMES, TreeRoot};
 use crate::engine::view::decode_name;
+use crate::error::Result;
 use crate::txn::merge::Ground;
 use crate::txn::merge::{Direction, Walk};
 use crate::txn::table::{RawTable, check_types};

@@ -40,8 +40,14 @@ pub struct RawTable<'s> {
 #[derive(Clone)]
 enum Source<'s> {
     /// A table that there is in a snapshot, or none.
-    Snapshot { view: &'s View, table: Option<(u32, TreeRoot)> },
-    Txn { txn: &'s WriteTxn, table: Rc<TxnTable> },
+    Snapshot {
+        view: &'s View,
+        table: Option<(u32, TreeRoot)>,
+    },
+    Txn {
+        txn: &'s WriteTxn,
+        table: Rc<TxnTable>,
+    },
 }
 
 impl<'s> RawTable<'s> {
@@ -55,9 +61,7 @@ impl<'s> RawTable<'s> {
 
     pub(crate) fn ground(&self) -> Result<Option<Ground<'s>>> {
         match &self.source {
-            Source::Snapshot { view, table } => {
-                Ok(table.map(|(table, root)| Ground { view, txn: None, table, root }))
-            }
+            Source::Snapshot { view, table } => Ok(table.map(|(table, root)| Ground { view, txn: None, table, root })),
             Source::Txn { txn, table } => txn.ground(table),
         }
     }

@@ -270,12 +270,7 @@ impl WriteTxn {
         savepoints.retain(|other| other.strong_count() > 0);
         savepoints.push(Rc::downgrade(&token));
         let names = self.tables.borrow().iter().map(|(name, table)| (name.clone(), Rc::clone(table))).collect();
-        Savepoint {
-            token,
-            undo: self.undo.borrow().len(),
-            dropped: self.changes.borrow().dropped.clone(),
-            names,
-        }
+        Savepoint { token, undo: self.undo.borrow().len(), dropped: self.changes.borrow().dropped.clone(), names }
     }
 
     /// Undoes everything since the savepoint, which stays valid.

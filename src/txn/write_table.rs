@@ -220,10 +220,7 @@ impl<'t> RawTableMut<'t> {
     /// # Errors
     /// [`Error::Unsorted`] for a key that does not come after the one before it; those before it have
     /// been added to the transaction. Otherwise as [`RawTableMut::put`].
-    pub fn bulk_load<K: AsRef<[u8]>, V: AsRef<[u8]>>(
-        &self,
-        items: impl IntoIterator<Item = (K, V)>,
-    ) -> Result<u64> {
+    pub fn bulk_load<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, items: impl IntoIterator<Item = (K, V)>) -> Result<u64> {
         let mut count = 0;
         let mut last: Option<K> = None;
         for (key, value) in items {
