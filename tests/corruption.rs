@@ -183,9 +183,9 @@ fn one_flipped_bit_gives_the_truth_or_an_error() {
         let len = sample.bytes.len();
         // Two bits of each byte; of the sample, more of them where headers are.
         let places = (0..len).flat_map(|at| [(at, 1 << (at % 8)), (at, 1 << ((at + 3) % 8))]);
-        let picked = places.enumerate().filter(|(i, (at, _))| {
-            full() || i % 97 == 0 || at % 4096 < 80 && (i + at / 4096) % 13 == 0
-        });
+        let picked = places
+            .enumerate()
+            .filter(|(i, (at, _))| full() || i % 97 == 0 || at % 4096 < 80 && (i + at / 4096) % 13 == 0);
         let name = format!("page size {page_size}, {}", if tail { "as after a crash" } else { "closed" });
         let counts = flip_bytes(&name, &sample, picked.map(|(_, place)| place));
         assert!(counts.right > 0 && counts.reported > 0 && tail == (counts.torn_tail > 0));

@@ -29,3 +29,30 @@ fn a_long_value_that_only_the_log_points_at_is_read_after_a_crash() {
     store.write(|tx| tx.raw("t")?.put(b"l", &longer)).unwrap();
     assert_eq!(other.read().unwrap().raw("t").unwrap().get(b"l").unwrap().unwrap(), longer[..]);
 }
+
+/// The frame found no room after its long value was written, and the fold that made room took the
+/// value's pages for free ones and wrote over them.
+#[test]
+fn a_long_value_survives_the_fold_that_makes_room_for_its_frame() {
+    let dir = scratch();
+    for page_size in [4096, 16384, 65536] {
+        let store = Options::new().page_size(page_size).open(dir.path().join(format!("{page_size}.mst"))).unwrap();
+        let value = vec![7; 40_000];
+        for round in 0..20_u8 {
+            store
+                .write(|tx| {
+                    let table = tx.raw("t")?;
+                    table.put(&[round], &value)?;
+                    table.put(&[round, 1], &vec![round; 30_000])
+                })
+                .unwrap();
+            let snapshot = store.read().unwrap();
+            for at in 0..=round {
+                assert_eq!(snapshot.raw("t").unwrap().get(&[at]).unwrap().unwrap(), value[..]);
+                assert_eq!(snapshot.raw("t").unwrap().get(&[at, 1]).unwrap().unwrap(), vec![at; 30_000][..]);
+            }
+        }
+        store.checkpoint().unwrap();
+        assert_eq!(store.read().unwrap().raw("t").unwrap().len().unwrap(), 40);
+    }
+}

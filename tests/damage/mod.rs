@@ -197,7 +197,9 @@ pub fn compare(snapshot: &Snapshot, truth: &Content, errors: &mut Vec<Error>) ->
             }
             for absent in [[key.as_slice(), b"\0"].concat(), key.get(..key.len().saturating_sub(1)).unwrap().to_vec()] {
                 match table.get(&absent) {
-                    Ok(Some(_)) if !entries.contains_key(&absent) => return Err(format!("{name:?}: a key from nowhere")),
+                    Ok(Some(_)) if !entries.contains_key(&absent) => {
+                        return Err(format!("{name:?}: a key from nowhere"));
+                    }
                     Ok(_) => {}
                     Err(error) => errors.push(error),
                 }
@@ -256,7 +258,9 @@ fn scan(
 /// A directory in memory where there is one: these tests write a file for each damage.
 pub fn scratch() -> tempfile::TempDir {
     let memory = PathBuf::from("/dev/shm");
-    if memory.is_dir() && let Ok(dir) = tempfile::tempdir_in(&memory) {
+    if memory.is_dir()
+        && let Ok(dir) = tempfile::tempdir_in(&memory)
+    {
         return dir;
     }
     tempfile::tempdir().unwrap()
