@@ -80,6 +80,8 @@ pub struct Sample {
     pub states: BTreeMap<u64, Content>,
     pub newest: u64,
     pub page_size: usize,
+    /// The same store two checkpoints before.
+    pub earlier: Vec<u8>,
 }
 
 impl Sample {
@@ -105,6 +107,7 @@ pub fn sample(dir: &Path, page_size: u32, tail: bool) -> Sample {
     let ops: Vec<Op> = (0..60).step_by(3).map(|n| put("notes", format!("note/{n:03}"), 100 + n, 90)).collect();
     store.commit(Durability::Sync, &ops);
     store.commit(Durability::Sync, &[Op::Drop("gone"), Op::Rename("old name", "new name")]);
+    let earlier = std::fs::read(&path).unwrap();
     store.store.checkpoint().unwrap();
     let snapshot = store.store.read().unwrap();
     store.commit(Durability::Sync, &[Op::Delete("long", b"c".to_vec()), put("notes", "note/007", 200, 33)]);
@@ -126,7 +129,7 @@ pub fn sample(dir: &Path, page_size: u32, tail: bool) -> Sample {
         store.close().unwrap();
         std::fs::read(&path).unwrap()
     };
-    Sample { bytes, states, newest, page_size: page_size as usize }
+    Sample { bytes, states, newest, page_size: page_size as usize, earlier }
 }
 
 /// What reading everything came to.
