@@ -6,6 +6,8 @@ mod disk;
 mod engine;
 mod error;
 mod log;
+#[cfg(test)]
+mod proof;
 mod store;
 mod tree;
 mod txn;

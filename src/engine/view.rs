@@ -260,7 +260,9 @@ impl Engine {
         }
         self.raise_root(root.sequence);
         state.tree = Some(Arc::new(tree));
-        self.janitor.call(Chore::Watch);
+        if self.settings.threads {
+            self.janitor.call(Chore::Watch);
+        }
         tracing::debug!(root = root.sequence, checkpoint_lsn = root.checkpoint_lsn, "tree version adopted");
         Ok(())
     }

@@ -186,8 +186,13 @@ impl Pages {
 
     /// How many pages the run of a long value has, from its pointer alone, which must be possible.
     pub(crate) fn overflow_run(&self, long: Overflow) -> Result<u32> {
-        let count = self.page_count.load(Ordering::Acquire);
         let pages = Overflow::pages(long.len.min(MAX_VALUE_SIZE), self.page_size());
+        let mut count = self.page_count.load(Ordering::Acquire);
+        if !self.exists(long.ptr.page, pages, count) {
+            // The log may point at pages by which the file has grown since this root was written.
+            let len = self.disk.len().map_err(|e| Error::io("read the length", self.disk.path(), e))?;
+            count = (len >> self.shift).max(self.page_count.fetch_max(len >> self.shift, Ordering::AcqRel));
+        }
         if long.len > MAX_VALUE_SIZE || !self.exists(long.ptr.page, pages, count) {
             let found = format!("a value of {} bytes", long.len);
             return Err(self.damage("overflow", long.ptr, format!("a run within {count} pages"), found));
