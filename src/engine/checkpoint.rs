@@ -262,6 +262,12 @@ impl CheckpointTurn<'_> {
         }
         fold.write_out()?;
         self.flush()?;
+        let (sidecar, _) = engine.current_sidecar();
+        if append.is_some() || plan.direct.is_some() {
+            // If this process dies before it can tell of a root to which the log's end as others know
+            // it does not fit, whoever appends next must look for itself.
+            sidecar.set_root(0);
+        }
         let offset = Root::slot_offset(root.sequence);
         engine.disk.write_at(&root.encode(), offset).map_err(engine.io("write a root slot"))?;
         self.flush()?;

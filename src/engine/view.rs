@@ -104,7 +104,8 @@ impl Engine {
             return Ok(Arc::clone(view));
         }
         self.refresh(&mut state, Until::Lsn(visible))?;
-        self.publish_view(&mut state, visible)
+        // A transaction in a new root's tree is seen, whether or not somebody lived to tell of it.
+        self.publish_view(&mut state, self.visible())
     }
 
     /// When nobody tells what is durable, the file is looked at, and a flush of our own makes durable
@@ -303,6 +304,7 @@ impl Engine {
             state.generations.retain(|g| g.after() >= root.checkpoint_lsn);
         }
         self.raise_root(root.sequence);
+        self.raise_durable(root.checkpoint_lsn);
         state.tree = Some(Arc::new(tree));
         // It would keep the version before pinned, with nobody reading it.
         state.published = None;
