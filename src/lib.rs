@@ -5,6 +5,9 @@ mod bytes;
 mod disk;
 mod engine;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod log;
 mod store;
 mod tree;
