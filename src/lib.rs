@@ -1,5 +1,113 @@
 //! memstone: a transactional, embedded key-value store in one file, for many processes at once.
-#![allow(dead_code, unreachable_pub)]
+//!
+//! Any number of processes may open the same file, read it and write it, with nothing configured
+//! and no server. Writers take turns in a fair queue; readers wait for nobody.
+//!
+//! # Typed tables
+//!
+//! A [`Table`] names a table and its types. Keys have an order-preserving encoding ([`Key`]),
+//! values are any serde type ([`Value`]) or bytes as they are ([`Blob`]).
+//!
+//! ```
+//! use memstone::{Store, Table};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Debug, PartialEq, Serialize, Deserialize)]
+//! struct Note {
+//!     text: String,
+//!     stars: u32,
+//! }
+//!
+//! /// By person and time.
+//! const NOTES: Table<(&str, u64), Note> = Table::new("notes");
+//!
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("memory.mst");
+//! let store = Store::open(&path)?;
+//! store.write(|tx| {
+//!     let notes = tx.table(NOTES)?;
+//!     notes.insert(("ada", 1), &Note { text: "first".to_owned(), stars: 1 })?;
+//!     notes.insert(("ada", 2), &Note { text: "second".to_owned(), stars: 3 })?;
+//!     notes.insert(("bob", 1), &Note { text: "other".to_owned(), stars: 2 })
+//! })?;
+//!
+//! let snapshot = store.read()?;
+//! let notes = snapshot.table(NOTES)?;
+//! assert_eq!(notes.get(("ada", 2))?.unwrap().stars, 3);
+//! let texts = notes.prefix(("ada",))?.rev().map(|entry| Ok(entry?.1.text)).collect::<Result<Vec<_>, memstone::Error>>()?;
+//! assert_eq!(texts, ["second", "first"]);
+//! # Ok::<(), memstone::Error>(())
+//! ```
+//!
+//! # Raw tables
+//!
+//! Bytes to bytes; values are given out without copying where that can be ([`Bytes`]).
+//!
+//! ```
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+//! use std::ops::Bound;
+//!
+//! store.write(|tx| {
+//!     let table = tx.raw("blobs")?;
+//!     table.put(b"a", b"1")?;
+//!     table.put(b"b", b"2")
+//! })?;
+//! let snapshot = store.read()?;
+//! let table = snapshot.raw("blobs")?;
+//! let (key, value) = table.range(Bound::Excluded(b"a"), Bound::Unbounded)?.next().unwrap()?;
+//! assert_eq!((&key[..], &value[..]), (&b"b"[..], &b"2"[..]));
+//! # Ok::<(), memstone::Error>(())
+//! ```
+//!
+//! # Snapshots and transactions
+//!
+//! A [`Snapshot`] is one committed state. It is owned, `Send` and `Sync`, cheap to clone, and keeps the
+//! pages it needs from being reused; so do not hold one for ever. A [`WriteTxn`] sees the newest state and
+//! its own changes; no other transaction runs meanwhile. [`Store::write`] commits when its closure returns `Ok`.
+//!
+//! ```
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+//! let before = store.read()?;
+//! let failed = store.write(|tx| {
+//!     tx.raw("t")?.put(b"k", b"v")?;
+//!     Err::<(), memstone::Error>(memstone::Error::Invalid("changed my mind".to_owned()))
+//! });
+//! assert!(failed.is_err());
+//! assert_eq!(store.last_commit()?, before.lsn());
+//! # Ok::<(), memstone::Error>(())
+//! ```
+//!
+//! # Durability
+//!
+//! A commit with [`Durability::Sync`], the default, is on the disk when it returns; all that wait share a
+//! flush, of every process. One with [`Durability::Relaxed`] is visible at once and flushed soon after.
+//!
+//! ```
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+//! use memstone::{Durability, WriteOptions};
+//!
+//! let relaxed = WriteOptions::new().durability(Durability::Relaxed);
+//! for i in 0..100_u32 {
+//!     store.write_with(relaxed.clone(), |tx| tx.raw("log")?.put(&i.to_be_bytes(), b"event"))?;
+//! }
+//! store.flush()?; // now they are on the disk
+//! # Ok::<(), memstone::Error>(())
+//! ```
+//!
+//! # Errors
+//!
+//! There is one [`Error`]. [`Error::Busy`] says who holds the lock that was waited for, [`Error::Corrupt`]
+//! where the damage is, and [`Error::is_retryable`] whether the same call may succeed later. `docs/OPERATIONS.md`
+//! says of each what to do.
+//!
+//! # More
+//!
+//! The README lists promises and limits; `docs/` has the architecture, the locks, the file format and the
+//! key encoding. What happens inside is told as `tracing` events.
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests cast numbers that they chose"))]
 
 mod bytes;
 mod disk;
@@ -9,6 +117,9 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod log;
+mod maintain;
+#[cfg(test)]
+mod proof;
 mod store;
 mod tree;
 mod txn;
@@ -17,11 +128,12 @@ mod typed;
 pub use bytes::Bytes;
 pub use disk::format::{MAX_KEY_SIZE, MAX_NAME_SIZE, MAX_VALUE_SIZE};
 pub use engine::commit::Durability;
-pub use engine::stats::{LockStats, Locks, LogStats, ProcessStats, Stats};
+pub use engine::stats::{LockStats, Locks, LogStats, ProcessStats, Stats, TableInfo};
 pub use error::{Corruption, Error, Holder, Result};
+pub use maintain::check::{CheckOptions, Finding, PageCounts, Report, Severity, TableReport, check};
 pub use store::{Options, Store};
 pub use txn::range::RawRange;
-pub use txn::snapshot::{Snapshot, TableInfo};
+pub use txn::snapshot::Snapshot;
 pub use txn::table::RawTable;
 pub use txn::write::{Savepoint, WriteOptions, WriteTxn};
 pub use txn::write_table::RawTableMut;
@@ -29,3 +141,8 @@ pub use typed::{
     AsKey, AsValue, Blob, CodecError, Key, KeyBounds, KeyPrefix, KeyRange, Keys, Place, Table, TypedRange, TypedTable,
     TypedTableMut, Value, Values,
 };
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -183,7 +183,7 @@ impl Options {
         self.refuse_remote(path)?;
         let settings =
             Settings { timeout: self.timeout, log_cap: self.log_cap, memory_map: self.memory_map, threads: true };
-        let engine = Engine::open(Arc::new(disk), key.0, settings).map_err(|e| e.in_file(path))?;
+        let engine = Engine::open(Arc::new(disk), settings).map_err(|e| e.in_file(path))?;
         let open = Arc::new(OpenStore { engine });
         stores.retain(|_, open| open.strong_count() > 0);
         stores.insert(key, Arc::downgrade(&open));
@@ -250,7 +250,15 @@ impl Store {
         Options::new()
     }
 
-    fn engine(&self) -> &Arc<Engine> {
+    /// A store over any disk, shared with nobody in this process.
+    #[cfg(test)]
+    pub(crate) fn on_disk(disk: Arc<dyn crate::disk::platform::Disk>, settings: Settings) -> Result<Store> {
+        let path = disk.path().to_path_buf();
+        let engine = Engine::open(disk, FileId { device: 0, inode: 0 }, settings).map_err(|e| e.in_file(&path))?;
+        Ok(Store { open: Arc::new(OpenStore { engine }) })
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.open.engine
     }
 
@@ -376,7 +384,7 @@ impl Store {
     /// As [`Store::read`].
     pub fn stats(&self) -> Result<Stats> {
         let snapshot = self.read()?;
-        self.in_file(self.engine().stats(&snapshot))
+        self.in_file(self.engine().stats(snapshot.lsn(), snapshot.tables()?))
     }
 
     /// Who holds locks, who waits, and since when. These are what the processes say of themselves:

@@ -134,24 +134,21 @@ fn replace(dead: RawFd, fd: RawFd) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use std::os::unix::fs::FileExt;
 
     /// Runs `body` in a forked child, which ends with the code it returns. What `body` owns is
     /// never dropped in the parent.
     pub(crate) fn in_child(body: impl FnOnce() -> i32) -> libc::pid_t {
         // SAFETY: the child runs `body` and leaves with `_exit`, so nothing of the test harness runs twice.
-        unsafe {
-            match libc::fork() {
-                0 => {
-                    let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(101);
-                    libc::_exit(code)
-                }
-                pid => {
-                    assert!(pid > 0, "fork: {}", io::Error::last_os_error());
-                    std::mem::forget(body);
-                    pid
-                }
-            }
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0, "fork: {}", io::Error::last_os_error());
+        if pid > 0 {
+            std::mem::forget(body);
+            return pid;
         }
+        let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(101);
+        // SAFETY: ends the process at once.
+        unsafe { libc::_exit(code) }
     }
 
     /// Waits for a child's end: its exit code, or minus the signal that killed it.
@@ -179,22 +176,25 @@ pub(super) mod tests {
     fn the_child_holds_a_dead_descriptor_and_the_parent_the_live_one() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), b"data").unwrap();
-        let (registration, open) = open_registered(|| File::open(file.path())).unwrap();
-        let fd = open.as_raw_fd();
-        let child = in_child(|| {
-            use std::os::unix::fs::FileExt;
+        let path = file.path();
+        let handle = open_registered(|| File::open(path)).unwrap();
+        let fd = handle.1.as_raw_fd();
+        let live = handle.1.try_clone().unwrap();
+        let child = in_child(move || {
+            // Owned whole, so that in the parent the number stays as long as its entry does.
+            let (registration, open) = handle;
             let dead = open.read_at(&mut [0; 4], 0).is_err();
             // SAFETY: only asks for the descriptor's flags.
             let closes = unsafe { libc::fcntl(fd, libc::F_GETFD) } & libc::FD_CLOEXEC != 0;
             // A slot that the child took anew must survive the end of the parent's handle.
-            let (own, _file) = open_registered(|| File::open(file.path())).unwrap();
+            let (own, _file) = open_registered(|| File::open(path)).unwrap();
             let taken = own.entry;
             drop(registration);
             i32::from(!(dead && closes && own.slot.load(SeqCst) == taken))
         });
         assert_eq!(wait_for(child), 0);
         let mut text = [0; 4];
-        std::os::unix::fs::FileExt::read_exact_at(&open, &mut text, 0).unwrap();
+        live.read_exact_at(&mut text, 0).unwrap();
         assert_eq!(&text, b"data");
     }
 
@@ -229,8 +229,10 @@ pub(super) mod tests {
                 .unwrap();
                 assert!(try_lock(&mine, 1, Exclusive).unwrap());
                 // The end of the only description drops its lock, unless a living child has it too.
-                drop(mine);
-                drop(registration);
+                // The number stays taken while it is registered, or a child of another test would
+                // lose whatever had got it.
+                replace(DEAD.load(SeqCst), mine.as_raw_fd());
+                drop((registration, mine));
                 assert!(try_lock(&other, 1, Exclusive).unwrap());
                 super::super::lock::unlock(&other, 1).unwrap();
             }

@@ -52,14 +52,16 @@ pub(crate) trait Disk: Send + Sync {
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
     /// Sets the length; new bytes read as zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Reserves real space for the range, so that writing into it cannot fail for want of room
-    /// and flushing it needs no metadata. The bytes read as zeros if they were never written.
+    /// Fills the range with zeros that have real space, growing the file if it ends before: after
+    /// the next flush, writing into it cannot fail for want of room and flushing that needs no
+    /// metadata. What the range held is lost. After an error the file may have grown.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Makes everything written so far, by any process, durable (`fdatasync`, `F_FULLFSYNC`).
     fn flush(&self) -> io::Result<()>;
     /// Starts writing the range out without waiting for it. A hint.
     fn start_writeback(&self, offset: u64, len: u64);
     /// Takes or converts the lock on one byte if that needs no waiting.
+    /// Exclusive locks need a disk that is writable.
     fn try_lock(&self, byte: u64, mode: LockMode) -> io::Result<bool>;
     /// Gives the lock on one byte back.
     fn unlock(&self, byte: u64) -> io::Result<()>;

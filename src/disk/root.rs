@@ -25,7 +25,7 @@
 //! | 120 | 4 | next table id |
 //! | 124 | 4 | reserved, 0 |
 //! | 128 | 8 | byte offset of the log position in the first log segment |
-//! | 136 | 8 | commit time of the newest transaction in the tree, µs since 1970 |
+//! | 136 | 8 | time of the checkpoint that made this root, µs since 1970 (0 in a new store) |
 //! | 144 | 8 × n | log segments, in ring order from the one that holds the log position: `u32 page, u32 pages` |
 
 use crate::disk::format::{

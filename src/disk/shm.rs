@@ -77,8 +77,10 @@ impl Sidecar {
 fn build(temporary: &Path, size: usize, data: &fs::Metadata) -> io::Result<File> {
     let mut file = File::options().read(true).write(true).create_new(true).mode(0o600).open(temporary)?;
     file.write_all(&vec![0; size])?;
-    // Only the superuser may give files away, and only it needs to: for the file's real users.
-    let _ = std::os::unix::fs::fchown(&file, Some(data.uid()), Some(data.gid()));
+    // So that the data file's owner and group can join. Only the superuser may give a file away, so
+    // the two are asked for apart; where one is refused, those users do without the sidecar.
+    let _ = std::os::unix::fs::fchown(&file, None, Some(data.gid()));
+    let _ = std::os::unix::fs::fchown(&file, Some(data.uid()), None);
     file.set_permissions(Permissions::from_mode(data.mode() & 0o666))?;
     Ok(file)
 }

@@ -27,12 +27,15 @@ const DURABLE: usize = 16; // sealed: lsn
 const RELAXED: usize = 24; // sealed: lsn
 const ROOT: usize = 32; // sealed: sequence
 const POISON: usize = 40; // sealed: 1 if poisoned, 0 if not
+const TABLES: usize = 44; // sealed: lsn
 const TICKET: usize = 48;
 const SLOT_BOUND: usize = 49;
 /// Wakes those who wait for a flush.
 const FLUSHED: usize = 56;
 /// Wakes those who wait for a change.
 const CHANGED: usize = 57;
+/// How many wait, in the word two further on: without waiters nobody needs to be woken.
+const WAITERS: usize = 2;
 
 // A slot.
 const SLOT_TICKET: usize = 0;
@@ -207,6 +210,15 @@ impl Sidecar {
         self.publish(ROOT, &[sequence]);
     }
 
+    /// LSN of the newest transaction that changed the set of tables.
+    pub(crate) fn tables(&self) -> Option<u64> {
+        self.read::<1>(TABLES).map(|[lsn]| lsn)
+    }
+
+    pub(crate) fn set_tables(&self, lsn: u64) {
+        self.publish(TABLES, &[lsn]);
+    }
+
     pub(crate) fn poisoned(&self) -> bool {
         self.read::<1>(POISON) == Some([1])
     }
@@ -215,20 +227,35 @@ impl Sidecar {
         self.publish(POISON, &[u64::from(poisoned)]);
     }
 
+    fn wait(&self, at: usize, seen: u64, timeout: Duration) {
+        let Some(waiters) = self.word(at + WAITERS) else { return };
+        // Announced before the word is compared, and the word is changed before this is read: a
+        // waker that sees no waiter has changed the word in time for the comparison.
+        waiters.fetch_add(1, Ordering::SeqCst);
+        self.memory.wait(at, low(seen), timeout);
+        waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn wake(&self, at: usize) {
+        if let Some(word) = self.word(at) {
+            word.fetch_add(1, Ordering::SeqCst);
+            if self.word(at + WAITERS).is_some_and(|waiters| waiters.load(Ordering::SeqCst) != 0) {
+                self.memory.wake_all(at);
+            }
+        }
+    }
+
     /// The value that [`Sidecar::wait_flushed`] compares with. Read it before looking at what it announces.
     pub(crate) fn flushed_word(&self) -> u64 {
         self.load(FLUSHED)
     }
 
     pub(crate) fn wait_flushed(&self, seen: u64, timeout: Duration) {
-        self.memory.wait(FLUSHED, low(seen), timeout);
+        self.wait(FLUSHED, seen, timeout);
     }
 
     pub(crate) fn wake_flushed(&self) {
-        if let Some(word) = self.word(FLUSHED) {
-            word.fetch_add(1, Ordering::AcqRel);
-            self.memory.wake_all(FLUSHED);
-        }
+        self.wake(FLUSHED);
     }
 
     pub(crate) fn changed_word(&self) -> u64 {
@@ -236,14 +263,11 @@ impl Sidecar {
     }
 
     pub(crate) fn wait_changed(&self, seen: u64, timeout: Duration) {
-        self.memory.wait(CHANGED, low(seen), timeout);
+        self.wait(CHANGED, seen, timeout);
     }
 
     pub(crate) fn wake_changed(&self) {
-        if let Some(word) = self.word(CHANGED) {
-            word.fetch_add(1, Ordering::AcqRel);
-            self.memory.wake_all(CHANGED);
-        }
+        self.wake(CHANGED);
     }
 
     // The writers' queue.

@@ -76,9 +76,14 @@ impl UnixDisk {
         if create && meta.len() == 0 {
             // Whoever finds the file empty may be the one who writes its first commit, and that
             // is durable only if the file's name is.
-            sync_directory(&disk.real_path).map_err(|e| Error::io("flush the directory", path, e))?;
+            disk.sync_name()?;
         }
         Ok(disk)
+    }
+
+    /// Makes the file's name durable: without it a durable commit could still vanish, with its file.
+    pub(crate) fn sync_name(&self) -> Result<()> {
+        sync_directory(&self.real_path).map_err(|e| Error::io("flush the directory", &self.path, e))
     }
 
     /// The file itself, whatever path led to it.

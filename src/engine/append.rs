@@ -9,6 +9,7 @@ use crate::disk::platform::LockMode;
 use crate::disk::root::Root;
 use crate::disk::sidecar::{Sidecar, TailHint};
 use crate::engine::Engine;
+use crate::engine::flush::Sealed;
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
 use crate::log::ring::{Ring, next_block};
@@ -130,6 +131,9 @@ impl AppendGuard<'_> {
             state.start = frame.header.position;
             state.tail = frame.after;
             state.open = false;
+            if frame.header.changes_tables {
+                self.sidecar.set_tables(frame.header.lsn);
+            }
         }
         Ok(())
     }
@@ -153,6 +157,7 @@ impl AppendGuard<'_> {
             previous_crc: state.tail.crc,
             kind,
             relaxed,
+            changes_tables: frame.changes_tables(),
             lsn,
             position,
             root_sequence: state.root.sequence,
@@ -174,6 +179,9 @@ impl AppendGuard<'_> {
         state.tail = Point { end: position + bytes.len() as u64, crc, lsn };
         state.start = position;
         state.open = true;
+        if frame.changes_tables() {
+            self.sidecar.set_tables(lsn);
+        }
         if relaxed {
             engine.relaxed.fetch_max(lsn, Ordering::AcqRel);
             self.sidecar.set_relaxed(lsn);
@@ -184,16 +192,30 @@ impl AppendGuard<'_> {
 
     /// Ends the batch: from here on what is in the log may be flushed, so the next frame starts in
     /// a new block, and a torn write of it cannot touch this one.
-    pub(crate) fn seal(&mut self) -> Point {
+    pub(crate) fn seal(&mut self) -> Sealed {
         self.state.open = false;
         self.publish();
-        self.state.tail
+        Sealed { tail: self.state.tail, sidecar: Arc::clone(&self.sidecar) }
     }
 
     /// Tells the others where the tail is.
     pub(crate) fn publish(&self) {
         let Appender { tail, start, open, .. } = *self.state;
         self.sidecar.set_tail(TailHint { end: tail.end, start, lsn: tail.lsn, crc: tail.crc, open });
+    }
+}
+
+impl Engine {
+    /// Whether the sidecar's word about the tail is the whole truth. The caller holds WRITER.
+    pub(crate) fn tail_is_told(&self, sidecar: &Sidecar) -> Result<bool> {
+        let Some(hint) = sidecar.tail() else { return Ok(false) };
+        let ring = Arc::clone(&self.appender().ring);
+        if hint.end < ring.start() || hint.end >= ring.end() {
+            return Ok(false);
+        }
+        let point = Point { end: hint.end, crc: hint.crc, lsn: hint.lsn };
+        let next = Walker::new(&*self.disk, &ring, self.store_tag, point).next()?;
+        Ok(next.is_none() && sidecar.is_current())
     }
 }
 

@@ -75,6 +75,9 @@ pub(crate) struct CheckpointTurn<'e> {
 
 impl Drop for CheckpointTurn<'_> {
     fn drop(&mut self) {
+        if self.engine.check_process().is_err() {
+            return;
+        }
         let sidecar = self.engine.sidecar();
         if let Some(slot) = self.engine.slot(&sidecar) {
             slot.set_state(State::Checkpointing, false);
@@ -271,6 +274,9 @@ impl CheckpointTurn<'_> {
         }
         drop(append);
         if plan.direct.is_some() {
+            if plan.direct.is_some_and(Changes::changes_tables) {
+                sidecar.set_tables(root.checkpoint_lsn);
+            }
             let _sync = engine.lock_sync(None)?;
             engine.raise_durable(root.checkpoint_lsn);
             engine.publish_durable(&sidecar);
@@ -382,6 +388,7 @@ impl CheckpointTurn<'_> {
 
     /// Decides how much of the file's free end is cut off.
     fn trim(&self, fold: &mut Folding<'_>, all: bool) {
+        fold.release_own();
         let (tail, count) = (fold.space.free_tail(), fold.space.page_count());
         // Saving the free map takes some pages; a little slack saves growing again at once.
         let slack = 16 + count / if all { 64 } else { 8 };

@@ -62,10 +62,15 @@ impl Engine {
         let folding = if long > 0 { Some(self.write_long_values(&mut changes, long, deadline)?) } else { None };
         let mut frame = changes.encode();
         let mut tries = 0;
-        let (lsn, crowded) = loop {
+        let (lsn, crowded, flush) = loop {
             let mut append = self.lock_append(deadline)?;
             match append.append(&mut frame, FrameKind::Commit, durability == Durability::Relaxed)? {
-                Appended::At(lsn) => break (lsn, append.state.used() * 2 > append.state.ring.capacity()),
+                Appended::At(lsn) => {
+                    let crowded = append.state.used() * 2 > append.state.ring.capacity();
+                    // If nobody is flushing, this commit does so at once, for all before it.
+                    let sync = if durability == Durability::Sync { self.try_lock_sync()? } else { None };
+                    break (lsn, crowded, sync.map(|sync| (sync, append.seal())));
+                }
                 Appended::NoRoom => {}
             }
             drop(append);
@@ -79,6 +84,9 @@ impl Engine {
         };
         drop(folding);
         drop(turn);
+        if let Some((sync, sealed)) = flush {
+            self.flush_batch(&sync, &sealed)?;
+        }
         let sidecar = self.sidecar();
         if let Some(slot) = self.slot(&sidecar) {
             slot.count(Counter::Commits, 1);

@@ -12,7 +12,7 @@ use crate::engine::view::View;
 use crate::error::{Error, Result};
 use crate::tree::cursor::Cursor;
 use crate::tree::update::{Change, PageStore, update};
-use crate::tree::walk::relocatable;
+use crate::tree::walk::{Relocatable, relocatable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ impl Engine {
                 (table, key) = (next, None);
             }
             let pages = Arc::clone(fold.pages());
-            let (keys, rest) = relocatable(&pages, table, root, cutoff, key.as_deref(), budget)?;
+            let Relocatable { keys, resume: rest } = relocatable(&pages, table, root, cutoff, key.as_deref(), budget)?;
             budget -= keys.len().min(budget);
             let touches = keys.iter().map(|key| Ok((key.as_slice(), Change::<&[u8]>::Touch { cutoff })));
             let moved = update(fold, table, root, touches)?;

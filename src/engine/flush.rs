@@ -17,10 +17,23 @@ use crate::error::{Error, Result};
 use crate::log::ring::{Ring, next_block};
 use crate::log::walk::{Point, Walker};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long a follower sleeps before it looks whether there still is a flusher.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// The right to flush for everybody. (The kernel's lock goes first: whoever gets the other one next finds it free.)
+pub(crate) struct SyncGuard<'e> {
+    _kernel: ByteLock,
+    _process: MutexGuard<'e, ()>,
+}
+
+/// A batch that the next flush covers.
+pub(crate) struct Sealed {
+    pub(crate) tail: Point,
+    pub(crate) sidecar: Arc<Sidecar>,
+}
 
 impl Engine {
     /// Returns when the transaction `lsn` and all before it are durable.
@@ -51,31 +64,34 @@ impl Engine {
 
     /// Flushes for everybody, unless somebody is doing so already.
     fn try_flush(&self, deadline: Deadline) -> Result<bool> {
-        let Ok(_process) = self.syncing.try_lock() else { return Ok(false) };
-        let Some(_kernel) = ByteLock::try_take(&self.disk, SYNC, LockMode::Exclusive)? else { return Ok(false) };
+        let Some(sync) = self.try_lock_sync()? else { return Ok(false) };
+        let sealed = self.lock_append(deadline)?.seal();
         // The flusher before us may have covered everything while we took the lock.
-        self.flush_batch(deadline)?;
+        if sealed.tail.lsn > self.durable_lsn() || sealed.sidecar.durable().is_none() {
+            self.flush_batch(&sync, &sealed)?;
+        }
         Ok(true)
     }
 
-    /// Seals and flushes. The caller holds SYNC.
-    fn flush_batch(&self, deadline: Deadline) -> Result<()> {
-        let (tail, sidecar) = {
-            let mut append = self.lock_append(deadline)?;
-            (append.seal(), append.sidecar.clone())
-        };
-        if tail.lsn <= self.durable_lsn() && sidecar.durable().is_some() {
-            return Ok(());
-        }
+    /// Takes SYNC if nobody has it.
+    pub(crate) fn try_lock_sync(&self) -> Result<Option<SyncGuard<'_>>> {
+        let Ok(process) = self.syncing.try_lock() else { return Ok(None) };
+        let kernel = ByteLock::try_take(&self.disk, SYNC, LockMode::Exclusive)?;
+        Ok(kernel.map(|kernel| SyncGuard { _kernel: kernel, _process: process }))
+    }
+
+    /// Flushes a sealed batch, and tells everybody.
+    pub(crate) fn flush_batch(&self, _sync: &SyncGuard<'_>, sealed: &Sealed) -> Result<()> {
+        let Sealed { tail, sidecar } = sealed;
         if let Err(e) = self.disk.flush() {
-            self.poison(&sidecar);
+            self.poison(sidecar);
             tracing::error!(error = %e, "flush failed");
             return Err(self.poisoned_error(e.to_string()));
         }
         let covered = tail.lsn.saturating_sub(self.durable_lsn());
         self.raise_durable(tail.lsn);
-        self.publish_durable(&sidecar);
-        if let Some(slot) = self.slot(&sidecar) {
+        self.publish_durable(sidecar);
+        if let Some(slot) = self.slot(sidecar) {
             slot.count(Counter::Flushes, 1);
         }
         tracing::trace!(lsn = tail.lsn, covered, "flushed");
@@ -90,10 +106,10 @@ impl Engine {
     }
 
     /// Waits for SYNC, and for every flush under way.
-    pub(crate) fn lock_sync(&self, deadline: Deadline) -> Result<(std::sync::MutexGuard<'_, ()>, ByteLock)> {
+    pub(crate) fn lock_sync(&self, deadline: Deadline) -> Result<SyncGuard<'_>> {
         let process = lock(&self.syncing);
         let kernel = ByteLock::take(&self.disk, SYNC, LockMode::Exclusive, "flush", deadline)?;
-        Ok((process, kernel))
+        Ok(SyncGuard { _kernel: kernel, _process: process })
     }
 
     /// From now on nothing that was not known durable is believed to be on disk.
@@ -145,7 +161,7 @@ impl Engine {
         if doubtful {
             self.raise_root(newest.sequence);
             append.sidecar.set_root(newest.sequence);
-            append.state.adopt(std::sync::Arc::new(newest));
+            append.state.adopt(Arc::new(newest));
         }
         if append.state.tail.lsn < point.lsn || append.state.tail == point {
             append.state.tail = point;

@@ -26,6 +26,8 @@ pub(crate) struct Folding<'e> {
     version: u64,
     /// Pages not yet written: the first one's number, and their bytes.
     waiting: (u32, Vec<u8>),
+    /// Pages of this very version that are no longer needed.
+    own: Vec<(u32, u32)>,
     pub(crate) pages_written: u64,
 }
 
@@ -46,6 +48,7 @@ impl<'e> Folding<'e> {
             space,
             version: root.sequence + 1,
             waiting: (0, Vec::new()),
+            own: Vec::new(),
             pages_written: 0,
         };
         // A file longer than its root says was grown by somebody who did not finish.
@@ -119,8 +122,16 @@ impl<'e> Folding<'e> {
         Ok(())
     }
 
+    /// Gives pages of this version back that no tree needs any more. No update may be under way.
+    pub(crate) fn release_own(&mut self) {
+        for (page, run) in self.own.drain(..) {
+            self.space.release(page, run);
+        }
+    }
+
     /// Writes the free map, and gives what the root says of it.
     pub(crate) fn save_space(&mut self) -> Result<SpaceRoot> {
+        self.release_own();
         loop {
             match self.space.growth_needed() {
                 0 => break,
@@ -159,8 +170,17 @@ impl PageStore for Folding<'_> {
         })
     }
 
+    fn settle(&mut self) -> Result<()> {
+        self.write_out()
+    }
+
     fn free(&mut self, page: u32, run: u32, version: u64) -> Result<()> {
-        self.space.retire(page, run, version, self.version);
+        if version == self.version {
+            // Written a moment ago, and perhaps still being read by who frees it: not to be written again yet.
+            self.own.push((page, run));
+        } else {
+            self.space.retire(page, run, version, self.version);
+        }
         Ok(())
     }
 

@@ -19,9 +19,9 @@ pub(crate) mod queue;
 pub(crate) mod stats;
 pub(crate) mod view;
 
-use crate::disk::format::{MAX_KEY_SIZE, SLOTS_SIZE};
+use crate::disk::format::{MAX_KEY_SIZE, SLOT_SIZE};
 use crate::disk::locks::{ByteLock, Deadline, FairLock, Pins, lock};
-use crate::disk::platform::{Disk, FileId, Mapping};
+use crate::disk::platform::{Disk, Mapping};
 use crate::disk::root::{Root, Slots, read_slots};
 use crate::disk::sidecar::{Sidecar, Slot};
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use view::ViewState;
+use view::{KnownTables, ViewState};
 
 /// What the user may set when opening.
 #[derive(Debug, Clone)]
@@ -56,7 +56,6 @@ const SIDECAR_LOOK_MS: u64 = 1000;
 /// One store, as one process has it open.
 pub(crate) struct Engine {
     pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) file: FileId,
     pub(crate) settings: Settings,
     pub(crate) page_size: u32,
     pub(crate) store_id: [u8; 16],
@@ -78,6 +77,7 @@ pub(crate) struct Engine {
     appender: Mutex<Appender>,
     view: Mutex<ViewState>,
     map: Mutex<Option<Arc<dyn Mapping>>>,
+    tables: Mutex<KnownTables>,
 
     /// Newest LSN that this process knows to be durable.
     durable: AtomicU64,
@@ -206,7 +206,7 @@ impl Engine {
 
     /// Both root slots as the file shows them now. The newest may not be durable yet.
     pub(crate) fn slots(&self) -> Result<Slots> {
-        let mut prefix = [0; SLOTS_SIZE as usize];
+        let mut prefix = [0; 2 * SLOT_SIZE];
         let mut last = None;
         // A slot that is being written right now may read torn; its neighbour never is at that time.
         for _ in 0..8 {

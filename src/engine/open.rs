@@ -3,10 +3,10 @@
 //! Under OPEN, whoever finds no other process that may write is first: it reads the log to its end,
 //! makes what it found durable, and sets the sidecar up anew. Recovery writes nothing to the data file.
 
-use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, SLOTS_SIZE, TreeRoot};
+use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, SLOT_SIZE, TreeRoot};
 use crate::disk::host::process_identity;
 use crate::disk::locks::{ByteLock, FairLock, OPEN, PRESENCE, Pins, SLOT, WRITABLE, lock};
-use crate::disk::platform::{Disk, FileId, LockMode, Mapping};
+use crate::disk::platform::{Disk, LockMode, Mapping};
 use crate::disk::root::{Root, Segment, read_slots};
 use crate::disk::sidecar::{PrivateMemory, SIDECAR_SIZE, SLOTS, Sidecar, TailHint};
 use crate::engine::append::Appender;
@@ -59,7 +59,7 @@ pub(crate) fn create(disk: &dyn Disk, page_size: u32, store_id: [u8; 16]) -> Res
 
 impl Engine {
     /// Joins the store in this file.
-    pub(crate) fn open(disk: Arc<dyn Disk>, file: FileId, settings: Settings) -> Result<Arc<Engine>> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, settings: Settings) -> Result<Arc<Engine>> {
         let started = Instant::now();
         let writable = disk.writable();
         let deadline = started.checked_add(settings.timeout);
@@ -69,7 +69,7 @@ impl Engine {
             let path = disk.path().to_path_buf();
             move |e| Error::io(op, path, e)
         };
-        let mut prefix = vec![0; SLOTS_SIZE as usize];
+        let mut prefix = vec![0; 2 * SLOT_SIZE];
         let n = disk.read_at(&mut prefix, 0).map_err(io("read the root slots"))?;
         let root = read_slots(prefix.get(..n).unwrap_or_default(), disk.path())?.newest;
         let len = disk.len().map_err(io("read the length"))?;
@@ -91,7 +91,6 @@ impl Engine {
         let (page_size, store_id, store_tag) = (root.page_size, root.store_id, root.store_tag());
         let root = Arc::new(root);
         let engine = Arc::new_cyclic(|weak| Engine {
-            file,
             page_size,
             store_id,
             store_tag,
@@ -108,6 +107,7 @@ impl Engine {
             appender: Mutex::new(Appender::new(Arc::clone(&root))),
             view: Mutex::new(ViewState::default()),
             map: Mutex::new(None),
+            tables: Mutex::default(),
             durable: AtomicU64::new(0),
             relaxed: AtomicU64::new(0),
             durable_root: AtomicU64::new(0),
@@ -160,6 +160,7 @@ impl Engine {
             let sidecar = self.sidecar();
             sidecar.set_root(root.sequence);
             sidecar.set_relaxed(0);
+            sidecar.set_tables(tail.lsn);
             sidecar.set_tail(TailHint { end: tail.end, start, lsn: tail.lsn, crc: tail.crc, open: false });
             sidecar.set_durable(tail.lsn);
         }

@@ -29,7 +29,7 @@ impl Engine {
     pub(crate) fn take_writer(self: &Arc<Self>, deadline: Deadline) -> Result<WriterTurn> {
         self.check_writable()?;
         let started = Instant::now();
-        let (sidecar, _) = self.current_sidecar();
+        let sidecar = self.sidecar();
         let outcome = self.wait_for_writer(&sidecar, deadline, started);
         let slot = self.slot(&sidecar);
         match &outcome {
@@ -164,6 +164,10 @@ pub(crate) fn wake_next(sidecar: &Sidecar) {
 
 impl Drop for WriterTurn {
     fn drop(&mut self) {
+        if self.engine.check_process().is_err() {
+            // A forked child's copy: neither the lock nor the sidecar is its own.
+            return;
+        }
         let sidecar = self.engine.sidecar();
         if let Some(slot) = self.engine.slot(&sidecar) {
             slot.set_state(State::Writing, false);

@@ -6,8 +6,7 @@
 
 use crate::bytes::Bytes;
 use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
-use crate::disk::locks::{ByteLock, Pin, SYNC, lock};
-use crate::disk::platform::LockMode;
+use crate::disk::locks::{Pin, lock};
 use crate::disk::root::Root;
 use crate::engine::Engine;
 use crate::engine::janitor::Chore;
@@ -44,6 +43,22 @@ pub(crate) struct TableEntry {
     pub(crate) value_type: Box<str>,
     /// Its tree, without what the log adds.
     pub(crate) root: TreeRoot,
+}
+
+/// What stays the same about a table as long as the set of tables does.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownTable {
+    pub(crate) id: u32,
+    pub(crate) key_type: Box<str>,
+    pub(crate) value_type: Box<str>,
+}
+
+/// The tables that this process has looked up since the set of tables last changed.
+#[derive(Default)]
+pub(crate) struct KnownTables {
+    /// The transaction that last changed it.
+    as_of: u64,
+    tables: HashMap<Box<str>, KnownTable>,
 }
 
 /// What the process has read so far.
@@ -102,8 +117,7 @@ impl Engine {
         }
         // Whoever can, tells the others; nobody waits for that.
         if self.disk.writable()
-            && let Ok(_process) = self.syncing.try_lock()
-            && let Some(_kernel) = ByteLock::try_take(&self.disk, SYNC, LockMode::Exclusive)?
+            && let Some(_sync) = self.try_lock_sync()?
         {
             let sidecar = self.sidecar();
             if sidecar.is_ours() && sidecar.durable().is_none() {
@@ -132,6 +146,26 @@ impl Engine {
         let tree = tree_of(&state)?;
         let generations = state.generations.iter().filter(|g| g.after() < lsn).cloned().collect();
         Ok(View { tree, generations, lsn, tables: RwLock::default() })
+    }
+
+    /// A table that is certainly still what this process knows it to be. The caller holds WRITER.
+    pub(crate) fn known_table(&self, name: &str) -> Result<Option<KnownTable>> {
+        let sidecar = self.sidecar();
+        let known = lock(&self.tables);
+        let found = known.tables.get(name).filter(|_| sidecar.tables() == Some(known.as_of)).cloned();
+        drop(known);
+        // Somebody may have died between appending a change and telling of it.
+        Ok(if found.is_some() && self.tail_is_told(&sidecar)? { found } else { None })
+    }
+
+    pub(crate) fn remember_table(&self, name: &str, table: &KnownTable) {
+        let Some(as_of) = self.sidecar().tables() else { return };
+        let mut known = lock(&self.tables);
+        if known.as_of != as_of {
+            known.as_of = as_of;
+            known.tables.clear();
+        }
+        known.tables.insert(name.into(), table.clone());
     }
 
     fn publish_view(&self, state: &mut ViewState, lsn: u64) -> Result<Arc<View>> {
@@ -265,7 +299,9 @@ impl Engine {
         state.tree = Some(Arc::new(tree));
         // It would keep the version before pinned, with nobody reading it.
         state.published = None;
-        self.janitor.call(Chore::Watch);
+        if self.settings.threads {
+            self.janitor.call(Chore::Watch);
+        }
         tracing::debug!(root = root.sequence, checkpoint_lsn = root.checkpoint_lsn, "tree version adopted");
         Ok(())
     }

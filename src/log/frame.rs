@@ -6,7 +6,7 @@
 //! | 4 | 4 | CRC-32 of the store tag (first four bytes of the store id) followed by bytes 8 to the payload's end |
 //! | 8 | 4 | CRC of the frame before it: the chain |
 //! | 12 | 1 | kind: 1 commit, 2 rotate (a checkpoint starts after this frame) |
-//! | 13 | 1 | flags: bit 0 = relaxed durability |
+//! | 13 | 1 | flags: bit 0 = relaxed durability, bit 1 = the set of tables changes |
 //! | 14 | 2 | reserved, 0 |
 //! | 16 | 8 | LSN |
 //! | 24 | 8 | log position of this frame |
@@ -27,7 +27,9 @@
 //! 3 put of a long value: `u16 key length, key, u32 page, u32 crc, u64 length` (the run is durable already);
 //! 4 drop of the table: nothing more. Keys come in order within a table, tables in order of their ids.
 
-use crate::disk::format::{MAX_KEY_SIZE, OVERFLOW_SIZE, Overflow, get_u16, get_u32, get_u64, put_u32, put_u64};
+use crate::disk::format::{
+    MAX_KEY_SIZE, OVERFLOW_SIZE, Overflow, TABLE_NAMES, get_u16, get_u32, get_u64, put_u32, put_u64,
+};
 
 /// Size of a frame's header.
 pub(crate) const FRAME_HEADER: usize = 64;
@@ -35,6 +37,7 @@ const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"mlf1");
 const KIND_COMMIT: u8 = 1;
 const KIND_ROTATE: u8 = 2;
 const FLAG_RELAXED: u8 = 1;
+const FLAG_TABLES: u8 = 2;
 
 const OP_PUT: u8 = 1;
 const OP_DELETE: u8 = 2;
@@ -56,6 +59,8 @@ pub(crate) struct FrameHeader {
     pub(crate) previous_crc: u32,
     pub(crate) kind: FrameKind,
     pub(crate) relaxed: bool,
+    /// Whether the frame changes the names table: then table ids known from before may be stale.
+    pub(crate) changes_tables: bool,
     pub(crate) lsn: u64,
     pub(crate) position: u64,
     pub(crate) root_sequence: u64,
@@ -71,19 +76,20 @@ impl FrameHeader {
         if bytes.len() < FRAME_HEADER || get_u32(bytes, 0) != FRAME_MAGIC || get_u16(bytes, 14) != 0 {
             return None;
         }
-        let kind = match bytes.get(12)? {
-            &KIND_COMMIT => FrameKind::Commit,
-            &KIND_ROTATE => FrameKind::Rotate,
+        let kind = match *bytes.get(12)? {
+            KIND_COMMIT => FrameKind::Commit,
+            KIND_ROTATE => FrameKind::Rotate,
             _ => return None,
         };
         let flags = *bytes.get(13)?;
-        if flags & !FLAG_RELAXED != 0 {
+        if flags & !(FLAG_RELAXED | FLAG_TABLES) != 0 {
             return None;
         }
         let header = FrameHeader {
             previous_crc: get_u32(bytes, 8),
             kind,
             relaxed: flags & FLAG_RELAXED != 0,
+            changes_tables: flags & FLAG_TABLES != 0,
             lsn: get_u64(bytes, 16),
             position: get_u64(bytes, 24),
             root_sequence: get_u64(bytes, 32),
@@ -119,11 +125,12 @@ pub(crate) fn frame_crc(store_tag: u32, from_byte_8: &[u8]) -> u32 {
 pub(crate) struct FrameBuilder {
     bytes: Vec<u8>,
     operations: u32,
+    changes_tables: bool,
 }
 
 impl FrameBuilder {
     pub(crate) fn new() -> FrameBuilder {
-        FrameBuilder { bytes: vec![0; FRAME_HEADER], operations: 0 }
+        FrameBuilder { bytes: vec![0; FRAME_HEADER], operations: 0, changes_tables: false }
     }
 
     /// Bytes that a put of such a key and value takes in a frame.
@@ -133,6 +140,7 @@ impl FrameBuilder {
 
     fn start(&mut self, code: u8, table: u32, key: &[u8]) {
         self.operations += 1;
+        self.changes_tables |= table == TABLE_NAMES;
         self.bytes.push(code);
         self.bytes.extend_from_slice(&table.to_le_bytes());
         if code != OP_DROP_TABLE {
@@ -171,6 +179,10 @@ impl FrameBuilder {
         u32::try_from(self.bytes.len() - FRAME_HEADER).unwrap_or(u32::MAX)
     }
 
+    pub(crate) fn changes_tables(&self) -> bool {
+        self.changes_tables
+    }
+
     pub(crate) fn operations(&self) -> u32 {
         self.operations
     }
@@ -186,7 +198,8 @@ impl FrameBuilder {
             FrameKind::Commit => KIND_COMMIT,
             FrameKind::Rotate => KIND_ROTATE,
         };
-        put_u32(bytes, 12, u32::from_le_bytes([kind, if header.relaxed { FLAG_RELAXED } else { 0 }, 0, 0]));
+        let flags = if header.relaxed { FLAG_RELAXED } else { 0 } | if header.changes_tables { FLAG_TABLES } else { 0 };
+        put_u32(bytes, 12, u32::from_le_bytes([kind, flags, 0, 0]));
         put_u64(bytes, 16, header.lsn);
         put_u64(bytes, 24, header.position);
         put_u64(bytes, 32, header.root_sequence);
@@ -288,6 +301,7 @@ mod tests {
             previous_crc: 1,
             kind: FrameKind::Commit,
             relaxed: true,
+            changes_tables: true,
             lsn: 5,
             position: 4096,
             root_sequence: 2,

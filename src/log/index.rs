@@ -128,7 +128,6 @@ pub(crate) enum Change {
 #[derive(Debug, Clone)]
 pub(crate) struct Version {
     pub(crate) key: Bytes<'static>,
-    pub(crate) lsn: u64,
     pub(crate) change: Change,
 }
 
@@ -139,7 +138,7 @@ fn version(entry: &Entry, stored: Stored) -> Version {
         Stored::Overflow(overflow) => Change::PutOverflow(overflow),
         Stored::Delete => Change::Delete,
     };
-    Version { key: part(entry.key), lsn: entry.lsn, change }
+    Version { key: part(entry.key), change }
 }
 
 /// The frames between two `Rotate` marks.

@@ -48,13 +48,12 @@ pub(crate) struct Walker<'a> {
     read_ahead: usize,
 }
 
-/// Reads ahead this much once frames are found; the first look is one block, since mostly nothing is there.
+/// Reads ahead this much once frames are found; mostly none is.
 const READ_AHEAD: usize = 256 * 1024;
 
 impl<'a> Walker<'a> {
     pub(crate) fn new(disk: &'a dyn Disk, ring: &'a Ring, store_tag: u32, point: Point) -> Walker<'a> {
-        let read_ahead = usize::try_from(LOG_BLOCK).unwrap_or(4096);
-        Walker { disk, ring, store_tag, point, window: Vec::new(), window_start: 0, read_ahead }
+        Walker { disk, ring, store_tag, point, window: Vec::new(), window_start: 0, read_ahead: 0 }
     }
 
     pub(crate) fn point(&self) -> Point {
@@ -76,7 +75,9 @@ impl<'a> Walker<'a> {
         if let Some(range) = within(self) {
             return Ok(Some(range));
         }
-        let size = len.max(self.read_ahead).min(room);
+        // The first look covers both places where the next frame may start, and no more.
+        let first = usize::try_from(next_block(position) - position).unwrap_or(0) + FRAME_HEADER;
+        let size = len.max(self.read_ahead.max(first)).min(room);
         self.window.resize(size, 0);
         self.window_start = position;
         self.ring

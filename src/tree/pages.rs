@@ -8,7 +8,7 @@
 use super::node::Node;
 use crate::bytes::Bytes;
 use crate::disk::format::{
-    KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING, MAX_LEVEL,
+    KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING, MAX_NODE_SIZE,
     MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RUN,
     PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, SLOTS_SIZE, get_u32, get_u64,
 };
@@ -157,17 +157,7 @@ impl Pages {
     #[inline]
     pub(crate) fn node(&self, ptr: Ptr, table: u32, level: Option<u8>) -> Result<Node<'_>> {
         let run = self.fetch(ptr)?;
-        let found = run.get(PAGE_LEVEL).copied().unwrap_or_default();
-        let kind = if found == 0 { KIND_LEAF } else { KIND_BRANCH };
-        if run.get(PAGE_KIND) != Some(&kind)
-            || get_u32(&run, PAGE_TABLE) != table
-            || level.is_some_and(|level| level != found)
-            || found > MAX_LEVEL
-        {
-            let name = if level == Some(0) { "leaf" } else { "node" };
-            return Err(self.misplaced(ptr, &run, name, table));
-        }
-        Node::parse(run)
+        Node::parse(run, table, level).unwrap_or_else(|| Err(self.not_a_node(ptr, table, level)))
     }
 
     /// Exactly the long value.
@@ -324,10 +314,22 @@ impl Pages {
     fn check_header(&self, ptr: Ptr, run: &[u8]) -> Result<()> {
         let found = (get_u32(run, PAGE_CRC), get_u32(run, PAGE_NUMBER), get_u32(run, PAGE_STORE));
         if found == (ptr.crc, ptr.page, self.store_tag) {
+            // Not even the CRC of a run is worth computing if no node can be that long.
+            let size = u64::from(get_u32(run, PAGE_RUN)) << self.shift;
+            if matches!(run.get(PAGE_KIND), Some(&KIND_LEAF | &KIND_BRANCH)) && size > MAX_NODE_SIZE as u64 {
+                let expected = format!("at most {MAX_NODE_SIZE} bytes");
+                return Err(self.damage("node", ptr, expected, format!("{size} bytes")));
+            }
             return Ok(());
         }
         let show = |(crc, page, store): (u32, u32, u32)| format!("CRC {crc:08x}, page {page}, store {store:08x}");
         Err(self.damage("page", ptr, show((ptr.crc, ptr.page, self.store_tag)), show(found)))
+    }
+
+    #[cold]
+    fn not_a_node(&self, ptr: Ptr, table: u32, level: Option<u8>) -> Error {
+        let name = if level == Some(0) { "leaf" } else { "node" };
+        self.fetch(ptr).map_or_else(|error| error, |run| self.misplaced(ptr, &run, name, table))
     }
 
     #[cold]

@@ -114,14 +114,47 @@ impl Space {
         self.touch(old, self.free.len() - old);
     }
 
-    /// Takes exactly these pages; `false`, and nothing taken, if any of them is not free.
+    /// Takes exactly these pages, for a long value that the log names; `false`, and nothing taken,
+    /// if any of them is in use. They may be pending: whoever took them for the value had seen
+    /// that nobody needs them, and a pin that came since, only to go again, must not undo that.
     pub(crate) fn reserve(&mut self, page: u32, run: u32) -> bool {
-        let free = self.free.all_free(page, run);
-        if free {
+        let reserved = self.free.all_free(page, run) || self.free_pending(page, run);
+        if reserved {
             self.free.take(page, run);
             self.touch(page, run);
         }
-        free
+        reserved
+    }
+
+    /// Frees the pending ones among these pages, if all others are free.
+    fn free_pending(&mut self, page: u32, run: u32) -> bool {
+        let Some(end) = page.checked_add(run).filter(|end| *end <= self.free.len()) else { return false };
+        let within = |first: u32, len: u32| (first.clamp(page, end), first.saturating_add(len).clamp(page, end));
+        let mut parts: Vec<(u32, u32)> =
+            self.pending.values().flatten().map(|(first, len)| within(*first, *len)).filter(|(a, b)| a < b).collect();
+        parts.sort_unstable();
+        let mut at = page;
+        for (from, to) in parts.iter().copied().chain([(end, end)]) {
+            if from < at || !self.free.all_free(at, from - at) {
+                return false;
+            }
+            at = to;
+        }
+        self.pending.retain(|_, ranges| {
+            let outside = |(first, len): (u32, u32)| {
+                let (from, to) = within(first, len);
+                let cut =
+                    if from < to { [(first, from - first), (to, first + len - to)] } else { [(first, len), (0, 0)] };
+                cut.into_iter().filter(|(_, len)| *len > 0)
+            };
+            *ranges = ranges.drain(..).flat_map(outside).collect();
+            !ranges.is_empty()
+        });
+        for (from, to) in parts {
+            self.pending_pages -= u64::from(to - from);
+            self.free.give(from, to - from);
+        }
+        true
     }
 
     /// Gives pages back that no root, not even the durable one, has ever seen.

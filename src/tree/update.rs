@@ -9,7 +9,7 @@
 //! takes a neighbour in before it is closed.
 
 use super::build::{Level, Packing};
-use super::node::{Header, Node, NodeItem};
+use super::node::{Entry, Header, LEAF_ENTRY_COST, Node, NodeItem};
 use super::pages::Pages;
 use crate::disk::format::{
     KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_KEY_SIZE, MAX_LEVEL, MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_HEADER,
@@ -23,7 +23,8 @@ const WRITE_CHUNK: usize = 1 << 20;
 
 /// Where an update reads, and gets, gives back and writes its pages.
 pub(crate) trait PageStore {
-    /// The pages of the base version, and those written through this store since.
+    /// The pages of the base version, and those written through this store since: `allocate` raises
+    /// their page count as it needs to.
     fn pages(&self) -> &Arc<Pages>;
     /// The version that written pages are for.
     fn version(&self) -> u64;
@@ -34,6 +35,10 @@ pub(crate) trait PageStore {
     fn free(&mut self, page: u32, run: u32, version: u64) -> Result<()>;
     /// Writes whole pages.
     fn write(&mut self, page: u32, bytes: &[u8]) -> Result<()>;
+    /// Makes sure that what was written can be read.
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What to do with a key.
@@ -108,6 +113,14 @@ pub(crate) fn write_overflow(store: &mut dyn PageStore, table: u32, value: &[u8]
         (rest, left) = (later, left - size);
     }
     Ok(Overflow { ptr: Ptr { page, crc }, len })
+}
+
+/// A node in the old tree: its pointer, its level where one is expected, and the range of its keys.
+struct Place {
+    ptr: Ptr,
+    level: Option<u8>,
+    low: Vec<u8>,
+    high: Option<Vec<u8>>,
 }
 
 /// A branch on the path to the leaf at hand.
@@ -209,33 +222,8 @@ impl<'s, 'p> Update<'s, 'p> {
         self.open_leaf(leaf)?;
         self.feed(leaf, index)?;
         leaf.done = index + usize::from(old.is_some());
-        let mut keep_long = false;
-        match change {
-            Change::Put(value) if value.len() <= max_inline(self.pages.page_size()) => {
-                leaf.fed += self.push_entry(key, value, false)?;
-            }
-            Change::Put(value) => {
-                let long = write_overflow(self.store, self.table, value)?;
-                leaf.fed += self.push_entry(key, &long.encode(), true)?;
-            }
-            Change::PutOverflow(long) => leaf.fed += self.push_entry(key, &long.encode(), true)?,
-            Change::Delete => {}
-            Change::Touch { cutoff } => match (&leaf.node, &old, old_long) {
-                (_, _, Some(long)) if reaches(long.ptr.page, self.pages.overflow_run(long)?, cutoff) => {
-                    let value = self.pages.overflow(long, self.table)?;
-                    let moved = write_overflow(self.store, self.table, &value)?;
-                    leaf.fed += self.push_entry(key, &moved.encode(), true)?;
-                }
-                (Some(node), Some(entry), _) => {
-                    keep_long = true;
-                    leaf.fed += self.push_entry(key, node.slice(&entry.value), entry.long)?;
-                }
-                _ => {}
-            },
-        }
-        if let Some(long) = old_long.filter(|_| !keep_long) {
-            self.free_overflow(long)?;
-        }
+        let entry = leaf.node.as_ref().zip(old.as_ref());
+        leaf.fed += self.push_changed(key, &change, entry, old_long)?;
         match (old, change) {
             (Some(_), Change::Delete) => self.count = self.count.saturating_sub(1),
             (None, _) => {
@@ -248,6 +236,43 @@ impl<'s, 'p> Update<'s, 'p> {
         Ok(())
     }
 
+    /// Puts what becomes of a changed entry into the new tree, and frees its long value if that
+    /// is no longer used. Returns about how much of a leaf the entry takes.
+    fn push_changed(
+        &mut self,
+        key: &[u8],
+        change: &Change<&[u8]>,
+        old: Option<(&Node<'p>, &Entry)>,
+        old_long: Option<Overflow>,
+    ) -> Result<usize> {
+        let fed = match (change, old, old_long) {
+            (Change::Delete, ..) => 0,
+            (Change::Put(value), ..) if value.len() <= max_inline(self.pages.page_size()) => {
+                self.push_entry(key, value, false)?
+            }
+            (Change::Put(value), ..) => {
+                let long = write_overflow(self.store, self.table, value)?;
+                self.push_entry(key, &long.encode(), true)?
+            }
+            (Change::PutOverflow(long), ..) => self.push_entry(key, &long.encode(), true)?,
+            (Change::Touch { cutoff }, _, Some(long))
+                if reaches(long.ptr.page, self.pages.overflow_run(long)?, *cutoff) =>
+            {
+                let value = self.pages.overflow(long, self.table)?;
+                let moved = write_overflow(self.store, self.table, &value)?;
+                self.push_entry(key, &moved.encode(), true)?
+            }
+            (Change::Touch { .. }, Some((node, entry)), _) => {
+                return self.push_entry(key, node.slice(&entry.value), entry.long);
+            }
+            (Change::Touch { .. }, None, _) => 0,
+        };
+        if let Some(long) = old_long {
+            free_overflow(self.store, self.pages, self.table, long)?;
+        }
+        Ok(fed)
+    }
+
     /// Makes the leaf whose range holds `key` the one at hand.
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         let below = |high: &Option<Vec<u8>>| high.as_deref().is_none_or(|high| key < high);
@@ -258,23 +283,25 @@ impl<'s, 'p> Update<'s, 'p> {
         while self.path.last().is_some_and(|frame| !below(&frame.high)) {
             self.leave_branch()?;
         }
-        let (mut ptr, mut level, mut low, mut high) = (self.root.ptr, None, Vec::new(), None);
-        if ptr.is_none() {
-            self.leaf = Some(Leaf { node: None, low, high, open: false, done: 0, fed: 0 });
-            return Ok(());
-        }
-        if let Some(frame) = self.path.last_mut() {
-            (ptr, level, low, high) = frame.turn(key)?;
-        }
+        let mut place = match self.path.last_mut() {
+            Some(frame) => frame.turn(key)?,
+            None => Place { ptr: self.root.ptr, level: None, low: Vec::new(), high: None },
+        };
         loop {
-            let node = self.pages.node(ptr, self.table, level)?;
-            if node.is_leaf() {
-                self.leaf = Some(Leaf { node: Some(node), low, high, open: false, done: 0, fed: 0 });
-                return Ok(());
+            let Place { ptr, level, low, high } = place;
+            // Only an empty tree has no page to read here.
+            let node = if self.root.ptr.is_none() { None } else { Some(self.pages.node(ptr, self.table, level)?) };
+            match node {
+                Some(node) if !node.is_leaf() => {
+                    let mut frame = Frame { node, low, high, index: 0, open: false, done: 0 };
+                    place = frame.turn(key)?;
+                    self.path.push(frame);
+                }
+                node => {
+                    self.leaf = Some(Leaf { node, low, high, open: false, done: 0, fed: 0 });
+                    return Ok(());
+                }
             }
-            let mut frame = Frame { node, low, high, index: 0, open: false, done: 0 };
-            (ptr, level, low, high) = frame.turn(key)?;
-            self.path.push(frame);
         }
     }
 
@@ -291,6 +318,9 @@ impl<'s, 'p> Update<'s, 'p> {
             if !frame.open {
                 frame.open = true;
                 self.free_node(&frame.node)?;
+            }
+            if frame.index + 1 < frame.done {
+                return Err(frame.node.damage("separators that ascend"));
             }
             self.pass_children(frame, frame.index)?;
             frame.done = frame.index + 1;
@@ -392,6 +422,8 @@ impl<'s, 'p> Update<'s, 'p> {
         let Some((low, child)) = self.level(level + 1)?.pop() else { return Ok(false) };
         let ptr = Ptr { page: get_u32(&child, 0), crc: get_u32(&child, 4) };
         let height = u8::try_from(level).unwrap_or(u8::MAX);
+        // It may have been written a moment ago.
+        self.store.settle()?;
         let node = self.pages.node(ptr, self.table, Some(height))?;
         self.free_node(&node)?;
         let empty = Level::new(level == 0, self.pages.page_size() as usize);
@@ -437,7 +469,7 @@ impl<'s, 'p> Update<'s, 'p> {
     /// Returns about how much of a leaf the entry takes.
     fn push_entry(&mut self, key: &[u8], value: &[u8], long: bool) -> Result<usize> {
         self.push(0, NodeItem { key, payload: value, long })?;
-        Ok(super::node::LEAF_ENTRY_COST + key.len() + value.len())
+        Ok(LEAF_ENTRY_COST + key.len() + value.len())
     }
 
     fn push_child(&mut self, level: usize, low: &[u8], child: Ptr) -> Result<()> {
@@ -507,10 +539,6 @@ impl<'s, 'p> Update<'s, 'p> {
         self.store.free(node.page(), node.run(), node.version())
     }
 
-    fn free_overflow(&mut self, long: Overflow) -> Result<()> {
-        free_overflow(self.store, self.pages, self.table, long)
-    }
-
     /// Closes everything and finds the new root.
     fn finish(mut self) -> Result<TreeRoot> {
         self.leave_leaf()?;
@@ -546,8 +574,8 @@ impl<'s, 'p> Update<'s, 'p> {
 }
 
 impl Frame<'_> {
-    /// Chooses the child for `key`: its pointer, its level, and the range of its keys.
-    fn turn(&mut self, key: &[u8]) -> Result<(Ptr, Option<u8>, Vec<u8>, Option<Vec<u8>>)> {
+    /// Chooses the child for `key`.
+    fn turn(&mut self, key: &[u8]) -> Result<Place> {
         self.index = self.node.route(key)?;
         let mut low = Vec::new();
         self.low_of(self.index, &mut low)?;
@@ -558,7 +586,7 @@ impl Frame<'_> {
         } else {
             self.high.clone()
         };
-        Ok((self.node.child(self.index), Some(self.node.level() - 1), low, high))
+        Ok(Place { ptr: self.node.child(self.index), level: Some(self.node.level() - 1), low, high })
     }
 
     /// The least key that child `index` may hold.

@@ -49,9 +49,17 @@ fn free_below(
     store.free(node.page(), node.run(), node.version())
 }
 
-/// Keys whose [`Touch`](super::update::Change::Touch) moves all pages of the tree that lie at or
-/// beyond `cutoff`: at most `limit` of them, from key `from` on, and the key to go on from, if there
-/// is more to look at.
+/// What [`relocatable`] found.
+#[derive(Debug, Default)]
+pub(crate) struct Relocatable {
+    /// Keys, in order, whose [`Touch`](super::update::Change::Touch) moves what lies too far back.
+    pub(crate) keys: Vec<Vec<u8>>,
+    /// Where to go on, if there is more to look at.
+    pub(crate) resume: Option<Vec<u8>>,
+}
+
+/// Finds keys whose touch moves all pages of the tree at or beyond `cutoff`: looks from key `from`
+/// on until it has about `limit` of them (each level of the tree may add one).
 pub(crate) fn relocatable(
     pages: &Pages,
     table: u32,
@@ -59,12 +67,12 @@ pub(crate) fn relocatable(
     cutoff: u32,
     from: Option<&[u8]>,
     limit: usize,
-) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>)> {
-    let mut search = Search { pages, table, cutoff, limit, keys: Vec::new(), resume: None, last: None };
+) -> Result<Relocatable> {
+    let mut search = Search { pages, table, cutoff, limit, found: Relocatable::default(), last: None };
     if !root.ptr.is_none() {
         search.visit(&pages.node(root.ptr, table, None)?, from)?;
     }
-    Ok((search.keys, search.resume))
+    Ok(search.found)
 }
 
 struct Search<'p> {
@@ -72,8 +80,7 @@ struct Search<'p> {
     table: u32,
     cutoff: u32,
     limit: usize,
-    keys: Vec<Vec<u8>>,
-    resume: Option<Vec<u8>>,
+    found: Relocatable,
     /// The last key of the leaf before. Leaves must ascend, as in [`free_below`].
     last: Option<Vec<u8>>,
 }
@@ -81,11 +88,11 @@ struct Search<'p> {
 impl Search<'_> {
     /// Looks at what lies at or below `node`, from key `from` on. Returns some key there.
     fn visit(&mut self, node: &Node<'_>, from: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
-        let before = self.keys.len();
+        let before = self.found.keys.len();
         let any = if node.is_leaf() { self.visit_leaf(node, from)? } else { self.visit_children(node, from)? };
         // A key found below moves this node too.
-        if self.keys.len() == before && reaches(node.page(), node.run(), self.cutoff) {
-            any.clone().into_iter().for_each(|key| self.keys.push(key));
+        if self.found.keys.len() == before && reaches(node.page(), node.run(), self.cutoff) {
+            any.clone().into_iter().for_each(|key| self.found.keys.push(key));
         }
         Ok(any)
     }
@@ -97,7 +104,7 @@ impl Search<'_> {
             let child = self.pages.node(node.child(index), self.table, Some(node.level() - 1))?;
             let key = self.visit(&child, from.filter(|_| index == first))?;
             any = any.or(key);
-            if self.resume.is_some() {
+            if self.found.resume.is_some() {
                 break;
             }
         }
@@ -113,14 +120,14 @@ impl Search<'_> {
         let first = from.map_or(Ok(0), |key| node.lower_bound(key).map(|(index, _)| index))?;
         for index in first..node.count() {
             let entry = node.entry(index)?;
-            if self.keys.len() >= self.limit {
-                self.resume = Some(node.slice(&entry.key).to_vec());
+            if self.found.keys.len() >= self.limit {
+                self.found.resume = Some(node.slice(&entry.key).to_vec());
                 break;
             }
             if entry.long {
                 let long = node.overflow(&entry)?;
                 if reaches(long.ptr.page, self.pages.overflow_run(long)?, self.cutoff) {
-                    self.keys.push(node.slice(&entry.key).to_vec());
+                    self.found.keys.push(node.slice(&entry.key).to_vec());
                 }
             }
         }

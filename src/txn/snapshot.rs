@@ -2,9 +2,9 @@
 
 use crate::disk::format::{TABLE_NAMES, TreeRoot};
 use crate::engine::Engine;
-use crate::engine::view::View;
-use crate::engine::view::decode_name;
-use crate::error::Result;
+use crate::engine::stats::TableInfo;
+use crate::engine::view::{View, decode_name};
+use crate::error::{Error, Result};
 use crate::txn::merge::Ground;
 use crate::txn::merge::{Direction, Walk};
 use crate::txn::table::{RawTable, check_types};
@@ -35,19 +35,6 @@ pub struct Snapshot {
     view: Arc<View>,
 }
 
-/// A table: its name, the types it was created with, and how many entries it has.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct TableInfo {
-    /// Its name.
-    pub name: String,
-    /// Name of the type of its keys; `"bytes"` for raw tables.
-    pub key_type: String,
-    /// Name of the encoding of its values; `"bytes"` for raw tables.
-    pub value_type: String,
-    /// The number of entries.
-    pub entries: u64,
-}
-
 impl Snapshot {
     pub(crate) fn new(engine: Arc<Engine>) -> Result<Snapshot> {
         let view = engine.snapshot().map_err(|e| e.in_file(engine.path()))?;
@@ -61,19 +48,11 @@ impl Snapshot {
         self.view.lsn
     }
 
-    /// A table of bytes. One that does not exist reads as an empty one.
-    ///
-    /// # Errors
-    /// [`Error::TypeMismatch`](crate::Error::TypeMismatch) if the table was created with types.
-    pub fn raw(&self, name: &str) -> Result<RawTable<'_>> {
-        self.open_table(name, RAW_TYPES.0, RAW_TYPES.1)
-    }
-
-    /// A table's bytes, whatever types it was created with: for tools that show or copy any store.
+    /// A table's bytes, whatever types it was created with. One that does not exist reads as an empty one.
     ///
     /// # Errors
     /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
-    pub fn bytes_of(&self, name: &str) -> Result<RawTable<'_>> {
+    pub fn raw(&self, name: &str) -> Result<RawTable<'_>> {
         let entry = self.view.table(name).map_err(|e| e.in_file(self.engine.path()))?;
         Ok(RawTable::of_snapshot(&self.engine, &self.view, entry.map(|entry| (entry.id, entry.root))))
     }
@@ -110,7 +89,7 @@ pub(crate) fn list_tables(
         let name = String::from_utf8_lossy(&name).into_owned();
         let Some(entry) = decode_name(&row) else {
             let found = format!("something else for {name:?}");
-            return Err(crate::Error::corrupt("names table", 0, None, "an id and two type names", found));
+            return Err(Error::corrupt("names table", 0, None, "an id and two type names", found));
         };
         let entries = len(entry.id, names.view.tree_root(entry.id)?)?;
         let (key_type, value_type) = (entry.key_type.into(), entry.value_type.into());

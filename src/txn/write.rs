@@ -5,10 +5,11 @@ use crate::engine::Engine;
 use crate::engine::changes::{Changes, Write};
 use crate::engine::commit::Durability;
 use crate::engine::queue::WriterTurn;
-use crate::engine::view::{TableEntry, View, decode_name, encode_name};
+use crate::engine::stats::TableInfo;
+use crate::engine::view::{KnownTable, TableEntry, View, decode_name, encode_name};
 use crate::error::{Error, Result};
 use crate::txn::merge::{Direction, Ground};
-use crate::txn::snapshot::{RAW_TYPES, TableInfo, list_tables};
+use crate::txn::snapshot::{RAW_TYPES, list_tables};
 use crate::txn::table::{RawTable, check_types};
 use crate::txn::write_table::RawTableMut;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -97,9 +98,18 @@ pub(crate) struct TxnTable {
     name: RefCell<String>,
     types: (String, String),
     /// Looked up when needed; forgotten when the transaction changes the set of tables.
-    found: Cell<Option<Option<(u32, TreeRoot)>>>,
+    found: Cell<Option<Option<u32>>>,
+    /// Its tree in the base; looked up when something is read.
+    root: Cell<Option<TreeRoot>>,
     /// Whether the table is created if it is not there.
     creates: Cell<bool>,
+}
+
+impl TxnTable {
+    fn forget(&self) {
+        self.found.set(None);
+        self.root.set(None);
+    }
 }
 
 /// A point within a write transaction that it can go back to; see [`WriteTxn::savepoint`].
@@ -187,6 +197,7 @@ impl WriteTxn {
         self.changes.borrow_mut().dropped.insert(entry.id);
         if let Some(table) = self.tables.borrow_mut().remove(name) {
             table.creates.set(false);
+            table.forget();
         }
         self.forget_found();
         Ok(true)
@@ -238,9 +249,9 @@ impl WriteTxn {
     pub fn tables(&self) -> Result<Vec<TableInfo>> {
         let names = self.in_file(self.names())?;
         self.in_file(list_tables(names, |id, root| {
-            let found = Cell::new(Some(Some((id, root))));
-            let types = (String::new(), String::new());
-            let table = TxnTable { name: RefCell::default(), types, found, creates: Cell::new(false) };
+            let (name, types, creates) = (RefCell::default(), Default::default(), Cell::new(false));
+            let (found, root) = (Cell::new(Some(Some(id))), Cell::new(Some(root)));
+            let table = TxnTable { name, types, found, root, creates };
             RawTable::of_txn(&self.engine, self, Rc::new(table)).len()
         }))
     }
@@ -293,10 +304,11 @@ impl WriteTxn {
         let mut tables = self.tables.borrow_mut();
         for (_, table) in tables.drain() {
             table.creates.set(false);
+            table.forget();
         }
         for (name, table) in &savepoint.names {
             name.clone_into(&mut table.name.borrow_mut());
-            table.found.set(None);
+            table.forget();
             tables.insert(name.clone(), Rc::clone(table));
         }
         self.stamp.set(self.stamp.get() + 1);
@@ -337,49 +349,73 @@ impl WriteTxn {
         Ok(Some(entry))
     }
 
+    /// A table's id and types. A transaction that only writes to tables that this process knows
+    /// need not read what others have committed, unless that changed the set of tables.
+    fn look_up_id(&self, name: &str) -> Result<Option<KnownTable>> {
+        let may_be_known = self.base.get().is_none() && !self.changes.borrow().changes_tables();
+        if may_be_known && let Some(known) = self.engine.known_table(name)? {
+            return Ok(Some(known));
+        }
+        let entry = self.look_up(name)?;
+        let known =
+            entry.map(|entry| KnownTable { id: entry.id, key_type: entry.key_type, value_type: entry.value_type });
+        if may_be_known && let Some(known) = &known {
+            self.engine.remember_table(name, known);
+        }
+        Ok(known)
+    }
+
     fn handle(&self, name: &str, types: (&str, &str)) -> Result<Rc<TxnTable>> {
         check_name(name)?;
         if let Some(table) = self.tables.borrow().get(name) {
             check_types(name, types, (&table.types.0, &table.types.1))?;
             return Ok(Rc::clone(table));
         }
-        if let Some(entry) = self.in_file(self.look_up(name))? {
+        let known = self.in_file(self.look_up_id(name))?;
+        if let Some(entry) = &known {
             check_types(name, types, (&entry.key_type, &entry.value_type))?;
         }
         let table = Rc::new(TxnTable {
             name: RefCell::new(name.to_owned()),
             types: (types.0.to_owned(), types.1.to_owned()),
-            found: Cell::new(None),
+            found: Cell::new(Some(known.map(|known| known.id))),
+            root: Cell::new(None),
             creates: Cell::new(false),
         });
         self.tables.borrow_mut().insert(name.to_owned(), Rc::clone(&table));
         Ok(table)
     }
 
-    fn find(&self, table: &TxnTable) -> Result<Option<(u32, TreeRoot)>> {
+    fn find(&self, table: &TxnTable) -> Result<Option<u32>> {
         if let Some(found) = table.found.get()
             && (found.is_some() || !table.creates.get())
         {
             return Ok(found);
         }
         let name = table.name.borrow().clone();
-        let mut found = self.look_up(&name)?.map(|entry| (entry.id, entry.root));
+        let mut found = self.look_up_id(&name)?.map(|known| known.id);
         if found.is_none() && table.creates.get() {
-            found = Some((self.create(&name, &table.types.0, &table.types.1)?, TreeRoot::default()));
+            found = Some(self.create(&name, &table.types.0, &table.types.1)?);
         }
         table.found.set(Some(found));
         Ok(found)
     }
 
     pub(crate) fn ground(&self, table: &TxnTable) -> Result<Option<Ground<'_>>> {
-        let Some((id, root)) = self.in_file(self.find(table))? else { return Ok(None) };
-        Ok(Some(Ground { view: self.base()?, txn: Some(self), table: id, root }))
+        let Some(id) = self.in_file(self.find(table))? else { return Ok(None) };
+        let view = self.base()?;
+        let root = match table.root.get() {
+            Some(root) => root,
+            None => self.in_file(view.tree_root(id))?,
+        };
+        table.root.set(Some(root));
+        Ok(Some(Ground { view, txn: Some(self), table: id, root }))
     }
 
     /// The table's id, for writing.
     pub(crate) fn id_of(&self, table: &TxnTable) -> Result<u32> {
         let found = self.in_file(self.find(table))?;
-        found.map(|(id, _)| id).ok_or_else(|| Error::NoTable { table: table.name.borrow().clone() })
+        found.ok_or_else(|| Error::NoTable { table: table.name.borrow().clone() })
     }
 
     pub(crate) fn name_of(&self, table: &TxnTable) -> String {
@@ -388,7 +424,7 @@ impl WriteTxn {
 
     fn forget_found(&self) {
         for table in self.tables.borrow().values() {
-            table.found.set(None);
+            table.forget();
         }
     }
 

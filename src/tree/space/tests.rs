@@ -146,10 +146,13 @@ fn play(base: u32, steps: Vec<Step>) {
             }
             Step::Reserve(page, run) => {
                 let page = base.saturating_sub(100) + page;
-                let fits = (page..page + run).all(|page| model.free.contains(&page));
+                let pending = pending_set(&space);
+                let fits = (page..page + run).all(|page| model.free.contains(&page) || pending.contains_key(&page));
                 assert_eq!(space.reserve(page, run), fits);
                 if fits {
                     model.free.retain(|p| !(page..page + run).contains(p));
+                    model.pending.retain(|p, _| !(page..page + run).contains(p));
+                    assert_eq!(space.pending_pages() as usize, pending_set(&space).len());
                     model.used.insert(page, (run, version));
                 }
             }
@@ -283,13 +286,17 @@ fn the_lowest_pages_go_first_and_a_pin_holds_only_its_own() {
     space.retire(8, 3, 11, 11); // never in a root
     assert_eq!(space.allocate(3), Some(8));
     save(&mut space, 11, &mut disk);
+    let free = |space: &Space, page| space.free.all_free(page, 3);
     space.reclaim(10, &[]);
-    assert!(!space.reserve(2, 1), "the durable root is still 10");
+    assert!(!free(&space, 2), "the durable root is still 10");
     space.reclaim(11, &[9, 3, 12]);
-    assert!(!space.reserve(2, 1), "version 9 is pinned");
-    assert!(space.reserve(5, 3));
+    assert!(!free(&space, 2), "version 9 is pinned");
+    assert!(free(&space, 5));
+    // A value that took the pages before that pin came keeps them.
+    assert!(space.reserve(3, 4) && !space.reserve(3, 1));
+    assert_eq!(pending_set(&space).range(..10).map(|(page, _)| *page).collect::<Vec<_>>(), [2]);
     space.reclaim(11, &[11, 3]);
-    assert!(space.reserve(2, 3));
+    assert!(space.free.all_free(2, 1) && space.free.all_free(7, 1));
 }
 
 #[test]

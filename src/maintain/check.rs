@@ -1,0 +1,410 @@
+//! The full verification of a store, beside live writers and without writing a byte.
+//!
+//! It walks the file by itself, from the documented format alone: of the engine's code it shares
+//! nothing but the format's constants and the platform's face, so that a slip in the engine is
+//! not believed here for the same reason. It reads each page once and remembers one byte for each,
+//! so that time and memory are bounded by the file, whatever it holds.
+//!
+//! 1. `slots`: the newest root, which a shared lock on its version's byte then keeps whole;
+//! 2. `log`: the chain of frames after the checkpoint;
+//! 3. `tree`: catalog, names, and each table's tree with its long values;
+//! 4. `space`: the free map and the pending list;
+//! 5. `uses`: each page has exactly one use.
+
+mod file;
+mod log;
+mod node;
+mod slots;
+mod space;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod uses;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::disk::format::{SLOTS_SIZE, get_u32};
+use crate::disk::platform::{Disk, LockMode};
+use crate::disk::unix::{OpenMode, UnixDisk};
+use crate::error::{Error, Result};
+use file::File;
+use slots::{Root, Slots};
+use uses::{Use, Uses};
+
+/// Lock byte of version 0. Whoever holds the byte of a version in any mode keeps the pages of its
+/// tree from being used again.
+const PIN: u64 = (1 << 62) + (1 << 61);
+/// Versions beyond this one have no lock byte.
+const MAX_SEQUENCE: u64 = (1 << 61) - 1;
+/// How often the newest root may change under the check before it gives up.
+const ATTEMPTS: u32 = 200;
+
+/// How [`check`] works.
+#[derive(Debug, Clone)]
+pub struct CheckOptions {
+    max_findings: usize,
+}
+
+impl CheckOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> CheckOptions {
+        CheckOptions { max_findings: 1000 }
+    }
+
+    /// How many findings are told in full (default 1000); all are counted.
+    #[must_use]
+    pub fn max_findings(mut self, findings: usize) -> CheckOptions {
+        self.max_findings = findings;
+        self
+    }
+}
+
+impl Default for CheckOptions {
+    fn default() -> CheckOptions {
+        CheckOptions::new()
+    }
+}
+
+/// How bad a [`Finding`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Something is not as it should be, but no committed data is lost or in danger.
+    Warning,
+    /// Committed data is damaged, or will be if writing goes on.
+    Damage,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where it is, in bytes from the start of the file.
+    pub offset: u64,
+    /// The page that starts there; `None` in the root slots and in the log.
+    pub page: Option<u64>,
+    /// The table it belongs to.
+    pub table: Option<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// The pages of a store by what they are for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct PageCounts {
+    /// All pages, those under the root slots included.
+    pub total: u64,
+    /// Under the root slots.
+    pub slots: u64,
+    /// In the log's segments.
+    pub log: u64,
+    /// Leaves and branches.
+    pub tree: u64,
+    /// Long values, those that only the log names included.
+    pub values: u64,
+    /// The free map and the pending list.
+    pub free_map: u64,
+    /// Free.
+    pub free: u64,
+    /// Waiting for snapshots to end.
+    pub pending: u64,
+    /// Used by nothing, yet not free.
+    pub lost: u64,
+}
+
+/// One table, as the tree holds it: what the log adds is not counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TableReport {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: u32,
+    /// One of the two that the store keeps for itself.
+    pub internal: bool,
+    /// Name of the keys' type.
+    pub key_type: String,
+    /// Name of the values' type.
+    pub value_type: String,
+    /// Entries found.
+    pub entries: u64,
+    /// Levels of the tree; 0 for an empty one.
+    pub levels: u8,
+    /// Leaves.
+    pub leaves: u64,
+    /// Branches.
+    pub branches: u64,
+    /// Bytes that the nodes' entries take, headers included.
+    pub node_bytes: u64,
+    /// Pages of the nodes.
+    pub node_pages: u64,
+    /// Values kept outside the leaves.
+    pub long_values: u64,
+    /// Pages of those.
+    pub long_value_pages: u64,
+    /// Bytes of all keys.
+    pub key_bytes: u64,
+    /// Bytes of all values.
+    pub value_bytes: u64,
+}
+
+/// What [`check`] found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    /// The file.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub file_bytes: u64,
+    /// The store's id, as a UUID.
+    pub store_id: String,
+    /// Version of the file format.
+    pub format_version: u32,
+    /// Bytes of a page.
+    pub page_size: u32,
+    /// Sequence of the root that was checked.
+    pub root_sequence: u64,
+    /// The newest transaction that is in the tree.
+    pub checkpoint_lsn: u64,
+    /// The newest transaction of all.
+    pub lsn: u64,
+    /// When that was committed, in microseconds since 1970.
+    pub commit_time_us: u64,
+    /// Frames in the log that the tree does not hold yet.
+    pub log_frames: u64,
+    /// Bytes from the checkpoint to the log's tail.
+    pub log_bytes: u64,
+    /// Bytes of the log's segments.
+    pub log_capacity: u64,
+    /// Pages by use.
+    pub pages: PageCounts,
+    /// The tables, by id; those of the store itself come first.
+    pub tables: Vec<TableReport>,
+    /// How many findings are damage.
+    pub damage: u64,
+    /// How many findings are warnings.
+    pub warnings: u64,
+    /// The findings, up to the number asked for.
+    pub findings: Vec<Finding>,
+    /// What was left out, and why.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Whether there is no finding at all.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.damage == 0 && self.warnings == 0
+    }
+}
+
+/// Verifies the store at `path` in full, without changing it. Other processes may go on writing:
+/// what is checked is one root of the store, and the log after it.
+///
+/// # Errors
+/// If the file cannot be opened or read, is not a store, or is of a newer format. Damage is no
+/// error: it is in the [`Report`].
+pub fn check(path: impl AsRef<Path>, options: &CheckOptions) -> Result<Report> {
+    let disk = UnixDisk::open(path.as_ref(), OpenMode { read_only: true, create: false })?;
+    check_disk(&disk, options)
+}
+
+/// Where something was found.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    offset: u64,
+    page: Option<u32>,
+    table: Option<&'a str>,
+}
+
+impl Place<'_> {
+    fn byte(offset: u64) -> Place<'static> {
+        Place { offset, page: None, table: None }
+    }
+}
+
+struct Findings {
+    report: Report,
+    max: usize,
+}
+
+impl Findings {
+    fn add(&mut self, severity: Severity, place: Place<'_>, message: impl Into<String>) {
+        match severity {
+            Severity::Damage => self.report.damage += 1,
+            Severity::Warning => self.report.warnings += 1,
+        }
+        if self.report.findings.len() < self.max {
+            self.report.findings.push(Finding {
+                severity,
+                offset: place.offset,
+                page: place.page.map(u64::from),
+                table: place.table.map(str::to_owned),
+                message: message.into(),
+            });
+        }
+    }
+
+    fn damage(&mut self, place: Place<'_>, message: impl Into<String>) {
+        self.add(Severity::Damage, place, message);
+    }
+
+    fn warning(&mut self, place: Place<'_>, message: impl Into<String>) {
+        self.add(Severity::Warning, place, message);
+    }
+}
+
+/// All that the parts of the check share.
+struct Walk<'d> {
+    file: File<'d>,
+    root: Root,
+    uses: Uses,
+    findings: Findings,
+}
+
+impl Walk<'_> {
+    /// Marks a run as used; a finding, and `false`, if any page of it has a use already.
+    fn claim(&mut self, page: u32, run: u32, as_what: Use, table: Option<&str>) -> bool {
+        let Some((twice, other, count)) = self.uses.claim(page, run, as_what) else { return true };
+        let place = Place { offset: self.file.offset(twice), page: Some(twice), table };
+        let message = match count {
+            1 => format!("the page is used twice: by {} and by {}", other.name(), as_what.name()),
+            _ => format!(
+                "{count} pages from here on are used twice: by {} (the first) and by {}",
+                other.name(),
+                as_what.name()
+            ),
+        };
+        self.findings.damage(place, message);
+        false
+    }
+}
+
+/// Verifies the store on `disk`.
+pub(crate) fn check_disk(disk: &dyn Disk, options: &CheckOptions) -> Result<Report> {
+    for attempt in 0..ATTEMPTS {
+        let slots = Slots::read(disk)?;
+        let Some(root) = slots.newest() else { return no_root(disk, &slots, options) };
+        let byte = PIN + root.sequence;
+        if disk.try_lock(byte, LockMode::Shared).map_err(|source| Error::io("lock", disk.path(), source))? {
+            // The version counts as pinned only if it is still the newest now that the lock is
+            // held: a writer that looked for pins before that may have reused its pages.
+            let result = if is_newest(disk, &root)? {
+                check_pinned(disk, &slots, root, options, attempt + 10 >= ATTEMPTS)
+            } else {
+                Ok(None)
+            };
+            disk.unlock(byte).map_err(|source| Error::io("unlock", disk.path(), source))?;
+            if let Some(report) = result? {
+                return Ok(report);
+            }
+        }
+        disk.sleep(Duration::from_millis(u64::from(attempt.min(20))));
+    }
+    Err(Error::Busy {
+        path: disk.path().to_path_buf(),
+        lock: "snapshot pin",
+        waited: Duration::from_millis(u64::from(ATTEMPTS) * 20),
+        holder: None,
+    })
+}
+
+fn start_report(disk: &dyn Disk, options: &CheckOptions) -> Result<Findings> {
+    let file_bytes = disk.len().map_err(|source| Error::io("stat", disk.path(), source))?;
+    let report = Report { path: disk.path().to_path_buf(), file_bytes, ..Report::default() };
+    Ok(Findings { report, max: options.max_findings })
+}
+
+/// A store without any root that holds together.
+fn no_root(disk: &dyn Disk, slots: &Slots, options: &CheckOptions) -> Result<Report> {
+    let mut findings = start_report(disk, options)?;
+    slots.judge(None, &mut findings);
+    findings.damage(Place::byte(0), "no root slot is whole: nothing can be found from here");
+    Ok(findings.report)
+}
+
+/// The check proper. `None` if the root changed while the log was read, which is then done anew
+/// with the new root, unless this is a `last` attempt.
+fn check_pinned(
+    disk: &dyn Disk,
+    slots: &Slots,
+    root: Root,
+    options: &CheckOptions,
+    last: bool,
+) -> Result<Option<Report>> {
+    let mut findings = start_report(disk, options)?;
+    slots.judge(Some(&root), &mut findings);
+    let report = &mut findings.report;
+    report.store_id = uuid(&root.store);
+    report.format_version = root.format_version;
+    report.page_size = root.page_size;
+    report.root_sequence = root.sequence;
+    report.checkpoint_lsn = root.checkpoint_lsn;
+    report.lsn = root.checkpoint_lsn;
+    report.commit_time_us = root.commit_time;
+
+    let page_size = u64::from(root.page_size);
+    let whole = report.file_bytes / page_size;
+    let pages = if root.page_count > whole {
+        // The length was taken after the root was pinned, and a newer root may cut the file off.
+        if !is_newest(disk, &root)? {
+            return Ok(None);
+        }
+        let message = format!("the file should have {} pages, but ends after {whole}", root.page_count);
+        findings.damage(Place::byte(findings.report.file_bytes), message);
+        whole
+    } else {
+        root.page_count
+    };
+    let first_page = u32::try_from(SLOTS_SIZE.div_ceil(page_size)).unwrap_or(u32::MAX);
+    let mut walk = Walk {
+        file: File {
+            disk,
+            page_size: root.page_size,
+            store_tag: get_u32(&root.store, 0),
+            first_page,
+            pages: u32::try_from(pages).unwrap_or(u32::MAX),
+            version: root.sequence,
+        },
+        root,
+        uses: Uses::default(),
+        findings,
+    };
+    walk.claim(0, first_page, Use::Slots, None);
+    // Everything the log says comes before the trees: its frames live only until the next root.
+    let before = (walk.findings.report.clone(), walk.uses.clone());
+    walk.log();
+    if !is_newest(disk, &walk.root)? {
+        if !last {
+            return Ok(None);
+        }
+        (walk.findings.report, walk.uses) = before;
+        walk.claim_log();
+        walk.findings.report.notes.push(
+            "the log was not checked: checkpoints came faster than it could be read; the tree of the root is checked"
+                .to_owned(),
+        );
+    }
+    walk.trees();
+    walk.space();
+    walk.judge_uses();
+    Ok(Some(walk.findings.report))
+}
+
+fn is_newest(disk: &dyn Disk, root: &Root) -> Result<bool> {
+    Ok(Slots::read(disk)?.newest().is_some_and(|now| now.sequence == root.sequence))
+}
+
+fn uuid(id: &[u8; 16]) -> String {
+    let mut out = String::with_capacity(36);
+    for (at, byte) in id.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            out.push('-');
+        }
+        out.push_str(&format!("{byte:02x}"));
+    }
+    out
+}

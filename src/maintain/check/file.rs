@@ -1,0 +1,154 @@
+//! Reading runs of pages and judging their headers. What is wrong comes back as words.
+
+use crate::disk::format::{
+    PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RESERVED, PAGE_RUN, PAGE_STORE,
+    PAGE_TABLE, PAGE_VERSION, Ptr, get_u16, get_u32, get_u64,
+};
+use crate::disk::platform::Disk;
+
+/// Long values are read in pieces of this size.
+const PIECE: u64 = 1 << 20;
+
+/// What a run must be.
+#[derive(Clone, Copy)]
+pub(super) struct Expect {
+    pub(super) kinds: &'static [u8],
+    pub(super) table: u32,
+    /// Newest root that it may have been written for.
+    pub(super) version: u64,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct File<'d> {
+    pub(super) disk: &'d dyn Disk,
+    pub(super) page_size: u32,
+    pub(super) store_tag: u32,
+    /// Pages below lie under the root slots.
+    pub(super) first_page: u32,
+    /// Pages that exist.
+    pub(super) pages: u32,
+    /// Sequence of the root.
+    pub(super) version: u64,
+}
+
+impl File<'_> {
+    pub(super) fn offset(&self, page: u32) -> u64 {
+        u64::from(page) * u64::from(self.page_size)
+    }
+
+    pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> Result<(), String> {
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.disk.read_at(rest, offset + done as u64) {
+                Ok(0) => return Err("it lies beyond the end of the file".to_owned()),
+                Ok(read) => done += read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(format!("it cannot be read: {error}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a run lies within the pages of the root.
+    pub(super) fn within(&self, page: u32, run: u64) -> Result<(), String> {
+        if page < self.first_page || run == 0 || u64::from(page) + run > u64::from(self.pages) {
+            return Err(format!("{run} pages from page {page} on do not exist"));
+        }
+        Ok(())
+    }
+
+    /// A whole run of at most `max_pages`, verified.
+    pub(super) fn run(&self, ptr: Ptr, expect: Expect, max_pages: u32) -> Result<Vec<u8>, String> {
+        self.within(ptr.page, 1)?;
+        let mut run = vec![0; self.page_size as usize];
+        self.read(&mut run, self.offset(ptr.page))?;
+        let pages = self.header(&run, ptr, expect)?;
+        if pages > max_pages {
+            return Err(format!("a run of {pages} pages, longer than the {max_pages} allowed"));
+        }
+        self.within(ptr.page, u64::from(pages))?;
+        if pages > 1 {
+            // Long runs exist in long files alone, but such a file may be all holes.
+            let len = pages as usize * self.page_size as usize;
+            run.try_reserve_exact(len - run.len()).map_err(|_| format!("no memory for a run of {len} bytes"))?;
+            run.resize(len, 0);
+            let rest = run.get_mut(self.page_size as usize..).unwrap_or_default();
+            self.read(rest, self.offset(ptr.page) + u64::from(self.page_size))?;
+        }
+        if crc32fast::hash(run.get(PAGE_NUMBER..).unwrap_or_default()) != ptr.crc {
+            return Err("its bytes do not match its CRC".to_owned());
+        }
+        Ok(run)
+    }
+
+    /// Verifies a run of known length piece by piece; `len` is its payload's length. The run need
+    /// not lie within the pages of the root.
+    pub(super) fn long_run(&self, ptr: Ptr, expect: Expect, pages: u64, len: u64) -> Result<(), String> {
+        let total = pages * u64::from(self.page_size);
+        let mut piece = vec![0; usize::try_from(total.min(PIECE)).unwrap_or(0)];
+        let mut crc = crc32fast::Hasher::new();
+        let used = PAGE_HEADER as u64 + len;
+        let mut done = 0;
+        while done < total {
+            let size = usize::try_from((total - done).min(PIECE)).unwrap_or(0);
+            let piece = piece.get_mut(..size).unwrap_or_default();
+            self.read(piece, self.offset(ptr.page) + done)?;
+            let mut from = 0;
+            if done == 0 {
+                let found = self.header(piece, ptr, expect)?;
+                if u64::from(found) != pages || get_u64(piece, PAGE_PAYLOAD_LEN) != len {
+                    let found_len = get_u64(piece, PAGE_PAYLOAD_LEN);
+                    return Err(format!("{found_len} bytes in {found} pages, not {len} bytes in {pages} pages"));
+                }
+                from = PAGE_NUMBER;
+            }
+            crc.update(piece.get(from..).unwrap_or_default());
+            let padding = usize::try_from(used.saturating_sub(done)).unwrap_or(usize::MAX);
+            if piece.get(padding..).unwrap_or_default().iter().any(|byte| *byte != 0) {
+                return Err("bytes after its payload are not zero".to_owned());
+            }
+            done += size as u64;
+        }
+        if crc.finalize() != ptr.crc { Err("its bytes do not match its CRC".to_owned()) } else { Ok(()) }
+    }
+
+    /// Judges a header; gives the pages of the run.
+    fn header(&self, run: &[u8], ptr: Ptr, expect: Expect) -> Result<u32, String> {
+        let crc = get_u32(run, PAGE_CRC);
+        let number = get_u32(run, PAGE_NUMBER);
+        let tag = get_u32(run, PAGE_STORE);
+        let kind = run.get(PAGE_KIND).copied().unwrap_or(0);
+        let level = run.get(PAGE_LEVEL).copied().unwrap_or(0);
+        let version = get_u64(run, PAGE_VERSION);
+        let table = get_u32(run, PAGE_TABLE);
+        let pages = get_u32(run, PAGE_RUN);
+        if run.iter().all(|byte| *byte == 0) {
+            return Err("it is all zeros".to_owned());
+        }
+        if number != ptr.page {
+            return Err(format!("it says that it is page {number}: misdirected"));
+        }
+        if tag != self.store_tag {
+            return Err(format!("it bears the tag {tag:08x} of another store, not {:08x}", self.store_tag));
+        }
+        if crc != ptr.crc {
+            return Err(format!("its CRC is {crc:08x}, but {:08x} is expected: damaged, stale or lost", ptr.crc));
+        }
+        if !expect.kinds.contains(&kind) {
+            return Err(format!("its kind is {kind}, not one of {:?}", expect.kinds));
+        }
+        if table != expect.table {
+            return Err(format!("it belongs to table {table}, not {}", expect.table));
+        }
+        if version > expect.version {
+            return Err(format!("it was written for root {version}, later than {}", expect.version));
+        }
+        if get_u16(run, PAGE_RESERVED) != 0 || (level != 0) != (kind == crate::disk::format::KIND_BRANCH) {
+            return Err(format!("level {level} of kind {kind}"));
+        }
+        if pages == 0 {
+            return Err("a run of no pages".to_owned());
+        }
+        Ok(pages)
+    }
+}

@@ -1,0 +1,450 @@
+//! A store written byte by byte from the documents of the format, by code that shares nothing with
+//! the engine but the free map, on a disk in memory.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::disk::format::*;
+use crate::disk::platform::{Disk, LockMode, Mapping, SharedMemory};
+use crate::tree::space::{Space, SpaceRoot};
+
+pub(super) const PAGE: usize = 4096;
+pub(super) const STORE: [u8; 16] = *b"\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10";
+pub(super) const LOG_PAGE: u32 = 2;
+pub(super) const LOG_PAGES: [u32; 2] = [4, 3];
+pub(super) const LOG_POSITION: u64 = 1 << 20;
+pub(super) const LOG_OFFSET: u64 = 4096 * 2;
+/// Page of the long value that the log names.
+pub(super) const LOG_VALUE: u32 = 50;
+
+type Hook = Box<dyn Fn(u32, &mut Vec<u8>) + Send + Sync>;
+
+/// A file in memory, whose first bytes are given and whose rest is zeros.
+pub(super) struct MemDisk {
+    pub(super) bytes: Mutex<Vec<u8>>,
+    /// Longer than the bytes: the rest is zeros.
+    pub(super) len: u64,
+    /// Whether an engine writes to it; the check never does.
+    pub(super) engine: AtomicBool,
+    pub(super) locked: Mutex<BTreeMap<u64, u32>>,
+    pub(super) reads: AtomicU32,
+    /// Called with the number of each read, before it.
+    pub(super) hook: Hook,
+    /// The same for each lock taken.
+    pub(super) lock_hook: Hook,
+}
+
+impl MemDisk {
+    pub(super) fn new(bytes: Vec<u8>) -> MemDisk {
+        let len = bytes.len() as u64;
+        MemDisk {
+            bytes: Mutex::new(bytes),
+            len,
+            engine: AtomicBool::new(false),
+            locked: Mutex::default(),
+            reads: AtomicU32::new(0),
+            hook: Box::new(|_, _| {}),
+            lock_hook: Box::new(|_, _| {}),
+        }
+    }
+}
+
+impl Disk for MemDisk {
+    fn path(&self) -> &Path {
+        Path::new("mem")
+    }
+    fn writable(&self) -> bool {
+        false
+    }
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.len.max(self.bytes.lock().unwrap().len() as u64))
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut bytes = self.bytes.lock().unwrap();
+        (self.hook)(self.reads.fetch_add(1, Ordering::Relaxed), &mut bytes);
+        let end = self.len.max(bytes.len() as u64);
+        let len = buf.len().min(end.saturating_sub(offset) as usize);
+        buf[..len].fill(0);
+        let there = bytes.get(offset as usize..).unwrap_or_default();
+        let there = &there[..there.len().min(len)];
+        buf[..there.len()].copy_from_slice(there);
+        Ok(len)
+    }
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        assert!(self.engine.load(Ordering::Relaxed), "the check writes");
+        self.bytes.lock().unwrap()[offset as usize..offset as usize + buf.len()].copy_from_slice(buf);
+        Ok(())
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        assert!(self.engine.load(Ordering::Relaxed), "the check sets the length");
+        self.bytes.lock().unwrap().resize(len as usize, 0);
+        Ok(())
+    }
+    fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
+        panic!("the check allocates")
+    }
+    fn flush(&self) -> io::Result<()> {
+        panic!("the check flushes")
+    }
+    fn start_writeback(&self, _: u64, _: u64) {}
+    fn try_lock(&self, byte: u64, mode: LockMode) -> io::Result<bool> {
+        assert_eq!(mode, LockMode::Shared);
+        *self.locked.lock().unwrap().entry(byte).or_default() += 1;
+        (self.lock_hook)(0, &mut self.bytes.lock().unwrap());
+        Ok(true)
+    }
+    fn unlock(&self, byte: u64) -> io::Result<()> {
+        self.locked.lock().unwrap().remove(&byte).expect("it was locked");
+        Ok(())
+    }
+    fn probe(&self, _: u64, _: u64) -> io::Result<Option<(u64, u64)>> {
+        Ok(None)
+    }
+    fn map(&self, _: u64) -> io::Result<Option<Arc<dyn Mapping>>> {
+        Ok(None)
+    }
+    fn sidecar(&self, _: usize, _: bool) -> io::Result<Arc<dyn SharedMemory>> {
+        panic!("the check opens the sidecar")
+    }
+    fn remove_sidecar(&self) -> io::Result<()> {
+        panic!("the check removes the sidecar")
+    }
+    fn now_ms(&self) -> u64 {
+        0
+    }
+    fn sleep(&self, _: Duration) {}
+}
+
+pub(super) enum Val {
+    Short(Vec<u8>),
+    Long(Overflow),
+}
+
+pub(super) fn short(value: &str) -> Val {
+    Val::Short(value.as_bytes().to_vec())
+}
+
+/// Writes runs one after the other.
+pub(super) struct Pages {
+    pub(super) bytes: Vec<u8>,
+    pub(super) version: u64,
+}
+
+impl Pages {
+    pub(super) fn seal(&mut self, kind: u8, level: u8, table: u32, run: Vec<u8>) -> Ptr {
+        let page = (self.bytes.len() / PAGE) as u32;
+        let (run, crc) = seal(page, self.version, kind, level, table, run);
+        self.bytes.extend_from_slice(&run);
+        Ptr { page, crc }
+    }
+
+    pub(super) fn leaf(&mut self, table: u32, entries: &[(&str, Val)]) -> Ptr {
+        let keys: Vec<&[u8]> = entries.iter().map(|(key, _)| key.as_bytes()).collect();
+        let prefix = shared(&keys);
+        let mut run = vec![0; PAGE_HEADER];
+        keys.iter().for_each(|key| run.extend_from_slice(&head(&key[prefix..])));
+        let mut bodies = Vec::new();
+        for (key, value) in entries {
+            let (word, value) = match value {
+                Val::Short(value) => (value.len() as u16, value.clone()),
+                Val::Long(long) => (0x8000 | 16, long.encode().to_vec()),
+            };
+            run.extend_from_slice(&((PAGE_HEADER + 6 * keys.len() + bodies.len()) as u16).to_le_bytes());
+            bodies.extend_from_slice(&(key.len() as u16).to_le_bytes());
+            bodies.extend_from_slice(&word.to_le_bytes());
+            bodies.extend_from_slice(key.as_bytes());
+            bodies.extend_from_slice(&value);
+        }
+        run.extend_from_slice(&bodies);
+        finish(&mut run, keys.len(), prefix);
+        self.seal(KIND_LEAF, 0, table, run)
+    }
+
+    pub(super) fn branch(&mut self, table: u32, level: u8, children: &[Ptr], separators: &[&str]) -> Ptr {
+        let keys: Vec<&[u8]> = separators.iter().map(|key| key.as_bytes()).collect();
+        let prefix = shared(&keys);
+        let mut run = vec![0; PAGE_HEADER];
+        run.extend_from_slice(&keys[0][..prefix]);
+        keys.iter().for_each(|key| run.extend_from_slice(&head(&key[prefix..])));
+        let mut at = run.len() + 2 * keys.len() + 8 * children.len();
+        for key in &keys {
+            run.extend_from_slice(&(at as u16).to_le_bytes());
+            at += key.len() - prefix;
+        }
+        for child in children {
+            run.extend_from_slice(&child.page.to_le_bytes());
+            run.extend_from_slice(&child.crc.to_le_bytes());
+        }
+        keys.iter().for_each(|key| run.extend_from_slice(&key[prefix..]));
+        finish(&mut run, children.len(), prefix);
+        self.seal(KIND_BRANCH, level, table, run)
+    }
+
+    pub(super) fn value(&mut self, table: u32, len: usize) -> Overflow {
+        Overflow { ptr: self.seal(KIND_OVERFLOW, 0, table, long_value(len)), len: len as u64 }
+    }
+}
+
+pub(super) fn long_value(len: usize) -> Vec<u8> {
+    let mut run = vec![0; PAGE_HEADER];
+    put_u64(&mut run, PAGE_PAYLOAD_LEN, len as u64);
+    run.extend((0..len).map(|at| at as u8));
+    run
+}
+
+pub(super) fn seal(page: u32, version: u64, kind: u8, level: u8, table: u32, mut run: Vec<u8>) -> (Vec<u8>, u32) {
+    run.resize(run.len().next_multiple_of(PAGE), 0);
+    put_u32(&mut run, PAGE_NUMBER, page);
+    run[PAGE_STORE..PAGE_STORE + 4].copy_from_slice(&STORE[..4]);
+    run[PAGE_KIND] = kind;
+    run[PAGE_LEVEL] = level;
+    put_u64(&mut run, PAGE_VERSION, version);
+    put_u32(&mut run, PAGE_TABLE, table);
+    let pages = run.len() / PAGE;
+    put_u32(&mut run, PAGE_RUN, pages as u32);
+    let crc = crc32fast::hash(&run[4..]);
+    put_u32(&mut run, PAGE_CRC, crc);
+    (run, crc)
+}
+
+pub(super) fn shared(keys: &[&[u8]]) -> usize {
+    keys[0].iter().zip(keys[keys.len() - 1]).take_while(|(a, b)| a == b).count()
+}
+
+pub(super) fn head(rest: &[u8]) -> [u8; 4] {
+    // On disk the number is little-endian, its first byte thus the last.
+    std::array::from_fn(|at| rest.get(3 - at).copied().unwrap_or(0))
+}
+
+pub(super) fn finish(run: &mut [u8], count: usize, prefix: usize) {
+    put_u16(run, NODE_COUNT, count as u16);
+    put_u16(run, NODE_PREFIX, prefix as u16);
+    let end = run.len() as u32;
+    put_u32(run, NODE_END, end);
+}
+
+/// What a root slot says.
+#[derive(Clone)]
+pub(super) struct Slot {
+    pub(super) sequence: u64,
+    pub(super) checkpoint_lsn: u64,
+    pub(super) log_crc: u32,
+    pub(super) catalog: TreeRoot,
+    pub(super) space: SpaceRoot,
+    pub(super) next_table: u32,
+    pub(super) segments: Vec<(u32, u32)>,
+}
+
+impl Slot {
+    pub(super) fn write(&self, file: &mut [u8]) {
+        let mut copy = vec![0; 2048];
+        copy[..8].copy_from_slice(&MAGIC);
+        put_u32(&mut copy, 12, 1);
+        put_u32(&mut copy, 24, PAGE as u32);
+        put_u32(&mut copy, 28, (self.sequence % 2) as u32);
+        copy[32..48].copy_from_slice(&STORE);
+        put_u64(&mut copy, 48, self.sequence);
+        put_u64(&mut copy, 56, self.checkpoint_lsn);
+        put_u64(&mut copy, 64, if self.segments.is_empty() { 0 } else { LOG_POSITION });
+        put_u32(&mut copy, 72, self.log_crc);
+        put_u32(&mut copy, 76, self.segments.len() as u32);
+        put_bytes(&mut copy, 80, &self.catalog.encode());
+        put_u32(&mut copy, 96, self.space.directory.page);
+        put_u32(&mut copy, 100, self.space.directory.crc);
+        put_u32(&mut copy, 104, self.space.pending.page);
+        put_u32(&mut copy, 108, self.space.pending.crc);
+        put_u64(&mut copy, 112, self.space.page_count);
+        put_u32(&mut copy, 120, self.next_table);
+        put_u64(&mut copy, 128, if self.segments.is_empty() { 0 } else { LOG_OFFSET });
+        put_u64(&mut copy, 136, 1_700_000_000_000_000);
+        for (at, (page, pages)) in (144..).step_by(8).zip(&self.segments) {
+            put_u32(&mut copy, at, *page);
+            put_u32(&mut copy, at + 4, *pages);
+        }
+        let crc = crc32fast::hash(&copy[12..]);
+        put_u32(&mut copy, 8, crc);
+        let at = (self.sequence % 2) as usize * SLOT_SIZE;
+        file[at..at + 2048].copy_from_slice(&copy);
+        file[at + 2048..at + 4096].copy_from_slice(&copy);
+    }
+}
+
+/// One frame, not yet placed.
+#[derive(Clone)]
+pub(super) struct Mark {
+    pub(super) kind: u8,
+    pub(super) lsn: u64,
+    pub(super) root_sequence: u64,
+    pub(super) durable_lsn: u64,
+    pub(super) operations: u32,
+    pub(super) payload: Vec<u8>,
+}
+
+impl Mark {
+    pub(super) fn puts(lsn: u64, rows: &[(u32, &str, &str)]) -> Mark {
+        let mut payload = Vec::new();
+        for (table, key, value) in rows {
+            payload.push(1);
+            payload.extend_from_slice(&table.to_le_bytes());
+            payload.extend_from_slice(&(key.len() as u16).to_le_bytes());
+            payload.extend_from_slice(&(value.len() as u32).to_le_bytes());
+            payload.extend_from_slice(key.as_bytes());
+            payload.extend_from_slice(value.as_bytes());
+        }
+        Mark { kind: 1, lsn, root_sequence: 5, durable_lsn: lsn - 1, operations: rows.len() as u32, payload }
+    }
+
+    pub(super) fn long(lsn: u64, table: u32, key: &str, long: Overflow) -> Mark {
+        let mut payload = vec![3];
+        payload.extend_from_slice(&table.to_le_bytes());
+        payload.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        payload.extend_from_slice(key.as_bytes());
+        payload.extend_from_slice(&long.encode());
+        Mark { operations: 1, payload, ..Mark::puts(lsn, &[]) }
+    }
+
+    /// Writes it at a log position; gives its end and CRC.
+    pub(super) fn write(&self, file: &mut [u8], position: u64, previous: u32) -> (u64, u32) {
+        let mut frame = vec![0; 64];
+        frame[..4].copy_from_slice(b"mlf1");
+        put_u32(&mut frame, 8, previous);
+        frame[12] = self.kind;
+        put_u64(&mut frame, 16, self.lsn);
+        put_u64(&mut frame, 24, position);
+        put_u64(&mut frame, 32, self.root_sequence);
+        put_u64(&mut frame, 40, self.durable_lsn);
+        put_u64(&mut frame, 48, 1_700_000_000_000_000 + self.lsn);
+        put_u32(&mut frame, 56, self.payload.len() as u32);
+        put_u32(&mut frame, 60, self.operations);
+        frame.extend_from_slice(&self.payload);
+        let crc = crc32fast::hash(&[&STORE[..4], &frame[8..]].concat());
+        put_u32(&mut frame, 4, crc);
+        for (at, byte) in (position..).zip(&frame) {
+            file[place(at)] = *byte;
+        }
+        ((position + frame.len() as u64).next_multiple_of(8), crc)
+    }
+}
+
+/// The byte of the file at a log position: the two segments have a page between them.
+pub(super) fn place(position: u64) -> usize {
+    let first = LOG_PAGES[0] as usize * PAGE;
+    let ring = first + LOG_PAGES[1] as usize * PAGE;
+    let at = (LOG_OFFSET + position - LOG_POSITION) as usize % ring;
+    let gap = if at < first { 0 } else { PAGE };
+    LOG_PAGE as usize * PAGE + at + gap
+}
+
+/// A store that the tests bend before it is put together.
+pub(super) struct Store {
+    pub(super) pages: Pages,
+    /// Rows of the catalog and of names.
+    pub(super) tables: Vec<(u32, TreeRoot)>,
+    pub(super) names: Vec<(&'static str, u32)>,
+    pub(super) slot: Slot,
+    pub(super) frames: Vec<Mark>,
+    pub(super) pending: Vec<(u32, u32)>,
+    pub(super) log_value: Vec<u8>,
+}
+
+impl Store {
+    pub(super) fn new() -> Store {
+        let mut pages = Pages { bytes: vec![0; 10 * PAGE], version: 4 };
+        let long = pages.value(16, 9000);
+        let leaves = [
+            pages.leaf(16, &[("key/a", short("1")), ("key/b", Val::Long(long)), ("key/bb", short(""))]),
+            pages.leaf(16, &[("key/m", short("3"))]),
+            pages.leaf(16, &[("key/n", short("4")), ("kez", short("5"))]),
+        ];
+        pages.version = 5;
+        let low = pages.branch(16, 1, &leaves[..2], &["key/c"]);
+        let high_leaf = pages.leaf(16, &[("l", short("6"))]);
+        let high = pages.branch(16, 1, &[leaves[2], high_leaf], &["kf"]);
+        let root = pages.branch(16, 2, &[low, high], &["key/mm"]);
+        let beta = pages.leaf(17, &[("", short("empty key")), ("x", short("y"))]);
+        // The gap between the log's segments, and two pages that were of use before.
+        let old = pages.leaf(17, &[("", short("older"))]);
+        let pending = vec![(old.page, 1), (6, 1)];
+        // A long value that only the log names, in pages that were free when the root was written.
+        let (log_value, crc) = seal(LOG_VALUE, 6, KIND_OVERFLOW, 0, 17, long_value(5000));
+        let log_long = Overflow { ptr: Ptr { page: LOG_VALUE, crc }, len: 5000 };
+        Store {
+            tables: vec![(16, TreeRoot { ptr: root, count: 7 }), (17, TreeRoot { ptr: beta, count: 2 })],
+            names: vec![("alpha", 16), ("beta", 17), ("empty", 18)],
+            slot: Slot {
+                sequence: 5,
+                checkpoint_lsn: 40,
+                log_crc: 0xabcd,
+                catalog: TreeRoot::default(),
+                space: SpaceRoot::default(),
+                next_table: 19,
+                segments: vec![(LOG_PAGE, LOG_PAGES[0]), (LOG_PAGE + LOG_PAGES[0] + 1, LOG_PAGES[1])],
+            },
+            frames: vec![
+                Mark::puts(41, &[(1, "new", "not looked at"), (16, "key/a", "9"), (16, "key/b", "9"), (17, "a", "")]),
+                Mark { kind: 2, ..Mark::puts(42, &[]) },
+                Mark::long(43, 17, "long", log_long),
+                // Long enough to reach into the second segment.
+                Mark::puts(44, &[(16, "key/z", &"v".repeat(7000))]),
+                Mark::puts(45, &[(16, "key/z", "last")]),
+            ],
+            pending,
+            log_value,
+            pages,
+        }
+    }
+
+    pub(super) fn build(mut self) -> Vec<u8> {
+        let values: Vec<Vec<u8>> = self
+            .names
+            .iter()
+            .map(|(_, id)| [&id.to_le_bytes()[..], &3u16.to_le_bytes(), b"str", &2u16.to_le_bytes(), b"u8"].concat())
+            .collect();
+        let rows: Vec<_> = self.names.iter().zip(values).map(|((name, _), value)| (*name, Val::Short(value))).collect();
+        let names = TreeRoot { ptr: self.pages.leaf(1, &rows), count: rows.len() as u64 };
+        self.tables.insert(0, (1, names));
+        let keys: Vec<String> =
+            self.tables.iter().map(|(id, _)| String::from_utf8(id.to_be_bytes().to_vec()).unwrap()).collect();
+        let rows: Vec<_> =
+            keys.iter().zip(&self.tables).map(|(k, (_, r))| (k.as_str(), Val::Short(r.encode().to_vec()))).collect();
+        self.slot.catalog = TreeRoot { ptr: self.pages.leaf(0, &rows), count: rows.len() as u64 };
+        let mut file = self.pages.bytes;
+        let mut space = Space::new(PAGE as u32, get_u32(&STORE, 0), 2, (file.len() / PAGE) as u64);
+        self.pending.iter().for_each(|(page, run)| space.retire(*page, *run, 3, 5));
+        space.grow(space.page_count() + 40);
+        let last = space.page_count() as u32 - 1;
+        assert!(space.reserve(last, 1));
+        space.retire(last, 1, 2, 5);
+        file.resize(space.page_count() as usize * PAGE, 0);
+        let mut place = |page: u32, run: &[u8]| {
+            let at = page as usize * PAGE;
+            file[at..at + run.len()].copy_from_slice(run);
+            Ok(())
+        };
+        let root = space.save(5, &mut place).unwrap();
+        place(LOG_VALUE, &self.log_value).unwrap();
+        self.slot.space = root;
+        self.slot.write(&mut file);
+        Slot { sequence: self.slot.sequence - 1, ..self.slot.clone() }.write(&mut file);
+        write_log(&mut file, &self.frames);
+        file
+    }
+}
+
+pub(super) fn write_log(file: &mut [u8], frames: &[Mark]) -> Vec<u64> {
+    let (mut position, mut crc) = (LOG_POSITION, 0xabcd);
+    let mut starts = Vec::new();
+    for (index, frame) in frames.iter().enumerate() {
+        // The batches are sealed after the first and the third frame.
+        if index == 1 || index == 3 {
+            position = position.next_multiple_of(4096);
+        }
+        starts.push(position);
+        (position, crc) = frame.write(file, position, crc);
+    }
+    starts
+}

@@ -1,0 +1,3 @@
+//! What keeps a store well over the years.
+
+pub(crate) mod check;

@@ -1,0 +1,108 @@
+//! A store in use by many threads, verified in full beside them and after them.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "a test may fail")]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use memstone::{CheckOptions, Durability, Error, Report, Result, Store, WriteOptions};
+
+/// Small steps of a fixed pseudo-random walk.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+fn sound(path: &Path) -> Report {
+    let report = memstone::check(path, &CheckOptions::new()).unwrap();
+    assert_eq!(report.findings, [], "LSN {} of root {}", report.lsn, report.root_sequence);
+    report
+}
+
+fn step(store: &Store, dice: &mut Dice) -> Result<()> {
+    let durability = if dice.roll(4) == 0 { Durability::Sync } else { Durability::Relaxed };
+    let options = WriteOptions::new().durability(durability);
+    let name = format!("table {}", dice.roll(5));
+    store.write_with(options, |tx| {
+        match dice.roll(60) {
+            0 => drop(tx.drop_table(&name)?),
+            1 => tx.clear_table(&name)?,
+            2 => match tx.rename_table(&name, &format!("table {}", dice.roll(9))) {
+                Ok(()) | Err(Error::NoTable { .. } | Error::TableExists { .. }) => {}
+                Err(error) => return Err(error),
+            },
+            3 => store.checkpoint()?,
+            _ => {
+                let table = tx.raw(&name)?;
+                for _ in 0..dice.roll(30) {
+                    let key = format!("{:04}", dice.roll(3000)).repeat(1 + dice.roll(6) as usize);
+                    match dice.roll(20) {
+                        0..6 => table.delete(key.as_bytes())?,
+                        6 => table.put(key.as_bytes(), &vec![1; dice.roll(40_000) as usize])?,
+                        _ => table.put(key.as_bytes(), &vec![2; dice.roll(300) as usize])?,
+                    }
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_store_in_use_is_sound_at_any_time() -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("memory.mst");
+    let store = Store::open(&path)?;
+    sound(&path);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for seed in 1..4 {
+            let (store, done) = (store.clone(), &done);
+            threads.spawn(move || {
+                let mut dice = Dice(0x9e37_79b9_7f4a_7c15 + seed);
+                let mut held = None;
+                while !done.load(Ordering::Relaxed) {
+                    match step(&store, &mut dice) {
+                        Ok(()) | Err(Error::Nested { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                    if dice.roll(50) == 0 {
+                        held = Some(store.read().unwrap());
+                    }
+                    if dice.roll(50) == 0 {
+                        store.checkpoint().unwrap();
+                    }
+                }
+                drop(held);
+            });
+        }
+        let until = Instant::now() + Duration::from_secs(5);
+        let mut verdict = Ok(0);
+        while let Ok(checks) = verdict
+            && Instant::now() < until
+        {
+            // Not an assertion yet: the writers must hear of it and end.
+            verdict = std::panic::catch_unwind(|| sound(&path)).map(|_| checks + 1);
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(verdict.is_ok_and(|checks| checks > 3));
+    });
+    sound(&path);
+    drop(store);
+    sound(&path);
+    let store = Store::open(&path)?;
+    store.checkpoint()?;
+    let report = sound(&path);
+    for table in store.read()?.tables()? {
+        let found = report.tables.iter().find(|t| t.name == table.name).unwrap();
+        assert_eq!(found.entries, table.entries);
+    }
+    Ok(())
+}

@@ -1,0 +1,301 @@
+//! The rules of the house, as tests: who may use whom, where `unsafe` may stand, how large a file
+//! may grow, and that the documents name what is there. A rule that is broken for a reason is
+//! broken here, in a list, with the reason.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each layer may use, low to high. A path allows all that is below it. (A layer may always use itself.)
+const LAYERS: &[(&str, &[&str])] = &[
+    ("error", &[]),
+    ("bytes", &[]),
+    ("disk", &["error"]),
+    // The tree does not know of processes: no lock, no sidecar, no root slot.
+    ("tree", &["bytes", "error", "disk::format", "disk::platform"]),
+    // The log does not know of trees. (The index takes `TABLE_NAMES` from the format, nothing more.)
+    ("log", &["bytes", "error", "disk::format", "disk::platform", "disk::root"]),
+    // The engine sees a `Disk`, never the file or the operating system behind it.
+    (
+        "engine",
+        &[
+            "bytes",
+            "error",
+            "disk::fork",
+            "disk::format",
+            "disk::host",
+            "disk::locks",
+            "disk::platform",
+            "disk::root",
+            "disk::sidecar",
+            "log",
+            "tree",
+        ],
+    ),
+    ("txn", &["bytes", "error", "disk::format", "engine", "log::index", "tree::cursor", "tree::node"]),
+    // Typed tables know raw tables, by the names that users know them by.
+    ("typed", &["bytes", "error", "RawRange", "RawTable", "RawTableMut", "Snapshot", "WriteTxn"]),
+    // The checker shares the format's constants with the engine and nothing else: a mistake in
+    // the engine's reading must not be repeated here.
+    ("maintain", &["error", "disk::format", "disk::platform", "disk::unix"]),
+    ("store", &["bytes", "error", "disk", "engine", "txn", "maintain"]),
+];
+
+/// The only files with `unsafe`: where the operating system is called or memory is mapped.
+const UNSAFE: &[&str] = &[
+    "src/bin/memstone/with_lock.rs",
+    "src/disk/fork.rs",
+    "src/disk/host.rs",
+    "src/disk/lock.rs",
+    "src/disk/map.rs",
+    "src/disk/netfs.rs",
+    "src/disk/shm.rs",
+    "src/disk/sigbus.rs",
+    "src/disk/unix.rs",
+];
+
+/// No file is longer than `LONGEST` lines. One longer than `LONG`, tests apart, is listed with the length
+/// it may not exceed: it may shrink, and then its entry is lowered or goes.
+const LONGEST: usize = 800;
+const LONG: usize = 400;
+const LONG_FILES: &[(&str, usize)] = &[
+    ("src/disk/sidecar.rs", 520),
+    ("src/disk/unix.rs", 500),
+    ("src/engine/checkpoint.rs", 510),
+    ("src/maintain/check.rs", 420),
+    ("src/store.rs", 420),
+    ("src/tree/node.rs", 490),
+    ("src/tree/update.rs", 640),
+    ("src/txn/write.rs", 490),
+    ("src/typed/table.rs", 440),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below a folder of the project with one of these endings, by their paths within it.
+fn files(folder: &str, endings: &[&str]) -> BTreeSet<String> {
+    fn walk(at: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(at).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(folder), &mut found);
+    let names = found.iter().map(|path| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned());
+    names.filter(|name| endings.iter().any(|ending| name.ends_with(ending))).collect()
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+fn is_test_file(file: &str) -> bool {
+    file.starts_with("tests/") || file.ends_with("tests.rs") || file.ends_with("testing.rs") || file.contains("/tests/")
+}
+
+/// The code of a source file: no comments, and no test module, which stands last.
+fn code(file: &str) -> String {
+    let text = read(file);
+    let end = text.find("#[cfg(test)]\nmod tests {").or_else(|| text.find("#[cfg(test)]\npub(super) mod tests {"));
+    let lines = text[..end.unwrap_or(text.len())].lines();
+    lines.map(|line| if line.trim_start().starts_with("//") { "" } else { line }).collect::<Vec<_>>().join("\n")
+}
+
+/// Everything that the code names by a path from the crate's root.
+fn uses(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let before = code[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$') {
+            continue;
+        }
+        collect(&code[at + "crate::".len()..], "", &mut found);
+    }
+    found
+}
+
+/// Reads one use tree, `a::b` or `a::{b, c::d}` or `{a, b::c}`, and gives what is left after it.
+fn collect<'c>(rest: &'c str, prefix: &str, found: &mut BTreeSet<String>) -> &'c str {
+    let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+    let (name, mut rest) = rest.split_at(end);
+    let path =
+        if prefix.is_empty() || name.is_empty() { format!("{prefix}{name}") } else { format!("{prefix}::{name}") };
+    if let Some(after) = rest.strip_prefix("::") {
+        return collect(after, &path, found);
+    }
+    if !rest.starts_with('{') {
+        found.insert(path);
+        return rest;
+    }
+    while rest.starts_with(['{', ',']) {
+        let next = rest[1..].trim_start();
+        if next.starts_with('}') {
+            rest = next;
+            break;
+        }
+        rest = collect(next, &path, found).trim_start();
+    }
+    rest.strip_prefix('}').unwrap_or(rest)
+}
+
+#[test]
+fn use_trees_are_read_as_the_compiler_does() {
+    let found = uses(
+        "use crate::disk::{format::{A, B}, root::C};\nuse crate::error::Error;\nfn f() { crate::bytes::g() }\nuse crate::{\n    D,\n    tree::E,\n};",
+    );
+    let expected = ["D", "bytes::g", "disk::format::A", "disk::format::B", "disk::root::C", "error::Error", "tree::E"];
+    assert_eq!(found, expected.map(str::to_owned).into());
+}
+
+#[test]
+fn every_file_uses_only_what_stands_below_it() {
+    let mut wrong = Vec::new();
+    for file in files("src", &[".rs"]) {
+        let within = file.strip_prefix("src/").unwrap();
+        if within.starts_with("bin/") || within == "lib.rs" || is_test_file(&file) {
+            continue;
+        }
+        let layer = within.split('/').next().unwrap().trim_end_matches(".rs");
+        let Some((_, below)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
+            wrong.push(format!("{file}: the layer {layer:?} is not in the list"));
+            continue;
+        };
+        for used in uses(&code(&file)) {
+            let below_it = |path: &str| used.strip_prefix(path).is_some_and(|r| r.is_empty() || r.starts_with("::"));
+            if !below.iter().chain([&layer]).any(|path| below_it(path)) {
+                wrong.push(format!("{file} uses crate::{used}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn unsafe_stands_in_few_files() {
+    let is_unsafe = |file: &String| {
+        let words = code(file);
+        words.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == "unsafe")
+    };
+    let found: Vec<String> =
+        files("src", &[".rs"]).into_iter().filter(|file| !is_test_file(file)).filter(is_unsafe).collect();
+    assert_eq!(found, UNSAFE, "the list of files with `unsafe` is exact");
+}
+
+#[test]
+fn no_file_grows_for_ever() {
+    let mut wrong = Vec::new();
+    for file in files("src", &[".rs"]).into_iter().chain(files("tests", &[".rs"])) {
+        let lines = read(&file).lines().count();
+        let limit = LONG_FILES.iter().find(|(name, _)| *name == file).map_or(LONG, |(_, limit)| *limit);
+        if lines > limit.min(LONGEST) && !(is_test_file(&file) && lines <= LONGEST) {
+            wrong.push(format!("{file} has {lines} lines, and may have {limit}"));
+        }
+    }
+    for (file, limit) in LONG_FILES {
+        if !root().join(file).exists() || read(file).lines().count() <= LONG {
+            wrong.push(format!("{file} is not longer than {LONG} lines: it needs no entry"));
+        }
+        assert!(*limit <= LONGEST, "{file}");
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let markers =
+        [["TO", "DO"], ["FIX", "ME"], ["to", "do!"], ["un", "implemented!"], ["db", "g!"]].map(|m| m.concat());
+    let endian = [["from_ne", "_bytes"], ["to_ne", "_bytes"]].map(|m| m.concat());
+    let mut wrong = Vec::new();
+    for file in files("src", &[".rs"]).into_iter().chain(files("tests", &[".rs"])) {
+        let text = read(&file);
+        wrong.extend(markers.iter().filter(|m| text.contains(*m)).map(|m| format!("{file}: {m}")));
+        // The file is little-endian on every machine.
+        wrong.extend(endian.iter().filter(|m| text.contains(*m)).map(|m| format!("{file}: {m}")));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn nothing_names_the_machine_it_was_made_on() {
+    // Of the folders that a build machine may have; `/home/me` and the like are examples in tests.
+    let mut places = vec![["/wo", "rk/"].concat(), ["/ro", "ot/"].concat(), ["/Us", "ers/"].concat()];
+    places.extend(std::env::var("HOME").ok().filter(|home| home.len() > 1).map(|home| format!("{home}/")));
+    let mut wrong = Vec::new();
+    let mut all = files("src", &[".rs"]);
+    for folder in ["tests", "docs", "benches", ".ci", "fuzz"] {
+        all.extend(files(folder, &[".rs", ".md", ".toml", ".sh", "run", "fuzz"]));
+    }
+    all.retain(|file| !file.contains("/target/"));
+    all.extend(["README.md", "CHANGELOG.md", "Cargo.toml"].map(str::to_owned));
+    for file in all {
+        let text = read(&file);
+        wrong.extend(places.iter().filter(|place| text.contains(*place)).map(|place| format!("{file}: {place}")));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    let mut pages = files("docs", &[".md"]);
+    pages.extend(["README.md", "CHANGELOG.md"].map(str::to_owned));
+    let mut wrong = Vec::new();
+    for page in &pages {
+        let text = read(page);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            if !root().join(page).parent().unwrap().join(target).exists() {
+                wrong.push(format!("{page} links to {link}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let readme = read("README.md");
+    for page in pages.iter().filter(|page| page.starts_with("docs/") && !page.starts_with("docs/adr/")) {
+        assert!(readme.contains(&format!("]({page})")), "the README does not lead to {page}");
+    }
+    let index = read("docs/adr/README.md");
+    for record in pages.iter().filter_map(|page| page.strip_prefix("docs/adr/")).filter(|name| *name != "README.md") {
+        assert!(index.contains(&format!("]({record})")), "the list of decisions does not lead to {record}");
+    }
+}
+
+#[test]
+fn the_code_map_names_every_source_file() {
+    let map = read("docs/ARCHITECTURE.md");
+    for file in files("src", &[".rs"]) {
+        let name = file.rsplit('/').next().unwrap();
+        if is_test_file(&file) || file.starts_with("src/bin/") || name == "mod.rs" {
+            continue;
+        }
+        assert!(map.contains(&format!("`{name}`")), "docs/ARCHITECTURE.md does not name {file}");
+    }
+}
+
+#[test]
+fn the_page_on_locks_gives_every_lock_byte() {
+    let (source, page) = (read("src/disk/locks.rs"), read("docs/LOCKING.md"));
+    let mut found = 0;
+    for line in source.lines() {
+        let Some(rest) = line.strip_prefix("pub(crate) const ") else { continue };
+        let Some((name, value)) = rest.split_once(": u64 = ") else { continue };
+        let row = format!("| {name} | `{}` |", value.trim_end_matches(';'));
+        assert!(page.contains(&row), "docs/LOCKING.md lacks {row}");
+        found += 1;
+    }
+    assert!(found >= 9, "only {found} lock bytes were found in the source");
+}
