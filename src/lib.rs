@@ -113,6 +113,9 @@ mod bytes;
 mod disk;
 mod engine;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod log;
 mod maintain;
 #[cfg(test)]

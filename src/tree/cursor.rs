@@ -204,13 +204,14 @@ impl<'a> Cursor<'a> {
             *index = next;
             let (child, level) = (node.child(next), node.level() - 1);
             self.edge(child, Some(level), forward)?;
-            // Leaves must ascend: else a hostile file whose pointers share subtrees would give
-            // the same few pages out for ever.
+            // Leaves must ascend, by their first and last keys, and each from its first to its last:
+            // else a hostile file whose pointers share subtrees would give the same few pages out for ever.
             if let (Some((old, _)), Some((new, _))) = (&from, &self.leaf) {
                 let (below, above) = if forward { (old, new) } else { (new, old) };
                 let last = below.entry(below.count() - 1)?;
                 let first = above.entry(0)?;
-                if below.slice(&last.key) >= above.slice(&first.key) {
+                let (head, tail) = (new.entry(0)?, new.entry(new.count() - 1)?);
+                if below.slice(&last.key) >= above.slice(&first.key) || new.slice(&head.key) > new.slice(&tail.key) {
                     return Err(new.damage("a leaf in key order with its neighbour"));
                 }
             }

@@ -182,16 +182,25 @@ proptest! {
     }
 
     #[test]
-    fn shared_subtrees_do_not_hang(levels in 2usize..30) {
+    fn shared_subtrees_do_not_hang(levels in 2usize..30, descending in any::<bool>()) {
         // Each branch points twice at the one below: 2^levels ways lead to one leaf.
         let mut bytes = vec![0u8; 4096 * (levels + 4)];
         let mut below = Ptr::NONE;
         for level in 0..=levels {
             let page = level + 2;
             let out = &mut bytes[page * 4096..(page + 1) * 4096];
-            let (kind, count) = if level == 0 { (KIND_LEAF, 1) } else { (KIND_BRANCH, 2) };
+            let (kind, count) = if level == 0 && !descending { (KIND_LEAF, 1) } else { (KIND_BRANCH, 2) };
+            let kind = if level == 0 { KIND_LEAF } else { kind };
             put_u16(out, NODE_COUNT, count);
-            if level == 0 {
+            if level == 0 && descending {
+                // Its first key comes after its last, so that it seems to follow itself.
+                put_bytes(out, 40, b"\0\0\0k\0\0\0a");
+                put_u16(out, 48, 52);
+                put_u16(out, 50, 57);
+                put_bytes(out, 52, b"\x01\0\0\0k\x01\0\0\0a");
+                put_u16(out, NODE_PREFIX, 0);
+                put_u32(out, NODE_END, 62);
+            } else if level == 0 {
                 put_u16(out, 44, 46);
                 put_u16(out, 46, 1);
                 put_bytes(out, 50, b"k");
@@ -220,9 +229,10 @@ proptest! {
         crate::tree::update::PageStore::pages(&store).set_page_count(levels as u64 + 4);
         let pages = Arc::clone(crate::tree::update::PageStore::pages(&store));
         let root = TreeRoot { ptr: below, count: 9 };
-        prop_assert!(get(&pages, TABLE, root, b"k").unwrap().is_some());
+        prop_assert!(descending || get(&pages, TABLE, root, b"k").unwrap().is_some());
         let mut cursor = Cursor::new(&pages, TABLE, root);
         prop_assert!(cursor.first().unwrap());
+        prop_assert!(!descending || cursor.next().unwrap());
         prop_assert!(cursor.next().unwrap_err().is_corrupt());
         prop_assert!(!cursor.valid());
         prop_assert!(relocatable(&pages, TABLE, root, 0, None, 100).is_err());

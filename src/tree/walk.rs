@@ -113,10 +113,11 @@ impl Search<'_> {
 
     fn visit_leaf(&mut self, node: &Node<'_>, from: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
         let (head, tail) = (node.entry(0)?, node.entry(node.count() - 1)?);
-        if self.last.as_deref().is_some_and(|last| last >= node.slice(&head.key)) {
+        let (first, last) = (node.slice(&head.key), node.slice(&tail.key));
+        if first > last || self.last.as_deref().is_some_and(|before| before >= first) {
             return Err(node.damage("keys that ascend"));
         }
-        self.last = Some(node.slice(&tail.key).to_vec());
+        self.last = Some(last.to_vec());
         let first = from.map_or(Ok(0), |key| node.lower_bound(key).map(|(index, _)| index))?;
         for index in first..node.count() {
             let entry = node.entry(index)?;

@@ -1,0 +1,260 @@
+//! Ways into the parts that read bytes from disk, for the fuzz targets alone. Not part of the
+//! interface: behind the feature `fuzzing`, which nothing else turns on.
+
+use crate::disk::format::{
+    KIND_BRANCH, KIND_LEAF, LOG_BLOCK, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE,
+    PAGE_TABLE, Ptr, TreeRoot, get_u32, put_u32,
+};
+use crate::disk::platform::{Disk, LockMode, Mapping, SharedMemory};
+use crate::disk::root::{Root, Segment};
+use crate::log::frame::{FRAME_HEADER, FrameHeader, Operations, frame_crc};
+use crate::log::index::Generation;
+use crate::log::ring::Ring;
+use crate::log::walk::{Point, Walker};
+use crate::tree::cursor::{Cursor, get};
+use crate::tree::node::Node;
+use crate::tree::pages::{Pages, Verified};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+const TAG: u32 = u32::from_le_bytes(*b"fuzz");
+const TABLE: u32 = 16;
+
+/// A file that is only read.
+struct Fixed(Vec<u8>);
+
+fn refused<T>() -> io::Result<T> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+impl Disk for Fixed {
+    fn path(&self) -> &Path {
+        Path::new("fuzz")
+    }
+    fn writable(&self) -> bool {
+        false
+    }
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = usize::try_from(offset).ok().and_then(|at| self.0.get(at..)).unwrap_or_default();
+        let n = rest.len().min(buf.len());
+        buf.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        Ok(n)
+    }
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        refused()
+    }
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        refused()
+    }
+    fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
+        refused()
+    }
+    fn flush(&self) -> io::Result<()> {
+        refused()
+    }
+    fn start_writeback(&self, _: u64, _: u64) {}
+    fn try_lock(&self, _: u64, _: LockMode) -> io::Result<bool> {
+        refused()
+    }
+    fn unlock(&self, _: u64) -> io::Result<()> {
+        refused()
+    }
+    fn probe(&self, _: u64, _: u64) -> io::Result<Option<(u64, u64)>> {
+        refused()
+    }
+    fn map(&self, _: u64) -> io::Result<Option<Arc<dyn Mapping>>> {
+        Ok(None)
+    }
+    fn sidecar(&self, _: usize, _: bool) -> io::Result<Arc<dyn SharedMemory>> {
+        refused()
+    }
+    fn remove_sidecar(&self) -> io::Result<()> {
+        refused()
+    }
+    fn now_ms(&self) -> u64 {
+        0
+    }
+    fn sleep(&self, _: Duration) {}
+}
+
+/// Walks `log` as the bytes of a ring of two segments that starts `offset` bytes into the first,
+/// and looks at all it finds. With `mend` the headers that lie on the way are made to fit the chain
+/// first, so that what they speak of is believed. Gives the number of frames.
+pub fn walk_log(log: &[u8], offset: u16, mend: bool) -> usize {
+    let pages = log.len() / 4096;
+    if pages < 2 {
+        return 0;
+    }
+    let page = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let start = u64::from(offset) % (LOG_BLOCK * (pages as u64 / 2)) / 8 * 8;
+    let root = Root {
+        page_size: 4096,
+        store_id: *b"fuzz............",
+        sequence: 3,
+        checkpoint_lsn: 7,
+        log_position: (9 << 20) + start,
+        log_crc: 5,
+        log_offset: start,
+        // The second half of the file comes first.
+        segments: vec![
+            Segment { page: page(2 + pages / 2), pages: page(pages - pages / 2) },
+            Segment { page: 2, pages: page(pages / 2) },
+        ],
+        catalog: TreeRoot::default(),
+        free_directory: Ptr::NONE,
+        pending: Ptr::NONE,
+        page_count: pages as u64 + 2,
+        next_table: TABLE,
+        time: 0,
+    };
+    let ring = Ring::new(&root);
+    let mut file = vec![0; 8192];
+    let whole = log.get(..pages * 4096).unwrap_or_default();
+    let capacity = whole.len();
+    // `log` is in ring order; the file has it rotated.
+    let (first, second) = whole.split_at(capacity - pages / 2 * 4096);
+    file.extend_from_slice(second);
+    file.extend_from_slice(first);
+    let mut point = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
+    if mend {
+        mend_chain(&mut file, &ring, point);
+    }
+    let disk = Fixed(file);
+    let mut walker = Walker::new(&disk, &ring, TAG, point);
+    let mut generation = Generation::new(point.lsn);
+    let mut frames = 0;
+    while let Ok(Some(frame)) = walker.next() {
+        assert!(frame.header.lsn == point.lsn + 1 && frame.header.position >= point.end, "the chain goes on");
+        assert!(frame.after.end > point.end && frame.header.position < ring.end());
+        let payload = frame.bytes.get(frame.payload());
+        assert!(payload.is_some());
+        for operation in Operations::new(payload.unwrap_or_default()) {
+            assert!(format!("{operation:?}").len() > 2);
+        }
+        if frame.header.time % 2 == 1 {
+            generation = Generation::new(point.lsn);
+        }
+        if generation.insert(&frame) {
+            let (touched, _) = generation.tables();
+            for table in touched {
+                let mut last: Option<Vec<u8>> = None;
+                for version in generation.newest(table, u64::MAX) {
+                    assert!(last.as_deref().is_none_or(|last| last < &version.key[..]), "the index ascends");
+                    assert!(generation.get(table, &version.key, u64::MAX).is_some());
+                    last = Some(version.key.to_vec());
+                }
+            }
+        }
+        point = frame.after;
+        frames += 1;
+    }
+    let _ = walker.verify_end(root.sequence);
+    frames
+}
+
+/// Writes into each header that the chain would come to what makes it the next one.
+fn mend_chain(file: &mut [u8], ring: &Ring, mut point: Point) {
+    let mut tries = [point.end, point.end.next_multiple_of(LOG_BLOCK)];
+    while tries.iter().any(|at| {
+        let mended = mend_frame(file, ring, *at, point);
+        if let Some(after) = mended {
+            point = after;
+        }
+        mended.is_some()
+    }) {
+        tries = [point.end, point.end.next_multiple_of(LOG_BLOCK)];
+    }
+}
+
+fn mend_frame(file: &mut [u8], ring: &Ring, position: u64, before: Point) -> Option<Point> {
+    let get = |file: &[u8], at: u64| -> Option<u8> {
+        (at < ring.end()).then(|| file.get(usize::try_from(ring.file_offset(at)).ok()?).copied())?
+    };
+    let header: Vec<u8> = (0..FRAME_HEADER as u64).map_while(|i| get(file, position + i)).collect();
+    let (mut header, _) = FrameHeader::decode(&header).map(|(h, _)| (header, h))?;
+    put_u32(&mut header, 8, before.crc);
+    crate::disk::format::put_u64(&mut header, 16, before.lsn + 1);
+    crate::disk::format::put_u64(&mut header, 24, position);
+    let length = u64::from(get_u32(&header, 56));
+    let payload = (0..length).map_while(|i| get(file, position + FRAME_HEADER as u64 + i));
+    let mut frame = header.clone();
+    frame.extend(payload);
+    if frame.len() as u64 != FRAME_HEADER as u64 + length {
+        return None;
+    }
+    let crc = frame_crc(TAG, frame.get(8..)?);
+    put_u32(&mut frame, 4, crc);
+    for (i, byte) in (0..).zip(frame.iter().take(FRAME_HEADER)) {
+        let place = file.get_mut(usize::try_from(ring.file_offset(position + i)).ok()?)?;
+        *place = *byte;
+    }
+    Some(Point { end: position + (FRAME_HEADER as u64 + length).next_multiple_of(8), crc, lsn: before.lsn + 1 })
+}
+
+/// Takes `bytes` for a node, with a header that is believed, and asks it everything: as a single
+/// leaf or branch, and as the whole of a tree whose pointers lead where they may.
+pub fn read_node(bytes: &[u8], key: &[u8]) {
+    let mut node = bytes.to_vec();
+    node.resize(bytes.len().max(PAGE_HEADER).next_multiple_of(4096), 0);
+    node.truncate(65536);
+    put_u32(&mut node, PAGE_NUMBER, 2);
+    put_u32(&mut node, PAGE_STORE, TAG);
+    put_u32(&mut node, PAGE_TABLE, TABLE);
+    let run = u32::try_from(node.len() / 4096).unwrap_or(1);
+    put_u32(&mut node, PAGE_RUN, run);
+    if let Some([kind, level]) = node.get_mut(PAGE_KIND..=PAGE_LEVEL) {
+        *level %= 3;
+        *kind = if *level == 0 { KIND_LEAF } else { KIND_BRANCH };
+    }
+    let crc = crc32fast::hash(node.get(PAGE_NUMBER..).unwrap_or_default());
+    put_u32(&mut node, PAGE_CRC, crc);
+    let mut file = vec![0; 8192];
+    file.extend_from_slice(&node);
+    let root = TreeRoot { ptr: Ptr { page: 2, crc }, count: 3 };
+    let pages =
+        Pages::new(Arc::new(Fixed(file)), None, Arc::new(Verified::new()), 4096, TAG, u64::from(run) + 2);
+    if let Ok(node) = pages.node(root.ptr, TABLE, None) {
+        ask(&node, key);
+    }
+    let _ = get(&pages, TABLE, root, key).and_then(|value| value.map(|v| v.read(&pages, TABLE)).transpose());
+    let mut cursor = Cursor::new(&pages, TABLE, root);
+    let mut steps = 0;
+    while let Ok(true) = cursor.next() {
+        assert!(cursor.entry().is_some());
+        steps += 1;
+    }
+    let _ = cursor.last();
+    while let Ok(true) = cursor.prev() {
+        steps += 1;
+    }
+    assert!(steps <= 2 * 65536, "more entries than a node can have");
+    let _ = cursor.seek(key);
+    let _ = cursor.seek_before(key);
+}
+
+fn ask(node: &Node<'_>, key: &[u8]) {
+    if node.is_leaf() {
+        let _ = node.find(key);
+        assert!(node.lower_bound(key).is_ok_and(|(at, _)| at <= node.count()) || node.lower_bound(key).is_err());
+        for index in 0..node.count() {
+            if let Ok(entry) = node.entry(index) {
+                let _ = node.find(node.slice(&entry.key));
+                let _ = node.value(&entry);
+            }
+        }
+    } else {
+        assert!(node.route(key).map_or(true, |child| child < node.count()));
+        let mut out = Vec::new();
+        for index in 0..node.count() {
+            let _ = node.child(index);
+            if index + 1 < node.count() && node.separator(index, &mut out).is_ok() {
+                assert!(node.route(&out).map_or(true, |child| child < node.count()));
+            }
+        }
+    }
+}
