@@ -138,6 +138,11 @@ impl AppendGuard<'_> {
         Ok(())
     }
 
+    /// Whether a frame of at most so many bytes has room, sealed batch or not.
+    pub(crate) fn has_room(&self, len: u64) -> bool {
+        next_block(self.state.tail.end) + len.next_multiple_of(8) + RESERVE <= self.state.ring.end()
+    }
+
     /// Appends a frame. On an error nothing of it is in the log.
     pub(crate) fn append(&mut self, frame: &mut FrameBuilder, kind: FrameKind, relaxed: bool) -> Result<Appended> {
         let engine = self.engine;

@@ -3,6 +3,7 @@
 //! Small ones become one frame of the log. Long values go to pages of their own first, and the
 //! frame points at them. What is too large for the log goes straight to the tree.
 
+use crate::disk::format::OVERFLOW_SIZE;
 use crate::disk::locks::Deadline;
 use crate::disk::sidecar::Counter;
 use crate::engine::Engine;
@@ -20,6 +21,9 @@ use std::time::Instant;
 
 /// Values from this size on are not written to the log.
 const LONG_VALUE: usize = 32 << 10;
+
+/// How often the log is folded to make room for one frame.
+const TRIES: usize = 4;
 
 /// How durable a commit is when it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,12 +54,12 @@ impl Engine {
         if changes.is_empty() {
             return Ok(self.durable_lsn());
         }
-        let long: u64 = long_values(&mut changes).map(|write| value_len(write) as u64).sum();
+        let long: u64 = long_values(&changes).map(|write| value_len(write) as u64).sum();
         if changes.frame_bytes().saturating_sub(long) > self.settings.log_cap / 4 {
             return self.commit_to_tree(&changes, deadline);
         }
         // Held until the frame is in the log: only then do others know that these pages are used.
-        let folding = if long > 0 { Some(self.write_long_values(&mut changes, deadline)?) } else { None };
+        let folding = if long > 0 { Some(self.write_long_values(&mut changes, long, deadline)?) } else { None };
         let mut frame = changes.encode();
         let mut tries = 0;
         let (lsn, crowded, flush) = loop {
@@ -70,16 +74,13 @@ impl Engine {
                 Appended::NoRoom => {}
             }
             drop(append);
-            // The log must be folded, and may have to grow.
-            let plan = Plan { room_for: frame.frame_len(), ..Plan::default() };
-            match &folding {
-                Some(turn) => turn.run(&plan, deadline)?,
-                None => self.checkpoint(&plan, deadline)?,
-            };
             tries += 1;
-            if tries == 4 {
-                return Err(Error::Invalid("the log stays full although it was folded".to_owned()));
+            // For long values room was made before: to a fold that runs now their pages would be free.
+            if folding.is_some() || tries > TRIES {
+                return Err(log_stays_full());
             }
+            // The log must be folded, and may have to grow.
+            self.checkpoint(&Plan { room_for: frame.frame_len(), ..Plan::default() }, deadline)?;
         };
         drop(folding);
         drop(turn);
@@ -127,9 +128,23 @@ impl Engine {
         Ok(done.lsn)
     }
 
-    /// Writes the long values to runs of their own, durably, and puts pointers in their place.
-    fn write_long_values(&self, changes: &mut Changes, deadline: Deadline) -> Result<CheckpointTurn<'_>> {
+    /// Sees to it that the log has room for a frame. The caller holds WRITER, too, so that it stays.
+    fn make_room(&self, turn: &CheckpointTurn<'_>, room_for: u64, deadline: Deadline) -> Result<()> {
+        for _ in 0..TRIES {
+            if self.lock_append(deadline)?.has_room(room_for) {
+                return Ok(());
+            }
+            turn.run(&Plan { room_for, ..Plan::default() }, deadline)?;
+        }
+        Err(log_stays_full())
+    }
+
+    /// Writes the long values, of `long` bytes in all, to runs of their own, durably, and puts pointers
+    /// in their place.
+    fn write_long_values(&self, changes: &mut Changes, long: u64, deadline: Deadline) -> Result<CheckpointTurn<'_>> {
         let turn = self.lock_checkpoint(deadline)?;
+        let pointers = (long_values(changes).count() * OVERFLOW_SIZE) as u64;
+        self.make_room(&turn, changes.frame_bytes().saturating_sub(long) + pointers, deadline)?;
         turn.settle_root()?;
         let view = self.newest_view()?;
         let mut fold = Folding::for_log(self, &view)?;
@@ -153,10 +168,14 @@ impl Engine {
     }
 }
 
+fn log_stays_full() -> Error {
+    Error::Invalid("the log stays full although it was folded".to_owned())
+}
+
 fn value_len(write: &Write) -> usize {
     if let Write::Put(value) = write { value.len() } else { 0 }
 }
 
-fn long_values(changes: &mut Changes) -> impl Iterator<Item = &Write> {
+fn long_values(changes: &Changes) -> impl Iterator<Item = &Write> {
     changes.tables.values().flat_map(|keys| keys.values()).filter(|write| value_len(write) >= LONG_VALUE)
 }

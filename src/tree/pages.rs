@@ -176,13 +176,24 @@ impl Pages {
 
     /// How many pages the run of a long value has, from its pointer alone, which must be possible.
     pub(crate) fn overflow_run(&self, long: Overflow) -> Result<u32> {
-        let count = self.page_count.load(Ordering::Acquire);
+        let mut count = self.page_count.load(Ordering::Acquire);
         let pages = Overflow::pages(long.len.min(MAX_VALUE_SIZE), self.page_size());
+        if !self.exists(long.ptr.page, pages, count) {
+            count = self.grown();
+        }
         if long.len > MAX_VALUE_SIZE || !self.exists(long.ptr.page, pages, count) {
             let found = format!("a value of {} bytes", long.len);
             return Err(self.damage("overflow", long.ptr, format!("a run within {count} pages"), found));
         }
         Ok(u32::try_from(pages).unwrap_or(u32::MAX))
+    }
+
+    /// Pages of the file as long as it is now. Whoever wrote a long value that only the log points at
+    /// may have grown the file for it, and the root does not know of that yet.
+    #[cold]
+    fn grown(&self) -> u64 {
+        let pages = self.disk.len().unwrap_or(0) >> self.shift;
+        self.page_count.fetch_max(pages, Ordering::AcqRel).max(pages)
     }
 
     /// The version that a long value's run was written for, if that costs little to know for

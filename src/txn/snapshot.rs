@@ -48,19 +48,11 @@ impl Snapshot {
         self.view.lsn
     }
 
-    /// A table of bytes. One that does not exist reads as an empty one.
-    ///
-    /// # Errors
-    /// [`Error::TypeMismatch`](crate::Error::TypeMismatch) if the table was created with types.
-    pub fn raw(&self, name: &str) -> Result<RawTable<'_>> {
-        self.open_table(name, RAW_TYPES.0, RAW_TYPES.1)
-    }
-
-    /// A table's bytes, whatever types it was created with: for tools that show or copy any store.
+    /// A table's bytes, whatever types it was created with. One that does not exist reads as an empty one.
     ///
     /// # Errors
     /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
-    pub fn bytes_of(&self, name: &str) -> Result<RawTable<'_>> {
+    pub fn raw(&self, name: &str) -> Result<RawTable<'_>> {
         let entry = self.view.table(name).map_err(|e| e.in_file(self.engine.path()))?;
         Ok(RawTable::of_snapshot(&self.engine, &self.view, entry.map(|entry| (entry.id, entry.root))))
     }
@@ -78,10 +70,11 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
     pub fn tables(&self) -> Result<Vec<TableInfo>> {
-        let names = self.view.tree_root(TABLE_NAMES)?;
+        let in_file = |e: crate::Error| e.in_file(self.engine.path());
+        let names = self.view.tree_root(TABLE_NAMES).map_err(in_file)?;
         let ground = Ground { view: &self.view, txn: None, table: TABLE_NAMES, root: names };
         list_tables(ground, |id, root| RawTable::of_snapshot(&self.engine, &self.view, Some((id, root))).len())
-            .map_err(|e| e.in_file(self.engine.path()))
+            .map_err(in_file)
     }
 }
 

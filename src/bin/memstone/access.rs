@@ -74,7 +74,7 @@ impl Place {
                 self.types(&txn.tables()?)?
             }
         };
-        Ok((txn.raw(&self.table)?, types))
+        Ok((txn.bytes_of(&self.table)?, types))
     }
 
     /// The failure to find a key.

@@ -26,26 +26,27 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
-/// Puts RFC 3339 text in place of the times in what serde made of the store's statistics.
-pub(crate) fn readable_times(value: Value) -> Value {
+/// What serde makes of the store's figures, with times as RFC 3339 text and durations as numbers
+/// of seconds, which their names then say.
+pub(crate) fn readable(value: Value) -> Value {
     match value {
-        Value::Object(fields) => {
-            let part = |name: &str| fields.get(name).and_then(Value::as_u64);
-            match (part("secs_since_epoch"), part("nanos_since_epoch"), part("secs"), part("nanos")) {
-                (Some(seconds), Some(_), ..) => rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).into(),
-                (_, _, Some(seconds), Some(nanos)) => {
-                    let nanos = u32::try_from(nanos).unwrap_or_default();
-                    format!(
-                        "{:.6} s",
-                        (Duration::from_secs(seconds) + Duration::from_nanos(nanos.into())).as_secs_f64()
-                    )
-                    .into()
-                }
-                _ => fields.into_iter().map(|(name, value)| (name, readable_times(value))).collect(),
-            }
-        }
-        Value::Array(items) => items.into_iter().map(readable_times).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| readable_field(name, value)).collect(),
+        Value::Array(items) => items.into_iter().map(readable).collect(),
         other => other,
+    }
+}
+
+fn readable_field(name: String, value: Value) -> (String, Value) {
+    let duration = |seconds: &str, nanos: &str| {
+        let nanos = u32::try_from(value.get(nanos)?.as_u64()?).ok()?;
+        Some(Duration::new(value.get(seconds)?.as_u64()?, nanos))
+    };
+    if let Some(since) = duration("secs_since_epoch", "nanos_since_epoch") {
+        (name, rfc3339(SystemTime::UNIX_EPOCH + since).into())
+    } else if let Some(duration) = duration("secs", "nanos") {
+        (format!("{name}_seconds"), duration.as_secs_f64().into())
+    } else {
+        (name, readable(value))
     }
 }
 
@@ -60,5 +61,13 @@ mod tests {
         assert_eq!(text(951_782_400), "2000-02-29T00:00:00.000Z");
         assert_eq!(text(1_709_251_199), "2024-02-29T23:59:59.000Z");
         assert_eq!(text(4_107_542_400), "2100-03-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn figures() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1500);
+        let figures = serde_json::json!({ "at": time, "wait": Duration::from_micros(20), "list": [{ "n": 1 }] });
+        let text = r#"{"at":"1970-01-01T00:00:01.500Z","wait_seconds":0.00002,"list":[{"n":1}]}"#;
+        assert_eq!(readable(figures), serde_json::from_str::<Value>(text).unwrap());
     }
 }

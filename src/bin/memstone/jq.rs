@@ -1,12 +1,18 @@
 //! jq programs from one value to one value.
 
 use jaq_core::data::JustLut;
-use jaq_core::load::{Arena, File, Loader, parse};
-use jaq_core::{Compiler, Ctx, Filter, Vars, load};
+use jaq_core::load::lex::{Lexer, Token};
+use jaq_core::load::parse::{Def, Parser, Term};
+use jaq_core::load::{Arena, File, Loader};
+use jaq_core::{Compiler, Ctx, Filter, Vars};
 use jaq_json::Val;
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::jq_null;
+
+/// The name under which the caller's program is run.
+const MAIN: &str = "memstone_program";
 
 /// A compiled program with its variables.
 pub(crate) struct Program {
@@ -22,12 +28,15 @@ impl Program {
         let definitions = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
         let functions = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
         let names: Vec<String> = variables.iter().map(|(name, _)| format!("${name}")).collect();
+        let mut body = parse(code).map_err(wrong)?;
+        jq_null::rewrite(&mut body);
+        let main = Def { name: MAIN, args: Vec::new(), body };
         let arena = Arena::default();
-        let modules = Loader::new(definitions)
-            .load(&arena, File { code, path: () })
-            .map_err(|errors| wrong(errors.iter().flat_map(|(_, error)| load_errors(error)).collect()))?;
+        let modules = Loader::new(definitions.map(as_long_as).chain([main]))
+            .load(&arena, File { code: MAIN, path: () })
+            .map_err(|_| wrong(vec!["it cannot be loaded".to_owned()]))?;
         let filter = Compiler::default()
-            .with_funs(functions)
+            .with_funs(functions.chain([jq_null::object_for()]))
             .with_global_vars(names.iter().map(String::as_str))
             .compile(modules)
             .map_err(|errors| {
@@ -61,18 +70,23 @@ fn to_jq(value: &Value) -> Result<Val, Failure> {
     jaq_json::read::parse_single(value.to_string().as_bytes()).map_err(|error| Failure::Other(format!("{error}")))
 }
 
-fn load_errors(error: &load::Error<&str>) -> Vec<String> {
-    let found = |found: &str| if found.is_empty() { "its end".to_owned() } else { format!("{found:?}") };
-    match error {
-        load::Error::Io(errors) => errors.iter().map(|(path, error)| format!("{path}: {error}")).collect(),
-        load::Error::Lex(errors) => {
-            errors.iter().map(|(expected, at)| format!("expected {} at {}", expected.as_str(), found(at))).collect()
-        }
-        load::Error::Parse(errors) => errors
-            .iter()
-            .map(|(expected, at): &parse::Error<&str>| format!("expected {} at {}", expected.as_str(), found(at)))
-            .collect(),
-    }
+/// A built-in definition beside one that borrows the caller's program.
+fn as_long_as<'s>(definition: Def<&'static str>) -> Def<&'s str> {
+    definition
+}
+
+/// The program as a tree, or what is wrong with it.
+fn parse(code: &str) -> Result<Term<&str>, Vec<String>> {
+    let wrong = |expected: &str, at: &str| {
+        let found = if at.is_empty() { "its end".to_owned() } else { format!("{at:?}") };
+        format!("expected {expected} at {found}")
+    };
+    let tokens = Lexer::new(code)
+        .lex()
+        .map_err(|errors| errors.iter().map(|(expected, at)| wrong(expected.as_str(), at)).collect::<Vec<_>>())?;
+    Parser::new(&tokens).parse(|parser| parser.term()).map_err(|errors| {
+        errors.iter().map(|(expected, at)| wrong(expected.as_str(), Token::opt_as_str(*at, code))).collect()
+    })
 }
 
 #[cfg(test)]
@@ -91,6 +105,35 @@ mod tests {
         assert_eq!(run(".n += 1", json!({ "n": 41, "é": 1 })).unwrap(), json!({ "n": 42, "é": 1 }));
         assert_eq!(run(".", json!(u64::MAX)).unwrap(), json!(u64::MAX), "large numbers stay exact");
         assert_eq!(run("map(select(. > 1)) | length", json!([1, 2, 3])).unwrap(), json!(2));
+    }
+
+    #[test]
+    fn assignments_below_null_make_objects() {
+        for (code, output) in [
+            (".a.b += 1", json!({ "a": { "b": 1 } })),
+            (".a[\"b\"].c = .", json!({ "a": { "b": { "c": null } } })),
+            (".a[$id] |= 7 | .\"é\" //= 2", json!({ "a": { "x": 7 }, "é": 2 })),
+            ("((.a | .b), .c) = 1", json!({ "a": { "b": 1 }, "c": 1 })),
+            ("if true then .a.b = 1 else .c.d = 1 end", json!({ "a": { "b": 1 } })),
+            ("def f: .n.m += 1; f | f", json!({ "n": { "m": 2 } })),
+            ("reduce (1, 2) as $n (.; .a.b += $n)", json!({ "a": { "b": 3 } })),
+            ("[.] | map(.a.b = 1)", json!([{ "a": { "b": 1 } }])),
+            (
+                "{x: (.a.b = 1)} | .y = \"\\(.z.w = 1)\"",
+                json!({ "x": { "a": { "b": 1 } }, "y": "{\"x\":{\"a\":{\"b\":1}},\"z\":{\"w\":1}}" }),
+            ),
+            (". as {a: $q} | .b.c = $q", json!({ "b": { "c": null } })),
+            (".a.b", json!(null)),
+        ] {
+            assert_eq!(run(code, json!(null)).unwrap_or_else(|error| panic!("{code}: {error:?}")), output, "{code}");
+        }
+        // What is there is assigned to as ever.
+        assert_eq!(
+            run(".a.b += 1 | .l[0] = 9", json!({ "a": { "b": 1 }, "l": [1] })).unwrap(),
+            json!({ "a": { "b": 2 }, "l": [9] })
+        );
+        assert!(run(".a.b = 1", json!({ "a": [] })).is_err());
+        assert!(run(".[0] = 1", json!(null)).is_err());
     }
 
     #[test]

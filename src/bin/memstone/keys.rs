@@ -66,7 +66,8 @@ static OTHERS: [Scalar; 13] = [
         decode: |place, bytes| bool::decode(place, bytes).map(Value::from),
         encode: |value, place, out| {
             let flag = value.as_bool().or_else(|| value.as_str()?.parse().ok())?;
-            Some(flag.encode(place, out))
+            flag.encode(place, out);
+            Some(())
         },
     },
     Scalar {
@@ -180,10 +181,9 @@ impl KeyType {
                 out.extend_from_slice(&bytes);
                 Some(())
             }
-            KeyType::Option(_) if value.is_null() => Some(out.push(0)),
             KeyType::Option(part) => {
-                out.push(1);
-                part.encode(value, place, out)
+                out.push(u8::from(!value.is_null()));
+                if value.is_null() { Some(()) } else { part.encode(value, place, out) }
             }
             KeyType::Tuple(parts) => {
                 let values = value.as_array().filter(|values| values.len() == parts.len())?;

@@ -9,6 +9,7 @@ mod demo;
 mod failure;
 mod get;
 mod jq;
+mod jq_null;
 mod keys;
 mod locks;
 mod output;
@@ -21,6 +22,7 @@ mod values;
 mod watch;
 mod with_lock;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -93,6 +95,7 @@ fn main() -> ExitCode {
         tracing_subscriber::fmt()
             .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
             .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
             .init();
     }
     let mut out = Output::new(common.json);

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::access::open_to_read;
-use crate::clock::readable_times;
+use crate::clock::readable;
 use crate::failure::Failure;
 use crate::output::{Output, columns, flat};
 
@@ -19,10 +19,12 @@ pub(crate) struct Stat {
 
 impl Stat {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let stats = json!(open_to_read(&self.file)?.stats()?);
+        let mut stats = readable(json!(open_to_read(&self.file)?.stats()?));
         if out.json() {
             return out.line(stats);
         }
-        columns(&flat(&readable_times(stats))).into_iter().try_for_each(|line| out.line(line))
+        // They have a verb of their own.
+        stats.as_object_mut().and_then(|stats| stats.shift_remove("tables"));
+        columns(&flat(&stats)).into_iter().try_for_each(|line| out.line(line))
     }
 }

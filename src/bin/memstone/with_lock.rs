@@ -1,7 +1,7 @@
 //! `memstone with-lock`: runs a command while nobody else can write.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use clap::Args;
 use memstone::{Store, WriteOptions};
@@ -79,7 +79,7 @@ fn run(command: &mut Command) -> std::io::Result<ExitStatus> {
 }
 
 #[cfg(unix)]
-fn pass_on(child: &Child, signal: i32) {
+fn pass_on(child: &std::process::Child, signal: i32) {
     let Ok(pid) = libc::pid_t::try_from(child.id()) else { return };
     // SAFETY: `kill` takes no memory, and the process has not been waited for, so the id is its own.
     unsafe { libc::kill(pid, signal) };

@@ -8,7 +8,7 @@ pub(crate) mod worker;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -45,9 +45,14 @@ pub(crate) struct Demo {
 impl Demo {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let sources = notes::collect(self.docs.as_deref())?;
-        let name = format!("memstone-demo-{}", std::process::id());
+        let unique = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+        let name = format!("memstone-demo-{}-{unique}", std::process::id());
         let folder = self.dir.clone().unwrap_or_else(|| std::env::temp_dir().join(&name));
-        fs::create_dir_all(&folder)?;
+        match &self.dir {
+            Some(folder) => fs::create_dir_all(folder)?,
+            // Never one that somebody else has put there.
+            None => fs::create_dir(&folder)?,
+        }
         let file = folder.join(format!("{name}.mst"));
         if !out.json() {
             let paragraphs: usize = sources.iter().map(|source| source.paragraphs.len()).sum();
@@ -74,18 +79,21 @@ impl Demo {
     fn work(&self, file: &Path) -> Result<Verdict, Failure> {
         let store = Store::open(file)?;
         let mut team = Team::start(file, self.processes, self.seconds, self.docs.as_deref())?;
-        let before = store.stats()?;
         let bar = ProgressBar::new(u64::try_from(self.seconds.as_millis()).unwrap_or(u64::MAX));
         if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} %  {msg}") {
             bar.set_style(style);
         }
         let start = Instant::now();
-        let mut killed = None;
+        let (mut killed, mut stats) = (None, None);
         while start.elapsed() < self.seconds {
             std::thread::sleep(Duration::from_millis(50));
             if killed.is_none() && start.elapsed() >= self.seconds / 2 {
                 team.kill_first()?;
                 killed = Some(start.elapsed());
+            }
+            // Each process keeps its own counters, so they are read while the processes are there.
+            if stats.is_none() && start.elapsed() >= self.seconds.mul_f64(0.9) {
+                stats = Some(store.stats()?);
             }
             bar.set_position(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
             let kill = killed.map_or("", |_| ", one writer killed");
@@ -93,8 +101,7 @@ impl Demo {
         }
         let members = team.finish();
         bar.finish_and_clear();
-        let after = store.stats()?;
         store.close()?;
-        Verdict::reach(file, members, self.seconds, &before, &after)
+        Verdict::reach(file, members, self.seconds, stats)
     }
 }

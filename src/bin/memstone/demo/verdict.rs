@@ -31,8 +31,7 @@ impl Verdict {
         file: &Path,
         members: Vec<Member>,
         time: Duration,
-        before: &Stats,
-        after: &Stats,
+        stats: Option<Stats>,
     ) -> Result<Verdict, Failure> {
         let mut wrong: Vec<String> = Vec::new();
         for member in &members {
@@ -78,11 +77,10 @@ impl Verdict {
         drop(snapshot);
         store.close()?;
         let report = memstone::check(file, &CheckOptions::default())?;
-        wrong.extend(report.findings.iter().map(|finding| format!("check: {finding}")));
+        wrong.extend(report.findings.iter().map(|found| format!("check: byte {}: {}", found.offset, found.message)));
 
-        let commits = after.commits.saturating_sub(before.commits);
-        let flushes = after.flushes.saturating_sub(before.flushes);
-        let commits_per_flush = (flushes > 0).then(|| ratio(commits, flushes));
+        let counted = stats.map(|stats| stats.locks).filter(|locks| locks.flushes > 0);
+        let commits_per_flush = counted.map(|locks| ratio(locks.commits, locks.flushes));
         let doubled = listed.into_iter().filter(|(_, times)| *times > 1).map(|(id, _)| id).collect();
         Ok(Verdict { members, time, found, unreported, lost, doubled, wrong, commits_per_flush })
     }

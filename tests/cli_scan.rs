@@ -1,0 +1,104 @@
+//! `memstone scan` and `tables`.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod cli_support;
+use std::process::Stdio;
+
+use cli_support::{Bench, json};
+use memstone::{Blob, Error, Store, Table};
+
+/// A store with the keys a, ab, b, c and the values 1 to 4.
+fn letters() -> Bench {
+    let bench = Bench::new();
+    for (key, value) in ["a", "ab", "b", "c"].iter().zip(["1", "2", "3", "4"]) {
+        bench.ok("put", &[key, value]);
+    }
+    bench
+}
+
+fn keys(bench: &Bench, arguments: &[&str]) -> String {
+    let out = bench.ok("scan", arguments);
+    out.lines().map(|line| line.split_once('\t').unwrap().0).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn ranges_prefixes_limits_directions() {
+    let bench = letters();
+    assert_eq!(bench.ok("scan", &[]), "a\t1\nab\t2\nb\t3\nc\t4\n");
+    assert_eq!(keys(&bench, &["--prefix", "a"]), "a ab");
+    assert_eq!(keys(&bench, &["--prefix", "a", "--reverse"]), "ab a");
+    assert_eq!(keys(&bench, &["--from", "ab"]), "ab b c");
+    assert_eq!(keys(&bench, &["--to", "b"]), "a ab");
+    assert_eq!(keys(&bench, &["--from", "ab", "--to", "c"]), "ab b");
+    assert_eq!(keys(&bench, &["--from", "ab", "--to", "c", "--reverse", "--limit", "1"]), "b");
+    assert_eq!(keys(&bench, &["--limit", "0"]), "");
+    assert_eq!(keys(&bench, &["--from", "c", "--to", "a"]), "");
+    assert_eq!(bench.run("scan", &["--prefix", "a", "--from", "b"]).code, 2);
+    assert_eq!(bench.run("scan", &["--limit", "x"]).code, 2);
+}
+
+#[test]
+fn json_is_an_object_a_line() {
+    let bench = letters();
+    bench.ok("put", &["\n\"é", "{\"x\":\"\\n\"}"]);
+    let out = bench.ok("scan", &["--json", "--limit", "2"]);
+    let lines: Vec<_> = out.lines().map(json).collect();
+    assert_eq!(lines[0], serde_json::json!({ "key": "\n\"é", "value": { "x": "\n" } }));
+    assert_eq!(lines[1], serde_json::json!({ "key": "a", "value": 1 }));
+    assert_eq!(bench.ok("scan", &["--limit", "1"]), "\\n\\\"é\t{\"x\":\"\\n\"}\n", "a line stays a line");
+}
+
+#[test]
+fn tables_of_other_types_are_shown() {
+    let bench = letters();
+    let store = Store::open(&bench.file).unwrap();
+    store
+        .write(|tx| {
+            tx.table(Table::<&[u8], Blob>::new("raw"))?.put(b"k\xFF\n", b"v\xFF")?;
+            let pairs = tx.table(Table::<(i32, &str), bool>::new("pairs"))?;
+            pairs.put((-1, "a"), true)?;
+            pairs.put((7, "a"), true)?;
+            pairs.put((7, "b"), false)?;
+            tx.table(Table::<[u8; 16], ()>::new("ids"))?.put([0xAB; 16], ())?;
+            // An undecodable value in a table of MessagePack.
+            tx.bytes_of("default")?.put(b"broken", b"\xC1")?;
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+    drop(store);
+    assert_eq!(bench.ok("scan", &["--table", "raw"]), "k\\xff\\x0a\t\"v\\\\xff\"\n");
+    assert_eq!(bench.ok("scan", &["--table", "pairs"]), "[-1,\"a\"]\ttrue\n[7,\"a\"]\ttrue\n[7,\"b\"]\tfalse\n");
+    assert_eq!(bench.ok("scan", &["--table", "pairs", "--prefix", "[7]", "--limit", "1"]), "[7,\"a\"]\ttrue\n");
+    assert_eq!(bench.ok("scan", &["--table", "pairs", "--from", "[7,\"b\"]"]), "[7,\"b\"]\tfalse\n");
+    assert_eq!(bench.ok("scan", &["--table", "ids", "--prefix", "abab"]), format!("{}\tnull\n", "ab".repeat(16)));
+    assert_eq!(bench.ok("scan", &["--prefix", "broken"]), "broken\t\"\\\\xc1\"\n");
+    assert_eq!(
+        bench.ok("tables", &[]),
+        "TABLE    KEYS       VALUES   ENTRIES\ndefault  str        msgpack  5\nids      [u8;16]    msgpack  1\n\
+         pairs    (i32,str)  msgpack  3\nraw      bytes      bytes    1\n"
+    );
+    let out = bench.ok("tables", &["--json"]);
+    assert_eq!(json(out.lines().nth(3).unwrap())["name"], "raw");
+}
+
+#[test]
+fn a_missing_table_is_not_found() {
+    letters().fails(1, "there is no table \"x\" (the store has tables: default)", "scan", &["--table", "x"]);
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let bench = Bench::new();
+    let store = Store::open(&bench.file).unwrap();
+    let value = "x".repeat(1000);
+    let rows = (1000..2000).map(|number| (number.to_string(), value.as_str()));
+    store.write(|tx| tx.table(Table::<&str, String>::new("default"))?.bulk_load(rows)).unwrap();
+    drop(store);
+    // More than a pipe holds, and nobody reads it.
+    let mut child = bench.command("scan", &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stderr, b"");
+}

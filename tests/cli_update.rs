@@ -1,0 +1,73 @@
+//! `memstone update`: read, modify and write as one.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod cli_support;
+use std::process::Child;
+
+use cli_support::{Bench, json};
+
+#[test]
+fn a_program_changes_the_value() {
+    let bench = Bench::new();
+    bench.ok("update", &["sessions", r#".items += [{"id":"a"}]"#]);
+    bench.ok("update", &["sessions", ".items += [{id: $id}]", "--arg", "id", "b\"'é"]);
+    bench.ok("update", &["sessions", ".n = $n.x", "--argjson", "n", r#"{"x":[1]}"#]);
+    assert_eq!(bench.ok("get", &["sessions"]), "{\"items\":[{\"id\":\"a\"},{\"id\":\"b\\\"'é\"}],\"n\":[1]}\n");
+    let updated = json(&bench.ok("update", &["n", ". + 1", "--json"]));
+    assert_eq!((&updated["key"], &updated["value"]), (&"n".into(), &1.into()));
+    bench.ok("update", &["n", "-. - 1"]);
+    assert_eq!(bench.ok("get", &["n"]), "-2\n");
+}
+
+#[test]
+fn a_failed_program_changes_nothing() {
+    let bench = Bench::new();
+    bench.fails(2, "is wrong", "update", &["a", ".x +"]);
+    bench.fails(2, "there is no filter nonsense", "update", &["a", "nonsense"]);
+    bench.fails(2, "not JSON", "update", &["a", ".", "--argjson", "x", "{"]);
+    assert!(!bench.file.exists());
+    bench.ok("put", &["a", "[1]"]);
+    bench.fails(5, "gave no value", "update", &["a", "empty"]);
+    bench.fails(5, "gave several values", "update", &["a", ".[0], 2"]);
+    bench.fails(5, "the jq program failed", "update", &["a", ".x"]);
+    assert_eq!(bench.ok("get", &["a"]), "[1]\n");
+    let fails = bench.run("update", &["new", "empty", "--table", "other"]);
+    assert_eq!(fails.code, 5);
+    assert_eq!(bench.ok("tables", &[]).lines().count(), 2, "not even the table was created");
+}
+
+fn all_succeed(children: Vec<Child>) {
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn two_clients_of_ten_appends_make_twenty() {
+    let bench = Bench::new();
+    for round in 0..10 {
+        let append = |name| {
+            let program = format!(".items += [\"{name}{round}\"]");
+            bench.command("update", &["list", &program]).spawn().unwrap()
+        };
+        all_succeed(vec![append("a"), append("b")]);
+    }
+    let items = json(&bench.ok("get", &["list"]));
+    let mut items: Vec<_> = items["items"].as_array().unwrap().iter().map(|item| item.as_str().unwrap()).collect();
+    items.sort_unstable();
+    items.dedup();
+    assert_eq!(items.len(), 20);
+}
+
+#[test]
+fn a_hundred_increments_beside_five_readers_make_a_hundred() {
+    let bench = Bench::new();
+    bench.ok("put", &["n", "0"]);
+    for _ in 0..5 {
+        let writers = (0..20).map(|_| bench.command("update", &["n", ". + 1"]).spawn().unwrap());
+        let readers = (0..5).map(|_| bench.command("get", &["n"]).stdout(std::process::Stdio::null()).spawn().unwrap());
+        all_succeed(writers.chain(readers).collect());
+    }
+    assert_eq!(bench.ok("get", &["n"]), "100\n");
+}

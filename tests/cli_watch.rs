@@ -1,0 +1,57 @@
+//! `memstone watch` and `stat`.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod cli_support;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use cli_support::{Bench, json};
+
+#[test]
+fn commits_of_other_processes_are_seen_as_they_land() {
+    let bench = Bench::new();
+    let first = json(&bench.ok("put", &["a", "1", "--json"]))["commit"].as_u64().unwrap();
+    let from = first.to_string();
+    let watch = |arguments: &[&str]| {
+        let mut child = bench.command("watch", arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        (child, out.lines())
+    };
+    let (mut child, lines) = watch(&["--json", "--after", &from]);
+    let mut lines = lines.map(|line| json(&line.unwrap()));
+    // A checkpoint may have a line of its own.
+    let mut line_of = |commit: u64| lines.find(|line| line["commit"].as_u64().unwrap() >= commit).unwrap();
+    // Lines come at once, not when the watcher ends.
+    let second = json(&bench.ok("put", &["b", "1", "--table", "other", "--json"]))["commit"].as_u64().unwrap();
+    assert!(line_of(second)["time"].as_str().unwrap().ends_with('Z'));
+    let begun = Instant::now();
+    let third = json(&bench.ok("del", &["a", "--json"]))["commit"].as_u64().unwrap();
+    assert_eq!(line_of(third)["entries"], serde_json::json!({ "default": -1 }));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let (mut child, mut lines) = watch(&["--count", "1", "--after", &from]);
+    let line = lines.next().unwrap().unwrap();
+    assert_eq!(line.split(' ').count(), 2, "commits that were there before change no count: {line}");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_watcher_whose_reader_left_ends_well() {
+    let bench = Bench::new();
+    bench.ok("put", &["a", "1"]);
+    let mut child = bench.command("watch", &["--after", "0"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn stat_prints_figures() {
+    let bench = Bench::new();
+    bench.ok("put", &["a", "1"]);
+    assert!(bench.ok("stat", &[]).contains("commits"));
+    assert!(json(&bench.ok("stat", &["--json"])).is_object());
+}

@@ -1,0 +1,369 @@
+//! Damage of every kind, and what reading says then: the right answer, or an error that names the
+//! place. Never a wrong answer, a panic or a hang, and the file is left as it was.
+//!
+//! By default a sample of the damages is tried. `MEMSTONE_FULL=1 cargo test --release --test corruption
+//! -- --nocapture` flips every byte and takes about half an hour.
+
+mod damage;
+
+use damage::{Outcome, Sample, read_all, sample, scratch};
+use memstone::{Corruption, Error, Options};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+fn full() -> bool {
+    std::env::var_os("MEMSTONE_FULL").is_some()
+}
+
+/// Ends the process if one damage keeps a reader busy for long: a hang must not look like slowness.
+struct Watchdog(Arc<AtomicU64>);
+
+impl Watchdog {
+    fn start() -> Watchdog {
+        let beats = Arc::new(AtomicU64::new(0));
+        let weak = Arc::downgrade(&beats);
+        std::thread::spawn(move || {
+            let mut seen = (0, Instant::now());
+            while let Some(beats) = weak.upgrade() {
+                let now = beats.load(Ordering::Relaxed);
+                if now != seen.0 {
+                    seen = (now, Instant::now());
+                } else if seen.1.elapsed() > Duration::from_secs(60) {
+                    eprintln!("hung: damage number {now}");
+                    std::process::abort();
+                }
+                drop(beats);
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        Watchdog(beats)
+    }
+
+    fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    right: u64,
+    reported: u64,
+    /// The newest batch is gone, and nothing else: from the file alone it is one that was torn.
+    torn_tail: u64,
+    /// What was destroyed is all that told of newer transactions (only where whole blocks are).
+    older: u64,
+    kinds: BTreeMap<&'static str, u64>,
+}
+
+fn variant(error: &Error) -> &'static str {
+    match error {
+        Error::Corrupt(place) => place.kind,
+        Error::NotAStore { .. } => "not a store",
+        Error::Format { .. } => "newer format",
+        other => panic!("not an error for damage: {other}"),
+    }
+}
+
+/// The ways to open a store: they share most of the code, so the damages are dealt out among them.
+fn ways() -> [Options; 4] {
+    let options = Options::new().create(false);
+    [
+        options.clone().read_only(true).memory_map(false),
+        options.clone().memory_map(false),
+        options.clone().read_only(true),
+        options,
+    ]
+}
+
+/// Writes the damaged bytes, reads everything, and makes sure that the file was not touched.
+fn try_damage(path: &Path, bytes: &[u8], way: usize, sample: &Sample, what: &str) -> Outcome {
+    std::fs::write(path, bytes).unwrap();
+    let options = &ways()[way % 4];
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let store = options.open(path);
+        let outcome = read_all(path, options, sample);
+        // Before the last handle closes the store, which may fold the log.
+        assert!(std::fs::read(path).unwrap() == bytes, "{what}: opening changed the file");
+        drop(store);
+        outcome
+    }));
+    let _ = std::fs::remove_file(path);
+    match outcome {
+        Ok(Outcome::Wrong(wrong)) => panic!("{what}: WRONG: {wrong}"),
+        Ok(outcome) => outcome,
+        Err(panic) => {
+            eprintln!("{what}: panicked");
+            std::panic::resume_unwind(panic)
+        }
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// File offset of the block that the newest batch of the log starts in.
+fn last_batch(sample: &Sample) -> Option<usize> {
+    let frames = (8192..sample.bytes.len()).step_by(4096).filter(|at| &sample.bytes[*at..at + 4] == b"mlf1");
+    frames.max_by_key(|at| u64_at(&sample.bytes, at + 16)).filter(|at| {
+        // In a closed store the log is empty: its frames are older than the newest root says.
+        let checkpoint = [0, 4096].map(|slot| u64_at(&sample.bytes, slot + 56)).into_iter().max().unwrap();
+        u64_at(&sample.bytes, at + 16) > checkpoint
+    })
+}
+
+/// Whether the error speaks of the page or frame that holds the damaged byte.
+fn names_the_place(place: &Corruption, flipped: usize, sample: &Sample) -> bool {
+    let start = place.offset as usize;
+    let size = match place.page {
+        // A frame may follow at once or in the next block; those of the samples are short.
+        None => 2 * 4096,
+        Some(page) => {
+            assert_eq!(page as usize * sample.page_size, start);
+            u32_at(&sample.bytes, start + 28) as usize * sample.page_size
+        }
+    };
+    (start..start + size).contains(&flipped)
+}
+
+fn flip_bytes(name: &str, sample: &Sample, places: impl Iterator<Item = (usize, u8)>) -> Counts {
+    let dir = scratch();
+    let path = dir.path().join("flipped.mst");
+    let watchdog = Watchdog::start();
+    let mut counts = Counts::default();
+    let last_batch = last_batch(sample);
+    let mut bytes = sample.bytes.clone();
+    for (at, mask) in places {
+        watchdog.beat();
+        let what = format!("{name}: byte {at} ^ {mask:#04x}");
+        bytes[at] ^= mask;
+        match try_damage(&path, &bytes, at + usize::from(mask), sample, &what) {
+            Outcome::Right => counts.right += 1,
+            Outcome::Reported(errors) => {
+                counts.reported += 1;
+                for error in &errors {
+                    let Error::Corrupt(place) = error else { panic!("{what}: {error}") };
+                    assert!(names_the_place(place, at, sample), "{what}: the wrong place is named: {error}");
+                    assert_eq!(place.path, path, "{what}: {error}");
+                }
+                *counts.kinds.entry(variant(&errors[0])).or_default() += 1;
+            }
+            Outcome::Older(lsn, errors) => {
+                let in_last = last_batch.is_some_and(|start| (start..start + 4096).contains(&at));
+                assert!(in_last && lsn + 2 >= sample.newest, "{what}: transactions after {lsn} are gone unnoticed");
+                assert!(errors.is_empty());
+                counts.torn_tail += 1;
+            }
+            Outcome::Wrong(_) => unreachable!("panics at once"),
+        }
+        bytes[at] ^= mask;
+    }
+    println!("{name}: {} bytes; wrong 0, panicked 0, hung 0; {counts:?}", bytes.len());
+    counts
+}
+
+#[test]
+fn one_flipped_bit_gives_the_truth_or_an_error() {
+    let dir = scratch();
+    for (page_size, tail) in [(4096, true), (4096, false), (16384, true)] {
+        let sample = sample(dir.path(), page_size, tail);
+        let path = dir.path().join("whole.mst");
+        for way in 0..4 {
+            let outcome = try_damage(&path, &sample.bytes, way, &sample, "undamaged");
+            assert!(matches!(outcome, Outcome::Right), "undamaged: {outcome:?}");
+        }
+        let len = sample.bytes.len();
+        // Two bits of each byte; of the sample, more of them where headers are.
+        let places = (0..len).flat_map(|at| [(at, 1 << (at % 8)), (at, 1 << ((at + 3) % 8))]);
+        let picked = places
+            .enumerate()
+            .filter(|(i, (at, _))| full() || i % 997 == 0 || at % 4096 < 80 && (i + at / 4096) % 97 == 0);
+        let name = format!("page size {page_size}, {}", if tail { "as after a crash" } else { "closed" });
+        let counts = flip_bytes(&name, &sample, picked.map(|(_, place)| place));
+        assert!(counts.right > 0 && counts.reported > 0 && (tail || counts.torn_tail == 0));
+    }
+}
+
+/// A small generator of numbers, so that a failure can be had again by its seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+}
+
+/// One damage of several bytes; `stale` is an earlier copy of the store.
+fn damage_more(bytes: &mut Vec<u8>, stale: &[u8], random: &mut Random) -> String {
+    let len = bytes.len();
+    let blocks = len / 4096;
+    let at = random.below(len);
+    match random.below(8) {
+        0 => {
+            let most = 1 << random.below(16);
+            let n = (1 + random.below(most)).min(len - at);
+            bytes[at..at + n].fill(0);
+            format!("{n} zeros at {at}")
+        }
+        1 => {
+            let (a, b) = (random.below(blocks) * 4096, random.below(blocks) * 4096);
+            let block = bytes[a..a + 4096].to_vec();
+            bytes.copy_within(b..b + 4096, a);
+            bytes[b..b + 4096].copy_from_slice(&block);
+            format!("blocks at {a} and {b} swapped")
+        }
+        2 => {
+            // A lost write: what was there before. The slots are dealt with apart.
+            let both = blocks.min(stale.len() / 4096);
+            let first = 2 + random.below(both - 2);
+            let n = (1 + random.below(4)).min(both - first);
+            let range = first * 4096..(first + n) * 4096;
+            bytes[range.clone()].copy_from_slice(&stale[range]);
+            format!("{n} stale blocks at {}", first * 4096)
+        }
+        3 => {
+            let slot = random.below(2) * 4096;
+            bytes[slot..slot + 4096].copy_from_slice(&stale[slot..slot + 4096]);
+            format!("a stale slot at {slot}")
+        }
+        4 => {
+            bytes.truncate(at);
+            format!("cut to {at}")
+        }
+        5 => {
+            let n = (1 + random.below(200)).min(len - at);
+            bytes[at..at + n].iter_mut().for_each(|byte| *byte = random.next() as u8);
+            format!("{n} random bytes at {at}")
+        }
+        6 => {
+            let block = random.below(blocks) * 4096;
+            bytes[block..block + 4096].fill(0xff);
+            format!("a block of ones at {block}")
+        }
+        _ => {
+            let n = 1 + random.below(20);
+            for _ in 0..n {
+                bytes[random.below(len)] ^= 1 << random.below(8);
+            }
+            format!("{n} flipped bits")
+        }
+    }
+}
+
+/// Whether a root slot, or the log from the batch after `lsn` on, was touched: what is destroyed
+/// there, both copies of it, cannot be told from what was never written.
+fn explains_older(sample: &Sample, damaged: &[u8], lsn: u64) -> bool {
+    let differs = |range: std::ops::Range<usize>| sample.bytes.get(range.clone()) != damaged.get(range);
+    if differs(0..4096) || differs(4096..8192) {
+        return true;
+    }
+    let mut lost = (8192..sample.bytes.len())
+        .step_by(4096)
+        .filter(|at| &sample.bytes[*at..at + 4] == b"mlf1" && u64_at(&sample.bytes, at + 16) > lsn);
+    lost.any(|at| differs(at..at + 4096))
+}
+
+#[test]
+fn damage_of_many_bytes_gives_the_truth_or_an_error() {
+    let dir = scratch();
+    let watchdog = Watchdog::start();
+    let mut counts = Counts::default();
+    for (seed, page_size, tail) in [(1, 4096, true), (2, 4096, false), (3, 16384, true), (4, 65536, false)] {
+        let sample = sample(dir.path(), page_size, tail);
+        let path = dir.path().join("damaged.mst");
+        let mut random = Random(seed);
+        for round in 0..if full() { 20_000 } else { 300 } {
+            watchdog.beat();
+            let mut bytes = sample.bytes.clone();
+            let mut what = format!("seed {seed}, page size {page_size}, tail {tail}, round {round}: ");
+            for _ in 0..1 + random.below(3) {
+                if bytes.len() > 3 * 4096 {
+                    what += &damage_more(&mut bytes, &sample.earlier, &mut random);
+                    what += "; ";
+                }
+            }
+            match try_damage(&path, &bytes, round, &sample, &what) {
+                Outcome::Right => counts.right += 1,
+                Outcome::Reported(errors) => {
+                    counts.reported += 1;
+                    *counts.kinds.entry(variant(&errors[0])).or_default() += 1;
+                }
+                Outcome::Older(lsn, errors) => {
+                    assert!(explains_older(&sample, &bytes, lsn), "{what} transactions after {lsn} are gone unnoticed");
+                    if errors.is_empty() { counts.older += 1 } else { counts.reported += 1 }
+                }
+                Outcome::Wrong(_) => unreachable!("panics at once"),
+            }
+        }
+    }
+    println!("many bytes: wrong 0, panicked 0, hung 0; {counts:?}");
+}
+
+/// Writing to a damaged store must not make right answers wrong: the damage is reported, or it lay
+/// where nothing was.
+#[test]
+fn writing_to_a_damaged_store_spreads_nothing() {
+    let dir = scratch();
+    let sample = sample(dir.path(), 4096, true);
+    let path = dir.path().join("written.mst");
+    let watchdog = Watchdog::start();
+    let mut random = Random(9);
+    let (mut right, mut reported, mut refused) = (0, 0, 0);
+    for _ in 0..if full() { 20_000 } else { 300 } {
+        watchdog.beat();
+        let mut bytes = sample.bytes.clone();
+        let at = random.below(bytes.len());
+        let what = format!("byte {at}");
+        bytes[at] ^= 1 << random.below(8);
+        std::fs::write(&path, &bytes).unwrap();
+        let Ok(store) = Options::new().open(&path) else {
+            reported += 1;
+            continue;
+        };
+        let before = store.read().unwrap().lsn();
+        let mut states = sample.states.clone();
+        let mut now = damage::Recorder::state_at(&states, before).clone();
+        for n in 0..3_u8 {
+            let written = store.write(|tx| tx.raw("added")?.put(&[n], &[n; 5000])).and_then(|()| store.checkpoint());
+            if let Err(error) = &written {
+                assert!(error.is_corrupt(), "{what}: {error}");
+                refused += 1;
+            }
+            let lsn = store.read().unwrap().lsn();
+            // The commit may stand although the fold after it was refused.
+            if store.read().unwrap().raw("added").is_ok_and(|t| t.get(&[n]).is_ok_and(|v| v.is_some())) {
+                now.entry("added".to_owned()).or_default().insert(vec![n], vec![n; 5000]);
+                states.retain(|older, _| *older < lsn);
+                states.insert(lsn, now.clone());
+            }
+        }
+        let newest = store.read().unwrap().lsn();
+        drop(store);
+        let after = Sample { bytes, states, newest, page_size: 4096, earlier: Vec::new() };
+        match read_all(&path, &Options::new(), &after) {
+            Outcome::Right => right += 1,
+            Outcome::Reported(errors) => {
+                errors.iter().for_each(|error| assert!(error.is_corrupt(), "{what}: {error}"));
+                reported += 1;
+            }
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+    println!("written to: right {right}, reported {reported}, folds refused {refused}");
+}

@@ -1,0 +1,58 @@
+//! Every fault that the corruption tests and the fuzz targets found, as a test of its own.
+
+mod damage;
+
+use damage::scratch;
+use memstone::{Options, Store};
+
+/// The file grew for the value, and the root did not know: after a crash, and for other processes,
+/// the value lay beyond the end of the file as they saw it.
+#[test]
+fn a_long_value_that_only_the_log_points_at_is_read_after_a_crash() {
+    let dir = scratch();
+    let path = dir.path().join("live.mst");
+    let store = Store::open(&path).unwrap();
+    let value = vec![7; 40_000];
+    store.write(|tx| tx.raw("t")?.put(b"k", &value)).unwrap();
+    let crashed = dir.path().join("crashed.mst");
+    std::fs::copy(&path, &crashed).unwrap();
+    for options in [Options::new(), Options::new().read_only(true), Options::new().memory_map(false)] {
+        let copy = options.open(&crashed).unwrap();
+        assert_eq!(copy.read().unwrap().raw("t").unwrap().get(b"k").unwrap().unwrap(), value[..]);
+        // The last handle to go must not fold the log before the next way of reading is tried.
+        drop(copy);
+        std::fs::copy(&path, &crashed).unwrap();
+    }
+    // Another description of the same file, as another process has it.
+    let other = Options::new().read_only(true).open(&path).unwrap();
+    let longer = vec![8; 90_000];
+    store.write(|tx| tx.raw("t")?.put(b"l", &longer)).unwrap();
+    assert_eq!(other.read().unwrap().raw("t").unwrap().get(b"l").unwrap().unwrap(), longer[..]);
+}
+
+/// The frame found no room after its long value was written, and the fold that made room took the
+/// value's pages for free ones and wrote over them.
+#[test]
+fn a_long_value_survives_the_fold_that_makes_room_for_its_frame() {
+    let dir = scratch();
+    for page_size in [4096, 16384, 65536] {
+        let store = Options::new().page_size(page_size).open(dir.path().join(format!("{page_size}.mst"))).unwrap();
+        let value = vec![7; 40_000];
+        for round in 0..20_u8 {
+            store
+                .write(|tx| {
+                    let table = tx.raw("t")?;
+                    table.put(&[round], &value)?;
+                    table.put(&[round, 1], &vec![round; 30_000])
+                })
+                .unwrap();
+            let snapshot = store.read().unwrap();
+            for at in 0..=round {
+                assert_eq!(snapshot.raw("t").unwrap().get(&[at]).unwrap().unwrap(), value[..]);
+                assert_eq!(snapshot.raw("t").unwrap().get(&[at, 1]).unwrap().unwrap(), vec![at; 30_000][..]);
+            }
+        }
+        store.checkpoint().unwrap();
+        assert_eq!(store.read().unwrap().raw("t").unwrap().len().unwrap(), 40);
+    }
+}

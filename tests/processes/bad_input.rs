@@ -1,0 +1,151 @@
+//! Files that are no store, and arguments that cannot be: each a specific error, and nothing is touched.
+
+use crate::common::TestStore;
+use memstone::{Error, MAX_KEY_SIZE, MAX_NAME_SIZE, MAX_VALUE_SIZE, Options, Store, Table};
+
+/// Opening these bytes in every way fails so, and changes neither them nor the directory.
+fn refused(bytes: &[u8], expected: impl Fn(&Error) -> bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    std::fs::write(&path, bytes).unwrap();
+    for options in [Options::new(), Options::new().read_only(true), Options::new().create(false)] {
+        let error = options.open(&path).err().expect("must not open");
+        assert!(expected(&error), "{error:?}");
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert!(!error.is_retryable());
+        assert!(std::fs::read(&path).unwrap() == bytes, "the file was changed");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "something was left beside it");
+    }
+}
+
+fn not_a_store(error: &Error) -> bool {
+    matches!(error, Error::NotAStore { .. })
+}
+
+/// A whole small store's bytes.
+fn store_bytes() -> Vec<u8> {
+    let test = TestStore::new();
+    let store = test.open();
+    store.write(|tx| tx.raw("t")?.put(b"a", &[1; 3000])).unwrap();
+    store.close().unwrap();
+    std::fs::read(&test.path).unwrap()
+}
+
+/// Sets bytes in each copy of each root slot, and makes its CRC right again.
+fn patched(at: usize, with: &[u8]) -> Vec<u8> {
+    let mut bytes = store_bytes();
+    for copy in [0, 2048, 4096, 6144] {
+        if &bytes[copy..copy + 8] == b"memstone" {
+            bytes[copy + at..copy + at + with.len()].copy_from_slice(with);
+            let crc = crc32fast::hash(&bytes[copy + 12..copy + 2048]);
+            bytes[copy + 8..copy + 12].copy_from_slice(&crc.to_le_bytes());
+        }
+    }
+    bytes
+}
+
+#[test]
+fn a_text_file() {
+    refused(b"Remember the milk.\n".repeat(1000).as_slice(), not_a_store);
+    refused(b"x", not_a_store);
+}
+
+#[test]
+fn an_empty_file() {
+    refused(b"", not_a_store);
+}
+
+#[test]
+fn a_file_of_zeros() {
+    refused(&[0; 100_000], |error| not_a_store(error) || error.is_corrupt());
+}
+
+#[test]
+fn a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Store::open(dir.path()).err().unwrap();
+    assert!(not_a_store(&error), "{error:?}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_missing_directory_and_a_missing_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("absent/memory.mst");
+    let error = Store::open(&path).err().unwrap();
+    assert!(matches!(&error, Error::Io { .. } | Error::NotFound { .. }), "{error:?}");
+    for options in [Options::new().create(false), Options::new().read_only(true)] {
+        let error = options.open(dir.path().join("absent.mst")).err().unwrap();
+        assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_truncated_store() {
+    let bytes = store_bytes();
+    refused(&bytes[..bytes.len() / 2], Error::is_corrupt);
+    refused(&bytes[..8192], Error::is_corrupt);
+    refused(&bytes[..100], |error| not_a_store(error) || error.is_corrupt());
+}
+
+#[test]
+fn a_newer_version() {
+    refused(&patched(12, &99_u32.to_le_bytes()), |error| matches!(error, Error::Format { found: 99, .. }));
+}
+
+#[test]
+fn an_unknown_feature() {
+    refused(&patched(16, &(1_u64 << 63).to_le_bytes()), |error| matches!(error, Error::Format { .. }));
+}
+
+#[test]
+fn a_wrong_page_size() {
+    for size in [0_u32, 1, 4095, 12_288, 1 << 20, u32::MAX] {
+        refused(&patched(24, &size.to_le_bytes()), |error| not_a_store(error) || error.is_corrupt());
+    }
+}
+
+#[test]
+fn keys_values_and_names_beyond_their_limits() {
+    let test = TestStore::new();
+    let store = test.open();
+    store.write(|tx| tx.raw("t")?.put(&vec![1; MAX_KEY_SIZE], b"fits")).unwrap();
+    let before = store.last_commit().unwrap();
+    let too_large = |result: Result<(), Error>, of: &str| {
+        let error = result.unwrap_err();
+        assert!(matches!(&error, Error::TooLarge { what, .. } if *what == of), "{error:?}");
+    };
+    too_large(store.write(|tx| tx.raw("t")?.put(&vec![1; MAX_KEY_SIZE + 1], b"")), "key");
+    let huge = vec![0; MAX_VALUE_SIZE as usize + 1];
+    too_large(store.write(|tx| tx.raw("t")?.put(b"a", &huge)), "value");
+    too_large(store.write(|tx| tx.raw(&"n".repeat(MAX_NAME_SIZE + 1)).map(drop)), "table name");
+    assert_eq!(store.last_commit().unwrap(), before);
+    assert_eq!(store.read().unwrap().tables().unwrap().len(), 1);
+    store.write(|tx| tx.raw(&"n".repeat(MAX_NAME_SIZE))?.put(b"", b"")).unwrap();
+    assert!(store.read().unwrap().raw(&"n".repeat(MAX_NAME_SIZE)).unwrap().contains(b"").unwrap());
+}
+
+#[test]
+fn a_table_opened_with_other_types() {
+    const TEXTS: Table<&str, String> = Table::new("t");
+    const NUMBERS: Table<u64, String> = Table::new("t");
+    let test = TestStore::new();
+    let store = test.open();
+    store.write(|tx| tx.table(TEXTS)?.insert("a", &"b".to_owned()).map(drop)).unwrap();
+    let mismatch = |error: Error| assert!(matches!(error, Error::TypeMismatch { .. }), "{error:?}");
+    mismatch(store.read().unwrap().table(NUMBERS).err().unwrap());
+    mismatch(store.read().unwrap().raw("t").err().unwrap());
+    mismatch(store.write(|tx| tx.table(NUMBERS)?.insert(&1, &String::new()).map(drop)).unwrap_err());
+    assert_eq!(store.read().unwrap().table(TEXTS).unwrap().get("a").unwrap().unwrap(), "b");
+}
+
+#[test]
+fn options_that_cannot_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("memory.mst");
+    for options in [Options::new().page_size(5000), Options::new().page_size(1 << 17), Options::new().log_cap(1)] {
+        assert!(matches!(options.open(&path).err().unwrap(), Error::Invalid(_)));
+    }
+    assert!(!path.exists());
+}

@@ -1,0 +1,130 @@
+//! The sidecar may be deleted, cut, or overwritten at any time: no increment is lost or doubled,
+//! nobody crashes, and readers are at most a second behind.
+
+use crate::common::{Child, Random, Role, TestStore, number, setting, stop_flag, tell};
+use crate::counter::counter;
+use memstone::{Error, Store};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+pub const ROLES: &[Role] = &[("count_on", count_on)];
+
+/// Increments until told to stop; each ten times says the counter's value, at last how often.
+fn count_on(words: &[String]) {
+    let store = Store::open(&words[0]).unwrap();
+    let stop = stop_flag();
+    let mut times = 0;
+    while !stop.load(Ordering::Acquire) {
+        let n = store
+            .write(|tx| {
+                let table = tx.raw("counters")?;
+                let n = table.get(b"n")?.map_or(0, |n| number(&n)) + 1;
+                table.put(b"n", &n.to_be_bytes())?;
+                Ok::<_, Error>(n)
+            })
+            .unwrap();
+        times += 1;
+        if times % 10 == 0 {
+            tell(n);
+        }
+    }
+    tell(format!("total {times}"));
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    Delete,
+    Empty,
+    Cut,
+    Overwrite,
+    FewBytes,
+}
+
+fn damage(test: &TestStore, how: Damage, random: &mut Random) {
+    let path = test.sidecar();
+    let open = || std::fs::File::options().write(true).open(&path);
+    match how {
+        Damage::Delete => drop(std::fs::remove_file(&path)),
+        Damage::Empty => drop(open().map(|file| file.set_len(0))),
+        Damage::Cut => {
+            let len = random.below(300_000);
+            drop(open().map(|file| file.set_len(len)));
+        }
+        Damage::Overwrite => {
+            let len = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+            let garbage = random.bytes(len as usize);
+            drop(open().map(|file| file.write_all_at(&garbage, 0)));
+        }
+        Damage::FewBytes => {
+            for _ in 0..8 {
+                let (at, garbage) = (random.below(4096), random.bytes(5));
+                drop(open().map(|file| file.write_all_at(&garbage, at)));
+            }
+        }
+    }
+}
+
+fn survive(kinds: &[Damage], seed: u64) {
+    let test = TestStore::new();
+    let store = test.open();
+    let mut children: Vec<_> = (0..4).map(|_| Child::start("count_on", &[&test.path.display()])).collect();
+    let mut random = Random(seed);
+    let mut seen: Vec<(Instant, u64)> = Vec::new();
+    let mut behind = Duration::ZERO;
+    let time = Duration::from_millis(setting("MEMSTONE_SIDECAR_MS", 2500));
+    let (started, mut times) = (Instant::now(), 0);
+    seen.push((Instant::now(), children[0].hear().parse().unwrap()));
+    while started.elapsed() < time {
+        damage(&test, kinds[random.below(kinds.len() as u64) as usize], &mut random);
+        times += 1;
+        let until = Instant::now() + Duration::from_millis(random.below(60));
+        while Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(3));
+            for child in &mut children {
+                assert!(child.running(), "a process died of the damage, seed {seed}");
+                while let Some(line) = child.heard() {
+                    seen.push((Instant::now(), line.parse().unwrap()));
+                }
+            }
+            // What was there before must be seen by now, but for a second and the time that reading takes.
+            let now = Instant::now();
+            let n = counter(&store);
+            for (at, acked) in seen.iter().rev().take_while(|(_, acked)| *acked > n) {
+                behind = behind.max(now.saturating_duration_since(*at));
+                let late = now.saturating_duration_since(*at);
+                assert!(late < Duration::from_millis(1300), "{acked} was acknowledged {late:?} ago, {n} is seen");
+            }
+        }
+    }
+    let mut total = 0;
+    for child in &mut children {
+        child.say("stop");
+    }
+    for child in children {
+        total += child.finish().iter().find_map(|line| line.strip_prefix("total ")).unwrap().parse::<u64>().unwrap();
+    }
+    println!("{times} times {kinds:?}: {total} increments, the reader was up to {behind:?} behind");
+    drop(store);
+    assert_eq!(counter(&test.open()), total, "seed {seed}");
+}
+
+#[test]
+fn deleted() {
+    survive(&[Damage::Delete], 1);
+}
+
+#[test]
+fn cut() {
+    survive(&[Damage::Empty, Damage::Cut], 2);
+}
+
+#[test]
+fn overwritten() {
+    survive(&[Damage::Overwrite, Damage::FewBytes], 3);
+}
+
+#[test]
+fn everything_at_once() {
+    survive(&[Damage::Delete, Damage::Empty, Damage::Cut, Damage::Overwrite, Damage::FewBytes], 4);
+}

@@ -1,0 +1,185 @@
+//! Snapshots are free: no lock that another process can hold, and no system call where nothing is new.
+
+use crate::common::{Child, Random, Role, TestStore, measured, number, stop_flag, tell};
+use memstone::{Error, Store};
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+pub const ROLES: &[Role] = &[("snapshots", snapshots), ("sealed_off", sealed_off), ("busy_writer", busy_writer)];
+
+const ROWS: u64 = 2000;
+
+fn read_some(store: &Store, key: u64) -> u64 {
+    let snap = store.read().unwrap();
+    let table = snap.raw("rows").unwrap();
+    number(&table.get(&(key % ROWS).to_be_bytes()).unwrap().unwrap()[..8])
+}
+
+fn fill(store: &Store) {
+    store
+        .write(|tx| {
+            let table = tx.raw("rows")?;
+            for key in 0..ROWS {
+                table.put(&key.to_be_bytes(), &[0; 100])?;
+            }
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+    store.checkpoint().unwrap();
+}
+
+/// Takes so many snapshots, and reads a row from each.
+fn snapshots(words: &[String]) {
+    let store = Store::open(&words[0]).unwrap();
+    for i in 0..words[1].parse().unwrap() {
+        read_some(&store, i);
+    }
+    tell("done");
+    // Not by way of the last checkpoint of whoever leaves.
+    std::process::exit(0);
+}
+
+/// Takes snapshots in a thread that the kernel kills at any system call but read and write.
+fn sealed_off(words: &[String]) {
+    static TAKEN: AtomicU64 = AtomicU64::new(0);
+    const ENOUGH: u64 = 20_000;
+    let store = Store::open(&words[0]).unwrap();
+    std::thread::spawn(move || {
+        for i in 0..ROWS {
+            read_some(&store, i);
+        }
+        // SAFETY: restricts this thread only.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::c_ulong::from(libc::SECCOMP_MODE_STRICT)) }, 0);
+        for i in 0..ENOUGH {
+            read_some(&store, i);
+            TAKEN.store(i + 1, Ordering::Release);
+        }
+        loop {
+            std::hint::spin_loop();
+        }
+    });
+    let started = Instant::now();
+    while TAKEN.load(Ordering::Acquire) < ENOUGH && started.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    tell(TAKEN.load(Ordering::Acquire));
+    std::process::exit(0);
+}
+
+/// Overwrites rows and folds the log now and then, until told to stop.
+fn busy_writer(words: &[String]) {
+    let store = Store::open(&words[0]).unwrap();
+    let stop = stop_flag();
+    let mut random = Random(std::process::id().into());
+    tell("ready");
+    while !stop.load(Ordering::Acquire) {
+        store
+            .write(|tx| {
+                let table = tx.raw("rows")?;
+                let mut value = [0; 100];
+                value[..8].copy_from_slice(&random.next().to_be_bytes());
+                table.put(&random.below(ROWS).to_be_bytes(), &value)
+            })
+            .unwrap();
+        if random.below(50) == 0 {
+            store.checkpoint().unwrap();
+        }
+    }
+}
+
+#[test]
+fn in_the_steady_state_a_snapshot_makes_no_system_call() {
+    let test = TestStore::alone();
+    let store = test.open();
+    fill(&store);
+    // Once a second a look at the sidecar's name is allowed, and takes one; hence the repetition.
+    measured(5, || {
+        let child = Child::start("sealed_off", &[&test.path.display()]);
+        let taken: u64 = child.hear().parse().unwrap();
+        drop(child);
+        if taken == 20_000 { Ok(()) } else { Err(format!("killed for a system call after {taken} snapshots")) }
+    });
+}
+
+/// System calls by name, as strace counts them.
+fn traced(test: &TestStore, snapshots: u64) -> Option<Vec<(String, u64)>> {
+    let out = test.dir.path().join("strace");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-c", "-U", "name,calls", "-o"]).arg(&out).arg(std::env::current_exe().unwrap());
+    let child = Child::start_by(strace, "snapshots", &[&test.path.display(), &snapshots]);
+    child.hear();
+    child.finish();
+    let text = std::fs::read_to_string(&out).ok()?;
+    let rows = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+    });
+    Some(rows.filter(|(name, _)| name != "total").collect())
+}
+
+fn calls(rows: &[(String, u64)], names: &[&str]) -> u64 {
+    rows.iter().filter(|(name, _)| names.contains(&name.as_str())).map(|(_, n)| n).sum()
+}
+
+#[test]
+fn strace_counts_what_snapshots_cost() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        println!("strace is not installed: skipped");
+        return;
+    }
+    let test = TestStore::alone();
+    let store = test.open();
+    fill(&store);
+    let all = |rows: &[(String, u64)]| rows.iter().map(|(_, n)| n).sum::<u64>();
+    // Twenty thousand snapshots more, when nothing is written.
+    measured(3, || {
+        let (few, many) = (traced(&test, 10).unwrap(), traced(&test, 20_010).unwrap());
+        let more = all(&many).saturating_sub(all(&few));
+        println!("system calls: {} for 10 snapshots, {} for 20,010", all(&few), all(&many));
+        if more < 150 { Ok(()) } else { Err(format!("{more} more: {many:?}")) }
+    });
+    // While another process writes and folds: reading the new frames, but no waiting for anybody.
+    let mut writer = Child::start("busy_writer", &[&test.path.display()]);
+    writer.hear();
+    let before = store.stats().unwrap().root_sequence;
+    let rows = traced(&test, 20_000).unwrap();
+    let roots = store.stats().unwrap().root_sequence - before;
+    writer.say("stop");
+    writer.finish();
+    let (locks, flushes) = (calls(&rows, &["fcntl"]), calls(&rows, &["fdatasync", "fsync"]));
+    println!("beside a writer and {roots} new roots: {locks} lock calls, {flushes} flushes; {rows:?}");
+    // A pin and its end for each root that was seen, and what opening takes.
+    assert!(locks <= 4 * roots + 100, "{rows:?}");
+    assert!(flushes <= roots + 5, "{rows:?}");
+    assert_eq!(calls(&rows, &["pwrite64", "ftruncate"]), 0, "{rows:?}");
+}
+
+#[test]
+fn readers_do_not_wait_for_processes_stopped_anywhere() {
+    let test = TestStore::alone();
+    let store = test.open();
+    fill(&store);
+    let writers: Vec<_> = (0..3).map(|_| Child::start("busy_writer", &[&test.path.display()])).collect();
+    writers.iter().for_each(|writer| drop(writer.hear()));
+    let mut random = Random(11);
+    measured(3, || {
+        let mut longest = Duration::ZERO;
+        for _ in 0..100 {
+            std::thread::sleep(Duration::from_micros(random.below(15_000)));
+            writers.iter().for_each(|writer| writer.signal(libc::SIGSTOP));
+            for key in 0..20 {
+                let started = Instant::now();
+                read_some(&store, key);
+                longest = longest.max(started.elapsed());
+            }
+            writers.iter().for_each(|writer| writer.signal(libc::SIGCONT));
+        }
+        println!("longest snapshot while all others were stopped: {longest:?}");
+        if longest < Duration::from_millis(100) { Ok(()) } else { Err(format!("{longest:?}")) }
+    });
+    for mut writer in writers {
+        writer.say("stop");
+        writer.finish();
+    }
+}
