@@ -115,6 +115,8 @@ mod engine;
 mod error;
 mod log;
 mod maintain;
+#[cfg(test)]
+mod proof;
 mod store;
 mod tree;
 mod txn;

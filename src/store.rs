@@ -250,7 +250,15 @@ impl Store {
         Options::new()
     }
 
-    fn engine(&self) -> &Arc<Engine> {
+    /// A store over any disk, shared with nobody in this process.
+    #[cfg(test)]
+    pub(crate) fn on_disk(disk: Arc<dyn crate::disk::platform::Disk>, settings: Settings) -> Result<Store> {
+        let path = disk.path().to_path_buf();
+        let engine = Engine::open(disk, FileId { device: 0, inode: 0 }, settings).map_err(|e| e.in_file(&path))?;
+        Ok(Store { open: Arc::new(OpenStore { engine }) })
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.open.engine
     }
 

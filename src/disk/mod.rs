@@ -12,4 +12,6 @@ pub(crate) mod root;
 mod shm;
 pub(crate) mod sidecar;
 mod sigbus;
+#[cfg(test)]
+pub(crate) mod sim;
 pub(crate) mod unix;

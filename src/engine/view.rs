@@ -299,7 +299,9 @@ impl Engine {
         state.tree = Some(Arc::new(tree));
         // It would keep the version before pinned, with nobody reading it.
         state.published = None;
-        self.janitor.call(Chore::Watch);
+        if self.settings.threads {
+            self.janitor.call(Chore::Watch);
+        }
         tracing::debug!(root = root.sequence, checkpoint_lsn = root.checkpoint_lsn, "tree version adopted");
         Ok(())
     }

@@ -1,0 +1,818 @@
+//! A disk in memory, for tests: the platform's two traits over a file whose every change is recorded,
+//! so that the states a real disk may leave after a power loss can be made from the record.
+//!
+//! A [`World`] is one data file with its locks and its sidecar. A [`SimDisk`] is one open file
+//! description of it, held by one simulated process. A [`Conductor`] is asked before each call of the
+//! platform: it may let the call fail, let another process run first, or end the process.
+//!
+//! What a crash leaves is made by [`Replay`]: it follows the record and knows, for each block, what
+//! is durable and which later contents may or may not have reached the disk.
+
+use crate::disk::platform::{Disk, LockMode, Mapping, SharedMemory};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What a page cache writes at once.
+pub(crate) const BLOCK: usize = 4096;
+/// What a disk writes whole or not at all.
+pub(crate) const SECTOR: usize = 512;
+
+pub(crate) type Block = [u8; BLOCK];
+
+static ZERO: LazyLock<Arc<Block>> = LazyLock::new(|| Arc::new([0; BLOCK]));
+
+/// A small, fast source of repeatable randomness (SplitMix64).
+#[derive(Debug, Clone)]
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`.
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % n.max(1) as u64).unwrap()
+    }
+
+    pub(crate) fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// A file's bytes. Cloning costs one count for each block.
+#[derive(Clone, Default)]
+pub(crate) struct Image {
+    blocks: Vec<Arc<Block>>,
+    len: u64,
+}
+
+impl Image {
+    fn block(&self, index: usize) -> Arc<Block> {
+        self.blocks.get(index).unwrap_or(&ZERO).clone()
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read(&self, buf: &mut [u8], offset: u64) -> usize {
+        let n = buf.len().min(usize::try_from(self.len.saturating_sub(offset)).unwrap());
+        let mut done = 0;
+        while done < n {
+            let at = usize::try_from(offset).unwrap() + done;
+            let part = (n - done).min(BLOCK - at % BLOCK);
+            buf[done..done + part].copy_from_slice(&self.blocks[at / BLOCK][at % BLOCK..at % BLOCK + part]);
+            done += part;
+        }
+        n
+    }
+
+    /// Writes, and gives the numbers of the blocks that changed hands.
+    pub(crate) fn write(&mut self, bytes: &[u8], offset: u64) -> std::ops::Range<usize> {
+        let start = usize::try_from(offset).unwrap();
+        if offset + bytes.len() as u64 > self.len {
+            self.set_len(offset + bytes.len() as u64);
+        }
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = start + done;
+            let part = (bytes.len() - done).min(BLOCK - at % BLOCK);
+            let block = Arc::make_mut(&mut self.blocks[at / BLOCK]);
+            block[at % BLOCK..at % BLOCK + part].copy_from_slice(&bytes[done..done + part]);
+            done += part;
+        }
+        start / BLOCK..(start + bytes.len()).div_ceil(BLOCK)
+    }
+
+    /// Sets the length; gives the block that was cut in its middle.
+    fn set_len(&mut self, len: u64) -> Option<usize> {
+        let count = usize::try_from(len).unwrap().div_ceil(BLOCK);
+        let cut = len < self.len;
+        self.blocks.truncate(count);
+        self.blocks.resize_with(count, || ZERO.clone());
+        self.len = len;
+        let inside = usize::try_from(len).unwrap() % BLOCK;
+        if !cut || inside == 0 {
+            return None;
+        }
+        Arc::make_mut(&mut self.blocks[count - 1])[inside..].fill(0);
+        Some(count - 1)
+    }
+}
+
+/// One change of the file, or a remark of the test between changes.
+#[derive(Clone)]
+pub(crate) enum Event {
+    Write {
+        first: usize,
+        blocks: Vec<Arc<Block>>,
+        len: u64,
+    },
+    SetLen {
+        len: u64,
+        cut: Option<(usize, Arc<Block>)>,
+    },
+    Flush,
+    /// Everything that was not durable may have been dropped, and later flushes will not write it.
+    FlushFailed,
+    /// Commit `n` begins.
+    Begun(usize),
+    /// All commits up to `n` were acknowledged.
+    Acked(usize),
+    /// Commit `n` came to nothing: it must never be seen.
+    Void(usize),
+}
+
+/// What is asked of a [`Conductor`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Call {
+    Len,
+    Read,
+    Write,
+    SetLen,
+    Allocate,
+    Flush,
+    Lock,
+    Unlock,
+    Probe,
+    Sidecar,
+    Memory,
+}
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Go,
+    /// It fails with this code, undone.
+    Fail(i32),
+    /// A write fails after so many bytes of 65536; a read is short.
+    Part(usize, i32),
+}
+
+/// Decides what happens at each call of the platform.
+pub(crate) trait Conductor: Send + Sync {
+    fn before(&self, _process: usize, _call: Call) -> Verdict {
+        Verdict::Go
+    }
+    /// Sleeps, or waits for the word to change from `expected` or to be woken.
+    fn sleep(&self, _process: usize, _time: Duration) {}
+    fn wait(&self, process: usize, _word: (usize, usize), time: Duration) {
+        self.sleep(process, time);
+    }
+    fn wake(&self, _process: usize, _word: (usize, usize)) {}
+    fn now_ms(&self) -> u64 {
+        1
+    }
+}
+
+/// Lets everything happen.
+pub(crate) struct Free;
+impl Conductor for Free {}
+
+/// The sidecar's memory.
+pub(crate) struct Words(Vec<AtomicU64>);
+
+impl Words {
+    fn new(size: usize) -> Arc<Words> {
+        Arc::new(Words((0..size / 8).map(|_| AtomicU64::new(0)).collect()))
+    }
+
+    /// Fills it with garbage.
+    pub(crate) fn spoil(&self, rng: &mut Rng) {
+        for _ in 0..200 {
+            self.0[rng.below(64 + 512)]
+                .store(if rng.one_in(2) { rng.next() } else { rng.next() % 9 }, Ordering::SeqCst);
+        }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    image: Image,
+    /// The file as it was when the record began, and the record.
+    history: Option<(Image, Vec<Event>)>,
+    locks: BTreeMap<u64, HashMap<usize, LockMode>>,
+    sidecar: Option<Arc<Words>>,
+    descriptions: usize,
+    /// Grows with each failed flush; each description reports it once.
+    failures: u64,
+}
+
+/// One data file, all that is known of it, and all who use it.
+pub(crate) struct World {
+    state: Mutex<State>,
+    conductor: Arc<dyn Conductor>,
+}
+
+impl World {
+    pub(crate) fn new(image: Image, conductor: Arc<dyn Conductor>) -> Arc<World> {
+        Arc::new(World { state: Mutex::new(State { image, ..State::default() }), conductor })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on every change is recorded. What the file holds now is durable.
+    pub(crate) fn record(&self) {
+        let mut state = self.state();
+        state.history = Some((state.image.clone(), Vec::new()));
+    }
+
+    pub(crate) fn remark(&self, event: Event) {
+        if let Some((_, events)) = &mut self.state().history {
+            events.push(event);
+        }
+    }
+
+    /// The file as it was when the record began, and the record so far.
+    pub(crate) fn history(&self) -> (Image, Vec<Event>) {
+        self.state().history.clone().unwrap()
+    }
+
+    pub(crate) fn image(&self) -> Image {
+        self.state().image.clone()
+    }
+
+    pub(crate) fn sidecar(&self) -> Option<Arc<Words>> {
+        self.state().sidecar.clone()
+    }
+
+    pub(crate) fn remove_sidecar(&self) {
+        self.state().sidecar = None;
+    }
+
+    pub(crate) fn is_locked(&self, byte: u64) -> bool {
+        self.state().locks.get(&byte).is_some_and(|holders| !holders.is_empty())
+    }
+
+    /// A new description, of a process that goes by the given number.
+    pub(crate) fn disk(self: &Arc<Self>, process: usize) -> Arc<SimDisk> {
+        let mut state = self.state();
+        state.descriptions += 1;
+        let (id, seen) = (state.descriptions, AtomicU64::new(state.failures));
+        drop(state);
+        Arc::new(SimDisk {
+            world: Arc::clone(self),
+            process,
+            id,
+            seen,
+            killed: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
+            grave: Words::new(8),
+        })
+    }
+}
+
+/// One open file description.
+pub(crate) struct SimDisk {
+    world: Arc<World>,
+    process: usize,
+    id: usize,
+    /// The newest failed flush that was reported to this description.
+    seen: AtomicU64,
+    /// The process is gone, and its thread must not go on.
+    killed: AtomicBool,
+    /// Nothing is done any more, and no error matters.
+    silent: AtomicBool,
+    /// What a dead process writes to instead of the sidecar.
+    grave: Arc<Words>,
+}
+
+/// A process was killed: what its thread unwinds with.
+pub(crate) struct Killed;
+
+fn dead() -> io::Error {
+    io::Error::other("this process is dead")
+}
+
+impl SimDisk {
+    /// The process is gone, at once: its locks with it. Its thread unwinds at its next call.
+    pub(crate) fn kill(&self) {
+        self.killed.store(true, Ordering::SeqCst);
+        self.drop_locks();
+    }
+
+    /// Nothing that is called from now on does anything: for dropping a store without a trace.
+    pub(crate) fn silence(&self) {
+        self.silent.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.killed.load(Ordering::SeqCst) || self.silent.load(Ordering::SeqCst)
+    }
+
+    fn check_alive(&self) -> io::Result<()> {
+        if self.killed.load(Ordering::SeqCst) && !std::thread::panicking() {
+            std::panic::resume_unwind(Box::new(Killed));
+        }
+        if self.is_dead() { Err(dead()) } else { Ok(()) }
+    }
+
+    fn drop_locks(&self) {
+        for holders in self.world.state().locks.values_mut() {
+            holders.remove(&self.id);
+        }
+    }
+
+    fn enter(&self, call: Call) -> io::Result<Verdict> {
+        self.check_alive()?;
+        let verdict = self.world.conductor.before(self.process, call);
+        // It may have been killed while others ran.
+        self.check_alive()?;
+        match verdict {
+            Verdict::Fail(code) => Err(io::Error::from_raw_os_error(code)),
+            verdict => Ok(verdict),
+        }
+    }
+
+    fn write_recorded(&self, bytes: &[u8], offset: u64) {
+        let mut state = self.world.state();
+        let touched = state.image.write(bytes, offset);
+        let (first, len) = (touched.start, state.image.len);
+        let blocks = touched.map(|index| state.image.block(index)).collect();
+        if let Some((_, events)) = &mut state.history {
+            events.push(Event::Write { first, blocks, len });
+        }
+    }
+
+    /// A process is killed in the middle of a write: some of it is there.
+    pub(crate) fn write_and_die(&self, bytes: &[u8], offset: u64, part: usize) {
+        let n = bytes.len() * part / 65536;
+        if n > 0 {
+            self.write_recorded(&bytes[..n], offset);
+        }
+    }
+
+    fn resize(&self, len: u64) {
+        let mut state = self.world.state();
+        let cut = state.image.set_len(len).map(|index| (index, state.image.block(index)));
+        if let Some((_, events)) = &mut state.history {
+            events.push(Event::SetLen { len, cut });
+        }
+    }
+}
+
+impl Drop for SimDisk {
+    fn drop(&mut self) {
+        self.drop_locks();
+    }
+}
+
+impl Disk for SimDisk {
+    fn path(&self) -> &Path {
+        Path::new("simulated.mst")
+    }
+
+    fn writable(&self) -> bool {
+        true
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.enter(Call::Len)?;
+        Ok(self.world.state().image.len)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let _ = self.enter(Call::Read)?;
+        Ok(self.world.state().image.read(buf, offset))
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        match self.enter(Call::Write)? {
+            Verdict::Part(part, code) => {
+                self.write_and_die(buf, offset, part);
+                // Code 0: the process was killed on the way.
+                if code == 0 {
+                    self.kill();
+                    self.check_alive()?;
+                }
+                Err(io::Error::from_raw_os_error(code))
+            }
+            _ => {
+                self.write_recorded(buf, offset);
+                Ok(())
+            }
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.enter(Call::SetLen)?;
+        self.resize(len);
+        Ok(())
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.enter(Call::Allocate)?;
+        let end = offset + len;
+        if end > self.world.state().image.len {
+            self.resize(end);
+        }
+        // What a real one does to bytes never written cannot be told apart from writing zeros.
+        let zeros = vec![0; usize::try_from(len).unwrap()];
+        let mut found = zeros.clone();
+        self.world.state().image.read(&mut found, offset);
+        if found == zeros {
+            self.write_recorded(&zeros, offset);
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let entered = self.enter(Call::Flush);
+        let mut state = self.world.state();
+        if let Err(e) = entered {
+            if self.is_dead() {
+                return Err(e);
+            }
+            state.failures += 1;
+            self.seen.store(state.failures, Ordering::SeqCst);
+            if let Some((_, events)) = &mut state.history {
+                events.push(Event::FlushFailed);
+            }
+            return Err(e);
+        }
+        if let Some((_, events)) = &mut state.history {
+            events.push(Event::Flush);
+        }
+        let failures = state.failures;
+        if self.seen.swap(failures, Ordering::SeqCst) != failures {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        Ok(())
+    }
+
+    fn start_writeback(&self, _: u64, _: u64) {}
+
+    fn try_lock(&self, byte: u64, mode: LockMode) -> io::Result<bool> {
+        self.enter(Call::Lock)?;
+        let mut state = self.world.state();
+        let holders = state.locks.entry(byte).or_default();
+        let free =
+            holders.iter().all(|(id, held)| *id == self.id || (mode == LockMode::Shared && *held == LockMode::Shared));
+        if free {
+            holders.insert(self.id, mode);
+        }
+        Ok(free)
+    }
+
+    fn unlock(&self, byte: u64) -> io::Result<()> {
+        // A refusal would keep the lock for ever, which no system does; so no faults here.
+        self.enter(Call::Unlock)?;
+        if let Some(holders) = self.world.state().locks.get_mut(&byte) {
+            holders.remove(&self.id);
+        }
+        Ok(())
+    }
+
+    fn probe(&self, first: u64, len: u64) -> io::Result<Option<(u64, u64)>> {
+        self.enter(Call::Probe)?;
+        let state = self.world.state();
+        let found = state.locks.range(first..first + len).find(|(_, holders)| holders.keys().any(|id| *id != self.id));
+        Ok(found.map(|(byte, _)| (*byte, 1)))
+    }
+
+    fn map(&self, _: u64) -> io::Result<Option<Arc<dyn Mapping>>> {
+        Ok(None)
+    }
+
+    fn sidecar(&self, size: usize, create: bool) -> io::Result<Arc<dyn SharedMemory>> {
+        self.enter(Call::Sidecar)?;
+        let mut state = self.world.state();
+        if create {
+            state.sidecar = Some(Words::new(size));
+        }
+        let words = state.sidecar.clone().ok_or(io::ErrorKind::NotFound)?;
+        drop(state);
+        let (world, process) = (Arc::clone(&self.world), self.process);
+        let grave = Arc::clone(&self.grave);
+        // A dead process is known by its description's being dead; the sidecar asks the conductor.
+        Ok(Arc::new(SimMemory { world, process, words, grave }))
+    }
+
+    fn remove_sidecar(&self) -> io::Result<()> {
+        self.enter(Call::Sidecar)?;
+        self.world.state().sidecar = None;
+        Ok(())
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.world.conductor.now_ms()
+    }
+
+    fn sleep(&self, time: Duration) {
+        if !self.is_dead() {
+            self.world.conductor.sleep(self.process, time);
+        }
+    }
+}
+
+struct SimMemory {
+    world: Arc<World>,
+    process: usize,
+    words: Arc<Words>,
+    grave: Arc<Words>,
+}
+
+impl SimMemory {
+    fn word(&self, index: usize) -> (usize, usize) {
+        (Arc::as_ptr(&self.words).addr(), index)
+    }
+}
+
+impl SharedMemory for SimMemory {
+    fn words(&self) -> &[AtomicU64] {
+        // The dead are told by a verdict: they write to their grave.
+        match self.world.conductor.before(self.process, Call::Memory) {
+            Verdict::Go => &self.words.0,
+            _ => &self.grave.0,
+        }
+    }
+
+    fn is_current(&self) -> bool {
+        let _ = self.world.conductor.before(self.process, Call::Memory);
+        self.world.state().sidecar.as_ref().is_some_and(|words| Arc::ptr_eq(words, &self.words))
+    }
+
+    fn wait(&self, index: usize, expected: u32, timeout: Duration) {
+        let word = self.words.0.get(index).map_or(0, |w| w.load(Ordering::SeqCst));
+        if u32::try_from(word & 0xffff_ffff) == Ok(expected) {
+            self.world.conductor.wait(self.process, self.word(index), timeout);
+        }
+    }
+
+    fn wake_all(&self, index: usize) {
+        self.world.conductor.wake(self.process, self.word(index));
+    }
+}
+
+// What a crash leaves.
+
+/// A block whose newest content may not be durable.
+#[derive(Clone)]
+struct Dirty {
+    /// What may be on disk besides the durable content, oldest first.
+    versions: Vec<(Arc<Block>, u64)>,
+    /// A flush of it failed: no later flush writes it, unless it is written anew.
+    stuck: bool,
+}
+
+/// Follows a record, and makes the images that a power loss at this point may leave.
+#[derive(Clone)]
+pub(crate) struct Replay {
+    durable: Image,
+    hashes: Vec<u64>,
+    current: Image,
+    dirty: BTreeMap<usize, Dirty>,
+    lens: Vec<u64>,
+    /// Blocks that the last event wrote.
+    last: std::ops::Range<usize>,
+    pub(crate) begun: usize,
+    pub(crate) acked: usize,
+    pub(crate) void: Vec<usize>,
+}
+
+/// How many images are made at each point.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Up to so many combinations of blocks are all made; of more, a sample of `sample`.
+    pub(crate) all: usize,
+    pub(crate) sample: usize,
+    /// So many torn, and so many damaged, versions of what was just written.
+    pub(crate) torn: usize,
+}
+
+fn hash_block(index: usize, block: &Block) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (index, &block[..]).hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Replay {
+    pub(crate) fn new(start: Image) -> Replay {
+        let hashes = start.blocks.iter().enumerate().map(|(i, b)| hash_block(i, b)).collect();
+        let lens = vec![start.len];
+        let (dirty, void) = (BTreeMap::new(), Vec::new());
+        Replay { durable: start.clone(), hashes, current: start, dirty, lens, last: 0..0, begun: 0, acked: 0, void }
+    }
+
+    fn touch(&mut self, index: usize, block: Arc<Block>) {
+        let hash = hash_block(index, &block);
+        let dirty = self.dirty.entry(index).or_insert_with(|| Dirty { versions: Vec::new(), stuck: false });
+        dirty.stuck = false;
+        if dirty.versions.last().is_none_or(|(_, last)| *last != hash) {
+            dirty.versions.push((block, hash));
+        }
+    }
+
+    /// Takes the next event over. `true`: the states that a crash may leave have changed.
+    pub(crate) fn apply(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Write { first, blocks, len } => {
+                self.current.set_len(*len);
+                self.note_len(*len);
+                for (index, block) in (*first..).zip(blocks) {
+                    self.current.blocks[index] = Arc::clone(block);
+                    self.touch(index, Arc::clone(block));
+                }
+                self.last = *first..*first + blocks.len();
+                true
+            }
+            Event::SetLen { len, cut } => {
+                let old = self.current.blocks.len();
+                self.current.set_len(*len);
+                self.note_len(*len);
+                for index in self.current.blocks.len()..old {
+                    self.touch(index, ZERO.clone());
+                }
+                if let Some((index, block)) = cut {
+                    self.touch(*index, Arc::clone(block));
+                }
+                self.last = 0..0;
+                true
+            }
+            Event::Flush => {
+                self.durable.set_len(self.current.len);
+                self.hashes.resize(self.durable.blocks.len(), 0);
+                for index in 0..self.durable.blocks.len() {
+                    if self.dirty.get(&index).is_some_and(|dirty| dirty.stuck) {
+                        continue;
+                    }
+                    let now = self.current.block(index);
+                    if !Arc::ptr_eq(&self.durable.blocks[index], &now) || self.hashes[index] == 0 {
+                        self.hashes[index] = hash_block(index, &now);
+                        self.durable.blocks[index] = now;
+                    }
+                }
+                self.dirty.retain(|_, dirty| dirty.stuck);
+                self.lens = vec![self.current.len];
+                self.last = 0..0;
+                true
+            }
+            Event::FlushFailed => {
+                self.dirty.values_mut().for_each(|dirty| dirty.stuck = true);
+                true
+            }
+            Event::Begun(n) => {
+                self.begun = *n;
+                false
+            }
+            Event::Acked(n) => {
+                self.acked = *n;
+                false
+            }
+            Event::Void(n) => {
+                self.void.push(*n);
+                false
+            }
+        }
+    }
+
+    fn note_len(&mut self, len: u64) {
+        if self.lens.last() != Some(&len) {
+            self.lens.push(len);
+        }
+    }
+
+    /// Makes the image in which each listed block has the given content instead of its durable one.
+    fn image(&self, choice: &[(usize, &Arc<Block>)], len: u64) -> Image {
+        let mut image = self.durable.clone();
+        image.set_len(self.current.len.max(self.durable.len).max(len));
+        for (index, block) in choice {
+            if let Some(place) = image.blocks.get_mut(*index) {
+                *place = Arc::clone(block);
+            }
+        }
+        image.set_len(len);
+        image
+    }
+
+    fn fingerprint(&self, choice: &[(usize, u64)], len: u64) -> u64 {
+        let mut hash = len.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for (index, new) in choice {
+            hash = hash.wrapping_sub(self.hashes.get(*index).copied().unwrap_or(0)).wrapping_add(*new);
+        }
+        self.hashes.iter().fold(hash, |sum, h| sum.wrapping_add(*h))
+    }
+
+    /// Calls `visit` with images that a crash at this point may leave, for which `fresh` says of the
+    /// fingerprint that it is new.
+    pub(crate) fn crash_states(
+        &self,
+        rng: &mut Rng,
+        limits: Limits,
+        fresh: &mut dyn FnMut(u64) -> bool,
+        visit: &mut dyn FnMut(Image),
+    ) {
+        let dirty: Vec<_> = self.dirty.iter().map(|(index, d)| (*index, &d.versions)).collect();
+        let combinations =
+            dirty.iter().try_fold(1_usize, |n, (_, versions)| n.checked_mul(versions.len() + 1)).unwrap_or(usize::MAX);
+        let mut emit = |picks: &[usize], len: u64, spoiled: Option<(usize, Arc<Block>)>| {
+            // Pick 0 is the durable content, pick n version n - 1.
+            let mut choice: Vec<(usize, &Arc<Block>)> = Vec::new();
+            let mut prints = Vec::new();
+            for (pick, (index, versions)) in picks.iter().zip(&dirty) {
+                if spoiled.as_ref().is_some_and(|(spoiled, _)| spoiled == index) || *pick == 0 {
+                    continue;
+                }
+                let (block, hash) = &versions[*pick - 1];
+                choice.push((*index, block));
+                prints.push((*index, *hash));
+            }
+            if let Some((index, block)) = &spoiled {
+                choice.push((*index, block));
+                prints.push((*index, hash_block(*index, block)));
+            }
+            if fresh(self.fingerprint(&prints, len)) {
+                visit(self.image(&choice, len));
+            }
+        };
+        let nothing = vec![0; dirty.len()];
+        let all: Vec<usize> = dirty.iter().map(|(_, versions)| versions.len()).collect();
+        for len in &self.lens {
+            emit(&nothing, *len, None);
+            emit(&all, *len, None);
+        }
+        let newest = *self.lens.last().unwrap();
+        if combinations <= limits.all {
+            let mut picks = nothing.clone();
+            'all: loop {
+                emit(&picks, newest, None);
+                for (pick, most) in picks.iter_mut().zip(&all) {
+                    if *pick < *most {
+                        *pick += 1;
+                        continue 'all;
+                    }
+                    *pick = 0;
+                }
+                break;
+            }
+        } else {
+            for i in 0..dirty.len().min(limits.sample) {
+                let (mut only, mut but) = (nothing.clone(), all.clone());
+                let i = if dirty.len() <= limits.sample { i } else { rng.below(dirty.len()) };
+                only[i] = all[i];
+                but[i] = 0;
+                emit(&only, newest, None);
+                emit(&but, newest, None);
+            }
+            for _ in 0..limits.sample {
+                let density = 1 + rng.below(7);
+                let picks: Vec<_> =
+                    all.iter().map(|most| if rng.below(8) < density { 1 + rng.below(*most) } else { 0 }).collect();
+                emit(&picks, self.lens[rng.below(self.lens.len())], None);
+            }
+        }
+        for _ in 0..limits.torn {
+            // Blocks just written are torn first; those before them were at their own point.
+            if dirty.is_empty() {
+                break;
+            }
+            let recent: Vec<usize> = (0..dirty.len()).filter(|i| self.last.contains(&dirty[*i].0)).collect();
+            let at = if recent.is_empty() || rng.one_in(4) {
+                rng.below(dirty.len())
+            } else {
+                recent[rng.below(recent.len())]
+            };
+            let (index, versions) = &dirty[at];
+            let old = match rng.below(versions.len()) {
+                0 => self.durable.block(*index),
+                n => versions[n - 1].0.clone(),
+            };
+            let mut torn = *old;
+            let new = &versions.last().unwrap().0;
+            let (mode, cut, mask) = (rng.below(6), 1 + rng.below(7), rng.next());
+            for sector in 0..BLOCK / SECTOR {
+                let range = sector * SECTOR..(sector + 1) * SECTOR;
+                let takes_new = match mode {
+                    0 | 4 => sector < cut,
+                    1 => sector >= cut,
+                    _ => mask >> sector & 1 == 1,
+                };
+                if takes_new {
+                    torn[range.clone()].copy_from_slice(&new[range]);
+                } else if mode >= 4 && torn[range.clone()] != new[range.clone()] {
+                    // The sector was being written when the power went: it holds anything.
+                    let garbage = if mode == 4 { 0 } else { mask.to_le_bytes()[sector] | 1 };
+                    torn[range].fill(garbage);
+                }
+            }
+            let picks: Vec<_> = match rng.below(3) {
+                0 => nothing.clone(),
+                1 => all.clone(),
+                _ => all.iter().map(|most| rng.below(*most + 1)).collect(),
+            };
+            emit(&picks, newest, Some((*index, Arc::new(torn))));
+        }
+    }
+}

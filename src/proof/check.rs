@@ -1,0 +1,118 @@
+//! Looks at every page that the newest root leads to, and at every page that it does not.
+
+use crate::bytes::Bytes;
+use crate::disk::format::{PAGE_RUN, Ptr, TABLE_CATALOG, TABLE_SPACE, TreeRoot, get_u32};
+use crate::disk::root::Root;
+use crate::store::Store;
+use crate::tree::node::{LeafValue, Node};
+use crate::tree::pages::Pages;
+use crate::tree::space::{Space, SpaceRoot};
+
+/// Each page of the file has one use: under the slots, log, tree, free map, free, or waiting.
+pub(super) fn structure(store: &Store) -> Result<(), String> {
+    let view = store.engine().snapshot().map_err(|e| e.to_string())?;
+    let root = &view.tree.root;
+    let pages = &view.tree.pages;
+    let mut uses = Uses { used: vec![false; usize::try_from(root.page_count).unwrap()] };
+    uses.take(0, Root::first_page(root.page_size), "root slots")?;
+    for segment in &root.segments {
+        uses.take(segment.page, segment.pages, "log")?;
+    }
+    let tables = uses.tree(pages, TABLE_CATALOG, root.catalog)?;
+    for (key, row) in tables {
+        let table = u32::from_be_bytes(key[..].try_into().map_err(|_| "a catalog key that is no id")?);
+        let tree = TreeRoot::decode(&row).ok_or("a catalog row that is no tree")?;
+        uses.tree(pages, table, tree)?;
+    }
+    let space_root = SpaceRoot { directory: root.free_directory, pending: root.pending, page_count: root.page_count };
+    let mut own = Vec::new();
+    let mut read = |ptr: Ptr, kind| {
+        let run: Bytes<'_> = pages.run(ptr, kind, TABLE_SPACE)?;
+        own.push((ptr.page, get_u32(&run, PAGE_RUN)));
+        Ok(run)
+    };
+    let first = Root::first_page(root.page_size);
+    let space = Space::load(root.page_size, root.store_tag(), first, space_root, &mut read);
+    let mut space = space.map_err(|e| e.to_string())?;
+    for (page, run) in own {
+        uses.take(page, run, "free map")?;
+    }
+    // What waits counts as free from here on.
+    space.reclaim(u64::MAX, &[]);
+    let free = space.free_pages();
+    let used = uses.used.iter().filter(|used| **used).count() as u64;
+    for page in 0..u32::try_from(uses.used.len()).unwrap() {
+        let is_free = space.reserve(page, 1);
+        match (uses.used[page as usize], is_free) {
+            (true, true) => return Err(format!("page {page} is used, and free or waiting")),
+            (false, false) => return Err(format!("page {page} is lost: neither used, nor free, nor waiting")),
+            _ => {}
+        }
+    }
+    if used + free != root.page_count {
+        return Err(format!("{used} used and {free} free pages in a file of {}", root.page_count));
+    }
+    Ok(())
+}
+
+struct Uses {
+    used: Vec<bool>,
+}
+
+impl Uses {
+    fn take(&mut self, page: u32, run: u32, what: &str) -> Result<(), String> {
+        for page in page..page + run {
+            match self.used.get_mut(page as usize) {
+                None => return Err(format!("page {page} ({what}) is beyond the end")),
+                Some(true) => return Err(format!("page {page} ({what}) is used twice")),
+                Some(place) => *place = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks a tree and gives its entries with inline values.
+    fn tree(&mut self, pages: &Pages, table: u32, root: TreeRoot) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+        let mut entries = Vec::new();
+        if !root.ptr.is_none() {
+            let node = pages.node(root.ptr, table, None).map_err(|e| e.to_string())?;
+            self.node(pages, table, &node, &mut entries)?;
+        }
+        if entries.len() as u64 != root.count {
+            return Err(format!("table {table}: {} entries, not {}", entries.len(), root.count));
+        }
+        if !entries.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err(format!("table {table}: keys do not ascend"));
+        }
+        Ok(entries)
+    }
+
+    fn node(
+        &mut self,
+        pages: &Pages,
+        table: u32,
+        node: &Node<'_>,
+        entries: &mut Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<(), String> {
+        let text = |e: crate::Error| e.to_string();
+        self.take(node.page(), node.run(), "node")?;
+        for index in 0..node.count() {
+            if !node.is_leaf() {
+                let child = pages.node(node.child(index), table, Some(node.level() - 1)).map_err(text)?;
+                self.node(pages, table, &child, entries)?;
+                continue;
+            }
+            let entry = node.entry(index).map_err(text)?;
+            let key = node.key_bytes(&entry).to_vec();
+            match node.value(&entry).map_err(text)? {
+                LeafValue::Inline(value) => entries.push((key, value.to_vec())),
+                LeafValue::Overflow(long) => {
+                    pages.overflow(long, table).map_err(text)?;
+                    self.take(long.ptr.page, pages.overflow_run(long).map_err(text)?, "long value")?;
+                    entries.push((key, Vec::new()));
+                }
+            }
+        }
+        Ok(())
+    }
+}

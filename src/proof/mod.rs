@@ -1,0 +1,46 @@
+//! The proof by simulation: the unchanged engine over a disk in memory, through every crash, fault
+//! and schedule that the simulation can make.
+//!
+//! `model` says what a store must hold, `check` looks at every page, `crash` reopens what a power
+//! loss may leave, `fault` lets calls of the platform fail, `schedule` lets processes run in every
+//! order and kills them. How long it runs is set by `MEMSTONE_STATES`, `MEMSTONE_SCHEDULES`; see
+//! `docs/PROOF.md`.
+
+mod check;
+mod crash;
+mod fault;
+mod model;
+mod schedule;
+
+use crate::disk::sim::{Conductor, Image, SimDisk, World};
+use crate::engine::{Settings, open};
+use crate::error::Result;
+use crate::store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn settings(log_cap: u64) -> Settings {
+    // Simulated time does not move the engine's deadlines: none must come near.
+    Settings { timeout: Duration::from_secs(100_000), log_cap, memory_map: false, threads: false }
+}
+
+/// A new, empty store, and its only user.
+fn new_store(conductor: Arc<dyn Conductor>, log_cap: u64) -> (Arc<World>, Arc<SimDisk>, Store) {
+    let world = World::new(Image::default(), conductor);
+    let disk = world.disk(0);
+    open::create(&*disk, 4096, *b"simulated store!").unwrap();
+    world.record();
+    let store = Store::on_disk(Arc::clone(&disk) as _, settings(log_cap)).unwrap();
+    (world, disk, store)
+}
+
+fn open_store(world: &Arc<World>, process: usize, log_cap: u64) -> (Arc<SimDisk>, Result<Store>) {
+    let disk = world.disk(process);
+    let store = Store::on_disk(Arc::clone(&disk) as _, settings(log_cap));
+    (disk, store)
+}
+
+/// A number from the environment: how much is to be done.
+fn effort(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.replace('_', "").parse().ok()).unwrap_or(default)
+}
