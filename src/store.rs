@@ -254,7 +254,7 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn on_disk(disk: Arc<dyn crate::disk::platform::Disk>, settings: Settings) -> Result<Store> {
         let path = disk.path().to_path_buf();
-        let engine = Engine::open(disk, FileId { device: 0, inode: 0 }, settings).map_err(|e| e.in_file(&path))?;
+        let engine = Engine::open(disk, settings).map_err(|e| e.in_file(&path))?;
         Ok(Store { open: Arc::new(OpenStore { engine }) })
     }
 

@@ -159,11 +159,12 @@ impl<'b> Dump<'b> {
         self.value(at + 124, 4, "reserved");
         self.value(at + 128, 8, "offset of the log position in the first segment");
         self.varies(at + 136, 8, "time of the checkpoint, µs since 1970");
+        self.value(at + 144, 8, "LSN of the newest transaction in the tree");
         for i in 0..segments {
-            let (page, pages) = (self.number(at + 144 + 8 * i, 4), self.number(at + 148 + 8 * i, 4));
-            self.show(at + 144 + 8 * i, 8, format!("a log segment: {pages} pages from page {page} on"));
+            let (page, pages) = (self.number(at + 152 + 8 * i, 4), self.number(at + 156 + 8 * i, 4));
+            self.show(at + 152 + 8 * i, 8, format!("a log segment: {pages} pages from page {page} on"));
         }
-        assert!(self.bytes[at + 144 + 8 * segments..at + 2048].iter().all(|byte| *byte == 0));
+        assert!(self.bytes[at + 152 + 8 * segments..at + 2048].iter().all(|byte| *byte == 0));
         // The copy's own variable fields lie as far behind.
         let first: Vec<_> = self.variable.iter().filter(|r| (at..at + 2048).contains(&r.start)).cloned().collect();
         self.variable.extend(first.into_iter().map(|range| range.start + 2048..range.end + 2048));

@@ -26,7 +26,8 @@
 //! | 124 | 4 | reserved, 0 |
 //! | 128 | 8 | byte offset of the log position in the first log segment |
 //! | 136 | 8 | time of the checkpoint that made this root, µs since 1970 (0 in a new store) |
-//! | 144 | 8 × n | log segments, in ring order from the one that holds the log position: `u32 page, u32 pages` |
+//! | 144 | 8 | LSN of the newest transaction in the tree (the checkpoint LSN may be that of a mark) |
+//! | 152 | 8 × n | log segments, in ring order from the one that holds the log position: `u32 page, u32 pages` |
 
 use crate::disk::format::{
     FORMAT_VERSION, MAGIC, MAX_PAGE_SIZE, MIN_PAGE_SIZE, Ptr, SLOT_SIZE, SLOTS_SIZE, TreeRoot, get_u32, get_u64,
@@ -36,7 +37,7 @@ use crate::error::{Error, Result};
 
 /// Size of one copy of a root.
 const COPY: usize = SLOT_SIZE / 2;
-const SEGMENTS_AT: usize = 144;
+const SEGMENTS_AT: usize = 152;
 /// Most log segments a root can name.
 pub(crate) const MAX_SEGMENTS: usize = 64;
 
@@ -64,6 +65,7 @@ pub(crate) struct Root {
     pub(crate) page_count: u64,
     pub(crate) next_table: u32,
     pub(crate) time: u64,
+    pub(crate) last_commit: u64,
 }
 
 impl Root {
@@ -99,6 +101,7 @@ impl Root {
         put_u32(&mut copy, 120, self.next_table);
         put_u64(&mut copy, 128, self.log_offset);
         put_u64(&mut copy, 136, self.time);
+        put_u64(&mut copy, 144, self.last_commit);
         for (i, segment) in self.segments.iter().enumerate() {
             put_u32(&mut copy, SEGMENTS_AT + 8 * i, segment.page);
             put_u32(&mut copy, SEGMENTS_AT + 8 * i + 4, segment.pages);
@@ -159,6 +162,7 @@ impl Root {
             page_count: get_u64(copy, 112),
             next_table: get_u32(copy, 120),
             time: get_u64(copy, 136),
+            last_commit: get_u64(copy, 144),
         };
         // A copy whose CRC is right but whose fields make no sense was forged or written by a bug:
         // it is not used, as if it were torn.
@@ -170,6 +174,7 @@ impl Root {
             && root.page_count <= u64::from(u32::MAX)
             && root.log_position < 1 << 62
             && root.checkpoint_lsn < 1 << 62
+            && root.last_commit <= root.checkpoint_lsn
             && root.sequence < 1 << 60
             && root.log_offset < root.segments.first().map_or(0, |s| u64::from(s.pages) * u64::from(page_size))
             && root.log_offset % 4096 == root.log_position % 4096
@@ -275,6 +280,7 @@ mod tests {
             page_count: 30,
             next_table: 16,
             time: 0,
+            last_commit: 7,
         }
     }
 

@@ -222,6 +222,7 @@ impl CheckpointTurn<'_> {
         root.sequence += 1;
         root.checkpoint_lsn = mark.lsn;
         root.time = now_us();
+        root.last_commit = view.last_commit;
         self.apply(&view, plan, &mut fold, &mut root)?;
 
         let mut ring = RingPlan::new(&base.root, mark);
@@ -257,6 +258,7 @@ impl CheckpointTurn<'_> {
         (root.free_directory, root.pending, root.page_count) = (space.directory, space.pending, space.page_count);
         if plan.direct.is_some() {
             root.checkpoint_lsn = mark.lsn + 1;
+            root.last_commit = root.checkpoint_lsn;
         }
         fold.write_out()?;
         self.flush()?;
@@ -290,7 +292,7 @@ impl CheckpointTurn<'_> {
             }
         }
         let done = Done {
-            lsn: root.checkpoint_lsn,
+            lsn: root.last_commit,
             pending_pages: fold.space.pending_pages(),
             free_pages: fold.space.free_pages(),
             page_count: root.page_count,

@@ -47,6 +47,7 @@ pub(crate) fn create(disk: &dyn Disk, page_size: u32, store_id: [u8; 16]) -> Res
         page_count,
         next_table: FIRST_USER_TABLE,
         time: 0,
+        last_commit: 0,
     };
     let io = |op| move |e| Error::io(op, disk.path(), e);
     let page_size = u64::from(page_size);

@@ -218,7 +218,7 @@ impl Engine {
         loop {
             let sidecar = self.sidecar();
             let seen = sidecar.changed_word();
-            let lsn = self.snapshot()?.lsn;
+            let lsn = self.snapshot()?.last_commit;
             let left = deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()));
             if lsn > after || left.is_zero() {
                 return Ok(lsn);

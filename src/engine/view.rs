@@ -32,6 +32,8 @@ pub(crate) struct View {
     /// Newest first.
     pub(crate) generations: Vec<Arc<Generation>>,
     pub(crate) lsn: u64,
+    /// The newest transaction in this state; `lsn` may be that of a checkpoint's mark.
+    pub(crate) last_commit: u64,
     tables: RwLock<HashMap<Box<str>, Option<TableEntry>>>,
 }
 
@@ -68,6 +70,7 @@ pub(crate) struct ViewState {
     ring: Option<Arc<Ring>>,
     generations: Vec<Arc<Generation>>,
     point: Point,
+
     published: Option<Arc<View>>,
     /// The newest LSN that a snapshot of this process has had: later ones are never older.
     shown: u64,
@@ -135,7 +138,9 @@ impl Engine {
         self.refresh(&mut state, Until::Tail)?;
         let lsn = state.point.lsn;
         let tree = tree_of(&state)?;
-        Ok(Arc::new(View { tree, generations: state.generations.clone(), lsn, tables: RwLock::default() }))
+        let last_commit = last_commit(&tree.root, &state.generations, lsn);
+        let generations = state.generations.clone();
+        Ok(Arc::new(View { tree, generations, lsn, last_commit, tables: RwLock::default() }))
     }
 
     /// Reads everything up to the mark `lsn`, and gives the generations that end there, newest first.
@@ -144,8 +149,9 @@ impl Engine {
         let mut state = lock(&self.view);
         self.refresh(&mut state, Until::Lsn(lsn))?;
         let tree = tree_of(&state)?;
+        let last_commit = last_commit(&tree.root, &state.generations, lsn);
         let generations = state.generations.iter().filter(|g| g.after() < lsn).cloned().collect();
-        Ok(View { tree, generations, lsn, tables: RwLock::default() })
+        Ok(View { tree, generations, lsn, last_commit, tables: RwLock::default() })
     }
 
     /// A table that is certainly still what this process knows it to be. The caller holds WRITER.
@@ -180,7 +186,8 @@ impl Engine {
         {
             tables.clone_from(&old.tables.read().unwrap_or_else(PoisonError::into_inner));
         }
-        let view = Arc::new(View { tree, generations, lsn, tables: RwLock::new(tables) });
+        let last_commit = last_commit(&tree.root, &generations, lsn);
+        let view = Arc::new(View { tree, generations, lsn, last_commit, tables: RwLock::new(tables) });
         state.published = Some(Arc::clone(&view));
         Ok(view)
     }
@@ -318,6 +325,14 @@ impl Engine {
         ));
         Ok(TreeVersion { root, pages, _pin: pin })
     }
+}
+
+/// The newest transaction up to `lsn`, which may be the LSN of a mark, and several marks may follow
+/// each other. Every generation but the oldest starts after a mark.
+fn last_commit(root: &Root, generations: &[Arc<Generation>], lsn: u64) -> u64 {
+    let marks = generations.iter().map(|g| g.after()).filter(|after| *after > root.checkpoint_lsn);
+    let last = marks.fold(lsn, |last, mark| if mark == last { last - 1 } else { last });
+    if last <= root.checkpoint_lsn { root.last_commit } else { last }
 }
 
 fn tree_of(state: &ViewState) -> Result<Arc<TreeVersion>> {

@@ -45,7 +45,7 @@ impl Snapshot {
     /// are not always consecutive.
     #[must_use]
     pub fn lsn(&self) -> u64 {
-        self.view.lsn
+        self.view.last_commit
     }
 
     /// A table's bytes, whatever types it was created with. One that does not exist reads as an empty one.

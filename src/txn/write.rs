@@ -242,6 +242,16 @@ impl WriteTxn {
         Ok(())
     }
 
+    /// A table's bytes, whatever types it was created with: for tools that change any store. What is
+    /// written must be as its types encode it (see [`AsKey`](crate::AsKey), [`Value`](crate::Value)).
+    ///
+    /// # Errors
+    /// [`Error::NoTable`], [`Error::Corrupt`], [`Error::Io`].
+    pub fn bytes_of(&self, name: &str) -> Result<RawTableMut<'_>> {
+        let entry = self.in_file(self.look_up(name))?.ok_or_else(|| Error::NoTable { table: name.to_owned() })?;
+        self.open_table(name, &entry.key_type, &entry.value_type)
+    }
+
     /// All tables, by name, as this transaction sees them.
     ///
     /// # Errors

@@ -232,5 +232,5 @@ fn blobs_take_bytes() {
     let snap = store.read().unwrap();
     assert_eq!(snap.table(FILES).unwrap().get([1, 2, 3, 4]).unwrap().unwrap().0, b"text");
     assert_eq!(snap.table(FILES).unwrap().prefix([1, 2]).unwrap().count(), 1);
-    assert_eq!(&*snap.bytes_of("files").unwrap().get(&[1, 2, 3, 4]).unwrap().unwrap(), b"text");
+    assert_eq!(&*snap.raw("files").unwrap().get(&[1, 2, 3, 4]).unwrap().unwrap(), b"text");
 }

@@ -94,7 +94,7 @@ pub fn check(path: &Path) {
         }
         let snap = store.read().unwrap();
         for info in snap.tables().unwrap() {
-            let table = snap.bytes_of(&info.name).unwrap();
+            let table = snap.raw(&info.name).unwrap();
             let all = || table.prefix(b"").unwrap();
             let mut last: Option<Vec<u8>> = None;
             let mut forward = 0;

@@ -25,7 +25,7 @@ impl Get {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let snapshot = self.place.read()?;
         let types = self.place.types(&snapshot.tables()?)?;
-        let table = snapshot.bytes_of(&self.place.table)?;
+        let table = snapshot.raw(&self.place.table)?;
         let bytes = table.get(&types.keys.key(&self.key)?)?.ok_or_else(|| self.place.no_key(&self.key))?;
         if self.raw && types.values == ValueType::Bytes {
             return out.bytes(&bytes);

@@ -39,7 +39,7 @@ impl Scan {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let snapshot = self.place.read()?;
         let types = self.place.types(&snapshot.tables()?)?;
-        let table = snapshot.bytes_of(&self.place.table)?;
+        let table = snapshot.raw(&self.place.table)?;
         let key = |text: &Option<String>| text.as_deref().map(|text| types.keys.key(text)).transpose();
         let range = match &self.prefix {
             Some(prefix) => table.prefix(&types.keys.prefix(prefix)?)?,

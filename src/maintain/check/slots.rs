@@ -30,7 +30,7 @@ const NEXT_TABLE: usize = 120;
 const RESERVED: usize = 124;
 const LOG_OFFSET: usize = 128;
 const COMMIT_TIME: usize = 136;
-const SEGMENTS: usize = 144;
+const SEGMENTS: usize = 152;
 
 /// What a copy of a slot says.
 #[derive(Debug, Clone)]
