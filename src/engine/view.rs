@@ -199,10 +199,7 @@ impl Engine {
         if state.tree.is_none() || self.disk.now_ms().saturating_sub(state.last_used_ms) < idle_ms {
             return false;
         }
-        let in_use = state.published.as_ref().is_some_and(|v| Arc::strong_count(v) > 1);
-        if in_use {
-            return false;
-        }
+        // Snapshots that are held keep what they need themselves.
         state.published = None;
         state.tree = None;
         if state.generations.iter().map(|g| g.bytes()).sum::<usize>() > 1 << 20 {
