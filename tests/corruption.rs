@@ -4,6 +4,15 @@
 //! By default a sample of the damages is tried. `MEMSTONE_FULL=1 cargo test --release --test corruption
 //! -- --nocapture` flips every byte and takes about half an hour.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 mod damage;
 
 use damage::{Outcome, Sample, read_all, sample, scratch};

@@ -3,6 +3,15 @@
 //! While a version is not released, its fixtures are made anew with
 //! `cargo test --test fixtures -- --ignored`; afterwards never again.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 mod damage;
 
 use damage::{Content, Outcome, Recorder, Sample, put, read_all, sample, scratch};

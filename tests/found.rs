@@ -1,5 +1,14 @@
 //! Every fault that the corruption tests and the fuzz targets found, as a test of its own.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 mod damage;
 
 use damage::scratch;
