@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// Bytes that a snapshot or transaction gives out, without copying them where it can.
 ///
-/// They are valid as long as the snapshot or transaction they came from. [`Bytes::to_vec`] (of
+/// They are valid as long as the snapshot or transaction they came from. `to_vec` (of
 /// the slice they deref to) copies them out.
 #[derive(Clone)]
 pub struct Bytes<'a>(Inner<'a>);

@@ -217,8 +217,7 @@ pub fn read_node(bytes: &[u8], key: &[u8]) {
     let mut file = vec![0; 8192];
     file.extend_from_slice(&node);
     let root = TreeRoot { ptr: Ptr { page: 2, crc }, count: 3 };
-    let pages =
-        Pages::new(Arc::new(Fixed(file)), None, Arc::new(Verified::new()), 4096, TAG, u64::from(run) + 2);
+    let pages = Pages::new(Arc::new(Fixed(file)), None, Arc::new(Verified::new()), 4096, TAG, u64::from(run) + 2);
     if let Ok(node) = pages.node(root.ptr, TABLE, None) {
         ask(&node, key);
     }

@@ -53,6 +53,9 @@ impl Drop for OpenStore {
 /// The stores that this process has open, so that opening one again shares it.
 static OPEN_STORES: LazyLock<Mutex<HashMap<(FileId, bool), Weak<OpenStore>>>> = LazyLock::new(Mutex::default);
 
+/// A half-made store this old has been given up by its maker.
+const LEFTOVER: Duration = Duration::from_secs(60);
+
 /// How to open a store. The defaults are right for most: created if missing, readable and writable,
 /// waits up to 30 s for a lock.
 ///
@@ -183,7 +186,12 @@ impl Options {
         self.refuse_remote(path)?;
         let settings =
             Settings { timeout: self.timeout, log_cap: self.log_cap, memory_map: self.memory_map, threads: true };
-        let engine = Engine::open(Arc::new(disk), settings).map_err(|e| e.in_file(path))?;
+        let disk = Arc::new(disk);
+        let engine = Engine::open(Arc::<UnixDisk>::clone(&disk), settings).map_err(|e| e.in_file(path))?;
+        if !self.read_only && engine.known_root() <= 1 {
+            // Its maker may not have come to making the new store's name durable.
+            disk.sync_name()?;
+        }
         let open = Arc::new(OpenStore { engine });
         stores.retain(|_, open| open.strong_count() > 0);
         stores.insert(key, Arc::downgrade(&open));
@@ -213,18 +221,39 @@ impl Options {
         let temporary = parent_of(path).join(format!(".{name}.{random:08x}.new"));
         let disk = UnixDisk::open(&temporary, OpenMode { read_only: false, create: true })
             .map_err(|e| if let Error::Io { op, source, .. } = e { Error::io(op, path, source) } else { e })?;
-        let made =
-            open::create(&disk, self.page_size, store_id).and_then(|()| match std::fs::hard_link(&temporary, path) {
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-                linked => linked.map_err(|e| Error::io("name the new store", path, e)),
-            });
+        let made = open::create(&disk, self.page_size, store_id)
+            .and_then(|()| give_name(&temporary, path).map_err(|e| Error::io("name the new store", path, e)));
         drop(disk);
         let _ = std::fs::remove_file(&temporary);
-        made?;
-        let parent = parent_of(path);
-        std::fs::File::open(&parent)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|e| Error::io("flush the directory", parent, e))
+        remove_leftovers(path, &name);
+        made
+    }
+}
+
+/// Gives a file its name unless that is taken: then the one who took it has won.
+fn give_name(temporary: &Path, path: &Path) -> std::io::Result<()> {
+    match std::fs::hard_link(temporary, path) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        // Some filesystems know no second names. There, of two that create the store in the same
+        // moment, one may replace the other's, which is empty still.
+        Err(_) if !path.exists() => std::fs::rename(temporary, path),
+        linked => linked,
+    }
+}
+
+/// Removes what processes left that were killed while they made this store.
+fn remove_leftovers(path: &Path, name: &str) {
+    let Ok(entries) = std::fs::read_dir(parent_of(path)) else { return };
+    for entry in entries.flatten() {
+        let file = entry.file_name();
+        let file = file.to_string_lossy();
+        let ours =
+            file.strip_prefix(&format!(".{name}.")).is_some_and(|rest| rest.len() == 12 && rest.ends_with(".new"));
+        let old =
+            || entry.metadata().and_then(|m| m.modified()).is_ok_and(|t| t.elapsed().is_ok_and(|age| age > LEFTOVER));
+        if ours && old() {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 

@@ -1,5 +1,14 @@
 //! The plain case: one process, one thread.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 use memstone::{Result, Store};
 
 #[test]

@@ -1,6 +1,6 @@
 //! A store in use by many threads, verified in full beside them and after them.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "a test may fail")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "a test may fail")]
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

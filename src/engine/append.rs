@@ -104,8 +104,11 @@ impl AppendGuard<'_> {
     fn find_tail(&mut self) -> Result<()> {
         let engine = self.engine;
         let told = engine.learn(&self.sidecar);
-        if !told || self.sidecar.root() != Some(self.state.root.sequence) {
-            let root = engine.durable_root()?;
+        let known = self.state.root.sequence;
+        if !told || self.sidecar.root() != Some(known) || engine.known_root() > known {
+            // Somebody may have died before telling of a root that changes the ring or the LSN: what
+            // is appended must fit it, so it must be durable, and then it is the one to build on.
+            let root = engine.confirm_root()?;
             if root.sequence > self.state.root.sequence {
                 self.state.adopt(Arc::new(root));
             }

@@ -240,7 +240,7 @@ impl CheckpointTurn<'_> {
         if let Some(append) = &append {
             let tail = append.state.tail;
             match added {
-                Some(segment) if ring.can_extend(tail) => ring.segments.push(segment),
+                Some(segment) if ring.extend(segment, tail, mark) => {}
                 Some(segment) => fold.space.release(segment.page, segment.pages),
                 None if tail == mark => {
                     for segment in ring.shrink() {
@@ -262,6 +262,12 @@ impl CheckpointTurn<'_> {
         }
         fold.write_out()?;
         self.flush()?;
+        let (sidecar, _) = engine.current_sidecar();
+        if append.is_some() || plan.direct.is_some() {
+            // If this process dies before it can tell of a root to which the log's end as others know
+            // it does not fit, whoever appends next must look for itself.
+            sidecar.set_root(0);
+        }
         let offset = Root::slot_offset(root.sequence);
         engine.disk.write_at(&root.encode(), offset).map_err(engine.io("write a root slot"))?;
         self.flush()?;
@@ -272,7 +278,7 @@ impl CheckpointTurn<'_> {
         sidecar.set_root(root.sequence);
         if let Some(append) = &mut append {
             append.state.adopt(Arc::clone(&root));
-            append.publish();
+            append.seal();
         }
         drop(append);
         if plan.direct.is_some() {
@@ -419,10 +425,25 @@ impl RingPlan {
         segments.iter().map(|s| u64::from(s.pages)).sum::<u64>() * self.page_size
     }
 
-    /// Whether a segment may be put at the ring's end: no live frame may lie beyond it, which is
-    /// where the ring wraps into the part of the first segment before the log position.
-    fn can_extend(&self, tail: Point) -> bool {
-        self.segments.len() < MAX_SEGMENTS && self.offset + (tail.end - self.position) <= self.bytes(&self.segments)
+    /// Puts a segment at the ring's end. No live frame may lie beyond it, which is where the ring wraps
+    /// into the part of the first segment before the log position.
+    fn extend(&mut self, segment: Segment, tail: Point, mark: Point) -> bool {
+        if tail == mark {
+            // Nothing is live: the ring may start anywhere.
+            self.restart();
+        }
+        let fits = self.segments.len() < MAX_SEGMENTS
+            && self.offset + (tail.end.max(self.position) - self.position) <= self.bytes(&self.segments);
+        if fits {
+            self.segments.push(segment);
+        }
+        fits
+    }
+
+    /// Lets the log go on at the start of the first segment.
+    fn restart(&mut self) {
+        self.position = next_block(self.position);
+        self.offset = 0;
     }
 
     /// Keeps one segment that is large enough, the log being empty; gives the others.
@@ -434,8 +455,7 @@ impl RingPlan {
         let gone: Vec<_> = self.segments.iter().filter(|s| **s != kept).copied().collect();
         if !gone.is_empty() {
             self.segments = vec![kept];
-            self.position = next_block(self.position);
-            self.offset = 0;
+            self.restart();
         }
         gone
     }

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// How long a follower sleeps before it looks whether there still is a flusher.
 const LOOK: Duration = Duration::from_millis(5);
+/// A flush that takes longer is taken for one whose process was stopped.
+const STOPPED: Duration = Duration::from_secs(1);
 
 /// The right to flush for everybody. (The kernel's lock goes first: whoever gets the other one next finds it free.)
 pub(crate) struct SyncGuard<'e> {
@@ -52,6 +54,10 @@ impl Engine {
             if self.try_flush(deadline)? {
                 continue;
             }
+            if started.elapsed() >= STOPPED {
+                self.flush_alone(deadline)?;
+                continue;
+            }
             if deadline.is_some_and(|d| Instant::now() >= d) {
                 return Err(self.poisoned_error(format!(
                     "the process that flushes did not finish within {:.1} s",
@@ -71,6 +77,18 @@ impl Engine {
             self.flush_batch(&sync, &sealed)?;
         }
         Ok(true)
+    }
+
+    /// Whoever holds SYNC may have been stopped. A flush of our own covers our commits; telling
+    /// others is left to the holder of SYNC.
+    fn flush_alone(&self, deadline: Deadline) -> Result<()> {
+        let sealed = self.lock_append(deadline)?.seal();
+        if let Err(e) = self.disk.flush() {
+            self.poison(&sealed.sidecar);
+            return Err(self.poisoned_error(e.to_string()));
+        }
+        self.raise_durable(sealed.tail.lsn);
+        Ok(())
     }
 
     /// Takes SYNC if nobody has it.

@@ -72,7 +72,7 @@ impl Engine {
         };
         let mut prefix = vec![0; 2 * SLOT_SIZE];
         let n = disk.read_at(&mut prefix, 0).map_err(io("read the root slots"))?;
-        let root = read_slots(prefix.get(..n).unwrap_or_default(), disk.path())?.newest;
+        let mut root = read_slots(prefix.get(..n).unwrap_or_default(), disk.path())?.newest;
         let len = disk.len().map_err(io("read the length"))?;
         if len < root.page_count * u64::from(root.page_size) {
             let expected = format!("{} pages of {} bytes", root.page_count, root.page_size);
@@ -81,6 +81,11 @@ impl Engine {
             );
         }
         let first = disk.probe(WRITABLE, 1).map_err(io("look for others"))?.is_none();
+        if first {
+            // Whoever was the last may have folded the log, and gone, since the slots were read.
+            let n = disk.read_at(&mut prefix, 0).map_err(io("read the root slots"))?;
+            root = read_slots(prefix.get(..n).unwrap_or_default(), disk.path())?.newest;
+        }
         let mut presence = Vec::new();
         let bytes: &[u64] = if writable { &[PRESENCE, WRITABLE] } else { &[PRESENCE] };
         for byte in bytes {

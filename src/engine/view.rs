@@ -104,7 +104,8 @@ impl Engine {
             return Ok(Arc::clone(view));
         }
         self.refresh(&mut state, Until::Lsn(visible))?;
-        self.publish_view(&mut state, visible)
+        // A transaction in a new root's tree is seen, whether or not somebody lived to tell of it.
+        self.publish_view(&mut state, self.visible())
     }
 
     /// When nobody tells what is durable, the file is looked at, and a flush of our own makes durable
@@ -198,10 +199,7 @@ impl Engine {
         if state.tree.is_none() || self.disk.now_ms().saturating_sub(state.last_used_ms) < idle_ms {
             return false;
         }
-        let in_use = state.published.as_ref().is_some_and(|v| Arc::strong_count(v) > 1);
-        if in_use {
-            return false;
-        }
+        // Snapshots that are held keep what they need themselves.
         state.published = None;
         state.tree = None;
         if state.generations.iter().map(|g| g.bytes()).sum::<usize>() > 1 << 20 {
@@ -303,6 +301,7 @@ impl Engine {
             state.generations.retain(|g| g.after() >= root.checkpoint_lsn);
         }
         self.raise_root(root.sequence);
+        self.raise_durable(root.checkpoint_lsn);
         state.tree = Some(Arc::new(tree));
         // It would keep the version before pinned, with nobody reading it.
         state.published = None;

@@ -13,8 +13,8 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, RwLock};
 
 /// What identifies an entry: newest versions of a key come first.
 trait Place {
@@ -141,6 +141,61 @@ fn version(entry: &Entry, stored: Stored) -> Version {
     Version { key: part(entry.key), change }
 }
 
+/// Words of a [`Filter`]: 256 KiB, 7 bits for each of 300,000 keys, which is about what a log at its
+/// default cap holds.
+const FILTER_WORDS: usize = 1 << 15;
+
+/// A Bloom filter (B. H. Bloom, 1970) of the keys of a generation: most reads ask for a key that the
+/// log says nothing of, and learn so from two words.
+#[derive(Debug, Default)]
+struct Filter {
+    words: OnceLock<Box<[AtomicU64]>>,
+}
+
+impl Filter {
+    /// The places of a key's two bits: word, bit.
+    fn places(table: u32, key: &[u8]) -> [(usize, u64); 2] {
+        // Eight bytes at a time, each moved through a multiplication whose halves are folded.
+        let mut hash = u64::from(table) ^ 0x9e37_79b9_7f4a_7c15;
+        let mut step = |word: u64| {
+            let product = u128::from(hash ^ word) * 0x2d35_8dcc_aa6c_78a5_u128;
+            hash = low_half(product) ^ low_half(product >> 64);
+        };
+        let mut words = key.chunks_exact(8);
+        for chunk in &mut words {
+            step(chunk.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)));
+        }
+        step(head(words.remainder()) ^ key.len() as u64);
+        step(0x4b33_a62e_d433_d4a3);
+        let place = |hash: u64| {
+            let word = usize::try_from(hash >> 6).unwrap_or(0) % FILTER_WORDS;
+            (word, 1 << (hash & 63))
+        };
+        [place(hash & 0xffff_ffff), place(hash >> 32)]
+    }
+
+    fn add(&self, table: u32, key: &[u8]) {
+        let words = self.words.get_or_init(|| (0..FILTER_WORDS).map(|_| AtomicU64::new(0)).collect());
+        for (word, bit) in Filter::places(table, key) {
+            if let Some(word) = words.get(word) {
+                word.fetch_or(bit, Relaxed);
+            }
+        }
+    }
+
+    /// Never `false` for a key that was added before the snapshot that asks was taken.
+    fn may_hold(&self, table: u32, key: &[u8]) -> bool {
+        let Some(words) = self.words.get() else { return false };
+        Filter::places(table, key)
+            .iter()
+            .all(|(word, bit)| words.get(*word).is_some_and(|w| w.load(Relaxed) & bit != 0))
+    }
+}
+
+fn low_half(value: u128) -> u64 {
+    u64::try_from(value & u128::from(u64::MAX)).unwrap_or(0)
+}
+
 /// The frames between two `Rotate` marks.
 #[derive(Debug)]
 pub(crate) struct Generation {
@@ -148,6 +203,7 @@ pub(crate) struct Generation {
     /// Every frame in here has a higher LSN.
     after: u64,
     bytes: AtomicUsize,
+    filter: Filter,
     dropped: RwLock<BTreeSet<u32>>,
     tables: RwLock<BTreeSet<u32>>,
 }
@@ -158,6 +214,7 @@ impl Generation {
             map: SkipMap::new(),
             after,
             bytes: AtomicUsize::new(0),
+            filter: Filter::default(),
             dropped: RwLock::default(),
             tables: RwLock::default(),
         }
@@ -206,6 +263,7 @@ impl Generation {
                 self.tables.write().unwrap_or_else(|e| e.into_inner()).insert(table);
             }
             let head = head(bytes.get(key.clone()).unwrap_or_default());
+            self.filter.add(table, bytes.get(key.clone()).unwrap_or_default());
             let entry = Entry { table, head, lsn: frame.header.lsn, frame: Arc::clone(&frame.bytes), key: place(key) };
             self.map.insert(entry, stored);
         }
@@ -231,6 +289,9 @@ impl Generation {
 
     /// The newest version of a key that is not newer than `lsn`.
     pub(crate) fn get(&self, table: u32, key: &[u8], lsn: u64) -> Option<Change> {
+        if !self.filter.may_hold(table, key) {
+            return None;
+        }
         let probe = Probe { table, key, lsn };
         let found = self.map.lower_bound(Bound::<&dyn Place>::Included(&probe))?;
         let entry = found.key();

@@ -44,6 +44,7 @@ impl Snapshot {
     /// The LSN of the newest transaction that this state has. LSNs grow with each transaction; they
     /// are not always consecutive.
     #[must_use]
+    #[expect(clippy::misnamed_getters, reason = "the view's own LSN may be that of a checkpoint's mark")]
     pub fn lsn(&self) -> u64 {
         self.view.last_commit
     }
@@ -70,7 +71,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
     pub fn tables(&self) -> Result<Vec<TableInfo>> {
-        let in_file = |e: crate::Error| e.in_file(self.engine.path());
+        let in_file = |e: Error| e.in_file(self.engine.path());
         let names = self.view.tree_root(TABLE_NAMES).map_err(in_file)?;
         let ground = Ground { view: &self.view, txn: None, table: TABLE_NAMES, root: names };
         list_tables(ground, |id, root| RawTable::of_snapshot(&self.engine, &self.view, Some((id, root))).len())

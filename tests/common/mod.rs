@@ -227,8 +227,13 @@ impl Child {
         assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0, "{}", std::io::Error::last_os_error());
     }
 
-    pub fn running(&mut self) -> bool {
-        self.process.try_wait().unwrap().is_none()
+    /// Fails if the child has ended by itself, and says why.
+    pub fn must_run(&mut self) {
+        if let Some(status) = self.process.try_wait().unwrap() {
+            self.waited = true;
+            self.no_panic();
+            panic!("{} {} ended by itself: {status}", self.role, self.process.id());
+        }
     }
 
     /// SIGKILL, and waits for the end. Fails if the child had failed by itself.

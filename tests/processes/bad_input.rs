@@ -132,11 +132,13 @@ fn a_table_opened_with_other_types() {
     const NUMBERS: Table<u64, String> = Table::new("t");
     let test = TestStore::new();
     let store = test.open();
-    store.write(|tx| tx.table(TEXTS)?.insert("a", &"b".to_owned()).map(drop)).unwrap();
+    store.write(|tx| tx.table(TEXTS)?.insert("a", "b".to_owned()).map(drop)).unwrap();
     let mismatch = |error: Error| assert!(matches!(error, Error::TypeMismatch { .. }), "{error:?}");
     mismatch(store.read().unwrap().table(NUMBERS).err().unwrap());
-    mismatch(store.read().unwrap().raw("t").err().unwrap());
-    mismatch(store.write(|tx| tx.table(NUMBERS)?.insert(&1, &String::new()).map(drop)).unwrap_err());
+    // The bytes of any table may be read, not written.
+    assert_eq!(store.read().unwrap().raw("t").unwrap().len().unwrap(), 1);
+    mismatch(store.write(|tx| tx.raw("t").map(drop)).unwrap_err());
+    mismatch(store.write(|tx| tx.table(NUMBERS)?.insert(1, String::new()).map(drop)).unwrap_err());
     assert_eq!(store.read().unwrap().table(TEXTS).unwrap().get("a").unwrap().unwrap(), "b");
 }
 

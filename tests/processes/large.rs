@@ -41,6 +41,26 @@ fn a_long_value_is_read_by_whoever_opened_before_the_file_grew() {
 }
 
 #[test]
+fn a_checkpoint_reads_back_what_it_has_just_written() {
+    let test = TestStore::new();
+    let store = test.open();
+    for gone in 1..80_u64 {
+        let all = |value: u8, keys: std::ops::Range<u64>| {
+            store.write(|tx| keys.clone().try_for_each(|key| tx.raw("t")?.put(&key.to_be_bytes(), &[value; 100])))
+        };
+        all(1, 0..300).unwrap();
+        store.checkpoint().unwrap();
+        // The last leaf becomes too small, and is joined with one that was written a moment before.
+        all(2, 0..300 - gone).unwrap();
+        store.write(|tx| (300 - gone..300).try_for_each(|key| tx.raw("t")?.delete(&key.to_be_bytes()))).unwrap();
+        store.checkpoint().unwrap();
+        let snap = store.read().unwrap();
+        let rows: Vec<_> = snap.raw("t").unwrap().prefix(b"").unwrap().map(|row| row.unwrap().1[0]).collect();
+        assert_eq!(rows, vec![2; 300 - gone as usize]);
+    }
+}
+
+#[test]
 fn many_tables() {
     let test = TestStore::new();
     let store = Options::new().log_cap(256 << 10).open(&test.path).unwrap();

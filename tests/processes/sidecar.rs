@@ -82,7 +82,7 @@ fn survive(kinds: &[Damage], seed: u64) {
         while Instant::now() < until {
             std::thread::sleep(Duration::from_millis(3));
             for child in &mut children {
-                assert!(child.running(), "a process died of the damage, seed {seed}");
+                child.must_run();
                 while let Some(line) = child.heard() {
                     seen.push((Instant::now(), line.parse().unwrap()));
                 }

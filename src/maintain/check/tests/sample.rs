@@ -261,7 +261,8 @@ impl Slot {
         put_u32(&mut copy, 120, self.next_table);
         put_u64(&mut copy, 128, if self.segments.is_empty() { 0 } else { LOG_OFFSET });
         put_u64(&mut copy, 136, 1_700_000_000_000_000);
-        for (at, (page, pages)) in (144..).step_by(8).zip(&self.segments) {
+        put_u64(&mut copy, 144, self.checkpoint_lsn);
+        for (at, (page, pages)) in (152..).step_by(8).zip(&self.segments) {
             put_u32(&mut copy, at, *page);
             put_u32(&mut copy, at + 4, *pages);
         }

@@ -1,0 +1,89 @@
+//! A run: a storm over the workers, then the verdict on what they wrote down.
+
+pub mod history;
+pub mod small_disk;
+pub mod storm;
+pub mod verdict;
+pub mod worker;
+
+use std::path::{Path, PathBuf};
+use verdict::Verdict;
+
+/// What a run is to be.
+#[derive(Clone)]
+pub struct Settings {
+    pub seconds: u64,
+    pub processes: u64,
+    pub kills: u64,
+    pub seed: u64,
+    /// Where the store and the histories lie; a temporary directory if not given.
+    pub dir: Option<PathBuf>,
+    /// What a worker needs on its command line to become one.
+    pub worker_args: Vec<String>,
+    /// Whether small disks are made and filled.
+    pub disks: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { seconds: 20, processes: 8, kills: 100, seed: 1, dir: None, worker_args: Vec::new(), disks: true }
+    }
+}
+
+/// The storm in a directory, then one on each kind of small disk that can be made here.
+pub fn everything(settings: &Settings) -> bool {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = settings.dir.clone().unwrap_or_else(|| temporary.path().to_path_buf());
+    std::fs::create_dir_all(&dir).unwrap();
+    let mut good = once("directory", settings, &dir, None);
+    if settings.disks {
+        for kind in small_disk::KINDS {
+            match small_disk::SmallDisk::make(kind, &dir) {
+                Ok(disk) => {
+                    let part = Settings {
+                        seconds: settings.seconds.div_ceil(5),
+                        kills: settings.kills / 10,
+                        ..settings.clone()
+                    };
+                    good &= once(kind, &part, &dir.join(kind), Some(&disk));
+                }
+                Err(why) => println!("{kind}: skipped, {why}"),
+            }
+        }
+    }
+    if !good {
+        // What a violation left is worth more than a tidy directory.
+        println!("everything is left in {}", temporary.keep().display());
+    }
+    good
+}
+
+fn once(name: &str, settings: &Settings, dir: &Path, disk: Option<&small_disk::SmallDisk>) -> bool {
+    std::fs::create_dir_all(dir).unwrap();
+    let storm = storm::Storm::new(settings, dir, disk).run();
+    let mut verdict = Verdict::default();
+    verdict.violations.extend(storm.violations.iter().cloned());
+    verdict.judge(&storm.path, &storm.histories);
+    println!("{name}: {storm}; {verdict}");
+    for violation in verdict.violations.iter().take(20) {
+        println!("{name}: VIOLATION: {violation}");
+    }
+    if !verdict.violations.is_empty() {
+        println!("{name}: seed {}", settings.seed);
+    }
+    verdict.violations.is_empty()
+}
+
+/// Random numbers that a run can repeat.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        history::mix(self.0)
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+}

@@ -1,0 +1,209 @@
+//! What happens to the workers.
+
+use super::small_disk::SmallDisk;
+use super::{Random, Settings, worker};
+use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+/// Nobody may be without progress for so long.
+const STUCK: Duration = Duration::from_secs(40);
+
+pub struct Storm<'s> {
+    settings: &'s Settings,
+    disk: Option<&'s SmallDisk>,
+    dir: PathBuf,
+    random: Random,
+    workers: Vec<(Child, u64)>,
+    pub path: PathBuf,
+    pub histories: Vec<PathBuf>,
+    pub violations: Vec<String>,
+    kills: u64,
+    stops: u64,
+    damages: u64,
+    floods: u64,
+    took: Duration,
+}
+
+impl fmt::Display for Storm<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Storm { kills, stops, damages, floods, .. } = self;
+        let (seconds, processes) = (self.took.as_secs_f64(), self.settings.processes);
+        write!(
+            f,
+            "{processes} processes for {seconds:.0} s, {kills} kills survived, {stops} stops, \
+            {damages} damages to the sidecar, disk filled {floods} times"
+        )
+    }
+}
+
+impl<'s> Storm<'s> {
+    pub fn new(settings: &'s Settings, dir: &Path, disk: Option<&'s SmallDisk>) -> Storm<'s> {
+        let home = disk.map_or(dir, SmallDisk::path);
+        Storm {
+            settings,
+            disk,
+            dir: dir.to_path_buf(),
+            random: Random(settings.seed),
+            workers: Vec::new(),
+            path: home.join("torture.mst"),
+            histories: Vec::new(),
+            violations: Vec::new(),
+            kills: 0,
+            stops: 0,
+            damages: 0,
+            floods: 0,
+            took: Duration::ZERO,
+        }
+    }
+
+    fn start(&mut self) {
+        let number = self.histories.len() as u64 + 1;
+        let history = self.dir.join(format!("history-{number}"));
+        let child = worker::start(
+            &self.settings.worker_args,
+            &self.path,
+            &history,
+            number,
+            self.settings.seed,
+            self.disk.is_some(),
+        );
+        self.histories.push(history);
+        self.workers.push((child, number));
+    }
+
+    pub fn run(mut self) -> Storm<'s> {
+        let started = Instant::now();
+        let time = Duration::from_secs(self.settings.seconds);
+        for _ in 0..self.settings.processes {
+            self.start();
+        }
+        let mut progress = (0, Instant::now());
+        while started.elapsed() < time && self.violations.is_empty() {
+            std::thread::sleep(Duration::from_micros(self.random.below(8000)));
+            // Kills are spread over the time, so that they fall into every phase.
+            let due = self.settings.kills as f64 * started.elapsed().as_secs_f64() / time.as_secs_f64();
+            if (self.kills as f64) < due {
+                self.kill();
+            }
+            match self.random.below(200) {
+                0..4 => self.stop_some(),
+                4 => self.damage(),
+                5 if self.disk.is_some() => self.flood(),
+                _ => {}
+            }
+            let written: u64 =
+                self.histories.iter().map(|path| std::fs::metadata(path).map_or(0, |meta| meta.len())).sum();
+            if written > progress.0 {
+                progress = (written, Instant::now());
+            } else if progress.1.elapsed() > STUCK {
+                self.violations.push(format!("nobody did anything for {STUCK:?}"));
+            }
+        }
+        if let Some(disk) = self.disk {
+            disk.drain();
+        }
+        self.end();
+        self.took = started.elapsed();
+        self
+    }
+
+    fn victim(&mut self) -> usize {
+        self.random.below(self.workers.len() as u64) as usize
+    }
+
+    fn signal(&self, victim: usize, signal: i32) {
+        let (child, _) = &self.workers[victim];
+        // SAFETY: the child was not waited for, so its id is its own.
+        unsafe { libc::kill(child.id() as i32, signal) };
+    }
+
+    fn kill(&mut self) {
+        let victim = self.victim();
+        let (mut child, number) = self.workers.swap_remove(victim);
+        let ended = child.try_wait().unwrap();
+        let _ = child.kill();
+        let _ = child.wait();
+        self.judge_end(number, ended.map(|status| format!("ended by itself: {status}")));
+        self.kills += 1;
+        self.start();
+    }
+
+    fn judge_end(&mut self, number: u64, problem: Option<String>) {
+        let failed = self.dir.join(format!("history-{number}.failed"));
+        if let Ok(message) = std::fs::read_to_string(failed) {
+            self.violations.push(format!("worker {number}: {message}"));
+        } else if let Some(problem) = problem {
+            self.violations.push(format!("worker {number} {problem}"));
+        }
+    }
+
+    fn stop_some(&mut self) {
+        let some: Vec<_> = (0..1 + self.random.below(3)).map(|_| self.victim()).collect();
+        some.iter().for_each(|victim| self.signal(*victim, libc::SIGSTOP));
+        std::thread::sleep(Duration::from_millis(self.random.below(200)));
+        some.iter().for_each(|victim| self.signal(*victim, libc::SIGCONT));
+        self.stops += some.len() as u64;
+    }
+
+    fn damage(&mut self) {
+        let mut name = self.path.clone().into_os_string();
+        name.push("-shm");
+        let path = PathBuf::from(name);
+        let len = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+        match self.random.below(4) {
+            0 => drop(std::fs::remove_file(&path)),
+            1 => {
+                let len = self.random.below(len + 1);
+                drop(File::options().write(true).open(&path).map(|file| file.set_len(len)));
+            }
+            2 => {
+                let garbage: Vec<u8> = (0..len / 8).flat_map(|_| self.random.next().to_le_bytes()).collect();
+                drop(File::options().write(true).open(&path).map(|file| file.write_all_at(&garbage, 0)));
+            }
+            _ => {
+                let (at, word) = (self.random.below(2048), self.random.next().to_le_bytes());
+                drop(File::options().write(true).open(&path).map(|file| file.write_all_at(&word, at)));
+            }
+        }
+        self.damages += 1;
+    }
+
+    fn flood(&mut self) {
+        if let Some(disk) = self.disk {
+            disk.flood();
+            std::thread::sleep(Duration::from_millis(self.random.below(300)));
+            disk.drain();
+            self.floods += 1;
+        }
+    }
+
+    fn end(&mut self) {
+        for (child, _) in &mut self.workers {
+            drop(child.stdin.take());
+        }
+        let started = Instant::now();
+        for (mut child, number) in std::mem::take(&mut self.workers) {
+            let status = loop {
+                if let Some(status) = child.try_wait().unwrap() {
+                    break Some(status);
+                }
+                if started.elapsed() > STUCK {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    break None;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            };
+            let problem = match status {
+                Some(status) if status.success() => None,
+                Some(status) => Some(format!("failed: {status}")),
+                None => Some("did not stop".to_owned()),
+            };
+            self.judge_end(number, problem);
+        }
+    }
+}
