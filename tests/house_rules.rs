@@ -48,6 +48,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     // the engine's reading must not be repeated here.
     ("maintain", &["error", "disk::format", "disk::platform", "disk::unix"]),
     ("store", &["bytes", "error", "disk", "engine", "txn", "maintain"]),
+    // Behind a feature, for the fuzz targets: straight to what reads bytes.
+    ("fuzzing", &["disk", "log", "tree"]),
 ];
 
 /// The only files with `unsafe`: where the operating system is called or memory is mapped.
