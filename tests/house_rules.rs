@@ -47,6 +47,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The checker shares the format's constants with the engine and nothing else: a mistake in
     // the engine's reading must not be repeated here.
     ("maintain", &["error", "disk::format", "disk::platform", "disk::unix"]),
+    // Ways in for the fuzz targets, behind a feature: to all that reads bytes from disk.
+    ("fuzzing", &["disk::format", "disk::platform", "disk::root", "log", "tree", "typed"]),
     ("store", &["bytes", "error", "disk", "engine", "txn", "maintain"]),
     // Behind a feature, for the fuzz targets: straight to what reads bytes.
     ("fuzzing", &["disk", "log", "tree"]),
@@ -70,16 +72,16 @@ const UNSAFE: &[&str] = &[
 const LONGEST: usize = 800;
 const LONG: usize = 400;
 const LONG_FILES: &[(&str, usize)] = &[
-    ("src/disk/sidecar.rs", 520),
+    ("src/disk/sidecar.rs", 540),
     ("src/disk/sim.rs", 820),
     ("src/disk/unix.rs", 500),
-    ("src/engine/checkpoint.rs", 510),
+    ("src/engine/checkpoint.rs", 560),
     ("src/engine/view.rs", 430),
     ("src/maintain/check.rs", 420),
-    ("src/store.rs", 420),
+    ("src/store.rs", 460),
     ("src/tree/node.rs", 490),
     ("src/tree/update.rs", 640),
-    ("src/txn/write.rs", 530),
+    ("src/txn/write.rs", 570),
     ("src/typed/table.rs", 440),
 ];
 

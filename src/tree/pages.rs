@@ -252,13 +252,13 @@ impl Pages {
         if !self.exists(ptr.page, 1, count) {
             return Err(self.damage("page", ptr, format!("a page below {count}"), "no such page".to_owned()));
         }
-        if let Some(run) = self.map.as_ref().and_then(|map| self.mapped(map.bytes(), ptr.page)) {
-            if self.check(ptr, run).is_ok() {
-                self.verified.set(ptr.page, ptr.crc);
-                return Ok(Bytes::borrowed(run));
-            }
-            // A part of the map that once failed reads as zeros ever after: the file has the last word.
+        if let Some(run) = self.map.as_ref().and_then(|map| self.mapped(map.bytes(), ptr.page))
+            && self.check(ptr, run).is_ok()
+        {
+            self.verified.set(ptr.page, ptr.crc);
+            return Ok(Bytes::borrowed(run));
         }
+        // A part of the map that once failed reads as zeros ever after: the file has the last word.
         let run = match self.verified.cached(ptr) {
             Some(run) => run,
             None => {
