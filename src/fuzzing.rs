@@ -97,6 +97,7 @@ pub fn walk_log(log: &[u8], offset: u16, mend: bool) -> usize {
         store_id: *b"fuzz............",
         sequence: 3,
         checkpoint_lsn: 7,
+        last_commit: 7,
         log_position: (9 << 20) + start,
         log_crc: 5,
         log_offset: start,

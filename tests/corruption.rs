@@ -65,6 +65,8 @@ struct Counts {
     torn_tail: u64,
     /// What was destroyed is all that told of newer transactions (only where whole blocks are).
     older: u64,
+    /// Of every sixteenth byte whose damage no reader met: where the checker found it.
+    checker_only: u64,
     kinds: BTreeMap<&'static str, u64>,
 }
 
@@ -111,6 +113,14 @@ fn try_damage(path: &Path, bytes: &[u8], way: usize, sample: &Sample, what: &str
     }
 }
 
+/// Whether the checker finds nothing in these bytes.
+fn is_clean(path: &Path, bytes: &[u8]) -> bool {
+    std::fs::write(path, bytes).unwrap();
+    let report = memstone::check(path, &memstone::CheckOptions::new());
+    std::fs::remove_file(path).unwrap();
+    report.is_ok_and(|report| report.is_clean())
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
 }
@@ -155,9 +165,16 @@ fn flip_bytes(name: &str, sample: &Sample, places: impl Iterator<Item = (usize, 
         let what = format!("{name}: byte {at} ^ {mask:#04x}");
         bytes[at] ^= mask;
         match try_damage(&path, &bytes, at + usize::from(mask), sample, &what) {
-            Outcome::Right => counts.right += 1,
+            Outcome::Right => {
+                counts.right += 1;
+                // Where nothing is read: the free map and the pending list are the checker's, too.
+                if at % 16 == 0 && !is_clean(&path, &bytes) {
+                    counts.checker_only += 1;
+                }
+            }
             Outcome::Reported(errors) => {
                 counts.reported += 1;
+                assert!(!is_clean(&path, &bytes), "{what}: the checker finds nothing");
                 for error in &errors {
                     let Error::Corrupt(place) = error else { panic!("{what}: {error}") };
                     assert!(names_the_place(place, at, sample), "{what}: the wrong place is named: {error}");

@@ -65,3 +65,44 @@ fn a_long_value_survives_the_fold_that_makes_room_for_its_frame() {
         assert_eq!(store.read().unwrap().raw("t").unwrap().len().unwrap(), 40);
     }
 }
+
+/// Cost without bound: every block after the log's end held a header that promised a frame up to
+/// the ring's end, and each was read and summed to tell whether it was whole.
+#[test]
+fn forged_headers_of_long_frames_after_the_logs_end_cost_little() {
+    let dir = scratch();
+    let path = dir.path().join("long.mst");
+    Options::new().open(&path).unwrap().close().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let u64_at = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let newest = [0, 4096].into_iter().max_by_key(|slot| u64_at(&bytes, slot + 48)).unwrap();
+    // The root is made to name a log of 64 MiB at the file's end.
+    let (page, pages) = (bytes.len() / 4096, 16_384);
+    bytes.resize((page + pages) * 4096, 0);
+    let (lsn, position) = (u64_at(&bytes, newest + 56), 1 << 30);
+    for copy in [newest, newest + 2048] {
+        for (at, word) in [(76, 1), (152, page), (156, pages)] {
+            bytes[copy + at..copy + at + 4].copy_from_slice(&(word as u32).to_le_bytes());
+        }
+        for (at, word) in [(64, position), (128, 0), (112, page + pages)] {
+            bytes[copy + at..copy + at + 8].copy_from_slice(&(word as u64).to_le_bytes());
+        }
+        let crc = crc32fast::hash(&bytes[copy + 12..copy + 2048]);
+        bytes[copy + 8..copy + 12].copy_from_slice(&crc.to_le_bytes());
+    }
+    for block in 1..pages {
+        let at = (page + block) * 4096;
+        bytes[at..at + 4].copy_from_slice(b"mlf1");
+        bytes[at + 12] = 1;
+        for (field, word) in [(16, lsn + 9), (24, (position + block * 4096) as u64), (40, lsn + 8)] {
+            bytes[at + field..at + field + 8].copy_from_slice(&word.to_le_bytes());
+        }
+        let payload = (pages - block) * 4096 - 64;
+        bytes[at + 56..at + 60].copy_from_slice(&(payload as u32).to_le_bytes());
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    let started = std::time::Instant::now();
+    let store = Options::new().read_only(true).open(&path).unwrap();
+    assert_eq!(store.read().unwrap().tables().unwrap(), []);
+    assert!(started.elapsed() < std::time::Duration::from_secs(15), "took {:?}", started.elapsed());
+}

@@ -1,4 +1,4 @@
-//! The fuzz targets, as functions of bytes: libFuzzer calls them on nightly, `bin/stable.rs`
+//! The fuzz targets, as functions of bytes: libFuzzer calls them on nightly, `examples/stable.rs`
 //! on a stable compiler.
 
 mod keys;

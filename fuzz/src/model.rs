@@ -222,6 +222,12 @@ fn in_transaction(tx: &WriteTxn, model: &mut Content, input: &mut Input<'_>) -> 
     Ok(())
 }
 
+/// What is told of a file that is not damaged.
+fn sound(path: &Path, what: &str) {
+    let report = memstone::check(path, &memstone::CheckOptions::new()).expect(what);
+    assert!(report.is_clean(), "{what}: {:?}", report.findings);
+}
+
 struct World {
     path: PathBuf,
     store: Option<Store>,
@@ -270,12 +276,14 @@ impl World {
             3 => {
                 let copy = self.path.with_extension("copy");
                 std::fs::copy(&self.path, &copy).expect("room for a copy");
+                sound(&copy, "after a crash");
                 let crashed = options(input.byte() & 1 == 0).read_only(input.byte() & 1 == 0).open(&copy)?;
                 same(&crashed.read()?, &self.model, "after a crash");
                 crashed.close()?;
                 let again = options(true).open(&copy)?;
                 same(&again.read()?, &self.model, "after a crash, opened again");
                 again.close()?;
+                sound(&copy, "after a crash, closed");
                 std::fs::remove_file(&copy).expect("the copy is ours");
             }
             4 => same(&self.store().read()?, &self.model, "now"),
@@ -316,6 +324,7 @@ pub fn operations(data: &[u8]) {
     }
     same(&world.store().read().expect("a snapshot"), &world.model, "at the end");
     world.store.take().expect("open").close().expect("closing");
+    sound(&path, "closed");
     let store = options(true).open(&path).expect("opening again");
     same(&store.read().expect("a snapshot"), &world.model, "opened again");
     store.close().expect("closing again");

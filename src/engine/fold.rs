@@ -175,6 +175,15 @@ impl PageStore for Folding<'_> {
     }
 
     fn free(&mut self, page: u32, run: u32, version: u64) -> Result<()> {
+        // A forged file may have a tree on pages that its free map calls free, or on another tree's.
+        if !self.space.in_use(page, run) || version > self.version {
+            let offset = u64::from(page) * u64::from(self.pages.page_size());
+            let found = format!("free ones, or of version {version}");
+            let expected = format!("{run} pages in use, of a version up to {}", self.version);
+            return Err(
+                Error::corrupt("free map", offset, Some(u64::from(page)), expected, found).in_file(self.engine.path())
+            );
+        }
         if version == self.version {
             // Written a moment ago, and perhaps still being read by who frees it: not to be written again yet.
             self.own.push((page, run));

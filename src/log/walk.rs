@@ -6,6 +6,7 @@ use crate::disk::platform::Disk;
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameHeader, frame_crc};
 use crate::log::ring::{Ring, next_block};
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -134,9 +135,16 @@ impl<'a> Walker<'a> {
         let Point { end, lsn, .. } = self.point;
         self.read_ahead = READ_AHEAD;
         let mut position = next_block(end);
-        while position < self.ring.end() {
+        // Frames that were ever written do not overlap, so together they are no longer than the ring.
+        // Forged ones may be, and are not summed up at every block.
+        let budget = Cell::new(2 * self.ring.capacity());
+        while position < self.ring.end() && budget.get() > 0 {
             let proof = |header: &FrameHeader| {
-                header.lsn > lsn && (header.durable_lsn > lsn || header.root_sequence > root_sequence)
+                let proves = header.lsn > lsn && (header.durable_lsn > lsn || header.root_sequence > root_sequence);
+                if proves {
+                    budget.set(budget.get().saturating_sub(header.frame_len()));
+                }
+                proves && budget.get() > 0
             };
             if let Some(frame) = self.whole_frame(position, proof)? {
                 return Err(Error::corrupt(

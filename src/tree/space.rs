@@ -126,6 +126,12 @@ impl Space {
         reserved
     }
 
+    /// Whether these pages exist, and none of them is free.
+    pub(crate) fn in_use(&self, page: u32, run: u32) -> bool {
+        let within = page.checked_add(run).is_some_and(|end| end <= self.free.len());
+        page >= self.first_page && within && !self.free.any_free(page, run)
+    }
+
     /// Frees the pending ones among these pages, if all others are free.
     fn free_pending(&mut self, page: u32, run: u32) -> bool {
         let Some(end) = page.checked_add(run).filter(|end| *end <= self.free.len()) else { return false };

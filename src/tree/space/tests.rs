@@ -235,6 +235,16 @@ fn durable_needs(durable: &Space, page: u32) -> bool {
     page < durable.free.len() && !durable.free.all_free(page, 1) && !pending_set(durable).contains_key(&page)
 }
 
+#[test]
+fn pages_in_use_exist_and_are_not_free() {
+    let mut space = Space::new(PAGE, TAG, FIRST, 20);
+    space.release(10, 4);
+    assert!(space.in_use(FIRST, 8) && space.in_use(14, 6));
+    for (page, run) in [(FIRST - 1, 1), (9, 2), (13, 1), (10, 4), (19, 2), (20, 1), (u32::MAX, 2)] {
+        assert!(!space.in_use(page, run), "{page} + {run}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
