@@ -8,7 +8,7 @@
 //! shows them. So nothing is believed to be on disk that was not known durable before: the store
 //! is poisoned until every frame since then has been written anew and flushed.
 
-use crate::disk::locks::{ByteLock, Deadline, SYNC, lock};
+use crate::disk::locks::{ByteLock, Deadline, SYNC, lock, try_lock};
 use crate::disk::platform::LockMode;
 use crate::disk::root::{Root, Slots};
 use crate::disk::sidecar::{Counter, Sidecar};
@@ -51,7 +51,7 @@ impl Engine {
 
     /// Flushes for everybody, unless somebody is doing so already.
     fn try_flush(&self, deadline: Deadline) -> Result<bool> {
-        let Ok(_process) = self.syncing.try_lock() else { return Ok(false) };
+        let Some(_process) = try_lock(&self.syncing) else { return Ok(false) };
         let Some(_kernel) = ByteLock::try_take(&self.disk, SYNC, LockMode::Exclusive)? else { return Ok(false) };
         // The flusher before us may have covered everything while we took the lock.
         self.flush_batch(deadline)?;

@@ -6,7 +6,7 @@
 
 use crate::bytes::Bytes;
 use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
-use crate::disk::locks::{ByteLock, Pin, SYNC, lock};
+use crate::disk::locks::{ByteLock, Pin, SYNC, lock, try_lock};
 use crate::disk::platform::LockMode;
 use crate::disk::root::Root;
 use crate::engine::Engine;
@@ -100,7 +100,7 @@ impl Engine {
         }
         // Whoever can, tells the others; nobody waits for that.
         if self.disk.writable()
-            && let Ok(_process) = self.syncing.try_lock()
+            && let Some(_process) = try_lock(&self.syncing)
             && let Some(_kernel) = ByteLock::try_take(&self.disk, SYNC, LockMode::Exclusive)?
         {
             let sidecar = self.sidecar();
