@@ -5,7 +5,7 @@
 
 use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, SLOT_SIZE, TreeRoot};
 use crate::disk::host::process_identity;
-use crate::disk::locks::{ByteLock, FairLock, OPEN, PRESENCE, Pins, SLOT, WRITABLE, lock};
+use crate::disk::locks::{ByteLock, FairLock, OPEN, PRESENCE, Pins, SLOT, WRITABLE, lock, try_lock};
 use crate::disk::platform::{Disk, LockMode, Mapping};
 use crate::disk::root::{Root, Segment, read_slots};
 use crate::disk::sidecar::{PrivateMemory, SIDECAR_SIZE, SLOTS, Sidecar, TailHint};
@@ -226,7 +226,7 @@ impl Engine {
     /// The sidecar was deleted, cut, or overwritten: joins the one that others started, or starts one.
     /// Readers do not wait for whoever is doing the same (`wait` = false).
     pub(crate) fn rejoin_sidecar(&self, wait: bool) -> bool {
-        let Ok(_one) = self.rejoining.try_lock() else {
+        let Some(_one) = try_lock(&self.rejoining) else {
             if wait {
                 drop(lock(&self.rejoining));
                 return self.sidecar().is_current();
