@@ -241,7 +241,7 @@ impl Engine {
     pub(crate) fn confirm_root(&self) -> Result<Root> {
         let newest = self.slots()?.newest;
         if newest.sequence > self.known_root() {
-            self.disk.flush().map_err(self.io("flush"))?;
+            self.flush_found()?;
             self.raise_root(newest.sequence);
         }
         Ok(newest)
