@@ -8,7 +8,7 @@
 use crate::disk::platform::{Disk, LockMode};
 use crate::error::{Error, Result};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,15 @@ pub(crate) type Deadline = Option<Instant>;
 /// A mutex that a panicking thread does not spoil: what it guards is checked against the file anyway.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same, unless another thread has it. (The standard one calls a spoilt mutex taken, for ever.)
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(spoilt)) => Some(spoilt.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// A kernel lock, given back on drop.

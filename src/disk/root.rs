@@ -187,6 +187,18 @@ impl Root {
     }
 }
 
+impl Slots {
+    /// Whether both roots say the same. A process that leaves writes its last root a second time, so
+    /// that whoever opens the store next knows, without a flush, that the newest state is durable: the
+    /// second writing began when the first was.
+    pub(crate) fn are_twins(&self) -> bool {
+        self.older.as_ref().is_some_and(|older| {
+            older.sequence + 1 == self.newest.sequence
+                && Root { sequence: self.newest.sequence, ..older.clone() } == self.newest
+        })
+    }
+}
+
 enum Refusal {
     Newer(u32),
 }

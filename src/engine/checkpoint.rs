@@ -152,6 +152,26 @@ impl CheckpointTurn<'_> {
         Ok(result?.map(|(done, _)| done).unwrap_or_default())
     }
 
+    /// Whether another checkpoint would make the file notably smaller.
+    pub(crate) fn could_shrink(&self) -> Result<bool> {
+        let engine = self.engine;
+        let base = engine.open_tree(Arc::new(engine.confirm_root()?), None)?;
+        let space = Folding::new(engine, &base, &engine.pins)?.space;
+        let (spare, page_count) = (space.free_pages() + space.pending_pages(), space.page_count());
+        Ok(spare >= SLACK_PAGES && spare * WORTHWHILE >= page_count)
+    }
+
+    /// Writes the newest root, which is durable, a second time; see [`Slots::are_twins`].
+    pub(crate) fn write_twin(&self) -> Result<()> {
+        let engine = self.engine;
+        let slots = engine.slots()?;
+        if slots.newest.sequence > engine.known_root() || slots.are_twins() {
+            return Ok(());
+        }
+        let twin = Root { sequence: slots.newest.sequence + 1, ..slots.newest };
+        engine.disk.write_at(&twin.encode(), Root::slot_offset(twin.sequence)).map_err(engine.io("write a root slot"))
+    }
+
     /// Makes sure that the newest root slot is durable: its writer may have died before its flush,
     /// or that flush may have failed. Written again it is, once a flush succeeds.
     pub(crate) fn settle_root(&self) -> Result<()> {

@@ -8,7 +8,7 @@
 //! shows them. So nothing is believed to be on disk that was not known durable before: the store
 //! is poisoned until every frame since then has been written anew and flushed.
 
-use crate::disk::locks::{ByteLock, Deadline, SYNC, lock};
+use crate::disk::locks::{ByteLock, Deadline, SYNC, lock, try_lock};
 use crate::disk::platform::LockMode;
 use crate::disk::root::{Root, Slots};
 use crate::disk::sidecar::{Counter, Sidecar};
@@ -93,7 +93,7 @@ impl Engine {
 
     /// Takes SYNC if nobody has it.
     pub(crate) fn try_lock_sync(&self) -> Result<Option<SyncGuard<'_>>> {
-        let Ok(process) = self.syncing.try_lock() else { return Ok(None) };
+        let Some(process) = try_lock(&self.syncing) else { return Ok(None) };
         let kernel = ByteLock::try_take(&self.disk, SYNC, LockMode::Exclusive)?;
         Ok(kernel.map(|kernel| SyncGuard { _kernel: kernel, _process: process }))
     }

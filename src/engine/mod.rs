@@ -230,24 +230,26 @@ impl Engine {
     /// The newest slot is durable if somebody who flushed it said so. If nobody did, its
     /// predecessor is: a root is only written once the one before it is durable.
     pub(crate) fn durable_root(&self) -> Result<Root> {
-        let Slots { newest, older } = self.slots()?;
-        if newest.sequence <= self.known_root() {
-            return Ok(newest);
+        let slots = self.slots()?;
+        if slots.newest.sequence <= self.known_root() || slots.are_twins() {
+            return Ok(slots.newest);
         }
-        match older {
-            Some(older) if older.sequence + 1 == newest.sequence => Ok(older),
+        match slots.older {
+            Some(older) if older.sequence + 1 == slots.newest.sequence => Ok(older),
             _ => self.confirm_root(),
         }
     }
 
     /// The newest root, made durable by a flush of our own if nobody said that it is.
     pub(crate) fn confirm_root(&self) -> Result<Root> {
-        let newest = self.slots()?.newest;
-        if newest.sequence > self.known_root() {
-            self.disk.flush().map_err(self.io("flush"))?;
-            self.raise_root(newest.sequence);
+        let slots = self.slots()?;
+        if slots.newest.sequence > self.known_root() {
+            if !slots.are_twins() {
+                self.disk.flush().map_err(self.io("flush"))?;
+            }
+            self.raise_root(slots.newest.sequence);
         }
-        Ok(newest)
+        Ok(slots.newest)
     }
 
     pub(crate) fn is_poisoned(&self, sidecar: &Sidecar) -> bool {

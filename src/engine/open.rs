@@ -5,7 +5,7 @@
 
 use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, SLOT_SIZE, TreeRoot};
 use crate::disk::host::process_identity;
-use crate::disk::locks::{ByteLock, FairLock, OPEN, PRESENCE, Pins, SLOT, WRITABLE, lock};
+use crate::disk::locks::{ByteLock, FairLock, OPEN, PRESENCE, Pins, SLOT, WRITABLE, lock, try_lock};
 use crate::disk::platform::{Disk, LockMode, Mapping};
 use crate::disk::root::{Root, Segment, read_slots};
 use crate::disk::sidecar::{PrivateMemory, SIDECAR_SIZE, SLOTS, Sidecar, TailHint};
@@ -72,7 +72,8 @@ impl Engine {
         };
         let mut prefix = vec![0; 2 * SLOT_SIZE];
         let n = disk.read_at(&mut prefix, 0).map_err(io("read the root slots"))?;
-        let mut root = read_slots(prefix.get(..n).unwrap_or_default(), disk.path())?.newest;
+        let mut slots = read_slots(prefix.get(..n).unwrap_or_default(), disk.path())?;
+        let root = &slots.newest;
         let len = disk.len().map_err(io("read the length"))?;
         if len < root.page_count * u64::from(root.page_size) {
             let expected = format!("{} pages of {} bytes", root.page_count, root.page_size);
@@ -84,8 +85,9 @@ impl Engine {
         if first {
             // Whoever was the last may have folded the log, and gone, since the slots were read.
             let n = disk.read_at(&mut prefix, 0).map_err(io("read the root slots"))?;
-            root = read_slots(prefix.get(..n).unwrap_or_default(), disk.path())?.newest;
+            slots = read_slots(prefix.get(..n).unwrap_or_default(), disk.path())?;
         }
+        let (certain, root) = (slots.are_twins(), slots.newest);
         let mut presence = Vec::new();
         let bytes: &[u64] = if writable { &[PRESENCE, WRITABLE] } else { &[PRESENCE] };
         for byte in bytes {
@@ -126,7 +128,7 @@ impl Engine {
             disk: Arc::clone(&disk),
         });
         if first {
-            engine.recover(&root)?;
+            engine.recover(&root, certain)?;
         } else {
             engine.join_sidecar(true);
             engine.learn(&engine.sidecar());
@@ -140,7 +142,7 @@ impl Engine {
     }
 
     /// Nobody else may write: finds the log's end, makes it durable, and starts a new sidecar.
-    fn recover(&self, root: &Arc<Root>) -> Result<()> {
+    fn recover(&self, root: &Arc<Root>, certain: bool) -> Result<()> {
         let ring = Ring::new(root);
         let mut appender = self.appender();
         let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, appender.tail);
@@ -152,7 +154,8 @@ impl Engine {
         appender.tail = walker.point();
         walker.verify_end(root.sequence)?;
         // What a killed process wrote may lie in the system's cache only. From here on it counts.
-        if let Err(e) = self.disk.flush()
+        if (frames > 0 || !certain)
+            && let Err(e) = self.disk.flush()
             && self.disk.writable()
         {
             return Err(Error::io("flush", self.path(), e));
@@ -223,7 +226,7 @@ impl Engine {
     /// The sidecar was deleted, cut, or overwritten: joins the one that others started, or starts one.
     /// Readers do not wait for whoever is doing the same (`wait` = false).
     pub(crate) fn rejoin_sidecar(&self, wait: bool) -> bool {
-        let Ok(_one) = self.rejoining.try_lock() else {
+        let Some(_one) = try_lock(&self.rejoining) else {
             if wait {
                 drop(lock(&self.rejoining));
                 return self.sidecar().is_current();
@@ -306,13 +309,15 @@ impl Engine {
         if let Some(turn) = self.try_lock_checkpoint()? {
             let mut plan = Plan { shrink: true, compact: COMPACT_ON_LEAVING, ..Plan::default() };
             // What a checkpoint sets free can be used, or cut off, only by the next one.
-            for _ in 0..4 {
-                let done = turn.run(&plan, self.deadline())?;
-                if !done.could_shrink() {
+            turn.run(&plan, self.deadline())?;
+            plan.force = true;
+            for _ in 0..3 {
+                if !turn.could_shrink()? {
                     break;
                 }
-                plan.force = true;
+                turn.run(&plan, self.deadline())?;
             }
+            turn.write_twin()?;
         }
         let soon = Instant::now().checked_add(Duration::from_millis(500));
         let Ok(_open) = ByteLock::take(&self.disk, OPEN, LockMode::Exclusive, "open", soon) else { return Ok(()) };

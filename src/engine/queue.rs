@@ -105,9 +105,10 @@ impl Engine {
                 break Ok(None);
             }
             let look = if absent.is_some() { LOOK / 5 } else { LOOK };
-            let since = Instant::now();
+            let since = self.disk.now_ms();
             slot.wait(seen, left.unwrap_or(look).min(look));
-            let free = since.elapsed() >= look / 2 && matches!(self.disk.probe(WRITER, 1), Ok(None));
+            let waited = Duration::from_millis(self.disk.now_ms().saturating_sub(since));
+            let free = waited >= look / 2 && matches!(self.disk.probe(WRITER, 1), Ok(None));
             absent = if free { sidecar.first_waiter() } else { None };
             // Somebody passed us over, or garbage did: line up again.
             if slot.ticket() != ticket {

@@ -86,6 +86,12 @@ pub(crate) enum Until {
     Tail,
 }
 
+impl Until {
+    fn is_reached(self, lsn: u64) -> bool {
+        matches!(self, Until::Lsn(until) if lsn >= until)
+    }
+}
+
 impl Engine {
     /// The newest state that readers may see.
     pub(crate) fn snapshot(&self) -> Result<Arc<View>> {
@@ -221,26 +227,26 @@ impl Engine {
         }
         for attempt in 0.. {
             let before = state.point;
-            self.read_on(state, until)?;
-            match until {
-                Until::Lsn(lsn) if state.point.lsn >= lsn => return Ok(()),
-                // The chain may end here because the log was folded and its space used again.
-                _ => {
-                    let sequence = state.tree.as_ref().map_or(0, |tree| tree.root.sequence);
-                    if self.slots()?.newest.sequence > sequence {
-                        self.confirm_root()?;
-                        self.adopt(state)?;
-                        continue;
-                    }
-                    if until == Until::Tail {
-                        return Ok(());
-                    }
-                    // Promised, and not there: damage, or an empty promise by garbage.
-                    if attempt > 2 && state.point == before {
-                        let ring = self.ring_of(state)?;
-                        return Walker::new(&*self.disk, &ring, self.store_tag, state.point).verify_end(sequence);
-                    }
-                }
+            let newest = self.read_on(state, until)?;
+            let pinned = state.tree.as_ref().map_or(0, |tree| tree.root.sequence);
+            // A long value of a frame is kept for the roots from the frame's own on, so a state that
+            // has the frame must not rest on an older one.
+            if until.is_reached(state.point.lsn) && newest <= pinned {
+                return Ok(());
+            }
+            // The chain may end here because the log was folded and its space used again.
+            if self.slots()?.newest.sequence > pinned {
+                self.confirm_root()?;
+                self.adopt(state)?;
+                continue;
+            }
+            if until == Until::Tail || until.is_reached(state.point.lsn) {
+                return Ok(());
+            }
+            // Promised, and not there: damage, or an empty promise by garbage.
+            if attempt > 2 && state.point == before {
+                let ring = self.ring_of(state)?;
+                return Walker::new(&*self.disk, &ring, self.store_tag, state.point).verify_end(pinned);
             }
         }
         Ok(())
@@ -250,7 +256,9 @@ impl Engine {
         state.ring.clone().ok_or_else(|| Error::Invalid("no root was read".to_owned()))
     }
 
-    fn read_on(&self, state: &mut ViewState, until: Until) -> Result<()> {
+    /// Gives the newest root that any of the frames read was written for.
+    fn read_on(&self, state: &mut ViewState, until: Until) -> Result<u64> {
+        let mut newest = 0;
         let ring = self.ring_of(state)?;
         let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, state.point);
         while until != Until::Lsn(state.point.lsn) {
@@ -269,9 +277,10 @@ impl Engine {
                     Error::corrupt("log frame", at, None, expected, "a payload that does not").in_file(self.path())
                 );
             }
+            newest = newest.max(frame.header.root_sequence);
             state.point = frame.after;
         }
-        Ok(())
+        Ok(newest)
     }
 
     /// Takes over the newest root, pinned.

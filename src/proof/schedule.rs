@@ -1,1 +1,539 @@
+//! Several processes on one file, in every order, killed at any call.
+//!
+//! Each simulated process is a thread with its own engine. One runs at a time; at each call of the
+//! platform, reads and writes of shared memory among them, the scheduler may let another go on. All
+//! choices come from a seed, and time is simulated: it passes with each call, and leaps when all sleep.
+//!
+//! The oracle: transactions are serial, so each knows by the number it reads which state it builds on.
+//! No acknowledged commit is missed by anything that begins later, no number is given twice, each
+//! snapshot is one committed state for as long as it is held. At the end all pages are checked, and
+//! power losses at some points of the run must leave what was acknowledged before them.
 
+use super::model::{Change, Kind, META, Model, Step, number, numbered, perform, steps};
+use super::{check, effort, new_store, open_store};
+use crate::Store;
+use crate::disk::sim::{Call, Conductor, Event, Free, Killed, Limits, Replay, Rng, SimDisk, Verdict, World};
+use crate::engine::commit::Durability;
+use crate::txn::snapshot::Snapshot;
+use crate::txn::write::WriteOptions;
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A run that takes more calls than this goes round in circles.
+const MOST_CALLS: usize = 2_000_000;
+const LOG_CAP: u64 = 64 << 10;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Ready,
+    /// Until that time, or until the word is woken.
+    Asleep(u64, Option<(usize, usize)>),
+    Gone,
+}
+
+struct Process {
+    status: Status,
+    dead: bool,
+    disk: Option<Arc<SimDisk>>,
+    turn: Arc<Condvar>,
+}
+
+struct Plan {
+    rng: Rng,
+    now_us: u64,
+    running: Option<usize>,
+    processes: Vec<Process>,
+    calls: usize,
+    /// One call in so many lets another process go on, puts this one to sleep, kills it.
+    switch: usize,
+    stall: usize,
+    kill: usize,
+    kills: usize,
+    failure: Option<String>,
+}
+
+struct Scheduler {
+    plan: Mutex<Plan>,
+}
+
+impl Scheduler {
+    fn new(count: usize, mut rng: Rng) -> Arc<Scheduler> {
+        let process = |_| Process { status: Status::Ready, dead: false, disk: None, turn: Arc::new(Condvar::new()) };
+        let switch = [2, 6, 20, 80, 400][rng.below(5)];
+        let stall = [100, 1000, 1_000_000][rng.below(3)];
+        let kill = [300, 3000, 1_000_000][rng.below(3)];
+        let plan = Plan {
+            rng,
+            now_us: 5_000_000,
+            running: None,
+            processes: (0..count).map(process).collect(),
+            calls: 0,
+            switch,
+            stall,
+            kill,
+            kills: 0,
+            failure: None,
+        };
+        Arc::new(Scheduler { plan: Mutex::new(plan) })
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Chooses who goes on, and waits until it is this process' turn again.
+    fn give_way(&self, mut plan: MutexGuard<'_, Plan>, process: usize) {
+        plan.choose();
+        let turn = Arc::clone(&plan.processes[process].turn);
+        while plan.running != Some(process) {
+            plan = turn.wait(plan).unwrap_or_else(PoisonError::into_inner);
+        }
+        plan.processes[process].status = Status::Ready;
+        let dead = plan.processes[process].dead;
+        drop(plan);
+        if dead && !std::thread::panicking() {
+            resume_unwind(Box::new(Killed));
+        }
+    }
+
+    /// The first turn of a process.
+    fn enter(&self, process: usize) {
+        let mut plan = self.plan();
+        let turn = Arc::clone(&plan.processes[process].turn);
+        while plan.running != Some(process) {
+            plan = turn.wait(plan).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A process ends.
+    fn leave(&self, process: usize) {
+        let mut plan = self.plan();
+        plan.processes[process].status = Status::Gone;
+        plan.processes[process].disk = None;
+        plan.choose();
+    }
+
+    /// Something is wrong: all stop.
+    fn fail(&self, message: String) {
+        let mut plan = self.plan();
+        plan.failure.get_or_insert(message);
+        for process in &mut plan.processes {
+            process.dead = true;
+        }
+    }
+}
+
+impl Plan {
+    fn choose(&mut self) {
+        let ready = |plan: &Plan| -> Vec<usize> {
+            let awake = |status| match status {
+                Status::Ready => true,
+                Status::Asleep(until, _) => until <= plan.now_us,
+                Status::Gone => false,
+            };
+            (0..plan.processes.len()).filter(|i| awake(plan.processes[*i].status)).collect()
+        };
+        let mut candidates = ready(self);
+        if candidates.is_empty() {
+            let next = self.processes.iter().filter_map(|p| match p.status {
+                Status::Asleep(until, _) => Some(until),
+                _ => None,
+            });
+            let Some(next) = next.min() else {
+                self.running = None;
+                return;
+            };
+            self.now_us = self.now_us.max(next);
+            candidates = ready(self);
+        }
+        let next = candidates[self.rng.below(candidates.len())];
+        self.running = Some(next);
+        self.processes[next].turn.notify_one();
+    }
+}
+
+impl Conductor for Scheduler {
+    fn before(&self, process: usize, call: Call) -> Verdict {
+        let mut plan = self.plan();
+        if process >= plan.processes.len() {
+            return Verdict::Go;
+        }
+        if plan.processes[process].dead {
+            drop(plan);
+            if !std::thread::panicking() {
+                resume_unwind(Box::new(Killed));
+            }
+            return Verdict::Fail(libc::EIO);
+        }
+        plan.calls += 1;
+        plan.now_us += 1;
+        if plan.calls > MOST_CALLS {
+            drop(plan);
+            self.fail("no end in sight".to_owned());
+            resume_unwind(Box::new(Killed));
+        }
+        let (switch, stall, kill) = (plan.switch, plan.stall, plan.kill);
+        if plan.rng.one_in(kill) && plan.kills < 6 && !std::thread::panicking() {
+            plan.kills += 1;
+            plan.processes[process].dead = true;
+            if call == Call::Write {
+                let part = plan.rng.below(65537);
+                return Verdict::Part(part, 0);
+            }
+            let disk = plan.processes[process].disk.clone();
+            drop(plan);
+            if let Some(disk) = disk {
+                disk.kill();
+            }
+            resume_unwind(Box::new(Killed));
+        }
+        if plan.rng.one_in(stall) {
+            let most = if plan.rng.one_in(30) { 2_000_000 } else { [300, 20_000][plan.rng.below(2)] };
+            let until = plan.now_us + plan.rng.below(most) as u64;
+            plan.processes[process].status = Status::Asleep(until, None);
+            self.give_way(plan, process);
+        } else if plan.rng.one_in(switch) {
+            self.give_way(plan, process);
+        }
+        Verdict::Go
+    }
+
+    fn sleep(&self, process: usize, time: Duration) {
+        self.wait(process, (usize::MAX, 0), time);
+    }
+
+    fn wait(&self, process: usize, word: (usize, usize), time: Duration) {
+        let mut plan = self.plan();
+        if process >= plan.processes.len() || plan.processes[process].dead {
+            return;
+        }
+        plan.calls += 1;
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(1 << 40);
+        plan.processes[process].status = Status::Asleep(plan.now_us + 1 + micros, Some(word));
+        self.give_way(plan, process);
+    }
+
+    fn wake(&self, process: usize, word: (usize, usize)) {
+        let mut plan = self.plan();
+        if process < plan.processes.len() && plan.processes[process].dead {
+            return;
+        }
+        for process in &mut plan.processes {
+            if matches!(process.status, Status::Asleep(_, Some(on)) if on == word) {
+                process.status = Status::Ready;
+            }
+        }
+        drop(plan);
+        let _ = self.before(process, Call::Memory);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.plan().now_us / 1000
+    }
+}
+
+/// What is known of all transactions. Only looked at by the process whose turn it is.
+#[derive(Default)]
+struct Oracle {
+    /// Each attempt's state, by its id; the first is the empty store.
+    attempts: Vec<(usize, Model)>,
+    /// The newest acknowledged number, durable or not, and the newest acknowledged as durable.
+    seen: usize,
+    acked: usize,
+    acks: HashSet<usize>,
+    /// Somebody damaged or removed the sidecar.
+    hints_lost: bool,
+}
+
+const ID: &[u8] = b"id";
+
+fn id_of(snapshot: &Snapshot) -> crate::Result<usize> {
+    let value = snapshot.raw(META)?.get(ID)?;
+    Ok(value.map_or(0, |v| usize::try_from(u64::from_be_bytes(v[..].try_into().unwrap())).unwrap()))
+}
+
+struct Actor {
+    world: Arc<World>,
+    scheduler: Arc<Scheduler>,
+    oracle: Arc<Mutex<Oracle>>,
+    process: usize,
+    rng: Rng,
+    /// Whether it damages and removes the sidecar.
+    spoils: bool,
+}
+
+impl Actor {
+    fn oracle(&self) -> MutexGuard<'_, Oracle> {
+        self.oracle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One life of the process. Ends by itself or is killed.
+    fn live(&mut self, actions: usize) -> Result<(), String> {
+        let text = |e: crate::Error| e.to_string();
+        let mut floor = 0;
+        let disk = self.world.disk(self.process);
+        self.scheduler.plan().processes[self.process].disk = Some(Arc::clone(&disk));
+        let store = Store::on_disk(Arc::clone(&disk) as _, super::settings(LOG_CAP)).map_err(text)?;
+        let mut kept: Vec<(Snapshot, usize)> = Vec::new();
+        for _ in 0..actions {
+            match self.rng.below(20) {
+                0 => store.checkpoint().map_err(|e| format!("checkpoint: {e}"))?,
+                1 => store.flush().map_err(|e| format!("flush: {e}"))?,
+                2 if self.spoils => {
+                    self.oracle().hints_lost = true;
+                    match self.world.sidecar() {
+                        Some(words) if self.rng.one_in(2) => words.spoil(&mut self.rng),
+                        _ => self.world.remove_sidecar(),
+                    }
+                }
+                3..=9 => {
+                    // Without hints a reader may be a second late, but never goes back.
+                    let seen = Some(&self.oracle()).filter(|oracle| !oracle.hints_lost).map_or(0, |oracle| oracle.seen);
+                    let least = seen.max(floor);
+                    let snapshot = store.read().map_err(|e| format!("read: {e}"))?;
+                    let found = self.look(&snapshot, least)?;
+                    floor = number(&snapshot).map_err(text)?;
+                    if self.rng.one_in(2) {
+                        kept.push((snapshot, found));
+                    }
+                    if kept.len() > 3 || self.rng.one_in(4) {
+                        kept.pop();
+                    }
+                }
+                10 if !kept.is_empty() => {
+                    let (snapshot, id) = &kept[self.rng.below(kept.len())];
+                    let (_, state) = self.oracle().attempts[*id].clone();
+                    state.compare(snapshot).map_err(|e| format!("a snapshot that was kept: {e}"))?;
+                }
+                _ => floor = floor.max(self.write(&store)?),
+            }
+        }
+        drop(kept);
+        store.close().map_err(|e| format!("close: {e}"))
+    }
+
+    /// Looks whether a snapshot is one committed state, not older than `least`. Gives its id.
+    fn look(&self, snapshot: &Snapshot, least: usize) -> Result<usize, String> {
+        let text = |e: crate::Error| e.to_string();
+        let (found, id) = (number(snapshot).map_err(text)?, id_of(snapshot).map_err(text)?);
+        let (n, state) = self.oracle().attempts.get(id).cloned().ok_or("an id that nobody gave")?;
+        if found < least || found != n {
+            return Err(format!("a snapshot of commit {found} ({n}), although {least} was acknowledged before"));
+        }
+        state.compare(snapshot).map_err(|e| format!("a snapshot of commit {found}: {e}"))?;
+        Ok(id)
+    }
+
+    fn write(&mut self, store: &Store) -> Result<usize, String> {
+        let step = loop {
+            let kind = [Kind::Mixed, Kind::Single, Kind::Relaxed][self.rng.below(3)];
+            if let Some(Step::Commit(changes, durability)) = steps(kind, &mut self.rng, 1).pop() {
+                break (changes, durability);
+            }
+        };
+        let (changes, durability) = step;
+        let tx =
+            store.begin_write_with(WriteOptions::new().durability(durability)).map_err(|e| format!("begin: {e}"))?;
+        let get = |key: &[u8]| -> crate::Result<usize> {
+            let value = tx.read_raw(META)?.get(key)?;
+            Ok(value.map_or(0, |v| usize::try_from(u64::from_be_bytes(v[..].try_into().unwrap())).unwrap()))
+        };
+        let least = self.oracle().seen;
+        let (base, base_id) =
+            (get(super::model::NUMBER).map_err(|e| format!("begin: {e}"))?, get(ID).map_err(|e| e.to_string())?);
+        if base < least {
+            return Err(format!("a transaction builds on commit {base}, although {least} was acknowledged"));
+        }
+        let n = base + 1;
+        let mut changes = numbered(changes, n);
+        let id = {
+            let mut oracle = self.oracle();
+            let id = oracle.attempts.len();
+            changes.push(Change::Put(META.into(), ID.to_vec(), Arc::from((id as u64).to_be_bytes())));
+            let (number, mut state) = oracle.attempts.get(base_id).cloned().ok_or("a base that nobody made")?;
+            if number != base {
+                return Err(format!("commit {base} has the id of commit {number}"));
+            }
+            state.apply(&changes);
+            oracle.attempts.push((n, state));
+            id
+        };
+        self.world.remark(Event::Begun(id));
+        perform(&tx, &changes).map_err(|e| format!("change: {e}"))?;
+        tx.commit().map_err(|e| format!("commit {n}: {e}"))?;
+        let mut oracle = self.oracle();
+        if !oracle.acks.insert(n) {
+            return Err(format!("commit {n} was acknowledged twice"));
+        }
+        oracle.seen = oracle.seen.max(n);
+        if durability == Durability::Sync {
+            oracle.acked = oracle.acked.max(n);
+            self.world.remark(Event::Acked(oracle.acked));
+        }
+        Ok(n)
+    }
+
+    fn run(mut self, lives: usize, actions: usize) {
+        self.scheduler.enter(self.process);
+        for _ in 0..lives {
+            self.scheduler.plan().processes[self.process].dead = false;
+            if self.scheduler.plan().failure.is_some() {
+                break;
+            }
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.live(actions)));
+            match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err(message)) => {
+                    // A process that was killed at the very end of a call may still get an answer.
+                    let dead = self.scheduler.plan().processes[self.process].dead;
+                    if !dead {
+                        self.scheduler.fail(format!("process {}: {message}", self.process));
+                    }
+                }
+                Err(payload) if payload.is::<Killed>() => {}
+                Err(payload) => {
+                    let text = payload.downcast_ref::<String>().cloned();
+                    let text = text.or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+                    self.scheduler.fail(format!("process {}: panic: {text:?}", self.process));
+                }
+            }
+        }
+        self.scheduler.leave(self.process);
+    }
+}
+
+/// One run. Gives the number of commits, kills and calls, and of power losses looked at.
+fn run(seed: u64) -> Result<(usize, usize, usize, usize), String> {
+    let mut rng = Rng(seed);
+    let count = 2 + rng.below(3);
+    let scheduler = Scheduler::new(count, Rng(rng.next()));
+    let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
+    let world = World::new(empty.image(), Arc::clone(&scheduler) as _);
+    world.record();
+    let spoils = rng.one_in(2);
+    let oracle = Arc::new(Mutex::new(Oracle { attempts: vec![(0, Model::default())], ..Oracle::default() }));
+    let (lives, actions) = (1 + rng.below(3), 4 + rng.below(14));
+    std::thread::scope(|scope| {
+        for process in 0..count {
+            let (world, scheduler, oracle) = (Arc::clone(&world), Arc::clone(&scheduler), Arc::clone(&oracle));
+            let actor = Actor { world, scheduler, oracle, process, rng: Rng(rng.next()), spoils };
+            scope.spawn(move || actor.run(lives, actions));
+        }
+        scheduler.plan().choose();
+    });
+    let oracle = oracle.lock().unwrap_or_else(PoisonError::into_inner);
+    let (kills, calls) = {
+        let mut plan = scheduler.plan();
+        if let Some(failure) = plan.failure.take() {
+            return Err(failure);
+        }
+        plan.processes.clear();
+        (plan.kills, plan.calls)
+    };
+    // Nobody is left: the next one finds everything.
+    let text = |e: crate::Error| format!("at the end: {e}");
+    let (disk, store) = open_store(&world, 99, LOG_CAP);
+    let store = store.map_err(text)?;
+    let snapshot = store.read().map_err(text)?;
+    let (found, id) = (number(&snapshot).map_err(text)?, id_of(&snapshot).map_err(text)?);
+    if found < oracle.seen || oracle.attempts[id].0 != found {
+        return Err(format!("at the end: commit {found}, although {} was acknowledged", oracle.seen));
+    }
+    oracle.attempts[id].1.compare(&snapshot).map_err(|e| format!("at the end: {e}"))?;
+    store.checkpoint().map_err(text)?;
+    oracle.attempts[id].1.compare(&store.read().map_err(text)?).map_err(|e| format!("at the end, folded: {e}"))?;
+    check::structure(&store).map_err(|e| format!("at the end: {e}"))?;
+    drop(snapshot);
+    disk.silence();
+    drop(store);
+    let losses = power_losses(&world, &oracle, &mut rng)?;
+    Ok((oracle.acks.len(), kills, calls, losses))
+}
+
+/// Power losses at some points of a run.
+fn power_losses(world: &Arc<World>, oracle: &Oracle, rng: &mut Rng) -> Result<usize, String> {
+    let (start, events) = world.history();
+    let mut replay = Replay::new(start);
+    let mut seen = HashSet::new();
+    let mut count = 0;
+    for (at, event) in events.iter().enumerate() {
+        if !replay.apply(event) || !rng.one_in(1 + events.len() / 8) {
+            continue;
+        }
+        let mut images = Vec::new();
+        let limits = Limits { all: 4, sample: 2, torn: 2 };
+        replay.crash_states(rng, limits, &mut |print| seen.insert(print), &mut |image| images.push(image));
+        for image in images {
+            count += 1;
+            let floor = replay.acked;
+            let look = || -> Result<(), String> {
+                let text = |e: crate::Error| e.to_string();
+                let world = World::new(image, Arc::new(Free));
+                let (disk, store) = open_store(&world, 1, LOG_CAP);
+                let store = store.map_err(text)?;
+                let snapshot = store.read().map_err(text)?;
+                let (found, id) = (number(&snapshot).map_err(text)?, id_of(&snapshot).map_err(text)?);
+                if found < floor || id > replay.begun || oracle.attempts[id].0 != found {
+                    return Err(format!(
+                        "commit {found}, id {id}; {floor} was acknowledged, id {} begun",
+                        replay.begun
+                    ));
+                }
+                oracle.attempts[id].1.compare(&snapshot)?;
+                store.checkpoint().map_err(text)?;
+                oracle.attempts[id].1.compare(&store.read().map_err(text)?)?;
+                check::structure(&store)?;
+                disk.silence();
+                Ok(())
+            };
+            look().map_err(|e| format!("a power loss at event {at} of {}: {e}", events.len()))?;
+        }
+    }
+    Ok(count)
+}
+
+fn run_seeds(seeds: impl Iterator<Item = u64>, until: Option<Instant>) {
+    let (mut runs, mut commits, mut kills, mut calls, mut losses) = (0, 0, 0, 0, 0);
+    let started = Instant::now();
+    let mut failures = Vec::new();
+    for seed in seeds {
+        let began = Instant::now();
+        let outcome = run(seed);
+        if began.elapsed() > Duration::from_secs(2) {
+            println!("seed {seed} took {:.1?}: {:?}", began.elapsed(), outcome.as_ref().ok());
+        }
+        match outcome {
+            Ok(done) => {
+                runs += 1;
+                commits += done.0;
+                kills += done.1;
+                calls += done.2;
+                losses += done.3;
+            }
+            Err(failure) => failures.push(format!("seed {seed}: {failure}")),
+        }
+        if until.is_some_and(|until| Instant::now() >= until) || failures.len() >= 10 {
+            break;
+        }
+    }
+    println!(
+        "{runs} schedules: {commits} commits, {kills} kills, {calls} calls, {losses} power losses, in {:.0?}",
+        started.elapsed()
+    );
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn processes_in_any_order_agree() {
+    run_seeds(0.., Some(Instant::now() + Duration::from_secs(10)));
+}
+
+/// The long run: `MEMSTONE_SCHEDULES=100_000 cargo test --release --lib proof::schedule -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes minutes"]
+fn many_schedules() {
+    let first = effort("MEMSTONE_SEED", 1000) as u64;
+    run_seeds(first..first + effort("MEMSTONE_SCHEDULES", 10_000) as u64, None);
+}

@@ -128,3 +128,37 @@ fn overwritten() {
 fn everything_at_once() {
     survive(&[Damage::Delete, Damage::Empty, Damage::Cut, Damage::Overwrite, Damage::FewBytes], 4);
 }
+
+#[test]
+fn a_reader_that_is_told_of_no_new_root_keeps_what_it_sees() {
+    let test = TestStore::new();
+    let store = test.open();
+    let put = |key: &[u8], value: &[u8]| store.write(|tx| tx.raw("t")?.put(key, value)).unwrap();
+    put(b"a", b"1");
+    let reader = memstone::Options::new().read_only(true).open(&test.path).unwrap();
+    assert!(reader.read().unwrap().raw("t").unwrap().contains(b"a").unwrap());
+    std::fs::remove_file(test.sidecar()).unwrap();
+    put(b"a", b"2");
+    store.checkpoint().unwrap();
+    put(b"long", &[1; 40_000]);
+    // The next sidecar says what is durable, and nothing of that checkpoint.
+    std::fs::remove_file(test.sidecar()).unwrap();
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(1300) {
+        // Few commits, so that the log is not folded; many looks, so that the reader's state stays.
+        put(b"a", b"3");
+        for _ in 0..20 {
+            reader.read().unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let snap = reader.read().unwrap();
+    assert!(snap.raw("t").unwrap().contains(b"long").unwrap());
+    assert_eq!(store.stats().unwrap().root_sequence, 2);
+    put(b"long", b"short");
+    for i in 0..6_u8 {
+        store.checkpoint().unwrap();
+        put(&[i], &[2; 40_000]);
+    }
+    assert!(snap.raw("t").unwrap().get(b"long").unwrap().unwrap() == [1; 40_000][..]);
+}

@@ -89,10 +89,10 @@ impl<'s> Storm<'s> {
             if (self.kills as f64) < due {
                 self.kill();
             }
-            match self.random.below(200) {
-                0..4 => self.stop_some(),
-                4 => self.damage(),
-                5 if self.disk.is_some() => self.flood(),
+            match self.random.below(120) {
+                0..2 => self.stop_some(),
+                2..4 => self.damage(),
+                4 if self.disk.is_some() => self.flood(),
                 _ => {}
             }
             let written: u64 =
