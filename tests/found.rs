@@ -12,15 +12,16 @@
 mod damage;
 #[path = "../fuzz/src/mend.rs"]
 mod mend;
+#[path = "../fuzz/src/open.rs"]
+mod open;
 
-use damage::scratch;
 use memstone::{Options, Store};
 
 /// The file grew for the value, and the root did not know: after a crash, and for other processes,
 /// the value lay beyond the end of the file as they saw it.
 #[test]
 fn a_long_value_that_only_the_log_points_at_is_read_after_a_crash() {
-    let dir = scratch();
+    let dir = damage::scratch();
     let path = dir.path().join("live.mst");
     let store = Store::open(&path).unwrap();
     let value = vec![7; 40_000];
@@ -45,7 +46,7 @@ fn a_long_value_that_only_the_log_points_at_is_read_after_a_crash() {
 /// value's pages for free ones and wrote over them.
 #[test]
 fn a_long_value_survives_the_fold_that_makes_room_for_its_frame() {
-    let dir = scratch();
+    let dir = damage::scratch();
     for page_size in [4096, 16384, 65536] {
         let store = Options::new().page_size(page_size).open(dir.path().join(format!("{page_size}.mst"))).unwrap();
         let value = vec![7; 40_000];
@@ -72,7 +73,7 @@ fn a_long_value_survives_the_fold_that_makes_room_for_its_frame() {
 /// the ring's end, and each was read and summed to tell whether it was whole.
 #[test]
 fn forged_headers_of_long_frames_after_the_logs_end_cost_little() {
-    let dir = scratch();
+    let dir = damage::scratch();
     let path = dir.path().join("long.mst");
     Options::new().open(&path).unwrap().close().unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
@@ -109,8 +110,8 @@ fn forged_headers_of_long_frames_after_the_logs_end_cost_little() {
     assert!(started.elapsed() < std::time::Duration::from_secs(15), "took {:?}", started.elapsed());
 }
 
-/// Forged stores, as `fuzz/src/open.rs` makes them: a place, an offset in it and new bytes for each
-/// change, all checksums mended. Whatever the answers are, they come in time, and nothing panics.
+/// Forged stores, as inputs of the fuzz target `open_mutated`. Whatever the answers are, they come in
+/// time, and nothing panics.
 #[test]
 fn forged_stores_are_answered_in_time() {
     let forged: [&[u8]; 2] = [
@@ -125,27 +126,11 @@ fn forged_stores_are_answered_in_time() {
             215, 251, 208, 64, 107, 38, 105, 36, 60,
         ],
     ];
-    let dir = scratch();
-    for input in forged {
-        let started = std::time::Instant::now();
-        let mut image = mend::Image::of(input[1]);
-        input[2..].chunks_exact(6).for_each(|change| image.change(change));
-        image.mend();
-        let path = dir.path().join("forged.mst");
-        std::fs::write(&path, &image.bytes).unwrap();
-        if let Ok(store) = Options::new().create(false).open(&path) {
-            let names: Vec<String> =
-                store.read().and_then(|s| s.tables()).unwrap_or_default().into_iter().map(|t| t.name).collect();
-            for name in &names {
-                let _ = store.write(|tx| tx.raw(name)?.put(b"note/0070", &[1; 700]));
-            }
-            let _ = store.checkpoint();
-            for name in &names {
-                let _ = store.write(|tx| tx.drop_table(name));
-            }
-            let _ = store.checkpoint();
-            let _ = store.close();
-        }
-        assert!(started.elapsed() < std::time::Duration::from_secs(15), "took {:?}", started.elapsed());
-    }
+    forged.into_iter().for_each(open::open_mutated);
+}
+
+/// Where the fuzz targets' code puts its files.
+fn scratch() -> &'static std::path::Path {
+    static DIR: std::sync::LazyLock<tempfile::TempDir> = std::sync::LazyLock::new(damage::scratch);
+    DIR.path()
 }
