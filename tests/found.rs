@@ -12,6 +12,7 @@
 mod damage;
 #[path = "../fuzz/src/mend.rs"]
 mod mend;
+#[allow(dead_code, reason = "one of its two targets is used here")]
 #[path = "../fuzz/src/open.rs"]
 mod open;
 
