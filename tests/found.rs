@@ -10,15 +10,19 @@
 )]
 
 mod damage;
+#[path = "../fuzz/src/mend.rs"]
+mod mend;
+#[allow(dead_code, reason = "one of its two targets is used here")]
+#[path = "../fuzz/src/open.rs"]
+mod open;
 
-use damage::scratch;
 use memstone::{Options, Store};
 
 /// The file grew for the value, and the root did not know: after a crash, and for other processes,
 /// the value lay beyond the end of the file as they saw it.
 #[test]
 fn a_long_value_that_only_the_log_points_at_is_read_after_a_crash() {
-    let dir = scratch();
+    let dir = damage::scratch();
     let path = dir.path().join("live.mst");
     let store = Store::open(&path).unwrap();
     let value = vec![7; 40_000];
@@ -43,7 +47,7 @@ fn a_long_value_that_only_the_log_points_at_is_read_after_a_crash() {
 /// value's pages for free ones and wrote over them.
 #[test]
 fn a_long_value_survives_the_fold_that_makes_room_for_its_frame() {
-    let dir = scratch();
+    let dir = damage::scratch();
     for page_size in [4096, 16384, 65536] {
         let store = Options::new().page_size(page_size).open(dir.path().join(format!("{page_size}.mst"))).unwrap();
         let value = vec![7; 40_000];
@@ -70,7 +74,7 @@ fn a_long_value_survives_the_fold_that_makes_room_for_its_frame() {
 /// the ring's end, and each was read and summed to tell whether it was whole.
 #[test]
 fn forged_headers_of_long_frames_after_the_logs_end_cost_little() {
-    let dir = scratch();
+    let dir = damage::scratch();
     let path = dir.path().join("long.mst");
     Options::new().open(&path).unwrap().close().unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
@@ -105,4 +109,29 @@ fn forged_headers_of_long_frames_after_the_logs_end_cost_little() {
     let store = Options::new().read_only(true).open(&path).unwrap();
     assert_eq!(store.read().unwrap().tables().unwrap(), []);
     assert!(started.elapsed() < std::time::Duration::from_secs(15), "took {:?}", started.elapsed());
+}
+
+/// Forged stores, as inputs of the fuzz target `open_mutated`. Whatever the answers are, they come in
+/// time, and nothing panics.
+#[test]
+fn forged_stores_are_answered_in_time() {
+    let forged: [&[u8]; 2] = [
+        // A free map that calls pages of a tree free.
+        &[
+            6, 0, 30, 228, 17, 2, 254, 89, 196, 80, 255, 255, 255, 56, 53, 143, 2, 2, 185, 212, 96, 194, 209, 170, 245,
+            82,
+        ],
+        // A catalog whose rows do not ascend: compaction went round in it.
+        &[
+            255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 7, 59, 0, 96, 97, 153, 150, 125, 0,
+            215, 251, 208, 64, 107, 38, 105, 36, 60,
+        ],
+    ];
+    forged.into_iter().for_each(open::open_mutated);
+}
+
+/// Where the fuzz targets' code puts its files.
+fn scratch() -> &'static std::path::Path {
+    static DIR: std::sync::LazyLock<tempfile::TempDir> = std::sync::LazyLock::new(damage::scratch);
+    DIR.path()
 }

@@ -24,7 +24,11 @@ impl Random {
 }
 
 fn corpus(root: &Path, target: &str) -> Vec<Vec<u8>> {
-    let Ok(files) = std::fs::read_dir(root.join("corpus").join(target)) else { return Vec::new() };
+    let mut folders = vec![root.join("corpus").join(target)];
+    if target == "open_bytes" {
+        folders.push(root.join("../tests/fixtures/v1"));
+    }
+    let files = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
     let mut paths: Vec<PathBuf> = files.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
     paths.iter().filter_map(|path| std::fs::read(path).ok()).collect()

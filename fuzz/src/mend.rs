@@ -35,7 +35,8 @@ fn set_u32(bytes: &mut [u8], at: usize, value: u32) {
     }
 }
 
-static PLACES: LazyLock<Vec<Vec<(usize, usize)>>> = LazyLock::new(|| STORES.iter().map(|store| places(store)).collect());
+static PLACES: LazyLock<Vec<Vec<(usize, usize)>>> =
+    LazyLock::new(|| STORES.iter().map(|store| places(store)).collect());
 
 /// All runs that the newest root leads to, the slots, and the blocks that frames start in.
 fn places(store: &[u8]) -> Vec<(usize, usize)> {

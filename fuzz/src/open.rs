@@ -37,7 +37,7 @@ fn read(snapshot: &Snapshot) -> Vec<String> {
         if let Some(range) = note(raw.range(Bound::Unbounded, Bound::Unbounded)) {
             for item in range {
                 let Some((key, _)) = note(item) else { break };
-                if forward % 7 == 0 {
+                if forward.is_multiple_of(7) {
                     note(raw.get(&key));
                     note(raw.contains(&key));
                 }

@@ -82,6 +82,10 @@ fn next_tree(view: &View, catalog: &BTreeMap<u32, Option<TreeRoot>>, from: u32) 
         let row = value.read(&view.tree.pages, TABLE_CATALOG)?;
         let damaged = || Error::corrupt("catalog row", 0, None, "a table id and a tree", "something else");
         let table = u32::from_be_bytes(*key.first_chunk().ok_or_else(damaged)?);
+        if table < from {
+            // In a forged catalog, which a search may lead anywhere: going back would never end.
+            return Err(damaged());
+        }
         if !catalog.contains_key(&table) {
             let root = TreeRoot::decode(&row).ok_or_else(damaged)?;
             return Ok(Some(changed.filter(|(other, _)| *other < table).unwrap_or((table, root))));
