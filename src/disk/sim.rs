@@ -61,10 +61,6 @@ impl Image {
         self.blocks.get(index).unwrap_or(&ZERO).clone()
     }
 
-    pub(crate) fn len(&self) -> u64 {
-        self.len
-    }
-
     fn read(&self, buf: &mut [u8], offset: u64) -> usize {
         let n = buf.len().min(usize::try_from(self.len.saturating_sub(offset)).unwrap());
         let mut done = 0;
@@ -129,8 +125,6 @@ pub(crate) enum Event {
     Begun(usize),
     /// All commits up to `n` were acknowledged.
     Acked(usize),
-    /// Commit `n` came to nothing: it must never be seen.
-    Void(usize),
 }
 
 /// What is asked of a [`Conductor`].
@@ -250,10 +244,6 @@ impl World {
 
     pub(crate) fn remove_sidecar(&self) {
         self.state().sidecar = None;
-    }
-
-    pub(crate) fn is_locked(&self, byte: u64) -> bool {
-        self.state().locks.get(&byte).is_some_and(|holders| !holders.is_empty())
     }
 
     /// A new description, of a process that goes by the given number.
@@ -616,7 +606,6 @@ pub(crate) struct Replay {
     last: std::ops::Range<usize>,
     pub(crate) begun: usize,
     pub(crate) acked: usize,
-    pub(crate) void: Vec<usize>,
 }
 
 /// How many images are made at each point.
@@ -639,8 +628,8 @@ impl Replay {
     pub(crate) fn new(start: Image) -> Replay {
         let hashes = start.blocks.iter().enumerate().map(|(i, b)| hash_block(i, b)).collect();
         let lens = vec![start.len];
-        let (dirty, void) = (BTreeMap::new(), Vec::new());
-        Replay { durable: start.clone(), hashes, current: start, dirty, lens, last: 0..0, begun: 0, acked: 0, void }
+        let dirty = BTreeMap::new();
+        Replay { durable: start.clone(), hashes, current: start, dirty, lens, last: 0..0, begun: 0, acked: 0 }
     }
 
     fn touch(&mut self, index: usize, block: Arc<Block>) {
@@ -706,10 +695,6 @@ impl Replay {
             }
             Event::Acked(n) => {
                 self.acked = *n;
-                false
-            }
-            Event::Void(n) => {
-                self.void.push(*n);
                 false
             }
         }
