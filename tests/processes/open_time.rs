@@ -4,6 +4,9 @@ use crate::common::{Child, Role, TestStore, listen, measured, tell};
 use memstone::{Durability, Options, Store, WriteOptions};
 use std::time::{Duration, Instant};
 
+/// The promise is about what users run; unoptimised code takes some times as long.
+const BOUND: Duration = Duration::from_millis(if cfg!(debug_assertions) { 4 } else { 1 });
+
 pub const ROLES: &[Role] = &[("fill_log", fill_log)];
 
 fn median_open(test: &TestStore, times: usize) -> Duration {
@@ -30,7 +33,7 @@ fn an_existing_store_opens_within_a_millisecond_whatever_its_size() {
     measured(5, || {
         small = median_open(&test, 51);
         println!("median of 51: a small store opens in {small:?}");
-        if small < Duration::from_millis(1) { Ok(()) } else { Err(format!("{small:?}")) }
+        if small < BOUND { Ok(()) } else { Err(format!("{small:?}")) }
     });
     let store = test.open();
     store.write(|tx| tx.raw("more")?.bulk_load((0..64_000_u64).map(|i| (i.to_be_bytes(), [i as u8; 1000])))).unwrap();
@@ -41,7 +44,7 @@ fn an_existing_store_opens_within_a_millisecond_whatever_its_size() {
             "median of 51: a store of {} MiB opens in {large:?}",
             std::fs::metadata(&test.path).unwrap().len() >> 20
         );
-        if large < Duration::from_millis(1) { Ok(()) } else { Err(format!("{large:?}")) }
+        if large < BOUND { Ok(()) } else { Err(format!("{large:?}")) }
     });
 }
 
