@@ -210,9 +210,9 @@ impl Sidecar {
         self.publish(ROOT, &[sequence]);
     }
 
-    /// LSN of the newest transaction that changed the set of tables.
+    /// LSN of the newest transaction that changed the set of tables, if that is known for certain.
     pub(crate) fn tables(&self) -> Option<u64> {
-        self.read::<1>(TABLES).map(|[lsn]| lsn)
+        self.read::<1>(TABLES).map(|[lsn]| lsn).filter(|lsn| *lsn != 0)
     }
 
     pub(crate) fn set_tables(&self, lsn: u64) {

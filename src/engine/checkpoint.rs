@@ -291,6 +291,9 @@ impl CheckpointTurn<'_> {
             // If this process dies before it can tell of a root to which the log's end as others know
             // it does not fit, whoever appends next must look for itself.
             sidecar.set_root(0);
+            if plan.direct.is_some_and(Changes::changes_tables) {
+                sidecar.set_tables(0);
+            }
         }
         let offset = Root::slot_offset(root.sequence);
         engine.disk.write_at(&root.encode(), offset).map_err(engine.io("write a root slot"))?;

@@ -39,6 +39,10 @@ fn run(test: &TestStore, processes: usize, time: Duration) -> (Vec<u64>, Duratio
         counts.push(count.parse().unwrap());
         longest = longest.max(micros.parse().unwrap());
     }
+    let stats = test.open().stats().unwrap().locks;
+    println!("{processes} processes: {} commits in {} flushes", stats.commits, stats.flushes);
+    // Nobody is told of a commit before a flush: each flush serves each process once at most.
+    assert!(stats.commits <= (stats.flushes + 2) * processes as u64, "{stats:?}");
     children.into_iter().for_each(|child| drop(child.finish()));
     (counts, Duration::from_micros(longest))
 }

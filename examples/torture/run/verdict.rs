@@ -179,6 +179,8 @@ fn whole(path: &Path) -> memstone::Result<(Vec<u64>, u64)> {
     store.checkpoint()?;
     assert!(read()? == first, "folding the log has changed something");
     store.close()?;
+    let report = memstone::check(path, &memstone::CheckOptions::new())?;
+    assert!(report.is_clean(), "{report:#?}");
     let store = Store::open(path)?;
     assert_eq!(look(&store.read()?)?.1, first.1, "closing has changed something");
     Ok(first)
