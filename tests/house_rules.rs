@@ -73,7 +73,6 @@ const LONGEST: usize = 800;
 const LONG: usize = 400;
 const LONG_FILES: &[(&str, usize)] = &[
     ("src/disk/sidecar.rs", 540),
-    ("src/disk/sim.rs", 820),
     ("src/disk/unix.rs", 500),
     ("src/engine/checkpoint.rs", 560),
     ("src/engine/view.rs", 430),
