@@ -8,6 +8,7 @@
 //! shows them. So nothing is believed to be on disk that was not known durable before: the store
 //! is poisoned until every frame since then has been written anew and flushed.
 
+use crate::disk::format::LOG_BLOCK;
 use crate::disk::locks::{ByteLock, Deadline, SYNC, lock, try_lock};
 use crate::disk::platform::LockMode;
 use crate::disk::root::{Root, Slots};
@@ -83,6 +84,9 @@ impl Engine {
     /// others is left to the holder of SYNC.
     fn flush_alone(&self, deadline: Deadline) -> Result<()> {
         let sealed = self.lock_append(deadline)?.seal();
+        if self.is_poisoned(&sealed.sidecar) {
+            return Err(self.poisoned_error("an earlier flush failed"));
+        }
         if let Err(e) = self.disk.flush() {
             self.poison(&sealed.sidecar);
             return Err(self.poisoned_error(e.to_string()));
@@ -101,6 +105,9 @@ impl Engine {
     /// Flushes a sealed batch, and tells everybody.
     pub(crate) fn flush_batch(&self, _sync: &SyncGuard<'_>, sealed: &Sealed) -> Result<()> {
         let Sealed { tail, sidecar } = sealed;
+        if self.is_poisoned(sidecar) {
+            return Err(self.poisoned_error("an earlier flush failed"));
+        }
         if let Err(e) = self.disk.flush() {
             self.poison(sidecar);
             tracing::error!(error = %e, "flush failed");
@@ -133,6 +140,9 @@ impl Engine {
     /// Flushes what others wrote. A failure is reported once: whoever hears of it must see to it
     /// that nothing is believed durable because a later flush succeeds.
     pub(crate) fn flush_found(&self) -> Result<()> {
+        if self.is_poisoned(&self.sidecar()) {
+            return Err(self.poisoned_error("an earlier flush failed; the next write mends it"));
+        }
         self.disk.flush().map_err(|e| {
             if self.disk.writable() {
                 self.poison(&self.sidecar());
@@ -146,6 +156,27 @@ impl Engine {
         self.poisoned.store(true, Ordering::Release);
         sidecar.set_poisoned(true);
         sidecar.wake_flushed();
+    }
+
+    /// Writes every frame after `durable` again, where it is; gives the end of the log.
+    pub(crate) fn write_log_anew(&self, root: &Root, durable: u64) -> Result<Point> {
+        let ring = Ring::new(root);
+        let mut point = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
+        let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, point);
+        let mut block = 0;
+        while let Some(frame) = walker.next()? {
+            if frame.after.lsn > durable {
+                // Whole blocks, for a page is what the kernel drops.
+                let start = frame.header.position.max(block);
+                let start = start - start % LOG_BLOCK;
+                block = next_block(frame.after.end);
+                let mut bytes = vec![0; usize::try_from(block - start).unwrap_or(0)];
+                ring.read(&*self.disk, start, &mut bytes).map_err(self.io("read the log"))?;
+                ring.write(&*self.disk, start, &bytes).map_err(self.io("write the log anew"))?;
+            }
+            point = frame.after;
+        }
+        Ok(point)
     }
 
     /// Mends a poisoned store: writes every frame that is not known durable anew, and both roots'
@@ -169,23 +200,7 @@ impl Engine {
             self.disk.write_at(&newest.encode(), offset).map_err(self.io("write a root slot"))?;
         }
         let root = if doubtful { older.as_ref().unwrap_or(&newest) } else { &newest };
-        let ring = Ring::new(root);
-        let mut point = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
-        let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, point);
-        let mut block = 0;
-        while let Some(frame) = walker.next()? {
-            if frame.after.lsn > durable {
-                // Whole blocks, for a page is what the kernel drops; none of them holds durable
-                // frames, since each batch starts in a new one.
-                let start = frame.header.position.max(block);
-                let start = start - start % 4096;
-                block = next_block(frame.after.end);
-                let mut bytes = vec![0; usize::try_from(block - start).unwrap_or(0)];
-                ring.read(&*self.disk, start, &mut bytes).map_err(self.io("read the log"))?;
-                ring.write(&*self.disk, start, &bytes).map_err(self.io("write the log anew"))?;
-            }
-            point = frame.after;
-        }
+        let mut point = self.write_log_anew(root, durable)?;
         self.disk.flush().map_err(|e| self.poisoned_error(format!("the disk still refuses: {e}")))?;
         if doubtful {
             // A transaction that went straight to the tree has no frame: that root is its end.
@@ -201,7 +216,7 @@ impl Engine {
         } else if append.state.tail.lsn > point.lsn {
             return Err(Error::corrupt(
                 "log",
-                ring.file_offset(point.end),
+                Ring::new(&append.state.root).file_offset(point.end),
                 None,
                 format!("transactions up to {}", append.state.tail.lsn),
                 format!("the chain ends after {}", point.lsn),

@@ -153,8 +153,17 @@ impl Engine {
         }
         appender.tail = walker.point();
         walker.verify_end(root.sequence)?;
+        let failed = self.left_poisoned();
+        if failed {
+            // The processes that saw a flush fail are gone, and the system still shows what it dropped.
+            // Written again it is dirty again. (Identical bytes: a torn write changes nothing.)
+            self.disk
+                .write_at(&root.encode(), Root::slot_offset(root.sequence))
+                .map_err(self.io("write a root slot"))?;
+            self.write_log_anew(root, 0)?;
+        }
         // What a killed process wrote may lie in the system's cache only. From here on it counts.
-        if (frames > 0 || !certain)
+        if (frames > 0 || failed || !certain)
             && let Err(e) = self.disk.flush()
             && self.disk.writable()
         {
@@ -177,6 +186,15 @@ impl Engine {
             tracing::info!(frames, lsn = tail.lsn, "recovered: the log was read to its end");
         }
         Ok(())
+    }
+
+    /// Whether the last ones to use the store left it with a failed flush that nothing has mended.
+    fn left_poisoned(&self) -> bool {
+        self.disk.writable()
+            && self.disk.sidecar(SIDECAR_SIZE, false).is_ok_and(|memory| {
+                let sidecar = Sidecar::new(memory, &self.store_id);
+                sidecar.is_ours() && sidecar.poisoned()
+            })
     }
 
     // The sidecar.

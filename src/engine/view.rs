@@ -121,6 +121,11 @@ impl Engine {
         state.last_used_ms = self.disk.now_ms();
         self.refresh(&mut state, Until::Tail)?;
         let found = state.point.lsn;
+        if found > self.visible() && self.is_poisoned(&self.sidecar()) {
+            // No flush makes durable what the kernel may have dropped. What was durable can be read.
+            let visible = self.visible();
+            return self.publish_view(&mut state, visible);
+        }
         if found > self.visible() {
             self.flush_found()?;
             self.raise_durable(found);
