@@ -136,22 +136,8 @@ impl Engine {
         }
         let root = if doubtful { older.as_ref().unwrap_or(&newest) } else { &newest };
         let ring = Ring::new(root);
-        let mut point = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
-        let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, point);
-        let mut block = 0;
-        while let Some(frame) = walker.next()? {
-            if frame.after.lsn > durable {
-                // Whole blocks, for a page is what the kernel drops; none of them holds durable
-                // frames, since each batch starts in a new one.
-                let start = frame.header.position.max(block);
-                let start = start - start % 4096;
-                block = next_block(frame.after.end);
-                let mut bytes = vec![0; usize::try_from(block - start).unwrap_or(0)];
-                ring.read(&*self.disk, start, &mut bytes).map_err(self.io("read the log"))?;
-                ring.write(&*self.disk, start, &bytes).map_err(self.io("write the log anew"))?;
-            }
-            point = frame.after;
-        }
+        let start = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
+        let mut point = self.write_frames_anew(&ring, start, durable)?;
         self.disk.flush().map_err(|e| self.poisoned_error(format!("the disk still refuses: {e}")))?;
         if doubtful {
             // A transaction that went straight to the tree has no frame: that root is its end.
@@ -181,5 +167,25 @@ impl Engine {
         self.publish_durable(&append.sidecar);
         tracing::warn!(lsn = point.lsn, "a failed flush was mended: every frame since was written anew");
         Ok(())
+    }
+
+    /// Writes the frames of the chain after `durable` anew, in their places, and gives the chain's end.
+    pub(crate) fn write_frames_anew(&self, ring: &Ring, mut point: Point, durable: u64) -> Result<Point> {
+        let mut walker = Walker::new(&*self.disk, ring, self.store_tag, point);
+        let mut block = 0;
+        while let Some(frame) = walker.next()? {
+            if frame.after.lsn > durable {
+                // Whole blocks, for a page is what the kernel drops; none of them holds durable
+                // frames, since each batch starts in a new one.
+                let start = frame.header.position.max(block);
+                let start = start - start % 4096;
+                block = next_block(frame.after.end);
+                let mut bytes = vec![0; usize::try_from(block - start).unwrap_or(0)];
+                ring.read(&*self.disk, start, &mut bytes).map_err(self.io("read the log"))?;
+                ring.write(&*self.disk, start, &bytes).map_err(self.io("write the log anew"))?;
+            }
+            point = frame.after;
+        }
+        Ok(point)
     }
 }
