@@ -158,27 +158,6 @@ impl Engine {
         sidecar.wake_flushed();
     }
 
-    /// Writes every frame after `durable` again, where it is; gives the end of the log.
-    pub(crate) fn write_log_anew(&self, root: &Root, durable: u64) -> Result<Point> {
-        let ring = Ring::new(root);
-        let mut point = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
-        let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, point);
-        let mut block = 0;
-        while let Some(frame) = walker.next()? {
-            if frame.after.lsn > durable {
-                // Whole blocks, for a page is what the kernel drops.
-                let start = frame.header.position.max(block);
-                let start = start - start % LOG_BLOCK;
-                block = next_block(frame.after.end);
-                let mut bytes = vec![0; usize::try_from(block - start).unwrap_or(0)];
-                ring.read(&*self.disk, start, &mut bytes).map_err(self.io("read the log"))?;
-                ring.write(&*self.disk, start, &bytes).map_err(self.io("write the log anew"))?;
-            }
-            point = frame.after;
-        }
-        Ok(point)
-    }
-
     /// Mends a poisoned store: writes every frame that is not known durable anew, and both roots'
     /// newest, and flushes. The frames' bytes and places stay the same, so whatever of them did
     /// reach the disk is overwritten by itself, and a torn write changes nothing.
@@ -200,7 +179,9 @@ impl Engine {
             self.disk.write_at(&newest.encode(), offset).map_err(self.io("write a root slot"))?;
         }
         let root = if doubtful { older.as_ref().unwrap_or(&newest) } else { &newest };
-        let mut point = self.write_log_anew(root, durable)?;
+        let ring = Ring::new(root);
+        let start = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
+        let mut point = self.write_frames_anew(&ring, start, durable)?;
         self.disk.flush().map_err(|e| self.poisoned_error(format!("the disk still refuses: {e}")))?;
         if doubtful {
             // A transaction that went straight to the tree has no frame: that root is its end.
@@ -216,7 +197,7 @@ impl Engine {
         } else if append.state.tail.lsn > point.lsn {
             return Err(Error::corrupt(
                 "log",
-                Ring::new(&append.state.root).file_offset(point.end),
+                ring.file_offset(point.end),
                 None,
                 format!("transactions up to {}", append.state.tail.lsn),
                 format!("the chain ends after {}", point.lsn),
@@ -230,5 +211,25 @@ impl Engine {
         self.publish_durable(&append.sidecar);
         tracing::warn!(lsn = point.lsn, "a failed flush was mended: every frame since was written anew");
         Ok(())
+    }
+
+    /// Writes the frames of the chain after `durable` anew, in their places, and gives the chain's end.
+    pub(crate) fn write_frames_anew(&self, ring: &Ring, mut point: Point, durable: u64) -> Result<Point> {
+        let mut walker = Walker::new(&*self.disk, ring, self.store_tag, point);
+        let mut block = 0;
+        while let Some(frame) = walker.next()? {
+            if frame.after.lsn > durable {
+                // Whole blocks, for a page is what the kernel drops; none of them holds durable
+                // frames, since each batch starts in a new one.
+                let start = frame.header.position.max(block);
+                let start = start - start % LOG_BLOCK;
+                block = next_block(frame.after.end);
+                let mut bytes = vec![0; usize::try_from(block - start).unwrap_or(0)];
+                ring.read(&*self.disk, start, &mut bytes).map_err(self.io("read the log"))?;
+                ring.write(&*self.disk, start, &bytes).map_err(self.io("write the log anew"))?;
+            }
+            point = frame.after;
+        }
+        Ok(point)
     }
 }

@@ -16,7 +16,7 @@ use crate::engine::view::ViewState;
 use crate::engine::{Engine, MIN_LOG, Settings};
 use crate::error::{Error, Result};
 use crate::log::ring::Ring;
-use crate::log::walk::Walker;
+use crate::log::walk::{Point, Walker};
 use crate::tree::pages::Verified;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -153,20 +153,25 @@ impl Engine {
         }
         appender.tail = walker.point();
         walker.verify_end(root.sequence)?;
-        let failed = self.left_poisoned();
-        if failed {
-            // The processes that saw a flush fail are gone, and the system still shows what it dropped.
-            // Written again it is dirty again. (Identical bytes: a torn write changes nothing.)
-            self.disk
-                .write_at(&root.encode(), Root::slot_offset(root.sequence))
-                .map_err(self.io("write a root slot"))?;
-            self.write_log_anew(root, 0)?;
+        let doubt = self.doubt_left_behind();
+        if let Some((durable, known_root)) = doubt {
+            if root.sequence > known_root {
+                let offset = Root::slot_offset(root.sequence);
+                self.disk.write_at(&root.encode(), offset).map_err(self.io("write a root slot"))?;
+            }
+            let start = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
+            self.write_frames_anew(&ring, start, durable)?;
         }
         // What a killed process wrote may lie in the system's cache only. From here on it counts.
-        if (frames > 0 || failed || !certain)
+        if (frames > 0 || doubt.is_some() || !certain)
             && let Err(e) = self.disk.flush()
             && self.disk.writable()
         {
+            if doubt.is_none() && self.create_sidecar() {
+                let sidecar = self.sidecar();
+                sidecar.set_durable(root.checkpoint_lsn);
+                sidecar.set_poisoned(true);
+            }
             return Err(Error::io("flush", self.path(), e));
         }
         let (tail, start) = (appender.tail, appender.start);
@@ -188,13 +193,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether the last ones to use the store left it with a failed flush that nothing has mended.
-    fn left_poisoned(&self) -> bool {
-        self.disk.writable()
-            && self.disk.sidecar(SIDECAR_SIZE, false).is_ok_and(|memory| {
-                let sidecar = Sidecar::new(memory, &self.store_id);
-                sidecar.is_ours() && sidecar.poisoned()
-            })
+    /// A flush failed, and those who knew went away before it was mended: how far the log, and which
+    /// root, was durable before. The system still shows what it dropped, and has forgotten that it
+    /// did: a flush now would succeed and prove nothing. The sidecar lives as long as that cache.
+    fn doubt_left_behind(&self) -> Option<(u64, u64)> {
+        if !self.disk.writable() {
+            return None;
+        }
+        let sidecar = Sidecar::new(self.disk.sidecar(SIDECAR_SIZE, false).ok()?, &self.store_id);
+        let doubtful = sidecar.is_ours() && sidecar.poisoned();
+        doubtful.then(|| (sidecar.durable().unwrap_or(0), sidecar.root().unwrap_or(0)))
     }
 
     // The sidecar.

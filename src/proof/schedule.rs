@@ -329,7 +329,8 @@ impl Actor {
             match self.rng.below(20) {
                 0 => forgive(store.checkpoint(), faulty, "checkpoint")?,
                 1 => forgive(store.flush(), faulty, "flush")?,
-                2 if self.spoils => {
+                // The sidecar keeps the memory of a failed flush from one process to the next.
+                2 if self.spoils && !faulty => {
                     self.oracle().hints_lost = true;
                     match self.world.sidecar() {
                         Some(words) if self.rng.one_in(2) => words.spoil(&mut self.rng),
