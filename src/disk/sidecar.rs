@@ -419,9 +419,8 @@ impl Slot<'_> {
         let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         self.count(Counter::Acquisitions, 1);
         self.count(Counter::WaitTotal, micros);
-        if micros > self.counter(Counter::WaitLongest) {
-            self.sidecar.store(self.base + SLOT_COUNTERS + Counter::WaitLongest as usize, micros);
-        }
+        let longest = micros.max(self.counter(Counter::WaitLongest));
+        self.sidecar.store(self.base + SLOT_COUNTERS + Counter::WaitLongest as usize, longest);
         self.sidecar.store(self.base + SLOT_COUNTERS + Counter::LastAcquired as usize, unix_ms());
         let bucket = (64 - micros.leading_zeros() as usize).min(WAIT_BUCKETS - 1);
         let at = self.base + SLOT_WAITS + bucket;

@@ -556,6 +556,43 @@ impl SharedMemory for SimMemory {
     }
 }
 
+/// The file at the end of a record, but one block of one write never reached its place: it was lost,
+/// or it went elsewhere. Both happened although the disk said that all was well.
+pub(crate) fn with_a_lying_disk(start: &Image, events: &[Event], rng: &mut Rng) -> Image {
+    let mut image = start.clone();
+    let writes = events.iter().filter(|event| matches!(event, Event::Write { .. })).count();
+    // Late writes are more often the ones that still matter.
+    let victim = writes - 1 - rng.below(writes).min(rng.below(writes));
+    let (misdirected, mut nth) = (rng.one_in(2), 0);
+    for event in events {
+        match event {
+            Event::Write { first, blocks, len } => {
+                image.set_len(*len);
+                let lost = if nth == victim { rng.below(blocks.len()) } else { usize::MAX };
+                for (i, block) in blocks.iter().enumerate() {
+                    let place = if i != lost {
+                        first + i
+                    } else if misdirected {
+                        rng.below(image.blocks.len())
+                    } else {
+                        continue;
+                    };
+                    image.blocks[place] = Arc::clone(block);
+                }
+                nth += 1;
+            }
+            Event::SetLen { len, cut } => {
+                image.set_len(*len);
+                if let Some((index, block)) = cut {
+                    image.blocks[*index] = Arc::clone(block);
+                }
+            }
+            _ => {}
+        }
+    }
+    image
+}
+
 // What a crash leaves.
 
 /// A block whose newest content may not be durable.

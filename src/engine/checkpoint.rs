@@ -12,7 +12,7 @@ use crate::bytes::Bytes;
 use crate::disk::format::{Overflow, TABLE_CATALOG, TABLE_NAMES, TreeRoot};
 use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, Waited};
 use crate::disk::platform::LockMode;
-use crate::disk::root::{MAX_SEGMENTS, Root, Segment, Slots};
+use crate::disk::root::{MAX_SEGMENTS, Root, Segment};
 use crate::disk::sidecar::{Counter, State};
 use crate::engine::append::{Appended, now_us};
 use crate::engine::changes::{Changes, Write};
@@ -178,13 +178,17 @@ impl CheckpointTurn<'_> {
         let engine = self.engine;
         let (sidecar, _) = engine.current_sidecar();
         engine.learn(&sidecar);
-        let Slots { newest, .. } = engine.slots()?;
-        if newest.sequence > engine.known_root() {
+        let slots = engine.slots()?;
+        let (twins, newest) = (slots.are_twins(), slots.newest);
+        if newest.sequence > engine.known_root() || twins {
             let offset = Root::slot_offset(newest.sequence);
             engine.disk.write_at(&newest.encode(), offset).map_err(engine.io("write a root slot"))?;
+        }
+        if newest.sequence > engine.known_root() {
             self.flush()?;
             engine.raise_root(newest.sequence);
         }
+        // A twin needs no flush of its own: the next root, which takes its elder's slot, is written after one.
         if sidecar.root() != Some(newest.sequence) {
             sidecar.set_root(newest.sequence);
         }

@@ -130,6 +130,17 @@ impl Engine {
         Ok(SyncGuard { _kernel: kernel, _process: process })
     }
 
+    /// Flushes what others wrote. A failure is reported once: whoever hears of it must see to it
+    /// that nothing is believed durable because a later flush succeeds.
+    pub(crate) fn flush_found(&self) -> Result<()> {
+        self.disk.flush().map_err(|e| {
+            if self.disk.writable() {
+                self.poison(&self.sidecar());
+            }
+            Error::io("flush", self.path(), e)
+        })
+    }
+
     /// From now on nothing that was not known durable is believed to be on disk.
     pub(crate) fn poison(&self, sidecar: &Sidecar) {
         self.poisoned.store(true, Ordering::Release);
@@ -177,6 +188,10 @@ impl Engine {
         }
         self.disk.flush().map_err(|e| self.poisoned_error(format!("the disk still refuses: {e}")))?;
         if doubtful {
+            // A transaction that went straight to the tree has no frame: that root is its end.
+            if newest.checkpoint_lsn > point.lsn {
+                point = Point { end: newest.log_position, crc: newest.log_crc, lsn: newest.checkpoint_lsn };
+            }
             self.raise_root(newest.sequence);
             append.sidecar.set_root(newest.sequence);
             append.state.adopt(Arc::new(newest));

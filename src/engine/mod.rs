@@ -245,7 +245,7 @@ impl Engine {
         let slots = self.slots()?;
         if slots.newest.sequence > self.known_root() {
             if !slots.are_twins() {
-                self.disk.flush().map_err(self.io("flush"))?;
+                self.flush_found()?;
             }
             self.raise_root(slots.newest.sequence);
         }

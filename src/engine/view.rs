@@ -122,7 +122,7 @@ impl Engine {
         self.refresh(&mut state, Until::Tail)?;
         let found = state.point.lsn;
         if found > self.visible() {
-            self.disk.flush().map_err(self.io("flush"))?;
+            self.flush_found()?;
             self.raise_durable(found);
         }
         // Whoever can, tells the others; nobody waits for that.

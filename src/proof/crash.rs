@@ -8,7 +8,7 @@
 
 use super::model::{KINDS, Kind, Model, Step, commit, number, numbered, steps};
 use super::{check, effort, new_store, open_store};
-use crate::disk::sim::{Event, Free, Image, Limits, Replay, Rng, World};
+use crate::disk::sim::{Event, Free, Image, Limits, Replay, Rng, World, with_a_lying_disk};
 use crate::engine::commit::Durability;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -235,6 +235,63 @@ fn what_a_power_loss_leaves_holds_what_was_acknowledged() {
     }
     println!("{} states at {} points, {} second lives", total.states, total.points, total.lives);
     assert!(total.states > 1000);
+}
+
+/// A disk that loses or misdirects a write, and says that all is well, may cost the newest commits:
+/// nobody could know of them. It must never give a value that was not committed with all the others.
+fn lies(kind: Kind, seed: u64, count: usize) -> (usize, usize) {
+    let mut rng = Rng(seed);
+    let recording = record(kind, &steps(kind, &mut rng, 40));
+    let (mut sound, mut corrupt) = (0, 0);
+    for at in 0..count {
+        let end = recording.events.len() - rng.below(recording.events.len() / 2);
+        let image = with_a_lying_disk(&recording.start, &recording.events[..end], &mut rng);
+        let world = World::new(image, Arc::new(Free));
+        let (disk, store) = open_store(&world, 1, kind.log_cap());
+        let look = || -> Result<(), crate::Error> {
+            let store = store?;
+            let snapshot = store.read()?;
+            let found = number(&snapshot)?;
+            let mut state = recording.states[found].clone();
+            let outcome = state.compare(&snapshot);
+            let check = |outcome: Result<(), String>, what: &str| match outcome {
+                Err(e) if !e.contains("is damaged") => panic!("{kind:?}, seed {seed}, lie {at}, {what}: {e}"),
+                Err(_) => false,
+                Ok(()) => true,
+            };
+            if !check(outcome, "opened") {
+                return Err(crate::Error::Savepoint);
+            }
+            let changes = numbered(Vec::new(), 1_000_000);
+            commit(&store, &changes, Durability::Sync)?;
+            state.apply(&changes);
+            store.checkpoint()?;
+            let outcome = state.compare(&store.read()?);
+            if check(outcome, "after a checkpoint") { Ok(()) } else { Err(crate::Error::Savepoint) }
+        };
+        match look() {
+            Ok(()) => sound += 1,
+            Err(crate::Error::Savepoint) => corrupt += 1,
+            Err(e) if e.is_corrupt() => corrupt += 1,
+            Err(e) => panic!("{kind:?}, seed {seed}, lie {at}: {e}"),
+        }
+        disk.silence();
+    }
+    (sound, corrupt)
+}
+
+#[test]
+fn a_lying_disk_never_gives_a_wrong_value() {
+    let until = Instant::now() + Duration::from_secs(effort("MEMSTONE_LIES_SECONDS", 5) as u64);
+    let (mut sound, mut corrupt) = (0, 0);
+    for seed in effort("MEMSTONE_SEED", 0) as u64.. {
+        let (a, b) = lies(KINDS[usize::try_from(seed).unwrap() % KINDS.len()], seed, 20);
+        (sound, corrupt) = (sound + a, corrupt + b);
+        if Instant::now() >= until {
+            break;
+        }
+    }
+    println!("{} lost or misdirected writes: {sound} did no harm, {corrupt} were found", sound + corrupt);
 }
 
 /// The long run: `MEMSTONE_STATES=1_000_000 cargo test --release --lib proof::crash -- --ignored --nocapture`.

@@ -78,7 +78,7 @@ impl Oracle {
 }
 
 /// Whether an error says what a caller may be told of a failing disk.
-fn is_clean(error: &Error) -> bool {
+pub(super) fn is_clean(error: &Error) -> bool {
     matches!(error, Error::Io { .. } | Error::Full { .. } | Error::Poisoned { .. } | Error::Busy { .. })
 }
 

@@ -21,8 +21,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// What happens in a run, for whoever looks into a failure.
+macro_rules! trace {
+    ($($what:tt)*) => {
+        if std::env::var_os("MEMSTONE_TRACE").is_some() {
+            println!($($what)*);
+        }
+    };
+}
+
 /// A run that takes more calls than this goes round in circles.
-const MOST_CALLS: usize = 2_000_000;
+const MOST_CALLS: usize = 300_000;
 const LOG_CAP: u64 = 64 << 10;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,6 +60,9 @@ struct Plan {
     stall: usize,
     kill: usize,
     kills: usize,
+    /// One flush, and one write, in so many fails.
+    fault: usize,
+    faults: usize,
     failure: Option<String>,
 }
 
@@ -64,6 +76,9 @@ impl Scheduler {
         let switch = [2, 6, 20, 80, 400][rng.below(5)];
         let stall = [100, 1000, 1_000_000][rng.below(3)];
         let kill = [300, 3000, 1_000_000][rng.below(3)];
+        // Faults are in the schedules only when they are asked for: see `docs/PROOF.md`.
+        let often = [10, 60, 1_000_000, 1_000_000][rng.below(4)];
+        let fault = if effort("MEMSTONE_SCHEDULE_FAULTS", 0) > 0 { often } else { 1_000_000_000 };
         let plan = Plan {
             rng,
             now_us: 5_000_000,
@@ -74,6 +89,8 @@ impl Scheduler {
             stall,
             kill,
             kills: 0,
+            fault,
+            faults: 0,
             failure: None,
         };
         Arc::new(Scheduler { plan: Mutex::new(plan) })
@@ -171,12 +188,18 @@ impl Conductor for Scheduler {
         plan.now_us += 1;
         if plan.calls > MOST_CALLS {
             drop(plan);
-            self.fail("no end in sight".to_owned());
+            let place = if std::env::var("MEMSTONE_TRACE").is_ok() {
+                std::backtrace::Backtrace::force_capture().to_string()
+            } else {
+                String::new()
+            };
+            self.fail(format!("no end in sight for process {process} {place}"));
             resume_unwind(Box::new(Killed));
         }
         let (switch, stall, kill) = (plan.switch, plan.stall, plan.kill);
         if plan.rng.one_in(kill) && plan.kills < 6 && !std::thread::panicking() {
             plan.kills += 1;
+            trace!("call {}: process {process} is killed at {call:?}", plan.calls);
             plan.processes[process].dead = true;
             if call == Call::Write {
                 let part = plan.rng.below(65537);
@@ -196,8 +219,21 @@ impl Conductor for Scheduler {
             self.give_way(plan, process);
         } else if plan.rng.one_in(switch) {
             self.give_way(plan, process);
+        } else {
+            drop(plan);
         }
-        Verdict::Go
+        let mut plan = self.plan();
+        let (fault, fine) = (plan.fault, plan.processes.get(process).is_none_or(|p| p.dead));
+        if fine || !matches!(call, Call::Flush | Call::Write) || !plan.rng.one_in(fault) {
+            return Verdict::Go;
+        }
+        plan.faults += 1;
+        trace!("call {}: process {process}: {call:?} fails", plan.calls);
+        match call {
+            Call::Flush => Verdict::Fail(libc::EIO),
+            _ if plan.rng.one_in(2) => Verdict::Fail(libc::ENOSPC),
+            _ => Verdict::Part(plan.rng.below(65536), libc::ENOSPC),
+        }
     }
 
     fn sleep(&self, process: usize, time: Duration) {
@@ -231,6 +267,14 @@ impl Conductor for Scheduler {
 
     fn now_ms(&self) -> u64 {
         self.plan().now_us / 1000
+    }
+}
+
+/// Lets pass what a caller may be told of a failing disk, where there was one.
+fn forgive(result: crate::Result<()>, faulty: bool, what: &str) -> Result<(), String> {
+    match result {
+        Err(e) if !(faulty && super::fault::is_clean(&e)) => Err(format!("{what}: {e}")),
+        _ => Ok(()),
     }
 }
 
@@ -275,12 +319,16 @@ impl Actor {
         let mut floor = 0;
         let disk = self.world.disk(self.process);
         self.scheduler.plan().processes[self.process].disk = Some(Arc::clone(&disk));
-        let store = Store::on_disk(Arc::clone(&disk) as _, super::settings(LOG_CAP)).map_err(text)?;
+        let faulty = self.scheduler.plan().fault < 1_000_000;
+        let store = match Store::on_disk(Arc::clone(&disk) as _, super::settings(LOG_CAP)) {
+            Ok(store) => store,
+            Err(e) => return forgive(Err(e), faulty, "open"),
+        };
         let mut kept: Vec<(Snapshot, usize)> = Vec::new();
         for _ in 0..actions {
             match self.rng.below(20) {
-                0 => store.checkpoint().map_err(|e| format!("checkpoint: {e}"))?,
-                1 => store.flush().map_err(|e| format!("flush: {e}"))?,
+                0 => forgive(store.checkpoint(), faulty, "checkpoint")?,
+                1 => forgive(store.flush(), faulty, "flush")?,
                 2 if self.spoils => {
                     self.oracle().hints_lost = true;
                     match self.world.sidecar() {
@@ -292,7 +340,13 @@ impl Actor {
                     // Without hints a reader may be a second late, but never goes back.
                     let seen = Some(&self.oracle()).filter(|oracle| !oracle.hints_lost).map_or(0, |oracle| oracle.seen);
                     let least = seen.max(floor);
-                    let snapshot = store.read().map_err(|e| format!("read: {e}"))?;
+                    let snapshot = match store.read() {
+                        Ok(snapshot) => snapshot,
+                        Err(e) => {
+                            forgive(Err(e), faulty, "read")?;
+                            continue;
+                        }
+                    };
                     let found = self.look(&snapshot, least)?;
                     floor = number(&snapshot).map_err(text)?;
                     if self.rng.one_in(2) {
@@ -307,11 +361,11 @@ impl Actor {
                     let (_, state) = self.oracle().attempts[*id].clone();
                     state.compare(snapshot).map_err(|e| format!("a snapshot that was kept: {e}"))?;
                 }
-                _ => floor = floor.max(self.write(&store)?),
+                _ => floor = floor.max(self.write(&store, faulty)?),
             }
         }
         drop(kept);
-        store.close().map_err(|e| format!("close: {e}"))
+        forgive(store.close(), faulty, "close")
     }
 
     /// Looks whether a snapshot is one committed state, not older than `least`. Gives its id.
@@ -326,7 +380,7 @@ impl Actor {
         Ok(id)
     }
 
-    fn write(&mut self, store: &Store) -> Result<usize, String> {
+    fn write(&mut self, store: &Store, faulty: bool) -> Result<usize, String> {
         let step = loop {
             let kind = [Kind::Mixed, Kind::Single, Kind::Relaxed][self.rng.below(3)];
             if let Some(Step::Commit(changes, durability)) = steps(kind, &mut self.rng, 1).pop() {
@@ -334,15 +388,19 @@ impl Actor {
             }
         };
         let (changes, durability) = step;
-        let tx =
-            store.begin_write_with(WriteOptions::new().durability(durability)).map_err(|e| format!("begin: {e}"))?;
+        let tx = match store.begin_write_with(WriteOptions::new().durability(durability)) {
+            Ok(tx) => tx,
+            Err(e) => return forgive(Err(e), faulty, "begin").map(|()| 0),
+        };
         let get = |key: &[u8]| -> crate::Result<usize> {
             let value = tx.read_raw(META)?.get(key)?;
             Ok(value.map_or(0, |v| usize::try_from(u64::from_be_bytes(v[..].try_into().unwrap())).unwrap()))
         };
         let least = self.oracle().seen;
-        let (base, base_id) =
-            (get(super::model::NUMBER).map_err(|e| format!("begin: {e}"))?, get(ID).map_err(|e| e.to_string())?);
+        let (base, base_id) = match get(super::model::NUMBER).and_then(|base| Ok((base, get(ID)?))) {
+            Ok(found) => found,
+            Err(e) => return forgive(Err(e), faulty, "read in a transaction").map(|()| 0),
+        };
         if base < least {
             return Err(format!("a transaction builds on commit {base}, although {least} was acknowledged"));
         }
@@ -362,7 +420,12 @@ impl Actor {
         };
         self.world.remark(Event::Begun(id));
         perform(&tx, &changes).map_err(|e| format!("change: {e}"))?;
-        tx.commit().map_err(|e| format!("commit {n}: {e}"))?;
+        if let Err(e) = tx.commit() {
+            trace!("process {}: commit {n} failed: {e}", self.process);
+            // Whether it is there shows later.
+            return forgive(Err(e), faulty, "commit").map(|()| 0);
+        }
+        trace!("process {}: commit {n} {durability:?} acknowledged", self.process);
         let mut oracle = self.oracle();
         if !oracle.acks.insert(n) {
             return Err(format!("commit {n} was acknowledged twice"));
