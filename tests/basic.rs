@@ -1,15 +1,13 @@
 //! The plain case: one process, one thread.
 
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+use memstone::{CheckOptions, Durability, Error, Result, Store, WriteOptions, check};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
-use memstone::{Result, Store};
+fn is_clean(path: &Path) {
+    let report = check(path, &CheckOptions::default()).unwrap();
+    assert!(report.is_clean(), "{:#?}", report.findings);
+}
 
 #[test]
 fn what_is_written_is_read() -> Result<()> {
@@ -17,47 +15,70 @@ fn what_is_written_is_read() -> Result<()> {
     let path = dir.path().join("memory.mst");
     let store = Store::open(&path)?;
     store.write(|tx| tx.raw("t")?.put(b"a", b"1"))?;
-    let snap = store.read()?;
-    assert_eq!(snap.raw("t")?.get(b"a")?.unwrap(), b"1");
-    assert_eq!(snap.raw("t")?.len()?, 1);
+    let before = store.read()?;
     store.checkpoint()?;
-    let after = store.read()?;
-    assert_eq!(after.raw("t")?.get(b"a")?.unwrap(), b"1");
     store.write(|tx| tx.raw("t")?.put(b"b", b"2"))?;
-    assert_eq!(snap.raw("t")?.len()?, 1);
+    assert_eq!(before.raw("t")?.len()?, 1);
+    assert_eq!(store.read()?.raw("t")?.get(b"a")?.unwrap(), b"1");
     assert_eq!(store.read()?.raw("t")?.len()?, 2);
-    drop((snap, after));
-    drop(store);
+    drop((before, store));
+    assert_eq!(Store::open(&path)?.read()?.raw("t")?.len()?, 2);
+    is_clean(&path);
+    Ok(())
+}
+
+#[test]
+fn a_store_grows_and_gives_its_space_back() -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("memory.mst");
     let store = Store::open(&path)?;
-    assert_eq!(store.read()?.raw("t")?.len()?, 2);
+    // Through the log, which grows; then larger than the log.
+    let relaxed = WriteOptions::new().durability(Durability::Relaxed);
     for i in 0..20_000_u32 {
-        store.write_with(memstone::WriteOptions::new().durability(memstone::Durability::Relaxed), |tx| {
-            tx.raw("t")?.put(&i.to_be_bytes(), &[7; 150])
-        })?;
+        store.write_with(relaxed, |tx| tx.raw("t")?.put(&i.to_be_bytes(), &[7; 150]))?;
     }
-    assert_eq!(store.read()?.raw("t")?.len()?, 20_002);
-    println!("{:?}", store.stats()?);
-    drop(store);
-    let store = Store::open(&path)?;
-    assert_eq!(store.read()?.raw("t")?.len()?, 20_002);
-    println!("{:?}", store.stats()?);
+    assert_eq!(store.read()?.raw("t")?.len()?, 20_000);
     store.write(|tx| {
-        let t = tx.raw("t")?;
-        for i in 0..200_000_u32 {
-            t.put(&i.to_be_bytes(), &[8; 150])?;
-        }
-        Ok::<_, memstone::Error>(())
+        let table = tx.raw("t")?;
+        (0..100_000_u32).try_for_each(|i| table.put(&i.to_be_bytes(), &[8; 150]))
     })?;
-    assert_eq!(store.read()?.raw("t")?.len()?, 200_002);
+    assert_eq!(store.read()?.raw("t")?.len()?, 100_000);
     store.write(|tx| tx.raw("t")?.put(b"long", &vec![3; 300_000]))?;
     assert_eq!(store.read()?.raw("t")?.get(b"long")?.unwrap().len(), 300_000);
-    println!("{:?}", store.stats()?);
     drop(store);
-    println!("closed: {}", std::fs::metadata(&path).unwrap().len());
+    is_clean(&path);
+    let full = std::fs::metadata(&path).unwrap().len();
     let store = Store::open(&path)?;
-    assert_eq!(store.read()?.raw("t")?.len()?, 200_003);
+    assert_eq!(store.read()?.raw("t")?.len()?, 100_001);
     store.write(|tx| tx.drop_table("t"))?;
     drop(store);
-    println!("emptied: {}", std::fs::metadata(&path).unwrap().len());
+    let empty = std::fs::metadata(&path).unwrap().len();
+    assert!(full > 15_000_000 && empty < 1_000_000, "{full} bytes, then {empty}");
+    is_clean(&path);
+    Ok(())
+}
+
+#[test]
+fn a_new_store_is_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("memory.mst")).unwrap();
+    // The sidecar, which is there as long as somebody has the store open, counts too.
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap());
+    let bytes: u64 = files.map(|file| file.blocks() * 512).sum();
+    assert!(bytes <= 256 << 10, "{bytes} bytes");
+    drop(store);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the sidecar goes with the last process");
+}
+
+#[test]
+fn a_failed_body_changes_nothing() -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("memory.mst"))?;
+    let failed = store.write(|tx| {
+        tx.raw("t")?.put(b"a", b"1")?;
+        Err::<(), _>(Error::Invalid("no".to_owned()))
+    });
+    assert!(matches!(failed, Err(Error::Invalid(_))));
+    assert_eq!(store.read()?.tables()?, []);
     Ok(())
 }

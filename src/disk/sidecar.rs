@@ -4,7 +4,7 @@
 //! word made of their values and the store's id, so that garbage is told from a message. Whoever
 //! finds no valid message looks at the file instead, and whoever publishes next mends it.
 //!
-//! Layout in 64-bit words: 0..64 the board (below), then 256 slots of 128 words, one for each
+//! Layout in 64-bit words: 0..64 the board (below), then 128 slots of 128 words, one for each
 //! process, taken by a kernel lock on the data file.
 
 use crate::disk::platform::SharedMemory;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Slots for processes. A process beyond them works without one.
-pub(crate) const SLOTS: usize = 256;
+pub(crate) const SLOTS: usize = 128;
 const SLOT_WORDS: usize = 128;
 const BOARD_WORDS: usize = 64;
 /// Size of the sidecar in bytes.

@@ -7,7 +7,7 @@ use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, SLOT_SIZE, TreeRoot}
 use crate::disk::host::process_identity;
 use crate::disk::locks::{ByteLock, FairLock, OPEN, PRESENCE, Pins, SLOT, WRITABLE, lock, try_lock};
 use crate::disk::platform::{Disk, LockMode, Mapping};
-use crate::disk::root::{Root, Segment, read_slots};
+use crate::disk::root::{Root, Segment, Slots, read_slots};
 use crate::disk::sidecar::{PrivateMemory, SIDECAR_SIZE, SLOTS, Sidecar, TailHint};
 use crate::engine::append::Appender;
 use crate::engine::checkpoint::Plan;
@@ -70,23 +70,9 @@ impl Engine {
             let path = disk.path().to_path_buf();
             move |e| Error::io(op, path, e)
         };
-        let mut prefix = vec![0; 2 * SLOT_SIZE];
-        let n = disk.read_at(&mut prefix, 0).map_err(io("read the root slots"))?;
-        let mut slots = read_slots(prefix.get(..n).unwrap_or_default(), disk.path())?;
-        let root = &slots.newest;
-        let len = disk.len().map_err(io("read the length"))?;
-        if len < root.page_count * u64::from(root.page_size) {
-            let expected = format!("{} pages of {} bytes", root.page_count, root.page_size);
-            return Err(
-                Error::corrupt("file", len, None, expected, format!("a file of {len} bytes")).in_file(disk.path())
-            );
-        }
         let first = disk.probe(WRITABLE, 1).map_err(io("look for others"))?.is_none();
-        if first {
-            // Whoever was the last may have folded the log, and gone, since the slots were read.
-            let n = disk.read_at(&mut prefix, 0).map_err(io("read the root slots"))?;
-            slots = read_slots(prefix.get(..n).unwrap_or_default(), disk.path())?;
-        }
+        // Read only now: whoever was the last may have folded the log, and gone, a moment ago.
+        let slots = find_slots(&*disk)?;
         let (certain, root) = (slots.are_twins(), slots.newest);
         let mut presence = Vec::new();
         let bytes: &[u64] = if writable { &[PRESENCE, WRITABLE] } else { &[PRESENCE] };
@@ -352,6 +338,28 @@ impl Engine {
             let _ = self.disk.remove_sidecar();
         }
         Ok(())
+    }
+}
+
+/// The roots, of a file that is as long as the newest one says.
+fn find_slots(disk: &dyn Disk) -> Result<Slots> {
+    let mut prefix = vec![0; 2 * SLOT_SIZE];
+    let mut last = None;
+    loop {
+        let n = disk.read_at(&mut prefix, 0).map_err(|e| Error::io("read the root slots", disk.path(), e))?;
+        let slots = read_slots(prefix.get(..n).unwrap_or_default(), disk.path())?;
+        let len = disk.len().map_err(|e| Error::io("read the length", disk.path(), e))?;
+        let root = &slots.newest;
+        if len >= root.page_count * u64::from(root.page_size) {
+            return Ok(slots);
+        }
+        // A checkpoint may have cut the file since the slots were read. Then they say something else now.
+        if last == Some(root.sequence) {
+            let expected = format!("{} pages of {} bytes", root.page_count, root.page_size);
+            let found = format!("a file of {len} bytes");
+            return Err(Error::corrupt("file", len, None, expected, found).in_file(disk.path()));
+        }
+        last = Some(root.sequence);
     }
 }
 
