@@ -134,8 +134,10 @@ impl<'a> Walker<'a> {
         self.read_ahead = READ_AHEAD;
         let mut position = next_block(end);
         while position < self.ring.end() {
+            // One root more proves nothing: a twin may be built on before it is durable itself, since it
+            // holds what its durable elder holds.
             let proof = |header: &FrameHeader| {
-                header.lsn > lsn && (header.durable_lsn > lsn || header.root_sequence > root_sequence)
+                header.lsn > lsn && (header.durable_lsn > lsn || header.root_sequence > root_sequence + 1)
             };
             if let Some(frame) = self.whole_frame(position, proof)? {
                 return Err(Error::corrupt(
