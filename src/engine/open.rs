@@ -71,7 +71,10 @@ impl Engine {
         let n = disk.read_at(&mut prefix, 0).map_err(io("read the root slots"))?;
         let root = read_slots(prefix.get(..n).unwrap_or_default(), disk.path())?.newest;
         let len = disk.len().map_err(io("read the length"))?;
-        if len < root.page_count * u64::from(root.page_size) {
+        // Of a file in use the end may have been cut off since the slots were read, for a newer root.
+        let n = disk.read_at(&mut prefix, 0).map_err(io("read the root slots"))?;
+        let newest = read_slots(prefix.get(..n).unwrap_or_default(), disk.path())?.newest.sequence;
+        if newest == root.sequence && len < root.page_count * u64::from(root.page_size) {
             let expected = format!("{} pages of {} bytes", root.page_count, root.page_size);
             return Err(
                 Error::corrupt("file", len, None, expected, format!("a file of {len} bytes")).in_file(disk.path())

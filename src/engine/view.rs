@@ -6,8 +6,7 @@
 
 use crate::bytes::Bytes;
 use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
-use crate::disk::locks::{ByteLock, Pin, SYNC, lock, try_lock};
-use crate::disk::platform::LockMode;
+use crate::disk::locks::{Pin, lock};
 use crate::disk::root::Root;
 use crate::engine::Engine;
 use crate::engine::janitor::Chore;
@@ -18,6 +17,7 @@ use crate::log::walk::{Point, Walker};
 use crate::tree::cursor::get;
 use crate::tree::pages::Pages;
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// One version of the tree, kept from being reused.
@@ -87,8 +87,10 @@ impl Engine {
         self.publish_view(&mut state, visible)
     }
 
-    /// When nobody tells what is durable, the file is looked at, and a flush of our own makes durable
-    /// what was found there.
+    /// When nobody tells what is durable, the file is looked at, and flushed before what was found
+    /// there is shown. That does not make it known as durable: the batch is not sealed, so the next
+    /// frame may share its last block, and a torn write of that one would take this one with it. The
+    /// next flusher, who seals, tells everybody.
     fn snapshot_without_hints(&self) -> Result<Arc<View>> {
         let mut state = lock(&self.view);
         state.last_used_ms = self.disk.now_ms();
@@ -96,17 +98,7 @@ impl Engine {
         let found = state.point.lsn;
         if found > self.visible() {
             self.flush_found()?;
-            self.raise_durable(found);
-        }
-        // Whoever can, tells the others; nobody waits for that.
-        if self.disk.writable()
-            && let Some(_process) = try_lock(&self.syncing)
-            && let Some(_kernel) = ByteLock::try_take(&self.disk, SYNC, LockMode::Exclusive)?
-        {
-            let sidecar = self.sidecar();
-            if sidecar.is_ours() && sidecar.durable().is_none() {
-                self.publish_durable(&sidecar);
-            }
+            self.relaxed.fetch_max(found, Ordering::AcqRel);
         }
         self.publish_view(&mut state, found.max(self.visible()))
     }
