@@ -1,5 +1,7 @@
 //! The plain case: one process, one thread.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use memstone::{CheckOptions, Durability, Error, Result, Store, WriteOptions, check};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

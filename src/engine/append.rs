@@ -105,7 +105,9 @@ impl AppendGuard<'_> {
         let engine = self.engine;
         let told = engine.learn(&self.sidecar);
         let known = self.state.root.sequence;
-        if !told || self.sidecar.root() != Some(known) || engine.known_root() > known {
+        let unsure = !told || self.sidecar.root() != Some(known) || engine.known_root() > known;
+        // (While a flush that failed is not mended nothing can be confirmed; whoever mends it sees to the root.)
+        if unsure && !engine.is_poisoned(&self.sidecar) {
             // Somebody may have died before telling of a root that changes the ring or the LSN: what
             // is appended must fit it, so it must be durable, and then it is the one to build on.
             let root = engine.confirm_root()?;

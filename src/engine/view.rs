@@ -17,6 +17,7 @@ use crate::log::walk::{Point, Walker};
 use crate::tree::cursor::get;
 use crate::tree::pages::Pages;
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// One version of the tree, kept from being reused.
@@ -114,8 +115,10 @@ impl Engine {
         self.publish_view(&mut state, self.visible())
     }
 
-    /// When nobody tells what is durable, the file is looked at, and a flush of our own makes durable
-    /// what was found there.
+    /// When nobody tells what is durable, the file is looked at, and flushed before what was found
+    /// there is shown. That does not make it known as durable: the batch is not sealed, so the next
+    /// frame may share its last block, and a torn write of that one would take this one with it. The
+    /// next flusher, who seals, tells everybody.
     fn snapshot_without_hints(&self) -> Result<Arc<View>> {
         let mut state = lock(&self.view);
         state.last_used_ms = self.disk.now_ms();
@@ -128,16 +131,7 @@ impl Engine {
         }
         if found > self.visible() {
             self.flush_found()?;
-            self.raise_durable(found);
-        }
-        // Whoever can, tells the others; nobody waits for that.
-        if self.disk.writable()
-            && let Some(_sync) = self.try_lock_sync()?
-        {
-            let sidecar = self.sidecar();
-            if sidecar.is_ours() && sidecar.durable().is_none() {
-                self.publish_durable(&sidecar);
-            }
+            self.relaxed.fetch_max(found, Ordering::AcqRel);
         }
         self.publish_view(&mut state, found.max(self.visible()))
     }
@@ -240,7 +234,8 @@ impl Engine {
                 return Ok(());
             }
             // The chain may end here because the log was folded and its space used again.
-            if self.slots()?.newest.sequence > pinned {
+            // (While a flush that failed is not mended, the newest root is in doubt: the one that is pinned will do.)
+            if self.slots()?.newest.sequence > pinned && !self.is_poisoned(&self.sidecar()) {
                 self.confirm_root()?;
                 self.adopt(state)?;
                 continue;

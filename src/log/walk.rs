@@ -140,7 +140,9 @@ impl<'a> Walker<'a> {
         let budget = Cell::new(2 * self.ring.capacity());
         while position < self.ring.end() && budget.get() > 0 {
             let proof = |header: &FrameHeader| {
-                let proves = header.lsn > lsn && (header.durable_lsn > lsn || header.root_sequence > root_sequence);
+                // One root more proves nothing: a twin may be built on before it is durable itself, since it
+                // holds what its durable elder holds.
+                let proves = header.lsn > lsn && (header.durable_lsn > lsn || header.root_sequence > root_sequence + 1);
                 if proves {
                     budget.set(budget.get().saturating_sub(header.frame_len()));
                 }

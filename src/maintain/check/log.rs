@@ -204,7 +204,8 @@ impl Walk<'_> {
             };
             if let Some(frame) = next {
                 self.frame(&ring, &frame);
-                if frame.root_sequence() > self.root.sequence {
+                // One more may be a twin that never became durable: it said what this root says.
+                if frame.root_sequence() > self.root.sequence + 1 {
                     newer_root.get_or_insert((frame.position, frame.lsn(), frame.root_sequence()));
                 }
                 (position, lsn, crc) = (frame.end(), frame.lsn(), frame.crc());
@@ -239,8 +240,9 @@ impl Walk<'_> {
         let (mut spent, newest) = (0, self.root.sequence);
         let mut at = position.next_multiple_of(LOG_BLOCK);
         while at < ring.limit() {
-            let wanted =
-                |frame: &Frame| frame.lsn() > last && (frame.durable_lsn() > last || frame.root_sequence() > newest);
+            let wanted = |frame: &Frame| {
+                frame.lsn() > last && (frame.durable_lsn() > last || frame.root_sequence() > newest + 1)
+            };
             match ring.frame(&self.file, at, &mut spent, wanted) {
                 Ok(None) => {}
                 Ok(Some(frame)) => {
