@@ -2,7 +2,7 @@
 //! place. Never a wrong answer, a panic or a hang, and the file is left as it was.
 //!
 //! By default a sample of the damages is tried. `MEMSTONE_FULL=1 cargo test --release --test corruption
-//! -- --nocapture` flips every byte and takes about half an hour.
+//! -- --nocapture` flips every byte and takes about an hour.
 
 #![allow(
     clippy::cast_possible_truncation,

@@ -115,7 +115,7 @@ fn forged_headers_of_long_frames_after_the_logs_end_cost_little() {
 /// time, and nothing panics.
 #[test]
 fn forged_stores_are_answered_in_time() {
-    let forged: [&[u8]; 2] = [
+    let forged: [&[u8]; 3] = [
         // A free map that calls pages of a tree free.
         &[
             6, 0, 30, 228, 17, 2, 254, 89, 196, 80, 255, 255, 255, 56, 53, 143, 2, 2, 185, 212, 96, 194, 209, 170, 245,
@@ -125,6 +125,11 @@ fn forged_stores_are_answered_in_time() {
         &[
             255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 7, 59, 0, 96, 97, 153, 150, 125, 0,
             215, 251, 208, 64, 107, 38, 105, 36, 60,
+        ],
+        // A long value's pointer of another length, which an update took over into a new leaf.
+        &[
+            22, 2, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 202, 54, 51, 51, 0, 0, 0, 0, 5, 2, 200, 209, 129, 228, 119, 247, 12,
+            89, 84, 92, 77, 179,
         ],
     ];
     forged.into_iter().for_each(open::open_mutated);

@@ -180,10 +180,12 @@ impl<'a> Node<'a> {
         let word = get_u16(bytes, at + 2);
         let key = at + 4..at + 4 + usize::from(get_u16(bytes, at));
         let value = key.end..key.end + usize::from(word & !LONG);
-        if at < offsets + 2 * self.count || index >= self.count || value.end > bytes.len() {
-            return Err(self.damage("an entry within the leaf"));
+        let long = word & LONG != 0;
+        let outside = at < offsets + 2 * self.count || index >= self.count || value.end > bytes.len();
+        if outside || long && value.len() != OVERFLOW_SIZE {
+            return Err(self.damage("an entry within the leaf, and 16 bytes for a long value"));
         }
-        Ok(Entry { key, value, long: word & LONG != 0 })
+        Ok(Entry { key, value, long })
     }
 
     #[inline]
