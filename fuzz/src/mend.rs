@@ -163,7 +163,7 @@ impl Mender {
     /// Mends the chain of frames that starts at a root's log position, as long as headers are found.
     fn log(&mut self, copy: usize, page_size: usize) {
         let segments: Vec<(usize, usize)> = (0..(u32_at(&self.bytes, copy + 76) as usize).min(64))
-            .map(|i| copy + 144 + 8 * i)
+            .map(|i| copy + 152 + 8 * i)
             .map(|at| (u32_at(&self.bytes, at) as usize * page_size, u32_at(&self.bytes, at + 4) as usize * page_size))
             .collect();
         let total: u64 = segments.iter().map(|(_, len)| *len as u64).sum();
