@@ -258,6 +258,11 @@ impl Sidecar {
         self.wake(FLUSHED);
     }
 
+    /// Whether anybody waits for a turn to write, or for a flush.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.load(FLUSHED + WAITERS) != 0 || self.first_waiter().is_some()
+    }
+
     pub(crate) fn changed_word(&self) -> u64 {
         self.load(CHANGED)
     }

@@ -67,8 +67,10 @@ impl Engine {
             match append.append(&mut frame, FrameKind::Commit, durability == Durability::Relaxed)? {
                 Appended::At(lsn) => {
                     let crowded = append.state.used() * 2 > append.state.ring.capacity();
-                    // If nobody is flushing, this commit does so at once, for all before it.
-                    let sync = if durability == Durability::Sync { self.try_lock_sync()? } else { None };
+                    // If nobody else is about, this commit is flushed at once. Otherwise the others
+                    // get to append first, so that the flush carries more of them.
+                    let alone = durability == Durability::Sync && !append.sidecar.is_busy();
+                    let sync = if alone { self.try_lock_sync()? } else { None };
                     break (lsn, crowded, sync.map(|sync| (sync, append.seal())));
                 }
                 Appended::NoRoom => {}
