@@ -133,9 +133,10 @@ pub use error::{Corruption, Error, Holder, Result};
 pub use maintain::check::{CheckOptions, Finding, PageCounts, Report, Severity, TableReport, check};
 pub use store::{Options, Store};
 pub use txn::range::RawRange;
+pub use txn::savepoint::Savepoint;
 pub use txn::snapshot::Snapshot;
 pub use txn::table::RawTable;
-pub use txn::write::{Savepoint, WriteOptions, WriteTxn};
+pub use txn::write::{WriteOptions, WriteTxn};
 pub use txn::write_table::RawTableMut;
 pub use typed::{
     AsKey, AsValue, Blob, CodecError, Key, KeyBounds, KeyPrefix, KeyRange, Keys, Place, Table, TypedRange, TypedTable,

@@ -140,6 +140,13 @@ impl AppendGuard<'_> {
                 self.sidecar.set_tables(frame.header.lsn);
             }
         }
+        if self.sidecar.relaxed().is_none() && !engine.is_poisoned(&self.sidecar) {
+            // Somebody died while telling of a relaxed commit, which readers may have seen. Which one
+            // it was nobody knows, so all that is here is made durable, and may be seen.
+            engine.flush_found()?;
+            state.open = false;
+            self.sidecar.set_relaxed(state.tail.lsn);
+        }
         Ok(())
     }
 
@@ -207,20 +214,6 @@ impl AppendGuard<'_> {
     pub(crate) fn publish(&self) {
         let Appender { tail, start, open, .. } = *self.state;
         self.sidecar.set_tail(TailHint { end: tail.end, start, lsn: tail.lsn, crc: tail.crc, open });
-    }
-}
-
-impl Engine {
-    /// Whether the sidecar's word about the tail is the whole truth. The caller holds WRITER.
-    pub(crate) fn tail_is_told(&self, sidecar: &Sidecar) -> Result<bool> {
-        let Some(hint) = sidecar.tail() else { return Ok(false) };
-        let ring = Arc::clone(&self.appender().ring);
-        if hint.end < ring.start() || hint.end >= ring.end() {
-            return Ok(false);
-        }
-        let point = Point { end: hint.end, crc: hint.crc, lsn: hint.lsn };
-        let next = Walker::new(&*self.disk, &ring, self.store_tag, point).next()?;
-        Ok(next.is_none() && sidecar.is_current())
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) enum Write {
 pub(crate) struct Changes {
     pub(crate) tables: BTreeMap<u32, BTreeMap<Vec<u8>, Write>>,
     pub(crate) dropped: BTreeSet<u32>,
+    /// The ids of tables are those of this LSN, and hold only if the set of tables has not changed since.
+    pub(crate) assumes: Option<u64>,
     bytes: u64,
 }
 
@@ -61,6 +63,12 @@ impl Changes {
         };
         self.bytes -= Changes::cost(key, old.as_ref()).min(self.bytes);
         old
+    }
+
+    /// Gives what belongs to tables another table's id each, all at once.
+    pub(crate) fn move_tables(&mut self, ids: &BTreeMap<u32, u32>) {
+        let moved: Vec<_> = ids.iter().filter_map(|(from, to)| Some((*to, self.tables.remove(from)?))).collect();
+        self.tables.extend(moved);
     }
 
     /// The frame's payload.

@@ -31,6 +31,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// A log that fills up is made to hold what is written in this time, in microseconds, at the pace of
+/// the last fold: a fold writes most leaves of a tree that is changed all over, so few large folds
+/// cost far less than many small ones. (A clock that jumps makes the log too large or too small for a while.)
+const HOLDS_US: u64 = 4_000_000;
+
 /// What a checkpoint is to do besides folding.
 #[derive(Default)]
 pub(crate) struct Plan<'p> {
@@ -202,20 +207,27 @@ impl CheckpointTurn<'_> {
         })
     }
 
-    /// Marks the log, unless its last frame is such a mark already, and gives the point after it.
-    fn rotate(&self, plan: &Plan<'_>, deadline: Deadline) -> Result<Option<(Point, bool)>> {
+    /// Marks the log, unless its last frame is such a mark already. Gives the point after it, and how
+    /// large the log should be.
+    fn rotate(&self, plan: &Plan<'_>, deadline: Deadline) -> Result<Option<(Point, u64)>> {
         let engine = self.engine;
         let mut append = engine.lock_append(deadline)?;
         if engine.is_poisoned(&append.sidecar) {
             return Err(engine.poisoned_error("an earlier flush failed; the next write mends it"));
         }
-        let under_load = append.state.used() * 3 > append.state.ring.capacity();
+        let (used, capacity) = (append.state.used(), append.state.ring.capacity());
+        let mut wanted = capacity.max(plan.room_for * 4);
+        if used * 3 > capacity {
+            let since = now_us().saturating_sub(append.state.root.time).max(1);
+            let pace = u128::from(used) * u128::from(HOLDS_US) / u128::from(since);
+            wanted = wanted.max(capacity * 4).max(u64::try_from(pace).unwrap_or(u64::MAX));
+        }
+        let wanted = wanted.min(engine.settings.log_cap);
         let empty = append.state.tail.lsn == append.state.root.checkpoint_lsn;
-        let resize =
-            plan.shrink && append.state.ring.capacity() > MIN_LOG || plan.room_for > append.state.ring.capacity() / 4;
+        let resize = plan.shrink && capacity > MIN_LOG || plan.room_for > capacity / 4;
         if empty {
             let needed = plan.force || plan.direct.is_some() || resize;
-            return Ok(needed.then_some((append.state.tail, under_load)));
+            return Ok(needed.then_some((append.state.tail, wanted)));
         }
         let mut header = [0; FRAME_HEADER];
         let start = append.state.start;
@@ -228,13 +240,13 @@ impl CheckpointTurn<'_> {
                 Appended::NoRoom => return Err(Error::Invalid("the log has no room for a checkpoint's mark".into())),
             }
         }
-        Ok(Some((append.state.tail, under_load)))
+        Ok(Some((append.state.tail, wanted)))
     }
 
     fn fold(&self, plan: &Plan<'_>, deadline: Deadline) -> Result<Option<(Done, u64)>> {
         let engine = self.engine;
         self.settle_root()?;
-        let Some((mark, under_load)) = self.rotate(plan, deadline)? else { return Ok(None) };
+        let Some((mark, wanted)) = self.rotate(plan, deadline)? else { return Ok(None) };
         engine.wait_durable(mark.lsn, deadline)?;
         let view = engine.view_at(mark.lsn)?;
         let base = Arc::clone(&view.tree);
@@ -251,8 +263,6 @@ impl CheckpointTurn<'_> {
 
         let mut ring = RingPlan::new(&base.root, mark);
         let capacity = base.root.log_capacity();
-        let wanted =
-            (plan.room_for * 4).max(if under_load { capacity * 4 } else { capacity }).min(engine.settings.log_cap);
         let added =
             if wanted > capacity && !plan.shrink { self.add_segment(&mut fold, wanted - capacity)? } else { None };
         fold.write_out()?;

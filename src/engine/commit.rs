@@ -48,22 +48,36 @@ impl Engine {
     }
 
     /// Commits and gives the transaction's LSN. `turn` is given back as soon as the next writer may go on.
-    pub(crate) fn commit(&self, turn: WriterTurn, mut changes: Changes, durability: Durability) -> Result<u64> {
+    /// `None`: nothing was done, since the set of tables may not be what the changes assume.
+    pub(crate) fn commit(
+        &self,
+        turn: &mut Option<WriterTurn>,
+        changes: &mut Changes,
+        durability: Durability,
+    ) -> Result<Option<u64>> {
         self.check_process()?;
         let deadline = self.deadline();
         if changes.is_empty() {
-            return Ok(self.durable_lsn());
+            return Ok(Some(self.durable_lsn()));
         }
-        let long: u64 = long_values(&changes).map(|write| value_len(write) as u64).sum();
-        if changes.frame_bytes().saturating_sub(long) > self.settings.log_cap / 4 {
-            return self.commit_to_tree(&changes, deadline);
+        let long: u64 = long_values(changes).map(|write| value_len(write) as u64).sum();
+        let direct = changes.frame_bytes().saturating_sub(long) > self.settings.log_cap / 4;
+        if changes.assumes.is_some() && (direct || long > 0) {
+            return Ok(None);
+        }
+        if direct {
+            return self.commit_to_tree(changes, deadline).map(Some);
         }
         // Held until the frame is in the log: only then do others know that these pages are used.
-        let folding = if long > 0 { Some(self.write_long_values(&mut changes, long, deadline)?) } else { None };
+        let folding = if long > 0 { Some(self.write_long_values(changes, long, deadline)?) } else { None };
         let mut frame = changes.encode();
         let mut tries = 0;
         let (lsn, crowded, flush) = loop {
             let mut append = self.lock_append(deadline)?;
+            // The tail that was just found is the true one, and who walked there has told of every change.
+            if changes.assumes.is_some_and(|lsn| append.sidecar.tables() != Some(lsn)) {
+                return Ok(None);
+            }
             match append.append(&mut frame, FrameKind::Commit, durability == Durability::Relaxed)? {
                 Appended::At(lsn) => {
                     let crowded = append.state.used() * 2 > append.state.ring.capacity();
@@ -85,7 +99,7 @@ impl Engine {
             self.checkpoint(&Plan { room_for: frame.frame_len(), ..Plan::default() }, deadline)?;
         };
         drop(folding);
-        drop(turn);
+        *turn = None;
         if let Some((sync, sealed)) = flush {
             self.flush_batch(&sync, &sealed)?;
         }
@@ -108,7 +122,7 @@ impl Engine {
         if self.settings.threads {
             self.janitor.call(Chore::Watch);
         }
-        Ok(lsn)
+        Ok(Some(lsn))
     }
 
     fn fold_soon(&self) {

@@ -184,17 +184,13 @@ impl Engine {
         self.durable_root.fetch_max(sequence, Ordering::AcqRel);
     }
 
-    /// Takes over what the sidecar tells; `false` if it tells nothing.
+    /// Takes over what the sidecar tells; `false` if it does not tell what readers may see.
     fn learn(&self, sidecar: &Sidecar) -> bool {
-        let Some(durable) = sidecar.durable() else { return false };
-        self.raise_durable(durable);
-        if let Some(relaxed) = sidecar.relaxed() {
-            self.relaxed.fetch_max(relaxed, Ordering::AcqRel);
-        }
-        if let Some(root) = sidecar.root() {
-            self.raise_root(root);
-        }
-        true
+        let (durable, relaxed) = (sidecar.durable(), sidecar.relaxed());
+        self.raise_durable(durable.unwrap_or(0));
+        self.relaxed.fetch_max(relaxed.unwrap_or(0), Ordering::AcqRel);
+        self.raise_root(sidecar.root().unwrap_or(0));
+        durable.is_some() && relaxed.is_some()
     }
 
     /// Newest LSN that readers see, as far as this process knows.

@@ -160,14 +160,13 @@ impl Engine {
         Ok(View { tree, generations, lsn, last_commit, tables: RwLock::default() })
     }
 
-    /// A table that is certainly still what this process knows it to be. The caller holds WRITER.
-    pub(crate) fn known_table(&self, name: &str) -> Result<Option<KnownTable>> {
+    /// A table as this process knows it, and the LSN as of which: the newest change of the set of
+    /// tables, if everybody who made one lived to tell of it. The commit finds out.
+    pub(crate) fn known_table(&self, name: &str) -> Option<(KnownTable, u64)> {
         let sidecar = self.sidecar();
         let known = lock(&self.tables);
-        let found = known.tables.get(name).filter(|_| sidecar.tables() == Some(known.as_of)).cloned();
-        drop(known);
-        // Somebody may have died between appending a change and telling of it.
-        Ok(if found.is_some() && self.tail_is_told(&sidecar)? { found } else { None })
+        let found = known.tables.get(name).filter(|_| sidecar.tables() == Some(known.as_of))?;
+        Some((found.clone(), known.as_of))
     }
 
     pub(crate) fn remember_table(&self, name: &str, table: &KnownTable) {

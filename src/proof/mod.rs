@@ -10,6 +10,7 @@ mod check;
 mod crash;
 mod fault;
 mod model;
+mod names;
 mod schedule;
 
 use crate::disk::sim::{Conductor, Image, SimDisk, World};

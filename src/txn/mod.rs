@@ -3,6 +3,7 @@
 
 pub(crate) mod merge;
 pub(crate) mod range;
+pub(crate) mod savepoint;
 pub(crate) mod snapshot;
 pub(crate) mod table;
 pub(crate) mod write;

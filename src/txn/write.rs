@@ -9,11 +9,12 @@ use crate::engine::stats::TableInfo;
 use crate::engine::view::{KnownTable, TableEntry, View, decode_name, encode_name};
 use crate::error::{Error, Result};
 use crate::txn::merge::{Direction, Ground};
+use crate::txn::savepoint::Undo;
 use crate::txn::snapshot::{RAW_TYPES, list_tables};
 use crate::txn::table::{RawTable, check_types};
 use crate::txn::write_table::RawTableMut;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
 use std::ops::Bound;
 use std::rc::{Rc, Weak};
@@ -76,48 +77,36 @@ pub struct WriteTxn {
     turn: Option<WriterTurn>,
     durability: Durability,
     base: OnceCell<Arc<View>>,
-    changes: RefCell<Changes>,
+    pub(super) changes: RefCell<Changes>,
     /// Grows with each change of the buffer.
-    stamp: Cell<u64>,
-    tables: RefCell<HashMap<String, Rc<TxnTable>>>,
+    pub(super) stamp: Cell<u64>,
+    pub(super) tables: RefCell<HashMap<String, Rc<TxnTable>>>,
+    /// The ids of tables that nothing was read of to find them; see [`Changes::assumes`].
+    assumed: RefCell<HashMap<String, u32>>,
     next_table: Cell<Option<u32>>,
     /// What to undo, newest last; kept only while there is a savepoint.
-    undo: RefCell<Vec<Undo>>,
-    savepoints: RefCell<Vec<Weak<()>>>,
+    pub(super) undo: RefCell<Vec<Undo>>,
+    pub(super) savepoints: RefCell<Vec<Weak<()>>>,
     _this_thread: PhantomData<*const ()>,
-}
-
-struct Undo {
-    table: u32,
-    key: Vec<u8>,
-    write: Option<Write>,
 }
 
 /// A table as this transaction sees it, shared by all handles of it.
 pub(crate) struct TxnTable {
-    name: RefCell<String>,
+    pub(super) name: RefCell<String>,
     types: (String, String),
     /// Looked up when needed; forgotten when the transaction changes the set of tables.
     found: Cell<Option<Option<u32>>>,
     /// Its tree in the base; looked up when something is read.
     root: Cell<Option<TreeRoot>>,
     /// Whether the table is created if it is not there.
-    creates: Cell<bool>,
+    pub(super) creates: Cell<bool>,
 }
 
 impl TxnTable {
-    fn forget(&self) {
+    pub(super) fn forget(&self) {
         self.found.set(None);
         self.root.set(None);
     }
-}
-
-/// A point within a write transaction that it can go back to; see [`WriteTxn::savepoint`].
-pub struct Savepoint {
-    token: Rc<()>,
-    undo: usize,
-    dropped: BTreeSet<u32>,
-    names: Vec<(String, Rc<TxnTable>)>,
 }
 
 impl WriteTxn {
@@ -132,6 +121,7 @@ impl WriteTxn {
             changes: RefCell::default(),
             stamp: Cell::new(0),
             tables: RefCell::default(),
+            assumed: RefCell::default(),
             next_table: Cell::new(None),
             undo: RefCell::default(),
             savepoints: RefCell::default(),
@@ -146,9 +136,15 @@ impl WriteTxn {
     /// [`Error::Full`] if the disk is full, [`Error::Io`], [`Error::Corrupt`]: nothing was changed.
     /// [`Error::Poisoned`]: a flush failed, and whether this transaction will be found later is not known.
     pub fn commit(mut self) -> Result<u64> {
-        let Some(turn) = self.turn.take() else { return Err(Error::Savepoint) };
         let engine = Arc::clone(&self.engine);
-        engine.commit(turn, self.changes.take(), self.durability).map_err(|e| e.in_file(engine.path()))
+        loop {
+            let done = engine.commit(&mut self.turn, self.changes.get_mut(), self.durability);
+            if let Some(lsn) = self.in_file(done)? {
+                return Ok(lsn);
+            }
+            // Reads what the names stand for now.
+            self.in_file(self.base().map(drop))?;
+        }
     }
 
     /// Gives all changes up, as dropping does.
@@ -266,65 +262,6 @@ impl WriteTxn {
         }))
     }
 
-    // Savepoints.
-
-    /// Marks a point to go back to. Savepoints nest: going back to one gives up those after it.
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
-    /// store.write(|tx| {
-    ///     let table = tx.raw("t")?;
-    ///     table.put(b"a", b"1")?;
-    ///     let savepoint = tx.savepoint();
-    ///     table.put(b"b", b"2")?;
-    ///     tx.rollback_to(&savepoint)?;
-    ///     assert!(table.get(b"a")?.is_some() && table.get(b"b")?.is_none());
-    ///     Ok::<_, memstone::Error>(())
-    /// })?;
-    /// # Ok::<(), memstone::Error>(())
-    /// ```
-    #[must_use]
-    pub fn savepoint(&self) -> Savepoint {
-        let token = Rc::new(());
-        let mut savepoints = self.savepoints.borrow_mut();
-        savepoints.retain(|other| other.strong_count() > 0);
-        savepoints.push(Rc::downgrade(&token));
-        let names = self.tables.borrow().iter().map(|(name, table)| (name.clone(), Rc::clone(table))).collect();
-        Savepoint { token, undo: self.undo.borrow().len(), dropped: self.changes.borrow().dropped.clone(), names }
-    }
-
-    /// Undoes everything since the savepoint, which stays valid.
-    ///
-    /// # Errors
-    /// [`Error::Savepoint`] if it belongs to another transaction, or was given up by going back to an
-    /// earlier one.
-    pub fn rollback_to(&self, savepoint: &Savepoint) -> Result<()> {
-        let mut savepoints = self.savepoints.borrow_mut();
-        let ours = |other: &Weak<()>| std::ptr::eq(other.as_ptr(), Rc::as_ptr(&savepoint.token));
-        let position = savepoints.iter().position(ours).ok_or(Error::Savepoint)?;
-        savepoints.truncate(position + 1);
-        drop(savepoints);
-        let mut changes = self.changes.borrow_mut();
-        for Undo { table, key, write } in self.undo.borrow_mut().drain(savepoint.undo..).rev() {
-            changes.set(table, &key, write);
-        }
-        changes.dropped.clone_from(&savepoint.dropped);
-        drop(changes);
-        let mut tables = self.tables.borrow_mut();
-        for (_, table) in tables.drain() {
-            table.creates.set(false);
-            table.forget();
-        }
-        for (name, table) in &savepoint.names {
-            name.clone_into(&mut table.name.borrow_mut());
-            table.forget();
-            tables.insert(name.clone(), Rc::clone(table));
-        }
-        self.stamp.set(self.stamp.get() + 1);
-        Ok(())
-    }
-
     // What the parts of this module use.
 
     pub(crate) fn in_file<T>(&self, result: Result<T>) -> Result<T> {
@@ -342,7 +279,43 @@ impl WriteTxn {
         }
         self.engine.check_process()?;
         let view = self.engine.newest_view()?;
-        Ok(self.base.get_or_init(|| view))
+        let view = self.base.get_or_init(|| view);
+        if self.changes.borrow_mut().assumes.take().is_some() {
+            self.check_assumed()?;
+        }
+        Ok(view)
+    }
+
+    /// Sees what the names of tables stand for in the state that this transaction builds on. Where a
+    /// name stood for another table, what was written goes to the right one: nothing was read so far,
+    /// so it would have gone there had that been known.
+    fn check_assumed(&self) -> Result<()> {
+        let mut moved = BTreeMap::new();
+        // No savepoint undoes this.
+        let undo = self.undo.borrow().len();
+        for (name, assumed) in self.assumed.take() {
+            // (One that is no longer here was given up with a savepoint, and all that was written to it.)
+            let Some(table) = self.tables.borrow().get(&name).cloned() else { continue };
+            table.forget();
+            let is_written = self.changes.borrow().tables.get(&assumed).is_some_and(|keys| !keys.is_empty());
+            let id = match self.look_up(&name)? {
+                Some(entry) => {
+                    check_types(&name, (&table.types.0, &table.types.1), (&entry.key_type, &entry.value_type))?;
+                    entry.id
+                }
+                None if is_written => self.create(&name, &table.types.0, &table.types.1)?,
+                None => continue,
+            };
+            if id != assumed {
+                moved.insert(assumed, id);
+            }
+        }
+        self.undo.borrow_mut().truncate(undo);
+        self.changes.borrow_mut().move_tables(&moved);
+        for undo in self.undo.borrow_mut().iter_mut() {
+            undo.table = moved.get(&undo.table).copied().unwrap_or(undo.table);
+        }
+        Ok(())
     }
 
     fn names(&self) -> Result<Ground<'_>> {
@@ -363,8 +336,13 @@ impl WriteTxn {
     /// need not read what others have committed, unless that changed the set of tables.
     fn look_up_id(&self, name: &str) -> Result<Option<KnownTable>> {
         let may_be_known = self.base.get().is_none() && !self.changes.borrow().changes_tables();
-        if may_be_known && let Some(known) = self.engine.known_table(name)? {
-            return Ok(Some(known));
+        if may_be_known && let Some((known, as_of)) = self.engine.known_table(name) {
+            let assumes = &mut self.changes.borrow_mut().assumes;
+            if assumes.is_none_or(|lsn| lsn == as_of) {
+                *assumes = Some(as_of);
+                self.assumed.borrow_mut().insert(name.to_owned(), known.id);
+                return Ok(Some(known));
+            }
         }
         let entry = self.look_up(name)?;
         let known =
@@ -412,8 +390,9 @@ impl WriteTxn {
     }
 
     pub(crate) fn ground(&self, table: &TxnTable) -> Result<Option<Ground<'_>>> {
-        let Some(id) = self.in_file(self.find(table))? else { return Ok(None) };
+        // First, since it may show that the name stands for another table than was assumed.
         let view = self.base()?;
+        let Some(id) = self.in_file(self.find(table))? else { return Ok(None) };
         let root = match table.root.get() {
             Some(root) => root,
             None => self.in_file(view.tree_root(id))?,

@@ -1,0 +1,120 @@
+//! A process remembers which tables the names stand for, and somebody else changes that, and dies
+//! before it can tell.
+
+use super::{new_store, open_store};
+use crate::disk::sim::{Call, Conductor, Killed, Verdict};
+use crate::error::{Error, Result};
+use crate::txn::write::WriteTxn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Process 1 dies when it has written, once it is told to.
+#[derive(Default)]
+struct DiesAfterWriting(AtomicBool);
+
+impl Conductor for DiesAfterWriting {
+    fn before(&self, process: usize, call: Call) -> Verdict {
+        let dies = process == 1 && call == Call::Write && self.0.load(Ordering::SeqCst);
+        if dies { Verdict::Part(65536, 0) } else { Verdict::Go }
+    }
+}
+
+/// Commits `change` by a process that dies once it is in the log, then `blind` by one that knew the
+/// tables before; gives what the tables then hold.
+fn after(
+    change: impl Fn(&WriteTxn) -> Result<()>,
+    blind: impl Fn(&WriteTxn) -> Result<()>,
+) -> Result<Vec<(String, Vec<String>)>> {
+    let conductor = Arc::new(DiesAfterWriting::default());
+    let (world, _disk, store) = new_store(Arc::clone(&conductor) as _, 1 << 20);
+    store.write(|tx| {
+        tx.raw("a")?.put(b"a", b"")?;
+        tx.raw("b")?.put(b"b", b"")
+    })?;
+    // From here on this process knows both names, and reads nothing to find them.
+    store.write(|tx| tx.raw("a")?.put(b"a", b""))?;
+    store.write(|tx| tx.raw("b")?.put(b"b", b""))?;
+
+    let (disk, other) = open_store(&world, 1, 1 << 20);
+    let other = other?;
+    let tx = other.begin_write()?;
+    change(&tx)?;
+    conductor.0.store(true, Ordering::SeqCst);
+    let died = catch_unwind(AssertUnwindSafe(|| tx.commit())).unwrap_err();
+    assert!(died.is::<Killed>());
+    disk.silence();
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(other)));
+
+    store.write(blind)?;
+    super::check::structure(&store).unwrap();
+    let snapshot = store.read()?;
+    let rows = |name: &str| -> Result<Vec<String>> {
+        let table = snapshot.raw(name)?;
+        table.prefix(b"")?.map(|row| Ok(String::from_utf8_lossy(&row?.0).into_owned())).collect()
+    };
+    snapshot.tables()?.into_iter().map(|table| Ok((table.name.clone(), rows(&table.name)?))).collect()
+}
+
+fn held(tables: &[(&str, &[&str])]) -> Vec<(String, Vec<String>)> {
+    tables.iter().map(|(name, rows)| ((*name).to_owned(), rows.iter().map(|r| (*r).to_owned()).collect())).collect()
+}
+
+fn put_both(tx: &WriteTxn) -> Result<()> {
+    let (a, b) = (tx.raw("a")?, tx.raw("b")?);
+    a.put(b"to a", b"")?;
+    let savepoint = tx.savepoint();
+    b.put(b"to b", b"")?;
+    a.put(b"not to a", b"")?;
+    tx.rollback_to(&savepoint)?;
+    b.put(b"to b", b"")
+}
+
+#[test]
+fn what_is_written_blindly_goes_where_the_names_lead() {
+    let nothing = after(|tx| tx.raw("a")?.put(b"more", b""), put_both).unwrap();
+    assert_eq!(nothing, held(&[("a", &["a", "more", "to a"]), ("b", &["b", "to b"])]));
+    let dropped = after(|tx| tx.drop_table("a").map(drop), put_both).unwrap();
+    assert_eq!(dropped, held(&[("a", &["to a"]), ("b", &["b", "to b"])]));
+    let cleared = after(|tx| tx.clear_table("b"), put_both).unwrap();
+    assert_eq!(cleared, held(&[("a", &["a", "to a"]), ("b", &["to b"])]));
+    let swap = |tx: &WriteTxn| {
+        tx.rename_table("a", "c")?;
+        tx.rename_table("b", "a")?;
+        tx.rename_table("c", "b")
+    };
+    let swapped = after(swap, put_both).unwrap();
+    assert_eq!(swapped, held(&[("a", &["b", "to a"]), ("b", &["a", "to b"])]));
+    // A long value, and a read in the same transaction, find out by another way.
+    let long = after(swap, |tx| tx.raw("a")?.put(b"long", &[7; 40_000])).unwrap();
+    assert_eq!(long, held(&[("a", &["b", "long"]), ("b", &["a"])]));
+    let read = |tx: &WriteTxn| {
+        let a = tx.raw("a")?;
+        a.put(b"to a", b"")?;
+        assert!(a.get(b"a")?.is_none() && a.get(b"b")?.is_some() && a.get(b"to a")?.is_some());
+        Ok(())
+    };
+    assert_eq!(after(swap, read).unwrap(), held(&[("a", &["b", "to a"]), ("b", &["a"])]));
+    // Nor does going back undo the name of what stays.
+    let read_and_go_back = |tx: &WriteTxn| {
+        let a = tx.raw("a")?;
+        a.put(b"to a", b"")?;
+        let savepoint = tx.savepoint();
+        assert!(a.get(b"a")?.is_none() && a.get(b"to a")?.is_some());
+        tx.rollback_to(&savepoint)
+    };
+    let dropped = after(|tx| tx.drop_table("a").map(drop), read_and_go_back).unwrap();
+    assert_eq!(dropped, held(&[("a", &["to a"]), ("b", &["b"])]));
+}
+
+#[test]
+fn a_name_that_now_has_other_types_is_no_place_for_what_was_written() {
+    let other_types = |tx: &WriteTxn| {
+        tx.drop_table("a")?;
+        tx.open_table("a", "u64", "text").map(drop)
+    };
+    match after(other_types, put_both) {
+        Err(Error::TypeMismatch { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
