@@ -145,9 +145,18 @@ pub enum Error {
         /// The path that was asked for.
         path: PathBuf,
     },
-    /// A flush failed. What this commit wrote may or may not be durable; committed data is safe.
-    /// The store mends itself at the next write that the disk accepts.
-    #[error("{}: a flush failed, so the fate of this commit is unknown: {reason}", path.display())]
+    /// The fate of this commit is unknown: it was written, but the flush that was to make it durable
+    /// failed, or did not end before the deadline. It will be found wholly or not at all; other data is safe.
+    #[error("{}: the fate of this commit is unknown: {reason}", path.display())]
+    Unconfirmed {
+        /// The data file.
+        path: PathBuf,
+        /// What failed.
+        reason: String,
+    },
+    /// An earlier flush failed, and what it was to write is in doubt until it has been written anew. This
+    /// call changed nothing. The next write transaction that the disk accepts mends the store.
+    #[error("{}: a flush failed, and is not mended yet: {reason}", path.display())]
     Poisoned {
         /// The data file.
         path: PathBuf,
@@ -219,8 +228,8 @@ pub enum Error {
 impl Error {
     /// Whether the same call may succeed later with nothing else changed.
     ///
-    /// True for [`Error::Busy`], [`Error::Full`] and [`Error::Poisoned`], and for interrupted system
-    /// calls. After `Poisoned` read first whether the commit landed: its fate is unknown.
+    /// True for [`Error::Busy`], [`Error::Full`], [`Error::Poisoned`] and [`Error::Unconfirmed`], and for
+    /// interrupted system calls. After `Unconfirmed` read first whether the commit landed.
     ///
     /// ```
     /// let error = memstone::Error::Savepoint;
@@ -229,7 +238,7 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Error::Busy { .. } | Error::Full { .. } | Error::Poisoned { .. } => true,
+            Error::Busy { .. } | Error::Full { .. } | Error::Poisoned { .. } | Error::Unconfirmed { .. } => true,
             Error::Io { source, .. } => {
                 matches!(
                     source.kind(),

@@ -235,9 +235,14 @@ impl CheckpointTurn<'_> {
         let marked = FrameHeader::decode(&header)
             .is_some_and(|(h, _)| h.kind == FrameKind::Rotate && h.lsn == append.state.tail.lsn && h.position == start);
         if !marked {
-            match append.append(&mut FrameBuilder::new(), FrameKind::Rotate, false)? {
-                Appended::At(_) => {}
-                Appended::NoRoom => return Err(Error::Invalid("the log has no room for a checkpoint's mark".into())),
+            match append.append(&mut FrameBuilder::new(), FrameKind::Rotate, false) {
+                Ok(Appended::At(_)) => {}
+                // It was a mark: no commit's fate is open.
+                Err(Error::Unconfirmed { reason, .. }) => return Err(engine.poisoned_error(reason)),
+                Err(e) => return Err(e),
+                Ok(Appended::NoRoom) => {
+                    return Err(Error::Invalid("the log has no room for a checkpoint's mark".into()));
+                }
             }
         }
         Ok(Some((append.state.tail, wanted)))
@@ -306,8 +311,14 @@ impl CheckpointTurn<'_> {
             }
         }
         let offset = Root::slot_offset(root.sequence);
-        engine.disk.write_at(&root.encode(), offset).map_err(engine.io("write a root slot"))?;
-        self.flush()?;
+        // From here on a transaction that is applied on top may be found.
+        let unconfirmed = |e| if plan.direct.is_some() { engine.unconfirmed(e) } else { e };
+        if let Err(e) = engine.disk.write_at(&root.encode(), offset) {
+            let e = engine.io("write a root slot")(e);
+            let found = engine.slots().map_or(true, |slots| slots.newest.sequence == root.sequence);
+            return Err(if found { unconfirmed(e) } else { e });
+        }
+        self.flush().map_err(unconfirmed)?;
 
         let root = Arc::new(root);
         engine.raise_root(root.sequence);
@@ -322,8 +333,7 @@ impl CheckpointTurn<'_> {
             if plan.direct.is_some_and(Changes::changes_tables) {
                 sidecar.set_tables(root.checkpoint_lsn);
             }
-            let _sync = engine.lock_sync(None)?;
-            engine.raise_durable(root.checkpoint_lsn);
+            let sync = engine.lock_sync(None).map_err(unconfirmed)?;
             engine.publish_durable(&sidecar);
         }
         let len = root.page_count * u64::from(root.page_size);

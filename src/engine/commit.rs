@@ -84,7 +84,7 @@ impl Engine {
                     // If nobody else is about, this commit is flushed at once. Otherwise the others
                     // get to append first, so that the flush carries more of them.
                     let alone = durability == Durability::Sync && !append.sidecar.is_busy();
-                    let sync = if alone { self.try_lock_sync()? } else { None };
+                    let sync = if alone { self.try_lock_sync().map_err(|e| self.unconfirmed(e))? } else { None };
                     break (lsn, crowded, sync.map(|sync| (sync, append.seal())));
                 }
                 Appended::NoRoom => {}
@@ -101,7 +101,7 @@ impl Engine {
         drop(folding);
         *turn = None;
         if let Some((sync, sealed)) = flush {
-            self.flush_batch(&sync, &sealed)?;
+            self.flush_batch(&sync, &sealed).map_err(|e| self.unconfirmed(e))?;
         }
         let sidecar = self.sidecar();
         if let Some(slot) = self.slot(&sidecar) {
@@ -111,7 +111,7 @@ impl Engine {
             self.fold_soon();
         }
         match durability {
-            Durability::Sync => self.wait_durable(lsn, deadline)?,
+            Durability::Sync => self.wait_durable(lsn, deadline).map_err(|e| self.unconfirmed(e))?,
             Durability::Relaxed => {
                 sidecar.wake_changed();
                 if self.settings.threads {

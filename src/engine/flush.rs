@@ -60,10 +60,8 @@ impl Engine {
                 continue;
             }
             if deadline.is_some_and(|d| Instant::now() >= d) {
-                return Err(self.poisoned_error(format!(
-                    "the process that flushes did not finish within {:.1} s",
-                    started.elapsed().as_secs_f64()
-                )));
+                let (path, waited) = (self.path().to_path_buf(), started.elapsed());
+                return Err(Error::Busy { path, lock: "flush", waited, holder: None });
             }
             sidecar.wait_flushed(seen, LOOK);
         }

@@ -256,6 +256,12 @@ impl Engine {
         Error::Poisoned { path: self.path().to_path_buf(), reason: reason.into() }
     }
 
+    /// What becomes of an error once the commit may be found.
+    pub(crate) fn unconfirmed(&self, error: Error) -> Error {
+        let reason = if let Error::Poisoned { reason, .. } = error { reason } else { error.to_string() };
+        Error::Unconfirmed { path: self.path().to_path_buf(), reason }
+    }
+
     fn appender(&self) -> std::sync::MutexGuard<'_, Appender> {
         lock(&self.appender)
     }

@@ -3,8 +3,8 @@
 //! A workload is run without faults, to count the calls of each kind; then again and again, with the
 //! n-th call of a kind failing. Nothing acknowledged may be lost, an error must be clean, and the
 //! store must be of use again once the fault is gone: through the same handle, and opened anew. A
-//! commit that gave an error may be there or not, wholly; the next one that succeeds settles it. After
-//! that, power losses must leave what was acknowledged: a failed flush dropped what it was to write.
+//! commit whose fate was called unknown may be there or not, wholly; the next one that succeeds settles it; one
+//! that gave another error is not there. After that, power losses must leave what was acknowledged: a failed flush dropped what it was to write.
 
 use super::model::{Kind, Model, Step, commit, number, numbered, steps};
 use super::{check, effort, new_store, open_store};
@@ -79,7 +79,10 @@ impl Oracle {
 
 /// Whether an error says what a caller may be told of a failing disk.
 pub(super) fn is_clean(error: &Error) -> bool {
-    matches!(error, Error::Io { .. } | Error::Full { .. } | Error::Poisoned { .. } | Error::Busy { .. })
+    matches!(
+        error,
+        Error::Io { .. } | Error::Full { .. } | Error::Poisoned { .. } | Error::Unconfirmed { .. } | Error::Busy { .. }
+    )
 }
 
 /// Runs a workload with one fault. Gives the number of power losses looked at.
@@ -196,7 +199,7 @@ fn attempt(
             }
             Ok(())
         }
-        Err(e) if is_clean(&e) => {
+        Err(Error::Unconfirmed { .. }) => {
             oracle.maybe.push((n, state));
             Ok(())
         }

@@ -277,6 +277,8 @@ fn forgive(result: crate::Result<()>, faulty: bool, what: &str) -> Result<(), St
         _ => Ok(()),
     }
 }
+    /// Attempts that gave an error which says that nothing was changed.
+    refused: HashSet<usize>,
 
 /// What is known of all transactions. Only looked at by the process whose turn it is.
 #[derive(Default)]
@@ -367,6 +369,9 @@ impl Actor {
         }
         drop(kept);
         forgive(store.close(), faulty, "close")
+        if self.oracle().refused.contains(&id) {
+            return Err(format!("a snapshot of commit {found}, which was refused"));
+        }
     }
 
     /// Looks whether a snapshot is one committed state, not older than `least`. Gives its id.
@@ -423,7 +428,10 @@ impl Actor {
         perform(&tx, &changes).map_err(|e| format!("change: {e}"))?;
         if let Err(e) = tx.commit() {
             trace!("process {}: commit {n} failed: {e}", self.process);
-            // Whether it is there shows later.
+            // Whether it is there shows later, unless the error says that it is not.
+            if !matches!(e, crate::Error::Unconfirmed { .. }) {
+                self.oracle().refused.insert(id);
+            }
             return forgive(Err(e), faulty, "commit").map(|()| 0);
         }
         trace!("process {}: commit {n} {durability:?} acknowledged", self.process);
@@ -502,7 +510,7 @@ fn run(seed: u64) -> Result<(usize, usize, usize, usize), String> {
     let store = store.map_err(text)?;
     let snapshot = store.read().map_err(text)?;
     let (found, id) = (number(&snapshot).map_err(text)?, id_of(&snapshot).map_err(text)?);
-    if found < oracle.seen || oracle.attempts[id].0 != found {
+    if found < oracle.seen || oracle.attempts[id].0 != found || oracle.refused.contains(&id) {
         return Err(format!("at the end: commit {found}, although {} was acknowledged", oracle.seen));
     }
     oracle.attempts[id].1.compare(&snapshot).map_err(|e| format!("at the end: {e}"))?;
@@ -539,7 +547,8 @@ fn power_losses(world: &Arc<World>, oracle: &Oracle, rng: &mut Rng) -> Result<us
                 let store = store.map_err(text)?;
                 let snapshot = store.read().map_err(text)?;
                 let (found, id) = (number(&snapshot).map_err(text)?, id_of(&snapshot).map_err(text)?);
-                if found < floor || id > replay.begun || oracle.attempts[id].0 != found {
+                let refused = oracle.refused.contains(&id);
+                if found < floor || id > replay.begun || oracle.attempts[id].0 != found || refused {
                     return Err(format!(
                         "commit {found}, id {id}; {floor} was acknowledged, id {} begun",
                         replay.begun

@@ -134,7 +134,7 @@ impl WriteTxn {
     ///
     /// # Errors
     /// [`Error::Full`] if the disk is full, [`Error::Io`], [`Error::Corrupt`]: nothing was changed.
-    /// [`Error::Poisoned`]: a flush failed, and whether this transaction will be found later is not known.
+    /// [`Error::Unconfirmed`]: a flush failed, and whether this transaction will be found later is not known.
     pub fn commit(mut self) -> Result<u64> {
         let engine = Arc::clone(&self.engine);
         loop {
