@@ -67,6 +67,8 @@ pub(crate) struct AppendGuard<'a> {
     pub(crate) state: MutexGuard<'a, Appender>,
     pub(crate) sidecar: Arc<Sidecar>,
     engine: &'a Engine,
+    /// A newer root may be the one to build on, and nobody can confirm it before a failed flush is mended.
+    in_doubt: bool,
     _kernel: ByteLock,
 }
 
@@ -92,7 +94,7 @@ impl Engine {
         // Looked at only now: a sidecar that is current while APPEND is held is the one that
         // the last appender published to, or a newer one that says nothing.
         let (sidecar, current) = self.current_sidecar();
-        let mut guard = AppendGuard { state, sidecar, engine: self, _kernel: kernel };
+        let mut guard = AppendGuard { state, sidecar, engine: self, in_doubt: false, _kernel: kernel };
         guard.find_tail()?;
         // Without a sidecar nobody could have told us of a flush.
         guard.state.open &= current;
@@ -107,13 +109,16 @@ impl AppendGuard<'_> {
         let known = self.state.root.sequence;
         let unsure = !told || self.sidecar.root() != Some(known) || engine.known_root() > known;
         // (While a flush that failed is not mended nothing can be confirmed; whoever mends it sees to the root.)
-        if unsure && !engine.is_poisoned(&self.sidecar) {
+        self.in_doubt = unsure && engine.is_poisoned(&self.sidecar);
+        if unsure && !self.in_doubt {
             // Somebody may have died before telling of a root that changes the ring or the LSN: what
             // is appended must fit it, so it must be durable, and then it is the one to build on.
             let root = engine.confirm_root()?;
             if root.sequence > self.state.root.sequence {
                 self.state.adopt(Arc::new(root));
             }
+            // Whoever cannot confirm it, since a flush failed meanwhile, must be able to follow.
+            self.sidecar.set_root(self.state.root.sequence);
         }
         let hint = self.sidecar.tail();
         let state = &mut *self.state;
@@ -158,6 +163,9 @@ impl AppendGuard<'_> {
     /// Appends a frame. On an error nothing of it is in the log.
     pub(crate) fn append(&mut self, frame: &mut FrameBuilder, kind: FrameKind, relaxed: bool) -> Result<Appended> {
         let engine = self.engine;
+        if self.in_doubt {
+            return Err(engine.poisoned_error("an earlier flush failed; the next write mends it"));
+        }
         let state = &mut *self.state;
         let position = state.next_position();
         let reserve = if kind == FrameKind::Rotate { 0 } else { RESERVE };

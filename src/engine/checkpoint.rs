@@ -273,9 +273,9 @@ impl CheckpointTurn<'_> {
         fold.write_out()?;
         self.flush()?;
 
-        // The ring changes under APPEND alone, so that whoever appends next sees it as it then is.
-        let changes_ring = added.is_some() || plan.shrink;
-        let mut append = if changes_ring { Some(engine.lock_append(deadline)?) } else { None };
+        // The ring and the LSN change under APPEND alone, so that whoever appends next sees them as they then are.
+        let changes_log = added.is_some() || plan.shrink || plan.direct.is_some();
+        let mut append = if changes_log { Some(engine.lock_append(deadline)?) } else { None };
         if let Some(append) = &append {
             let tail = append.state.tail;
             match added {
@@ -302,7 +302,7 @@ impl CheckpointTurn<'_> {
         fold.write_out()?;
         self.flush()?;
         let (sidecar, _) = engine.current_sidecar();
-        if append.is_some() || plan.direct.is_some() {
+        if append.is_some() {
             // If this process dies before it can tell of a root to which the log's end as others know
             // it does not fit, whoever appends next must look for itself.
             sidecar.set_root(0);

@@ -176,23 +176,25 @@ impl Engine {
             let offset = Root::slot_offset(newest.sequence);
             self.disk.write_at(&newest.encode(), offset).map_err(self.io("write a root slot"))?;
         }
-        let root = if doubtful { older.as_ref().unwrap_or(&newest) } else { &newest };
-        let ring = Ring::new(root);
-        let start = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
-        let mut point = self.write_frames_anew(&ring, start, durable)?;
+        let roots = if doubtful { [older.as_ref(), Some(&newest)] } else { [Some(&newest), None] };
+        let mut point = Point::default();
+        let mut ring = Ring::new(&newest);
+        for root in roots.into_iter().flatten() {
+            // (A transaction that went straight to the tree has no frame: the chain goes on from its root.)
+            ring = Ring::new(root);
+            let start = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
+            point = self.write_frames_anew(&ring, start, durable)?;
+        }
         self.disk.flush().map_err(|e| self.poisoned_error(format!("the disk still refuses: {e}")))?;
         if doubtful {
-            // A transaction that went straight to the tree has no frame: that root is its end.
-            if newest.checkpoint_lsn > point.lsn {
-                point = Point { end: newest.log_position, crc: newest.log_crc, lsn: newest.checkpoint_lsn };
-            }
             self.raise_root(newest.sequence);
             append.sidecar.set_root(newest.sequence);
             append.state.adopt(Arc::new(newest));
         }
-        if append.state.tail.lsn < point.lsn || append.state.tail == point {
+        let tail = append.state.tail;
+        if tail.lsn < point.lsn || tail == point {
             append.state.tail = point;
-        } else if append.state.tail.lsn > point.lsn {
+        } else if tail.lsn > point.lsn || tail.crc != point.crc {
             return Err(Error::corrupt(
                 "log",
                 ring.file_offset(point.end),

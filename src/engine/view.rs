@@ -124,11 +124,6 @@ impl Engine {
         state.last_used_ms = self.disk.now_ms();
         self.refresh(&mut state, Until::Tail)?;
         let found = state.point.lsn;
-        if found > self.visible() && self.is_poisoned(&self.sidecar()) {
-            // No flush makes durable what the kernel may have dropped. What was durable can be read.
-            let visible = self.visible();
-            return self.publish_view(&mut state, visible);
-        }
         if found > self.visible() {
             self.flush_found()?;
             self.relaxed.fetch_max(found, Ordering::AcqRel);
@@ -233,8 +228,15 @@ impl Engine {
                 return Ok(());
             }
             // The chain may end here because the log was folded and its space used again.
-            // (While a flush that failed is not mended, the newest root is in doubt: the one that is pinned will do.)
-            if self.slots()?.newest.sequence > pinned && !self.is_poisoned(&self.sidecar()) {
+            let root = self.slots()?.newest.sequence;
+            // Whoever appended a frame knew the root in it to be durable.
+            self.raise_root(newest.min(root));
+            if root > pinned {
+                if root > self.known_root() && self.is_poisoned(&self.sidecar()) {
+                    return Err(self.poisoned_error(
+                        "a flush failed, and nobody can tell how far the log goes; the next write mends it",
+                    ));
+                }
                 self.confirm_root()?;
                 self.adopt(state)?;
                 continue;
