@@ -24,7 +24,7 @@ pub(crate) const SIDECAR_SIZE: usize = (BOARD_WORDS + SLOTS * SLOT_WORDS) * 8;
 const IDENTITY: usize = 0; // sealed: 1 word (layout version)
 const TAIL: usize = 8; // sealed: end, start, lsn, crc | open << 32
 const DURABLE: usize = 16; // sealed: lsn
-const RELAXED: usize = 24; // sealed: lsn
+const RELAXED: usize = 24; // sealed: lsn; twice
 const ROOT: usize = 32; // sealed: sequence
 const POISON: usize = 40; // sealed: 1 if poisoned, 0 if not
 const TABLES: usize = 44; // sealed: lsn
@@ -195,7 +195,8 @@ impl Sidecar {
     }
 
     pub(crate) fn relaxed(&self) -> Option<u64> {
-        self.read::<1>(RELAXED).map(|[lsn]| lsn)
+        let newest = self.read::<1>(RELAXED).max(self.read::<1>(RELAXED + 2));
+        newest.map(|[lsn]| lsn)
     }
 
     pub(crate) fn set_relaxed(&self, lsn: u64) {
@@ -210,6 +211,7 @@ impl Sidecar {
         self.publish(ROOT, &[sequence]);
     }
 
+        self.publish(RELAXED + 2, &[lsn]);
     /// LSN of the newest transaction that changed the set of tables, if that is known for certain.
     pub(crate) fn tables(&self) -> Option<u64> {
         self.read::<1>(TABLES).map(|[lsn]| lsn).filter(|lsn| *lsn != 0)
