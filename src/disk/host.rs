@@ -1,4 +1,4 @@
-//! The clock that all processes of one boot share, and who this process is.
+//! The clock that all processes of one boot share, which boot it is, and who this process is.
 
 /// Longest command line that is told to others, in bytes.
 const MAX_COMMAND: usize = 200;
@@ -15,6 +15,15 @@ pub(crate) fn now_ms() -> u64 {
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000)
+}
+
+/// A number for this boot of the system: whatever its cache holds was written, or read, since then.
+/// 0 where the system does not tell.
+pub(crate) fn boot_id() -> u64 {
+    let id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let low = u64::from(crc32fast::hash(&id));
+    let high = u64::from(crc32fast::hash(id.get(..id.len() / 2).unwrap_or_default()));
+    if id.is_empty() { 0 } else { high << 32 | low }
 }
 
 /// This process as others may name it: process id, host name, and the start of its command line.

@@ -7,6 +7,7 @@
 //! Layout in 64-bit words: 0..64 the board (below), then 128 slots of 128 words, one for each
 //! process, taken by a kernel lock on the data file.
 
+use crate::disk::host::boot_id;
 use crate::disk::platform::SharedMemory;
 use crate::error::Holder;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub(crate) const SIDECAR_SIZE: usize = (BOARD_WORDS + SLOTS * SLOT_WORDS) * 8;
 
 // The board.
 const IDENTITY: usize = 0; // sealed: 1 word (layout version)
+const BOOT: usize = 4; // sealed: 1 word (the boot of the system)
 const TAIL: usize = 8; // sealed: end, start, lsn, crc | open << 32
 const DURABLE: usize = 16; // sealed: lsn
 const RELAXED: usize = 24; // sealed: lsn; twice
@@ -173,7 +175,13 @@ impl Sidecar {
 
     pub(crate) fn set_up(&self) {
         self.publish(IDENTITY, &[LAYOUT]);
+        self.publish(BOOT, &[boot_id()]);
         self.publish(POISON, &[0]);
+    }
+
+    /// Whether it was set up since the system started, and so is as old as anything in its cache.
+    pub(crate) fn is_of_this_boot(&self) -> bool {
+        self.read::<1>(BOOT) == Some([boot_id()])
     }
 
     pub(crate) fn tail(&self) -> Option<TailHint> {
@@ -194,6 +202,8 @@ impl Sidecar {
         self.publish(DURABLE, &[lsn]);
     }
 
+    /// Nothing else tells how far relaxed commits were acknowledged, so a publisher that is stopped,
+    /// or killed, between two stores must not take away what was said before.
     pub(crate) fn relaxed(&self) -> Option<u64> {
         let newest = self.read::<1>(RELAXED).max(self.read::<1>(RELAXED + 2));
         newest.map(|[lsn]| lsn)
@@ -201,6 +211,7 @@ impl Sidecar {
 
     pub(crate) fn set_relaxed(&self, lsn: u64) {
         self.publish(RELAXED, &[lsn]);
+        self.publish(RELAXED + 2, &[lsn]);
     }
 
     pub(crate) fn root(&self) -> Option<u64> {
@@ -211,7 +222,6 @@ impl Sidecar {
         self.publish(ROOT, &[sequence]);
     }
 
-        self.publish(RELAXED + 2, &[lsn]);
     /// LSN of the newest transaction that changed the set of tables, if that is known for certain.
     pub(crate) fn tables(&self) -> Option<u64> {
         self.read::<1>(TABLES).map(|[lsn]| lsn).filter(|lsn| *lsn != 0)

@@ -1,7 +1,8 @@
 //! Making a store, joining it, recovering it, leaving it.
 //!
 //! Under OPEN, whoever finds no other process that may write is first: it reads the log to its end,
-//! makes what it found durable, and sets the sidecar up anew. Recovery writes nothing to the data file.
+//! makes what it found durable, and sets the sidecar up anew. Nothing in the data file is changed by
+//! that; what is not known durable may be written once more, byte for byte.
 
 use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, SLOT_SIZE, TreeRoot};
 use crate::disk::host::process_identity;
@@ -56,6 +57,19 @@ pub(crate) fn create(disk: &dyn Disk, page_size: u32, store_id: [u8; 16]) -> Res
     disk.allocate(log_start, page_count * page_size - log_start).map_err(io("allocate"))?;
     disk.write_at(&root.encode(), Root::slot_offset(root.sequence)).map_err(io("write a root slot"))?;
     disk.flush().map_err(io("flush"))
+}
+
+/// What a sidecar says of the file.
+#[derive(Clone, Copy)]
+struct Told {
+    durable: u64,
+    root: u64,
+    poisoned: bool,
+}
+
+/// Where the chain of frames after a root starts.
+fn start_of(root: &Root) -> Point {
+    Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn }
 }
 
 impl Engine {
@@ -122,6 +136,9 @@ impl Engine {
             *engine.appender() = Appender::new(Arc::new(root));
         }
         drop(open);
+        if !first && writable {
+            engine.write_doubtful_anew();
+        }
         let took_us = started.elapsed().as_micros();
         tracing::debug!(path = %engine.path().display(), first, writable, took_us, "store opened");
         Ok(engine)
@@ -139,21 +156,23 @@ impl Engine {
         }
         appender.tail = walker.point();
         walker.verify_end(root.sequence)?;
-        let doubt = self.doubt_left_behind();
-        if let Some((durable, known_root)) = doubt {
-            if root.sequence > known_root {
+        let told = self.left_behind();
+        if let Some(Told { durable, root: known_root, poisoned }) = told {
+            if root.sequence > known_root && !(certain && !poisoned) {
                 let offset = Root::slot_offset(root.sequence);
                 self.disk.write_at(&root.encode(), offset).map_err(self.io("write a root slot"))?;
             }
-            let start = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
-            self.write_frames_anew(&ring, start, durable)?;
+            if appender.tail.lsn > durable {
+                self.write_frames_anew(&ring, start_of(root), durable)?;
+            }
         }
         // What a killed process wrote may lie in the system's cache only. From here on it counts.
-        if (frames > 0 || doubt.is_some() || !certain)
+        if (frames > 0 || told.is_some_and(|told| told.poisoned) || !certain)
             && let Err(e) = self.disk.flush()
             && self.disk.writable()
         {
-            if doubt.is_none() && self.create_sidecar() {
+            // (What the sidecar that is there tells is as true as before.)
+            if told.is_none() && self.create_sidecar() {
                 let sidecar = self.sidecar();
                 sidecar.set_durable(root.checkpoint_lsn);
                 sidecar.set_poisoned(true);
@@ -179,16 +198,55 @@ impl Engine {
         Ok(())
     }
 
-    /// A flush failed, and those who knew went away before it was mended: how far the log, and which
-    /// root, was durable before. The system still shows what it dropped, and has forgotten that it
-    /// did: a flush now would succeed and prove nothing. The sidecar lives as long as that cache.
-    fn doubt_left_behind(&self) -> Option<(u64, u64)> {
+    /// What those who went away without leaving tidily told last: how far the log, and which root, is
+    /// durable. A flush may have failed that only they heard of, even if they did not live to say so:
+    /// the system then still shows what it dropped, and has forgotten that it did. A flush by somebody
+    /// who opened the file later would succeed and prove nothing, so what is not known durable is
+    /// written anew first. (After a start of the system its cache shows what is on disk.)
+    fn left_behind(&self) -> Option<Told> {
         if !self.disk.writable() {
             return None;
         }
         let sidecar = Sidecar::new(self.disk.sidecar(SIDECAR_SIZE, false).ok()?, &self.store_id);
-        let doubtful = sidecar.is_ours() && sidecar.poisoned();
-        doubtful.then(|| (sidecar.durable().unwrap_or(0), sidecar.root().unwrap_or(0)))
+        let of_use = sidecar.is_ours() && sidecar.is_of_this_boot();
+        let (poisoned, durable) = (sidecar.poisoned(), sidecar.durable());
+        let told = Told { durable: durable.unwrap_or(0), root: sidecar.root().unwrap_or(0), poisoned };
+        (of_use && (durable.is_some() || poisoned)).then_some(told)
+    }
+
+    /// The same for whoever joins others: none of them need have heard of a flush that failed before,
+    /// if the one who did was killed before telling. From here on this process hears for itself.
+    /// Where it cannot be done nothing is confirmed, as after a flush of our own that failed.
+    fn write_doubtful_anew(&self) {
+        let sidecar = self.sidecar();
+        let Some(durable) = sidecar.durable().filter(|_| !self.is_poisoned(&sidecar)) else { return };
+        let written = || -> Result<()> {
+            if self.slots()?.newest.sequence > self.known_root()
+                && let Some(turn) = self.try_lock_checkpoint()?
+            {
+                turn.settle_root()?;
+            }
+            // Most of the log is durable: it is passed over before others are kept from appending.
+            let root = Arc::clone(&self.appender().root);
+            let ring = Ring::new(&root);
+            let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, start_of(&root));
+            let mut known = walker.point();
+            let in_flight = sidecar.tail().is_none_or(|tail| tail.lsn > durable);
+            while in_flight && known.lsn < durable && walker.next()?.is_some() {
+                known = walker.point();
+            }
+            let append = self.lock_append(self.deadline())?;
+            if append.state.tail.lsn <= durable {
+                return Ok(());
+            }
+            let (root, ring) = (&append.state.root, &append.state.ring);
+            let from = if known.lsn > root.checkpoint_lsn { known } else { start_of(root) };
+            self.write_frames_anew(ring, from, durable).map(drop)
+        };
+        if let Err(error) = written() {
+            tracing::warn!(%error, "what is not known durable could not be written anew");
+            self.poisoned.store(true, Ordering::Release);
+        }
     }
 
     // The sidecar.
