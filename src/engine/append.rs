@@ -160,7 +160,7 @@ impl AppendGuard<'_> {
         next_block(self.state.tail.end) + len.next_multiple_of(8) + RESERVE <= self.state.ring.end()
     }
 
-    /// Appends a frame. On an error nothing of it is in the log.
+    /// Appends a frame. On an error it is not in the log, unless that is [`Error::Unconfirmed`].
     pub(crate) fn append(&mut self, frame: &mut FrameBuilder, kind: FrameKind, relaxed: bool) -> Result<Appended> {
         let engine = self.engine;
         if self.in_doubt {
@@ -188,13 +188,14 @@ impl AppendGuard<'_> {
         };
         let (bytes, crc) = frame.finish(engine.store_tag, &header);
         if let Err(e) = state.ring.write(&*engine.disk, position, bytes) {
-            // What was written of it may be whole. It must not be found by the next walk.
-            let undone = state.ring.write(&*engine.disk, position, &[0; FRAME_HEADER]);
-            if let Err(undo) = undone {
-                engine.poison(&self.sidecar);
-                return Err(engine.poisoned_error(format!("{e}; taking it back failed too: {undo}")));
-            }
-            return Err(Error::io("append to the log", engine.path(), e));
+            // What was written of it may be whole, and then others may have read it already.
+            return match Walker::new(&*engine.disk, &state.ring, engine.store_tag, state.tail).next() {
+                Ok(None) => Err(Error::io("append to the log", engine.path(), e)),
+                _ => {
+                    engine.poison(&self.sidecar);
+                    Err(engine.unconfirmed(Error::io("append to the log", engine.path(), e)))
+                }
+            };
         }
         state.tail = Point { end: position + bytes.len() as u64, crc, lsn };
         state.start = position;

@@ -256,7 +256,8 @@ impl CheckpointTurn<'_> {
         let view = engine.view_at(mark.lsn)?;
         let base = Arc::clone(&view.tree);
         if base.root.sequence != engine.known_root() || view.lsn != mark.lsn {
-            return Err(Error::Invalid(format!("root {} is not the newest", base.root.sequence)));
+            let (root, lsn) = (base.root.sequence, view.lsn);
+            return Err(Error::Invalid(format!("root {root} and LSN {lsn} are not the newest")));
         }
         let mut fold = Folding::new(engine, &base, &engine.pins)?;
         let mut root = Root::clone(&base.root);

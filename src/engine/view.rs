@@ -149,6 +149,7 @@ impl Engine {
     pub(crate) fn view_at(&self, lsn: u64) -> Result<View> {
         let mut state = lock(&self.view);
         self.refresh(&mut state, Until::Lsn(lsn))?;
+        let lsn = lsn.min(state.point.lsn);
         let tree = tree_of(&state)?;
         let last_commit = last_commit(&tree.root, &state.generations, lsn);
         let generations = state.generations.iter().filter(|g| g.after() < lsn).cloned().collect();
