@@ -15,8 +15,8 @@
 
 mod damage;
 
-use damage::{Outcome, Sample, read_all, sample, scratch};
-use memstone::{Corruption, Error, Options};
+use damage::{Outcome, Recorder, Sample, put, read_all, sample, scratch};
+use memstone::{Corruption, Durability, Error, Options};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -399,4 +399,36 @@ fn writing_to_a_damaged_store_spreads_nothing() {
         }
     }
     println!("written to: right {right}, reported {reported}, folds refused {refused}");
+}
+
+/// No frame leads to a transaction that went straight to the tree, so the log tells from behind its root
+/// that there is more: a root that is lost as a whole is missed.
+#[test]
+fn a_lost_root_of_a_large_transaction_is_missed() {
+    let dir = scratch();
+    let path = dir.path().join("large.mst");
+    // With many frames before it the log grows under the same root, and is laid out anew.
+    for frames in [1, 20] {
+        let mut store = Recorder::create(&path, &Options::new().page_size(4096).log_cap(1 << 20));
+        for n in 0..frames {
+            store.commit(Durability::Sync, &[put("notes", format!("{n}"), n, 2000)]);
+        }
+        let large: Vec<_> = (0..300).map(|n| put("notes", format!("large/{n}"), n, 1000)).collect();
+        store.commit(Durability::Sync, &large);
+        let Recorder { store, states, .. } = store;
+        let bytes = std::fs::read(&path).unwrap();
+        drop(store);
+        let newest = *states.keys().next_back().unwrap();
+        let sample = Sample { bytes: bytes.clone(), states, newest, page_size: 4096, earlier: Vec::new() };
+        let newer = if u64_at(&bytes, 48) > u64_at(&bytes, 4096 + 48) { 0 } else { 4096 };
+        let whole = try_damage(&path, &bytes, 0, &sample, "undamaged");
+        assert!(matches!(whole, Outcome::Right), "{whole:?}");
+        let mut lost = bytes;
+        lost[newer..newer + 4096].fill(0);
+        for way in 0..4 {
+            let outcome = try_damage(&path, &lost, way, &sample, "a lost root");
+            assert!(matches!(&outcome, Outcome::Reported(errors) if errors[0].is_corrupt()), "{frames}: {outcome:?}");
+        }
+        assert!(!is_clean(&path, &lost), "{frames}: the checker finds nothing");
+    }
 }

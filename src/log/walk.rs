@@ -87,7 +87,7 @@ impl<'a> Walker<'a> {
         Ok(within(self))
     }
 
-    /// A frame at exactly `position` that is whole by its own CRC and stands where it says.
+    /// A frame that starts where `position` lies, whole by its own CRC, whose header is approved of.
     fn whole_frame(&mut self, position: u64, plausible: impl Fn(&FrameHeader) -> bool) -> Result<Option<Frame>> {
         if position < self.ring.start() {
             return Ok(None);
@@ -96,7 +96,7 @@ impl<'a> Walker<'a> {
         let Some((header, crc)) = FrameHeader::decode(self.window.get(range).unwrap_or_default()) else {
             return Ok(None);
         };
-        if header.position != position || !plausible(&header) {
+        if !plausible(&header) {
             return Ok(None);
         }
         let len = FRAME_HEADER + header.payload_len as usize;
@@ -112,10 +112,14 @@ impl<'a> Walker<'a> {
     /// The next frame of the chain; `None` at its end. May be called again when the log may have grown.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>> {
         let Point { end, crc, lsn } = self.point;
-        let follows = |header: &FrameHeader| header.lsn == lsn + 1 && header.previous_crc == crc;
-        let mut frame = self.whole_frame(end, follows)?;
+        let follows = |position| {
+            move |header: &FrameHeader| {
+                header.position == position && header.lsn == lsn + 1 && header.previous_crc == crc
+            }
+        };
+        let mut frame = self.whole_frame(end, follows(end))?;
         if frame.is_none() && next_block(end) != end {
-            frame = self.whole_frame(next_block(end), follows)?;
+            frame = self.whole_frame(next_block(end), follows(next_block(end)))?;
         }
         match &frame {
             Some(frame) => {
@@ -130,7 +134,8 @@ impl<'a> Walker<'a> {
 
     /// Tells a torn end from damage: looks beyond the chain's end for a frame that was written
     /// when this one, or what follows it, was known durable. Batches start at blocks, so only
-    /// starts of blocks are looked at.
+    /// starts of blocks are looked at. A newer root that was lost may have laid its ring out
+    /// otherwise, so the frame may name another position, only none before the end.
     pub(crate) fn verify_end(&mut self, root_sequence: u64) -> Result<()> {
         let Point { end, lsn, .. } = self.point;
         self.read_ahead = READ_AHEAD;
@@ -142,7 +147,8 @@ impl<'a> Walker<'a> {
             let proof = |header: &FrameHeader| {
                 // One root more proves nothing: a twin may be built on before it is durable itself, since it
                 // holds what its durable elder holds.
-                let proves = header.lsn > lsn && (header.durable_lsn > lsn || header.root_sequence > root_sequence + 1);
+                let later = header.lsn > lsn && header.position >= end;
+                let proves = later && (header.durable_lsn > lsn || header.root_sequence > root_sequence + 1);
                 if proves {
                     budget.set(budget.get().saturating_sub(header.frame_len()));
                 }

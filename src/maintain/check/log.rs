@@ -45,6 +45,9 @@ impl Frame {
     fn lsn(&self) -> u64 {
         get_u64(&self.bytes, 16)
     }
+    fn claimed_position(&self) -> u64 {
+        get_u64(&self.bytes, 24)
+    }
     fn root_sequence(&self) -> u64 {
         get_u64(&self.bytes, 32)
     }
@@ -120,8 +123,8 @@ impl Ring {
         Ok(())
     }
 
-    /// The frame at a position, if one is there that is whole and of which `wanted` approves by
-    /// the header; `spent` counts the bytes read.
+    /// The frame that starts where a position lies, if one does that is whole and of which `wanted`
+    /// approves by the header; `spent` counts the bytes read.
     fn frame(
         &self,
         file: &File<'_>,
@@ -136,11 +139,7 @@ impl Ring {
         let mut frame = Frame { bytes: vec![0; FRAME_HEADER], position };
         self.read(file, &mut frame.bytes, position)?;
         let len = FRAME_HEADER as u64 + u64::from(get_u32(&frame.bytes, 56));
-        if !frame.bytes.starts_with(&FRAME_MAGIC)
-            || get_u64(&frame.bytes, 24) != position
-            || len > room
-            || !wanted(&frame)
-        {
+        if !frame.bytes.starts_with(&FRAME_MAGIC) || len > room || !wanted(&frame) {
             return Ok(None);
         }
         frame.bytes.resize(usize::try_from(len).unwrap_or(FRAME_HEADER), 0);
@@ -157,7 +156,9 @@ impl Ring {
         let sealed = position.next_multiple_of(LOG_BLOCK);
         let candidates = [Some(position), Some(sealed).filter(|sealed| *sealed != position)];
         for at in candidates.into_iter().flatten() {
-            let wanted = |frame: &Frame| frame.lsn() == lsn && frame.previous_crc() == previous_crc;
+            let wanted = |frame: &Frame| {
+                frame.claimed_position() == at && frame.lsn() == lsn && frame.previous_crc() == previous_crc
+            };
             if let Some(frame) = self.frame(file, at, &mut 0, wanted)? {
                 return Ok(Some(frame));
             }
@@ -240,8 +241,10 @@ impl Walk<'_> {
         let (mut spent, newest) = (0, self.root.sequence);
         let mut at = position.next_multiple_of(LOG_BLOCK);
         while at < ring.limit() {
+            // It may name a position of the ring as a newer root, now lost, laid it out.
             let wanted = |frame: &Frame| {
-                frame.lsn() > last && (frame.durable_lsn() > last || frame.root_sequence() > newest + 1)
+                let later = frame.lsn() > last && frame.claimed_position() >= position;
+                later && (frame.durable_lsn() > last || frame.root_sequence() > newest + 1)
             };
             match ring.frame(&self.file, at, &mut spent, wanted) {
                 Ok(None) => {}
