@@ -30,6 +30,21 @@ pub(crate) type Block = [u8; BLOCK];
 
 static ZERO: LazyLock<Arc<Block>> = LazyLock::new(|| Arc::new([0; BLOCK]));
 
+/// Tells what happens, for whoever looks into a failure, if `MEMSTONE_TRACE` is set.
+macro_rules! trace {
+    ($($what:tt)*) => {
+        if $crate::disk::sim::is_traced() {
+            println!($($what)*);
+        }
+    };
+}
+pub(crate) use trace;
+
+pub(crate) fn is_traced() -> bool {
+    static TRACED: LazyLock<bool> = LazyLock::new(|| std::env::var_os("MEMSTONE_TRACE").is_some());
+    *TRACED
+}
+
 /// A small, fast source of repeatable randomness (SplitMix64).
 #[derive(Debug, Clone)]
 pub(crate) struct Rng(pub(crate) u64);
@@ -336,6 +351,7 @@ impl SimDisk {
         let (first, len) = (touched.start, state.image.len);
         let blocks = touched.map(|index| state.image.block(index)).collect();
         if let Some((_, events)) = &mut state.history {
+            trace!("{}: process {} writes {} bytes at {offset}", events.len(), self.process, bytes.len());
             events.push(Event::Write { first, blocks, len });
         }
     }
@@ -352,6 +368,7 @@ impl SimDisk {
         let mut state = self.world.state();
         let cut = state.image.set_len(len).map(|index| (index, state.image.block(index)));
         if let Some((_, events)) = &mut state.history {
+            trace!("{}: process {} sets the length {len}", events.len(), self.process);
             events.push(Event::SetLen { len, cut });
         }
     }
@@ -432,14 +449,18 @@ impl Disk for SimDisk {
             state.failures += 1;
             self.seen.store(state.failures, Ordering::SeqCst);
             if let Some((_, events)) = &mut state.history {
+                trace!("{}: process {}'s flush fails", events.len(), self.process);
                 events.push(Event::FlushFailed);
             }
             return Err(e);
         }
+        let failures = state.failures;
         if let Some((_, events)) = &mut state.history {
+            let told =
+                if self.seen.load(Ordering::SeqCst) == failures { "" } else { ", and is told of one that failed" };
+            trace!("{}: process {} flushes{told}", events.len(), self.process);
             events.push(Event::Flush);
         }
-        let failures = state.failures;
         if self.seen.swap(failures, Ordering::SeqCst) != failures {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
