@@ -8,6 +8,7 @@
 
 mod check;
 mod crash;
+mod doubt;
 mod fault;
 mod model;
 mod names;

@@ -595,7 +595,8 @@ fn run_seeds(seeds: impl Iterator<Item = (u64, bool)>, until: Option<Instant>) {
 /// Seeds that once found a fault.
 const FAILED: [u64; 4] = [143, 30178, 33445, 38171];
 /// The same on a disk that fails.
-const FAILED_DISK: [u64; 1] = [11082];
+const FAILED_DISK: [u64; 14] =
+    [11082, 12462, 13468, 13809, 13892, 14126, 14949, 42261, 47725, 102677, 102759, 113179, 117445, 119999];
 
 #[test]
 fn processes_in_any_order_agree() {
