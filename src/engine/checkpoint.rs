@@ -73,7 +73,7 @@ impl Done {
 
 /// The right to take and give back pages, until dropped.
 pub(crate) struct CheckpointTurn<'e> {
-    engine: &'e Engine,
+    pub(crate) engine: &'e Engine,
     kernel: Option<ByteLock>,
     _process: FairGuard,
 }
@@ -175,29 +175,6 @@ impl CheckpointTurn<'_> {
         }
         let twin = Root { sequence: slots.newest.sequence + 1, ..slots.newest };
         engine.disk.write_at(&twin.encode(), Root::slot_offset(twin.sequence)).map_err(engine.io("write a root slot"))
-    }
-
-    /// Makes sure that the newest root slot is durable: its writer may have died before its flush,
-    /// or that flush may have failed. Written again it is, once a flush succeeds.
-    pub(crate) fn settle_root(&self) -> Result<()> {
-        let engine = self.engine;
-        let (sidecar, _) = engine.current_sidecar();
-        engine.learn(&sidecar);
-        let slots = engine.slots()?;
-        let (twins, newest) = (slots.are_twins(), slots.newest);
-        if newest.sequence > engine.known_root() || twins {
-            let offset = Root::slot_offset(newest.sequence);
-            engine.disk.write_at(&newest.encode(), offset).map_err(engine.io("write a root slot"))?;
-        }
-        if newest.sequence > engine.known_root() {
-            self.flush()?;
-            engine.raise_root(newest.sequence);
-        }
-        // A twin needs no flush of its own: the next root, which takes its elder's slot, is written after one.
-        if sidecar.root() != Some(newest.sequence) {
-            sidecar.set_root(newest.sequence);
-        }
-        Ok(())
     }
 
     pub(crate) fn flush(&self) -> Result<()> {

@@ -11,6 +11,7 @@ pub(crate) mod changes;
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
 pub(crate) mod compact;
+pub(crate) mod doubt;
 pub(crate) mod flush;
 pub(crate) mod fold;
 pub(crate) mod janitor;

@@ -12,12 +12,13 @@ use crate::disk::root::{Root, Segment, Slots, read_slots};
 use crate::disk::sidecar::{PrivateMemory, SIDECAR_SIZE, SLOTS, Sidecar, TailHint};
 use crate::engine::append::Appender;
 use crate::engine::checkpoint::Plan;
+use crate::engine::doubt::{Told, start_of};
 use crate::engine::janitor::Janitor;
 use crate::engine::view::ViewState;
 use crate::engine::{Engine, MIN_LOG, Settings};
 use crate::error::{Error, Result};
 use crate::log::ring::Ring;
-use crate::log::walk::{Point, Walker};
+use crate::log::walk::Walker;
 use crate::tree::pages::Verified;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -57,19 +58,6 @@ pub(crate) fn create(disk: &dyn Disk, page_size: u32, store_id: [u8; 16]) -> Res
     disk.allocate(log_start, page_count * page_size - log_start).map_err(io("allocate"))?;
     disk.write_at(&root.encode(), Root::slot_offset(root.sequence)).map_err(io("write a root slot"))?;
     disk.flush().map_err(io("flush"))
-}
-
-/// What a sidecar says of the file.
-#[derive(Clone, Copy)]
-struct Told {
-    durable: u64,
-    root: u64,
-    poisoned: bool,
-}
-
-/// Where the chain of frames after a root starts.
-fn start_of(root: &Root) -> Point {
-    Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn }
 }
 
 impl Engine {
@@ -196,57 +184,6 @@ impl Engine {
             tracing::info!(frames, lsn = tail.lsn, "recovered: the log was read to its end");
         }
         Ok(())
-    }
-
-    /// What those who went away without leaving tidily told last: how far the log, and which root, is
-    /// durable. A flush may have failed that only they heard of, even if they did not live to say so:
-    /// the system then still shows what it dropped, and has forgotten that it did. A flush by somebody
-    /// who opened the file later would succeed and prove nothing, so what is not known durable is
-    /// written anew first. (After a start of the system its cache shows what is on disk.)
-    fn left_behind(&self) -> Option<Told> {
-        if !self.disk.writable() {
-            return None;
-        }
-        let sidecar = Sidecar::new(self.disk.sidecar(SIDECAR_SIZE, false).ok()?, &self.store_id);
-        let of_use = sidecar.is_ours() && sidecar.is_of_this_boot();
-        let (poisoned, durable) = (sidecar.poisoned(), sidecar.durable());
-        let told = Told { durable: durable.unwrap_or(0), root: sidecar.root().unwrap_or(0), poisoned };
-        (of_use && (durable.is_some() || poisoned)).then_some(told)
-    }
-
-    /// The same for whoever joins others: none of them need have heard of a flush that failed before,
-    /// if the one who did was killed before telling. From here on this process hears for itself.
-    /// Where it cannot be done nothing is confirmed, as after a flush of our own that failed.
-    fn write_doubtful_anew(&self) {
-        let sidecar = self.sidecar();
-        let Some(durable) = sidecar.durable().filter(|_| !self.is_poisoned(&sidecar)) else { return };
-        let written = || -> Result<()> {
-            if self.slots()?.newest.sequence > self.known_root()
-                && let Some(turn) = self.try_lock_checkpoint()?
-            {
-                turn.settle_root()?;
-            }
-            // Most of the log is durable: it is passed over before others are kept from appending.
-            let root = Arc::clone(&self.appender().root);
-            let ring = Ring::new(&root);
-            let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, start_of(&root));
-            let mut known = walker.point();
-            let in_flight = sidecar.tail().is_none_or(|tail| tail.lsn > durable);
-            while in_flight && known.lsn < durable && walker.next()?.is_some() {
-                known = walker.point();
-            }
-            let append = self.lock_append(self.deadline())?;
-            if append.state.tail.lsn <= durable {
-                return Ok(());
-            }
-            let (root, ring) = (&append.state.root, &append.state.ring);
-            let from = if known.lsn > root.checkpoint_lsn { known } else { start_of(root) };
-            self.write_frames_anew(ring, from, durable).map(drop)
-        };
-        if let Err(error) = written() {
-            tracing::warn!(%error, "what is not known durable could not be written anew");
-            self.poisoned.store(true, Ordering::Release);
-        }
     }
 
     // The sidecar.
