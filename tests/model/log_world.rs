@@ -1,0 +1,195 @@
+//! What the world does to the log's users: death, lost power, a lost sidecar. And how they come back.
+
+use crate::explore::Step;
+use crate::log::{At, Log, Point, SILENT, State, place};
+use crate::rules::Broken;
+
+const PLACES: [&str; 3] = ["process 1", "process 2", "process 3"];
+
+impl Log {
+    fn processes(&self) -> usize {
+        self.actors.iter().map(|(_, process, _)| process + 1).max().unwrap_or(0)
+    }
+
+    fn actors_of(&self, process: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..self.actors.len()).filter(move |a| self.process(*a) == process)
+    }
+
+    fn kill(&self, to: &mut State, process: usize) {
+        to.processes[process].alive = false;
+        to.processes[process].poisoned = false;
+        for actor in self.actors_of(process) {
+            to.reset(actor);
+        }
+        to.disk.forget(self.actors_of(process), process);
+    }
+
+    pub fn world(&self, s: &State, out: &mut Vec<Step<State>>) {
+        let mut step = |who: &'static str, what: &'static str, honest: bool, change: &dyn Fn(&mut State)| {
+            let mut to = *s;
+            change(&mut to);
+            out.push(Step { who, what, to, honest });
+        };
+        for process in 0..self.processes() {
+            let place_of = PLACES[process];
+            if !s.processes[process].alive {
+                if s.budget.opens > 0 {
+                    self.open(s, process, &mut step);
+                }
+                continue;
+            }
+            if s.named.is_some_and(|named| named != s.processes[process].sidecar) || s.named.is_none() {
+                step(place_of, "notices that its sidecar is gone", true, &|to| to.join_sidecar(process));
+            }
+            if s.budget.kills > 0 {
+                step(place_of, "is killed", false, &|to| {
+                    to.budget.kills -= 1;
+                    self.kill(to, process);
+                });
+                if self.actors_of(process).any(|a| s.actors[a].at == At::Append) {
+                    step(place_of, "is killed in the middle of appending", false, &|to| {
+                        to.budget.kills -= 1;
+                        let next = to.processes[process].tail.end;
+                        let next = if to.processes[process].open { next } else { next.next_multiple_of(2) };
+                        to.disk.tear(place(next).0);
+                        self.kill(to, process);
+                    });
+                }
+            }
+        }
+        if s.named.is_some() && s.budget.lost_sidecars > 0 {
+            step("somebody", "deletes the sidecar", false, &|to| {
+                to.budget.lost_sidecars -= 1;
+                to.late = true;
+                to.named = None;
+            });
+        }
+        if let Some(named) = s.named
+            && s.budget.garbage > 0
+        {
+            let spoil = |to: &mut State| {
+                to.budget.garbage -= 1;
+                to.late = true;
+            };
+            let n = usize::from(named);
+            step("somebody", "spoils TAIL", false, &|to| {
+                spoil(to);
+                to.sidecars[n].tail = None;
+            });
+            step("somebody", "spoils DURABLE", false, &|to| {
+                spoil(to);
+                to.sidecars[n].durable = SILENT;
+            });
+            step("somebody", "spoils ROOT", false, &|to| {
+                spoil(to);
+                to.sidecars[n].root = SILENT;
+            });
+            step("somebody", "spoils RELAXED", false, &|to| {
+                spoil(to);
+                to.sidecars[n].relaxed = SILENT;
+            });
+        }
+        if s.budget.power_losses > 0 {
+            let mut seen = Vec::new();
+            s.disk.images::<()>(&mut |image| {
+                if !seen.contains(image) {
+                    seen.push(*image);
+                }
+                None
+            });
+            for image in &seen {
+                out.push(Step { who: "the power", what: "fails", to: self.after_power_loss(s, image), honest: false });
+            }
+        }
+    }
+
+    /// `Engine::open`: OPEN is held all the while, and nothing that others see happens before its end.
+    fn open(
+        &self,
+        s: &State,
+        process: usize,
+        step: &mut impl FnMut(&'static str, &'static str, bool, &dyn Fn(&mut State)),
+    ) {
+        let place_of = PLACES[process];
+        let Some(actor) = self.actors_of(process).next() else { return };
+        if s.alive().next().is_some() {
+            // A flush that was under way before this description was there may have failed, which the system does
+            // not tell it: the flush's end is waited for, and if that does not come the flush counts as failed.
+            let marks = s.named.map_or(0, |named| s.sidecars[usize::from(named)].flushing);
+            let join = |to: &mut State| {
+                to.budget.opens -= 1;
+                to.processes[process].alive = true;
+                to.join_sidecar(process);
+                to.join(process);
+                if marks != 0 {
+                    to.poison(process);
+                }
+                let dead = (0..self.processes()).filter(|p| !s.processes[*p].alive).fold(0, |m, p| m | 1 << p);
+                to.sidecar(process).flushing &= !dead;
+            };
+            let what = if marks == 0 { "opens the store: joins" } else { "opens the store: joins, does not wait" };
+            step(place_of, what, true, &join);
+            return;
+        }
+        let begin = |to: &mut State| -> Option<(u8, Point, bool)> {
+            to.budget.opens -= 1;
+            let found = to.recover(&to.disk.shown(), self.broken);
+            let Ok((newest, tail, _)) = found else {
+                to.wrong = Some("a store that is whole cannot be opened");
+                return None;
+            };
+            let root = *to.root(newest);
+            let board = to.named.map(|named| to.sidecars[usize::from(named)]);
+            let doubt =
+                board.filter(|board| (board.poison == 1 || board.flushing != 0) && self.broken != Broken::Doubt);
+            if let Some(board) = doubt {
+                let told = |word: u8| if word == SILENT { 0 } else { word };
+                if root.sequence > told(board.root) {
+                    to.disk.rewrite(State::slot_block(root.sequence));
+                }
+                to.write_frames_anew(&root, told(board.durable), self.broken);
+            }
+            to.disk.begin_flush(actor);
+            Some((newest, tail, doubt.is_some()))
+        };
+        step(place_of, "opens the store: recovers", true, &|to| {
+            let Some((newest, tail, _)) = begin(to) else { return };
+            to.disk.end_flush(actor, process);
+            to.create_sidecar(process);
+            let sequence = to.root(newest).sequence;
+            let mine = &mut to.processes[process];
+            (mine.alive, mine.known_root, mine.durable, mine.relaxed) = (true, sequence, tail.lsn, 0);
+            (mine.root, mine.tail, mine.open, mine.poisoned) = (newest, tail, false, false);
+            let board = &mut to.sidecars[usize::from(to.processes[process].sidecar)];
+            (board.tail, board.durable, board.relaxed, board.root) = (Some((tail, false)), tail.lsn, 0, sequence);
+        });
+        if s.budget.failed_flushes > 0 {
+            step(place_of, "opens the store: the flush fails", false, &|to| {
+                to.budget.failed_flushes -= 1;
+                let Some((newest, _, doubt)) = begin(to) else { return };
+                to.disk.fail_flush(actor, process, 0);
+                if !doubt {
+                    to.create_sidecar(process);
+                    let durable = to.root(newest).point.lsn;
+                    let board = &mut to.sidecars[usize::from(to.processes[process].sidecar)];
+                    (board.durable, board.poison) = (durable, 1);
+                }
+            });
+        }
+    }
+}
+
+impl State {
+    /// `Engine::open` of one who is not the first.
+    fn join(&mut self, process: usize) {
+        let mine = &mut self.processes[process];
+        (mine.durable, mine.relaxed, mine.known_root, mine.poisoned, mine.open) = (0, 0, 0, false, false);
+        self.learn(process);
+        let (newest, older) = self.slots(&self.disk.shown());
+        let certain = self.root(newest).sequence <= self.processes[process].known_root;
+        // (`confirm_root` where there is no older one: a store that still has its first root is flushed already.)
+        let root = if certain || older == 0 { newest } else { older };
+        self.processes[process].root = root;
+        self.processes[process].tail = self.root(root).point;
+    }
+}
