@@ -20,7 +20,7 @@ impl State {
     }
 
     /// `Engine::poison`.
-    pub fn poison(&mut self, process: usize) {
+    fn poison(&mut self, process: usize) {
         self.processes[process].poisoned = true;
         self.sidecar(process).poison = 1;
     }

@@ -113,25 +113,20 @@ impl Log {
         let place_of = PLACES[process];
         let Some(actor) = self.actors_of(process).next() else { return };
         if s.alive().next().is_some() {
-            // A flush that was under way before this description was there may have failed, which the system does
-            // not tell it: the flush's end is waited for, and if that does not come the flush counts as failed.
+            // The system does not tell this process of a flush that failed before it opened the file. If whoever
+            // flushed has died, or is slower to tell than this one to flush, nobody does: that is a limit.
             let marks = s.named.map_or(0, |named| s.sidecars[usize::from(named)].flushing);
-            let join = |to: &mut State| {
-                to.budget.opens -= 1;
-                to.processes[process].alive = true;
-                to.join_sidecar(process);
-                to.join(process);
-                if marks != 0 {
-                    to.poison(process);
-                }
-                let dead = (0..self.processes()).filter(|p| !s.processes[*p].alive).fold(0, |m, p| m | 1 << p);
-                to.sidecar(process).flushing &= !dead;
-            };
-            let what = if marks == 0 { "opens the store: joins" } else { "opens the store: joins, does not wait" };
-            step(place_of, what, true, &join);
+            if marks == 0 || self.budget.failed_flushes == 0 {
+                step(place_of, "opens the store: joins", true, &|to| {
+                    to.budget.opens -= 1;
+                    to.processes[process].alive = true;
+                    to.join_sidecar(process);
+                    to.join(process);
+                });
+            }
             return;
         }
-        let begin = |to: &mut State| -> Option<(u8, Point, bool)> {
+        let begin = |to: &mut State| -> Option<(u8, Point)> {
             to.budget.opens -= 1;
             let found = to.recover(&to.disk.shown(), self.broken);
             let Ok((newest, tail, _)) = found else {
@@ -150,10 +145,16 @@ impl Log {
                 to.write_frames_anew(&root, told(board.durable), self.broken);
             }
             to.disk.begin_flush(actor);
-            Some((newest, tail, doubt.is_some()))
+            if doubt.is_none() {
+                // Told before the flush, in case nobody lives to tell of its failure.
+                to.create_sidecar(process);
+                let board = &mut to.sidecars[usize::from(to.processes[process].sidecar)];
+                (board.durable, board.poison) = (root.point.lsn, 1);
+            }
+            Some((newest, tail))
         };
         step(place_of, "opens the store: recovers", true, &|to| {
-            let Some((newest, tail, _)) = begin(to) else { return };
+            let Some((newest, tail)) = begin(to) else { return };
             to.disk.end_flush(actor, process);
             to.create_sidecar(process);
             let sequence = to.root(newest).sequence;
@@ -166,13 +167,8 @@ impl Log {
         if s.budget.failed_flushes > 0 {
             step(place_of, "opens the store: the flush fails", false, &|to| {
                 to.budget.failed_flushes -= 1;
-                let Some((newest, _, doubt)) = begin(to) else { return };
-                to.disk.fail_flush(actor, process, 0);
-                if !doubt {
-                    to.create_sidecar(process);
-                    let durable = to.root(newest).point.lsn;
-                    let board = &mut to.sidecars[usize::from(to.processes[process].sidecar)];
-                    (board.durable, board.poison) = (durable, 1);
+                if begin(to).is_some() {
+                    to.disk.fail_flush(actor, process, 0);
                 }
             });
         }
