@@ -30,8 +30,7 @@ impl Log {
             change(&mut to);
             out.push(Step { who, what, to, honest });
         };
-        for process in 0..self.processes() {
-            let place_of = PLACES[process];
+        for (process, place_of) in PLACES.into_iter().enumerate().take(self.processes()) {
             if !s.processes[process].alive {
                 if s.budget.opens > 0 {
                     self.open(s, process, &mut step);

@@ -449,17 +449,17 @@ impl Pins {
             to.disk.forget(self.actors_of(process), process);
         };
         let alone = |process: usize| (0..processes).all(|p| p == process || !s.processes[p].alive);
-        for process in 0..processes {
+        for (process, place) in PLACES.into_iter().enumerate().take(processes) {
             if s.processes[process].alive {
                 if s.budget.kills > 0 {
-                    step(PLACES[process], "is killed", false, &|to| {
+                    step(place, "is killed", false, &|to| {
                         to.budget.kills -= 1;
                         go(to, process);
                     });
                 }
                 let idle = self.actors_of(process).all(|a| s.actors[a].at == At::Idle);
                 if idle && alone(process) && s.budget.leaves > 0 && !s.is_poisoned(process) {
-                    step(PLACES[process], "leaves, and writes the twin", true, &|to| {
+                    step(place, "leaves, and writes the twin", true, &|to| {
                         to.budget.leaves -= 1;
                         self.write_twin(to, process);
                         go(to, process);
@@ -468,7 +468,7 @@ impl Pins {
                 }
             } else if s.budget.opens > 0 {
                 let what = if alone(process) { "opens the store: recovers" } else { "opens the store: joins" };
-                step(PLACES[process], what, true, &|to| {
+                step(place, what, true, &|to| {
                     to.budget.opens -= 1;
                     to.processes[process].alive = true;
                     if alone(process) {
