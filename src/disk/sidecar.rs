@@ -47,7 +47,6 @@ const SLOT_STARTED: usize = 3;
 const SLOT_WAITING: usize = 4;
 const SLOT_WRITING: usize = 5;
 const SLOT_CHECKPOINTING: usize = 6;
-const SLOT_FLUSHING: usize = 7;
 /// The counters, in the order of [`Counter`].
 const SLOT_COUNTERS: usize = 8;
 const SLOT_WAITS: usize = 24;
@@ -288,11 +287,6 @@ impl Sidecar {
         self.wake(CHANGED);
     }
 
-    /// Whether there is a flush whose end nobody has told. (While its process lives it may just be under way.)
-    pub(crate) fn a_flush_was_left(&self) -> bool {
-        (0..self.slot_bound()).any(|i| self.load(self.slot(i).base + SLOT_FLUSHING) != 0)
-    }
-
     // The writers' queue.
 
     pub(crate) fn slot(&self, index: usize) -> Slot<'_> {
@@ -411,11 +405,6 @@ impl Slot<'_> {
             0 => None,
             ms => Some(from_unix_ms(ms)),
         }
-    }
-
-    /// Says that a flush of the slot's process begins, or that it has ended and, if it failed, that it was told.
-    pub(crate) fn set_flushing(&self, on: bool) {
-        self.sidecar.store(self.base + SLOT_FLUSHING, u64::from(on));
     }
 
     pub(crate) fn holder(&self, since: SystemTime) -> Holder {

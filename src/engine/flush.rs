@@ -146,17 +146,9 @@ impl Engine {
         if self.is_poisoned(sidecar) {
             return Err(io::Error::other(UNMENDED));
         }
-        // Whoever opens the file later is not told by the system. If this process dies now, the mark tells whoever recovers.
-        let slot = self.slot(sidecar);
-        if let Some(slot) = &slot {
-            slot.set_flushing(true);
-        }
         let flushed = self.disk.flush();
         if flushed.is_err() && self.disk.writable() {
             self.poison(sidecar);
-        }
-        if let Some(slot) = &slot {
-            slot.set_flushing(false);
         }
         flushed
     }
@@ -197,7 +189,10 @@ impl Engine {
             let start = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
             point = self.write_frames_anew(&ring, start, durable)?;
         }
-        self.disk.flush().map_err(|e| self.poisoned_error(format!("the disk still refuses: {e}")))?;
+        {
+            let _alone = lock(&self.flushing);
+            self.disk.flush().map_err(|e| self.poisoned_error(format!("the disk still refuses: {e}")))?;
+        }
         if doubtful {
             self.raise_root(newest.sequence);
             append.sidecar.set_root(newest.sequence);

@@ -178,27 +178,20 @@ impl Engine {
                 sidecar.set_durable(root.checkpoint_lsn);
                 sidecar.set_poisoned(true);
             }
-            if let Err(e) = self.disk.flush()
-                && self.disk.writable()
-            {
-                return Err(Error::io("flush", self.path(), e));
-            }
+            return Err(Error::io("flush", self.path(), e));
         }
         let (tail, start) = (appender.tail, appender.start);
         drop(appender);
         self.raise_root(root.sequence);
         self.raise_durable(tail.lsn);
         if self.disk.writable() {
-            if !told {
-                self.create_sidecar();
-            }
+            self.create_sidecar();
             let sidecar = self.sidecar();
             sidecar.set_root(root.sequence);
             sidecar.set_relaxed(0);
             sidecar.set_tables(tail.lsn);
             sidecar.set_tail(TailHint { end: tail.end, start, lsn: tail.lsn, crc: tail.crc, open: false });
             sidecar.set_durable(tail.lsn);
-            sidecar.set_poisoned(false);
         }
         if frames > 0 {
             tracing::info!(frames, lsn = tail.lsn, "recovered: the log was read to its end");

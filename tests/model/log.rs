@@ -54,12 +54,9 @@ pub struct Sidecar {
     pub relaxed: u8,
     pub root: u8,
     pub poison: u8,
-    /// The processes, by bit, that say that a flush of theirs is under way.
-    pub flushing: u8,
 }
 
-pub const NEW_SIDECAR: Sidecar =
-    Sidecar { tail: None, durable: SILENT, relaxed: SILENT, root: SILENT, poison: 0, flushing: 0 };
+pub const NEW_SIDECAR: Sidecar = Sidecar { tail: None, durable: SILENT, relaxed: SILENT, root: SILENT, poison: 0 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Process {

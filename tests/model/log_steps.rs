@@ -14,7 +14,7 @@ impl State {
         &mut self.sidecars[usize::from(self.processes[process].sidecar)]
     }
 
-    fn is_poisoned(&self, process: usize) -> bool {
+    pub fn is_poisoned(&self, process: usize) -> bool {
         let process = &self.processes[process];
         process.poisoned || self.sidecars[usize::from(process.sidecar)].poison == 1
     }
@@ -348,11 +348,9 @@ impl Log {
             }),
             At::Poison => step("poison", &|to| {
                 to.poison(p);
-                to.sidecar(p).flushing &= !(1 << p);
                 to.reset(a);
             }),
             At::StillPoisoned => step("heal: the disk still refuses", &|to| {
-                to.sidecar(p).flushing &= !(1 << p);
                 to.reset(a);
             }),
 
@@ -485,9 +483,6 @@ impl Log {
         }
         to.actors[a].flushing = true;
         to.disk.begin_flush(a);
-        if self.broken != Broken::FlushMark {
-            to.sidecar(p).flushing |= 1 << p;
-        }
         if let (At::Flushing(_), Broken::PublishBeforeFlush) = (at, self.broken) {
             to.processes[p].durable = to.processes[p].durable.max(to.actors[a].floor);
             to.sidecar(p).durable = to.processes[p].durable;
@@ -501,7 +496,6 @@ impl Log {
         let good = to.disk.end_flush(a, p);
         if good {
             to.actors[a].flushing = false;
-            to.sidecar(p).flushing &= !(1 << p);
         }
         if !good && self.broken != Broken::FailedFlush {
             to.actors[a].at = At::Poison;

@@ -1,7 +1,7 @@
 //! What the world does to the log's users: death, lost power, a lost sidecar. And how they come back.
 
 use crate::explore::Step;
-use crate::log::{At, Log, Point, SILENT, State, place};
+use crate::log::{APPEND, At, CHECKPOINT, Log, Point, SILENT, State, place};
 use crate::rules::Broken;
 
 const PLACES: [&str; 3] = ["process 1", "process 2", "process 3"];
@@ -112,15 +112,16 @@ impl Log {
         let place_of = PLACES[process];
         let Some(actor) = self.actors_of(process).next() else { return };
         if s.alive().next().is_some() {
-            // The system does not tell this process of a flush that failed before it opened the file. If whoever
-            // flushed has died, or is slower to tell than this one to flush, nobody does: that is a limit.
-            let marks = s.named.map_or(0, |named| s.sidecars[usize::from(named)].flushing);
-            if marks == 0 || self.budget.failed_flushes == 0 {
+            // The system does not tell this process of a flush that failed before it opened the file.
+            if s.is_free(APPEND) {
                 step(place_of, "opens the store: joins", true, &|to| {
                     to.budget.opens -= 1;
                     to.processes[process].alive = true;
                     to.join_sidecar(process);
                     to.join(process);
+                    if self.broken != Broken::OpenWithoutWriting {
+                        to.write_doubtful_anew(process, self.broken);
+                    }
                 });
             }
             return;
@@ -134,18 +135,17 @@ impl Log {
             };
             let root = *to.root(newest);
             let board = to.named.map(|named| to.sidecars[usize::from(named)]);
-            let doubt =
-                board.filter(|board| (board.poison == 1 || board.flushing != 0) && self.broken != Broken::Doubt);
-            if let Some(board) = doubt {
-                let told = |word: u8| if word == SILENT { 0 } else { word };
-                if root.sequence > told(board.root) {
+            let told = board.filter(|board| board.durable != SILENT || board.poison == 1);
+            if let Some(board) = told.filter(|_| self.broken != Broken::OpenWithoutWriting) {
+                let word = |word: u8| if word == SILENT { 0 } else { word };
+                if root.sequence > word(board.root) {
                     to.disk.rewrite(State::slot_block(root.sequence));
                 }
-                to.write_frames_anew(&root, told(board.durable), self.broken);
+                to.write_frames_anew(&root, word(board.durable), self.broken);
             }
             to.disk.begin_flush(actor);
-            if doubt.is_none() {
-                // Told before the flush, in case nobody lives to tell of its failure.
+            if told.is_none() {
+                // It stays only if the flush fails.
                 to.create_sidecar(process);
                 let board = &mut to.sidecars[usize::from(to.processes[process].sidecar)];
                 (board.durable, board.poison) = (root.point.lsn, 1);
@@ -175,6 +175,21 @@ impl Log {
 }
 
 impl State {
+    /// `Engine::write_doubtful_anew`, in one step.
+    fn write_doubtful_anew(&mut self, process: usize, broken: Broken) {
+        let durable = self.sidecar(process).durable;
+        if durable == SILENT || self.is_poisoned(process) {
+            return;
+        }
+        let (newest, _) = self.slots(&self.disk.shown());
+        let root = *self.root(newest);
+        if root.sequence > self.processes[process].known_root && self.is_free(CHECKPOINT) {
+            self.disk.rewrite(State::slot_block(root.sequence));
+        }
+        let mine = *self.root(self.processes[process].root);
+        self.write_frames_anew(&mine, durable, broken);
+    }
+
     /// `Engine::open` of one who is not the first.
     fn join(&mut self, process: usize) {
         let mine = &mut self.processes[process];

@@ -29,12 +29,10 @@ pub enum Broken {
     FailedFlush,
     /// Mending flushes again without writing anew what may have been dropped.
     HealWithoutWriting,
-    /// Whoever recovers does not look for the mark of a failed flush.
-    Doubt,
     /// Threads of one process flush beside each other, although the system tells only one of them of a failure.
     FlushTogether,
-    /// No mark tells of a flush whose end nobody lived to tell.
-    FlushMark,
+    /// Whoever opens the store writes nothing anew: a flush of its own is to prove that all is on disk.
+    OpenWithoutWriting,
     /// The log is used again from a root that nobody has flushed.
     ReuseBeforeRoot,
     /// Commits leave no room for a checkpoint's mark.

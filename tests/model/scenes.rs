@@ -144,8 +144,7 @@ pub const BROKEN_LOG: &[(Broken, &str, usize)] = &[
     (Broken::FlushTogether, "two threads, and a flush fails", 26),
     (Broken::FailedFlush, "a flush fails", 15),
     (Broken::HealWithoutWriting, "a flush fails", 14),
-    (Broken::Doubt, "a flush fails, and processes die", 8),
-    (Broken::FlushMark, "a flush fails, and processes die", 10),
+    (Broken::OpenWithoutWriting, "a flush fails, and processes die", 8),
 ];
 
 const CALM: pins::Budget =
