@@ -178,10 +178,9 @@ impl CheckpointTurn<'_> {
     }
 
     pub(crate) fn flush(&self) -> Result<()> {
-        self.engine.disk.flush().map_err(|e| {
-            self.engine.poison(&self.engine.current_sidecar().0);
-            self.engine.poisoned_error(format!("a checkpoint's flush failed: {e}"))
-        })
+        let engine = self.engine;
+        let sidecar = engine.current_sidecar().0;
+        engine.flush_file(&sidecar).map_err(|e| engine.poisoned_error(format!("a checkpoint's flush failed: {e}")))
     }
 
     /// Marks the log, unless its last frame is such a mark already. Gives the point after it, and how

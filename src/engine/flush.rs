@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::log::ring::{Ring, next_block};
 use crate::log::walk::{Point, Walker};
+use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(5);
 /// A flush that takes longer is taken for one whose process was stopped.
 const STOPPED: Duration = Duration::from_secs(1);
+const UNMENDED: &str = "an earlier flush failed; the next write mends it";
 
 /// The right to flush for everybody. (The kernel's lock goes first: whoever gets the other one next finds it free.)
 pub(crate) struct SyncGuard<'e> {
@@ -82,13 +84,7 @@ impl Engine {
     /// others is left to the holder of SYNC.
     fn flush_alone(&self, deadline: Deadline) -> Result<()> {
         let sealed = self.lock_append(deadline)?.seal();
-        if self.is_poisoned(&sealed.sidecar) {
-            return Err(self.poisoned_error("an earlier flush failed"));
-        }
-        if let Err(e) = self.disk.flush() {
-            self.poison(&sealed.sidecar);
-            return Err(self.poisoned_error(e.to_string()));
-        }
+        self.flush_file(&sealed.sidecar).map_err(|e| self.poisoned_error(e.to_string()))?;
         self.raise_durable(sealed.tail.lsn);
         Ok(())
     }
@@ -103,11 +99,7 @@ impl Engine {
     /// Flushes a sealed batch, and tells everybody.
     pub(crate) fn flush_batch(&self, _sync: &SyncGuard<'_>, sealed: &Sealed) -> Result<()> {
         let Sealed { tail, sidecar } = sealed;
-        if self.is_poisoned(sidecar) {
-            return Err(self.poisoned_error("an earlier flush failed"));
-        }
-        if let Err(e) = self.disk.flush() {
-            self.poison(sidecar);
+        if let Err(e) = self.flush_file(sidecar) {
             tracing::error!(error = %e, "flush failed");
             return Err(self.poisoned_error(e.to_string()));
         }
@@ -138,15 +130,27 @@ impl Engine {
     /// Flushes what others wrote. A failure is reported once: whoever hears of it must see to it
     /// that nothing is believed durable because a later flush succeeds.
     pub(crate) fn flush_found(&self) -> Result<()> {
-        if self.is_poisoned(&self.sidecar()) {
-            return Err(self.poisoned_error("an earlier flush failed; the next write mends it"));
+        let sidecar = self.sidecar();
+        if self.is_poisoned(&sidecar) {
+            return Err(self.poisoned_error(UNMENDED));
         }
-        self.disk.flush().map_err(|e| {
-            if self.disk.writable() {
-                self.poison(&self.sidecar());
-            }
-            Error::io("flush", self.path(), e)
-        })
+        self.flush_file(&sidecar).map_err(|e| Error::io("flush", self.path(), e))
+    }
+
+    /// Flushes the file, unless a failed flush waits to be mended; poisons the store if this one fails.
+    ///
+    /// One thread at a time: all of a process share a description, and the system tells only one of those who flush
+    /// through it that something was dropped.
+    pub(crate) fn flush_file(&self, sidecar: &Sidecar) -> io::Result<()> {
+        let _alone = lock(&self.flushing);
+        if self.is_poisoned(sidecar) {
+            return Err(io::Error::other(UNMENDED));
+        }
+        let flushed = self.disk.flush();
+        if flushed.is_err() && self.disk.writable() {
+            self.poison(sidecar);
+        }
+        flushed
     }
 
     /// From now on nothing that was not known durable is believed to be on disk.
@@ -185,7 +189,10 @@ impl Engine {
             let start = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
             point = self.write_frames_anew(&ring, start, durable)?;
         }
-        self.disk.flush().map_err(|e| self.poisoned_error(format!("the disk still refuses: {e}")))?;
+        {
+            let _alone = lock(&self.flushing);
+            self.disk.flush().map_err(|e| self.poisoned_error(format!("the disk still refuses: {e}")))?;
+        }
         if doubtful {
             self.raise_root(newest.sequence);
             append.sidecar.set_root(newest.sequence);

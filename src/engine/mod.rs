@@ -75,6 +75,8 @@ pub(crate) struct Engine {
     writer: Arc<FairLock>,
     checkpointing: Arc<FairLock>,
     syncing: Mutex<()>,
+    /// Held while the file is flushed.
+    flushing: Mutex<()>,
     appender: Mutex<Appender>,
     view: Mutex<ViewState>,
     map: Mutex<Option<Arc<dyn Mapping>>>,

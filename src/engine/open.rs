@@ -100,6 +100,7 @@ impl Engine {
             writer: Arc::new(FairLock::default()),
             checkpointing: Arc::new(FairLock::default()),
             syncing: Mutex::new(()),
+            flushing: Mutex::new(()),
             appender: Mutex::new(Appender::new(Arc::clone(&root))),
             view: Mutex::new(ViewState::default()),
             map: Mutex::new(None),

@@ -13,6 +13,7 @@ mod fault;
 mod model;
 mod names;
 mod schedule;
+mod tell;
 
 use crate::disk::sim::{Conductor, Image, SimDisk, World};
 use crate::engine::{Settings, open};

@@ -1,0 +1,65 @@
+//! The rules that the models are about, each as the mistake that leaves it out.
+
+/// What a model does wrong on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    Nothing,
+    // The log and its flushes.
+    /// Writing without WRITER.
+    WriterLock,
+    /// Appending without APPEND.
+    AppendLock,
+    /// The tail that the process remembers is believed after APPEND was taken.
+    TailRefresh,
+    /// A whole frame with the next LSN counts, whatever frame it was chained to.
+    Chain,
+    /// A whole frame counts wherever the next one is looked for, of whichever lap.
+    OldLap,
+    /// A flush does not end the batch: the next frame may share a block with durable ones.
+    Seal,
+    /// What a dead appender left unsealed is taken for a batch that is still open.
+    OpenAfterDeath,
+    /// The batch is called durable before the disk has answered.
+    PublishBeforeFlush,
+    /// Commits are acknowledged when they are appended.
+    AckBeforeFlush,
+    /// The flush begins before its batch is known: it is credited with what was appended meanwhile.
+    SealAfterFlush,
+    /// A flush that failed is tried again, and believed.
+    FailedFlush,
+    /// Mending flushes again without writing anew what may have been dropped.
+    HealWithoutWriting,
+    /// Threads of one process flush beside each other, although the system tells only one of them of a failure.
+    FlushTogether,
+    /// Whoever opens the store writes nothing anew: a flush of its own is to prove that all is on disk.
+    OpenWithoutWriting,
+    /// The log is used again from a root that nobody has flushed.
+    ReuseBeforeRoot,
+    /// Commits leave no room for a checkpoint's mark.
+    Reserve,
+    /// A reader whose frames were folded away shows what it has.
+    ReaderRelook,
+    // Roots, pages and pins.
+    /// A root slot is written before its pages are flushed.
+    PagesBeforeRoot,
+    /// Pages of pinned versions are used again.
+    Pins,
+    /// A checkpoint asks the kernel for pins alone, which does not tell of its own process' pins.
+    OwnPins,
+    /// A reader uses the version that it pinned without looking again.
+    Relook,
+    /// A root found in the file is built upon although nobody flushed it.
+    SettleRoot,
+    /// The same slot is written again and again.
+    TwoSlots,
+    /// Pages go back to free when they were freed, whoever is still to read the root before.
+    Pending,
+    /// Checkpoints take no lock.
+    CheckpointLock,
+    /// A root is told of before it is flushed.
+    TellBeforeFlush,
+    /// A leaver writes its twin before the elder is durable.
+    TwinOfDoubtful,
+    /// The younger twin is not written again before its elder's slot is.
+    TwinRewrite,
+}
