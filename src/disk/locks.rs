@@ -40,6 +40,15 @@ pub(crate) type Deadline = Option<Instant>;
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     #[cfg(test)]
     crate::disk::sim::threads::before_lock(|| !matches!(mutex.try_lock(), Err(TryLockError::WouldBlock)));
+    // For a thread sanitizer that does not see into the standard library, where a thread waits.
+    #[cfg(memstone_spin)]
+    loop {
+        match try_lock(mutex) {
+            Some(guard) => return guard,
+            None => std::thread::yield_now(),
+        }
+    }
+    #[cfg(not(memstone_spin))]
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -124,6 +133,11 @@ impl Turn {
         if crate::disk::sim::threads::is_played() {
             drop(mine);
             crate::disk::sim::threads::wait(&self.changed, time);
+            return lock(&self.mine);
+        }
+        if cfg!(memstone_spin) {
+            drop(mine);
+            std::thread::yield_now();
             return lock(&self.mine);
         }
         match time {
