@@ -1,9 +1,9 @@
 //! The store: opening it, and the ways into it.
 
+mod registry;
+
 use crate::disk::format::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MIN_PAGE_SIZE};
-use crate::disk::locks::lock;
 use crate::disk::netfs::remote_filesystem;
-use crate::disk::platform::FileId;
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::engine::checkpoint::Plan;
 use crate::engine::stats::{Locks, Stats};
@@ -11,9 +11,9 @@ use crate::engine::{DEFAULT_LOG_CAP, Engine, MIN_LOG, Settings, open};
 use crate::error::{Error, Result};
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::{WriteOptions, WriteTxn};
-use std::collections::HashMap;
+use registry::{Subject, Turn};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A store. Cloning the handle is cheap; all handles of one file in a process share everything.
@@ -49,9 +49,6 @@ impl Drop for OpenStore {
         }
     }
 }
-
-/// The stores that this process has open, so that opening one again shares it.
-static OPEN_STORES: LazyLock<Mutex<HashMap<(FileId, bool), Weak<OpenStore>>>> = LazyLock::new(Mutex::default);
 
 /// A half-made store this old has been given up by its maker.
 const LEFTOVER: Duration = Duration::from_secs(60);
@@ -167,20 +164,24 @@ impl Options {
         if self.log_cap < MIN_LOG {
             return Err(Error::Invalid(format!("a log cap of {} is less than {MIN_LOG}", self.log_cap)));
         }
-        // One at a time, so that two threads that open the same file share it.
-        let mut stores = lock(&OPEN_STORES);
-        let disk = match UnixDisk::open(path, OpenMode { read_only: self.read_only, create: false }) {
+        let there = || UnixDisk::open(path, OpenMode { read_only: self.read_only, create: false });
+        let disk = match there() {
             Err(Error::NotFound { .. }) if self.create && !self.read_only => {
-                self.refuse_remote(path)?;
-                self.create_file(path)?;
-                UnixDisk::open(path, OpenMode { read_only: false, create: false })?
+                let _turn = Turn::take(Subject::Path(path.to_path_buf()), path, self.timeout)?;
+                match there() {
+                    Err(Error::NotFound { .. }) => {
+                        self.refuse_remote(path)?;
+                        self.create_file(path)?;
+                        there()?
+                    }
+                    other => other?,
+                }
             }
             other => other?,
         };
-        let key = (disk.identity(), self.read_only);
-        if let Some(open) = stores.get(&key).and_then(Weak::upgrade)
-            && open.engine.check_process().is_ok()
-        {
+        // One at a time, so that two threads that open the same file share it.
+        let turn = Turn::take(Subject::File(disk.identity(), self.read_only), path, self.timeout)?;
+        if let Some(open) = turn.store() {
             return Ok(Store { open });
         }
         self.refuse_remote(path)?;
@@ -193,8 +194,7 @@ impl Options {
             disk.sync_name()?;
         }
         let open = Arc::new(OpenStore { engine });
-        stores.retain(|_, open| open.strong_count() > 0);
-        stores.insert(key, Arc::downgrade(&open));
+        turn.opened(&open);
         Ok(Store { open })
     }
 

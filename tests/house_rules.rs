@@ -203,6 +203,27 @@ fn unsafe_stands_in_few_files() {
 }
 
 #[test]
+fn every_unsafe_block_says_why_it_is_sound() {
+    let block = ["unsa", "fe {"].concat();
+    let (page, mut found) = (read("docs/TESTING.md"), 0);
+    for file in ["src", "tests", "examples", "benches"].iter().flat_map(|folder| files(folder, &[".rs"])) {
+        if file.contains("/target/") {
+            continue;
+        }
+        let text = read(&file);
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for (at, _) in lines.iter().enumerate().filter(|(_, l)| l.contains(&block) && !l.starts_with("//")) {
+            let above = lines[..at].iter().rev().skip_while(|l| l.starts_with("#["));
+            let mut comment = above.take_while(|l| l.starts_with("//"));
+            assert!(comment.any(|l| l.starts_with("// SAFETY: ")), "{file}:{} has no `SAFETY:` above it", at + 1);
+            assert!(page.contains(&format!("| `{file}` |")), "docs/TESTING.md, \"Every `unsafe`\", lacks {file}");
+            found += 1;
+        }
+    }
+    assert!(found > 40, "only {found} blocks were found");
+}
+
+#[test]
 fn no_file_grows_for_ever() {
     let mut wrong = Vec::new();
     for file in files("src", &[".rs"]).into_iter().chain(files("tests", &[".rs"])) {

@@ -12,7 +12,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -29,6 +28,45 @@ static FINISHED: AtomicU32 = AtomicU32::new(0);
 static DEAD: AtomicI32 = AtomicI32::new(-1);
 /// Descriptor + 1 of each open data file; 0 is an empty slot.
 static SLOTS: [AtomicI32; CAPACITY] = [const { AtomicI32::new(0) }; CAPACITY];
+
+/// Something that a process does once, however many threads ask for it.
+///
+/// The standard library's way to say so hangs in a child that was forked while another thread was
+/// at it: the thread that would finish is not there. Here the child does it anew.
+pub(super) struct Once(AtomicU32);
+
+impl Once {
+    const DONE: u32 = u32::MAX;
+
+    pub(super) const fn new() -> Once {
+        Once(AtomicU32::new(0))
+    }
+
+    /// After an error it is tried again by the next one who asks.
+    pub(super) fn run(&self, body: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let mut seen = self.0.load(SeqCst);
+        if seen == Once::DONE {
+            return Ok(());
+        }
+        // The number of the process that is at it; no process has number 0.
+        let own = std::process::id();
+        loop {
+            match seen {
+                Once::DONE => return Ok(()),
+                busy if busy == own => std::thread::sleep(Duration::from_micros(50)),
+                idle => {
+                    if self.0.compare_exchange(idle, own, SeqCst, SeqCst).is_ok() {
+                        break;
+                    }
+                }
+            }
+            seen = self.0.load(SeqCst);
+        }
+        let done = body();
+        self.0.store(if done.is_ok() { Once::DONE } else { 0 }, SeqCst);
+        done
+    }
+}
 
 /// How many forks lie between the first process and this one. A handle made in another
 /// generation belongs to a parent.
@@ -79,20 +117,24 @@ fn register(file: &File) -> io::Result<Registration> {
 }
 
 fn install() -> io::Result<()> {
-    static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
-    INSTALLED
-        .get_or_init(|| {
-            // The reading end of a pipe that nobody writes: every use of it as a data file fails,
-            // and unlike the null device it is there in any sandbox.
-            let (reader, _) = io::pipe().map_err(|e| e.raw_os_error().unwrap_or(libc::EMFILE))?;
-            DEAD.store(std::os::fd::OwnedFd::from(reader).into_raw_fd(), SeqCst);
-            // SAFETY: the handlers only use atomics and async-signal-safe calls, and never unwind.
-            match unsafe { libc::pthread_atfork(Some(before_fork), Some(after_in_parent), Some(after_in_child)) } {
-                0 => Ok(()),
-                code => Err(code),
-            }
-        })
-        .map_err(io::Error::from_raw_os_error)
+    static INSTALLED: Once = Once::new();
+    INSTALLED.run(|| {
+        // The reading end of a pipe that nobody writes: every use of it as a data file fails,
+        // and unlike the null device it is there in any sandbox.
+        let (reader, _) = io::pipe()?;
+        DEAD.store(std::os::fd::OwnedFd::from(reader).into_raw_fd(), SeqCst);
+        // SAFETY: the handlers are functions of this program, which is never unloaded in part. They
+        // only use atomics and async-signal-safe calls, as a child of a process with threads must, and never unwind.
+        match unsafe { libc::pthread_atfork(Some(before_fork), Some(after_in_parent), Some(after_in_child)) } {
+            0 => Ok(()),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    })
+}
+
+/// [`fork_generation`], from a time on in which every fork counts.
+pub(crate) fn watched_fork_generation() -> io::Result<u32> {
+    install().map(|()| fork_generation())
 }
 
 extern "C" fn before_fork() {
@@ -132,7 +174,7 @@ fn replace(dead: RawFd, fd: RawFd) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::os::unix::fs::FileExt;
 
@@ -157,6 +199,33 @@ pub(super) mod tests {
         // SAFETY: `status` is a valid place for the result.
         while unsafe { libc::waitpid(pid, &raw mut status, 0) } != pid {}
         if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -libc::WTERMSIG(status) }
+    }
+
+    #[test]
+    fn what_another_thread_was_at_during_the_fork_is_done_anew_in_the_child() {
+        let once = Once::new();
+        let (entered, entering) = std::sync::mpsc::channel();
+        let (finish, finishing) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let once = &once;
+            scope.spawn(move || {
+                let slow = || {
+                    entered.send(()).unwrap();
+                    finishing.recv().map_err(io::Error::other)
+                };
+                once.run(slow).unwrap();
+            });
+            entering.recv().unwrap();
+            let child = in_child(|| {
+                let mut done = 0;
+                once.run(|| Err(io::ErrorKind::Other.into())).unwrap_err();
+                (0..3).for_each(|_| once.run(|| Ok(done += 1)).unwrap());
+                done
+            });
+            assert_eq!(wait_for(child), 1);
+            finish.send(()).unwrap();
+            once.run(|| panic!("it is done by the other thread")).unwrap();
+        });
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! process, and only then asks the kernel. `docs/LOCKING.md` gives the order in which locks are
 //! taken: WRITER, CHECKPOINT, SYNC, APPEND.
 
+use crate::disk::fork::fork_generation;
 use crate::disk::platform::{Disk, LockMode};
 use crate::error::{Error, Result};
 use std::collections::{HashMap, VecDeque};
@@ -37,11 +38,24 @@ pub(crate) type Deadline = Option<Instant>;
 
 /// A mutex that a panicking thread does not spoil: what it guards is checked against the file anyway.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    #[cfg(test)]
+    crate::disk::sim::threads::before_lock(|| !matches!(mutex.try_lock(), Err(TryLockError::WouldBlock)));
+    // For a thread sanitizer that does not see into the standard library, where a thread waits.
+    #[cfg(memstone_spin)]
+    loop {
+        match try_lock(mutex) {
+            Some(guard) => return guard,
+            None => std::thread::yield_now(),
+        }
+    }
+    #[cfg(not(memstone_spin))]
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The same, unless another thread has it. (The standard one calls a spoilt mutex taken, for ever.)
 pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    #[cfg(test)]
+    crate::disk::sim::threads::before_lock(|| true);
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(spoilt)) => Some(spoilt.into_inner()),
@@ -112,6 +126,34 @@ struct Turn {
     changed: Condvar,
 }
 
+impl Turn {
+    /// Sleeps until the turn may have come, or the time is over.
+    fn wait<'t>(&'t self, mine: MutexGuard<'t, bool>, time: Option<Duration>) -> MutexGuard<'t, bool> {
+        #[cfg(test)]
+        if crate::disk::sim::threads::is_played() {
+            drop(mine);
+            crate::disk::sim::threads::wait(&self.changed, time);
+            return lock(&self.mine);
+        }
+        if cfg!(memstone_spin) {
+            drop(mine);
+            std::thread::yield_now();
+            return lock(&self.mine);
+        }
+        match time {
+            None => self.changed.wait(mine).unwrap_or_else(PoisonError::into_inner),
+            Some(time) => self.changed.wait_timeout(mine, time).unwrap_or_else(PoisonError::into_inner).0,
+        }
+    }
+
+    fn give(&self) {
+        *lock(&self.mine) = true;
+        self.changed.notify_one();
+        #[cfg(test)]
+        crate::disk::sim::threads::wake(&self.changed);
+    }
+}
+
 /// What came of waiting for a [`FairLock`].
 pub(crate) enum Waited {
     /// The lock is held.
@@ -125,13 +167,14 @@ pub(crate) enum Waited {
 /// A held [`FairLock`].
 pub(crate) struct FairGuard {
     lock: Arc<FairLock>,
+    generation: u32,
 }
 
 impl FairLock {
     fn own(self: &Arc<Self>, state: &mut FairState) -> FairGuard {
         state.held = true;
         state.owner = Some(std::thread::current().id());
-        FairGuard { lock: Arc::clone(self) }
+        FairGuard { lock: Arc::clone(self), generation: fork_generation() }
     }
 
     pub(crate) fn try_take(self: &Arc<Self>) -> Option<FairGuard> {
@@ -154,17 +197,12 @@ impl FairLock {
         };
         let mut mine = lock(&turn.mine);
         while !*mine {
-            match deadline {
-                None => mine = turn.changed.wait(mine).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        drop(mine);
-                        return self.give_up(&turn);
-                    }
-                    mine = turn.changed.wait_timeout(mine, left).unwrap_or_else(PoisonError::into_inner).0;
-                }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                drop(mine);
+                return self.give_up(&turn);
             }
+            mine = turn.wait(mine, left);
         }
         drop(mine);
         Waited::Held(self.own(&mut lock(&self.state)))
@@ -183,13 +221,14 @@ impl FairLock {
 
 impl Drop for FairGuard {
     fn drop(&mut self) {
+        // In a forked child nobody waits for it, and whoever had the mutex would never give it back.
+        if self.generation != fork_generation() {
+            return;
+        }
         let mut state = lock(&self.lock.state);
         state.owner = None;
         match state.queue.pop_front() {
-            Some(next) => {
-                *lock(&next.mine) = true;
-                next.changed.notify_one();
-            }
+            Some(next) => next.give(),
             None => state.held = false,
         }
     }
@@ -199,6 +238,7 @@ impl Drop for FairGuard {
 pub(crate) struct Pins {
     disk: Arc<dyn Disk>,
     held: Mutex<HashMap<u64, usize>>,
+    generation: u32,
 }
 
 /// One use of a pinned version.
@@ -209,7 +249,7 @@ pub(crate) struct Pin {
 
 impl Pins {
     pub(crate) fn new(disk: Arc<dyn Disk>) -> Arc<Pins> {
-        Arc::new(Pins { disk, held: Mutex::default() })
+        Arc::new(Pins { disk, held: Mutex::default(), generation: fork_generation() })
     }
 
     /// Pins a version. The caller looks afterwards whether it might still be pinned, and drops the pin if not.
@@ -261,6 +301,10 @@ impl Pins {
 
 impl Drop for Pin {
     fn drop(&mut self) {
+        // As above; and the kernel's lock is the parent's.
+        if self.pins.generation != fork_generation() {
+            return;
+        }
         let mut held = lock(&self.pins.held);
         if let Some(count) = held.get_mut(&self.version) {
             *count -= 1;

@@ -21,17 +21,18 @@ pub(crate) enum LockMode {
 }
 
 /// Which file a path names: the device and the inode on Unix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct FileId {
     pub(crate) device: u64,
     pub(crate) inode: u64,
 }
 
 /// A read-only view of the first bytes of the data file. It may reach beyond the end of the
-/// file: those bytes must not be touched until the file has grown over them. A mapping that a
-/// foreign truncation pulls away reads as zeros, never as a fault.
+/// file: those bytes must not be touched until the file has grown over them. What a foreign truncation
+/// pulls away reads as zeros, never as a fault, to whoever has the bytes already.
 pub(crate) trait Mapping: Send + Sync {
-    /// The mapped bytes. Only bytes of pages that no process rewrites may be read through it.
+    /// The mapped bytes; none once a part of them is known to be lost. Only bytes of pages that
+    /// no process rewrites may be read through it.
     fn bytes(&self) -> &[u8];
 }
 

@@ -6,8 +6,10 @@
 //! before, or kills the process as it would have.
 
 use std::ffi::{c_int, c_void};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::SeqCst};
+
+use super::fork::Once;
 
 /// Maps that can be guarded at once. A map beyond that is refused, and its user reads privately.
 const CAPACITY: usize = 1024;
@@ -79,41 +81,51 @@ fn claim(table: &'static [Slot], start: usize, len: usize, writable: bool) -> Op
     Some(slot)
 }
 
-/// Who handled SIGBUS before.
-static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+/// Who handled SIGBUS before, and how it wants to be called.
+static PREVIOUS: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
+static PREVIOUS_FLAGS: AtomicI32 = AtomicI32::new(0);
 static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
 
 /// Installs the handler, once. The host's page size if that worked.
 fn page_size() -> Option<usize> {
-    static INSTALLED: OnceLock<bool> = OnceLock::new();
-    let installed = INSTALLED.get_or_init(|| {
-        // SAFETY: asks for a number.
-        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-        let Ok(size) = usize::try_from(size) else { return false };
-        PAGE_SIZE.store(size, SeqCst);
-        install()
-    });
-    installed.then(|| PAGE_SIZE.load(SeqCst))
+    static INSTALLED: Once = Once::new();
+    INSTALLED.run(install).ok().map(|()| PAGE_SIZE.load(SeqCst))
 }
 
-fn install() -> bool {
-    // SAFETY: `sigaction` is plain data, for which zeros are valid; both calls are given valid
-    // places. The previous handler is stored before ours can run and look for it.
-    unsafe {
-        let mut previous: libc::sigaction = std::mem::zeroed();
-        if libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut previous) != 0 {
-            return false;
+fn install() -> io::Result<()> {
+    // SAFETY: asks for a number.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    PAGE_SIZE.store(usize::try_from(size).map_err(io::Error::other)?, SeqCst);
+    let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_sigbus;
+    let ours = handler as *const () as usize;
+    let remember = |action: &libc::sigaction| {
+        // (A child that was forked in the midst of this may find it done.)
+        if action.sa_sigaction != ours {
+            PREVIOUS_FLAGS.store(action.sa_flags, SeqCst);
+            PREVIOUS.store(action.sa_sigaction, SeqCst);
         }
-        let _ = PREVIOUS.set(previous);
-        let mut ours: libc::sigaction = std::mem::zeroed();
-        let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_sigbus;
-        ours.sa_sigaction = handler as *const () as usize;
+    };
+    // SAFETY: `sigaction` is plain data, for which zeros are valid; the calls are given valid
+    // places. The previous handler is known before ours can run and look for it, and
+    // once more afterwards: another thread may have installed one in between.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut action) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        remember(&action);
+        let mut new: libc::sigaction = std::mem::zeroed();
+        new.sa_sigaction = ours;
         // Hosts with small stacks (Go, for one) demand handlers on the alternate stack. No
         // SA_NODEFER: a fault inside the handler must end the process, not recurse.
-        ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
-        libc::sigemptyset(&raw mut ours.sa_mask);
-        libc::sigaction(libc::SIGBUS, &raw const ours, std::ptr::null_mut()) == 0
+        new.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+        libc::sigemptyset(&raw mut new.sa_mask);
+        if libc::sigaction(libc::SIGBUS, &raw const new, &raw mut action) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        remember(&action);
     }
+    Ok(())
 }
 
 extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
@@ -168,7 +180,8 @@ fn errno() -> *mut c_int {
 
 /// Does what would have been done without us.
 fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void, access: bool) {
-    let (handler, flags) = PREVIOUS.get().map_or((libc::SIG_DFL, 0), |p| (p.sa_sigaction, p.sa_flags));
+    let (handler, flags) = (PREVIOUS.load(SeqCst), PREVIOUS_FLAGS.load(SeqCst));
+    let function = std::ptr::with_exposed_provenance::<()>(handler);
     if handler == libc::SIG_IGN && !access {
         return;
     }
@@ -185,9 +198,9 @@ fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void, acce
             }
         } else if flags & libc::SA_SIGINFO != 0 {
             type WithInfo = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
-            std::mem::transmute::<usize, WithInfo>(handler)(signal, info, context);
+            std::mem::transmute::<*const (), WithInfo>(function)(signal, info, context);
         } else {
-            std::mem::transmute::<usize, extern "C" fn(c_int)>(handler)(signal);
+            std::mem::transmute::<*const (), extern "C" fn(c_int)>(function)(signal);
         }
     }
 }
@@ -237,11 +250,8 @@ mod tests {
 
     /// Lets a child believe that this handled SIGBUS before.
     fn handled_before_by(handler: usize) {
-        let mut action = *PREVIOUS.get().unwrap();
-        action.sa_sigaction = handler;
-        action.sa_flags = 0;
-        // SAFETY: nobody else runs in the child.
-        unsafe { (&raw const PREVIOUS).cast_mut().write(OnceLock::from(action)) };
+        PREVIOUS_FLAGS.store(0, SeqCst);
+        PREVIOUS.store(handler, SeqCst);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! is durable and which later contents may or may not have reached the disk.
 
 mod replay;
+pub(crate) mod threads;
 
 pub(crate) use replay::{Limits, Replay};
 
@@ -160,6 +161,8 @@ pub(crate) enum Call {
     Probe,
     Sidecar,
     Memory,
+    /// A thread takes a lock within its process.
+    Mutex,
 }
 
 /// What becomes of a call.
@@ -183,6 +186,8 @@ pub(crate) trait Conductor: Send + Sync {
         self.sleep(process, time);
     }
     fn wake(&self, _process: usize, _word: (usize, usize)) {}
+    /// Another thread has the lock; this was found so often before.
+    fn contend(&self, _process: usize, _times: u32) {}
     fn now_ms(&self) -> u64 {
         1
     }

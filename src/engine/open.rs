@@ -291,10 +291,11 @@ impl Engine {
         if self.left.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        self.janitor.stop();
+        // A forked child has none of the threads that it would wait for.
         if self.check_process().is_err() {
             return Ok(());
         }
+        self.janitor.stop();
         let result = if self.disk.writable() { self.leave_tidily() } else { Ok(()) };
         self.relax_view(0);
         lock(&self.presence).clear();

@@ -416,9 +416,10 @@ pub(crate) fn encode_name(id: u32, key_type: &str, value_type: &str) -> Vec<u8> 
 
 pub(crate) fn decode_name(row: &[u8]) -> Option<TableEntry> {
     let (id, rest) = row.split_first_chunk::<4>()?;
+    // Copied before it is called a string: see `ReadMap`.
     let text = |bytes: &[u8]| -> Option<(Box<str>, usize)> {
         let len = usize::from(u16::from_le_bytes(*bytes.first_chunk::<2>()?));
-        Some((std::str::from_utf8(bytes.get(2..2 + len)?).ok()?.into(), 2 + len))
+        Some((String::from_utf8(bytes.get(2..2 + len)?.to_vec()).ok()?.into(), 2 + len))
     };
     let (key_type, used) = text(rest)?;
     let (value_type, used_too) = text(rest.get(used..)?)?;

@@ -1,7 +1,8 @@
 //! Several processes on one file, in every order, killed at any call.
 //!
-//! Each simulated process is a thread with its own engine. One runs at a time; at each call of the
-//! platform, reads and writes of shared memory among them, the scheduler may let another go on. All
+//! Each simulated process has its own engine, and one thread or several that share it. One thread runs at a time; at each call of the
+//! platform, reads and writes of shared memory among them, and where one of several threads takes a
+//! lock within its process, the scheduler may let another go on. All
 //! choices come from a seed, and time is simulated: it passes with each call, and leaps when all sleep.
 //!
 //! The oracle: transactions are serial, so each knows by the number it reads which state it builds on.
@@ -12,6 +13,7 @@
 use super::model::{Change, Kind, META, Model, Step, number, numbered, perform, steps};
 use super::{check, effort, new_store, open_store};
 use crate::Store;
+use crate::disk::sim::threads;
 use crate::disk::sim::{
     Call, Conductor, Event, Free, Killed, Limits, Replay, Rng, SimDisk, Verdict, World, is_traced, trace,
 };
@@ -26,6 +28,8 @@ use std::time::{Duration, Instant};
 /// A run that takes more calls than this goes round in circles.
 const MOST_CALLS: usize = 300_000;
 const LOG_CAP: u64 = 64 << 10;
+/// If all would sleep so long, in µs, they wait for each other: nobody sleeps so long on purpose.
+const FOR_EVER: u64 = 10_000_000_000;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Status {
@@ -35,9 +39,12 @@ enum Status {
     Gone,
 }
 
-struct Process {
+/// A thread, and the only one of its process, or the first, or a later one.
+struct Player {
     status: Status,
+    /// Its process was killed.
     dead: bool,
+    /// Of the first thread of a process.
     disk: Option<Arc<SimDisk>>,
     turn: Arc<Condvar>,
 }
@@ -46,7 +53,9 @@ struct Plan {
     rng: Rng,
     now_us: u64,
     running: Option<usize>,
-    processes: Vec<Process>,
+    /// The first threads of all processes, then the second ones, and so on.
+    players: Vec<Player>,
+    processes: usize,
     calls: usize,
     /// One call in so many lets another process go on, puts this one to sleep, kills it.
     switch: usize,
@@ -64,8 +73,11 @@ struct Scheduler {
 }
 
 impl Scheduler {
-    fn new(count: usize, mut rng: Rng, faults: bool) -> Arc<Scheduler> {
-        let process = |_| Process { status: Status::Ready, dead: false, disk: None, turn: Arc::new(Condvar::new()) };
+    fn new(count: usize, threads: usize, mut rng: Rng, faults: bool) -> Arc<Scheduler> {
+        let player = |number| {
+            let status = if number < count { Status::Ready } else { Status::Gone };
+            Player { status, dead: false, disk: None, turn: Arc::new(Condvar::new()) }
+        };
         let switch = [2, 6, 20, 80, 400][rng.below(5)];
         let stall = [100, 1000, 1_000_000][rng.below(3)];
         let kill = [300, 3000, 1_000_000][rng.below(3)];
@@ -76,7 +88,8 @@ impl Scheduler {
             rng,
             now_us: 5_000_000,
             running: None,
-            processes: (0..count).map(process).collect(),
+            players: (0..count * threads).map(player).collect(),
+            processes: count,
             calls: 0,
             switch,
             stall,
@@ -93,25 +106,46 @@ impl Scheduler {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Chooses who goes on, and waits until it is this process' turn again.
-    fn give_way(&self, mut plan: MutexGuard<'_, Plan>, process: usize) {
+    /// Chooses who goes on, and waits until it is this one's turn again. Gives whether it is dead by then.
+    fn pause(&self, mut plan: MutexGuard<'_, Plan>, player: usize) -> bool {
         plan.choose();
-        let turn = Arc::clone(&plan.processes[process].turn);
-        while plan.running != Some(process) {
+        let turn = Arc::clone(&plan.players[player].turn);
+        while plan.running != Some(player) {
             plan = turn.wait(plan).unwrap_or_else(PoisonError::into_inner);
         }
-        plan.processes[process].status = Status::Ready;
-        let dead = plan.processes[process].dead;
-        drop(plan);
-        if dead && !std::thread::panicking() {
+        plan.players[player].status = Status::Ready;
+        plan.players[player].dead
+    }
+
+    fn give_way(&self, plan: MutexGuard<'_, Plan>, player: usize) {
+        if self.pause(plan, player) && !std::thread::panicking() {
             resume_unwind(Box::new(Killed));
+        }
+    }
+
+    /// Another thread of a process begins.
+    fn start(&self, player: usize, first: usize) {
+        let mut plan = self.plan();
+        plan.players[player].dead = plan.players[first].dead;
+        plan.players[player].status = Status::Ready;
+    }
+
+    /// Waits until these have left.
+    fn see_off(&self, player: usize, others: &[usize]) {
+        for times in 0.. {
+            let mut plan = self.plan();
+            if others.iter().all(|other| plan.players[*other].status == Status::Gone) {
+                return;
+            }
+            plan.players[player].status = Status::Asleep(plan.now_us + (1 << times.min(12)), None);
+            self.pause(plan, player);
         }
     }
 
     /// The first turn of a process.
     fn enter(&self, process: usize) {
         let mut plan = self.plan();
-        let turn = Arc::clone(&plan.processes[process].turn);
+        let turn = Arc::clone(&plan.players[process].turn);
         while plan.running != Some(process) {
             plan = turn.wait(plan).unwrap_or_else(PoisonError::into_inner);
         }
@@ -120,22 +154,33 @@ impl Scheduler {
     /// A process ends.
     fn leave(&self, process: usize) {
         let mut plan = self.plan();
-        plan.processes[process].status = Status::Gone;
-        plan.processes[process].disk = None;
+        plan.players[process].status = Status::Gone;
+        plan.players[process].disk = None;
         plan.choose();
     }
 
     /// Something is wrong: all stop.
     fn fail(&self, message: String) {
-        let mut plan = self.plan();
-        plan.failure.get_or_insert(message);
-        for process in &mut plan.processes {
-            process.dead = true;
+        self.plan().fail(message);
+    }
+
+    fn round_in_circles(&self, player: usize) {
+        let place = if is_traced() { std::backtrace::Backtrace::force_capture().to_string() } else { String::new() };
+        self.fail(format!("no end in sight for process {player} {place}"));
+        if !std::thread::panicking() {
+            resume_unwind(Box::new(Killed));
         }
     }
 }
 
 impl Plan {
+    fn fail(&mut self, message: String) {
+        self.failure.get_or_insert(message);
+        for player in &mut self.players {
+            player.dead = true;
+        }
+    }
+
     fn choose(&mut self) {
         let ready = |plan: &Plan| -> Vec<usize> {
             let awake = |status| match status {
@@ -143,11 +188,11 @@ impl Plan {
                 Status::Asleep(until, _) => until <= plan.now_us,
                 Status::Gone => false,
             };
-            (0..plan.processes.len()).filter(|i| awake(plan.processes[*i].status)).collect()
+            (0..plan.players.len()).filter(|i| awake(plan.players[*i].status)).collect()
         };
         let mut candidates = ready(self);
         if candidates.is_empty() {
-            let next = self.processes.iter().filter_map(|p| match p.status {
+            let next = self.players.iter().filter_map(|p| match p.status {
                 Status::Asleep(until, _) => Some(until),
                 _ => None,
             });
@@ -155,22 +200,26 @@ impl Plan {
                 self.running = None;
                 return;
             };
+            if next > self.now_us + FOR_EVER {
+                self.fail("all wait for each other".to_owned());
+            }
             self.now_us = self.now_us.max(next);
             candidates = ready(self);
         }
         let next = candidates[self.rng.below(candidates.len())];
         self.running = Some(next);
-        self.processes[next].turn.notify_one();
+        self.players[next].turn.notify_one();
     }
 }
 
 impl Conductor for Scheduler {
     fn before(&self, process: usize, call: Call) -> Verdict {
+        let process = threads::number().unwrap_or(process);
         let mut plan = self.plan();
-        if process >= plan.processes.len() {
+        if process >= plan.players.len() {
             return Verdict::Go;
         }
-        if plan.processes[process].dead {
+        if plan.players[process].dead {
             drop(plan);
             if !std::thread::panicking() {
                 resume_unwind(Box::new(Killed));
@@ -181,21 +230,25 @@ impl Conductor for Scheduler {
         plan.now_us += 1;
         if plan.calls > MOST_CALLS {
             drop(plan);
-            let place =
-                if is_traced() { std::backtrace::Backtrace::force_capture().to_string() } else { String::new() };
-            self.fail(format!("no end in sight for process {process} {place}"));
-            resume_unwind(Box::new(Killed));
+            self.round_in_circles(process);
+            return Verdict::Fail(libc::EIO);
         }
         let (switch, stall, kill) = (plan.switch, plan.stall, plan.kill);
         if plan.rng.one_in(kill) && plan.kills < 6 && !std::thread::panicking() {
             plan.kills += 1;
             trace!("call {}: process {process} is killed at {call:?}", plan.calls);
-            plan.processes[process].dead = true;
+            let first = process % plan.processes;
+            for player in (first..plan.players.len()).step_by(plan.processes) {
+                plan.players[player].dead = true;
+                if let Status::Asleep(..) = plan.players[player].status {
+                    plan.players[player].status = Status::Ready;
+                }
+            }
             if call == Call::Write {
                 let part = plan.rng.below(65537);
                 return Verdict::Part(part, 0);
             }
-            let disk = plan.processes[process].disk.clone();
+            let disk = plan.players[first].disk.clone();
             drop(plan);
             if let Some(disk) = disk {
                 disk.kill();
@@ -205,7 +258,7 @@ impl Conductor for Scheduler {
         if plan.rng.one_in(stall) {
             let most = if plan.rng.one_in(30) { 2_000_000 } else { [300, 20_000][plan.rng.below(2)] };
             let until = plan.now_us + plan.rng.below(most) as u64;
-            plan.processes[process].status = Status::Asleep(until, None);
+            plan.players[process].status = Status::Asleep(until, None);
             self.give_way(plan, process);
         } else if plan.rng.one_in(switch) {
             self.give_way(plan, process);
@@ -213,7 +266,7 @@ impl Conductor for Scheduler {
             drop(plan);
         }
         let mut plan = self.plan();
-        let (fault, fine) = (plan.fault, plan.processes.get(process).is_none_or(|p| p.dead));
+        let (fault, fine) = (plan.fault, plan.players.get(process).is_none_or(|p| p.dead));
         if fine || !matches!(call, Call::Flush | Call::Write) || !plan.rng.one_in(fault) {
             return Verdict::Go;
         }
@@ -231,28 +284,42 @@ impl Conductor for Scheduler {
     }
 
     fn wait(&self, process: usize, word: (usize, usize), time: Duration) {
+        let process = threads::number().unwrap_or(process);
         let mut plan = self.plan();
-        if process >= plan.processes.len() || plan.processes[process].dead {
+        if process >= plan.players.len() || plan.players[process].dead {
             return;
         }
         plan.calls += 1;
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(1 << 40);
-        plan.processes[process].status = Status::Asleep(plan.now_us + 1 + micros, Some(word));
+        plan.players[process].status = Status::Asleep(plan.now_us + 1 + micros, Some(word));
         self.give_way(plan, process);
     }
 
     fn wake(&self, process: usize, word: (usize, usize)) {
+        let process = threads::number().unwrap_or(process);
         let mut plan = self.plan();
-        if process < plan.processes.len() && plan.processes[process].dead {
+        if process < plan.players.len() && plan.players[process].dead {
             return;
         }
-        for process in &mut plan.processes {
+        for process in &mut plan.players {
             if matches!(process.status, Status::Asleep(_, Some(on)) if on == word) {
                 process.status = Status::Ready;
             }
         }
         drop(plan);
         let _ = self.before(process, Call::Memory);
+    }
+
+    fn contend(&self, player: usize, times: u32) {
+        let mut plan = self.plan();
+        plan.calls += 1;
+        if plan.calls > MOST_CALLS {
+            drop(plan);
+            self.round_in_circles(player);
+            plan = self.plan();
+        }
+        plan.players[player].status = Status::Asleep(plan.now_us + (1 << times.min(12)), None);
+        self.give_way(plan, player);
     }
 
     fn now_ms(&self) -> u64 {
@@ -295,27 +362,67 @@ struct Actor {
     scheduler: Arc<Scheduler>,
     oracle: Arc<Mutex<Oracle>>,
     process: usize,
+    /// Which of the process' threads it is: one of so many.
+    thread: usize,
+    threads: usize,
     rng: Rng,
     /// Whether it damages and removes the sidecar.
     spoils: bool,
 }
 
 impl Actor {
+    /// The number that the scheduler knows it by.
+    fn player(&self) -> usize {
+        self.process + self.thread * self.scheduler.plan().processes
+    }
+
     fn oracle(&self) -> MutexGuard<'_, Oracle> {
         self.oracle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One life of the process. Ends by itself or is killed.
     fn live(&mut self, actions: usize) -> Result<(), String> {
-        let text = |e: crate::Error| e.to_string();
-        let mut floor = 0;
         let disk = self.world.disk(self.process);
-        self.scheduler.plan().processes[self.process].disk = Some(Arc::clone(&disk));
+        self.scheduler.plan().players[self.process].disk = Some(Arc::clone(&disk));
         let faulty = self.scheduler.plan().fault < usize::MAX;
         let store = match Store::on_disk(Arc::clone(&disk) as _, super::settings(LOG_CAP)) {
             Ok(store) => store,
             Err(e) => return forgive(Err(e), faulty, "open"),
         };
+        if self.threads == 1 { self.act(store, actions, faulty) } else { self.act_in_threads(store, actions, faulty) }
+    }
+
+    fn act_in_threads(&mut self, store: Store, actions: usize, faulty: bool) -> Result<(), String> {
+        let others: Vec<Actor> = (1..self.threads)
+            .map(|thread| {
+                let (world, scheduler) = (Arc::clone(&self.world), Arc::clone(&self.scheduler));
+                let (oracle, rng) = (Arc::clone(&self.oracle), Rng(self.rng.next()));
+                Actor { world, scheduler, oracle, thread, rng, ..*self }
+            })
+            .collect();
+        let numbers: Vec<usize> = others.iter().map(Actor::player).collect();
+        let first = self.player();
+        std::thread::scope(|scope| {
+            for mut other in others {
+                let store = store.clone();
+                self.scheduler.start(other.player(), first);
+                scope.spawn(move || {
+                    threads::play(Arc::clone(&other.scheduler) as _, other.player());
+                    other.scheduler.enter(other.player());
+                    let outcome = catch_unwind(AssertUnwindSafe(|| other.act(store, actions, faulty)));
+                    other.judge(outcome);
+                    other.scheduler.leave(other.player());
+                });
+            }
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.act(store, actions, faulty)));
+            self.scheduler.see_off(first, &numbers);
+            outcome.unwrap_or_else(|killed| resume_unwind(killed))
+        })
+    }
+
+    fn act(&mut self, store: Store, actions: usize, faulty: bool) -> Result<(), String> {
+        let text = |e: crate::Error| e.to_string();
+        let mut floor = 0;
         let mut kept: Vec<(Snapshot, usize)> = Vec::new();
         for _ in 0..actions {
             match self.rng.below(20) {
@@ -439,39 +546,46 @@ impl Actor {
     }
 
     fn run(mut self, lives: usize, actions: usize) {
+        if self.threads > 1 {
+            threads::play(Arc::clone(&self.scheduler) as _, self.process);
+        }
         self.scheduler.enter(self.process);
         for _ in 0..lives {
-            self.scheduler.plan().processes[self.process].dead = false;
+            self.scheduler.plan().players[self.process].dead = false;
             if self.scheduler.plan().failure.is_some() {
                 break;
             }
             let outcome = catch_unwind(AssertUnwindSafe(|| self.live(actions)));
-            match outcome {
-                Ok(Ok(())) => {}
-                Ok(Err(message)) => {
-                    // A process that was killed at the very end of a call may still get an answer.
-                    let dead = self.scheduler.plan().processes[self.process].dead;
-                    if !dead {
-                        self.scheduler.fail(format!("process {}: {message}", self.process));
-                    }
-                }
-                Err(payload) if payload.is::<Killed>() => {}
-                Err(payload) => {
-                    let text = payload.downcast_ref::<String>().cloned();
-                    let text = text.or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-                    self.scheduler.fail(format!("process {}: panic: {text:?}", self.process));
-                }
-            }
+            self.judge(outcome);
         }
         self.scheduler.leave(self.process);
+    }
+
+    fn judge(&self, outcome: std::thread::Result<Result<(), String>>) {
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(message)) => {
+                // A process that was killed at the very end of a call may still get an answer.
+                let player = self.player();
+                if !self.scheduler.plan().players[player].dead {
+                    self.scheduler.fail(format!("process {}: {message}", self.process));
+                }
+            }
+            Err(payload) if payload.is::<Killed>() => {}
+            Err(payload) => {
+                let text = payload.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+                self.scheduler.fail(format!("process {}: panic: {text:?}", self.process));
+            }
+        }
     }
 }
 
 /// One run. Gives the number of commits, kills and calls, and of power losses looked at.
-fn run(seed: u64, faults: bool) -> Result<(usize, usize, usize, usize), String> {
+fn run(seed: u64, threads: usize, faults: bool) -> Result<(usize, usize, usize, usize), String> {
     let mut rng = Rng(seed);
-    let count = 2 + rng.below(3);
-    let scheduler = Scheduler::new(count, Rng(rng.next()), faults);
+    let count = if threads == 1 { 2 } else { 1 } + rng.below(3);
+    let scheduler = Scheduler::new(count, threads, Rng(rng.next()), faults);
     let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
     let world = World::new(empty.image(), Arc::clone(&scheduler) as _);
     world.record();
@@ -481,7 +595,7 @@ fn run(seed: u64, faults: bool) -> Result<(usize, usize, usize, usize), String> 
     std::thread::scope(|scope| {
         for process in 0..count {
             let (world, scheduler, oracle) = (Arc::clone(&world), Arc::clone(&scheduler), Arc::clone(&oracle));
-            let actor = Actor { world, scheduler, oracle, process, rng: Rng(rng.next()), spoils };
+            let actor = Actor { world, scheduler, oracle, process, thread: 0, threads, rng: Rng(rng.next()), spoils };
             scope.spawn(move || actor.run(lives, actions));
         }
         scheduler.plan().choose();
@@ -492,7 +606,7 @@ fn run(seed: u64, faults: bool) -> Result<(usize, usize, usize, usize), String> 
         if let Some(failure) = plan.failure.take() {
             return Err(failure);
         }
-        plan.processes.clear();
+        plan.players.clear();
         (plan.kills, plan.calls)
     };
     // Nobody is left: the next one finds everything.
@@ -558,13 +672,13 @@ fn power_losses(world: &Arc<World>, oracle: &Oracle, rng: &mut Rng) -> Result<us
     Ok(count)
 }
 
-fn run_seeds(seeds: impl Iterator<Item = (u64, bool)>, until: Option<Instant>) {
+fn run_seeds(seeds: impl Iterator<Item = (u64, bool)>, threads: impl Fn(u64) -> usize, until: Option<Instant>) {
     let (mut runs, mut commits, mut kills, mut calls, mut losses) = (0, 0, 0, 0, 0);
     let started = Instant::now();
     let mut failures = Vec::new();
     for (seed, faults) in seeds {
         let began = Instant::now();
-        let outcome = run(seed, faults);
+        let outcome = run(seed, threads(seed), faults);
         if began.elapsed() > Duration::from_secs(2) {
             println!("seed {seed} took {:.1?}: {:?}", began.elapsed(), outcome.as_ref().ok());
         }
@@ -601,12 +715,12 @@ const FAILED_DISK: [u64; 14] =
 #[test]
 fn processes_in_any_order_agree() {
     let seeds = FAILED.map(|seed| (seed, false)).into_iter().chain((0..).map(|seed| (seed, seed % 3 == 2)));
-    run_seeds(seeds, Some(Instant::now() + Duration::from_secs(10)));
+    run_seeds(seeds, |_| 1, Some(Instant::now() + Duration::from_secs(10)));
 }
 
 #[test]
 fn disks_that_once_failed_badly() {
-    run_seeds(FAILED_DISK.into_iter().map(|seed| (seed, true)), None);
+    run_seeds(FAILED_DISK.into_iter().map(|seed| (seed, true)), |_| 1, None);
 }
 
 /// The long run: `MEMSTONE_SCHEDULES=100_000 cargo test --release --lib proof::schedule -- --ignored --nocapture`.
@@ -616,5 +730,24 @@ fn many_schedules() {
     let first = effort("MEMSTONE_SEED", 1000) as u64;
     let faults = effort("MEMSTONE_SCHEDULE_FAULTS", 0) > 0;
     let seeds = first..first + effort("MEMSTONE_SCHEDULES", 10_000) as u64;
-    run_seeds(seeds.map(|seed| (seed, faults)), None);
+    run_seeds(seeds.map(|seed| (seed, faults)), |_| 1, None);
+}
+
+/// Two or three threads in each process.
+fn few(seed: u64) -> usize {
+    2 + usize::from(seed % 3 == 0)
+}
+
+#[test]
+fn threads_of_processes_in_any_order_agree() {
+    run_seeds((0..).map(|seed| (seed, false)), few, Some(Instant::now() + Duration::from_secs(10)));
+}
+
+/// The long run: `MEMSTONE_SCHEDULES=100_000 cargo test --release --lib proof::schedule -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes minutes"]
+fn many_schedules_of_threads() {
+    let first = effort("MEMSTONE_SEED", 1000) as u64;
+    let seeds = first..first + effort("MEMSTONE_SCHEDULES", 10_000) as u64;
+    run_seeds(seeds.map(|seed| (seed, false)), few, None);
 }

@@ -26,6 +26,9 @@ const CACHE_SHARDS: usize = 16;
 /// A run up to this many bytes is verified in full to learn its birth.
 const CHEAP_RUN: u64 = 64 << 10;
 
+/// Pages of memory are at least this large, on any host.
+const SMALLEST_MEMORY_PAGE: usize = 4096;
+
 type Chunk = OnceLock<Box<[AtomicU32]>>;
 
 /// What one process has verified of one store.
@@ -221,7 +224,7 @@ impl Pages {
         if let Some(map) = &self.map
             && ptr.crc != 0
             && self.verified.get(ptr.page) == ptr.crc
-            && let Some(run) = self.mapped(map.bytes(), ptr.page)
+            && let Some(run) = self.mapped(&**map, ptr.page)
         {
             return Ok(Bytes::borrowed(run));
         }
@@ -230,20 +233,27 @@ impl Pages {
 
     /// The run that starts at `page` if the map holds all of it.
     #[inline]
-    fn mapped<'m>(&self, map: &'m [u8], page: u32) -> Option<&'m [u8]> {
+    fn mapped<'m>(&self, map: &'m dyn Mapping, page: u32) -> Option<&'m [u8]> {
         let count = self.page_count.load(Ordering::Acquire);
         // The map may reach beyond the file's end; there not even the header may be touched.
         if !self.exists(page, 1, count) {
             return None;
         }
         let start = usize::try_from(u64::from(page) << self.shift).ok()?;
-        let from = map.get(start..)?;
+        let from = map.bytes().get(start..)?;
         let run = get_u32(from, PAGE_RUN);
         let size = usize::try_from(u64::from(run) << self.shift).ok()?;
         if !self.exists(page, u64::from(run), count) {
             return None;
         }
-        from.get(..size)
+        let run = from.get(..size)?;
+        // A file is cut from its end. So if a part of the run is lost, its last byte is; touched here,
+        // it makes the map known as torn. (The header stands for a run within one page of memory.)
+        if size > SMALLEST_MEMORY_PAGE && std::hint::black_box(run.last().copied()).is_some() && map.bytes().is_empty()
+        {
+            return None;
+        }
+        Some(run)
     }
 
     #[cold]
@@ -252,7 +262,7 @@ impl Pages {
         if !self.exists(ptr.page, 1, count) {
             return Err(self.damage("page", ptr, format!("a page below {count}"), "no such page".to_owned()));
         }
-        if let Some(run) = self.map.as_ref().and_then(|map| self.mapped(map.bytes(), ptr.page))
+        if let Some(run) = self.map.as_ref().and_then(|map| self.mapped(&**map, ptr.page))
             && self.check(ptr, run).is_ok()
         {
             self.verified.set(ptr.page, ptr.crc);

@@ -87,7 +87,8 @@ pub(crate) fn list_tables(
     let mut walk = Walk::new(names, Direction::Forward, Bound::Unbounded)?;
     while let Some((name, found)) = walk.next()? {
         let row = names.read(found)?;
-        let name = String::from_utf8_lossy(&name).into_owned();
+        // Copied before it is called a string: see `ReadMap`.
+        let name = String::from_utf8_lossy(&name.to_vec()).into_owned();
         let Some(entry) = decode_name(&row) else {
             let found = format!("something else for {name:?}");
             return Err(Error::corrupt("names table", 0, None, "an id and two type names", found));

@@ -90,6 +90,26 @@ fn a_truncated_store() {
 }
 
 #[test]
+fn a_long_value_cut_off_after_it_was_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("memory.mst");
+    let store = Store::open(&path).unwrap();
+    let value: Vec<u8> = (1..1 << 18_u32).flat_map(u32::to_le_bytes).collect();
+    store.write(|tx| tx.raw("t")?.put(b"long", &value)).unwrap();
+    let snap = store.read().unwrap();
+    let table = snap.raw("t").unwrap();
+    assert_eq!(table.get(b"long").unwrap().unwrap(), value[..]);
+    let (bytes, last) = (std::fs::read(&path).unwrap(), &value[value.len() - 4..]);
+    let end = bytes.windows(4).rposition(|found| found == last).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(end as u64 - 10_000).unwrap();
+    // Neither zeros in its place, nor the end of this process.
+    assert!(table.get(b"long").unwrap_err().is_corrupt());
+    assert!(table.get(b"long").unwrap_err().is_corrupt());
+    assert!(table.get(b"none").unwrap().is_none());
+}
+
+#[test]
 fn a_newer_version() {
     refused(&patched(12, &99_u32.to_le_bytes()), |error| matches!(error, Error::Format { found: 99, .. }));
 }

@@ -6,7 +6,8 @@ use memstone::{Error, Store};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-pub const ROLES: &[Role] = &[("forks", forks), ("holder_forks", holder_forks), ("pid_one", pid_one)];
+pub const ROLES: &[Role] =
+    &[("forks", forks), ("forks_away", forks_away), ("holder_forks", holder_forks), ("pid_one", pid_one)];
 
 /// Runs `body` in a forked child, and gives its pid.
 fn in_child(body: impl FnOnce()) -> i32 {
@@ -65,6 +66,20 @@ fn a_forked_child_is_told_to_open_anew() {
     let test = TestStore::new();
     Child::start("forks", &[&test.path.display()]).finish();
     assert_eq!(test.open().read().unwrap().raw("t").unwrap().len().unwrap(), 3);
+}
+
+/// Its child drops all there is of the parent's store, which has a thread at work.
+fn forks_away(words: &[String]) {
+    let store = Store::open(&words[0]).unwrap();
+    store.write(|tx| tx.raw("t")?.put(b"a", b"1")).unwrap();
+    let (snap, tx) = (store.read().unwrap(), store.begin_write().unwrap());
+    wait(in_child(move || drop((tx, snap, store))));
+}
+
+#[test]
+fn a_forked_child_may_drop_the_last_handle() {
+    let test = TestStore::new();
+    Child::start("forks_away", &[&test.path.display()]).finish();
 }
 
 /// Dies while it holds the writer lock and a snapshot, and leaves a child behind.
