@@ -147,7 +147,7 @@ impl Engine {
         walker.verify_end(root.sequence)?;
         let told = self.left_behind();
         if let Some(Told { durable, root: known_root, poisoned }) = told {
-            if root.sequence > known_root && !(certain && !poisoned) {
+            if root.sequence > known_root && (poisoned || !certain) {
                 let offset = Root::slot_offset(root.sequence);
                 self.disk.write_at(&root.encode(), offset).map_err(self.io("write a root slot"))?;
             }
