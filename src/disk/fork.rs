@@ -219,7 +219,13 @@ pub(crate) mod tests {
             let child = in_child(|| {
                 let mut done = 0;
                 once.run(|| Err(io::ErrorKind::Other.into())).unwrap_err();
-                (0..3).for_each(|_| once.run(|| Ok(done += 1)).unwrap());
+                for _ in 0..3 {
+                    let count = || {
+                        done += 1;
+                        Ok(())
+                    };
+                    once.run(count).unwrap();
+                }
                 done
             });
             assert_eq!(wait_for(child), 1);

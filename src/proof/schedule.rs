@@ -735,7 +735,7 @@ fn many_schedules() {
 
 /// Two or three threads in each process.
 fn few(seed: u64) -> usize {
-    2 + usize::from(seed % 3 == 0)
+    2 + usize::from(seed.is_multiple_of(3))
 }
 
 #[test]

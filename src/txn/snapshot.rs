@@ -88,7 +88,8 @@ pub(crate) fn list_tables(
     while let Some((name, found)) = walk.next()? {
         let row = names.read(found)?;
         // Copied before it is called a string: see `ReadMap`.
-        let name = String::from_utf8_lossy(&name.to_vec()).into_owned();
+        let name = String::from_utf8(name.to_vec());
+        let name = name.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         let Some(entry) = decode_name(&row) else {
             let found = format!("something else for {name:?}");
             return Err(Error::corrupt("names table", 0, None, "an id and two type names", found));
