@@ -63,13 +63,16 @@ impl Appender {
 }
 
 /// The tail, held by this thread of this process alone.
+///
+/// The kernel's lock goes first when this is dropped. The other way round the next thread of this
+/// process would find it held, by the same description, and a moment later have lost it unawares.
 pub(crate) struct AppendGuard<'a> {
+    _kernel: ByteLock,
     pub(crate) state: MutexGuard<'a, Appender>,
     pub(crate) sidecar: Arc<Sidecar>,
     engine: &'a Engine,
     /// A newer root may be the one to build on, and nobody can confirm it before a failed flush is mended.
     in_doubt: bool,
-    _kernel: ByteLock,
 }
 
 /// Why a frame was not appended.
