@@ -6,10 +6,12 @@
 //! The opened store must pass the check of all its pages, take a commit, and make a checkpoint; of
 //! some of these second lives a record is taken, too, and crashed again, and once more.
 
-use super::model::{KINDS, Kind, Model, Step, commit, number, numbered, steps};
+use super::model::{Change, KINDS, Kind, Model, NUMBER, Step, commit, number, numbered, steps};
 use super::{check, effort, new_store, open_store};
+use crate::disk::format::LOG_BLOCK;
 use crate::disk::sim::{Event, Free, Image, Limits, Replay, Rng, World, with_a_lying_disk};
 use crate::engine::commit::Durability;
+use crate::log::frame::{FRAME_HEADER, FrameBuilder};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -235,6 +237,30 @@ fn what_a_power_loss_leaves_holds_what_was_acknowledged() {
     }
     println!("{} states at {} points, {} second lives", total.states, total.points, total.lives);
     assert!(total.states > 1000);
+}
+
+/// Whoever leaves writes the last root twice, and the second writing may be lost although what was
+/// built on it is there: a frame that begins a block of its own while the one before it is lost, too.
+#[test]
+fn a_twin_that_was_lost_is_no_damage() {
+    let key = b"key".to_vec();
+    let rest = FrameBuilder::put_size(key.len(), 0) + FrameBuilder::put_size(NUMBER.len(), 8) + FRAME_HEADER as u64;
+    let block = usize::try_from(LOG_BLOCK - rest).unwrap();
+    let put = |len: usize, durability| {
+        Step::Commit(vec![Change::Put("a".into(), key.clone(), vec![7; len].into())], durability)
+    };
+    let steps = [
+        put(1, Durability::Sync),
+        Step::Reopen,
+        put(block, Durability::Relaxed),
+        put(block, Durability::Relaxed),
+        put(1, Durability::Sync),
+    ];
+    let kind = Kind::Single;
+    let recording = record(kind, &steps);
+    let mut explorer =
+        Explorer { kind, seed: 0, rng: Rng(0), tally: Tally::default(), budget: usize::MAX, until: None };
+    explorer.explore(&recording, 3, Limits { all: 512, sample: 40, torn: 24 });
 }
 
 /// A disk that loses or misdirects a write, and says that all is well, may cost the newest commits:

@@ -314,7 +314,7 @@ fn sweep_all(rounds: u64, count: usize, most: usize, until: Option<Instant>) {
 
 #[test]
 fn a_failing_call_loses_nothing() {
-    sweep_all(1, 10, 4, Some(Instant::now() + Duration::from_secs(12)));
+    sweep_all(1, 10, 8, Some(Instant::now() + Duration::from_secs(12)));
 }
 
 /// Faults that once lost something: workload, seed, call that fails.

@@ -6,12 +6,15 @@
 //! order and kills them. How long it runs is set by `MEMSTONE_STATES`, `MEMSTONE_SCHEDULES`; see
 //! `docs/PROOF.md`.
 
+mod between;
 mod check;
 mod crash;
 mod doubt;
 mod fault;
+mod hints;
 mod model;
 mod names;
+mod oracle;
 mod schedule;
 mod tell;
 

@@ -5,22 +5,16 @@
 //! lock within its process, the scheduler may let another go on. All
 //! choices come from a seed, and time is simulated: it passes with each call, and leaps when all sleep.
 //!
-//! The oracle: transactions are serial, so each knows by the number it reads which state it builds on.
-//! No acknowledged commit is missed by anything that begins later, no number is given twice, each
-//! snapshot is one committed state for as long as it is held. At the end all pages are checked, and
-//! power losses at some points of the run must leave what was acknowledged before them.
+//! `oracle` says what must hold meanwhile. At the end all pages are checked, and power losses at some
+//! points of the run must leave what was acknowledged before them.
 
-use super::model::{Change, Kind, META, Model, Step, number, numbered, perform, steps};
-use super::{check, effort, new_store, open_store};
-use crate::Store;
+use super::model::{Kind, Step, steps};
+use super::oracle::{Oracle, forgive};
+use super::{effort, new_store};
 use crate::disk::sim::threads;
-use crate::disk::sim::{
-    Call, Conductor, Event, Free, Killed, Limits, Replay, Rng, SimDisk, Verdict, World, is_traced, trace,
-};
-use crate::engine::commit::Durability;
+use crate::disk::sim::{Call, Conductor, Free, Killed, Rng, SimDisk, Verdict, World, is_traced, trace};
 use crate::txn::snapshot::Snapshot;
-use crate::txn::write::WriteOptions;
-use std::collections::HashSet;
+use crate::{Error, Store};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -327,40 +321,15 @@ impl Conductor for Scheduler {
     }
 }
 
-/// Lets pass what a caller may be told of a failing disk, where there was one.
-fn forgive(result: crate::Result<()>, faulty: bool, what: &str) -> Result<(), String> {
-    match result {
-        Err(e) if !(faulty && super::fault::is_clean(&e)) => Err(format!("{what}: {e}")),
-        _ => Ok(()),
-    }
-}
-
-/// What is known of all transactions. Only looked at by the process whose turn it is.
-#[derive(Default)]
-struct Oracle {
-    /// Each attempt's state, by its id; the first is the empty store.
-    attempts: Vec<(usize, Model)>,
-    /// The newest acknowledged number, durable or not, and the newest acknowledged as durable.
-    seen: usize,
-    acked: usize,
-    acks: HashSet<usize>,
-    /// Attempts that gave an error which says that nothing was changed.
-    refused: HashSet<usize>,
-    /// Somebody damaged or removed the sidecar.
-    hints_lost: bool,
-}
-
-const ID: &[u8] = b"id";
-
-fn id_of(snapshot: &Snapshot) -> crate::Result<usize> {
-    let value = snapshot.raw(META)?.get(ID)?;
-    Ok(value.map_or(0, |v| usize::try_from(u64::from_be_bytes(v[..].try_into().unwrap())).unwrap()))
+/// What a caller may be told, by a disk that fails or one that does not.
+fn forgiven(faulty: bool) -> fn(&Error) -> bool {
+    if faulty { super::fault::is_clean } else { |_| false }
 }
 
 struct Actor {
     world: Arc<World>,
     scheduler: Arc<Scheduler>,
-    oracle: Arc<Mutex<Oracle>>,
+    oracle: Arc<Oracle>,
     process: usize,
     /// Which of the process' threads it is: one of so many.
     thread: usize,
@@ -376,10 +345,6 @@ impl Actor {
         self.process + self.thread * self.scheduler.plan().processes
     }
 
-    fn oracle(&self) -> MutexGuard<'_, Oracle> {
-        self.oracle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// One life of the process. Ends by itself or is killed.
     fn live(&mut self, actions: usize) -> Result<(), String> {
         let disk = self.world.disk(self.process);
@@ -387,7 +352,7 @@ impl Actor {
         let faulty = self.scheduler.plan().fault < usize::MAX;
         let store = match Store::on_disk(Arc::clone(&disk) as _, super::settings(LOG_CAP)) {
             Ok(store) => store,
-            Err(e) => return forgive(Err(e), faulty, "open"),
+            Err(e) => return forgive(Err(e), forgiven(faulty), "open"),
         };
         if self.threads == 1 { self.act(store, actions, faulty) } else { self.act_in_threads(store, actions, faulty) }
     }
@@ -421,16 +386,16 @@ impl Actor {
     }
 
     fn act(&mut self, store: Store, actions: usize, faulty: bool) -> Result<(), String> {
-        let text = |e: crate::Error| e.to_string();
+        let forgiven = forgiven(faulty);
         let mut floor = 0;
         let mut kept: Vec<(Snapshot, usize)> = Vec::new();
         for _ in 0..actions {
             match self.rng.below(20) {
-                0 => forgive(store.checkpoint(), faulty, "checkpoint")?,
-                1 => forgive(store.flush(), faulty, "flush")?,
+                0 => forgive(store.checkpoint(), forgiven, "checkpoint")?,
+                1 => forgive(store.flush(), forgiven, "flush")?,
                 // The sidecar keeps the memory of a failed flush from one process to the next.
                 2 if self.spoils && !faulty => {
-                    self.oracle().hints_lost = true;
+                    self.oracle.known().hints_lost = true;
                     match self.world.sidecar() {
                         Some(words) if self.rng.one_in(2) => words.spoil(&mut self.rng),
                         _ => self.world.remove_sidecar(),
@@ -438,17 +403,21 @@ impl Actor {
                 }
                 3..=9 => {
                     // Without hints a reader may be a second late, but never goes back.
-                    let seen = Some(&self.oracle()).filter(|oracle| !oracle.hints_lost).map_or(0, |oracle| oracle.seen);
+                    let seen =
+                        Some(self.oracle.known()).filter(|known| !known.hints_lost).map_or(0, |known| known.seen);
                     let least = seen.max(floor);
                     let snapshot = match store.read() {
                         Ok(snapshot) => snapshot,
                         Err(e) => {
-                            forgive(Err(e), faulty, "read")?;
+                            forgive(Err(e), forgiven, "read")?;
                             continue;
                         }
                     };
-                    let found = self.look(&snapshot, least)?;
-                    floor = number(&snapshot).map_err(text)?;
+                    let (number, found) = self.oracle.look(&snapshot, least)?;
+                    floor = number;
+                    if !faulty {
+                        self.oracle.note_shown(found);
+                    }
                     if self.rng.one_in(2) {
                         kept.push((snapshot, found));
                     }
@@ -458,90 +427,24 @@ impl Actor {
                 }
                 10 if !kept.is_empty() => {
                     let (snapshot, id) = &kept[self.rng.below(kept.len())];
-                    let (_, state) = self.oracle().attempts[*id].clone();
-                    state.compare(snapshot).map_err(|e| format!("a snapshot that was kept: {e}"))?;
+                    self.oracle.is_still(snapshot, *id)?;
                 }
-                _ => floor = floor.max(self.write(&store, faulty)?),
+                _ => floor = floor.max(self.write(&store, forgiven)?),
             }
         }
         drop(kept);
-        forgive(store.close(), faulty, "close")
+        forgive(store.close(), forgiven, "close")
     }
 
-    /// Looks whether a snapshot is one committed state, not older than `least`. Gives its id.
-    fn look(&self, snapshot: &Snapshot, least: usize) -> Result<usize, String> {
-        let text = |e: crate::Error| e.to_string();
-        let (found, id) = (number(snapshot).map_err(text)?, id_of(snapshot).map_err(text)?);
-        let (n, state) = self.oracle().attempts.get(id).cloned().ok_or("an id that nobody gave")?;
-        if found < least || found != n {
-            return Err(format!("a snapshot of commit {found} ({n}), although {least} was acknowledged before"));
-        }
-        if self.oracle().refused.contains(&id) {
-            return Err(format!("a snapshot of commit {found}, which was refused"));
-        }
-        state.compare(snapshot).map_err(|e| format!("a snapshot of commit {found}: {e}"))?;
-        Ok(id)
-    }
-
-    fn write(&mut self, store: &Store, faulty: bool) -> Result<usize, String> {
-        let step = loop {
+    fn write(&mut self, store: &Store, forgiven: fn(&Error) -> bool) -> Result<usize, String> {
+        let (changes, durability) = loop {
             let kind = [Kind::Mixed, Kind::Single, Kind::Relaxed][self.rng.below(3)];
             if let Some(Step::Commit(changes, durability)) = steps(kind, &mut self.rng, 1).pop() {
                 break (changes, durability);
             }
         };
-        let (changes, durability) = step;
-        let tx = match store.begin_write_with(WriteOptions::new().durability(durability)) {
-            Ok(tx) => tx,
-            Err(e) => return forgive(Err(e), faulty, "begin").map(|()| 0),
-        };
-        let get = |key: &[u8]| -> crate::Result<usize> {
-            let value = tx.read_raw(META)?.get(key)?;
-            Ok(value.map_or(0, |v| usize::try_from(u64::from_be_bytes(v[..].try_into().unwrap())).unwrap()))
-        };
-        let least = self.oracle().seen;
-        let (base, base_id) = match get(super::model::NUMBER).and_then(|base| Ok((base, get(ID)?))) {
-            Ok(found) => found,
-            Err(e) => return forgive(Err(e), faulty, "read in a transaction").map(|()| 0),
-        };
-        if base < least {
-            return Err(format!("a transaction builds on commit {base}, although {least} was acknowledged"));
-        }
-        let n = base + 1;
-        let mut changes = numbered(changes, n);
-        let id = {
-            let mut oracle = self.oracle();
-            let id = oracle.attempts.len();
-            changes.push(Change::Put(META.into(), ID.to_vec(), Arc::from((id as u64).to_be_bytes())));
-            let (number, mut state) = oracle.attempts.get(base_id).cloned().ok_or("a base that nobody made")?;
-            if number != base {
-                return Err(format!("commit {base} has the id of commit {number}"));
-            }
-            state.apply(&changes);
-            oracle.attempts.push((n, state));
-            id
-        };
-        trace!("process {}: attempt {id}, on {base_id}, is commit {n}: {:.300}", self.process, format!("{changes:?}"));
-        self.world.remark(Event::Begun(id));
-        perform(&tx, &changes).map_err(|e| format!("change: {e}"))?;
-        if let Err(e) = tx.commit() {
-            trace!("process {}: commit {n} failed: {e}", self.process);
-            // Whether it is there shows later, unless the error says that it is not.
-            if !matches!(e, crate::Error::Unconfirmed { .. }) {
-                self.oracle().refused.insert(id);
-            }
-            return forgive(Err(e), faulty, "commit").map(|()| 0);
-        }
-        trace!("process {}: commit {n} {durability:?} acknowledged", self.process);
-        let mut oracle = self.oracle();
-        if !oracle.acks.insert(n) {
-            return Err(format!("commit {n} was acknowledged twice"));
-        }
-        oracle.seen = oracle.seen.max(n);
-        if durability == Durability::Sync {
-            oracle.acked = oracle.acked.max(n);
-            self.world.remark(Event::Acked(oracle.acked));
-        }
+        let n = self.oracle.write(store, changes, durability, forgiven)?;
+        trace!("process {}: commit {n} {durability:?} acknowledged (0: it failed)", self.process);
         Ok(n)
     }
 
@@ -590,7 +493,7 @@ fn run(seed: u64, threads: usize, faults: bool) -> Result<(usize, usize, usize, 
     let world = World::new(empty.image(), Arc::clone(&scheduler) as _);
     world.record();
     let spoils = rng.one_in(2);
-    let oracle = Arc::new(Mutex::new(Oracle { attempts: vec![(0, Model::default())], ..Oracle::default() }));
+    let oracle = Arc::new(Oracle::new(&world));
     let (lives, actions) = (1 + rng.below(3), 4 + rng.below(14));
     std::thread::scope(|scope| {
         for process in 0..count {
@@ -600,7 +503,6 @@ fn run(seed: u64, threads: usize, faults: bool) -> Result<(usize, usize, usize, 
         }
         scheduler.plan().choose();
     });
-    let oracle = oracle.lock().unwrap_or_else(PoisonError::into_inner);
     let (kills, calls) = {
         let mut plan = scheduler.plan();
         if let Some(failure) = plan.failure.take() {
@@ -609,67 +511,11 @@ fn run(seed: u64, threads: usize, faults: bool) -> Result<(usize, usize, usize, 
         plan.players.clear();
         (plan.kills, plan.calls)
     };
-    // Nobody is left: the next one finds everything.
-    let text = |e: crate::Error| format!("at the end: {e}");
-    let (disk, store) = open_store(&world, 99, LOG_CAP);
-    let store = store.map_err(text)?;
-    let snapshot = store.read().map_err(text)?;
-    let (found, id) = (number(&snapshot).map_err(text)?, id_of(&snapshot).map_err(text)?);
-    if found < oracle.seen || oracle.attempts[id].0 != found || oracle.refused.contains(&id) {
-        return Err(format!("at the end: commit {found}, although {} was acknowledged", oracle.seen));
-    }
-    oracle.attempts[id].1.compare(&snapshot).map_err(|e| format!("at the end: {e}"))?;
-    store.checkpoint().map_err(text)?;
-    oracle.attempts[id].1.compare(&store.read().map_err(text)?).map_err(|e| format!("at the end, folded: {e}"))?;
-    check::structure(&store).map_err(|e| format!("at the end: {e}"))?;
-    drop(snapshot);
-    disk.silence();
-    drop(store);
-    let losses = power_losses(&world, &oracle, &mut rng)?;
-    Ok((oracle.acks.len(), kills, calls, losses))
-}
-
-/// Power losses at some points of a run.
-fn power_losses(world: &Arc<World>, oracle: &Oracle, rng: &mut Rng) -> Result<usize, String> {
-    let (start, events) = world.history();
-    let mut replay = Replay::new(start);
-    let mut seen = HashSet::new();
-    let mut count = 0;
-    for (at, event) in events.iter().enumerate() {
-        if !replay.apply(event) || !rng.one_in(1 + events.len() / 8) {
-            continue;
-        }
-        let mut images = Vec::new();
-        let limits = Limits { all: 4, sample: 2, torn: 2 };
-        replay.crash_states(rng, limits, &mut |print| seen.insert(print), &mut |image| images.push(image));
-        for image in images {
-            count += 1;
-            let floor = replay.acked;
-            let look = || -> Result<(), String> {
-                let text = |e: crate::Error| e.to_string();
-                let world = World::new(image, Arc::new(Free));
-                let (disk, store) = open_store(&world, 1, LOG_CAP);
-                let store = store.map_err(text)?;
-                let snapshot = store.read().map_err(text)?;
-                let (found, id) = (number(&snapshot).map_err(text)?, id_of(&snapshot).map_err(text)?);
-                let refused = oracle.refused.contains(&id);
-                if found < floor || id > replay.begun || oracle.attempts[id].0 != found || refused {
-                    return Err(format!(
-                        "commit {found}, id {id}; {floor} was acknowledged, id {} begun",
-                        replay.begun
-                    ));
-                }
-                oracle.attempts[id].1.compare(&snapshot)?;
-                store.checkpoint().map_err(text)?;
-                oracle.attempts[id].1.compare(&store.read().map_err(text)?)?;
-                check::structure(&store)?;
-                disk.silence();
-                Ok(())
-            };
-            look().map_err(|e| format!("a power loss at event {at} of {}: {e}", events.len()))?;
-        }
-    }
-    Ok(count)
+    oracle.at_the_end(LOG_CAP)?;
+    let (_, events) = world.history();
+    let stride = 1 + events.len() / 8;
+    let losses = oracle.power_losses(&mut rng, LOG_CAP, |rng, _| rng.one_in(stride))?;
+    Ok((oracle.commits(), kills, calls, losses))
 }
 
 fn run_seeds(seeds: impl Iterator<Item = (u64, bool)>, threads: impl Fn(u64) -> usize, until: Option<Instant>) {

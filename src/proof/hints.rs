@@ -1,0 +1,101 @@
+//! Hints that are wrong although their seal is right, and hints that are gone.
+
+use super::model::{Model, commit, numbered};
+use super::oracle::Oracle;
+use super::{new_store, open_store};
+use crate::disk::locks::SYNC;
+use crate::disk::platform::{Disk, LockMode};
+use crate::disk::sidecar::TailHint;
+use crate::disk::sim::{Conductor, Event, Free, Rng, World};
+use crate::engine::Settings;
+use crate::engine::commit::Durability;
+use crate::{Error, Store};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+const LOG_CAP: u64 = 64 << 10;
+
+#[test]
+fn a_tail_that_is_not_in_the_file_is_not_built_upon() {
+    for open in [false, true] {
+        let (world, _disk, store) = new_store(Arc::new(Free), LOG_CAP);
+        let (_, other) = open_store(&world, 1, LOG_CAP);
+        let (other, mut state) = (other.unwrap(), Model::default());
+        let mut write = |store: &crate::Store, n: usize| {
+            let changes = numbered(Vec::new(), n);
+            commit(store, &changes, Durability::Sync).unwrap();
+            state.apply(&changes);
+            state.clone()
+        };
+        write(&store, 1);
+        let told = store.engine().sidecar().tail().unwrap();
+        // Of a frame that never was, at the log's end and beyond it.
+        for beyond in [0, 4096] {
+            let start = told.end.next_multiple_of(4096) + beyond;
+            let lie = TailHint { end: start + 128, start, lsn: told.lsn + 9, crc: 77, open };
+            store.engine().sidecar().set_tail(lie);
+            write(&other, 2);
+        }
+        let state = write(&store, 3);
+        state.compare(&other.read().unwrap()).unwrap();
+        let (_, found) = open_store(&World::new(world.image(), Arc::new(Free)), 2, LOG_CAP);
+        state.compare(&found.unwrap().read().unwrap()).unwrap();
+    }
+}
+
+/// Time flies: everybody looks at once whether the sidecar is still there.
+#[derive(Default)]
+struct Hurry(AtomicU64);
+
+impl Conductor for Hurry {
+    fn now_ms(&self) -> u64 {
+        self.0.fetch_add(1000, Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn a_flush_is_told_only_of_what_was_sealed() {
+    let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
+    let world = World::new(empty.image(), Arc::new(Hurry::default()));
+    world.record();
+    let oracle = Oracle::new(&world);
+    let settings = Settings { timeout: Duration::from_millis(1), ..super::settings(LOG_CAP) };
+    let store = Store::on_disk(world.disk(0) as _, settings).unwrap();
+    let other = open_store(&world, 1, LOG_CAP).1.unwrap();
+    let write = |durability, forgiven: fn(&Error) -> bool| oracle.write(&store, Vec::new(), durability, forgiven);
+    write(Durability::Sync, |_| false).unwrap();
+    world.remove_sidecar();
+    // Somebody flushes, and stands still: this commit is there, and not durable. Its frame's block is
+    // open: the next frame goes into it, too.
+    let still = world.disk(2);
+    assert!(still.try_lock(SYNC, LockMode::Exclusive).unwrap());
+    assert_eq!(write(Durability::Sync, |error| matches!(error, Error::Unconfirmed { .. })), Ok(0));
+    still.unlock(SYNC).unwrap();
+    // This reader is told nothing, and flushes what it finds. Asked for durability it must do more.
+    oracle.look(&other.read().unwrap(), 2).unwrap();
+    other.flush().unwrap();
+    oracle.note_flushed(2);
+    let flushed = world.history().1.len();
+    write(Durability::Relaxed, |_| false).unwrap();
+    for seed in 0..60 {
+        oracle.power_losses(&mut Rng(seed), LOG_CAP, |_, event| event >= flushed).unwrap();
+    }
+}
+
+/// A system may report a failed flush to one process alone. The others must take its word for it.
+#[test]
+fn a_failed_flush_that_the_sidecar_tells_of_is_mended() {
+    let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
+    let world = World::new(empty.image(), Arc::new(Free));
+    world.record();
+    let oracle = Oracle::new(&world);
+    let (store, other) = (open_store(&world, 0, LOG_CAP).1.unwrap(), open_store(&world, 1, LOG_CAP).1.unwrap());
+    oracle.write(&store, Vec::new(), Durability::Relaxed, |_| false).unwrap();
+    // The flush that fails has sealed its batch: what comes next does not write this block again.
+    let sealed = store.engine().lock_append(None).unwrap().seal();
+    world.remark(Event::FlushFailed);
+    store.engine().poison(&sealed.sidecar);
+    oracle.write(&other, Vec::new(), Durability::Sync, |_| false).unwrap();
+    oracle.power_losses(&mut Rng(1), LOG_CAP, |_, _| true).unwrap();
+}
