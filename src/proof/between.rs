@@ -73,6 +73,8 @@ enum Visit {
     Read,
     /// Another yet opens the store, and reads.
     Join,
+    /// One that was there, and has not read yet, reads.
+    Late,
     Commit,
     CommitRelaxed,
     /// Writes without reading anything first.
@@ -87,9 +89,10 @@ enum Visit {
     LoseSidecar,
 }
 
-const VISITS: [Visit; 11] = [
+const VISITS: [Visit; 12] = [
     Visit::Read,
     Visit::Join,
+    Visit::Late,
     Visit::Commit,
     Visit::CommitRelaxed,
     Visit::CommitBlindly,
@@ -175,6 +178,7 @@ struct Play {
     oracle: Oracle,
     rng: Mutex<Rng>,
     visitor: Mutex<Option<Store>>,
+    late: Mutex<Option<Store>>,
     kept: Mutex<Vec<(Snapshot, usize)>>,
 }
 
@@ -260,6 +264,10 @@ impl Play {
                 Ok(third) => self.read(&third, forgiven)?,
                 Err(e) => return forgive(Err(e), forgiven, "join"),
             },
+            Visit::Late => {
+                let late = self.late.lock().unwrap();
+                late.as_ref().map_or(Ok(()), |late| self.read(late, forgiven))?;
+            }
             Visit::CommitRelaxed => drop(self.commit(store, Act::CommitRelaxed, forgiven)?),
             Visit::CommitBlindly => self.commit_blindly(store, forgiven)?,
             Visit::Fold => self.fold(store, forgiven)?,
@@ -302,7 +310,8 @@ fn beginning() -> (Image, Vec<Attempt>) {
         actor: world.disk(0),
         oracle: Oracle::new(&world),
         rng: Mutex::new(Rng(7)),
-        visitor: Mutex::new(None),
+        visitor: Mutex::default(),
+        late: Mutex::default(),
         kept: Mutex::default(),
     };
     for act in [Act::CommitLong, Act::CommitLarge, Act::Commit, Act::Checkpoint, Act::CommitLarge, Act::Commit] {
@@ -351,7 +360,8 @@ fn run(start: &(Image, Vec<Attempt>), act: Act, visit: Visit, at: usize, dies: b
         actor: world.disk(ACTOR),
         oracle: Oracle::after(&world, start.1.clone()),
         rng: Mutex::new(Rng(at as u64)),
-        visitor: Mutex::new(None),
+        visitor: Mutex::default(),
+        late: Mutex::default(),
         kept: Mutex::default(),
     });
     let text = |e: Error| format!("before: {e}");
@@ -369,6 +379,9 @@ fn run(start: &(Image, Vec<Attempt>), act: Act, visit: Visit, at: usize, dies: b
     play.commit(&visitor, Act::Commit, never)?;
     play.commit(&visitor, Act::CommitRelaxed, never)?;
     play.commit_blindly(&visitor, never)?;
+    if visit == Visit::Late && !matches!(act, Act::LeaveLast | Act::OpenFirst) {
+        *play.late.lock().unwrap() = Some(Store::on_disk(world.disk(3), settings()).map_err(text)?);
+    }
     match act {
         Act::LeaveLast => visitor.close().map_err(text)?,
         Act::OpenFirst => {
@@ -425,7 +438,7 @@ fn run(start: &(Image, Vec<Attempt>), act: Act, visit: Visit, at: usize, dies: b
     play.kept.lock().unwrap().clear();
     let visitor = play.visitor.lock().unwrap().take().unwrap();
     check::structure(&visitor).map_err(after)?;
-    drop((actor, visitor));
+    drop((actor, visitor, play.late.lock().unwrap().take()));
     play.oracle.at_the_end(LOG_CAP)?;
     // Power losses during the visit, and at some points before and after it.
     let visited = visited.lock().unwrap().clone();
