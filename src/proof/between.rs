@@ -108,7 +108,7 @@ const VISITS: [Visit; 12] = [
 struct Door {
     calls: AtomicUsize,
     at: AtomicUsize,
-    /// Whether that call changed the file.
+    /// Whether that call changes the file, or takes a lock.
     changes: AtomicBool,
     visit: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// Set if the actor dies there instead.
@@ -130,7 +130,8 @@ impl Conductor for Door {
         if n != self.at.load(SeqCst) {
             return Verdict::Go;
         }
-        self.changes.store(matches!(call, Call::Write | Call::Flush | Call::SetLen | Call::Allocate), SeqCst);
+        self.changes
+            .store(matches!(call, Call::Write | Call::Flush | Call::SetLen | Call::Allocate | Call::Lock), SeqCst);
         if let Some(actor) = self.actor.lock().unwrap().take() {
             self.dead.store(true, SeqCst);
             if call == Call::Write {
@@ -342,7 +343,7 @@ fn beginning() -> (Image, Vec<Attempt>) {
     (world.image(), attempts)
 }
 
-/// One run. Gives whether that call changes the file; `None`: the act has no such call.
+/// One run. Gives whether that call changes the file, or takes a lock; `None`: the act has no such call.
 fn run(start: &(Image, Vec<Attempt>), act: Act, visit: Visit, at: usize, dies: bool) -> Result<Option<bool>, String> {
     let door = Arc::new(Door {
         calls: AtomicUsize::new(0),
@@ -449,7 +450,7 @@ fn run(start: &(Image, Vec<Attempt>), act: Act, visit: Visit, at: usize, dies: b
     Ok(reached.then(|| door.changes.load(SeqCst)))
 }
 
-/// Every call of every act: one visit at each in turn, and every visit at those that change the file, or at all.
+/// Every call of every act: one visit at each in turn, and every visit at those that change the file or take a lock, or at all.
 fn between(every: bool) {
     let start = beginning();
     let (mut runs, mut failures) = (0, Vec::new());
