@@ -329,6 +329,7 @@ impl Engine {
             turn.write_twin()?;
         }
         let soon = Instant::now().checked_add(Duration::from_millis(500));
+        let _one = lock(&self.rejoining);
         let Ok(_open) = ByteLock::take(&self.disk, OPEN, LockMode::Exclusive, "open", soon) else { return Ok(()) };
         let others = self.disk.probe(PRESENCE, 2).map_err(self.io("look for others"))?;
         if others.is_none() {
