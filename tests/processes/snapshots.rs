@@ -152,7 +152,9 @@ fn strace_counts_what_snapshots_cost() {
     // A pin and its end for each root that was seen, and what opening takes.
     assert!(locks <= 4 * roots + 100, "{rows:?}");
     assert!(flushes <= roots + 5, "{rows:?}");
-    assert_eq!(calls(&rows, &["pwrite64", "ftruncate"]), 0, "{rows:?}");
+    // Opening beside a writer writes anew the frames that were on their way to the disk; no snapshot writes.
+    assert!(calls(&rows, &["pwrite64"]) < 10, "{rows:?}");
+    assert_eq!(calls(&rows, &["ftruncate"]), 0, "{rows:?}");
 }
 
 #[test]
