@@ -79,6 +79,8 @@ fn write(store: &Store, names: &[String]) {
 fn open(bytes: &[u8], way: u8) {
     let started = Instant::now();
     let path = scratch().join(format!("{}.mst", std::process::id()));
+    // The sidecar of a store that was here before would speak of that one.
+    let _ = std::fs::remove_file(path.with_extension("mst-shm"));
     std::fs::write(&path, bytes).expect("room for the file");
     let reading = Options::new().create(false).memory_map(way & 1 == 0).timeout(Duration::from_secs(5));
     note(memstone::check(&path, &memstone::CheckOptions::new()));
