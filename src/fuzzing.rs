@@ -121,7 +121,7 @@ pub fn walk_log(log: &[u8], offset: u16, mend: bool) -> usize {
     let (first, second) = whole.split_at(capacity - pages / 2 * 4096);
     file.extend_from_slice(second);
     file.extend_from_slice(first);
-    let mut point = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
+    let mut point = Point::start_of(&root);
     if mend {
         mend_chain(&mut file, &ring, point);
     }

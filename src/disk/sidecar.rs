@@ -175,8 +175,12 @@ impl Sidecar {
 
     pub(crate) fn set_up(&self) {
         self.publish(IDENTITY, &[LAYOUT]);
-        self.publish(BOOT, &[boot_id()]);
         self.publish(POISON, &[0]);
+    }
+
+    /// Notes when it was set up, for those who find it when its users are gone.
+    pub(crate) fn set_boot(&self) {
+        self.publish(BOOT, &[boot_id()]);
     }
 
     /// Whether it was set up since the system started, and so is as old as anything in its cache.

@@ -37,7 +37,7 @@ pub(crate) struct Appender {
 impl Appender {
     pub(crate) fn new(root: Arc<Root>) -> Appender {
         let ring = Arc::new(Ring::new(&root));
-        let tail = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
+        let tail = Point::start_of(&root);
         Appender { root, ring, tail, start: tail.end, open: false }
     }
 
@@ -45,7 +45,7 @@ impl Appender {
     pub(crate) fn adopt(&mut self, root: Arc<Root>) {
         self.ring = Arc::new(Ring::new(&root));
         if root.checkpoint_lsn > self.tail.lsn {
-            self.tail = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
+            self.tail = Point::start_of(&root);
             self.start = self.tail.end;
             self.open = false;
         }
@@ -149,8 +149,8 @@ impl AppendGuard<'_> {
             }
         }
         if self.sidecar.relaxed().is_none() && !engine.is_poisoned(&self.sidecar) {
-            // Somebody died while telling of a relaxed commit, which readers may have seen. Which one
-            // it was nobody knows, so all that is here is made durable, and may be seen.
+            // A new sidecar, or a spoilt one: it does not tell which relaxed commits readers may have
+            // seen. So all that is here is made durable, and may be seen.
             engine.flush_found()?;
             state.open = false;
             self.sidecar.set_relaxed(state.tail.lsn);
@@ -167,7 +167,7 @@ impl AppendGuard<'_> {
     pub(crate) fn append(&mut self, frame: &mut FrameBuilder, kind: FrameKind, relaxed: bool) -> Result<Appended> {
         let engine = self.engine;
         if self.in_doubt {
-            return Err(engine.poisoned_error("an earlier flush failed; the next write mends it"));
+            return Err(engine.unmended());
         }
         let state = &mut *self.state;
         let position = state.next_position();

@@ -189,7 +189,7 @@ impl CheckpointTurn<'_> {
         let engine = self.engine;
         let mut append = engine.lock_append(deadline)?;
         if engine.is_poisoned(&append.sidecar) {
-            return Err(engine.poisoned_error("an earlier flush failed; the next write mends it"));
+            return Err(engine.unmended());
         }
         let (used, capacity) = (append.state.used(), append.state.ring.capacity());
         let mut wanted = capacity.max(plan.room_for * 4);

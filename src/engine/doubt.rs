@@ -19,11 +19,6 @@ pub(crate) struct Told {
     pub(crate) poisoned: bool,
 }
 
-/// Where the chain of frames after a root starts.
-pub(crate) fn start_of(root: &Root) -> Point {
-    Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn }
-}
-
 impl Engine {
     /// What those who went away without leaving tidily told last: how far the log, and which root, is
     /// durable. A flush may have failed that only they heard of, even if they did not live to say so:
@@ -56,7 +51,7 @@ impl Engine {
             // Most of the log is durable: it is passed over before others are kept from appending.
             let root = Arc::clone(&self.appender().root);
             let ring = Ring::new(&root);
-            let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, start_of(&root));
+            let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, Point::start_of(&root));
             let mut known = walker.point();
             let in_flight = sidecar.tail().is_none_or(|tail| tail.lsn > durable);
             while in_flight && known.lsn < durable && walker.next()?.is_some() {
@@ -67,7 +62,7 @@ impl Engine {
                 return Ok(());
             }
             let (root, ring) = (&append.state.root, &append.state.ring);
-            let from = if known.lsn > root.checkpoint_lsn { known } else { start_of(root) };
+            let from = if known.lsn > root.checkpoint_lsn { known } else { Point::start_of(root) };
             self.write_frames_anew(ring, from, durable).map(drop)
         };
         if let Err(error) = written() {

@@ -127,12 +127,17 @@ impl Engine {
         Ok(SyncGuard { _kernel: kernel, _process: process })
     }
 
+    /// Nothing can be done, or believed, before somebody mends a failed flush.
+    pub(crate) fn unmended(&self) -> Error {
+        self.poisoned_error(UNMENDED)
+    }
+
     /// Flushes what others wrote. A failure is reported once: whoever hears of it must see to it
     /// that nothing is believed durable because a later flush succeeds.
     pub(crate) fn flush_found(&self) -> Result<()> {
         let sidecar = self.sidecar();
         if self.is_poisoned(&sidecar) {
-            return Err(self.poisoned_error(UNMENDED));
+            return Err(self.unmended());
         }
         self.flush_file(&sidecar).map_err(|e| Error::io("flush", self.path(), e))
     }
@@ -186,8 +191,7 @@ impl Engine {
         for root in roots.into_iter().flatten() {
             // (A transaction that went straight to the tree has no frame: the chain goes on from its root.)
             ring = Ring::new(root);
-            let start = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
-            point = self.write_frames_anew(&ring, start, durable)?;
+            point = self.write_frames_anew(&ring, Point::start_of(root), durable)?;
         }
         {
             let _alone = lock(&self.flushing);

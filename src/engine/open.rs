@@ -12,13 +12,13 @@ use crate::disk::root::{Root, Segment, Slots, read_slots};
 use crate::disk::sidecar::{PrivateMemory, SIDECAR_SIZE, SLOTS, Sidecar, TailHint};
 use crate::engine::append::Appender;
 use crate::engine::checkpoint::Plan;
-use crate::engine::doubt::{Told, start_of};
+use crate::engine::doubt::Told;
 use crate::engine::janitor::Janitor;
 use crate::engine::view::ViewState;
 use crate::engine::{Engine, MIN_LOG, Settings};
 use crate::error::{Error, Result};
 use crate::log::ring::Ring;
-use crate::log::walk::Walker;
+use crate::log::walk::{Point, Walker};
 use crate::tree::pages::Verified;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -152,7 +152,7 @@ impl Engine {
                 self.disk.write_at(&root.encode(), offset).map_err(self.io("write a root slot"))?;
             }
             if appender.tail.lsn > durable {
-                self.write_frames_anew(&ring, start_of(root), durable)?;
+                self.write_frames_anew(&ring, Point::start_of(root), durable)?;
             }
         }
         // What a killed process wrote may lie in the system's cache only. From here on it counts.
@@ -208,6 +208,7 @@ impl Engine {
             Ok(memory) => {
                 let sidecar = Sidecar::new(memory, &self.store_id);
                 sidecar.set_up();
+                sidecar.set_boot();
                 self.use_sidecar(sidecar);
                 true
             }

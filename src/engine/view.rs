@@ -305,7 +305,7 @@ impl Engine {
         let root = Arc::clone(&tree.root);
         state.ring = Some(Arc::new(Ring::new(&root)));
         if root.checkpoint_lsn > state.point.lsn || state.generations.is_empty() {
-            state.point = Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn };
+            state.point = Point::start_of(&root);
             state.generations = vec![Arc::new(Generation::new(root.checkpoint_lsn))];
         } else {
             // Marks of earlier checkpoints that were never finished are folded with this one.

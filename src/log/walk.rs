@@ -3,6 +3,7 @@
 
 use crate::disk::format::LOG_BLOCK;
 use crate::disk::platform::Disk;
+use crate::disk::root::Root;
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameHeader, frame_crc};
 use crate::log::ring::{Ring, next_block};
@@ -19,6 +20,13 @@ pub(crate) struct Point {
     pub(crate) crc: u32,
     /// LSN of the frame that ends here.
     pub(crate) lsn: u64,
+}
+
+impl Point {
+    /// Where the chain of frames after a root starts.
+    pub(crate) fn start_of(root: &Root) -> Point {
+        Point { end: root.log_position, crc: root.log_crc, lsn: root.checkpoint_lsn }
+    }
 }
 
 /// A whole, verified frame.
