@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The log may grow once, and shrink.
-const LOG_CAP: u64 = 128 << 10;
+pub(super) const LOG_CAP: u64 = 128 << 10;
 const NEVER: usize = usize::MAX;
 
 /// The process that is disturbed, and the one that disturbs it.
@@ -167,7 +167,7 @@ fn never(_: &Error) -> bool {
     false
 }
 
-fn put(table: &str, key: u8, len: usize, rng: &mut Rng) -> Change {
+pub(super) fn put(table: &str, key: u8, len: usize, rng: &mut Rng) -> Change {
     let value: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| rng.next().to_le_bytes()).take(len).collect();
     Change::Put(table.into(), vec![key], value.into())
 }
@@ -301,7 +301,7 @@ impl Play {
 }
 
 /// A store with some history, made once: two tables, a long value, pages that wait, a log.
-fn beginning() -> (Image, Vec<Attempt>) {
+pub(super) fn beginning() -> (Image, Vec<Attempt>) {
     let world = World::new(Image::default(), Arc::new(Free));
     open::create(&*world.disk(0), 4096, *b"simulated store!").unwrap();
     let store = Store::on_disk(world.disk(0), super::settings(LOG_CAP)).unwrap();

@@ -9,6 +9,7 @@
 mod between;
 mod check;
 mod crash;
+mod deviations;
 mod doubt;
 mod fault;
 mod hints;
@@ -16,6 +17,7 @@ mod model;
 mod names;
 mod oracle;
 mod schedule;
+mod scheduler;
 mod tell;
 
 use crate::disk::sim::{Conductor, Image, SimDisk, World};

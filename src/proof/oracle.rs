@@ -70,6 +70,7 @@ impl Oracle {
     pub(super) fn after(world: &Arc<World>, attempts: Vec<Attempt>) -> Oracle {
         let newest = attempts.last().map_or(0, |attempt| attempt.number);
         let known = Known { attempts, seen: newest, acked: newest, ..Known::default() };
+        world.remark(Event::Begun(known.attempts.len() - 1));
         world.remark(Event::Acked(newest));
         Oracle { world: Arc::clone(world), known: Mutex::new(known) }
     }

@@ -1,330 +1,33 @@
 //! Several processes on one file, in every order, killed at any call.
 //!
-//! Each simulated process has its own engine, and one thread or several that share it. One thread runs at a time; at each call of the
-//! platform, reads and writes of shared memory among them, and where one of several threads takes a
-//! lock within its process, the scheduler may let another go on. All
-//! choices come from a seed, and time is simulated: it passes with each call, and leaps when all sleep.
+//! Each simulated process has its own engine, and one thread or several that share it. The scheduler
+//! lets one of them run at a time; all choices come from a seed.
 //!
 //! `oracle` says what must hold meanwhile. At the end all pages are checked, and power losses at some
 //! points of the run must leave what was acknowledged before them.
 
 use super::model::{Kind, Step, steps};
 use super::oracle::{Oracle, forgive};
+use super::scheduler::{NEVER, Odds, Policy, Scheduler};
 use super::{effort, new_store};
 use crate::disk::sim::threads;
-use crate::disk::sim::{Call, Conductor, Free, Killed, Rng, SimDisk, Verdict, World, is_traced, trace};
+use crate::disk::sim::{Free, Killed, Rng, World, trace};
 use crate::txn::snapshot::Snapshot;
 use crate::{Error, Store};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// A run that takes more calls than this goes round in circles.
-const MOST_CALLS: usize = 300_000;
 const LOG_CAP: u64 = 64 << 10;
-/// If all would sleep so long, in µs, they wait for each other: nobody sleeps so long on purpose.
-const FOR_EVER: u64 = 10_000_000_000;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Status {
-    Ready,
-    /// Until that time, or until the word is woken.
-    Asleep(u64, Option<(usize, usize)>),
-    Gone,
-}
-
-/// A thread, and the only one of its process, or the first, or a later one.
-struct Player {
-    status: Status,
-    /// Its process was killed.
-    dead: bool,
-    /// Of the first thread of a process.
-    disk: Option<Arc<SimDisk>>,
-    turn: Arc<Condvar>,
-}
-
-struct Plan {
-    rng: Rng,
-    now_us: u64,
-    running: Option<usize>,
-    /// The first threads of all processes, then the second ones, and so on.
-    players: Vec<Player>,
-    processes: usize,
-    calls: usize,
-    /// One call in so many lets another process go on, puts this one to sleep, kills it.
-    switch: usize,
-    stall: usize,
-    kill: usize,
-    kills: usize,
-    /// One flush, and one write, in so many fails.
-    fault: usize,
-    faults: usize,
-    failure: Option<String>,
-}
-
-struct Scheduler {
-    plan: Mutex<Plan>,
-}
-
-impl Scheduler {
-    fn new(count: usize, threads: usize, mut rng: Rng, faults: bool) -> Arc<Scheduler> {
-        let player = |number| {
-            let status = if number < count { Status::Ready } else { Status::Gone };
-            Player { status, dead: false, disk: None, turn: Arc::new(Condvar::new()) }
-        };
-        let switch = [2, 6, 20, 80, 400][rng.below(5)];
-        let stall = [100, 1000, 1_000_000][rng.below(3)];
-        let kill = [300, 3000, 1_000_000][rng.below(3)];
-        // Faults are in the schedules only when they are asked for: see `docs/PROOF.md`.
-        let often = [10, 60, usize::MAX, usize::MAX][rng.below(4)];
-        let fault = if faults { often } else { usize::MAX };
-        let plan = Plan {
-            rng,
-            now_us: 5_000_000,
-            running: None,
-            players: (0..count * threads).map(player).collect(),
-            processes: count,
-            calls: 0,
-            switch,
-            stall,
-            kill,
-            kills: 0,
-            fault,
-            faults: 0,
-            failure: None,
-        };
-        Arc::new(Scheduler { plan: Mutex::new(plan) })
-    }
-
-    fn plan(&self) -> MutexGuard<'_, Plan> {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Chooses who goes on, and waits until it is this one's turn again. Gives whether it is dead by then.
-    fn pause(&self, mut plan: MutexGuard<'_, Plan>, player: usize) -> bool {
-        plan.choose();
-        let turn = Arc::clone(&plan.players[player].turn);
-        while plan.running != Some(player) {
-            plan = turn.wait(plan).unwrap_or_else(PoisonError::into_inner);
-        }
-        plan.players[player].status = Status::Ready;
-        plan.players[player].dead
-    }
-
-    fn give_way(&self, plan: MutexGuard<'_, Plan>, player: usize) {
-        if self.pause(plan, player) && !std::thread::panicking() {
-            resume_unwind(Box::new(Killed));
-        }
-    }
-
-    /// Another thread of a process begins.
-    fn start(&self, player: usize, first: usize) {
-        let mut plan = self.plan();
-        plan.players[player].dead = plan.players[first].dead;
-        plan.players[player].status = Status::Ready;
-    }
-
-    /// Waits until these have left.
-    fn see_off(&self, player: usize, others: &[usize]) {
-        for times in 0.. {
-            let mut plan = self.plan();
-            if others.iter().all(|other| plan.players[*other].status == Status::Gone) {
-                return;
-            }
-            plan.players[player].status = Status::Asleep(plan.now_us + (1 << times.min(12)), None);
-            self.pause(plan, player);
-        }
-    }
-
-    /// The first turn of a process.
-    fn enter(&self, process: usize) {
-        let mut plan = self.plan();
-        let turn = Arc::clone(&plan.players[process].turn);
-        while plan.running != Some(process) {
-            plan = turn.wait(plan).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// A process ends.
-    fn leave(&self, process: usize) {
-        let mut plan = self.plan();
-        plan.players[process].status = Status::Gone;
-        plan.players[process].disk = None;
-        plan.choose();
-    }
-
-    /// Something is wrong: all stop.
-    fn fail(&self, message: String) {
-        self.plan().fail(message);
-    }
-
-    fn round_in_circles(&self, player: usize) {
-        let place = if is_traced() { std::backtrace::Backtrace::force_capture().to_string() } else { String::new() };
-        self.fail(format!("no end in sight for process {player} {place}"));
-        if !std::thread::panicking() {
-            resume_unwind(Box::new(Killed));
-        }
-    }
-}
-
-impl Plan {
-    fn fail(&mut self, message: String) {
-        self.failure.get_or_insert(message);
-        for player in &mut self.players {
-            player.dead = true;
-        }
-    }
-
-    fn choose(&mut self) {
-        let ready = |plan: &Plan| -> Vec<usize> {
-            let awake = |status| match status {
-                Status::Ready => true,
-                Status::Asleep(until, _) => until <= plan.now_us,
-                Status::Gone => false,
-            };
-            (0..plan.players.len()).filter(|i| awake(plan.players[*i].status)).collect()
-        };
-        let mut candidates = ready(self);
-        if candidates.is_empty() {
-            let next = self.players.iter().filter_map(|p| match p.status {
-                Status::Asleep(until, _) => Some(until),
-                _ => None,
-            });
-            let Some(next) = next.min() else {
-                self.running = None;
-                return;
-            };
-            if next > self.now_us + FOR_EVER {
-                self.fail("all wait for each other".to_owned());
-            }
-            self.now_us = self.now_us.max(next);
-            candidates = ready(self);
-        }
-        let next = candidates[self.rng.below(candidates.len())];
-        self.running = Some(next);
-        self.players[next].turn.notify_one();
-    }
-}
-
-impl Conductor for Scheduler {
-    fn before(&self, process: usize, call: Call) -> Verdict {
-        let process = threads::number().unwrap_or(process);
-        let mut plan = self.plan();
-        if process >= plan.players.len() {
-            return Verdict::Go;
-        }
-        if plan.players[process].dead {
-            drop(plan);
-            if !std::thread::panicking() {
-                resume_unwind(Box::new(Killed));
-            }
-            return Verdict::Fail(libc::EIO);
-        }
-        plan.calls += 1;
-        plan.now_us += 1;
-        if plan.calls > MOST_CALLS {
-            drop(plan);
-            self.round_in_circles(process);
-            return Verdict::Fail(libc::EIO);
-        }
-        let (switch, stall, kill) = (plan.switch, plan.stall, plan.kill);
-        if plan.rng.one_in(kill) && plan.kills < 6 && !std::thread::panicking() {
-            plan.kills += 1;
-            trace!("call {}: process {process} is killed at {call:?}", plan.calls);
-            let first = process % plan.processes;
-            for player in (first..plan.players.len()).step_by(plan.processes) {
-                plan.players[player].dead = true;
-                if let Status::Asleep(..) = plan.players[player].status {
-                    plan.players[player].status = Status::Ready;
-                }
-            }
-            if call == Call::Write {
-                let part = plan.rng.below(65537);
-                return Verdict::Part(part, 0);
-            }
-            let disk = plan.players[first].disk.clone();
-            drop(plan);
-            if let Some(disk) = disk {
-                disk.kill();
-            }
-            resume_unwind(Box::new(Killed));
-        }
-        if plan.rng.one_in(stall) {
-            let most = if plan.rng.one_in(30) { 2_000_000 } else { [300, 20_000][plan.rng.below(2)] };
-            let until = plan.now_us + plan.rng.below(most) as u64;
-            plan.players[process].status = Status::Asleep(until, None);
-            self.give_way(plan, process);
-        } else if plan.rng.one_in(switch) {
-            self.give_way(plan, process);
-        } else {
-            drop(plan);
-        }
-        let mut plan = self.plan();
-        let (fault, fine) = (plan.fault, plan.players.get(process).is_none_or(|p| p.dead));
-        if fine || !matches!(call, Call::Flush | Call::Write) || !plan.rng.one_in(fault) {
-            return Verdict::Go;
-        }
-        plan.faults += 1;
-        trace!("call {}: process {process}: {call:?} fails", plan.calls);
-        match call {
-            Call::Flush => Verdict::Fail(libc::EIO),
-            _ if plan.rng.one_in(2) => Verdict::Fail(libc::ENOSPC),
-            _ => Verdict::Part(plan.rng.below(65536), libc::ENOSPC),
-        }
-    }
-
-    fn sleep(&self, process: usize, time: Duration) {
-        self.wait(process, (usize::MAX, 0), time);
-    }
-
-    fn wait(&self, process: usize, word: (usize, usize), time: Duration) {
-        let process = threads::number().unwrap_or(process);
-        let mut plan = self.plan();
-        if process >= plan.players.len() || plan.players[process].dead {
-            return;
-        }
-        plan.calls += 1;
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(1 << 40);
-        plan.players[process].status = Status::Asleep(plan.now_us + 1 + micros, Some(word));
-        self.give_way(plan, process);
-    }
-
-    fn wake(&self, process: usize, word: (usize, usize)) {
-        let process = threads::number().unwrap_or(process);
-        let mut plan = self.plan();
-        if process < plan.players.len() && plan.players[process].dead {
-            return;
-        }
-        for process in &mut plan.players {
-            if matches!(process.status, Status::Asleep(_, Some(on)) if on == word) {
-                process.status = Status::Ready;
-            }
-        }
-        drop(plan);
-        let _ = self.before(process, Call::Memory);
-    }
-
-    fn contend(&self, player: usize, times: u32) {
-        let mut plan = self.plan();
-        plan.calls += 1;
-        if plan.calls > MOST_CALLS {
-            drop(plan);
-            self.round_in_circles(player);
-            plan = self.plan();
-        }
-        plan.players[player].status = Status::Asleep(plan.now_us + (1 << times.min(12)), None);
-        self.give_way(plan, player);
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.plan().now_us / 1000
-    }
-}
 
 /// What a caller may be told, by a disk that fails or one that does not.
 fn forgiven(faulty: bool) -> fn(&Error) -> bool {
     if faulty { super::fault::is_clean } else { |_| false }
 }
+
+/// What is done where much is written, as in `Actor::act`.
+const BUSY: [usize; 12] = [0, 0, 0, 0, 1, 3, 10, 11, 11, 11, 11, 11];
 
 struct Actor {
     world: Arc<World>,
@@ -335,21 +38,25 @@ struct Actor {
     thread: usize,
     threads: usize,
     rng: Rng,
+    /// The newest commit that any thread of the process saw, in this life.
+    floor: Arc<AtomicUsize>,
     /// Whether it damages and removes the sidecar.
     spoils: bool,
+    /// Whether it hardly does anything but commit and fold.
+    busy: bool,
 }
 
 impl Actor {
     /// The number that the scheduler knows it by.
     fn player(&self) -> usize {
-        self.process + self.thread * self.scheduler.plan().processes
+        self.process + self.thread * self.scheduler.state().processes
     }
 
     /// One life of the process. Ends by itself or is killed.
     fn live(&mut self, actions: usize) -> Result<(), String> {
         let disk = self.world.disk(self.process);
-        self.scheduler.plan().players[self.process].disk = Some(Arc::clone(&disk));
-        let faulty = self.scheduler.plan().fault < usize::MAX;
+        self.scheduler.live(self.process, &disk);
+        let faulty = self.scheduler.has_faults();
         let store = match Store::on_disk(Arc::clone(&disk) as _, super::settings(LOG_CAP)) {
             Ok(store) => store,
             Err(e) => return forgive(Err(e), forgiven(faulty), "open"),
@@ -362,7 +69,7 @@ impl Actor {
             .map(|thread| {
                 let (world, scheduler) = (Arc::clone(&self.world), Arc::clone(&self.scheduler));
                 let (oracle, rng) = (Arc::clone(&self.oracle), Rng(self.rng.next()));
-                Actor { world, scheduler, oracle, thread, rng, ..*self }
+                Actor { world, scheduler, oracle, thread, rng, floor: Arc::clone(&self.floor), ..*self }
             })
             .collect();
         let numbers: Vec<usize> = others.iter().map(Actor::player).collect();
@@ -387,10 +94,10 @@ impl Actor {
 
     fn act(&mut self, store: Store, actions: usize, faulty: bool) -> Result<(), String> {
         let forgiven = forgiven(faulty);
-        let mut floor = 0;
         let mut kept: Vec<(Snapshot, usize)> = Vec::new();
         for _ in 0..actions {
-            match self.rng.below(20) {
+            let what = if self.busy { BUSY[self.rng.below(BUSY.len())] } else { self.rng.below(20) };
+            match what {
                 0 => forgive(store.checkpoint(), forgiven, "checkpoint")?,
                 1 => forgive(store.flush(), forgiven, "flush")?,
                 // The sidecar keeps the memory of a failed flush from one process to the next.
@@ -405,7 +112,7 @@ impl Actor {
                     // Without hints a reader may be a second late, but never goes back.
                     let seen =
                         Some(self.oracle.known()).filter(|known| !known.hints_lost).map_or(0, |known| known.seen);
-                    let least = seen.max(floor);
+                    let least = seen.max(self.floor.load(SeqCst));
                     let snapshot = match store.read() {
                         Ok(snapshot) => snapshot,
                         Err(e) => {
@@ -414,7 +121,7 @@ impl Actor {
                         }
                     };
                     let (number, found) = self.oracle.look(&snapshot, least)?;
-                    floor = number;
+                    self.floor.fetch_max(number, SeqCst);
                     if !faulty {
                         self.oracle.note_shown(found);
                     }
@@ -429,7 +136,10 @@ impl Actor {
                     let (snapshot, id) = &kept[self.rng.below(kept.len())];
                     self.oracle.is_still(snapshot, *id)?;
                 }
-                _ => floor = floor.max(self.write(&store, forgiven)?),
+                _ => {
+                    let n = self.write(&store, forgiven)?;
+                    self.floor.fetch_max(n, SeqCst);
+                }
             }
         }
         drop(kept);
@@ -454,8 +164,9 @@ impl Actor {
         }
         self.scheduler.enter(self.process);
         for _ in 0..lives {
-            self.scheduler.plan().players[self.process].dead = false;
-            if self.scheduler.plan().failure.is_some() {
+            self.scheduler.revive(self.process);
+            self.floor.store(0, SeqCst);
+            if self.scheduler.state().failure.is_some() {
                 break;
             }
             let outcome = catch_unwind(AssertUnwindSafe(|| self.live(actions)));
@@ -469,8 +180,7 @@ impl Actor {
             Ok(Ok(())) => {}
             Ok(Err(message)) => {
                 // A process that was killed at the very end of a call may still get an answer.
-                let player = self.player();
-                if !self.scheduler.plan().players[player].dead {
+                if !self.scheduler.is_dead(self.player()) {
                     self.scheduler.fail(format!("process {}: {message}", self.process));
                 }
             }
@@ -484,11 +194,32 @@ impl Actor {
     }
 }
 
+/// One that switches, stalls and kills seldom or often.
+fn a_scheduler(processes: usize, threads: usize, mut rng: Rng, faults: bool, busy: bool) -> Arc<Scheduler> {
+    let policy = if busy {
+        let mut order: Vec<usize> = (0..processes * threads).collect();
+        for i in 1..order.len() {
+            order.swap(i, rng.below(i + 1));
+        }
+        Policy::Order(order, [4, 16, 64, 256][rng.below(4)])
+    } else {
+        Policy::Walk([2, 6, 20, 80, 400][rng.below(5)])
+    };
+    let stall = [100, 1000, 1_000_000][rng.below(3)];
+    let kill = [300, 3000, 1_000_000][rng.below(3)];
+    // Faults are in the schedules only when they are asked for: see `docs/PROOF.md`.
+    let often = [10, 60, NEVER, NEVER][rng.below(4)];
+    let fault = if faults { often } else { NEVER };
+    Scheduler::new(processes, threads, rng, policy, Odds { stall, kill, fault })
+}
+
 /// One run. Gives the number of commits, kills and calls, and of power losses looked at.
 fn run(seed: u64, threads: usize, faults: bool) -> Result<(usize, usize, usize, usize), String> {
     let mut rng = Rng(seed);
+    // Of those with several threads, every other one.
+    let busy = threads > 1 && seed.is_multiple_of(2);
     let count = if threads == 1 { 2 } else { 1 } + rng.below(3);
-    let scheduler = Scheduler::new(count, threads, Rng(rng.next()), faults);
+    let scheduler = a_scheduler(count, threads, Rng(rng.next()), faults, busy);
     let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
     let world = World::new(empty.image(), Arc::clone(&scheduler) as _);
     world.record();
@@ -498,19 +229,13 @@ fn run(seed: u64, threads: usize, faults: bool) -> Result<(usize, usize, usize, 
     std::thread::scope(|scope| {
         for process in 0..count {
             let (world, scheduler, oracle) = (Arc::clone(&world), Arc::clone(&scheduler), Arc::clone(&oracle));
-            let actor = Actor { world, scheduler, oracle, process, thread: 0, threads, rng: Rng(rng.next()), spoils };
+            let (rng, floor) = (Rng(rng.next()), Arc::default());
+            let actor = Actor { world, scheduler, oracle, process, thread: 0, threads, rng, floor, spoils, busy };
             scope.spawn(move || actor.run(lives, actions));
         }
-        scheduler.plan().choose();
+        scheduler.begin();
     });
-    let (kills, calls) = {
-        let mut plan = scheduler.plan();
-        if let Some(failure) = plan.failure.take() {
-            return Err(failure);
-        }
-        plan.players.clear();
-        (plan.kills, plan.calls)
-    };
+    let (kills, calls) = scheduler.end()?;
     oracle.at_the_end(LOG_CAP)?;
     let (_, events) = world.history();
     let stride = 1 + events.len() / 8;
@@ -518,7 +243,7 @@ fn run(seed: u64, threads: usize, faults: bool) -> Result<(usize, usize, usize, 
     Ok((oracle.commits(), kills, calls, losses))
 }
 
-fn run_seeds(seeds: impl Iterator<Item = (u64, bool)>, threads: impl Fn(u64) -> usize, until: Option<Instant>) {
+fn run_seeds(seeds: impl Iterator<Item = (u64, bool)>, threads: impl Fn(u64) -> usize) {
     let (mut runs, mut commits, mut kills, mut calls, mut losses) = (0, 0, 0, 0, 0);
     let started = Instant::now();
     let mut failures = Vec::new();
@@ -541,7 +266,7 @@ fn run_seeds(seeds: impl Iterator<Item = (u64, bool)>, threads: impl Fn(u64) -> 
                 failures.push(format!("seed {seed}{disk}: {failure}"));
             }
         }
-        if until.is_some_and(|until| Instant::now() >= until) || failures.len() >= 10 {
+        if failures.len() >= 10 {
             break;
         }
     }
@@ -558,15 +283,18 @@ const FAILED: [u64; 4] = [143, 30178, 33445, 38171];
 const FAILED_DISK: [u64; 14] =
     [11082, 12462, 13468, 13809, 13892, 14126, 14949, 42261, 47725, 102677, 102759, 113179, 117445, 119999];
 
+/// With threads: seeds that failed with an order of locks that once was wrong.
+const FAILED_THREADS: [u64; 4] = [1230, 1578, 2502, 3178];
+
 #[test]
 fn processes_in_any_order_agree() {
-    let seeds = FAILED.map(|seed| (seed, false)).into_iter().chain((0..).map(|seed| (seed, seed % 3 == 2)));
-    run_seeds(seeds, |_| 1, Some(Instant::now() + Duration::from_secs(10)));
+    let seeds = FAILED.map(|seed| (seed, false)).into_iter().chain((0..700).map(|seed| (seed, seed % 3 == 2)));
+    run_seeds(seeds, |_| 1);
 }
 
 #[test]
 fn disks_that_once_failed_badly() {
-    run_seeds(FAILED_DISK.into_iter().map(|seed| (seed, true)), |_| 1, None);
+    run_seeds(FAILED_DISK.into_iter().map(|seed| (seed, true)), |_| 1);
 }
 
 /// The long run: `MEMSTONE_SCHEDULES=100_000 cargo test --release --lib proof::schedule -- --ignored --nocapture`.
@@ -576,7 +304,7 @@ fn many_schedules() {
     let first = effort("MEMSTONE_SEED", 1000) as u64;
     let faults = effort("MEMSTONE_SCHEDULE_FAULTS", 0) > 0;
     let seeds = first..first + effort("MEMSTONE_SCHEDULES", 10_000) as u64;
-    run_seeds(seeds.map(|seed| (seed, faults)), |_| 1, None);
+    run_seeds(seeds.map(|seed| (seed, faults)), |_| 1);
 }
 
 /// Two or three threads in each process.
@@ -586,7 +314,7 @@ fn few(seed: u64) -> usize {
 
 #[test]
 fn threads_of_processes_in_any_order_agree() {
-    run_seeds((0..).map(|seed| (seed, false)), few, Some(Instant::now() + Duration::from_secs(10)));
+    run_seeds(FAILED_THREADS.into_iter().chain(0..600).map(|seed| (seed, false)), few);
 }
 
 /// The long run: `MEMSTONE_SCHEDULES=100_000 cargo test --release --lib proof::schedule -- --ignored --nocapture`.
@@ -595,5 +323,5 @@ fn threads_of_processes_in_any_order_agree() {
 fn many_schedules_of_threads() {
     let first = effort("MEMSTONE_SEED", 1000) as u64;
     let seeds = first..first + effort("MEMSTONE_SCHEDULES", 10_000) as u64;
-    run_seeds(seeds.map(|seed| (seed, false)), few, None);
+    run_seeds(seeds.map(|seed| (seed, false)), few);
 }
