@@ -315,3 +315,35 @@ impl Drop for Pin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::{Free, Image, World};
+
+    #[test]
+    fn a_version_is_pinned_until_its_last_user_is_gone() {
+        let world = World::new(Image::default(), Arc::new(Free));
+        let (pins, others) = (Pins::new(world.disk(0)), Pins::new(world.disk(1)));
+        let (first, second, newer) = (pins.pin(5).unwrap(), pins.pin(5).unwrap(), pins.pin(7).unwrap());
+        drop(first);
+        assert_eq!((pins.all(9).unwrap(), others.all(9).unwrap()), (vec![5, 7], vec![5, 7]));
+        drop(newer);
+        assert_eq!((pins.all(9).unwrap(), others.all(9).unwrap()), (vec![5], vec![5]));
+        drop(second);
+        assert_eq!((pins.all(9).unwrap(), others.all(9).unwrap()), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_lock_that_is_handed_to_a_waiter_who_gives_up_is_not_lost() {
+        let owned = Arc::new(FairLock::default());
+        let guard = owned.try_take().unwrap();
+        let turn = Arc::new(Turn::default());
+        lock(&owned.state).queue.push_back(Arc::clone(&turn));
+        drop(guard);
+        let Waited::Held(guard) = owned.give_up(&turn) else { panic!("nobody has it, and nobody can take it") };
+        assert!(owned.try_take().is_none());
+        drop(guard);
+        assert!(owned.try_take().is_some());
+    }
+}

@@ -244,3 +244,53 @@ impl Engine {
         Ok(point)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::{Call, Conductor, Image, Verdict, World};
+    use crate::engine::{Settings, open};
+    use crate::store::Store;
+    use std::sync::Mutex;
+
+    /// Looks, at each flush of the file, whether another thread could flush it, too.
+    #[derive(Default)]
+    struct AtFlush(Mutex<(Option<Arc<Engine>>, Vec<bool>)>);
+
+    impl Conductor for AtFlush {
+        fn before(&self, _: usize, call: Call) -> Verdict {
+            let (engine, seen) = &mut *self.0.lock().unwrap();
+            if let (Call::Flush, Some(engine)) = (call, engine) {
+                seen.push(try_lock(&engine.flushing).is_some());
+            }
+            Verdict::Go
+        }
+    }
+
+    #[test]
+    fn whoever_flushes_keeps_the_other_threads_from_it() {
+        let conductor = Arc::new(AtFlush::default());
+        let disk = World::new(Image::default(), Arc::clone(&conductor) as _).disk(0);
+        open::create(&*disk, 4096, [7; 16]).unwrap();
+        let timeout = Duration::from_secs(1000);
+        let settings = Settings { timeout, log_cap: 64 << 10, memory_map: false, threads: false };
+        let store = Store::on_disk(disk, settings).unwrap();
+        let put = |rows: u8, len| store.write(|tx| (0..rows).try_for_each(|n| tx.raw("t")?.put(&[n], &vec![n; len])));
+        let acts: [(&str, &dyn Fn()); 5] = [
+            ("a commit", &|| put(1, 10).unwrap()),
+            ("long values", &|| put(1, 40_000).unwrap()),
+            ("straight to the tree", &|| put(40, 1000).unwrap()),
+            ("a checkpoint", &|| store.checkpoint().unwrap()),
+            ("mending", &|| {
+                store.engine().poison(&store.engine().sidecar());
+                put(1, 10).unwrap();
+            }),
+        ];
+        for (name, act) in acts {
+            *conductor.0.lock().unwrap() = (Some(Arc::clone(store.engine())), Vec::new());
+            act();
+            let (_, seen) = std::mem::take(&mut *conductor.0.lock().unwrap());
+            assert!(!seen.is_empty() && !seen.contains(&true), "{name}: {seen:?}");
+        }
+    }
+}

@@ -178,3 +178,89 @@ impl Drop for WriterTurn {
         wake_next(&sidecar);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::platform::Disk;
+    use crate::disk::sim::{Conductor, Image, SimDisk, World};
+    use crate::engine::{Settings, open};
+    use crate::store::Store;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Time passes when somebody waits, and nobody waits for ever. Whoever is woken finds the lock free.
+    #[derive(Default)]
+    struct Waits {
+        now: AtomicU64,
+        woken: Mutex<Option<Arc<SimDisk>>>,
+    }
+
+    impl Conductor for Waits {
+        fn sleep(&self, _: usize, time: Duration) {
+            let now = self.now.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+            assert!(now < 1000, "nobody comes, and nobody is passed over");
+        }
+
+        fn wake(&self, _: usize, _: (usize, usize)) {
+            if let Some(woken) = &*self.woken.lock().unwrap() {
+                assert_eq!(woken.probe(WRITER, 1).unwrap(), None);
+            }
+        }
+
+        fn now_ms(&self) -> u64 {
+            self.now.load(Ordering::SeqCst)
+        }
+    }
+
+    fn world() -> (Arc<Waits>, Arc<World>, Store) {
+        let conductor = Arc::new(Waits::default());
+        let world = World::new(Image::default(), Arc::clone(&conductor) as _);
+        open::create(&*world.disk(0), 4096, [7; 16]).unwrap();
+        let timeout = Duration::from_secs(100_000);
+        let settings = Settings { timeout, log_cap: 1 << 20, memory_map: false, threads: false };
+        let store = Store::on_disk(world.disk(0), settings).unwrap();
+        (conductor, world, store)
+    }
+
+    #[test]
+    fn a_waiter_that_is_gone_is_passed_over() {
+        let (_, _, store) = world();
+        let sidecar = store.engine().sidecar();
+        for gone in [9, 5] {
+            sidecar.slot(gone).set_ticket(sidecar.draw_ticket());
+            sidecar.raise_slot_bound(gone + 1);
+        }
+        store.write(|tx| tx.raw("t")?.put(b"key", b"value")).unwrap();
+        assert!(sidecar.slot(9).ticket() == 0, "it keeps others waiting");
+        store.write(|tx| tx.raw("t")?.put(b"key", b"value")).unwrap();
+        assert_eq!(sidecar.first_waiter(), None);
+    }
+    #[test]
+    fn whoever_gives_back_or_gives_up_wakes_the_next() {
+        let (conductor, world, store) = world();
+        let (engine, sidecar) = (store.engine(), store.engine().sidecar());
+        let turn = engine.take_writer(None).unwrap();
+        let next = sidecar.slot(9);
+        next.set_ticket(sidecar.draw_ticket());
+        sidecar.raise_slot_bound(10);
+        let asleep = next.wake_word();
+        *conductor.woken.lock().unwrap() = Some(world.disk(1));
+        drop(turn);
+        assert_eq!(next.wake_word(), asleep + 1);
+        *conductor.woken.lock().unwrap() = None;
+        // Somebody else is woken, and has no time left.
+        let holder = world.disk(1);
+        assert!(holder.try_lock(WRITER, LockMode::Exclusive).unwrap());
+        assert!(matches!(engine.take_writer(Some(Instant::now())), Err(Error::Busy { .. })));
+        assert_eq!(next.wake_word(), asleep + 2);
+    }
+
+    #[test]
+    fn every_process_has_a_slot_of_its_own() {
+        let (_, world, store) = world();
+        let other = Store::on_disk(world.disk(1), store.engine().settings.clone()).unwrap();
+        let slot = |store: &Store| store.engine().slot.as_ref().map(|(index, _)| *index);
+        assert_eq!((slot(&store), slot(&other)), (Some(0), Some(1)));
+    }
+}

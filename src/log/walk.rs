@@ -181,3 +181,82 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::root::read_slots;
+    use crate::disk::sim::{Free, Image, SimDisk, World};
+    use crate::engine::open::create;
+    use crate::log::frame::{FrameBuilder, FrameKind};
+
+    const TAG: u32 = 7;
+
+    /// A log, and the place where its chain starts.
+    fn log() -> (Arc<SimDisk>, Ring, Point) {
+        let disk = World::new(Image::default(), Arc::new(Free)).disk(0);
+        create(&*disk, 4096, [7; 16]).unwrap();
+        let mut slots = vec![0; 8192];
+        disk.read_at(&mut slots, 0).unwrap();
+        let root = read_slots(&slots, disk.path()).unwrap().newest;
+        (disk, Ring::new(&root), Point::start_of(&root))
+    }
+
+    /// Writes a frame behind `before`, sealed or not, when `durable` was known durable under root `root`.
+    fn write(log: &(Arc<SimDisk>, Ring, Point), before: Point, sealed: bool, known: (u64, u64), key: &[u8]) -> Point {
+        let mut frame = FrameBuilder::new();
+        frame.put(1, key, b"value");
+        let position = if sealed { next_block(before.end) } else { before.end };
+        let header = FrameHeader {
+            previous_crc: before.crc,
+            kind: FrameKind::Commit,
+            relaxed: false,
+            changes_tables: false,
+            lsn: before.lsn + 1,
+            position,
+            root_sequence: known.1,
+            durable_lsn: known.0,
+            time: 0,
+            payload_len: frame.payload_len(),
+            operations: frame.operations(),
+        };
+        let (bytes, crc) = frame.finish(TAG, &header);
+        log.1.write(&*log.0, position, bytes).unwrap();
+        Point { end: position + bytes.len() as u64, crc, lsn: header.lsn }
+    }
+
+    /// Where the chain ends, and whether what follows is no damage, by a root of this sequence.
+    fn end(log: &(Arc<SimDisk>, Ring, Point), root: u64) -> (Point, bool) {
+        let mut walker = Walker::new(&*log.0, &log.1, TAG, log.2);
+        while walker.next().unwrap().is_some() {}
+        (walker.point(), walker.verify_end(root).is_ok())
+    }
+
+    /// A power loss took the first of two frames, and what was committed next has its place and length.
+    #[test]
+    fn a_frame_of_another_chain_does_not_follow() {
+        for sealed in [false, true] {
+            let log = log();
+            let lost = write(&log, log.2, false, (0, 1), b"lost");
+            let left = write(&log, lost, sealed, (0, 1), b"left");
+            assert_eq!(end(&log, 1), (left, true));
+            let next = write(&log, log.2, false, (0, 1), b"next");
+            assert_eq!(next.end, lost.end);
+            assert_eq!(end(&log, 1), (next, true));
+        }
+    }
+
+    #[test]
+    fn a_torn_end_is_told_from_damage() {
+        // What the third frame knew when the second one, which then is torn, was in the log.
+        for (durable, root, whole) in [(0, 5, true), (1, 5, true), (1, 6, true), (2, 5, false), (1, 7, false)] {
+            let log = log();
+            let first = write(&log, log.2, true, (0, 5), b"first");
+            let second = write(&log, first, true, (0, 5), b"second");
+            let third = write(&log, second, true, (durable, root), b"third");
+            assert_eq!(end(&log, 5), (third, true));
+            log.1.write(&*log.0, second.end - 8, &[0; 8]).unwrap();
+            assert_eq!(end(&log, 5), (first, whole), "{durable} was durable, and root {root}");
+        }
+    }
+}

@@ -8,7 +8,8 @@
 
 use super::model::{Change, KINDS, Kind, Model, NUMBER, Step, commit, number, numbered, steps};
 use super::{check, effort, new_store, open_store};
-use crate::disk::format::LOG_BLOCK;
+use crate::disk::format::{LOG_BLOCK, SLOT_SIZE};
+use crate::disk::root::Root;
 use crate::disk::sim::{Event, Free, Image, Limits, Replay, Rng, World, with_a_lying_disk};
 use crate::engine::commit::Durability;
 use crate::log::frame::{FRAME_HEADER, FrameBuilder};
@@ -261,6 +262,23 @@ fn a_twin_that_was_lost_is_no_damage() {
     let mut explorer =
         Explorer { kind, seed: 0, rng: Rng(0), tally: Tally::default(), budget: usize::MAX, until: None };
     explorer.explore(&recording, 3, Limits { all: 512, sample: 40, torn: 24 });
+}
+
+/// No frame leads to a transaction that went straight to the tree. If its root is lost, the one before
+/// must not count without a word.
+#[test]
+fn a_root_that_was_lost_with_a_transaction_is_damage() {
+    let (world, _disk, store) = new_store(Arc::new(Free), 64 << 10);
+    let much = |n: u8| store.write(|tx| (0..40).try_for_each(|key: u8| tx.raw("t")?.put(&[key], &[n; 1000])));
+    much(1).unwrap();
+    store.checkpoint().unwrap();
+    much(2).unwrap();
+    let root = store.engine().slots().unwrap().newest;
+    assert_eq!(root.checkpoint_lsn, root.last_commit);
+    let mut image = world.image();
+    image.write(&[0; SLOT_SIZE], Root::slot_offset(root.sequence));
+    let found = open_store(&World::new(image, Arc::new(Free)), 1, 64 << 10).1;
+    assert!(matches!(found, Err(crate::Error::Corrupt { .. })), "{:?}", found.map(drop));
 }
 
 /// A disk that loses or misdirects a write, and says that all is well, may cost the newest commits:

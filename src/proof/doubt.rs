@@ -2,8 +2,12 @@
 //! before a flush fails, and whoever mends that must follow.
 
 use super::{new_store, open_store, settings};
-use crate::disk::sim::{Call, Conductor, Verdict, World};
+use crate::disk::sim::{Call, Conductor, Killed, Verdict, World};
+use crate::engine::checkpoint::Plan;
+use crate::engine::commit::Durability;
+use crate::txn::write::WriteOptions;
 use crate::{Error, Store};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 const LOG_CAP: u64 = 64 << 10;
@@ -44,6 +48,16 @@ fn put(store: &Store, key: &str) -> crate::Result<()> {
     store.write(|tx| tx.raw("t")?.put(key.as_bytes(), b"value"))
 }
 
+/// Whoever mends a flush that failed may hear of it once more.
+fn put_and_mend(store: &Store, key: &str) {
+    for _ in 0..3 {
+        match put(store, key) {
+            Ok(()) => break,
+            Err(e) => assert!(matches!(e, Error::Poisoned { .. } | Error::Unconfirmed { .. }), "{e}"),
+        }
+    }
+}
+
 /// A transaction that goes straight to the tree.
 fn put_much(store: &Store) -> crate::Result<()> {
     store.write(|tx| (0..40).try_for_each(|n: u8| tx.raw("t")?.put(&[n], &[n; 1000])))
@@ -63,14 +77,18 @@ fn pair() -> (Arc<Script>, Arc<World>, Store, Store) {
     (script, world, first, second)
 }
 
-#[test]
-fn what_follows_a_doubtful_root_is_mended_with_it() {
+/// Which write of that transaction is its root.
+fn root_of_much() -> usize {
     let (script, _, first, _) = pair();
     script.after(0, Call::Write, 1000, Verdict::Go);
     put_much(&first).unwrap();
     // The last write but one: the witness follows the root.
-    let root = 1000 - script.left() - 2;
+    1000 - script.left() - 2
+}
 
+#[test]
+fn what_follows_a_doubtful_root_is_mended_with_it() {
+    let root = root_of_much();
     let (script, world, first, second) = pair();
     script.after(0, Call::Write, root, Verdict::Part(40_000, libc::EIO));
     assert!(matches!(put_much(&first), Err(Error::Unconfirmed { .. })));
@@ -78,14 +96,42 @@ fn what_follows_a_doubtful_root_is_mended_with_it() {
     script.after(1, Call::Flush, 1, Verdict::Fail(libc::EIO));
     assert!(matches!(put(&second, "second"), Err(Error::Unconfirmed { .. })));
     // The first hears of it, too, then mends both.
-    for _ in 0..3 {
-        match put(&first, "third") {
-            Ok(()) => break,
-            Err(e) => assert!(matches!(e, Error::Poisoned { .. } | Error::Unconfirmed { .. }), "{e}"),
-        }
-    }
+    put_and_mend(&first, "third");
     assert_eq!((keys(&first), keys(&second)), (43, 43));
     super::check::structure(&first).unwrap();
     drop((first, second));
+    assert_eq!(keys(&open_store(&world, 2, LOG_CAP).1.unwrap()), 43);
+}
+
+/// The newest root changes the log's ring, perhaps: a frame must fit it, even one that need not be durable.
+#[test]
+fn nothing_is_appended_while_a_root_is_in_doubt() {
+    let (script, _, first, second) = pair();
+    let tx = second.begin_write_with(WriteOptions::new().durability(Durability::Relaxed)).unwrap();
+    tx.raw("t").unwrap().put(b"second", b"value").unwrap();
+    // The one after the root is written.
+    script.after(0, Call::Flush, 3, Verdict::Fail(libc::EIO));
+    let plan = Plan { shrink: true, ..Plan::default() };
+    assert!(matches!(first.engine().checkpoint(&plan, None), Err(Error::Poisoned { .. })));
+    assert_eq!(second.engine().slots().unwrap().newest.sequence, first.engine().known_root() + 1);
+    assert!(matches!(tx.commit(), Err(Error::Poisoned { .. })));
+    put_and_mend(&second, "third");
+    assert_eq!((keys(&first), keys(&second)), (2, 2));
+}
+
+/// Whoever makes a root with a transaction in it is killed before it can tell. A frame by somebody who
+/// knows the older root alone would take that transaction's place.
+#[test]
+fn a_root_that_nobody_told_of_is_found_before_anything_is_appended() {
+    let root = root_of_much();
+    let (script, world, first, second) = pair();
+    // It knows the table, and has nothing to read.
+    put(&second, "second").unwrap();
+    script.after(0, Call::Write, root, Verdict::Part(65536, 0));
+    assert!(catch_unwind(AssertUnwindSafe(move || put_much(&first))).is_err_and(|died| died.is::<Killed>()));
+    put(&second, "third").unwrap();
+    assert_eq!(keys(&second), 43);
+    super::check::structure(&second).unwrap();
+    drop(second);
     assert_eq!(keys(&open_store(&world, 2, LOG_CAP).1.unwrap()), 43);
 }

@@ -6,7 +6,7 @@ use super::{new_store, open_store};
 use crate::disk::locks::SYNC;
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::sidecar::TailHint;
-use crate::disk::sim::{Conductor, Event, Free, Rng, World};
+use crate::disk::sim::{Call, Conductor, Event, Free, Rng, Verdict, World};
 use crate::engine::Settings;
 use crate::engine::commit::Durability;
 use crate::{Error, Store};
@@ -81,6 +81,45 @@ fn a_flush_is_told_only_of_what_was_sealed() {
     for seed in 0..60 {
         oracle.power_losses(&mut Rng(seed), LOG_CAP, |_, event| event >= flushed).unwrap();
     }
+}
+
+/// There is no sidecar, and none can be made.
+struct Bare;
+
+impl Conductor for Bare {
+    fn before(&self, _: usize, call: Call) -> Verdict {
+        if call == Call::Sidecar { Verdict::Fail(libc::EACCES) } else { Verdict::Go }
+    }
+}
+
+/// Somebody seals and flushes what another wrote, and cannot tell it: the next frame starts a block of its own.
+fn no_frame_shares_a_block(conductor: Arc<dyn Conductor>, is_lost: bool) {
+    let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
+    let world = World::new(empty.image(), conductor);
+    world.record();
+    let oracle = Oracle::new(&world);
+    let (store, other) = (open_store(&world, 0, LOG_CAP).1.unwrap(), open_store(&world, 1, LOG_CAP).1.unwrap());
+    oracle.write(&store, Vec::new(), Durability::Relaxed, |_| false).unwrap();
+    oracle.look(&other.read().unwrap(), 1).unwrap();
+    if is_lost {
+        world.remove_sidecar();
+    }
+    other.flush().unwrap();
+    oracle.note_flushed(1);
+    oracle.write(&store, Vec::new(), Durability::Relaxed, |_| false).unwrap();
+    for seed in 0..20 {
+        oracle.power_losses(&mut Rng(seed), LOG_CAP, |_, _| true).unwrap();
+    }
+}
+
+#[test]
+fn without_a_sidecar_no_frame_shares_a_block() {
+    no_frame_shares_a_block(Arc::new(Bare), false);
+}
+
+#[test]
+fn after_a_sidecar_was_lost_no_frame_shares_a_block() {
+    no_frame_shares_a_block(Arc::new(Free), true);
 }
 
 /// A system may report a failed flush to one process alone. The others must take its word for it.

@@ -15,10 +15,13 @@ mod fault;
 mod hints;
 mod model;
 mod names;
+mod news;
 mod oracle;
+mod ring;
 mod schedule;
 mod scheduler;
 mod tell;
+mod turns;
 
 use crate::disk::sim::{Conductor, Image, SimDisk, World};
 use crate::engine::{Settings, open};

@@ -2,7 +2,7 @@
 //! before it can tell.
 
 use super::{new_store, open_store};
-use crate::disk::sim::{Call, Conductor, Killed, Verdict};
+use crate::disk::sim::{Call, Conductor, Free, Killed, Verdict};
 use crate::error::{Error, Result};
 use crate::txn::write::WriteTxn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -88,6 +88,11 @@ fn what_is_written_blindly_goes_where_the_names_lead() {
     // A long value, and a read in the same transaction, find out by another way.
     let long = after(swap, |tx| tx.raw("a")?.put(b"long", &[7; 40_000])).unwrap();
     assert_eq!(long, held(&[("a", &["b", "long"]), ("b", &["a"])]));
+    // And so does one that goes straight to the tree.
+    let much =
+        |tx: &WriteTxn| (0..300).try_for_each(|n| tx.raw("a")?.put(&[b'm', n as u8, (n >> 8) as u8], &[7; 1000]));
+    let rows = after(swap, much).unwrap().into_iter().map(|(_, rows)| (rows[0].clone(), rows.len()));
+    assert_eq!(rows.collect::<Vec<_>>(), [("b".to_owned(), 301), ("a".to_owned(), 1)]);
     let read = |tx: &WriteTxn| {
         let a = tx.raw("a")?;
         a.put(b"to a", b"")?;
@@ -117,4 +122,22 @@ fn a_name_that_now_has_other_types_is_no_place_for_what_was_written() {
         Err(Error::TypeMismatch { .. }) => {}
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn every_table_has_an_id_of_its_own() {
+    let (_world, _disk, store) = new_store(Arc::new(Free), 1 << 20);
+    let names = ["a", "b", "c", "d"];
+    for name in names {
+        store.write(|tx| tx.raw(name)?.put(name.as_bytes(), b"")).unwrap();
+        store.checkpoint().unwrap();
+        if name == "b" {
+            store.write(|tx| tx.drop_table("b")).unwrap();
+            store.checkpoint().unwrap();
+        }
+    }
+    let snapshot = store.read().unwrap();
+    let rows = |name: &str| snapshot.raw(name).unwrap().prefix(b"").unwrap().map(|row| row.unwrap().0.to_vec());
+    let rows = names.map(|name| rows(name).collect::<Vec<_>>());
+    assert_eq!(rows, [vec![b"a".to_vec()], vec![], vec![b"c".to_vec()], vec![b"d".to_vec()]]);
 }

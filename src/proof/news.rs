@@ -1,0 +1,117 @@
+//! What one process learns of another's commits: everything, and not before it is true.
+
+use super::turns::{Meanwhile, count, count_one};
+use super::{new_store, open_store};
+use crate::Store;
+use crate::disk::sim::{Call, Free, Limits, Replay, Rng, World};
+use crate::engine::commit::Durability;
+use crate::txn::snapshot::Snapshot;
+use crate::txn::write::WriteOptions;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+const LOG_CAP: u64 = 64 << 10;
+
+#[test]
+fn nobody_sees_a_commit_before_its_flush_has_returned() {
+    let conductor = Arc::new(Meanwhile::default());
+    let (world, _disk, first) = new_store(Arc::clone(&conductor) as _, LOG_CAP);
+    count_one(&first).unwrap();
+    let second = open_store(&world, 1, LOG_CAP).1.unwrap();
+    let seen = Arc::new(Mutex::new(None));
+    let (see, store) = (Arc::clone(&seen), second.clone());
+    conductor.before(Call::Flush, 0, move || *see.lock().unwrap() = Some(count(&store).unwrap()));
+    count_one(&first).unwrap();
+    assert_eq!(*seen.lock().unwrap(), Some(1));
+    assert_eq!(count(&second).unwrap(), 2);
+}
+
+#[test]
+fn every_commit_builds_on_those_of_others() {
+    let (world, _disk, first) = new_store(Arc::new(Free), LOG_CAP);
+    let second = open_store(&world, 1, LOG_CAP).1.unwrap();
+    for n in 0..3 {
+        count_one(&first).unwrap();
+        count_one(&second).unwrap();
+        assert_eq!((count(&first).unwrap(), count(&second).unwrap()), (2 * n + 2, 2 * n + 2));
+    }
+}
+
+#[test]
+fn a_snapshot_stays_what_it_is() {
+    let (world, _disk, first) = new_store(Arc::new(Free), LOG_CAP);
+    let second = open_store(&world, 1, LOG_CAP).1.unwrap();
+    let count_in = |snapshot: &Snapshot| snapshot.raw("t").unwrap().get(b"count").unwrap().map(|n| n[0]);
+    count_one(&first).unwrap();
+    let (old, other) = (first.read().unwrap(), second.read().unwrap());
+    count_one(&first).unwrap();
+    let new = second.read().unwrap();
+    assert_eq!([&old, &other, &new].map(count_in), [Some(1), Some(1), Some(2)]);
+    first.checkpoint().unwrap();
+    assert_eq!([&old, &other, &new].map(count_in), [Some(1), Some(1), Some(2)]);
+}
+
+/// Time stands still here, so nobody looks whether there is another sidecar than the one it knows.
+#[test]
+fn whoever_comes_or_goes_leaves_the_others_their_sidecar() {
+    let (world, _disk, first) = new_store(Arc::new(Free), LOG_CAP);
+    for n in 1..4 {
+        let guest = open_store(&world, 1, LOG_CAP).1.unwrap();
+        count_one(&guest).unwrap();
+        assert_eq!(count(&first).unwrap(), n);
+        guest.close().unwrap();
+    }
+}
+
+/// Counts one, and does not wait until that is durable.
+fn count_relaxed(store: &Store) {
+    let options = WriteOptions::new().durability(Durability::Relaxed);
+    store.write_with(options, |tx| tx.raw("t")?.put(b"count", &[1])).unwrap();
+}
+
+fn is_there_after_a_power_loss(world: &World) {
+    let (start, events) = world.history();
+    let mut replay = Replay::new(start);
+    for event in &events {
+        replay.apply(event);
+    }
+    let limits = Limits { all: 512, sample: 20, torn: 20 };
+    replay.crash_states(&mut Rng(1), limits, &mut |_| true, &mut |image| {
+        let store = open_store(&World::new(image, Arc::new(Free)), 0, LOG_CAP).1.unwrap();
+        assert_eq!(count(&store).unwrap(), 1);
+    });
+}
+
+#[test]
+fn what_recovery_found_and_calls_durable_survives_a_power_loss() {
+    let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
+    for sidecar_lost in [false, true] {
+        let world = World::new(empty.image(), Arc::new(Free));
+        world.record();
+        let (disk, store) = open_store(&world, 0, LOG_CAP);
+        let store = store.unwrap();
+        count_relaxed(&store);
+        disk.kill();
+        disk.silence();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(store)));
+        if sidecar_lost {
+            world.remove_sidecar();
+        }
+        let store = open_store(&world, 1, LOG_CAP).1.unwrap();
+        store.flush().unwrap();
+        assert_eq!(count(&store).unwrap(), 1);
+        is_there_after_a_power_loss(&world);
+    }
+}
+
+#[test]
+fn whoever_leaves_makes_durable_what_is_not() {
+    let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
+    let world = World::new(empty.image(), Arc::new(Free));
+    world.record();
+    let _other = open_store(&world, 1, LOG_CAP).1.unwrap();
+    let store = open_store(&world, 0, LOG_CAP).1.unwrap();
+    count_relaxed(&store);
+    store.close().unwrap();
+    is_there_after_a_power_loss(&world);
+}

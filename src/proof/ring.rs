@@ -1,0 +1,79 @@
+//! The log's ring fills up, grows and shrinks, while others commit.
+
+use super::turns::{Meanwhile, count, count_one};
+use super::{new_store, open_store, settings};
+use crate::disk::sim::{Call, Free};
+use crate::engine::checkpoint::Plan;
+use crate::engine::{MIN_LOG, Settings};
+use crate::{Error, Store};
+use std::sync::Arc;
+use std::time::Duration;
+
+const LOG_CAP: u64 = 2 * MIN_LOG;
+
+fn capacity(store: &Store) -> u64 {
+    store.engine().slots().unwrap().newest.log_capacity()
+}
+
+fn count_times(store: &Store, n: usize) {
+    for _ in 0..n {
+        count_one(store).unwrap();
+    }
+}
+
+#[test]
+fn the_ring_changes_only_where_nothing_is_live() {
+    let mut grown = 0;
+    for rounds in 0..8 {
+        let conductor = Arc::new(Meanwhile::default());
+        let (world, _disk, first) = new_store(Arc::clone(&conductor) as _, LOG_CAP);
+        let second = open_store(&world, 1, LOG_CAP).1.unwrap();
+        // After the mark is written the other one goes on: perhaps beyond the ring's end, to its start.
+        let commits_meanwhile = |n: usize| {
+            let second = second.clone();
+            conductor.before(Call::Write, 1, move || count_times(&second, n));
+        };
+        for _ in 0..rounds {
+            count_one(&first).unwrap();
+            first.checkpoint().unwrap();
+        }
+        // A third of the log is used, so it is to grow.
+        count_times(&first, 7);
+        commits_meanwhile(5);
+        first.checkpoint().unwrap();
+        let all_there = |n| {
+            let third = open_store(&world, 2, LOG_CAP).1.unwrap();
+            assert_eq!([&first, &second, &third].map(|store| count(store).unwrap()), [n; 3]);
+        };
+        all_there(rounds + 12);
+        if capacity(&first) == MIN_LOG {
+            continue;
+        }
+        grown += 1;
+        let engine = first.engine();
+        let shrink = || {
+            engine.checkpoint(&Plan { shrink: true, ..Plan::default() }, None).unwrap();
+        };
+        commits_meanwhile(1);
+        shrink();
+        all_there(rounds + 13);
+        assert_eq!(capacity(&first), LOG_CAP);
+        shrink();
+        all_there(rounds + 13);
+        assert_eq!(capacity(&first), MIN_LOG);
+    }
+    assert!((1..8).contains(&grown));
+}
+
+#[test]
+fn a_full_log_can_be_folded() {
+    let (world, _disk, store) = new_store(Arc::new(Free), MIN_LOG);
+    let impatient = Settings { timeout: Duration::ZERO, ..settings(MIN_LOG) };
+    let writer = Store::on_disk(world.disk(1) as _, impatient).unwrap();
+    let folding = store.engine().lock_checkpoint(None).unwrap();
+    let full = (0..100).find_map(|n| count_one(&writer).err().map(|e| (n, e)));
+    assert!(matches!(full, Some((10.., Error::Busy { lock: "checkpoint", .. }))), "{full:?}");
+    drop(folding);
+    writer.checkpoint().unwrap();
+    assert_eq!(count(&store).unwrap(), full.unwrap().0);
+}
