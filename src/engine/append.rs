@@ -207,11 +207,16 @@ impl AppendGuard<'_> {
             self.sidecar.set_tables(lsn);
         }
         if relaxed {
-            engine.relaxed.fetch_max(lsn, Ordering::AcqRel);
-            self.sidecar.set_relaxed(lsn);
+            self.show(lsn);
         }
         self.publish();
         Ok(Appended::At(lsn))
+    }
+
+    /// Lets readers see everything up to this LSN, whether or not it was told to be durable.
+    pub(crate) fn show(&self, lsn: u64) {
+        self.engine.relaxed.fetch_max(lsn, Ordering::AcqRel);
+        self.sidecar.set_relaxed(self.sidecar.relaxed().unwrap_or(0).max(lsn));
     }
 
     /// Ends the batch: from here on what is in the log may be flushed, so the next frame starts in

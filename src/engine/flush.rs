@@ -80,12 +80,15 @@ impl Engine {
         Ok(true)
     }
 
-    /// Whoever holds SYNC may have been stopped. A flush of our own covers our commits; telling
-    /// others is left to the holder of SYNC.
+    /// Whoever holds SYNC may have been stopped. A flush of our own covers our commits; to tell that
+    /// they are durable is left to the holder of SYNC. Others must see them at once all the same.
     fn flush_alone(&self, deadline: Deadline) -> Result<()> {
         let sealed = self.lock_append(deadline)?.seal();
         self.flush_file(&sealed.sidecar).map_err(|e| self.poisoned_error(e.to_string()))?;
         self.raise_durable(sealed.tail.lsn);
+        let append = self.lock_append(deadline)?;
+        append.show(sealed.tail.lsn);
+        append.sidecar.wake_changed();
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use super::turns::{Meanwhile, count, count_one};
 use super::{new_store, open_store};
 use crate::Store;
-use crate::disk::sim::{Call, Free, Limits, Replay, Rng, World};
+use crate::disk::sim::{Call, Free, Killed, Limits, Replay, Rng, World};
 use crate::engine::commit::Durability;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteOptions;
@@ -24,6 +24,28 @@ fn nobody_sees_a_commit_before_its_flush_has_returned() {
     count_one(&first).unwrap();
     assert_eq!(*seen.lock().unwrap(), Some(1));
     assert_eq!(count(&second).unwrap(), 2);
+}
+
+/// Whoever flushes for all is stopped, for longer than others wait for it (a second), and goes on, or is killed.
+#[test]
+fn a_commit_that_did_not_wait_for_a_stopped_flusher_is_seen() {
+    for dies in [false, true] {
+        let conductor = Arc::new(Meanwhile::default());
+        let (world, disk, first) = new_store(Arc::clone(&conductor) as _, LOG_CAP);
+        let second = open_store(&world, 1, LOG_CAP).1.unwrap();
+        let reader = open_store(&world, 2, LOG_CAP).1.unwrap();
+        let (store, onlooker) = (second.clone(), reader.clone());
+        conductor.before(Call::Flush, 0, move || {
+            count_one(&store).unwrap();
+            assert_eq!(count(&onlooker).unwrap(), 2);
+            if dies {
+                disk.kill();
+            }
+        });
+        let outcome = catch_unwind(AssertUnwindSafe(move || count_one(&first).map(|_| first)));
+        assert_eq!(outcome.as_ref().is_err_and(|died| died.is::<Killed>()), dies);
+        assert_eq!((count(&reader).unwrap(), count(&second).unwrap()), (2, 2));
+    }
 }
 
 #[test]
