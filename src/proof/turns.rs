@@ -108,8 +108,10 @@ fn one_process_at_a_time() {
     busy(meanwhile(Call::Write, 0, count_long, fold), "checkpoint");
     // Before the frame that points at them is written: without it they are free.
     busy(meanwhile(Call::Lock, 3, count_long, fold), "checkpoint");
-    // While the disk flushes: the other one would tell of more than this one is about to.
-    assert!(matches!(meanwhile(Call::Flush, 0, count_one, count_one), Err(Error::Unconfirmed { .. })));
+    // While the disk flushes: the other one would tell of more than this one is about to. (It is kept waiting, or
+    // after a second flushes for itself alone.)
+    let told = meanwhile(Call::Flush, 0, count_one, count_one);
+    assert!(matches!(told, Ok(1) | Err(Error::Unconfirmed { .. })));
 }
 
 #[test]
