@@ -3,8 +3,9 @@
 //!
 //! `model` says what a store must hold, `check` looks at every page, `crash` reopens what a power
 //! loss may leave, `fault` lets calls of the platform fail, `schedule` lets processes run in every
-//! order and kills them. How long it runs is set by `MEMSTONE_STATES`, `MEMSTONE_SCHEDULES`; see
-//! `docs/PROOF.md`.
+//! order and kills them, `between` goes through the places at which one may be disturbed. The others
+//! hold single rules of the protocol, each at a chosen call. How long it runs is set by
+//! `MEMSTONE_STATES`, `MEMSTONE_SCHEDULES`; see `docs/PROOF.md`.
 
 mod between;
 mod check;
