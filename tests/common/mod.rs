@@ -13,7 +13,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-const ROLE: &str = "MEMSTONE_TEST_ROLE";
+pub const ROLE: &str = "MEMSTONE_TEST_ROLE";
 /// What separates the words of a role.
 const SEPARATOR: char = '\u{1f}';
 /// What a child says begins with this, so that the harness' own lines are told from it.
@@ -214,7 +214,8 @@ impl Child {
                 let Some(at) = line.find(MARK) else { continue };
                 let word = &line[at + MARK.len()..];
                 match word.strip_prefix(PANIC) {
-                    Some(_) => panic = Some(word.to_owned()),
+                    // The first of a thread; what follows is its scope's.
+                    Some(_) => drop(panic.get_or_insert_with(|| word.to_owned())),
                     None => drop(sender.send(word.to_owned())),
                 }
             }
