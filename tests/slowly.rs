@@ -31,7 +31,7 @@ fn slowed(words: &[String]) {
     command.env(common::ROLE, format!("crowd\u{1f}{}", words[0]));
     let seed: u64 = words[1].parse().unwrap();
     // Every other one is interrupted, too.
-    let interrupt_one_in = if cfg!(target_arch = "x86_64") && seed % 2 == 0 { 8 } else { 0 };
+    let interrupt_one_in = if cfg!(target_arch = "x86_64") && seed.is_multiple_of(2) { 8 } else { 0 };
     let slowness = tracer::Slowness { seed, interrupt_one_in, ..tracer::Slowness::default() };
     let account = tracer::run(&command, &slowness).unwrap();
     tell(&account);

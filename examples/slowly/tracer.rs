@@ -390,15 +390,16 @@ mod registers {
         let mut registers = MaybeUninit::<libc::user_regs_struct>::zeroed();
         let place = registers.as_mut_ptr();
         // SAFETY: the kernel fills the registers, which are plain numbers; they outlive the call.
-        if unsafe { libc::ptrace(libc::PTRACE_GETREGS, thread, null_mut::<libc::c_void>(), place) } == -1 {
+        let got = unsafe { libc::ptrace(libc::PTRACE_GETREGS, thread, null_mut::<libc::c_void>(), place) };
+        if got == -1 {
             return Err(Error::last_os_error());
         }
         // SAFETY: filled, above, and of integers in any case.
         let mut registers = unsafe { registers.assume_init() };
         how(&mut registers);
+        let place = &raw const registers;
         // SAFETY: the kernel reads the registers, which outlive the call.
-        let set =
-            unsafe { libc::ptrace(libc::PTRACE_SETREGS, thread, null_mut::<libc::c_void>(), &raw const registers) };
+        let set = unsafe { libc::ptrace(libc::PTRACE_SETREGS, thread, null_mut::<libc::c_void>(), place) };
         if set == -1 { Err(Error::last_os_error()) } else { Ok(()) }
     }
 }
