@@ -100,6 +100,8 @@ const AT_REST: Duration = Duration::from_secs(1);
 fn try_damage(path: &Path, bytes: &[u8], way: usize, sample: &Sample, what: &str) -> Outcome {
     let options = &ways()[way % 4];
     let once = || {
+        // A damaged store may not be left tidily, and what lies beside it then speaks of another file.
+        let _ = std::fs::remove_file(path.with_extension("mst-shm"));
         std::fs::write(path, bytes).unwrap();
         let began = Instant::now();
         let store = options.open(path);
