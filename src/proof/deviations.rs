@@ -47,6 +47,9 @@ enum Act {
 }
 use Act::*;
 
+/// The second deviation comes within so many choices after the first.
+const SOON: usize = 1000;
+
 struct Scene {
     name: &'static str,
     /// What each thread of each process does.
@@ -263,7 +266,9 @@ fn explore(ones: usize, twos: usize) {
                 if twos == NEVER || !orders(usual[first.0].call) {
                     continue;
                 }
-                for second in others(&choices, first.0 + 1, orders).iter().skip(first.0 % twos).step_by(twos) {
+                // (Whoever waits for one who stands still looks again and again.)
+                let soon = &choices[..choices.len().min(first.0 + SOON)];
+                for second in others(soon, first.0 + 1, orders).iter().skip(first.0 % twos).step_by(twos) {
                     tally.run(&start, scene, &[*first, *second]);
                 }
             }

@@ -209,7 +209,11 @@ impl Scheduler {
     pub(super) fn leave(&self, player: usize) {
         let mut state = self.state();
         state.players[player].status = Status::Gone;
-        state.players[player].disk = None;
+        // The other threads of the process can still be killed.
+        let first = player % state.processes;
+        if state.threads_of(first).all(|thread| thread.status == Status::Gone) {
+            state.players[first].disk = None;
+        }
         state.choose(None);
     }
 
@@ -328,10 +332,14 @@ impl State {
         }
     }
 
+    fn threads_of(&mut self, first: usize) -> impl Iterator<Item = &mut Player> {
+        let step = self.processes;
+        self.players.iter_mut().skip(first).step_by(step)
+    }
+
     fn kill(&mut self, first: usize) {
         self.kills += 1;
-        let step = self.processes;
-        for player in self.players[first..].iter_mut().step_by(step) {
+        for player in self.threads_of(first) {
             player.dead = true;
             if let Status::Asleep(..) = player.status {
                 player.status = Status::Ready;
