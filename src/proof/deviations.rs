@@ -249,8 +249,8 @@ impl Tally {
     }
 }
 
-/// Every scene, with one deviation at one place in so many, and with two at one pair of places in so
-/// many: the first of any kind, the second where it can matter to others.
+/// Every scene, with one deviation at one place in so many, and with two at one in so many of those
+/// pairs of places where both can matter to others.
 fn explore(ones: usize, twos: usize) {
     let start = beginning();
     let tally = Tally::default();
@@ -290,8 +290,8 @@ fn one_deviation_breaks_nothing() {
     explore(5, NEVER);
 }
 
-/// The long run: `cargo test --release --lib proof::deviations -- --ignored --nocapture`. One scene takes
-/// minutes; `MEMSTONE_SCENE` names a part of its name, `MEMSTONE_STRIDE=1` leaves no pair out.
+/// The long run: `cargo test --release --lib proof::deviations -- --ignored --nocapture`. `MEMSTONE_SCENE`
+/// names a part of a scene's name, `MEMSTONE_STRIDE=1` leaves no pair out.
 #[test]
 #[ignore = "takes long"]
 fn two_deviations_break_nothing() {
