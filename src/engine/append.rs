@@ -254,11 +254,9 @@ fn confirms(engine: &Engine, ring: &Ring, hint: &TailHint) -> Result<bool> {
 mod tests {
     use super::*;
     use crate::disk::locks::try_lock;
-    use crate::disk::sim::{Call, Conductor, Image, Verdict, World};
-    use crate::engine::{Settings, open};
-    use crate::store::Store;
+    use crate::disk::sim::{Call, Conductor, Verdict};
+    use crate::proof::new_store;
     use std::sync::Mutex;
-    use std::time::Duration;
 
     type Look = Box<dyn Fn() -> bool + Send>;
 
@@ -279,11 +277,7 @@ mod tests {
     #[test]
     fn whoever_gives_a_kernel_lock_back_still_owns_it_within_the_process() {
         let conductor = Arc::new(AtUnlock::default());
-        let disk = World::new(Image::default(), Arc::clone(&conductor) as _).disk(0);
-        open::create(&*disk, 4096, [7; 16]).unwrap();
-        let timeout = Duration::from_secs(1000);
-        let settings = Settings { timeout, log_cap: 1 << 20, memory_map: false, threads: false };
-        let store = Store::on_disk(disk, settings).unwrap();
+        let (_, _, store) = new_store(Arc::clone(&conductor) as _, 1 << 20);
         let engine = store.engine();
         let seen = |look: fn(&Engine) -> bool, take_and_drop: &dyn Fn()| {
             let engine = Arc::clone(engine);

@@ -251,9 +251,8 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::sim::{Call, Conductor, Image, Verdict, World};
-    use crate::engine::{Settings, open};
-    use crate::store::Store;
+    use crate::disk::sim::{Call, Conductor, Verdict};
+    use crate::proof::new_store;
     use std::sync::Mutex;
 
     /// Looks, at each flush of the file, whether another thread could flush it, too.
@@ -273,11 +272,7 @@ mod tests {
     #[test]
     fn whoever_flushes_keeps_the_other_threads_from_it() {
         let conductor = Arc::new(AtFlush::default());
-        let disk = World::new(Image::default(), Arc::clone(&conductor) as _).disk(0);
-        open::create(&*disk, 4096, [7; 16]).unwrap();
-        let timeout = Duration::from_secs(1000);
-        let settings = Settings { timeout, log_cap: 64 << 10, memory_map: false, threads: false };
-        let store = Store::on_disk(disk, settings).unwrap();
+        let (_, _, store) = new_store(Arc::clone(&conductor) as _, 64 << 10);
         let put = |rows: u8, len| store.write(|tx| (0..rows).try_for_each(|n| tx.raw("t")?.put(&[n], &vec![n; len])));
         let acts: [(&str, &dyn Fn()); 5] = [
             ("a commit", &|| put(1, 10).unwrap()),

@@ -183,8 +183,8 @@ impl Drop for WriterTurn {
 mod tests {
     use super::*;
     use crate::disk::platform::Disk;
-    use crate::disk::sim::{Conductor, Image, SimDisk, World};
-    use crate::engine::{Settings, open};
+    use crate::disk::sim::{Conductor, SimDisk, World};
+    use crate::proof::new_store;
     use crate::store::Store;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -215,11 +215,7 @@ mod tests {
 
     fn world() -> (Arc<Waits>, Arc<World>, Store) {
         let conductor = Arc::new(Waits::default());
-        let world = World::new(Image::default(), Arc::clone(&conductor) as _);
-        open::create(&*world.disk(0), 4096, [7; 16]).unwrap();
-        let timeout = Duration::from_secs(100_000);
-        let settings = Settings { timeout, log_cap: 1 << 20, memory_map: false, threads: false };
-        let store = Store::on_disk(world.disk(0), settings).unwrap();
+        let (world, _, store) = new_store(Arc::clone(&conductor) as _, 1 << 20);
         (conductor, world, store)
     }
 

@@ -10,7 +10,7 @@ use super::effort;
 use super::model::Change;
 use super::oracle::{Attempt, Oracle, forgive};
 use super::scheduler::{Choice, NEVER, Odds, Policy, Scheduler, Script, Turn};
-use crate::disk::sim::{Call, Conductor, Image, Killed, Rng, World, threads};
+use crate::disk::sim::{Call, Conductor, Image, Rng, World, threads};
 use crate::engine::checkpoint::Plan;
 use crate::engine::commit::Durability::{Relaxed, Sync};
 use crate::txn::snapshot::Snapshot;
@@ -182,15 +182,7 @@ fn run(start: &Start, scene: &Scene, deviations: &[(usize, Turn)]) -> Result<Vec
                         let mut actor = Actor { scheduler, world, number, store, oracle, rng, floor, kept };
                         acts.iter().try_for_each(|act| actor.act(*act))
                     }));
-                    match outcome {
-                        Ok(Err(message)) if !scheduler.is_dead(number) => {
-                            scheduler.fail(format!("process {process}, thread {thread}: {message}"));
-                        }
-                        Err(panic) if !panic.is::<Killed>() => {
-                            scheduler.fail(format!("process {process}, thread {thread}: a panic"));
-                        }
-                        _ => {}
-                    }
+                    scheduler.judge(number, outcome);
                     scheduler.leave(number);
                 });
             }

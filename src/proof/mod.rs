@@ -24,7 +24,7 @@ mod scheduler;
 mod tell;
 mod turns;
 
-use crate::disk::sim::{Conductor, Image, SimDisk, World};
+use crate::disk::sim::{Conductor, Free, Image, Limits, Replay, Rng, SimDisk, World};
 use crate::engine::{Settings, open};
 use crate::error::Result;
 use crate::store::Store;
@@ -37,7 +37,7 @@ fn settings(log_cap: u64) -> Settings {
 }
 
 /// A new, empty store, and its only user.
-fn new_store(conductor: Arc<dyn Conductor>, log_cap: u64) -> (Arc<World>, Arc<SimDisk>, Store) {
+pub(crate) fn new_store(conductor: Arc<dyn Conductor>, log_cap: u64) -> (Arc<World>, Arc<SimDisk>, Store) {
     let world = World::new(Image::default(), conductor);
     let disk = world.disk(0);
     open::create(&*disk, 4096, *b"simulated store!").unwrap();
@@ -50,6 +50,19 @@ fn open_store(world: &Arc<World>, process: usize, log_cap: u64) -> (Arc<SimDisk>
     let disk = world.disk(process);
     let store = Store::on_disk(Arc::clone(&disk) as _, settings(log_cap));
     (disk, store)
+}
+
+/// Opens what a power loss at the end of the record may leave, and looks at it.
+fn after_power_losses(world: &World, log_cap: u64, look: impl Fn(&Store)) {
+    let (start, events) = world.history();
+    let mut replay = Replay::new(start);
+    for event in &events {
+        replay.apply(event);
+    }
+    let limits = Limits { all: 512, sample: 20, torn: 20 };
+    replay.crash_states(&mut Rng(1), limits, &mut |_| true, &mut |image| {
+        look(&open_store(&World::new(image, Arc::new(Free)), 0, log_cap).1.unwrap());
+    });
 }
 
 /// A number from the environment: how much is to be done.

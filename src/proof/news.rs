@@ -1,9 +1,9 @@
 //! What one process learns of another's commits: everything, and not before it is true.
 
 use super::turns::{Meanwhile, count, count_one};
-use super::{new_store, open_store};
+use super::{after_power_losses, new_store, open_store};
 use crate::Store;
-use crate::disk::sim::{Call, Free, Killed, Limits, Replay, Rng, World};
+use crate::disk::sim::{Call, Free, Killed, World};
 use crate::engine::commit::Durability;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteOptions;
@@ -92,16 +92,7 @@ fn count_relaxed(store: &Store) {
 }
 
 fn is_there_after_a_power_loss(world: &World) {
-    let (start, events) = world.history();
-    let mut replay = Replay::new(start);
-    for event in &events {
-        replay.apply(event);
-    }
-    let limits = Limits { all: 512, sample: 20, torn: 20 };
-    replay.crash_states(&mut Rng(1), limits, &mut |_| true, &mut |image| {
-        let store = open_store(&World::new(image, Arc::new(Free)), 0, LOG_CAP).1.unwrap();
-        assert_eq!(count(&store).unwrap(), 1);
-    });
+    after_power_losses(world, LOG_CAP, |store| assert_eq!(count(store).unwrap(), 1));
 }
 
 #[test]

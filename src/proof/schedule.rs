@@ -11,7 +11,7 @@ use super::oracle::{Oracle, forgive};
 use super::scheduler::{NEVER, Odds, Policy, Scheduler};
 use super::{effort, new_store};
 use crate::disk::sim::threads;
-use crate::disk::sim::{Free, Killed, Rng, World, trace};
+use crate::disk::sim::{Free, Rng, World, trace};
 use crate::txn::snapshot::Snapshot;
 use crate::{Error, Store};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -82,7 +82,7 @@ impl Actor {
                     threads::play(Arc::clone(&other.scheduler) as _, other.player());
                     other.scheduler.enter(other.player());
                     let outcome = catch_unwind(AssertUnwindSafe(|| other.act(store, actions, faulty)));
-                    other.judge(outcome);
+                    other.scheduler.judge(other.player(), outcome);
                     other.scheduler.leave(other.player());
                 });
             }
@@ -170,27 +170,9 @@ impl Actor {
                 break;
             }
             let outcome = catch_unwind(AssertUnwindSafe(|| self.live(actions)));
-            self.judge(outcome);
+            self.scheduler.judge(self.player(), outcome);
         }
         self.scheduler.leave(self.process);
-    }
-
-    fn judge(&self, outcome: std::thread::Result<Result<(), String>>) {
-        match outcome {
-            Ok(Ok(())) => {}
-            Ok(Err(message)) => {
-                // A process that was killed at the very end of a call may still get an answer.
-                if !self.scheduler.is_dead(self.player()) {
-                    self.scheduler.fail(format!("process {}: {message}", self.process));
-                }
-            }
-            Err(payload) if payload.is::<Killed>() => {}
-            Err(payload) => {
-                let text = payload.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-                self.scheduler.fail(format!("process {}: panic: {text:?}", self.process));
-            }
-        }
     }
 }
 

@@ -226,18 +226,30 @@ impl Scheduler {
         self.state().players[process].dead = false;
     }
 
-    pub(super) fn is_dead(&self, player: usize) -> bool {
-        self.state().players[player].dead
+    /// A thread's errors and panics are failures, unless its process was killed.
+    pub(super) fn judge(&self, player: usize, outcome: std::thread::Result<Result<(), String>>) {
+        let mut state = self.state();
+        let (process, thread) = (player % state.processes, player / state.processes);
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(message)) => {
+                // A process that was killed at the very end of a call may still get an answer.
+                if !state.players[player].dead {
+                    state.fail(format!("process {process}, thread {thread}: {message}"));
+                }
+            }
+            Err(payload) if payload.is::<Killed>() => {}
+            Err(payload) => {
+                let text = payload.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+                state.fail(format!("process {process}, thread {thread}: panic: {text:?}"));
+            }
+        }
     }
 
     /// Whether calls may fail.
     pub(super) fn has_faults(&self) -> bool {
         self.state().odds.fault < NEVER
-    }
-
-    /// Something is wrong: all stop.
-    pub(super) fn fail(&self, message: String) {
-        self.state().fail(message);
     }
 
     /// What the script had to choose from.
@@ -257,7 +269,7 @@ impl Scheduler {
 
     fn round_in_circles(&self, player: usize) {
         let place = if is_traced() { std::backtrace::Backtrace::force_capture().to_string() } else { String::new() };
-        self.fail(format!("no end in sight for process {player} {place}"));
+        self.state().fail(format!("no end in sight for process {player} {place}"));
         if !std::thread::panicking() {
             resume_unwind(Box::new(Killed));
         }
@@ -265,6 +277,7 @@ impl Scheduler {
 }
 
 impl State {
+    /// Something is wrong: all stop.
     fn fail(&mut self, message: String) {
         self.failure.get_or_insert(message);
         for player in &mut self.players {

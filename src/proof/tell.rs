@@ -1,8 +1,8 @@
 //! Who is told of a failed flush: the system tells each description once, and none that was opened later.
 
-use super::{new_store, open_store};
+use super::{after_power_losses, new_store, open_store};
 use crate::Store;
-use crate::disk::sim::{Call, Conductor, Free, Limits, Replay, Rng, SimDisk, Verdict, World};
+use crate::disk::sim::{Call, Conductor, Free, SimDisk, Verdict, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -64,16 +64,8 @@ fn after_a_death(bystander: bool) {
     put(&store, b"third").unwrap();
     let second = holds(&store, b"second");
     assert!(second || !shown);
-    let (start, events) = world.history();
-    let mut replay = Replay::new(start);
-    for event in &events {
-        replay.apply(event);
-    }
-    let limits = Limits { all: 512, sample: 20, torn: 20 };
-    replay.crash_states(&mut Rng(1), limits, &mut |_| true, &mut |image| {
-        let world = World::new(image, Arc::new(Free));
-        let store = open_store(&world, 0, LOG_CAP).1.unwrap();
-        assert!(holds(&store, b"first") && holds(&store, b"third") && holds(&store, b"second") == second);
+    after_power_losses(&world, LOG_CAP, |store| {
+        assert!(holds(store, b"first") && holds(store, b"third") && holds(store, b"second") == second);
     });
 }
 
