@@ -49,12 +49,15 @@ pub struct Holder {
     pub command: String,
     /// Since when it holds the lock.
     pub since: SystemTime,
+    /// Whether the system says that it is stopped (SIGSTOP, a debugger); `false` where it cannot be told.
+    pub stopped: bool,
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let held = self.since.elapsed().unwrap_or_default();
-        write!(f, "process {} on {} ({}), for {:.1} s", self.pid, self.host, self.command, held.as_secs_f64())
+        write!(f, "process {} on {} ({}), for {:.1} s", self.pid, self.host, self.command, held.as_secs_f64())?;
+        if self.stopped { f.write_str("; it is stopped") } else { Ok(()) }
     }
 }
 
@@ -214,6 +217,30 @@ pub enum Error {
         /// The data file.
         path: PathBuf,
     },
+    /// Another process has the store open and does not share a sidecar with this one: by another path or
+    /// name of the file, or because the sidecar cannot be made or opened. Nothing was changed.
+    #[error("{}: another process has this store open and cannot be worked with: {reason}; held by {}", path.display(),
+        holder.as_ref().map_or_else(|| "a process that cannot be named".to_owned(), |h| h.to_string()))]
+    NotShared {
+        /// The data file, as this process reached it.
+        path: PathBuf,
+        /// Why the two cannot share the store, and what to do.
+        reason: String,
+        /// The other process, when it can be told.
+        holder: Option<Box<Holder>>,
+    },
+    /// The data file that is open no longer has the name by which it was opened. Reading what is open
+    /// goes on; close the handle and open the store anew to write to the file that has the name now.
+    #[error("{}: this file is no longer the one that was opened: {found}; close the store and open it again", path.display())]
+    Moved {
+        /// The path by which it was opened.
+        path: PathBuf,
+        /// What is there now: nothing, or another file.
+        found: String,
+    },
+    /// A state that the program's own rules exclude. Nothing was changed; please report it.
+    #[error("internal error, please report it: {0}")]
+    Internal(String),
     /// The same thread asked for a second write transaction while it holds one.
     #[error("{}: this thread holds a write transaction already", path.display())]
     Nested {
@@ -228,8 +255,8 @@ pub enum Error {
 impl Error {
     /// Whether the same call may succeed later with nothing else changed.
     ///
-    /// True for [`Error::Busy`], [`Error::Full`], [`Error::Poisoned`] and [`Error::Unconfirmed`], and for
-    /// interrupted system calls. After `Unconfirmed` read first whether the commit landed.
+    /// True for [`Error::Busy`], [`Error::Full`] and [`Error::Poisoned`], and for interrupted system calls.
+    /// Not for [`Error::Unconfirmed`]: doing the same again could do it twice; see [`Error::is_outcome_unknown`].
     ///
     /// ```
     /// let error = memstone::Error::Savepoint;
@@ -238,7 +265,7 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Error::Busy { .. } | Error::Full { .. } | Error::Poisoned { .. } | Error::Unconfirmed { .. } => true,
+            Error::Busy { .. } | Error::Full { .. } | Error::Poisoned { .. } => true,
             Error::Io { source, .. } => {
                 matches!(
                     source.kind(),
@@ -247,6 +274,16 @@ impl Error {
             }
             _ => false,
         }
+    }
+
+    /// Whether the transaction may have taken effect: read the store before doing it again.
+    ///
+    /// ```
+    /// assert!(!memstone::Error::Savepoint.is_outcome_unknown());
+    /// ```
+    #[must_use]
+    pub fn is_outcome_unknown(&self) -> bool {
+        matches!(self, Error::Unconfirmed { .. })
     }
 
     /// Whether this says that stored bytes are damaged.

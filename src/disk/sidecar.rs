@@ -417,6 +417,7 @@ impl Slot<'_> {
             host: self.read_text(SLOT_HOST, HOST_WORDS),
             command: self.read_text(SLOT_COMMAND, COMMAND_WORDS),
             since,
+            stopped: false,
         }
     }
 
