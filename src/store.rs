@@ -6,6 +6,7 @@ use crate::disk::format::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::disk::netfs::remote_filesystem;
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::engine::checkpoint::Plan;
+use crate::engine::open_store::OpenStore;
 use crate::engine::stats::{Locks, Stats};
 use crate::engine::{DEFAULT_LOG_CAP, Engine, MIN_LOG, Settings, open};
 use crate::error::{Error, Result};
@@ -18,8 +19,8 @@ use std::time::Duration;
 
 /// A store. Cloning the handle is cheap; all handles of one file in a process share everything.
 ///
-/// The last handle to go flushes what is not durable and, if no other process has the store open,
-/// folds the log into the tree.
+/// A [`Snapshot`] and a [`WriteTxn`] keep the store open, too. The last of all of them to go flushes what is
+/// not durable and, if no other process has the store open, folds the log into the tree.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -34,20 +35,6 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Store {
     open: Arc<OpenStore>,
-}
-
-/// One open store; the last handle's drop leaves it.
-struct OpenStore {
-    engine: Arc<Engine>,
-}
-
-impl Drop for OpenStore {
-    fn drop(&mut self) {
-        if let Err(error) = self.engine.leave() {
-            // Nothing is lost: what was acknowledged is durable, and the log is folded by the next one.
-            tracing::warn!(%error, "closing the store");
-        }
-    }
 }
 
 /// A half-made store this old has been given up by its maker.
@@ -193,7 +180,7 @@ impl Options {
             // Its maker may not have come to making the new store's name durable.
             disk.sync_name()?;
         }
-        let open = Arc::new(OpenStore { engine });
+        let open = OpenStore::new(engine);
         turn.opened(&open);
         Ok(Store { open })
     }
@@ -284,11 +271,11 @@ impl Store {
     pub(crate) fn on_disk(disk: Arc<dyn crate::disk::platform::Disk>, settings: Settings) -> Result<Store> {
         let path = disk.path().to_path_buf();
         let engine = Engine::open(disk, settings).map_err(|e| e.in_file(&path))?;
-        Ok(Store { open: Arc::new(OpenStore { engine }) })
+        Ok(Store { open: OpenStore::new(engine) })
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.open.engine
+        self.open.engine()
     }
 
     fn in_file<T>(&self, result: Result<T>) -> Result<T> {
@@ -306,7 +293,7 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`].
     pub fn read(&self) -> Result<Snapshot> {
-        Snapshot::new(Arc::clone(self.engine()))
+        Snapshot::new(&self.open)
     }
 
     /// Runs `body` in a write transaction: commits if it returns `Ok`, rolls back if it returns `Err`
@@ -357,7 +344,7 @@ impl Store {
     /// # Errors
     /// As [`Store::begin_write`].
     pub fn begin_write_with(&self, options: WriteOptions) -> Result<WriteTxn> {
-        WriteTxn::begin(self.engine(), options)
+        WriteTxn::begin(&self.open, options)
     }
 
     /// Makes every relaxed commit durable, of all processes.
@@ -425,18 +412,27 @@ impl Store {
         self.in_file(self.engine().locks())
     }
 
-    /// Closes this handle; the last one in the process leaves the store. Dropping does the same, but
-    /// cannot report an error.
+    /// Closes this handle. The last one in the process leaves the store: it flushes, folds the log if no
+    /// other process has the store open, and gives all locks back. As long as another handle, a [`Snapshot`] or
+    /// a [`WriteTxn`] of this process is there, the store stays open, and the last of them leaves it when it is
+    /// dropped. Dropping a handle does the same as closing it, but cannot report an error.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("memory.mst");
+    /// let store = memstone::Store::open(&path)?;
+    /// let tx = store.begin_write()?;
+    /// store.close()?; // the transaction keeps the store open
+    /// tx.raw("t")?.put(b"k", b"v")?;
+    /// tx.commit()?; // and leaves it
+    /// assert!(memstone::Store::open(&path)?.read()?.raw("t")?.get(b"k")?.is_some());
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// As [`Store::checkpoint`] and [`Store::flush`]. What was acknowledged is safe all the same.
+    /// As [`Store::checkpoint`] and [`Store::flush`], of the last handle. What was acknowledged is safe all the same.
     pub fn close(self) -> Result<()> {
-        match Arc::try_unwrap(self.open) {
-            Ok(open) => {
-                let engine = Arc::clone(&open.engine);
-                engine.leave().map_err(|e| e.in_file(engine.path()))
-            }
-            Err(_) => Ok(()),
-        }
+        let engine = Arc::clone(self.engine());
+        self.open.close().map_err(|e| e.in_file(engine.path()))
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod flush;
 pub(crate) mod fold;
 pub(crate) mod janitor;
 pub(crate) mod open;
+pub(crate) mod open_store;
 pub(crate) mod queue;
 pub(crate) mod stats;
 pub(crate) mod view;

@@ -4,10 +4,10 @@
 //! What another thread was about to open at the moment of a fork is nothing to the child: it has
 //! a registry of its own.
 
-use super::OpenStore;
 use crate::disk::fork::watched_fork_generation;
 use crate::disk::locks::{FairGuard, FairLock, Waited, lock};
 use crate::disk::platform::FileId;
+use crate::engine::open_store::OpenStore;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

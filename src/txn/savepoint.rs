@@ -2,23 +2,68 @@
 
 use crate::engine::changes::Write;
 use crate::error::{Error, Result};
-use crate::txn::write::{TxnTable, WriteTxn};
-use std::collections::BTreeSet;
+use crate::txn::tables::TxnTable;
+use crate::txn::write::WriteTxn;
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
 /// A point within a write transaction that it can go back to; see [`WriteTxn::savepoint`].
 pub struct Savepoint {
     token: Rc<()>,
+    /// How much there was to undo.
     undo: usize,
-    dropped: BTreeSet<u32>,
-    names: Vec<(String, Rc<TxnTable>)>,
 }
 
-/// What a change of the buffer replaced.
-pub(crate) struct Undo {
-    pub(crate) table: u32,
-    pub(crate) key: Vec<u8>,
-    pub(crate) write: Option<Write>,
+/// What a change of the transaction replaced.
+pub(super) enum Undo {
+    /// What the buffer said of a key.
+    Write { table: u32, key: Vec<u8>, write: Option<Write> },
+    /// The content under this id was there.
+    Content(u32),
+    /// The table had this name, and its content under this id; none: there was no such table.
+    Table { table: Rc<TxnTable>, name: Rc<str>, id: Option<u32> },
+}
+
+/// What to undo, newest last; noted only while there is a savepoint.
+#[derive(Default)]
+pub(super) struct UndoLog {
+    entries: RefCell<Vec<Undo>>,
+    savepoints: RefCell<Vec<Weak<()>>>,
+    /// Whether somebody may hold a savepoint.
+    kept: Cell<bool>,
+}
+
+impl UndoLog {
+    pub(super) fn note(&self, undo: impl FnOnce() -> Undo) {
+        if self.kept.get() {
+            self.entries.borrow_mut().push(undo());
+        }
+    }
+
+    fn mark(&self) -> Savepoint {
+        let token = Rc::new(());
+        let mut savepoints = self.savepoints.borrow_mut();
+        savepoints.retain(|other| other.strong_count() > 0);
+        if savepoints.is_empty() {
+            // Nobody can go back to what came before.
+            self.entries.borrow_mut().clear();
+        }
+        savepoints.push(Rc::downgrade(&token));
+        self.kept.set(true);
+        Savepoint { token, undo: self.entries.borrow().len() }
+    }
+
+    /// Gives up the savepoints after this one, and gives what is to be undone, newest first. `None`: it is not,
+    /// or no longer, one of this transaction.
+    fn back_to(&self, savepoint: &Savepoint) -> Option<Vec<Undo>> {
+        let mut savepoints = self.savepoints.borrow_mut();
+        let ours = |other: &Weak<()>| std::ptr::eq(other.as_ptr(), Rc::as_ptr(&savepoint.token));
+        let position = savepoints.iter().position(ours)?;
+        savepoints.truncate(position + 1);
+        let mut entries = self.entries.borrow_mut();
+        let first = savepoint.undo.min(entries.len());
+        Some(entries.drain(first..).rev().collect())
+    }
 }
 
 impl WriteTxn {
@@ -40,40 +85,29 @@ impl WriteTxn {
     /// ```
     #[must_use]
     pub fn savepoint(&self) -> Savepoint {
-        let token = Rc::new(());
-        let mut savepoints = self.savepoints.borrow_mut();
-        savepoints.retain(|other| other.strong_count() > 0);
-        savepoints.push(Rc::downgrade(&token));
-        let names = self.tables.borrow().iter().map(|(name, table)| (name.clone(), Rc::clone(table))).collect();
-        Savepoint { token, undo: self.undo.borrow().len(), dropped: self.changes.borrow().dropped.clone(), names }
+        // What is undone lies in tables that are known for certain: those that are assumed may turn out to be
+        // others. Where that cannot be found out, the savepoint is none, and going back to it says why.
+        match self.base() {
+            Ok(_) => self.undo.mark(),
+            Err(_) => Savepoint { token: Rc::new(()), undo: 0 },
+        }
     }
 
-    /// Undoes everything since the savepoint, which stays valid.
+    /// Undoes everything since the savepoint, which stays valid. Handles of tables stand for the tables that
+    /// they stood for before: one that was dropped since is there again, one that was created since is gone,
+    /// and its handles give [`Error::NoTable`].
     ///
     /// # Errors
     /// [`Error::Savepoint`] if it belongs to another transaction, or was given up by going back to an
-    /// earlier one.
+    /// earlier one. What reading the store gave when the savepoint was taken, if that failed.
     pub fn rollback_to(&self, savepoint: &Savepoint) -> Result<()> {
-        let mut savepoints = self.savepoints.borrow_mut();
-        let ours = |other: &Weak<()>| std::ptr::eq(other.as_ptr(), Rc::as_ptr(&savepoint.token));
-        let position = savepoints.iter().position(ours).ok_or(Error::Savepoint)?;
-        savepoints.truncate(position + 1);
-        drop(savepoints);
-        let mut changes = self.changes.borrow_mut();
-        for Undo { table, key, write } in self.undo.borrow_mut().drain(savepoint.undo..).rev() {
-            changes.set(table, &key, write);
-        }
-        changes.dropped.clone_from(&savepoint.dropped);
-        drop(changes);
-        let mut tables = self.tables.borrow_mut();
-        for (_, table) in tables.drain() {
-            table.creates.set(false);
-            table.forget();
-        }
-        for (name, table) in &savepoint.names {
-            name.clone_into(&mut table.name.borrow_mut());
-            table.forget();
-            tables.insert(name.clone(), Rc::clone(table));
+        self.base()?;
+        for undo in self.undo.back_to(savepoint).ok_or(Error::Savepoint)? {
+            match undo {
+                Undo::Write { table, key, write } => drop(self.changes.borrow_mut().set(table, &key, write)),
+                Undo::Content(id) => drop(self.changes.borrow_mut().dropped.remove(&id)),
+                Undo::Table { table, name, id } => drop(table.replace(name, id)),
+            }
         }
         self.stamp.set(self.stamp.get() + 1);
         Ok(())
