@@ -226,6 +226,7 @@ impl<'t> RawTableMut<'t> {
     /// # Errors
     /// As [`RawTableMut::remove`].
     pub fn delete_range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<u64> {
+        self.txn.id_of(&self.table)?;
         let mut removed = 0;
         for entry in self.range(from, to)? {
             self.delete(&entry?.0)?;
@@ -241,6 +242,7 @@ impl<'t> RawTableMut<'t> {
     /// [`Error::Unsorted`] for a key that does not come after the one before it; those before it have
     /// been added to the transaction. Otherwise as [`RawTableMut::put`].
     pub fn bulk_load<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, items: impl IntoIterator<Item = (K, V)>) -> Result<u64> {
+        self.txn.id_of(&self.table)?;
         let mut count = 0;
         let mut last: Option<K> = None;
         for (key, value) in items {
