@@ -328,3 +328,33 @@ impl Error {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use io::ErrorKind::{Interrupted, NotFound, StorageFull};
+
+    #[test]
+    fn what_may_have_taken_effect_is_not_to_be_done_again_without_a_look() {
+        let (path, reason) = (PathBuf::new, String::new);
+        let busy = || Error::Busy { path: path(), lock: "writer", waited: Duration::ZERO, holder: None };
+        let retryable = [
+            busy(),
+            Error::io("write", path(), StorageFull.into()),
+            Error::Poisoned { path: path(), reason: reason() },
+            Error::io("read", path(), Interrupted.into()),
+        ];
+        assert!(retryable.iter().all(|error| error.is_retryable() && !error.is_outcome_unknown()));
+        let not = [
+            Error::io("read", path(), NotFound.into()),
+            Error::NotShared { path: path(), reason: reason(), holder: None },
+            Error::Moved { path: path(), found: reason() },
+            Error::Internal(reason()),
+            Error::Forked { path: path() },
+            Error::NoTable { table: reason() },
+        ];
+        assert!(not.iter().all(|error| !error.is_retryable() && !error.is_outcome_unknown()));
+        let unknown = Error::Unconfirmed { path: path(), reason: reason() };
+        assert!(unknown.is_outcome_unknown() && !unknown.is_retryable());
+    }
+}

@@ -80,7 +80,6 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("src/store.rs", 460),
     ("src/tree/node.rs", 490),
     ("src/tree/update.rs", 640),
-    ("src/txn/write.rs", 520),
     ("src/typed/table.rs", 440),
 ];
 

@@ -70,6 +70,7 @@ impl Once {
 
 /// How many forks lie between the first process and this one. A handle made in another
 /// generation belongs to a parent.
+#[inline]
 pub(crate) fn fork_generation() -> u32 {
     GENERATION.load(SeqCst)
 }

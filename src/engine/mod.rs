@@ -113,11 +113,17 @@ impl Engine {
     }
 
     /// Refuses to work in a forked child, whose locks would be its parent's.
+    #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
         if crate::disk::fork::fork_generation() == self.fork_generation {
             return Ok(());
         }
-        Err(Error::Forked { path: self.path().to_path_buf() })
+        Err(self.forked())
+    }
+
+    #[cold]
+    fn forked(&self) -> Error {
+        Error::Forked { path: self.path().to_path_buf() }
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {

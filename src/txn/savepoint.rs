@@ -4,7 +4,7 @@ use crate::engine::changes::Write;
 use crate::error::{Error, Result};
 use crate::txn::tables::TxnTable;
 use crate::txn::write::WriteTxn;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
 /// A point within a write transaction that it can go back to; see [`WriteTxn::savepoint`].
@@ -29,27 +29,32 @@ pub(super) enum Undo {
 pub(super) struct UndoLog {
     entries: RefCell<Vec<Undo>>,
     savepoints: RefCell<Vec<Weak<()>>>,
-    /// Whether somebody may hold a savepoint.
-    kept: Cell<bool>,
 }
 
 impl UndoLog {
     pub(super) fn note(&self, undo: impl FnOnce() -> Undo) {
-        if self.kept.get() {
+        if self.is_kept() {
             self.entries.borrow_mut().push(undo());
         }
     }
 
-    fn mark(&self) -> Savepoint {
-        let token = Rc::new(());
+    /// Whether somebody holds a savepoint. If nobody does, nothing is kept.
+    fn is_kept(&self) -> bool {
         let mut savepoints = self.savepoints.borrow_mut();
-        savepoints.retain(|other| other.strong_count() > 0);
         if savepoints.is_empty() {
-            // Nobody can go back to what came before.
+            return false;
+        }
+        while savepoints.pop_if(|newest| newest.strong_count() == 0).is_some() {}
+        if savepoints.is_empty() {
             self.entries.borrow_mut().clear();
         }
-        savepoints.push(Rc::downgrade(&token));
-        self.kept.set(true);
+        !savepoints.is_empty()
+    }
+
+    fn mark(&self) -> Savepoint {
+        self.is_kept();
+        let token = Rc::new(());
+        self.savepoints.borrow_mut().push(Rc::downgrade(&token));
         Savepoint { token, undo: self.entries.borrow().len() }
     }
 
@@ -111,5 +116,40 @@ impl WriteTxn {
         }
         self.stamp.set(self.stamp.get() + 1);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::sim::Free;
+    use crate::proof::new_store;
+    use std::sync::Arc;
+
+    #[test]
+    fn nothing_is_kept_to_be_undone_when_no_savepoint_is_left() {
+        let (_world, _disk, store) = new_store(Arc::new(Free), 1 << 20);
+        let tx = store.begin_write().unwrap();
+        let table = tx.raw("t").unwrap();
+        let kept = || tx.undo.entries.borrow().len();
+        let savepoints: Vec<_> = (0..5_u8)
+            .map(|n| {
+                table.put(&[n], b"").unwrap();
+                tx.savepoint()
+            })
+            .collect();
+        assert_eq!(kept(), 4);
+        let mut savepoints = savepoints.into_iter();
+        let first = savepoints.next();
+        drop(savepoints);
+        table.put(b"k", b"").unwrap();
+        assert_eq!(kept(), 5);
+        drop(first);
+        table.put(b"k", b"").unwrap();
+        assert_eq!(kept(), 0);
+        let again = tx.savepoint();
+        table.put(b"k", b"").unwrap();
+        assert_eq!(kept(), 1);
+        tx.rollback_to(&again).unwrap();
+        assert_eq!(table.len().unwrap(), 6);
     }
 }

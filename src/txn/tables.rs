@@ -33,6 +33,10 @@ impl TxnTable {
         Rc::clone(&self.name.borrow())
     }
 
+    fn id(&self) -> Result<u32> {
+        self.id.get().ok_or_else(|| Error::NoTable { table: self.name().to_string() })
+    }
+
     fn has_name(&self, name: &str) -> bool {
         self.id.get().is_some() && **self.name.borrow() == *name
     }
@@ -182,7 +186,7 @@ impl WriteTxn {
     pub(super) fn ground(&self, table: &TxnTable) -> Result<Ground<'_>> {
         // First, since it may show that the name stands for another table than was assumed.
         let view = self.base()?;
-        let id = self.id_of(table)?;
+        let id = table.id()?;
         let root = match table.root.get() {
             Some(root) => root,
             None => view.tree_root(id)?,
@@ -201,7 +205,7 @@ impl WriteTxn {
     /// Where the table is written.
     pub(super) fn id_of(&self, table: &TxnTable) -> Result<u32> {
         self.engine().check_process()?;
-        table.id.get().ok_or_else(|| Error::NoTable { table: table.name().to_string() })
+        table.id()
     }
 
     // Changing the set of tables. Whatever may fail comes before the first change.
