@@ -281,9 +281,9 @@ pub fn write<'s>(table: &dyn Writes<'s>, rows: Result<&mut Rows, Refusal>, kind:
         6 => {
             let byte = input.byte();
             let byte = (byte & 3 != 0).then_some(byte);
-            let changed = |rows: &mut Rows| match appended(rows.remove(&key), byte) {
-                Some(value) => drop(rows.insert(key.clone(), value)),
-                None => {}
+            let changed = |rows: &mut Rows| {
+                let new = appended(rows.remove(&key), byte);
+                rows.extend(new.map(|value| (key.clone(), value)));
             };
             agree(table.update(&key, byte), rows.map(changed), "update");
         }

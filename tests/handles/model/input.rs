@@ -36,7 +36,7 @@ impl Input<'_> {
     }
 
     pub fn kind(&mut self) -> Kind {
-        if self.byte() % 4 == 0 { Kind::Typed } else { Kind::Raw }
+        if self.byte().is_multiple_of(4) { Kind::Typed } else { Kind::Raw }
     }
 
     /// Few distinct keys, some of which begin others, some long. Those of typed tables are text.
