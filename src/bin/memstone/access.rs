@@ -8,7 +8,7 @@ use memstone::{RawTableMut, Snapshot, Store, Table, TableInfo, WriteOptions, Wri
 
 use crate::failure::Failure;
 use crate::keys::KeyType;
-use crate::values::{Document, ValueType};
+use crate::values::ValueType;
 
 /// The table that a verb works on.
 #[derive(Args)]
@@ -70,7 +70,7 @@ impl Place {
         let types = match self.types(&txn.tables()?) {
             Ok(types) => types,
             Err(_) => {
-                txn.table(Table::<&str, Document>::new(&self.table))?;
+                txn.table(Table::<&str, serde_json::Value>::new(&self.table))?;
                 self.types(&txn.tables()?)?
             }
         };

@@ -25,6 +25,10 @@ impl Failure {
             Failure::Usage(_) | Failure::Store(Error::Invalid(_) | Error::TooLarge { .. }) => ("usage", 2),
             Failure::Store(Error::Busy { .. }) => ("busy", 3),
             Failure::Store(Error::Corrupt(_)) => ("corrupt", 4),
+            Failure::Store(Error::NotShared { .. }) => ("not_shared", 5),
+            Failure::Store(Error::Moved { .. }) => ("moved", 5),
+            Failure::Store(Error::Unconfirmed { .. }) => ("unknown_outcome", 5),
+            Failure::Store(Error::Internal(_)) => ("internal", 5),
             Failure::Store(_) | Failure::Other(_) => ("other", 5),
             Failure::ClosedPipe => ("closed_pipe", 0),
         }

@@ -1,22 +1,25 @@
 //! `memstone`: a store on the command line. One file for each verb; what they share is in
-//! `access` (opening stores and tables), `keys` and `values` (their form as text and JSON),
-//! `output` and `failure` (what is printed, and the exit code).
+//! `access` (opening stores and tables), `keys` and `values` (their form as text and JSON), `edit`
+//! and `jq` (changing them), `output` and `failure` (what is printed, and the exit code).
 
 mod access;
 mod clock;
 mod del;
 mod demo;
+mod edit;
 mod failure;
 mod get;
 mod jq;
 mod jq_null;
 mod keys;
 mod locks;
+mod msgpack;
 mod output;
 mod put;
 mod scan;
 mod stat;
 mod tables;
+mod text;
 mod update;
 mod values;
 mod watch;
