@@ -416,11 +416,21 @@ impl Store {
         self.in_file(self.engine().stats(snapshot.lsn(), snapshot.tables()?))
     }
 
-    /// Who holds locks, who waits, and since when. These are what the processes say of themselves:
-    /// one that has no sidecar is not seen.
+    /// Who holds locks, who waits, and since when. Names are what the processes say of themselves: one that
+    /// does not share the sidecar has none. Whether a lock is held is known all the same.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// assert!(!store.locks()?.writer_held);
+    /// let tx = store.begin_write()?;
+    /// assert!(store.locks()?.writer_held);
+    /// # tx.rollback();
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Forked`].
+    /// [`Error::Forked`], [`Error::Io`].
     pub fn locks(&self) -> Result<Locks> {
         self.in_file(self.engine().locks())
     }

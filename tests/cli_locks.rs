@@ -108,6 +108,25 @@ fn locks_tells_who_holds_and_since_when() {
 }
 
 #[test]
+fn a_lock_whose_holder_has_no_name_is_not_free() {
+    let bench = Bench::new();
+    let store = Store::open(&bench.file).unwrap();
+    let writer = |out: &str| out.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(writer(&bench.ok("locks", &[])), "writer free");
+    let txn = store.begin_write().unwrap();
+    // The names go with it; the lock stays.
+    std::fs::remove_file(bench.file.with_extension("mst-shm")).unwrap();
+    let held = bench.ok("locks", &[]);
+    assert_eq!(writer(&held), "writer ? ? ? ? held by a process that left no name", "{held}");
+    let held = json(&bench.ok("locks", &["--json"]));
+    assert_eq!((&held["writer"], &held["writer_held"]), (&serde_json::Value::Null, &true.into()));
+    assert!(store.locks().unwrap().writer_held);
+    txn.rollback();
+    assert!(!store.locks().unwrap().writer_held);
+    assert_eq!(writer(&bench.ok("locks", &[])), "writer free");
+}
+
+#[test]
 fn a_lock_held_by_the_library_counts_too() {
     let bench = Bench::new();
     let store = Store::open(&bench.file).unwrap();

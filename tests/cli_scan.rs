@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod cli_support;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::process::Stdio;
 
 use cli_support::{Bench, json};
@@ -80,6 +81,44 @@ fn tables_of_other_types_are_shown() {
     );
     let out = bench.ok("tables", &["--json"]);
     assert_eq!(json(out.lines().nth(3).unwrap())["name"], "raw");
+}
+
+#[test]
+fn names_of_tables_do_not_run_into_others() {
+    let bench = letters();
+    bench.ok("put", &["a", "1", "--table", "two  words\n"]);
+    bench.ok("put", &["a", "1", "--table", "x +1, default"]);
+    let out = bench.ok("tables", &[]);
+    assert_eq!(out.lines().count(), 4, "{out}");
+    for row in ["\"two  words\\n\"   str ", "\"x +1, default\"  str "] {
+        assert!(out.lines().any(|line| line.starts_with(row)), "{out}");
+    }
+}
+
+#[test]
+fn a_table_is_read_whatever_the_others_are_like() {
+    let bench = letters();
+    let store = Store::open(&bench.file).unwrap();
+    store.write(|tx| tx.raw("damaged")?.put(b"k", b"a needle in a page")).unwrap();
+    store.checkpoint().unwrap();
+    // In the log: to count the entries of its table, its page is read.
+    store.write(|tx| tx.raw("damaged")?.put(b"j", b"")).unwrap();
+    let mut file = std::fs::File::options().read(true).write(true).open(&bench.file).unwrap();
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).unwrap();
+    let needles = bytes.windows(18).enumerate().filter(|(_, bytes)| bytes == b"a needle in a page");
+    for at in needles.map(|(at, _)| at) {
+        file.seek(SeekFrom::Start(at as u64)).unwrap();
+        file.write_all(b"x").unwrap();
+    }
+    bench.fails(4, "is damaged", "get", &["--table", "damaged", "k"]);
+    assert_eq!(bench.ok("get", &["a"]), "1\n");
+    assert_eq!(keys(&bench, &[]), "a ab b c");
+    bench.ok("put", &["d", "5"]);
+    bench.ok("update", &["d", ". + 1"]);
+    bench.ok("del", &["d"]);
+    // It would fold the damaged table.
+    std::mem::forget(store);
 }
 
 #[test]

@@ -115,11 +115,11 @@ fn floats_and_integers_go_in_and_come_out_exactly() {
         [0.1, 1.0 / 3.0, 5e-324, 2.2250738585072011e-308, 1e23, 8.41e21, 9007199254740993.5, 0.039519742, -0.0];
     for float in floats.iter().flat_map(|float| [float.next_down(), *float, float.next_up()]) {
         bench.ok("put", &["f", &format!("[{float:?}]")]);
-        let stored = format!("91cb{:016x}\n", float.to_bits());
-        assert_eq!(bench.ok("get", &["f", "--hex"]), stored, "{float:?}");
+        let stored = [&[0x91, 0xCB][..], &float.to_bits().to_be_bytes()].concat();
+        assert_eq!(bench.stored("default", "f"), stored, "{float:?}");
         let printed = bench.ok("get", &["f"]);
         bench.ok("put", &["f", printed.trim()]);
-        assert_eq!(bench.ok("get", &["f", "--hex"]), stored, "{float:?}");
+        assert_eq!(bench.stored("default", "f"), stored, "{float:?}");
     }
     for integer in ["18446744073709551615", "-9223372036854775808", "9007199254740993"] {
         bench.ok("put", &["n", integer]);
@@ -134,13 +134,17 @@ fn floats_and_integers_go_in_and_come_out_exactly() {
 fn what_json_has_not_is_printed_and_put_back() {
     let bench = Bench::new();
     // {"id": bytes, 7: extension, "nan": NaN, "unsound": text that is no UTF-8}
+    let bytes = b"\x84\xA2id\xC4\x02\xFF\0\x07\xD4\x05\x09\xA3nan\xCB\x7F\xF8\0\0\0\0\0\0\xA7unsound\xA1\xFF";
     let value = "84a26964c402ff0007d40509a36e616ecb7ff8000000000000a7756e736f756e64a1ff";
-    bench.ok("put", &["a", "--hex", value]);
+    bench.store("a", bytes);
     let printed = bench.ok("get", &["a"]);
     let shown = r#"{"$map":[["id",{"$bytes":"ff00"}],[7,{"$msgpack":"d40509"}],["nan",{"$msgpack":"cb7ff8000000000000"}],["unsound",{"$msgpack":"a1ff"}]]}"#;
     assert_eq!(printed.trim(), shown);
     bench.ok("put", &["b", printed.trim()]);
+    assert_eq!(bench.stored("default", "b"), bytes);
     assert_eq!(bench.ok("get", &["b", "--hex"]).trim(), value);
+    bench.ok("put", &["c", "--hex", value]);
+    assert_eq!(bench.stored("default", "c"), bytes);
     assert_eq!(json(&bench.ok("get", &["b", "--hex", "--json"])), serde_json::json!({ "key": "b", "hex": value }));
     for (wrong, part) in [("c1", "never used"), ("c", "not hex digits"), ("c0c0", "bytes follow")] {
         bench.fails(2, part, "put", &["a", "--hex", wrong]);

@@ -177,6 +177,10 @@ impl FairLock {
         FairGuard { lock: Arc::clone(self), generation: fork_generation() }
     }
 
+    pub(crate) fn is_held(&self) -> bool {
+        lock(&self.state).held
+    }
+
     pub(crate) fn try_take(self: &Arc<Self>) -> Option<FairGuard> {
         let mut state = lock(&self.state);
         (!state.held).then(|| self.own(&mut state))

@@ -1,6 +1,7 @@
 //! Figures: of the store, of the log, of locks and waits, of every process that has the store open.
 
-use crate::disk::sidecar::{Counter, State, WAIT_BUCKETS};
+use crate::disk::locks::{CHECKPOINT, FairLock, WRITER};
+use crate::disk::sidecar::{Counter, Sidecar, State, WAIT_BUCKETS};
 use crate::engine::Engine;
 use crate::error::{Holder, Result};
 use serde::Serialize;
@@ -83,16 +84,21 @@ pub struct LockStats {
     pub checkpoints: u64,
 }
 
-/// Who holds, who waits.
+/// Who holds, who waits. Names are what processes say of themselves in the sidecar: one without a place in it
+/// (there are 128), or that cannot share it, is not named. Whether a lock is held is asked of the system.
 #[derive(Debug, Clone, Serialize)]
 pub struct Locks {
-    /// Who holds the writer lock, since when.
+    /// Who holds the writer lock, since when, if that process left its name.
     pub writer: Option<Holder>,
-    /// Who makes a checkpoint, since when.
+    /// Whether the writer lock is held, by a process with a name or without.
+    pub writer_held: bool,
+    /// Who makes a checkpoint, since when, if that process left its name.
     pub checkpoint: Option<Holder>,
-    /// Who waits for the writer lock, in the order of their turns.
+    /// Whether a checkpoint is being made, by a process with a name or without.
+    pub checkpoint_held: bool,
+    /// Who waits for the writer lock, in the order of their turns, if it left its name.
     pub waiting: Vec<Holder>,
-    /// Every process that has the store open for writing.
+    /// Every process that has the store open for writing and left its name.
     pub processes: Vec<ProcessStats>,
 }
 
@@ -199,12 +205,30 @@ impl Engine {
             sum.add(slot);
             ProcessStats { process: slot.holder(slot.started()), locks: sum.finish() }
         });
+        let (writer, writer_held) = self.holder(&sidecar, State::Writing, &self.writer, WRITER)?;
+        let (checkpoint, checkpoint_held) =
+            self.holder(&sidecar, State::Checkpointing, &self.checkpointing, CHECKPOINT)?;
         Ok(Locks {
-            writer: self.holders(&sidecar, State::Writing).into_iter().next(),
-            checkpoint: self.holders(&sidecar, State::Checkpointing).into_iter().next(),
+            writer,
+            writer_held,
+            checkpoint,
+            checkpoint_held,
             waiting: waiting.into_iter().map(|(_, holder)| holder).collect(),
             processes: processes.collect(),
         })
+    }
+
+    /// Who holds a lock, if that can be told, and whether it is held at all: by another process, as the system
+    /// says, or by this one, whose own lock the system does not report.
+    fn holder(&self, sidecar: &Sidecar, state: State, own: &FairLock, byte: u64) -> Result<(Option<Holder>, bool)> {
+        let named = || self.holders(sidecar, state).into_iter().next();
+        if let Some(holder) = named() {
+            return Ok((Some(holder), true));
+        }
+        let foreign = self.disk.probe(byte, 1).map_err(self.io("ask for locks"))?;
+        let held = own.is_held() || foreign.is_some();
+        // Its holder may have taken it, and left its name, between the two looks.
+        Ok(if held { (named(), true) } else { (None, false) })
     }
 
     pub(crate) fn flush_all(&self) -> Result<()> {

@@ -66,6 +66,25 @@ impl Snapshot {
         Ok(RawTable::of_snapshot(&self.engine, &self.view, entry.map(|entry| (entry.id, entry.root))))
     }
 
+    /// The names of the types of a table's keys and values, as [`TableInfo`] has them; `None` if there is no
+    /// such table. Nothing is counted and no other table is read, unlike with [`Snapshot::tables`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// assert_eq!(store.read()?.table_types("t")?, Some(("bytes".to_owned(), "bytes".to_owned())));
+    /// assert_eq!(store.read()?.table_types("u")?, None);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
+    pub fn table_types(&self, name: &str) -> Result<Option<(String, String)>> {
+        let entry = self.view.table(name).map_err(|e| e.in_file(self.engine.path()))?;
+        Ok(entry.map(|entry| (entry.key_type.into(), entry.value_type.into())))
+    }
+
     /// All tables, by name.
     ///
     /// # Errors

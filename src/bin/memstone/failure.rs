@@ -63,3 +63,28 @@ impl From<io::Error> for Failure {
         Failure::Other(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_has_its_kind_and_code() {
+        let path = std::path::PathBuf::new;
+        for (error, kind) in [
+            (Error::NotFound { path: path() }, ("not_found", 1)),
+            (Error::NoTable { table: String::new() }, ("not_found", 1)),
+            (Error::Invalid(String::new()), ("usage", 2)),
+            (Error::TooLarge { what: "key", size: 2, limit: 1 }, ("usage", 2)),
+            (Error::NotShared { path: path(), reason: String::new(), holder: None }, ("not_shared", 5)),
+            (Error::Moved { path: path(), found: String::new() }, ("moved", 5)),
+            (Error::Unconfirmed { path: path(), reason: String::new() }, ("unknown_outcome", 5)),
+            (Error::Internal(String::new()), ("internal", 5)),
+            (Error::ReadOnly { path: path() }, ("other", 5)),
+            (Error::Poisoned { path: path(), reason: String::new() }, ("other", 5)),
+        ] {
+            let text = error.to_string();
+            assert_eq!(Failure::from(error).kind(), kind, "{text}");
+        }
+    }
+}

@@ -32,7 +32,7 @@ pub(crate) struct Get {
 impl Get {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let snapshot = self.place.read()?;
-        let types = self.place.types(&snapshot.tables()?)?;
+        let types = self.place.types_in(&snapshot)?;
         let table = snapshot.raw(&self.place.table)?;
         let bytes = table.get(&types.keys.key(&self.key)?)?.ok_or_else(|| self.place.no_key(&self.key))?;
         if self.hex {

@@ -41,7 +41,7 @@ impl Put {
         };
         let value = values::argument(&self.value, form)?;
         let ((), commit) = self.place.write(true, common.timeout, |txn| {
-            let (table, types) = self.place.open(txn)?;
+            let (table, types) = self.place.find_or_create(txn)?;
             Ok(table.put(&types.keys.key(&self.key)?, &types.values.encode(value)?)?)
         })?;
         if out.json() { out.line(json!({ "key": self.key, "commit": commit })) } else { Ok(()) }

@@ -39,6 +39,14 @@ pub(crate) fn unescaped(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// A name in a line or a column of names: as it is, or as a JSON string where it would be unclear where
+/// it begins or ends.
+pub(crate) fn name(name: &str) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "_-./:;<>()[],".contains(letter);
+    let is_clear = name.chars().all(is_plain) && !name.is_empty() && !name.ends_with(',');
+    if is_clear { name.to_owned() } else { serde_json::Value::from(name).to_string() }
+}
+
 /// What ends a line or steers a terminal.
 pub(crate) fn is_control(letter: char) -> bool {
     letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}')
@@ -70,6 +78,21 @@ mod tests {
             prop_assert!(!text.contains(is_control));
             prop_assert_eq!(unescaped(&text), Some(bytes.clone()));
             prop_assert_eq!(unhex(&hex(&bytes)), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn names() {
+        for (plain, shown) in [
+            ("notes/é-1", "notes/é-1"),
+            ("(u32,str)", "(u32,str)"),
+            ("", "\"\""),
+            ("a b", "\"a b\""),
+            ("\"a\"", r#""\"a\"""#),
+            ("a\n", r#""a\n""#),
+            ("a +1,", r#""a +1,""#),
+        ] {
+            assert_eq!(name(plain), shown);
         }
     }
 

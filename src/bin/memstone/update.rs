@@ -43,7 +43,7 @@ impl Update {
     pub(crate) fn run(self, common: &Common, out: &mut Output) -> Result<(), Failure> {
         let program = Program::compile(&self.program, &self.variables()?)?;
         let (value, commit) = self.place.write(true, common.timeout, |txn| {
-            let (table, types) = self.place.open(txn)?;
+            let (table, types) = self.place.find_or_create(txn)?;
             let key = types.keys.key(&self.key)?;
             let old = table.get(&key)?.map(|bytes| bytes.to_vec());
             let original = Original::new(types.values, old.as_deref());
