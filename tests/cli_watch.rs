@@ -56,6 +56,30 @@ fn a_watcher_whose_reader_left_ends_well() {
 }
 
 #[test]
+fn an_idle_store_has_nothing_that_is_not_durable() {
+    let bench = Bench::new();
+    let not_durable = |file: &str| {
+        let stats = json(
+            &cli_support::outcome(
+                std::process::Command::new(env!("CARGO_BIN_EXE_memstone")).args(["stat", file, "--json"]),
+            )
+            .out,
+        );
+        let figure = |name: &str| stats[name].as_u64().unwrap();
+        figure("last_commit").saturating_sub(figure("durable"))
+    };
+    let [file, copy] = [bench.file.to_str().unwrap().to_owned(), format!("{}-copy", bench.file.display())];
+    bench.ok("put", &["a", "1"]);
+    // The checkpoint of whoever leaves last has a number of its own, above that of the last commit.
+    assert_eq!(not_durable(&file), 0);
+    let store = memstone::Store::open(&bench.file).unwrap();
+    store.write(|tx| tx.raw("t")?.put(b"k", b"v")).unwrap();
+    assert_eq!(not_durable(&file), 0, "open, and idle");
+    std::fs::copy(&file, &copy).unwrap();
+    assert_eq!(not_durable(&copy), 0, "and as a killed process leaves it");
+}
+
+#[test]
 fn stat_prints_figures() {
     let bench = Bench::new();
     bench.ok("put", &["a", "1"]);

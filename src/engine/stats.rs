@@ -15,7 +15,8 @@ const POLL: Duration = Duration::from_millis(20);
 pub struct Stats {
     /// LSN of the newest transaction that readers see.
     pub last_commit: u64,
-    /// LSN of the newest transaction known to be durable.
+    /// LSN up to which the log is known to be durable. It may lie above `last_commit`: the mark of a checkpoint
+    /// has an LSN and is no transaction.
     pub durable: u64,
     /// Page size.
     pub page_size: u32,

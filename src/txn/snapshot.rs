@@ -74,7 +74,7 @@ impl Snapshot {
     /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
     /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
     /// assert_eq!(store.read()?.table_types("t")?, Some(("bytes".to_owned(), "bytes".to_owned())));
-    /// assert_eq!(store.read()?.table_types("u")?, None);
+    /// assert_eq!(store.begin_write()?.table_types("u")?, None);
     /// # Ok::<(), memstone::Error>(())
     /// ```
     ///

@@ -248,24 +248,12 @@ impl WriteTxn {
         self.open_table(name, &entry.key_type, &entry.value_type)
     }
 
-    /// The names of the types of a table's keys and values, as this transaction sees them; `None` if there is
-    /// no such table. See [`Snapshot::table_types`](crate::Snapshot::table_types).
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
-    /// let tx = store.begin_write()?;
-    /// assert_eq!(tx.table_types("t")?, None);
-    /// tx.raw("t")?;
-    /// assert_eq!(tx.table_types("t")?, Some(("bytes".to_owned(), "bytes".to_owned())));
-    /// # Ok::<(), memstone::Error>(())
-    /// ```
+    /// The types of a table as this transaction sees them; see [`Snapshot::table_types`](crate::Snapshot::table_types).
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`].
     pub fn table_types(&self, name: &str) -> Result<Option<(String, String)>> {
-        let entry = self.in_file(self.look_up(name))?;
-        Ok(entry.map(|entry| (entry.key_type.into(), entry.value_type.into())))
+        Ok(self.in_file(self.look_up(name))?.map(|entry| (entry.key_type.into(), entry.value_type.into())))
     }
 
     /// All tables, by name, as this transaction sees them.

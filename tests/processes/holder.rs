@@ -128,3 +128,17 @@ fn trying_gives_busy_at_once_and_opening_and_reading_wait_for_nobody() {
         if took < SOON { Ok(()) } else { Err(format!("{took:?}")) }
     });
 }
+
+#[test]
+fn a_lock_whose_holder_has_no_name_is_held_all_the_same() {
+    let test = TestStore::new();
+    let mut holder = start("hold", &test);
+    // The names go with it; the lock stays.
+    std::fs::remove_file(format!("{}-shm", test.path.display())).unwrap();
+    let reader = Store::options().read_only(true).open(&test.path).unwrap();
+    let locks = reader.locks().unwrap();
+    assert!(locks.writer.is_none() && locks.writer_held, "{locks:?}");
+    holder.say("release");
+    assert_eq!(holder.hear(), "released");
+    assert!(!reader.locks().unwrap().writer_held);
+}

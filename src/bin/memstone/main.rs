@@ -50,7 +50,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  not found: no such key, table or store
-  2  usage: the command line, the JSON or the jq program is wrong
+  2  usage: the command line, the JSON or the jq program is wrong, or a value would be altered
   3  busy: the lock was not free before the deadline
   4  corrupt: the store is damaged
   5  any other failure
