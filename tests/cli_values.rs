@@ -112,7 +112,7 @@ fn floats_and_integers_go_in_and_come_out_exactly() {
     let bench = Bench::new();
     // Of 0.1 and its neighbours, and of numbers that a hasty parser gets wrong by one unit.
     let floats: [f64; 9] =
-        [0.1, 1.0 / 3.0, 5e-324, 2.2250738585072011e-308, 1e23, 8.41e21, 9007199254740993.5, 0.039519742, -0.0];
+        [0.1, 1.0 / 3.0, 5e-324, 2.225_073_858_507_201e-308, 1e23, 8.41e21, 9007199254740993.5, 0.039519742, -0.0];
     for float in floats.iter().flat_map(|float| [float.next_down(), *float, float.next_up()]) {
         bench.ok("put", &["f", &format!("[{float:?}]")]);
         let stored = [&[0x91, 0xCB][..], &float.to_bits().to_be_bytes()].concat();

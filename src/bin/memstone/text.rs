@@ -72,6 +72,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn text_leads_back_to_its_bytes(bytes: Vec<u8>) {
             let text = escaped(&bytes);

@@ -154,8 +154,13 @@ fn extensions_and_unsound_text() {
     for broken in [&b"\xC1"[..], b"", b"\xC0\xC0", b"\xA5ab"] {
         assert_eq!(update(broken, ".").unwrap(), broken);
         assert!(update(broken, ".a = 1").is_err());
+        refuses(update(broken, "[.]"), "cannot be stored as MessagePack");
         assert_eq!(update(broken, "1").unwrap(), b"\x01");
     }
+    // What is kept may have moved deeper than anybody reads.
+    let deep = [vec![0x91; 100], vec![0xC0]].concat();
+    assert_eq!(update(&deep, "reduce range(28) as $n (.; [.])").unwrap().len(), 129);
+    refuses(update(&deep, "reduce range(29) as $n (.; [.])"), "128 levels");
 }
 
 #[test]

@@ -43,7 +43,10 @@ fn every_float_keeps_its_bits() {
     let all = bits.chain(random.iter().copied());
     // Embeddings: floats of 32 bits made wider, and numbers below one.
     let embeddings = random.iter().take(50_000).flat_map(|bits| {
-        let [single, fraction] = [f64::from(f32::from_bits(*bits as u32)), (*bits >> 11) as f64 / (1u64 << 53) as f64];
+        let [single, fraction] = [
+            f64::from(f32::from_bits(u32::try_from(*bits >> 32).unwrap())),
+            (*bits >> 11) as f64 / (1u64 << 53) as f64,
+        ];
         [single.to_bits(), fraction.to_bits()]
     });
     let mut count = 0;
@@ -85,7 +88,7 @@ fn every_integer_of_64_bits_is_kept_and_no_other_is_altered() {
 
 /// Any MessagePack, as `rmp-serde` or another program may have written it.
 pub(crate) fn any_messagepack() -> impl Strategy<Value = Vec<u8>> {
-    let marked = |marker: u8, bytes: Vec<u8>| [vec![marker, bytes.len() as u8], bytes].concat();
+    let marked = |marker: u8, bytes: Vec<u8>| [vec![marker, u8::try_from(bytes.len()).unwrap()], bytes].concat();
     let leaf = prop_oneof![
         any::<i64>().prop_map(|number| rmp_serde::to_vec(&number).unwrap()),
         any::<u64>().prop_map(|number| [vec![0xCF], number.to_be_bytes().to_vec()].concat()),
@@ -101,10 +104,10 @@ pub(crate) fn any_messagepack() -> impl Strategy<Value = Vec<u8>> {
     ];
     leaf.prop_recursive(4, 24, 5, |inner| {
         let array = proptest::collection::vec(inner.clone(), 0..5)
-            .prop_map(|items| [vec![0x90 | items.len() as u8], items.concat()].concat());
+            .prop_map(|items| [vec![0x90 | u8::try_from(items.len()).unwrap()], items.concat()].concat());
         let map = proptest::collection::vec((inner.clone(), inner), 0..4).prop_map(|entries| {
             let entries: Vec<_> = entries.into_iter().flat_map(|(key, value)| [key, value]).collect();
-            [vec![0x80 | (entries.len() / 2) as u8], entries.concat()].concat()
+            [vec![0x80 | u8::try_from(entries.len() / 2).unwrap()], entries.concat()].concat()
         });
         prop_oneof![array, map]
     })
