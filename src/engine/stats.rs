@@ -1,7 +1,7 @@
 //! Figures: of the store, of the log, of locks and waits, of every process that has the store open.
 
 use crate::disk::locks::{CHECKPOINT, FairLock, WRITER};
-use crate::disk::sidecar::{Counter, Sidecar, State, WAIT_BUCKETS};
+use crate::disk::sidecar::{Counter, State, WAIT_BUCKETS};
 use crate::engine::Engine;
 use crate::error::{Holder, Result};
 use serde::Serialize;
@@ -206,30 +206,25 @@ impl Engine {
             sum.add(slot);
             ProcessStats { process: slot.holder(slot.started()), locks: sum.finish() }
         });
-        let (writer, writer_held) = self.holder(&sidecar, State::Writing, &self.writer, WRITER)?;
-        let (checkpoint, checkpoint_held) =
-            self.holder(&sidecar, State::Checkpointing, &self.checkpointing, CHECKPOINT)?;
+        let writer_held = self.is_held(&self.writer, WRITER)?;
+        let checkpoint_held = self.is_held(&self.checkpointing, CHECKPOINT)?;
+        let writer = self.holders(&sidecar, State::Writing).into_iter().next();
+        let checkpoint = self.holders(&sidecar, State::Checkpointing).into_iter().next();
         Ok(Locks {
+            writer_held: writer_held || writer.is_some(),
             writer,
-            writer_held,
+            checkpoint_held: checkpoint_held || checkpoint.is_some(),
             checkpoint,
-            checkpoint_held,
             waiting: waiting.into_iter().map(|(_, holder)| holder).collect(),
             processes: processes.collect(),
         })
     }
 
-    /// Who holds a lock, if that can be told, and whether it is held at all: by another process, as the system
-    /// says, or by this one, whose own lock the system does not report.
-    fn holder(&self, sidecar: &Sidecar, state: State, own: &FairLock, byte: u64) -> Result<(Option<Holder>, bool)> {
-        let named = || self.holders(sidecar, state).into_iter().next();
-        if let Some(holder) = named() {
-            return Ok((Some(holder), true));
-        }
+    /// Whether a lock is held: by another process, as the system says, or by this one, whose own lock the system
+    /// does not report.
+    fn is_held(&self, own: &FairLock, byte: u64) -> Result<bool> {
         let foreign = self.disk.probe(byte, 1).map_err(self.io("ask for locks"))?;
-        let held = own.is_held() || foreign.is_some();
-        // Its holder may have taken it, and left its name, between the two looks.
-        Ok(if held { (named(), true) } else { (None, false) })
+        Ok(own.is_held() || foreign.is_some())
     }
 
     pub(crate) fn flush_all(&self) -> Result<()> {
