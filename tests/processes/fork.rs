@@ -1,10 +1,10 @@
 //! A forked child must not use its parent's handles, and keeps none of its parent's locks alive.
 
-use crate::common::{Child, Role, TestStore, tell};
+use crate::common::{Child, Role, TestStore, skip, tell};
 use crate::counter::{counter, increment};
 use memstone::{Error, Store};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub const ROLES: &[Role] =
     &[("forks", forks), ("forks_away", forks_away), ("holder_forks", holder_forks), ("pid_one", pid_one)];
@@ -82,15 +82,22 @@ fn a_forked_child_may_drop_the_last_handle() {
     Child::start("forks_away", &[&test.path.display()]).finish();
 }
 
+fn until_end_of_input() {
+    let mut byte = 0_u8;
+    // SAFETY: `byte` outlives the call.
+    while unsafe { libc::read(0, (&raw mut byte).cast(), 1) } > 0 {}
+}
+
 /// Dies while it holds the writer lock and a snapshot, and leaves a child behind.
 fn holder_forks(words: &[String]) {
     let store = Store::open(&words[0]).unwrap();
     let snap = store.read().unwrap();
     let tx = store.begin_write().unwrap();
     tx.raw("t").unwrap().put(b"never", b"").unwrap();
-    let child = in_child(|| std::thread::sleep(Duration::from_secs(8)));
+    // Both live until the test lets go of their input.
+    let child = in_child(until_end_of_input);
     tell(child);
-    std::thread::sleep(Duration::from_secs(60));
+    until_end_of_input();
     drop((tx, snap));
 }
 
@@ -102,13 +109,11 @@ fn a_dead_parents_locks_are_not_kept_alive_by_its_child() {
     let orphan: i32 = holder.hear().parse().unwrap();
     assert!(matches!(store.try_write(|_| Ok::<_, Error>(())), Err(Error::Busy { .. })));
     holder.kill();
-    let started = Instant::now();
+    // Otherwise refused after its deadline: the orphan lives on.
     store.write(|tx| tx.raw("t")?.put(b"a", b"")).unwrap();
-    let took = started.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}");
     let pins = store.stats().unwrap().pins;
     assert!(pins.len() <= 2, "{pins:?}");
-    // SAFETY: the orphan was started by this test's child, and lives for some seconds more.
+    // SAFETY: the orphan was started by this test's child, and lives as long as its input.
     assert_eq!(unsafe { libc::kill(orphan, libc::SIGKILL) }, 0, "the orphan was to be alive all the time");
 }
 
@@ -123,8 +128,7 @@ fn two_processes_that_are_both_number_one_do_not_matter() {
     let test = TestStore::new();
     let works = Command::new("unshare").args(["--pid", "--fork", "true"]).status().is_ok_and(|status| status.success());
     if !works {
-        println!("pid namespaces cannot be made here: skipped");
-        return;
+        return skip("the right to make a pid namespace");
     }
     let children: Vec<_> = (0..3)
         .map(|_| {

@@ -1,7 +1,7 @@
 //! A full disk: the commit fails cleanly, reading goes on, nothing is lost, and writing resumes
 //! once there is room.
 
-use crate::common::{Child, Role, TestStore, check, tell};
+use crate::common::{Child, Role, TestStore, check, skip, tell};
 use memstone::{Error, Options, Store};
 use std::ffi::CString;
 use std::path::Path;
@@ -84,6 +84,9 @@ fn a_full_disk_loses_nothing() {
     std::fs::create_dir(&at).unwrap();
     let heard = Child::start("small_disk", &[&at.display()]).finish();
     println!("small disk: {heard:?}");
+    if heard == ["skipped"] {
+        skip("the right to mount a small disk");
+    }
     assert_eq!(heard.len(), 1);
 }
 
