@@ -1,6 +1,15 @@
 //! A run: a storm over the workers, then the verdict on what they wrote down.
 
+pub mod clock;
 pub mod history;
+#[cfg(test)]
+mod judge_tests;
+pub mod kinds;
+pub mod lists;
+pub mod order;
+pub mod peek;
+pub mod replaced;
+pub mod sidecar;
 pub mod small_disk;
 pub mod storm;
 pub mod verdict;
@@ -22,11 +31,25 @@ pub struct Settings {
     pub worker_args: Vec<String>,
     /// Whether small disks are made and filled.
     pub disks: bool,
+    /// Whether workers come to the store by several names and with several rights, and the file is moved.
+    pub mixed: bool,
+    /// Whether the sidecar is damaged.
+    pub damages: bool,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { seconds: 20, processes: 8, kills: 100, seed: 1, dir: None, worker_args: Vec::new(), disks: true }
+        Settings {
+            seconds: 20,
+            processes: 10,
+            kills: 100,
+            seed: 1,
+            dir: None,
+            worker_args: Vec::new(),
+            disks: true,
+            mixed: true,
+            damages: true,
+        }
     }
 }
 
@@ -36,6 +59,11 @@ pub fn everything(settings: &Settings) -> bool {
     let dir = settings.dir.clone().unwrap_or_else(|| temporary.path().to_path_buf());
     std::fs::create_dir_all(&dir).unwrap();
     let mut good = once("directory", settings, &dir, None);
+    if settings.mixed {
+        let wrong = replaced::violations(settings, &dir);
+        wrong.iter().for_each(|violation| println!("VIOLATION: {violation}"));
+        good &= wrong.is_empty();
+    }
     if settings.disks {
         for kind in small_disk::KINDS {
             match small_disk::SmallDisk::make(kind, &dir) {
@@ -43,6 +71,7 @@ pub fn everything(settings: &Settings) -> bool {
                     let part = Settings {
                         seconds: settings.seconds.div_ceil(5),
                         kills: settings.kills / 10,
+                        mixed: false,
                         ..settings.clone()
                     };
                     good &= once(kind, &part, &dir.join(kind), Some(&disk));
@@ -65,7 +94,7 @@ fn once(name: &str, settings: &Settings, dir: &Path, disk: Option<&small_disk::S
     verdict.violations.extend(storm.violations.iter().cloned());
     verdict.judge(&storm.path, &storm.histories);
     println!("{name}: {storm}; {verdict}");
-    for violation in verdict.violations.iter().take(20) {
+    for violation in verdict.shown() {
         println!("{name}: VIOLATION: {violation}");
     }
     if !verdict.violations.is_empty() {
