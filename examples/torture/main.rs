@@ -18,7 +18,7 @@ fn main() {
     let mut args = std::env::args().skip(1);
     while let Some(name) = args.next() {
         match name.as_str() {
-            "--plain" => settings.mixed = false,
+            "--plain" => settings.kinds = &[run::kinds::Kind::Plain],
             "--undamaged" => settings.damages = false,
             _ => set(&mut settings, &name, &args.next().unwrap_or_else(|| usage(&name))),
         }

@@ -1,5 +1,5 @@
 //! The sidecar may be deleted, cut, or overwritten at any time: no increment is lost or doubled,
-//! nobody crashes, and no reader goes back.
+//! nobody crashes, and every reader sees what was acknowledged before it looked.
 
 use crate::common::{Child, Random, Role, TestStore, give_up_after, number, setting, stop_flag, tell};
 use crate::counter::counter;
@@ -72,7 +72,6 @@ fn survive(kinds: &[Damage], seed: u64) {
     let mut random = Random(seed);
     let times = setting("MEMSTONE_SIDECAR_DAMAGES", 80);
     let (mut acked, mut last): (u64, u64) = (children[0].hear().parse().unwrap(), 0);
-    let (mut looks, mut behind) = (0, 0);
     for _ in 0..times {
         damage(&test, kinds[random.below(kinds.len() as u64) as usize], &mut random);
         for _ in 0..random.below(20) {
@@ -85,9 +84,8 @@ fn survive(kinds: &[Damage], seed: u64) {
             }
             let n = counter(&store);
             assert!(n >= last, "the reader saw {last}, and then {n}");
+            assert!(n >= acked, "{acked} was acknowledged before, {n} is seen");
             last = n;
-            looks += 1;
-            behind += u64::from(n < acked);
         }
     }
     let mut total = 0;
@@ -97,9 +95,7 @@ fn survive(kinds: &[Damage], seed: u64) {
     for child in children {
         total += child.finish().iter().find_map(|line| line.strip_prefix("total ")).unwrap().parse::<u64>().unwrap();
     }
-    println!(
-        "{times} times {kinds:?}: {total} increments, {behind} of {looks} looks showed less than was acknowledged"
-    );
+    println!("{times} times {kinds:?}: {total} increments");
     drop(store);
     assert_eq!(counter(&test.open()), total, "seed {seed}");
 }

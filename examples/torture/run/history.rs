@@ -6,7 +6,7 @@
 //! appended. `A txn lsn time`:
 //! acknowledged. `F txn`: it failed, and did not happen. (Neither: its outcome is unknown.)
 //! `S thread lsn length digest call ret`: a snapshot's number of transactions and the digest of all it shows.
-//! `P thread length call ret c:counter:value… l:list:element,…`: a look at some of it.
+//! `P how thread length call ret c:counter:value… l:list:element,…`: a look at some of it.
 
 use memstone::{RawTable, Result, Snapshot};
 use std::collections::HashMap;
@@ -87,15 +87,39 @@ pub struct Intent {
     pub appends: Vec<(u64, u64)>,
 }
 
+/// How a look came to its state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum How {
+    /// By a snapshot of a store that was open.
+    #[default]
+    Snapshot,
+    /// By a write transaction that wrote nothing.
+    Write,
+    /// By a snapshot of a store that was just opened.
+    Opened,
+}
+
 /// A look at some rows of one state.
 #[derive(Default, Clone)]
 pub struct Peek {
+    pub how: How,
     pub thread: u64,
     pub length: u64,
     pub call: u64,
     pub ret: u64,
     pub counters: Vec<(u64, u64)>,
     pub lists: Vec<(u64, Vec<u64>)>,
+}
+
+impl Peek {
+    pub fn name(&self) -> String {
+        let way = match self.how {
+            How::Snapshot => "",
+            How::Write => ", by a write that writes nothing,",
+            How::Opened => ", of one that just opened,",
+        };
+        format!("a look{way} of {:x}", self.thread)
+    }
 }
 
 /// A whole state's number of transactions, and digest.
@@ -149,7 +173,7 @@ impl Writer {
     }
 
     pub fn peek(&self, peek: &Peek) {
-        let mut line = format!("P {} {} {} {}", peek.thread, peek.length, peek.call, peek.ret);
+        let mut line = format!("P {} {} {} {} {}", peek.how as u64, peek.thread, peek.length, peek.call, peek.ret);
         write_counters(&mut line, &peek.counters);
         write_lists(&mut line, &peek.lists);
         self.line(&line);
@@ -220,7 +244,9 @@ fn parse(line: &str) -> Option<Line> {
             ret: next()?,
         }),
         "P" => {
-            let mut peek = Peek { thread: next()?, length: next()?, call: next()?, ret: next()?, ..Peek::default() };
+            let how = [How::Snapshot, How::Write, How::Opened].into_iter().nth(next()? as usize)?;
+            let mut peek =
+                Peek { how, thread: next()?, length: next()?, call: next()?, ret: next()?, ..Peek::default() };
             for word in words {
                 let mut parts = word.split(':');
                 let (mark, first) = (parts.next()?, parts.next()?.parse::<u64>().ok()?);

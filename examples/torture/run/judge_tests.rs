@@ -41,33 +41,33 @@ fn agree(what: &str, transactions: &[Transaction]) -> bool {
 #[test]
 fn known_histories_are_judged_right() {
     let read = |list, elements: &[u64]| Read(list, elements.to_vec());
-    let (a, b) = (Append(0, 1), Append(1, 2));
+    let (a, b) = (|| Append(0, 1), || Append(1, 2));
     let good = [
-        ("in order", vec![txn(0, Done(1), &[a.clone()]), txn(2, Done(3), &[read(0, &[1])])]),
-        ("at once", vec![txn(0, Done(5), &[a.clone()]), txn(2, Done(3), &[read(0, &[])])]),
-        ("in one moment", vec![txn(0, Done(2), &[a.clone()]), txn(2, Done(3), &[read(0, &[])])]),
-        ("unknown, and there", vec![txn(0, Unknown, &[a.clone()]), txn(2, Done(3), &[read(0, &[1])])]),
-        ("unknown, and not there", vec![txn(0, Unknown, &[a.clone()]), txn(2, Done(3), &[read(0, &[])])]),
-        ("failed, and not there", vec![txn(0, Failed, &[a.clone()]), txn(2, Done(3), &[read(0, &[])])]),
+        ("in order", vec![txn(0, Done(1), &[a()]), txn(2, Done(3), &[read(0, &[1])])]),
+        ("at once", vec![txn(0, Done(5), &[a()]), txn(2, Done(3), &[read(0, &[])])]),
+        ("in one moment", vec![txn(0, Done(2), &[a()]), txn(2, Done(3), &[read(0, &[])])]),
+        ("unknown, and there", vec![txn(0, Unknown, &[a()]), txn(2, Done(3), &[read(0, &[1])])]),
+        ("unknown, and not there", vec![txn(0, Unknown, &[a()]), txn(2, Done(3), &[read(0, &[])])]),
+        ("failed, and not there", vec![txn(0, Failed, &[a()]), txn(2, Done(3), &[read(0, &[])])]),
     ];
     let bad = [
-        ("stale read", vec![txn(0, Done(1), &[a.clone()]), txn(2, Done(3), &[read(0, &[])])]),
+        ("stale read", vec![txn(0, Done(1), &[a()]), txn(2, Done(3), &[read(0, &[])])]),
         (
             "seen by one, then not by another",
-            vec![txn(0, Done(9), &[a.clone()]), txn(2, Done(3), &[read(0, &[1])]), txn(4, Done(5), &[read(0, &[])])],
+            vec![txn(0, Done(9), &[a()]), txn(2, Done(3), &[read(0, &[1])]), txn(4, Done(5), &[read(0, &[])])],
         ),
         (
             "unknown, seen by one, then not by another",
-            vec![txn(0, Unknown, &[a.clone()]), txn(2, Done(3), &[read(0, &[1])]), txn(4, Done(5), &[read(0, &[])])],
+            vec![txn(0, Unknown, &[a()]), txn(2, Done(3), &[read(0, &[1])]), txn(4, Done(5), &[read(0, &[])])],
         ),
         (
             "lost append",
-            vec![txn(0, Done(5), &[a.clone()]), txn(1, Done(6), &[Append(0, 9)]), txn(7, Done(8), &[read(0, &[9])])],
+            vec![txn(0, Done(5), &[a()]), txn(1, Done(6), &[Append(0, 9)]), txn(7, Done(8), &[read(0, &[9])])],
         ),
         (
             "lost update",
             vec![
-                txn(0, Done(5), &[read(0, &[]), a.clone()]),
+                txn(0, Done(5), &[read(0, &[]), a()]),
                 txn(1, Done(6), &[read(0, &[]), Append(0, 9)]),
                 txn(7, Done(8), &[read(0, &[1, 9])]),
             ],
@@ -75,27 +75,24 @@ fn known_histories_are_judged_right() {
         (
             "write skew",
             vec![
-                txn(0, Done(5), &[read(1, &[]), a.clone()]),
-                txn(1, Done(6), &[read(0, &[]), b.clone()]),
+                txn(0, Done(5), &[read(1, &[]), a()]),
+                txn(1, Done(6), &[read(0, &[]), b()]),
                 txn(7, Done(8), &[read(0, &[1]), read(1, &[2])]),
             ],
         ),
-        (
-            "half of a transaction",
-            vec![txn(0, Done(9), &[a.clone(), b.clone()]), txn(2, Done(3), &[read(0, &[1]), read(1, &[])])],
-        ),
+        ("half of a transaction", vec![txn(0, Done(9), &[a(), b()]), txn(2, Done(3), &[read(0, &[1]), read(1, &[])])]),
         (
             "two orders",
             vec![
-                txn(0, Done(9), &[a.clone()]),
+                txn(0, Done(9), &[a()]),
                 txn(0, Done(9), &[Append(0, 9)]),
                 txn(1, Done(2), &[read(0, &[1, 9])]),
                 txn(1, Done(2), &[read(0, &[9, 1])]),
             ],
         ),
-        ("failed, and there", vec![txn(0, Failed, &[a.clone()]), txn(2, Done(3), &[read(0, &[1])])]),
-        ("nobody's", vec![txn(0, Done(1), &[a.clone()]), txn(2, Done(3), &[read(0, &[1, 77])])]),
-        ("another list's", vec![txn(0, Done(1), &[a, b]), txn(2, Done(3), &[read(0, &[1, 2])])]),
+        ("failed, and there", vec![txn(0, Failed, &[a()]), txn(2, Done(3), &[read(0, &[1])])]),
+        ("nobody's", vec![txn(0, Done(1), &[a()]), txn(2, Done(3), &[read(0, &[1, 77])])]),
+        ("another list's", vec![txn(0, Done(1), &[a(), b()]), txn(2, Done(3), &[read(0, &[1, 2])])]),
     ];
     good.iter().for_each(|(what, history)| assert!(agree(what, history), "{what}"));
     bad.iter().for_each(|(what, history)| assert!(!agree(what, history), "{what}"));

@@ -23,7 +23,7 @@ pub enum Kind {
     Reader,
     /// Opened for reading only by a user who may not write the file.
     StrangeReader,
-    /// Starts processes that open, look once and leave.
+    /// Starts processes that open, read or write once, and leave.
     Brief,
     /// One of these.
     Look,
@@ -31,13 +31,17 @@ pub enum Kind {
 
 use Kind::{Brief, HardLink, Look, Plain, Reader, StrangeReader, Stranger, Symlink};
 
-/// The kinds that follow each other as workers are started.
-const TURNS: [Kind; 10] = [Plain, Plain, Brief, Stranger, Reader, HardLink, Plain, Symlink, StrangeReader, Plain];
+/// The kinds that follow each other as workers are started: all of them, those of two names of the file, those who
+/// cannot make a sidecar, and writers that come one after the other beside readers that stay.
+pub const ALL: &[Kind] = &[Plain, Plain, Brief, Stranger, Reader, HardLink, Plain, Symlink, StrangeReader, Plain];
+pub const TWO_NAMES: &[Kind] = &[Plain, HardLink];
+pub const NO_SIDECAR: &[Kind] = &[Stranger, Stranger, StrangeReader];
+pub const ONE_BY_ONE: &[Kind] = &[Brief, Reader, Reader];
 
 impl Kind {
     /// That of the `number`th worker, counted from 1.
-    pub fn of(number: u64) -> Kind {
-        match TURNS[(number as usize - 1) % TURNS.len()] {
+    pub fn of(number: u64, kinds: &[Kind]) -> Kind {
+        match kinds[(number as usize - 1) % kinds.len()] {
             Stranger if !superuser() => Plain,
             StrangeReader if !superuser() => Reader,
             kind => kind,
@@ -45,7 +49,7 @@ impl Kind {
     }
 
     pub fn parse(name: &str) -> Kind {
-        *TURNS.iter().chain([&Look]).find(|kind| format!("{kind:?}") == name).unwrap()
+        *ALL.iter().chain([&Look]).find(|kind| format!("{kind:?}") == name).unwrap()
     }
 
     pub fn reads_only(self) -> bool {

@@ -8,7 +8,8 @@ use std::fs::{File, copy, rename};
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const WORKERS: u64 = 3;
@@ -38,49 +39,48 @@ pub fn work(words: &[&str]) {
     let number: u64 = number.parse().unwrap();
     note_panics(history.as_ref(), format!("worker {number}"));
     // 1: it was replaced, 2: enough.
-    let (word, refused) = (AtomicU64::new(0), AtomicBool::new(false));
-    let options = Options::new().create(false).timeout(STUCK);
-    let good = std::panic::catch_unwind(|| {
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut lines = std::io::stdin().lock().lines();
-                if lines.next().is_some() {
-                    word.store(1, Ordering::Release);
-                }
-                if lines.next().is_none() {
-                    word.store(2, Ordering::Release);
-                }
-            });
-            let mut told = File::options().append(true).create(true).open(history).unwrap();
-            let mut store = options.open(path).unwrap();
-            let mut last = 0;
-            while word.load(Ordering::Acquire) < 2 {
-                let replaced = word.load(Ordering::Acquire) == 1;
-                match count(&store, number) {
-                    Ok(n) => {
-                        assert!(!replaced || refused.load(Ordering::Relaxed), "commit {n} to a file that was replaced");
-                        assert!(n == last + 1, "{n} after {last}");
-                        last = n;
-                        let new = refused.load(Ordering::Relaxed);
-                        told.write_all(if new { b"N" } else { b"O" }).unwrap();
-                    }
-                    Err(Error::Moved { .. }) => {
-                        assert!(!refused.swap(true, Ordering::Relaxed), "the new file was moved, too");
-                        // One that was acknowledged is there, and one that was not told of may be.
-                        let seen = counted(&store, number).unwrap();
-                        assert_eq!(seen, last, "what is open is not read on");
-                        drop(store);
-                        store = options.open(path).unwrap();
-                        last = counted(&store, number).unwrap();
-                        assert_eq!(last, 0, "the new file holds commits of the old one");
-                    }
-                    Err(error) => panic!("{error}: {error:?}"),
-                }
-            }
-            assert_eq!(counted(&store, number).unwrap(), last);
-        });
+    let word = Arc::new(AtomicU64::new(0));
+    let heard = Arc::clone(&word);
+    std::thread::spawn(move || {
+        let mut lines = std::io::stdin().lock().lines();
+        if lines.next().is_some() {
+            heard.store(1, Ordering::Release);
+        }
+        if lines.next().is_none() {
+            heard.store(2, Ordering::Release);
+        }
     });
+    let good = std::panic::catch_unwind(|| count_on(path.as_ref(), history.as_ref(), number, &word));
     std::process::exit(i32::from(good.is_err()));
+}
+
+fn count_on(path: &Path, history: &Path, number: u64, word: &AtomicU64) {
+    let options = Options::new().create(false).timeout(STUCK);
+    let mut told = File::options().append(true).create(true).open(history).unwrap();
+    let mut store = options.open(path).unwrap();
+    let (mut last, mut refused) = (0, false);
+    while word.load(Ordering::Acquire) < 2 {
+        let replaced = word.load(Ordering::Acquire) == 1;
+        match count(&store, number) {
+            Ok(n) => {
+                assert!(!replaced || refused, "commit {n} to a file that was replaced");
+                assert_eq!(n, last + 1);
+                last = n;
+                told.write_all(if refused { b"N" } else { b"O" }).unwrap();
+            }
+            Err(Error::Moved { .. }) => {
+                assert!(!refused, "the new file was moved, too");
+                refused = true;
+                assert_eq!(counted(&store, number).unwrap(), last, "what is open is not read on");
+                drop(store);
+                store = options.open(path).unwrap();
+                last = counted(&store, number).unwrap();
+                assert_eq!(last, 0, "the new file holds commits of the old one");
+            }
+            Err(error) => panic!("{error}: {error:?}"),
+        }
+    }
+    assert_eq!(counted(&store, number).unwrap(), last);
 }
 
 /// What went wrong.

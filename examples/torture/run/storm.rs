@@ -19,7 +19,8 @@ pub struct Storm<'s> {
     disk: Option<&'s SmallDisk>,
     dir: PathBuf,
     random: Random,
-    workers: Vec<(Child, u64)>,
+    /// Each with its number, and its place among them, which the next one takes.
+    workers: Vec<(Child, u64, u64)>,
     pub path: PathBuf,
     pub histories: Vec<PathBuf>,
     pub violations: Vec<String>,
@@ -66,32 +67,35 @@ impl<'s> Storm<'s> {
         }
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, place: u64) {
         let number = self.histories.len() as u64 + 1;
         let history = self.dir.join(format!("history-{number}"));
+        let kinds = self.settings.kinds;
+        // If there are more kinds than workers, those that are started later are of other kinds.
+        let turn = if kinds.len() as u64 > self.settings.processes { number } else { place + 1 };
         let task = Task {
-            kind: if self.settings.mixed { Kind::of(number) } else { Kind::Plain },
+            kind: Kind::of(turn, kinds),
             path: self.path.clone(),
             history: history.clone(),
             number,
             seed: self.settings.seed,
             small_disk: self.disk.is_some(),
-            mixed: self.settings.mixed,
+            mixed: self.settings.mixed(),
         };
         let child = worker::start_worker(&self.settings.worker_args, &task);
         self.histories.push(history);
-        self.workers.push((child, number));
+        self.workers.push((child, number, place));
     }
 
     pub fn run(mut self) -> Storm<'s> {
         std::fs::create_dir_all(&self.dir).unwrap();
-        if self.settings.mixed {
+        if self.settings.mixed() {
             kinds::prepare(&self.path, &self.dir).unwrap();
         }
         let started = Instant::now();
         let time = Duration::from_secs(self.settings.seconds);
-        for _ in 0..self.settings.processes {
-            self.start();
+        for place in 0..self.settings.processes {
+            self.start(place);
         }
         let mut progress = (0, Instant::now());
         while started.elapsed() < time && self.violations.is_empty() {
@@ -104,11 +108,11 @@ impl<'s> Storm<'s> {
             match self.random.below(120) {
                 0..2 => self.stop_some(),
                 2..4 if self.settings.damages => {
-                    let how = self.sidecar.damage(&mut self.random, self.settings.mixed);
+                    let how = self.sidecar.damage(&mut self.random, self.settings.mixed());
                     *self.damages.entry(how).or_default() += 1;
                 }
                 4 if self.disk.is_some() => self.flood(),
-                5 if self.settings.mixed => self.move_away(),
+                5 if self.settings.mixed() => self.move_away(),
                 6..8 => self.sidecar.copy(&mut self.random),
                 _ => {}
             }
@@ -133,20 +137,20 @@ impl<'s> Storm<'s> {
     }
 
     fn signal(&self, victim: usize, signal: i32) {
-        let (child, _) = &self.workers[victim];
+        let (child, ..) = &self.workers[victim];
         // SAFETY: the child was not waited for, so its id is its own.
         unsafe { libc::kill(child.id() as i32, signal) };
     }
 
     fn kill(&mut self) {
         let victim = self.victim();
-        let (mut child, number) = self.workers.swap_remove(victim);
+        let (mut child, number, place) = self.workers.swap_remove(victim);
         let ended = child.try_wait().unwrap();
         let _ = child.kill();
         let _ = child.wait();
         self.judge_end(number, ended.map(|status| format!("ended by itself: {status}")));
         self.kills += 1;
-        self.start();
+        self.start(place);
     }
 
     fn judge_end(&mut self, number: u64, problem: Option<String>) {
@@ -186,11 +190,11 @@ impl<'s> Storm<'s> {
     }
 
     fn end(&mut self) {
-        for (child, _) in &mut self.workers {
+        for (child, ..) in &mut self.workers {
             drop(child.stdin.take());
         }
         let started = Instant::now();
-        for (mut child, number) in std::mem::take(&mut self.workers) {
+        for (mut child, number, _) in std::mem::take(&mut self.workers) {
             let status = loop {
                 if let Some(status) = child.try_wait().unwrap() {
                     break Some(status);

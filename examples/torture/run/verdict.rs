@@ -222,7 +222,7 @@ impl Verdict {
         });
         let seen = |call, ret, length, what| Done { call, ret: Some(ret), found: length, left: length, what };
         let wholes = told.wholes.iter().map(|w| seen(w.call, w.ret, w.length, format!("a snapshot of {:x}", w.thread)));
-        let peeks = told.peeks.iter().map(|p| seen(p.call, p.ret, p.length, format!("a look of {:x}", p.thread)));
+        let peeks = told.peeks.iter().map(|p| seen(p.call, p.ret, p.length, p.name()));
         let last = seen(call, u64::MAX, found.order.len() as u64, "the end".to_owned());
         let done: Vec<Done> = commits.chain(wholes).chain(peeks).chain([last]).collect();
         self.violations.extend(out_of_order(&done).into_iter().map(|wrong| format!("real time: {wrong}")));
@@ -245,9 +245,9 @@ impl Verdict {
         let mut read = |counter, n, call, ret, what| {
             counters.entry(counter).or_default().push(Done { call, ret: Some(ret), found: n, left: n, what });
         };
-        for Peek { thread, call, ret, counters, .. } in &told.peeks {
+        for peek @ Peek { call, ret, counters, .. } in &told.peeks {
             counters.iter().for_each(|(counter, n)| {
-                read(*counter, *n, *call, *ret, format!("a look of {thread:x}, counter {counter}"));
+                read(*counter, *n, *call, *ret, format!("{}, counter {counter}", peek.name()));
             });
         }
         for (counter, n) in found.iter().flat_map(|found| &found.last) {
@@ -273,7 +273,7 @@ impl Verdict {
             all.push(Transaction { call: intent.call, outcome, steps, name: format!("transaction {txn:x}") });
         }
         for peek in &told.peeks {
-            let (outcome, name) = (Outcome::Done(peek.ret), format!("a look of {:x}", peek.thread));
+            let (outcome, name) = (Outcome::Done(peek.ret), peek.name());
             all.push(Transaction { call: peek.call, outcome, steps: reads(&peek.lists), name });
         }
         all.retain(|transaction| !transaction.steps.is_empty());

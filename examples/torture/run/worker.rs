@@ -1,7 +1,9 @@
 //! A worker: some threads that transfer, count, append and overwrite, look at snapshots, fold the
 //! log and open the store anew, until told to stop or killed.
 
-use super::history::{COUNTERS, Intent, JOURNAL, LISTS, TABLES, Whole, Writer, elements, hash, length, look, number};
+use super::history::{
+    COUNTERS, How, Intent, JOURNAL, LISTS, TABLES, Whole, Writer, elements, hash, length, look, number,
+};
 use super::kinds::{Kind, is_refusal};
 use super::peek::peek;
 use super::{Random, clock};
@@ -93,8 +95,9 @@ pub fn play() -> bool {
 pub fn note_panics(history: &Path, who: String) {
     let failed = PathBuf::from(format!("{}.failed", history.display()));
     std::panic::set_hook(Box::new(move |panic| {
-        // A kill may come before the message is out: the file is there first.
-        let _ = std::fs::write(&failed, panic.to_string());
+        // A kill may come before the message is out: the file is there first. What fails later follows from the first.
+        let first = std::fs::File::options().write(true).create_new(true).open(&failed);
+        let _ = first.and_then(|mut file| std::io::Write::write_all(&mut file, panic.to_string().as_bytes()));
         eprintln!("{who}: {panic}");
     }));
 }
@@ -250,19 +253,19 @@ impl Worker<'_> {
 
     fn read(&self, store: &Store, random: &mut Random) -> Result<()> {
         match random.below(100) {
-            0..75 => self.peek(store, random),
+            0..75 => self.peek(How::Snapshot, store, random),
             75..92 => self.snapshot(store, 0),
             92..96 => self.snapshot(store, random.below(400)),
             _ => store.wait_for_change(store.last_commit()?, Duration::from_millis(5)).map(drop),
         }
     }
 
-    fn peek(&self, store: &Store, random: &mut Random) -> Result<()> {
+    fn peek(&self, how: How, store: &Store, random: &mut Random) -> Result<()> {
         let call = clock::now();
         let snap = store.read()?;
         let ret = clock::now();
         let mut seen = peek(&|table| snap.raw(table), random)?;
-        (seen.thread, seen.call, seen.ret) = (self.id, call, ret);
+        (seen.how, seen.thread, seen.call, seen.ret) = (how, self.id, call, ret);
         self.history.peek(&seen);
         Ok(())
     }
@@ -273,7 +276,7 @@ impl Worker<'_> {
         let tx = store.begin_write()?;
         let mut seen = peek(&|table| tx.read_raw(table), random)?;
         tx.commit()?;
-        (seen.thread, seen.call, seen.ret) = (self.id, call, clock::now());
+        (seen.how, seen.thread, seen.call, seen.ret) = (How::Write, self.id, call, clock::now());
         self.history.peek(&seen);
         Ok(())
     }
@@ -363,7 +366,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Starts processes that look once, one after the other.
+    /// Starts processes that read or write once, one after the other.
     fn send_others(&self, stop: &AtomicBool) {
         let args: Vec<String> = std::env::args().skip(1).collect();
         for round in 0_u64.. {
@@ -383,7 +386,12 @@ impl Worker<'_> {
         let worker = Worker { task: self.task, history: Writer::new(&self.task.history), id: self.id | LOOKS };
         let kind = Kind::of_a_look(&mut random);
         let looked = worker.open(kind).and_then(|store| {
-            worker.peek(&store, &mut random)?;
+            if !kind.reads_only() && random.below(2) == 0 {
+                // Each is a process of its own.
+                worker.transaction(&store, worker.id << 32 | u64::from(std::process::id()), &mut random)?;
+            } else {
+                worker.peek(How::Opened, &store, &mut random)?;
+            }
             if random.below(2) == 0 {
                 // Gone without a last word to the store.
                 std::process::exit(0);
