@@ -254,6 +254,16 @@ impl Child {
         assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0, "{}", std::io::Error::last_os_error());
     }
 
+    /// SIGSTOP, and waits until all of its threads stand still: until then a system call that is under way may end,
+    /// and take a lock that was given back meanwhile.
+    pub fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        let mut status = 0;
+        // SAFETY: `status` outlives the call.
+        assert_eq!(unsafe { libc::waitpid(self.pid(), &raw mut status, libc::WUNTRACED) }, self.pid());
+        assert!(libc::WIFSTOPPED(status), "{} ended: {status}", self.role);
+    }
+
     /// Fails if the child has ended by itself, and says why.
     pub fn must_run(&mut self) {
         if let Some(status) = self.process.try_wait().unwrap() {

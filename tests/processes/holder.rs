@@ -74,7 +74,7 @@ fn a_stopped_waiter_does_not_block_the_others() {
         let mut stopped = start("commit_when_told", &test);
         stopped.say("go");
         until_waiting(&store, 1);
-        stopped.signal(libc::SIGSTOP);
+        stopped.stop();
         other.say("go");
         until_waiting(&store, 2);
         holder.say("release");

@@ -188,7 +188,7 @@ fn readers_do_not_wait_for_processes_stopped_anywhere() {
     });
     for _ in 0..100 {
         std::thread::sleep(Duration::from_micros(random.below(15_000)));
-        writers.iter().for_each(|writer| writer.signal(libc::SIGSTOP));
+        writers.iter().for_each(Child::stop);
         for key in 0..20 {
             wanted.send(key).unwrap();
             read.recv_timeout(STUCK).expect("a reader waits for a process that is stopped");
