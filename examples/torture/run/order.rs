@@ -11,6 +11,22 @@ pub struct Done {
     pub what: String,
 }
 
+/// Who knew too early, or who saw too late, as far as the sentence tells.
+pub fn kind(wrong: &str) -> &'static str {
+    let (found, told) = wrong.split_once(" after ").unwrap_or((wrong, ""));
+    match (found, told) {
+        (_, told) if told.contains("a write that writes nothing") => "real time, a write that wrote nothing knew more",
+        (_, told) if told.contains("just opened") => "real time, one that had just opened knew more",
+        (found, _) if found.contains("just opened") => "real time, one that had just opened knew less",
+        (found, _) if found.contains("a write that writes nothing") => {
+            "real time, a write that wrote nothing knew less"
+        }
+        (found, _) if found.starts_with("transaction") => "real time, a write on an older state",
+        (_, told) if told.starts_with("transaction") => "real time, after a commit",
+        _ => "real time, between snapshots",
+    }
+}
+
 /// One sentence for each that found less than something else had left that ended before it began.
 pub fn out_of_order(done: &[Done]) -> Vec<String> {
     let mut begun: Vec<&Done> = done.iter().collect();

@@ -5,7 +5,7 @@ use super::history::{
     COUNTERS, Intent, JOURNAL, LISTS, Line, Peek, State, TABLES, Whole, elements, look, number, read,
 };
 use super::lists::{self, Outcome, Step, Transaction};
-use super::order::{Done, out_of_order};
+use super::order::{Done, kind, out_of_order};
 use super::worker::{ACCOUNTS, MONEY};
 use memstone::Store;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -225,7 +225,7 @@ impl Verdict {
         let peeks = told.peeks.iter().map(|p| seen(p.call, p.ret, p.length, p.name()));
         let last = seen(call, u64::MAX, found.order.len() as u64, "the end".to_owned());
         let done: Vec<Done> = commits.chain(wholes).chain(peeks).chain([last]).collect();
-        self.violations.extend(out_of_order(&done).into_iter().map(|wrong| format!("real time: {wrong}")));
+        self.violations.extend(out_of_order(&done).into_iter().map(|wrong| format!("{}: {wrong}", kind(&wrong))));
     }
 
     /// The same for each counter, whatever the order of commits looks like.

@@ -21,6 +21,8 @@ pub const MONEY: u64 = 1000;
 const THREADS: u64 = 2;
 /// Thread number of those that look once.
 const LOOKS: u64 = 255;
+/// Small, so that the log is folded often, and goes to other places of the file.
+const LOG_CAP: u64 = 192 << 10;
 /// Far beyond what anything takes here, unless it hangs: workers are stopped for a second at most.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -190,7 +192,7 @@ impl Noted<'_> {
 
 impl Worker<'_> {
     fn open(&self, kind: Kind) -> Result<Store> {
-        let options = Options::new().create(!self.task.mixed).log_cap(512 << 10).timeout(PATIENCE);
+        let options = Options::new().create(!self.task.mixed).log_cap(LOG_CAP).timeout(PATIENCE);
         options.read_only(kind.reads_only()).open(kind.path(&self.task.path))
     }
 
