@@ -292,11 +292,14 @@ impl Error {
         matches!(self, Error::Corrupt(_))
     }
 
-    /// An I/O error with its operation and path; a full disk or quota becomes [`Error::Full`].
+    /// An I/O error with its operation and path; a full disk, a quota or a limit on the size of files
+    /// becomes [`Error::Full`].
     pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
         let path = path.into();
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full { path, source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Error::Full { path, source }
+            }
             _ => Error::Io { op, path, source },
         }
     }

@@ -7,7 +7,7 @@ use crate::disk::netfs::remote_filesystem;
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::engine::checkpoint::Plan;
 use crate::engine::stats::{Locks, Stats};
-use crate::engine::{DEFAULT_LOG_CAP, Engine, MIN_LOG, Settings, open};
+use crate::engine::{DEFAULT_LOG_CAP, Engine, MAX_LOG_CAP, MIN_LOG, Settings, open};
 use crate::error::{Error, Result};
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::{WriteOptions, WriteTxn};
@@ -124,7 +124,7 @@ impl Options {
         self
     }
 
-    /// The log never grows beyond so many bytes; at least 64 KiB. It starts small, grows under load,
+    /// The log never grows beyond so many bytes; from 64 KiB to 4 GiB. It starts small, grows under load,
     /// and gives its space back when the store is idle. A larger log makes for fewer checkpoints and
     /// a longer recovery. Default: 32 MiB.
     #[must_use]
@@ -161,8 +161,9 @@ impl Options {
             let size = self.page_size;
             return Err(Error::Invalid(format!("a page size of {size} is not a power of two from 4096 to 65536")));
         }
-        if self.log_cap < MIN_LOG {
-            return Err(Error::Invalid(format!("a log cap of {} is less than {MIN_LOG}", self.log_cap)));
+        if !(MIN_LOG..=MAX_LOG_CAP).contains(&self.log_cap) {
+            let cap = self.log_cap;
+            return Err(Error::Invalid(format!("a log cap of {cap} bytes is not from {MIN_LOG} to {MAX_LOG_CAP}")));
         }
         let there = || UnixDisk::open(path, OpenMode { read_only: self.read_only, create: false });
         let disk = match there() {

@@ -186,7 +186,7 @@ impl AppendGuard<'_> {
             root_sequence: state.root.sequence,
             durable_lsn: engine.durable_lsn(),
             time: now_us(),
-            payload_len: frame.payload_len(),
+            payload_len: frame.payload_len()?,
             operations: frame.operations(),
         };
         let (bytes, crc) = frame.finish(engine.store_tag, &header);

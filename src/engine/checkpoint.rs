@@ -9,7 +9,7 @@
 //! the same root, and becomes visible when that root is durable.
 
 use crate::bytes::Bytes;
-use crate::disk::format::{Overflow, TABLE_CATALOG, TABLE_NAMES, TreeRoot};
+use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
 use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, Waited};
 use crate::disk::platform::LockMode;
 use crate::disk::root::{MAX_SEGMENTS, Root, Segment};
@@ -22,7 +22,7 @@ use crate::engine::view::{View, decode_name};
 use crate::engine::{Engine, MIN_LOG};
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
-use crate::log::index;
+use crate::log::index::{self, Pointed};
 use crate::log::ring::{Ring, next_block};
 use crate::log::walk::Point;
 use crate::tree::update::{Change, PageStore, update};
@@ -217,7 +217,7 @@ impl CheckpointTurn<'_> {
                 Err(Error::Unconfirmed { reason, .. }) => return Err(engine.poisoned_error(reason)),
                 Err(e) => return Err(e),
                 Ok(Appended::NoRoom) => {
-                    return Err(Error::Invalid("the log has no room for a checkpoint's mark".into()));
+                    return Err(Error::Internal("the log has no room for a checkpoint's mark".into()));
                 }
             }
         }
@@ -233,7 +233,7 @@ impl CheckpointTurn<'_> {
         let base = Arc::clone(&view.tree);
         if base.root.sequence != engine.known_root() || view.lsn != mark.lsn {
             let (root, lsn) = (base.root.sequence, view.lsn);
-            return Err(Error::Invalid(format!("root {root} and LSN {lsn} are not the newest")));
+            return Err(Error::Internal(format!("root {root} and LSN {lsn} are not the newest")));
         }
         let mut fold = Folding::new(engine, &base, &engine.pins)?;
         let mut root = Root::clone(&base.root);
@@ -350,14 +350,14 @@ impl CheckpointTurn<'_> {
         let mut dropped = BTreeSet::new();
         // Runs of long values that the log points at: those that do not end up in a tree are
         // only needed by snapshots of the version before.
-        let mut loose: BTreeMap<u32, (u32, Overflow)> = BTreeMap::new();
+        let mut loose: BTreeMap<u32, Pointed> = BTreeMap::new();
         for generation in &view.generations {
             let (touched, gone) = generation.tables();
             tables.extend(touched);
             dropped.extend(gone);
-            for (table, overflow) in generation.overflows() {
-                fold.keep_overflow(overflow)?;
-                loose.insert(overflow.ptr.page, (table, overflow));
+            for pointed in generation.overflows() {
+                fold.keep_overflow(pointed.value)?;
+                loose.insert(pointed.value.ptr.page, pointed);
             }
         }
         if let Some(direct) = direct {
@@ -397,10 +397,9 @@ impl CheckpointTurn<'_> {
                 catalog.insert(table, None);
             }
         }
-        for (table, overflow) in loose.into_values() {
-            let birth = fold.pages().overflow_birth(overflow, table);
-            let run = fold.pages().overflow_run(overflow)?;
-            fold.free(overflow.ptr.page, run, birth)?;
+        for Pointed { value, birth, .. } in loose.into_values() {
+            let run = fold.pages().overflow_run(value)?;
+            fold.free(value.ptr.page, run, birth.min(view.tree.root.sequence))?;
         }
         if plan.compact > 0 {
             self.engine.move_down(view, fold, &mut catalog, plan.compact)?;

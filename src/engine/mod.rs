@@ -49,6 +49,8 @@ pub(crate) struct Settings {
 
 /// Default for [`Settings::log_cap`].
 pub(crate) const DEFAULT_LOG_CAP: u64 = 32 << 20;
+/// Largest [`Settings::log_cap`] that may be asked for: a quarter of it is the largest frame.
+pub(crate) const MAX_LOG_CAP: u64 = 4 << 30;
 /// Size of the log of a new, or an idle, store.
 pub(crate) const MIN_LOG: u64 = 64 << 10;
 /// How often a process looks whether its sidecar is still the one by that name.
@@ -221,7 +223,7 @@ impl Engine {
                 Err(e) => last = Some(e),
             }
         }
-        Err(last.unwrap_or(Error::Savepoint))
+        Err(last.unwrap_or_else(|| Error::Internal("the root slots were not read".to_owned())))
     }
 
     /// The newest root that is certainly durable.

@@ -255,7 +255,7 @@ impl Engine {
     }
 
     fn ring_of(&self, state: &ViewState) -> Result<Arc<Ring>> {
-        state.ring.clone().ok_or_else(|| Error::Invalid("no root was read".to_owned()))
+        state.ring.clone().ok_or_else(|| Error::Internal("no root was read".to_owned()))
     }
 
     /// Gives the newest root that any of the frames read was written for.
@@ -337,6 +337,13 @@ impl Engine {
     }
 }
 
+impl View {
+    /// Bytes of the long values that the log points at.
+    pub(crate) fn long_bytes(&self) -> u64 {
+        self.generations.iter().map(|generation| generation.long_bytes()).sum()
+    }
+}
+
 /// The newest transaction up to `lsn`, which may be the LSN of a mark, and several marks may follow
 /// each other. Every generation but the oldest starts after a mark.
 fn last_commit(root: &Root, generations: &[Arc<Generation>], lsn: u64) -> u64 {
@@ -346,7 +353,7 @@ fn last_commit(root: &Root, generations: &[Arc<Generation>], lsn: u64) -> u64 {
 }
 
 fn tree_of(state: &ViewState) -> Result<Arc<TreeVersion>> {
-    state.tree.clone().ok_or_else(|| Error::Invalid("no root was read".to_owned()))
+    state.tree.clone().ok_or_else(|| Error::Internal("no root was read".to_owned()))
 }
 
 impl View {

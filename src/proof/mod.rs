@@ -21,6 +21,7 @@ mod oracle;
 mod ring;
 mod schedule;
 mod scheduler;
+mod space;
 mod tell;
 mod turns;
 

@@ -105,6 +105,11 @@ impl Space {
         Some(page)
     }
 
+    /// Whether [`Space::allocate`] would give a run before `page`.
+    pub(crate) fn has_room_before(&mut self, run: u32, page: u32) -> bool {
+        self.free.find(run).is_some_and(|found| found < page)
+    }
+
     /// The file has grown: its new pages are free.
     pub(crate) fn grow(&mut self, page_count: u64) {
         let old = self.free.len();
