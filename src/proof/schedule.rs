@@ -19,7 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-const LOG_CAP: u64 = 64 << 10;
+/// The larger log has room for long values, in itself and beside it.
+fn log_cap(seed: u64) -> u64 {
+    if seed % 4 == 3 { 256 << 10 } else { 64 << 10 }
+}
 
 /// What a caller may be told, by a disk that fails or one that does not.
 fn forgiven(faulty: bool) -> fn(&Error) -> bool {
@@ -33,6 +36,7 @@ struct Actor {
     world: Arc<World>,
     scheduler: Arc<Scheduler>,
     oracle: Arc<Oracle>,
+    log_cap: u64,
     process: usize,
     /// Which of the process' threads it is: one of so many.
     thread: usize,
@@ -57,7 +61,7 @@ impl Actor {
         let disk = self.world.disk(self.process);
         self.scheduler.live(self.process, &disk);
         let faulty = self.scheduler.has_faults();
-        let store = match Store::on_disk(Arc::clone(&disk) as _, super::settings(LOG_CAP)) {
+        let store = match Store::on_disk(Arc::clone(&disk) as _, super::settings(self.log_cap)) {
             Ok(store) => store,
             Err(e) => return forgive(Err(e), forgiven(faulty), "open"),
         };
@@ -202,7 +206,8 @@ fn run(seed: u64, threads: usize, faults: bool) -> Result<(usize, usize, usize, 
     let busy = threads > 1 && seed.is_multiple_of(2);
     let count = if threads == 1 { 2 } else { 1 } + rng.below(3);
     let scheduler = a_scheduler(count, threads, Rng(rng.next()), faults, busy);
-    let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
+    let log_cap = log_cap(seed);
+    let (empty, _, _) = new_store(Arc::new(Free), log_cap);
     let world = World::new(empty.image(), Arc::clone(&scheduler) as _);
     world.record();
     let spoils = rng.one_in(2);
@@ -212,16 +217,17 @@ fn run(seed: u64, threads: usize, faults: bool) -> Result<(usize, usize, usize, 
         for process in 0..count {
             let (world, scheduler, oracle) = (Arc::clone(&world), Arc::clone(&scheduler), Arc::clone(&oracle));
             let (rng, floor) = (Rng(rng.next()), Arc::default());
-            let actor = Actor { world, scheduler, oracle, process, thread: 0, threads, rng, floor, spoils, busy };
+            let thread = 0;
+            let actor = Actor { world, scheduler, oracle, log_cap, process, thread, threads, rng, floor, spoils, busy };
             scope.spawn(move || actor.run(lives, actions));
         }
         scheduler.begin();
     });
     let (kills, calls) = scheduler.end()?;
-    oracle.at_the_end(LOG_CAP)?;
+    oracle.at_the_end(log_cap)?;
     let (_, events) = world.history();
     let stride = 1 + events.len() / 8;
-    let losses = oracle.power_losses(&mut rng, LOG_CAP, |rng, _| rng.one_in(stride))?;
+    let losses = oracle.power_losses(&mut rng, log_cap, |rng, _| rng.one_in(stride))?;
     Ok((oracle.commits(), kills, calls, losses))
 }
 
