@@ -14,4 +14,5 @@ pub(crate) mod sidecar;
 mod sigbus;
 #[cfg(test)]
 pub(crate) mod sim;
+mod size_limit;
 pub(crate) mod unix;

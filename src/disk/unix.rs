@@ -6,13 +6,13 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::fork::{Registration, fork_generation, open_registered};
 use super::map::ReadMap;
 use super::platform::{Disk, FileId, LockMode, Mapping, SharedMemory};
 use super::shm::{self, Sidecar};
+use super::size_limit::SizeLimit;
 use super::{host, lock};
 use crate::error::{Error, Result};
 
@@ -38,8 +38,7 @@ pub(crate) struct UnixDisk {
     real_path: PathBuf,
     id: FileId,
     writable: bool,
-    /// The process' limit on the size of files, as it was when last looked at.
-    size_limit: AtomicU64,
+    size_limit: SizeLimit,
     generation: u32,
 }
 
@@ -74,7 +73,7 @@ impl UnixDisk {
             real_path: path.canonicalize().or_else(|_| std::path::absolute(path)).map_err(failed)?,
             id: FileId { device: meta.dev(), inode: meta.ino() },
             writable: !mode.read_only,
-            size_limit: AtomicU64::new(size_limit()),
+            size_limit: SizeLimit::new(),
             generation: fork_generation(),
         };
         if create && meta.len() == 0 {
@@ -102,21 +101,6 @@ impl UnixDisk {
         } else {
             Err(io::Error::other("the file was opened by the parent process, before a fork"))
         }
-    }
-
-    /// Refuses what would reach beyond the process' limit on the size of files (`ulimit -f`): the system
-    /// would end the process for it, by SIGXFSZ, rather than only say no. The limit is asked for again
-    /// where the file `grows`, and where it would be passed; a process that lowers its own limit below the
-    /// size of its open stores is told at the next growth.
-    fn within_size_limit(&self, end: u64, grows: bool) -> io::Result<()> {
-        if grows || end > self.size_limit.load(Ordering::Relaxed) {
-            let limit = size_limit();
-            self.size_limit.store(limit, Ordering::Relaxed);
-            if end > limit {
-                return Err(io::Error::from_raw_os_error(libc::EFBIG));
-            }
-        }
-        Ok(())
     }
 
     /// Another description of the same file, for maps. A map keeps its description open, in forked
@@ -188,21 +172,19 @@ impl Disk for UnixDisk {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.within_size_limit(offset.saturating_add(buf.len() as u64), false)?;
+        self.size_limit.allows(offset.saturating_add(buf.len() as u64))?;
         self.live()?.write_all_at(buf, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let file = self.live()?;
-        if len > file.metadata()?.len() {
-            self.within_size_limit(len, true)?;
-        }
+        self.size_limit.allows_length(file, len)?;
         file.set_len(len)
     }
 
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
         let file = self.live()?;
-        self.within_size_limit(offset.saturating_add(len), true)?;
+        self.size_limit.allows_growth(offset.saturating_add(len))?;
         reserve(file, offset, len)?;
         // Reserved extents still are "unwritten", and their first write needs the journal again at
         // the next flush. Zeros make them real.
@@ -264,9 +246,7 @@ impl Disk for UnixDisk {
     fn sidecar(&self, size: usize, create: bool) -> io::Result<Arc<dyn SharedMemory>> {
         let file = self.live()?;
         let path = shm::path_beside(&self.real_path);
-        if create {
-            self.within_size_limit(size as u64, true)?;
-        }
+        create.then(|| self.size_limit.allows_growth(size as u64)).transpose()?;
         let sidecar = if create { Sidecar::create(&path, size, &file.metadata()?) } else { Sidecar::open(&path, size) };
         Ok(Arc::new(sidecar?))
     }
@@ -286,14 +266,6 @@ impl Disk for UnixDisk {
     fn sleep(&self, time: Duration) {
         std::thread::sleep(time);
     }
-}
-
-/// The size beyond which this process may not write to a file.
-fn size_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: `limit` outlives the call; if that fails it says that there is none.
-    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
-    limit.rlim_cur
 }
 
 /// Takes the space as one run, where that can be asked for, and finds out early if it is not there.
@@ -323,6 +295,7 @@ mod tests {
     use super::super::fork::tests::{in_child, wait_for};
     use super::super::platform::LockMode::{Exclusive, Shared};
     use super::*;
+    use std::sync::atomic::Ordering;
 
     const CREATE: OpenMode = OpenMode { read_only: false, create: true };
     const WRITE: OpenMode = OpenMode { read_only: false, create: false };

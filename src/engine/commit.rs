@@ -14,6 +14,7 @@ use crate::engine::checkpoint::{CheckpointTurn, Plan};
 use crate::engine::fold::Folding;
 use crate::engine::janitor::Chore;
 use crate::engine::queue::WriterTurn;
+use crate::engine::view::View;
 use crate::error::{Error, Result};
 use crate::log::frame::{FrameBuilder, FrameKind};
 use crate::tree::update::write_overflow;
@@ -29,6 +30,13 @@ const TRIES: usize = 2;
 /// A transaction whose frame would be larger than this goes straight to the tree.
 fn frame_limit(log_cap: u64) -> u64 {
     (log_cap / 4).min(MAX_FRAME_PAYLOAD.into())
+}
+
+impl View {
+    /// Bytes of the long values that the log points at.
+    pub(crate) fn long_bytes(&self) -> u64 {
+        self.generations.iter().map(|generation| generation.long_bytes()).sum()
+    }
 }
 
 /// Long values that lie in pages of their own, with the right to take pages: held until the frame that points

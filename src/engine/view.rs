@@ -337,13 +337,6 @@ impl Engine {
     }
 }
 
-impl View {
-    /// Bytes of the long values that the log points at.
-    pub(crate) fn long_bytes(&self) -> u64 {
-        self.generations.iter().map(|generation| generation.long_bytes()).sum()
-    }
-}
-
 /// The newest transaction up to `lsn`, which may be the LSN of a mark, and several marks may follow
 /// each other. Every generation but the oldest starts after a mark.
 fn last_commit(root: &Root, generations: &[Arc<Generation>], lsn: u64) -> u64 {

@@ -33,9 +33,8 @@ pub(crate) trait PageStore {
     /// The new version no longer uses these pages. `version` is the one they were written for, 0 if
     /// unknown.
     fn free(&mut self, page: u32, run: u32, version: u64) -> Result<()>;
-    /// Whether `run` adjacent pages are free before `page`, which [`PageStore::allocate`] would then give.
-    fn has_room_before(&mut self, run: u32, page: u32) -> bool {
-        let _ = (run, page);
+    /// Whether so many adjacent pages are free before a page: [`PageStore::allocate`] would then give them.
+    fn has_room_before(&mut self, _run: u32, _page: u32) -> bool {
         true
     }
     /// Whether it matters for which version freed pages were written.
