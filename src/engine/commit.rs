@@ -89,7 +89,7 @@ impl Engine {
             return Ok(None);
         }
         if direct {
-            return self.commit_to_tree(changes, deadline).map(Some);
+            return self.commit_to_tree(changes, deadline);
         }
         let mut placed = None;
         if long > 0
@@ -97,7 +97,7 @@ impl Engine {
         {
             placed = self.write_long_values(turn, changes, long, deadline)?;
             if placed.is_none() {
-                return self.commit_to_tree(changes, deadline).map(Some);
+                return self.commit_to_tree(changes, deadline);
             }
         }
         let mut frame = changes.encode();
@@ -128,8 +128,7 @@ impl Engine {
             let room = tries <= TRIES && self.make_way(changes, &mut frame, long, &mut placed, deadline)?;
             if !room {
                 // The log cannot grow as far as its cap allows: no room on the disk, or no segment left.
-                let known = changes.assumes.is_none();
-                return known.then(|| self.commit_to_tree(changes, deadline)).transpose();
+                return self.commit_to_tree(changes, deadline);
             }
         };
         let crowded = crowded || placed.as_ref().is_some_and(|placed| placed.crowded);
@@ -169,14 +168,18 @@ impl Engine {
         }
     }
 
-    fn commit_to_tree(&self, changes: &Changes, deadline: Deadline) -> Result<u64> {
+    /// As [`Engine::commit`], without the log.
+    fn commit_to_tree(&self, changes: &Changes, deadline: Deadline) -> Result<Option<u64>> {
+        if changes.assumes.is_some() {
+            return Ok(None);
+        }
         let turn = self.lock_checkpoint(deadline)?;
         let done = turn.run(&Plan { direct: Some(changes), ..Plan::default() }, deadline)?;
         let sidecar = self.sidecar();
         if let Some(slot) = self.slot(&sidecar) {
             slot.count(Counter::Commits, 1);
         }
-        Ok(done.lsn)
+        Ok(Some(done.lsn))
     }
 
     /// The frame found no room: folds the log, which may have to grow; or puts long values that it holds to pages
@@ -228,21 +231,20 @@ impl Engine {
         long: u64,
         deadline: Deadline,
     ) -> Result<Option<Placed<'e>>> {
+        // What the log points at stays in use until it is folded, overwritten or not. The log's cap
+        // bounds its frames, and so it does these bytes that lie beside it.
+        let allowed = self.settings.log_cap;
+        let unfolded = self.newest_view()?.long_bytes();
+        if unfolded > 0 && unfolded.saturating_add(long) > allowed {
+            turn.run(&Plan::default(), deadline)?;
+        }
         let pointers = (long_values(changes).count() * OVERFLOW_SIZE) as u64;
         if !self.make_room(&turn, changes.frame_bytes().saturating_sub(long) + pointers, deadline)? {
             return Ok(None);
         }
         turn.settle_root()?;
-        let mut view = self.newest_view()?;
-        // What the log points at stays in use until it is folded, overwritten or not. The log's cap
-        // bounds its frames, and so it does these bytes that lie beside it.
-        let allowed = self.settings.log_cap;
-        let mut unfolded = view.long_bytes();
-        if unfolded > 0 && unfolded.saturating_add(long) > allowed {
-            turn.run(&Plan::default(), deadline)?;
-            view = self.newest_view()?;
-            unfolded = view.long_bytes();
-        }
+        let view = self.newest_view()?;
+        let crowded = view.long_bytes().saturating_add(long) > allowed / 2;
         let mut fold = Folding::for_log(self, &view)?;
         let mut written = Vec::new();
         for (table, keys) in &changes.tables {
@@ -260,7 +262,7 @@ impl Engine {
         for (table, key, overflow) in written {
             changes.set(table, &key, Some(Write::PutOverflow(overflow)));
         }
-        Ok(Some(Placed { _turn: turn, crowded: (unfolded + long) * 2 > allowed }))
+        Ok(Some(Placed { _turn: turn, crowded }))
     }
 }
 
