@@ -34,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "disk::format",
             "disk::host",
             "disk::locks",
+            "disk::pins",
             "disk::platform",
             "disk::root",
             "disk::sidecar",

@@ -8,7 +8,7 @@
 use crate::disk::fork::fork_generation;
 use crate::disk::platform::{Disk, LockMode};
 use crate::error::{Error, Result};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -234,105 +234,9 @@ impl Drop for FairGuard {
     }
 }
 
-/// The tree versions that this process holds snapshots of, each with one kernel lock.
-pub(crate) struct Pins {
-    disk: Arc<dyn Disk>,
-    held: Mutex<HashMap<u64, usize>>,
-    generation: u32,
-}
-
-/// One use of a pinned version.
-pub(crate) struct Pin {
-    pins: Arc<Pins>,
-    version: u64,
-}
-
-impl Pins {
-    pub(crate) fn new(disk: Arc<dyn Disk>) -> Arc<Pins> {
-        Arc::new(Pins { disk, held: Mutex::default(), generation: fork_generation() })
-    }
-
-    /// Pins a version. The caller looks afterwards whether it might still be pinned, and drops the pin if not.
-    pub(crate) fn pin(self: &Arc<Self>, version: u64) -> Result<Pin> {
-        let mut held = lock(&self.held);
-        let count = held.entry(version).or_insert(0);
-        if *count == 0 {
-            // A pin is only ever shared, so only a failing system refuses it.
-            let taken = self.disk.try_lock(PIN + version, LockMode::Shared);
-            match taken.map_err(|e| Error::io("pin", self.disk.path(), e)) {
-                Ok(true) => {}
-                Ok(false) => {
-                    held.remove(&version);
-                    let source = std::io::Error::new(std::io::ErrorKind::WouldBlock, "a snapshot's lock was refused");
-                    return Err(Error::io("pin", self.disk.path(), source));
-                }
-                Err(e) => {
-                    held.remove(&version);
-                    return Err(e);
-                }
-            }
-        }
-        *count += 1;
-        Ok(Pin { pins: Arc::clone(self), version })
-    }
-
-    /// All versions below `end` that anybody has pinned, in ascending order.
-    pub(crate) fn all(&self, end: u64) -> Result<Vec<u64>> {
-        let mut found: Vec<u64> = lock(&self.held).keys().copied().filter(|v| *v < end).collect();
-        let mut ranges = vec![(PIN, end)];
-        while let Some((first, len)) = ranges.pop() {
-            if len == 0 {
-                continue;
-            }
-            let probe = self.disk.probe(first, len).map_err(|e| Error::io("look for pins", self.disk.path(), e))?;
-            let Some((at, count)) = probe else { continue };
-            // A lock of an odd length is foreign; it is taken as a pin on each version it covers.
-            let stop = at.saturating_add(count.max(1)).min(first + len);
-            let at = at.max(first);
-            found.extend((at..stop.min(at + 4096)).map(|byte| byte - PIN));
-            ranges.push((first, at - first));
-            ranges.push((stop, first + len - stop));
-        }
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
-    }
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        // As above; and the kernel's lock is the parent's.
-        if self.pins.generation != fork_generation() {
-            return;
-        }
-        let mut held = lock(&self.pins.held);
-        if let Some(count) = held.get_mut(&self.version) {
-            *count -= 1;
-            if *count == 0 {
-                held.remove(&self.version);
-                let _ = self.pins.disk.unlock(PIN + self.version);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::sim::{Free, Image, World};
-
-    #[test]
-    fn a_version_is_pinned_until_its_last_user_is_gone() {
-        let world = World::new(Image::default(), Arc::new(Free));
-        let (pins, others) = (Pins::new(world.disk(0)), Pins::new(world.disk(1)));
-        let (first, second, newer) = (pins.pin(5).unwrap(), pins.pin(5).unwrap(), pins.pin(7).unwrap());
-        drop(first);
-        assert_eq!((pins.all(9).unwrap(), others.all(9).unwrap()), (vec![5, 7], vec![5, 7]));
-        drop(newer);
-        assert_eq!((pins.all(9).unwrap(), others.all(9).unwrap()), (vec![5], vec![5]));
-        drop(second);
-        assert_eq!((pins.all(9).unwrap(), others.all(9).unwrap()), (vec![], vec![]));
-    }
 
     #[test]
     fn a_lock_that_is_handed_to_a_waiter_who_gives_up_is_not_lost() {

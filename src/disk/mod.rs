@@ -7,6 +7,7 @@ mod lock;
 pub(crate) mod locks;
 mod map;
 pub(crate) mod netfs;
+pub(crate) mod pins;
 pub(crate) mod platform;
 pub(crate) mod root;
 mod shm;

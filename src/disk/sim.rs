@@ -489,17 +489,28 @@ impl Disk for SimDisk {
     fn unlock(&self, byte: u64) -> io::Result<()> {
         // A refusal would keep the lock for ever, which no system does; so no faults here.
         self.enter(Call::Unlock)?;
-        if let Some(holders) = self.world.state().locks.get_mut(&byte) {
+        let mut state = self.world.state();
+        if let Some(holders) = state.locks.get_mut(&byte) {
             holders.remove(&self.id);
+            if holders.is_empty() {
+                state.locks.remove(&byte);
+            }
         }
         Ok(())
     }
 
     fn probe(&self, first: u64, len: u64) -> io::Result<Option<(u64, u64)>> {
         self.enter(Call::Probe)?;
+        // As on Linux: the locks of one description are looked through before those of the next, adjacent
+        // bytes that it holds in one mode are one lock, and the answer is cut to the question.
         let state = self.world.state();
-        let found = state.locks.range(first..first + len).find(|(_, holders)| holders.keys().any(|id| *id != self.id));
-        Ok(found.map(|(byte, _)| (*byte, 1)))
+        let asked = || state.locks.range(first..first + len);
+        let others = asked().flat_map(|(_, holders)| holders.keys().copied()).filter(|id| *id != self.id);
+        let Some(owner) = others.min() else { return Ok(None) };
+        let mut held = asked().filter_map(|(byte, holders)| Some((*byte, *holders.get(&owner)?)));
+        let Some((start, mode)) = held.next() else { return Ok(None) };
+        let joined = held.zip(start + 1..).take_while(|(next, byte)| *next == (*byte, mode)).count();
+        Ok(Some((start, 1 + joined as u64)))
     }
 
     fn map(&self, _: u64) -> io::Result<Option<Arc<dyn Mapping>>> {

@@ -4,7 +4,7 @@
 //! root is durable nothing refers to them, so a crash leaves them free.
 
 use crate::disk::format::{Overflow, SLOTS_SIZE, TABLE_SPACE};
-use crate::disk::locks::Pins;
+use crate::disk::pins::Pins;
 use crate::disk::root::Root;
 use crate::engine::Engine;
 use crate::engine::view::{TreeVersion, View};

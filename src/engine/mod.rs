@@ -21,7 +21,8 @@ pub(crate) mod stats;
 pub(crate) mod view;
 
 use crate::disk::format::{MAX_KEY_SIZE, SLOT_SIZE};
-use crate::disk::locks::{ByteLock, Deadline, FairLock, Pins, lock};
+use crate::disk::locks::{ByteLock, Deadline, FairLock, lock};
+use crate::disk::pins::Pins;
 use crate::disk::platform::{Disk, Mapping};
 use crate::disk::root::{Root, Slots, read_slots};
 use crate::disk::sidecar::{Sidecar, Slot};

@@ -6,7 +6,8 @@
 
 use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, SLOT_SIZE, TreeRoot};
 use crate::disk::host::process_identity;
-use crate::disk::locks::{ByteLock, FairLock, OPEN, PRESENCE, Pins, SLOT, WRITABLE, lock, try_lock};
+use crate::disk::locks::{ByteLock, FairLock, OPEN, PRESENCE, SLOT, WRITABLE, lock, try_lock};
+use crate::disk::pins::Pins;
 use crate::disk::platform::{Disk, LockMode, Mapping};
 use crate::disk::root::{Root, Segment, Slots, read_slots};
 use crate::disk::sidecar::{PrivateMemory, SIDECAR_SIZE, SLOTS, Sidecar, TailHint};

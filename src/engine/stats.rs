@@ -4,6 +4,7 @@ use crate::disk::sidecar::{Counter, State, WAIT_BUCKETS};
 use crate::engine::Engine;
 use crate::error::{Holder, Result};
 use serde::Serialize;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How often a waiter without a sidecar looks at the file.
@@ -28,8 +29,8 @@ pub struct Stats {
     pub checkpoint_time: Option<SystemTime>,
     /// The log as it is now.
     pub log: LogStats,
-    /// Tree versions that snapshots of any process keep.
-    pub pins: Vec<u64>,
+    /// Tree versions that snapshots of any process keep, in ranges from the first to the last.
+    pub pins: Vec<RangeInclusive<u64>>,
     /// The writer lock, all processes together.
     pub locks: LockStats,
     /// The tables.
@@ -176,7 +177,7 @@ impl Engine {
                 used: tail.saturating_sub(root.log_position),
                 cap: self.settings.log_cap,
             },
-            pins: self.pins.all(root.sequence + 1)?,
+            pins: self.pins.all(root.sequence + 1)?.into_iter().map(|r| r.start..=r.end - 1).collect(),
             locks: sum.finish(),
             tables,
         })

@@ -6,7 +6,8 @@
 
 use crate::bytes::Bytes;
 use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
-use crate::disk::locks::{Pin, lock};
+use crate::disk::locks::lock;
+use crate::disk::pins::Pin;
 use crate::disk::root::Root;
 use crate::engine::Engine;
 use crate::engine::janitor::Chore;

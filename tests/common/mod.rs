@@ -48,8 +48,18 @@ impl TestStore {
         TestStore::with(Turn::Alone(TURN.write().unwrap_or_else(PoisonError::into_inner)))
     }
 
+    /// In a directory below `parent`, or, if there is none, where the others are.
+    pub fn new_in(parent: &Path) -> TestStore {
+        let turn = Turn::Beside(TURN.read().unwrap_or_else(PoisonError::into_inner));
+        let dir = tempfile::tempdir_in(parent).or_else(|_| tempfile::tempdir()).unwrap();
+        TestStore::at(dir, turn)
+    }
+
     fn with(turn: Turn) -> TestStore {
-        let dir = tempfile::tempdir().unwrap();
+        TestStore::at(tempfile::tempdir().unwrap(), turn)
+    }
+
+    fn at(dir: tempfile::TempDir, turn: Turn) -> TestStore {
         let path = dir.path().join("memory.mst");
         TestStore { dir, path, _turn: turn }
     }

@@ -1,12 +1,18 @@
 //! Snapshots are free: no lock that another process can hold, and no system call where nothing is new.
 
-use crate::common::{Child, Random, Role, TestStore, measured, number, stop_flag, tell};
+use crate::common::{Child, Random, Role, TestStore, listen, measured, number, stop_flag, tell};
 use memstone::{Error, Store};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-pub const ROLES: &[Role] = &[("snapshots", snapshots), ("sealed_off", sealed_off), ("busy_writer", busy_writer)];
+pub const ROLES: &[Role] = &[
+    ("snapshots", snapshots),
+    ("sealed_off", sealed_off),
+    ("busy_writer", busy_writer),
+    ("versions_kept", versions_kept),
+];
 
 const ROWS: u64 = 2000;
 
@@ -86,6 +92,48 @@ fn busy_writer(words: &[String]) {
             store.checkpoint().unwrap();
         }
     }
+}
+
+/// More than any list of pins was ever cut at.
+const VERSIONS: u64 = 4200;
+
+/// Keeps a snapshot of each of many versions of the tree, in each of which the row has another value, and
+/// reads them all when told that others went on.
+fn versions_kept(words: &[String]) {
+    let store = Store::open(&words[0]).unwrap();
+    let mut kept = Vec::new();
+    for n in 0..VERSIONS {
+        store.write(|tx| tx.raw("rows")?.put(b"row", &n.to_be_bytes().repeat(40))).unwrap();
+        store.checkpoint().unwrap();
+        kept.push(store.read().unwrap());
+    }
+    tell("kept");
+    listen();
+    for (n, snap) in (0_u64..).zip(&kept) {
+        let table = snap.raw("rows").unwrap();
+        let row = table.get(b"row").unwrap_or_else(|e| panic!("version {n}: {e}")).unwrap();
+        assert_eq!(row[..], n.to_be_bytes().repeat(40)[..], "version {n} reads otherwise");
+    }
+    tell("all read");
+    std::process::exit(0);
+}
+
+#[test]
+fn thousands_of_versions_in_a_row_are_kept_from_other_processes() {
+    // In memory where there is such a place: thousands of checkpoints need no disk here.
+    let test = TestStore::new_in(Path::new("/dev/shm"));
+    let mut holder = Child::start("versions_kept", &[&test.path.display()]);
+    assert_eq!(holder.hear(), "kept");
+    let store = test.open();
+    for n in 0..100_u64 {
+        store.write(|tx| tx.raw("rows")?.put(b"row", &(VERSIONS + n).to_be_bytes().repeat(40))).unwrap();
+        store.checkpoint().unwrap();
+    }
+    let pins = store.stats().unwrap().pins;
+    assert!(pins.iter().cloned().flatten().count() as u64 >= VERSIONS, "{pins:?}");
+    holder.say("read");
+    assert_eq!(holder.hear(), "all read");
+    holder.finish();
 }
 
 #[test]
