@@ -106,7 +106,13 @@ impl Drop for ByteLock {
     }
 }
 
-/// A mutex within the process that is handed on in order of arrival, with a deadline.
+/// How long, in µs, the first in a queue is passed by those that run already. Handing a lock over each time it is
+/// given back costs a sleep and a wake-up each time; after this long it is handed over, so nobody starves. It is a
+/// little longer than one who was woken waits for a processor when all of them are busy.
+pub(crate) const PASSED_BY_US: u64 = 3000;
+
+/// A mutex within the process with a queue in order of arrival, and a deadline. A free one may be taken past the
+/// queue as long as the first in it has waited for less than [`PASSED_BY_US`]; then it is handed to that one.
 #[derive(Default)]
 pub(crate) struct FairLock {
     state: Mutex<FairState>,
@@ -120,34 +126,80 @@ struct FairState {
     queue: VecDeque<Arc<Turn>>,
 }
 
-#[derive(Default)]
+impl FairState {
+    /// Whether a thread that does not stand in the queue may take the lock.
+    fn is_free(&self) -> bool {
+        !self.held && !self.queue.front().is_some_and(|first| first.is_due())
+    }
+
+    /// Tells the first in the queue that the lock is free.
+    fn wake_first(&self) {
+        if let Some(first) = self.queue.front() {
+            first.tell(News::Free);
+        }
+    }
+}
+
+/// What one who waits is told.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum News {
+    #[default]
+    None,
+    /// The lock is free, for this one as for others.
+    Free,
+    /// The lock is this one's.
+    Given,
+}
+
 struct Turn {
-    mine: Mutex<bool>,
+    since_us: u64,
+    news: Mutex<News>,
     changed: Condvar,
 }
 
 impl Turn {
-    /// Sleeps until the turn may have come, or the time is over.
-    fn wait<'t>(&'t self, mine: MutexGuard<'t, bool>, time: Option<Duration>) -> MutexGuard<'t, bool> {
+    fn new() -> Turn {
+        Turn { since_us: now_us(), news: Mutex::default(), changed: Condvar::new() }
+    }
+
+    fn is_due(&self) -> bool {
+        now_us().saturating_sub(self.since_us) >= PASSED_BY_US
+    }
+
+    /// Sleeps until there may be news, or the time is over.
+    fn wait<'t>(&'t self, news: MutexGuard<'t, News>, time: Option<Duration>) -> MutexGuard<'t, News> {
         #[cfg(test)]
         if crate::disk::sim::threads::is_played() {
-            drop(mine);
+            drop(news);
             crate::disk::sim::threads::wait(&self.changed, time);
-            return lock(&self.mine);
+            return lock(&self.news);
         }
         if cfg!(memstone_spin) {
-            drop(mine);
+            drop(news);
             std::thread::yield_now();
-            return lock(&self.mine);
+            return lock(&self.news);
         }
         match time {
-            None => self.changed.wait(mine).unwrap_or_else(PoisonError::into_inner),
-            Some(time) => self.changed.wait_timeout(mine, time).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.changed.wait(news).unwrap_or_else(PoisonError::into_inner),
+            Some(time) => self.changed.wait_timeout(news, time).unwrap_or_else(PoisonError::into_inner).0,
         }
     }
 
-    fn give(&self) {
-        *lock(&self.mine) = true;
+    /// The news, which are none once the deadline has passed.
+    fn hear(&self, deadline: Deadline) -> News {
+        let mut news = lock(&self.news);
+        while *news == News::None {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break;
+            }
+            news = self.wait(news, left);
+        }
+        std::mem::take(&mut *news)
+    }
+
+    fn tell(&self, news: News) {
+        *lock(&self.news) = news;
         self.changed.notify_one();
         #[cfg(test)]
         crate::disk::sim::threads::wake(&self.changed);
@@ -179,43 +231,57 @@ impl FairLock {
 
     pub(crate) fn try_take(self: &Arc<Self>) -> Option<FairGuard> {
         let mut state = lock(&self.state);
-        (!state.held).then(|| self.own(&mut state))
+        state.is_free().then(|| self.own(&mut state))
     }
 
     pub(crate) fn take(self: &Arc<Self>, deadline: Deadline) -> Waited {
         let turn = {
             let mut state = lock(&self.state);
-            if !state.held {
+            if state.is_free() {
                 return Waited::Held(self.own(&mut state));
             }
             if state.owner == Some(std::thread::current().id()) {
                 return Waited::Nested;
             }
-            let turn = Arc::new(Turn::default());
+            let turn = Arc::new(Turn::new());
             state.queue.push_back(Arc::clone(&turn));
             turn
         };
-        let mut mine = lock(&turn.mine);
-        while !*mine {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                drop(mine);
+        loop {
+            let news = turn.hear(deadline);
+            if news == News::None {
                 return self.give_up(&turn);
             }
-            mine = turn.wait(mine, left);
+            let mut state = lock(&self.state);
+            if news == News::Given {
+                return Waited::Held(self.own(&mut state));
+            }
+            // Another thread may have been quicker; then it wakes this one again.
+            if !state.held {
+                state.leave(&turn);
+                return Waited::Held(self.own(&mut state));
+            }
         }
-        drop(mine);
-        Waited::Held(self.own(&mut lock(&self.state)))
     }
 
     fn give_up(self: &Arc<Self>, turn: &Arc<Turn>) -> Waited {
         let mut state = lock(&self.state);
-        if *lock(&turn.mine) {
+        if *lock(&turn.news) == News::Given {
             // It was handed over in this very moment: it must not be lost.
             return Waited::Held(self.own(&mut state));
         }
-        state.queue.retain(|other| !Arc::ptr_eq(other, turn));
+        state.leave(turn);
+        if !state.held {
+            // That it is free was told to this one, perhaps, and to nobody else.
+            state.wake_first();
+        }
         Waited::TooLate
+    }
+}
+
+impl FairState {
+    fn leave(&mut self, turn: &Arc<Turn>) {
+        self.queue.retain(|other| !Arc::ptr_eq(other, turn));
     }
 }
 
@@ -227,27 +293,81 @@ impl Drop for FairGuard {
         }
         let mut state = lock(&self.lock.state);
         state.owner = None;
-        match state.queue.pop_front() {
-            Some(next) => next.give(),
-            None => state.held = false,
+        if state.queue.front().is_some_and(|first| first.is_due()) {
+            if let Some(first) = state.queue.pop_front() {
+                first.tell(News::Given);
+            }
+            return;
         }
+        state.held = false;
+        state.wake_first();
     }
+}
+
+/// Microseconds of a clock that never goes back; in the simulation its own.
+fn now_us() -> u64 {
+    #[cfg(test)]
+    if let Some(now) = crate::disk::sim::threads::now_us() {
+        return now;
+    }
+    crate::disk::host::now_us()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A thread that has waited for so long, and is not running just now.
+    fn waiting(owned: &Arc<FairLock>, since_us: u64) -> Arc<Turn> {
+        let turn = Arc::new(Turn { since_us, ..Turn::new() });
+        lock(&owned.state).queue.push_back(Arc::clone(&turn));
+        turn
+    }
+
     #[test]
     fn a_lock_that_is_handed_to_a_waiter_who_gives_up_is_not_lost() {
         let owned = Arc::new(FairLock::default());
         let guard = owned.try_take().unwrap();
-        let turn = Arc::new(Turn::default());
-        lock(&owned.state).queue.push_back(Arc::clone(&turn));
+        let turn = waiting(&owned, 0);
         drop(guard);
         let Waited::Held(guard) = owned.give_up(&turn) else { panic!("nobody has it, and nobody can take it") };
         assert!(owned.try_take().is_none());
         drop(guard);
         assert!(owned.try_take().is_some());
+    }
+
+    #[test]
+    fn whoever_runs_passes_the_first_by_until_that_one_is_due() {
+        let owned = Arc::new(FairLock::default());
+        let mut guard = owned.try_take().unwrap();
+        let turn = waiting(&owned, u64::MAX);
+        for _ in 0..100 {
+            drop(guard);
+            assert!(*lock(&turn.news) == News::Free, "it is told each time");
+            guard = owned.try_take().unwrap();
+        }
+        drop(guard);
+        lock(&owned.state).leave(&turn);
+        // It becomes due: while another one has it, or while it is free and this one does not run.
+        let guard = owned.try_take().unwrap();
+        let due = waiting(&owned, 0);
+        drop(guard);
+        assert!(*lock(&due.news) == News::Given && owned.try_take().is_none());
+        let guard = owned.own(&mut lock(&owned.state));
+        drop(guard);
+        let _due = waiting(&owned, 0);
+        assert!(owned.try_take().is_none());
+        assert!(matches!(owned.take(Some(Instant::now())), Waited::TooLate));
+    }
+
+    #[test]
+    fn who_gives_up_on_a_free_lock_wakes_the_next() {
+        let owned = Arc::new(FairLock::default());
+        let guard = owned.try_take().unwrap();
+        let (first, second) = (waiting(&owned, u64::MAX), waiting(&owned, u64::MAX));
+        drop(guard);
+        assert!(*lock(&second.news) == News::None);
+        assert!(matches!(owned.give_up(&first), Waited::TooLate));
+        assert!(*lock(&second.news) == News::Free);
     }
 }

@@ -82,6 +82,10 @@ pub(crate) trait Disk: Send + Sync {
     /// Milliseconds of a clock that never goes back, from an origin that all processes of this
     /// boot share. Cheap: no system call where the platform can avoid it.
     fn now_ms(&self) -> u64;
+    /// Microseconds of such a clock: as fine as the platform has it.
+    fn now_us(&self) -> u64 {
+        self.now_ms().saturating_mul(1000)
+    }
     /// Sleeps. The simulated disk turns it into a scheduling point.
     fn sleep(&self, time: Duration);
 }

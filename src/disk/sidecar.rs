@@ -47,6 +47,7 @@ const SLOT_STARTED: usize = 3;
 const SLOT_WAITING: usize = 4;
 const SLOT_WRITING: usize = 5;
 const SLOT_CHECKPOINTING: usize = 6;
+const SLOT_SINCE: usize = 7;
 /// The counters, in the order of [`Counter`].
 const SLOT_COUNTERS: usize = 8;
 const SLOT_WAITS: usize = 24;
@@ -366,6 +367,15 @@ impl Slot<'_> {
 
     pub(crate) fn set_ticket(&self, ticket: u64) {
         self.sidecar.store(self.base + SLOT_TICKET, ticket);
+    }
+
+    /// When its owner lined up, in µs of the clock that all share.
+    pub(crate) fn since(&self) -> u64 {
+        self.sidecar.load(self.base + SLOT_SINCE)
+    }
+
+    pub(crate) fn set_since(&self, now_us: u64) {
+        self.sidecar.store(self.base + SLOT_SINCE, now_us);
     }
 
     /// Takes a ticket away that nobody stands behind, unless it has changed meanwhile.

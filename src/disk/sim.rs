@@ -191,6 +191,9 @@ pub(crate) trait Conductor: Send + Sync {
     fn now_ms(&self) -> u64 {
         1
     }
+    fn now_us(&self) -> u64 {
+        self.now_ms() * 1000
+    }
 }
 
 /// Lets everything happen.
@@ -539,6 +542,10 @@ impl Disk for SimDisk {
 
     fn now_ms(&self) -> u64 {
         self.world.conductor.now_ms()
+    }
+
+    fn now_us(&self) -> u64 {
+        self.world.conductor.now_us()
     }
 
     fn sleep(&self, time: Duration) {

@@ -255,6 +255,10 @@ impl Disk for UnixDisk {
         host::now_ms()
     }
 
+    fn now_us(&self) -> u64 {
+        host::now_us()
+    }
+
     fn sleep(&self, time: Duration) {
         std::thread::sleep(time);
     }

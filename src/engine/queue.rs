@@ -1,11 +1,13 @@
 //! Whose turn it is to write.
 //!
-//! The kernel lock on WRITER is the truth. In front of it stands a queue in the sidecar, so that
-//! the lock goes to whoever has waited longest: each waiting process draws a ticket, and the one
-//! with the lowest ticket asks the kernel. The queue is a hint: a waiter that is dead, stopped,
-//! or made of garbage is passed over after a moment.
+//! The kernel lock on WRITER is the truth. In front of it stands a queue in the sidecar: each waiting
+//! process draws a ticket, and whoever gives the lock back wakes the one with the lowest. A process
+//! that runs may take a free lock past the queue as long as the first in it has waited for less than
+//! a bound; from then on only that one asks the kernel. So nobody starves, and a turn does not cost a
+//! sleep and a wake-up. The queue is a hint: a waiter that is dead, stopped, or made of garbage is
+//! passed over after a moment.
 
-use crate::disk::locks::{ByteLock, Deadline, FairGuard, WRITER, Waited};
+use crate::disk::locks::{ByteLock, Deadline, FairGuard, PASSED_BY_US, WRITER, Waited};
 use crate::disk::platform::LockMode;
 use crate::disk::sidecar::{Counter, Sidecar, State};
 use crate::engine::Engine;
@@ -63,8 +65,7 @@ impl Engine {
             Waited::Nested => return Err(Error::Nested { path: self.path().to_path_buf() }),
         };
         let turn = |kernel| WriterTurn { engine: Arc::clone(self), kernel: Some(kernel), _process: process };
-        // Nobody waits: ask the kernel at once. Somebody waits: line up behind them.
-        if sidecar.first_waiter().is_none()
+        if self.may_take(sidecar, sidecar.first_waiter())
             && let Some(kernel) = ByteLock::try_take(&self.disk, WRITER, LockMode::Exclusive)?
         {
             return Ok(turn(kernel));
@@ -80,6 +81,7 @@ impl Engine {
         let slot = sidecar.slot(*own);
         let mut ticket = sidecar.draw_ticket();
         sidecar.raise_slot_bound(own + 1);
+        slot.set_since(self.disk.now_us());
         slot.set_ticket(ticket);
         slot.set_state(State::Waiting, true);
         // The waiter before us, if the lock was free and yet it did not take it: dead, stopped, or garbage.
@@ -87,11 +89,11 @@ impl Engine {
         let result = loop {
             let seen = slot.wake_word();
             let first = sidecar.first_waiter();
-            let mine = first.is_none_or(|(index, _)| index == *own) || first == absent;
-            if mine {
+            let mine = first.is_some_and(|(index, _)| index == *own) || first == absent;
+            if mine || self.may_take(sidecar, first) {
                 match ByteLock::try_take(&self.disk, WRITER, LockMode::Exclusive) {
                     Ok(Some(kernel)) => {
-                        if let Some((index, stale)) = first.filter(|(index, _)| index != own) {
+                        if let Some((index, stale)) = absent.filter(|_| first == absent) {
                             sidecar.slot(index).clear_ticket(stale);
                         }
                         break Ok(Some(kernel));
@@ -109,7 +111,7 @@ impl Engine {
             slot.wait(seen, left.unwrap_or(look).min(look));
             let waited = Duration::from_millis(self.disk.now_ms().saturating_sub(since));
             let free = waited >= look / 2 && matches!(self.disk.probe(WRITER, 1), Ok(None));
-            absent = if free { sidecar.first_waiter() } else { None };
+            absent = if free { sidecar.first_waiter().filter(|(index, _)| index != own) } else { None };
             // Somebody passed us over, or garbage did: line up again.
             if slot.ticket() != ticket {
                 ticket = sidecar.draw_ticket();
@@ -123,6 +125,15 @@ impl Engine {
             wake_next(sidecar);
         }
         result
+    }
+
+    /// Whether a process that runs may take the lock, if it is free, before the first in line: a clock that
+    /// does not fit counts as a wait that is too long already.
+    fn may_take(&self, sidecar: &Sidecar, first: Option<(usize, u64)>) -> bool {
+        first.is_none_or(|(index, _)| {
+            let waited = self.disk.now_us().checked_sub(sidecar.slot(index).since());
+            waited.is_some_and(|waited| waited < PASSED_BY_US)
+        })
     }
 
     /// Without a slot there is no queue, only asking again and again.
@@ -221,8 +232,10 @@ mod tests {
 
     #[test]
     fn a_waiter_that_is_gone_is_passed_over() {
-        let (_, _, store) = world();
+        let (conductor, _, store) = world();
         let sidecar = store.engine().sidecar();
+        // They have waited for long: nobody passes them by just because it runs.
+        conductor.now.store(100, Ordering::SeqCst);
         for gone in [9, 5] {
             sidecar.slot(gone).set_ticket(sidecar.draw_ticket());
             sidecar.raise_slot_bound(gone + 1);
@@ -232,6 +245,64 @@ mod tests {
         store.write(|tx| tx.raw("t")?.put(b"key", b"value")).unwrap();
         assert_eq!(sidecar.first_waiter(), None);
     }
+
+    /// Whenever process 1 waits, process 0, which runs all the time, gives its turn back, and takes the next.
+    #[derive(Default)]
+    struct Runner {
+        now_us: AtomicU64,
+        store: Mutex<Option<Store>>,
+        turn: Mutex<Option<WriterTurn>>,
+        /// How often it got the turn while the other one waited, and how often it was refused.
+        took: AtomicU64,
+        refused: AtomicU64,
+    }
+
+    impl Runner {
+        const TURN_US: u64 = 100;
+
+        fn take(&self) -> Result<()> {
+            let engine = self.store.lock().unwrap().as_ref().map(|store| Arc::clone(store.engine())).unwrap();
+            drop(self.turn.lock().unwrap().take());
+            *self.turn.lock().unwrap() = Some(engine.take_writer(Some(Instant::now()))?);
+            Ok(())
+        }
+    }
+
+    impl Conductor for Runner {
+        fn wait(&self, process: usize, _: (usize, usize), _: Duration) {
+            assert_eq!(process, 1, "a deadline that has passed is not waited for");
+            let took = self.took.load(Ordering::SeqCst);
+            assert!(took < 10 * PASSED_BY_US / Self::TURN_US, "the first in line starves");
+            self.now_us.fetch_add(Self::TURN_US, Ordering::SeqCst);
+            match self.take() {
+                Ok(()) => self.took.fetch_add(1, Ordering::SeqCst),
+                Err(_) => self.refused.fetch_add(1, Ordering::SeqCst),
+            };
+        }
+
+        fn now_us(&self) -> u64 {
+            self.now_us.load(Ordering::SeqCst)
+        }
+    }
+
+    #[test]
+    fn whoever_runs_passes_the_first_in_line_by_until_that_one_is_due() {
+        let runner = Arc::new(Runner::default());
+        let (world, _, store) = new_store(Arc::clone(&runner) as _, 1 << 20);
+        let other = Store::on_disk(world.disk(1), store.engine().settings.clone()).unwrap();
+        *runner.store.lock().unwrap() = Some(store.clone());
+        for round in 1..4 {
+            runner.take().unwrap();
+            let turn = other.engine().take_writer(None).unwrap();
+            // All turns before the bound, and not one after it.
+            let took = runner.took.swap(0, Ordering::SeqCst);
+            assert_eq!((took, runner.refused.load(Ordering::SeqCst)), (PASSED_BY_US / Runner::TURN_US - 1, round));
+            drop(turn);
+        }
+        assert_eq!(other.engine().sidecar().first_waiter(), None);
+        *runner.store.lock().unwrap() = None;
+    }
+
     #[test]
     fn whoever_gives_back_or_gives_up_wakes_the_next() {
         let (conductor, world, store) = world();
