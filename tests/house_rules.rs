@@ -32,6 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "error",
             "disk::fork",
             "disk::format",
+            "disk::holders",
             "disk::host",
             "disk::locks",
             "disk::pins",

@@ -193,6 +193,23 @@ pub(crate) mod tests {
         unsafe { libc::_exit(code) }
     }
 
+    /// Stops a child, and waits until it stands still.
+    pub(crate) fn stop(pid: libc::pid_t) {
+        let mut status = 0;
+        // SAFETY: the child is ours and not yet waited for; `status` is a valid place for the result.
+        let stopped = unsafe {
+            assert_eq!(libc::kill(pid, libc::SIGSTOP), 0);
+            libc::waitpid(pid, &raw mut status, libc::WUNTRACED)
+        };
+        assert!(stopped == pid && libc::WIFSTOPPED(status));
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(pid: libc::pid_t) {
+        // SAFETY: the child is ours and not yet waited for.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
+    }
+
     /// Waits for a child's end: its exit code, or minus the signal that killed it.
     pub(crate) fn wait_for(pid: libc::pid_t) -> i32 {
         let mut status = 0;

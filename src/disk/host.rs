@@ -1,5 +1,7 @@
 //! The clock that all processes of one boot share, which boot it is, and who this process is.
 
+use crate::error::Holder;
+
 /// Longest command line that is told to others, in bytes.
 const MAX_COMMAND: usize = 200;
 
@@ -45,7 +47,20 @@ pub(crate) fn process_identity() -> (u32, String, String) {
     (std::process::id(), host_name(), cut(&words.join(" ")))
 }
 
-fn host_name() -> String {
+/// This process as the holder of a lock, since nobody knows when.
+pub(crate) fn this_process() -> Holder {
+    let (pid, host, command) = process_identity();
+    Holder { pid, host, command, since: None, stopped: false }
+}
+
+/// A number that no other opening of a store has, on whatever machine: a process id alone is also that of an
+/// earlier process, in a container always.
+pub(crate) fn incarnation() -> u64 {
+    // Without randomness the time is as good: it need not be hard to guess.
+    getrandom::u64().unwrap_or_else(|_| now_us()).max(1)
+}
+
+pub(super) fn host_name() -> String {
     let mut name = [0_u8; 256];
     // SAFETY: writes at most the length given; the last byte stays zero.
     let result = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
@@ -56,7 +71,7 @@ fn host_name() -> String {
 }
 
 /// One line of at most [`MAX_COMMAND`] bytes, in whole characters.
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     let mut out = String::new();
     for character in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
         if out.len() + character.len_utf8() > MAX_COMMAND {

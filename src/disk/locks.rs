@@ -6,6 +6,7 @@
 //! taken: WRITER, CHECKPOINT, SYNC, APPEND.
 
 use crate::disk::fork::fork_generation;
+use crate::disk::holders::holder_of;
 use crate::disk::platform::{Disk, LockMode};
 use crate::error::{Error, Result};
 use std::collections::VecDeque;
@@ -91,7 +92,7 @@ impl ByteLock {
             }
             if deadline.is_some_and(|d| Instant::now() >= d) {
                 let (path, waited) = (disk.path().to_path_buf(), started.elapsed());
-                return Err(Error::Busy { path, lock: name, waited, holder: None });
+                return Err(Error::Busy { path, lock: name, waited, holder: holder_of(&**disk, byte, 1) });
             }
             disk.sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(1));

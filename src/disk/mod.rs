@@ -2,6 +2,7 @@
 
 pub(crate) mod fork;
 pub(crate) mod format;
+pub(crate) mod holders;
 pub(crate) mod host;
 mod lock;
 pub(crate) mod locks;

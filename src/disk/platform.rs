@@ -5,6 +5,7 @@
 //! disk implements both in memory, so that every crash and fault can be played through the
 //! unchanged engine.
 
+use crate::error::Holder;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +26,15 @@ pub(crate) enum LockMode {
 pub(crate) struct FileId {
     pub(crate) device: u64,
     pub(crate) inode: u64,
+}
+
+/// A lock that some process holds on bytes of the data file, as the system tells it.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    /// The first and the last byte of it, which may lie beyond those asked for.
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) holder: Holder,
 }
 
 /// A read-only view of the first bytes of the data file. It may reach beyond the end of the
@@ -70,6 +80,11 @@ pub(crate) trait Disk: Send + Sync {
     /// any mode: its first byte and length. `None` when nobody else holds any. Not always the
     /// lowest such range.
     fn probe(&self, first: u64, len: u64) -> io::Result<Option<(u64, u64)>>;
+    /// Which processes hold locks, through other descriptions, on bytes of `[first, first + len)`, as far as the
+    /// system tells. For errors and lists: it takes milliseconds, and may name one that has gone since.
+    fn holders(&self, _first: u64, _len: u64) -> Vec<Held> {
+        Vec::new()
+    }
     /// Maps the first `len` bytes for reading; `None` where there is no map (32-bit hosts, or
     /// the simulated disk), and then pages are read into private memory.
     fn map(&self, len: u64) -> io::Result<Option<Arc<dyn Mapping>>>;

@@ -50,6 +50,8 @@ const SLOT_CHECKPOINTING: usize = 6;
 const SLOT_SINCE: usize = 7;
 /// The counters, in the order of [`Counter`].
 const SLOT_COUNTERS: usize = 8;
+/// A number that each opening of the store has for itself.
+const SLOT_OWNER: usize = 16;
 const SLOT_WAITS: usize = 24;
 const SLOT_HOST: usize = 64;
 const HOST_WORDS: usize = 8;
@@ -333,18 +335,20 @@ pub(crate) struct Slot<'a> {
 
 impl Slot<'_> {
     /// Clears the slot for a new owner and writes who that is.
-    pub(crate) fn introduce(&self, pid: u32, host: &str, command: &str) {
+    pub(crate) fn introduce(&self, owner: u64, pid: u32, host: &str, command: &str) {
         for i in 0..SLOT_WORDS {
             self.sidecar.store(self.base + i, 0);
         }
+        self.sidecar.store(self.base + SLOT_OWNER, owner);
         self.sidecar.store(self.base + SLOT_PID, u64::from(pid));
         self.sidecar.store(self.base + SLOT_STARTED, unix_ms());
         self.write_text(SLOT_HOST, HOST_WORDS, host);
         self.write_text(SLOT_COMMAND, COMMAND_WORDS, command);
     }
 
-    pub(crate) fn is_introduced_as(&self, pid: u32) -> bool {
-        self.sidecar.load(self.base + SLOT_PID) == u64::from(pid)
+    /// Whether the slot says who its owner is: not its last owner, which may have had the same process id.
+    pub(crate) fn is_introduced_as(&self, owner: u64) -> bool {
+        self.sidecar.load(self.base + SLOT_OWNER) == owner
     }
 
     fn write_text(&self, at: usize, words: usize, text: &str) {
@@ -421,7 +425,7 @@ impl Slot<'_> {
         }
     }
 
-    pub(crate) fn holder(&self, since: SystemTime) -> Holder {
+    pub(crate) fn holder(&self, since: Option<SystemTime>) -> Holder {
         Holder {
             pid: u32::try_from(self.sidecar.load(self.base + SLOT_PID)).unwrap_or(0),
             host: self.read_text(SLOT_HOST, HOST_WORDS),
@@ -531,7 +535,7 @@ mod tests {
         }
         assert_eq!((sidecar.tail(), sidecar.durable(), sidecar.is_ours()), (None, None, false));
         assert!(!sidecar.poisoned());
-        let _ = (sidecar.first_waiter(), sidecar.slot(3).holder(SystemTime::now()));
+        let _ = (sidecar.first_waiter(), sidecar.slot(3).holder(None));
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub(crate) mod threads;
 
 pub(crate) use replay::{Limits, Replay};
 
-use crate::disk::platform::{Disk, LockMode, Mapping, SharedMemory};
+use crate::disk::platform::{Disk, Held, LockMode, Mapping, SharedMemory};
+use crate::error::Holder;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::io;
@@ -514,6 +515,19 @@ impl Disk for SimDisk {
         let Some((start, mode)) = held.next() else { return Ok(None) };
         let joined = held.zip(start + 1..).take_while(|(next, byte)| *next == (*byte, mode)).count();
         Ok(Some((start, 1 + joined as u64)))
+    }
+
+    fn holders(&self, first: u64, len: u64) -> Vec<Held> {
+        let state = self.world.state();
+        let held = state.locks.range(first..first + len).flat_map(|(byte, holders)| {
+            let others = holders.keys().filter(|id| **id != self.id);
+            others.map(|id| {
+                let (pid, host) = (u32::try_from(*id).unwrap(), "simulated".to_owned());
+                let holder = Holder { pid, host, command: format!("description {id}"), since: None, stopped: false };
+                Held { first: *byte, last: *byte, holder }
+            })
+        });
+        held.collect()
     }
 
     fn map(&self, _: u64) -> io::Result<Option<Arc<dyn Mapping>>> {

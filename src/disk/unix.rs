@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fork::{Registration, fork_generation, open_registered};
+use super::holders::holders_of;
 use super::map::ReadMap;
-use super::platform::{Disk, FileId, LockMode, Mapping, SharedMemory};
+use super::platform::{Disk, FileId, Held, LockMode, Mapping, SharedMemory};
 use super::shm::{self, Sidecar};
 use super::{host, lock};
 use crate::error::{Error, Result};
@@ -228,6 +229,10 @@ impl Disk for UnixDisk {
 
     fn probe(&self, first: u64, len: u64) -> io::Result<Option<(u64, u64)>> {
         lock::probe(self.live()?, first, len)
+    }
+
+    fn holders(&self, first: u64, len: u64) -> Vec<Held> {
+        self.live().map(|file| holders_of(self.id, first, len, file.as_raw_fd())).unwrap_or_default()
     }
 
     fn map(&self, len: u64) -> io::Result<Option<Arc<dyn Mapping>>> {

@@ -9,6 +9,7 @@
 //! is poisoned until every frame since then has been written anew and flushed.
 
 use crate::disk::format::LOG_BLOCK;
+use crate::disk::holders::holder_of;
 use crate::disk::locks::{ByteLock, Deadline, SYNC, lock, try_lock};
 use crate::disk::platform::LockMode;
 use crate::disk::root::{Root, Slots};
@@ -63,7 +64,7 @@ impl Engine {
             }
             if deadline.is_some_and(|d| Instant::now() >= d) {
                 let (path, waited) = (self.path().to_path_buf(), started.elapsed());
-                return Err(Error::Busy { path, lock: "flush", waited, holder: None });
+                return Err(Error::Busy { path, lock: "flush", waited, holder: holder_of(&*self.disk, SYNC, 1) });
             }
             sidecar.wait_flushed(seen, LOOK);
         }

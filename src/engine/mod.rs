@@ -70,6 +70,8 @@ pub(crate) struct Engine {
     rejoining: Mutex<()>,
     /// This process' slot in any sidecar, held by a kernel lock; none if all are taken.
     slot: Option<(usize, ByteLock)>,
+    /// What tells this opening of the store from others in that slot.
+    incarnation: u64,
     /// PRESENCE and WRITABLE, as long as the store is open.
     presence: Mutex<Vec<ByteLock>>,
 

@@ -5,7 +5,7 @@
 //! that; what is not known durable may be written once more, byte for byte.
 
 use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, SLOT_SIZE, TreeRoot};
-use crate::disk::host::process_identity;
+use crate::disk::host::{incarnation, process_identity};
 use crate::disk::locks::{ByteLock, FairLock, OPEN, PRESENCE, SLOT, WRITABLE, lock, try_lock};
 use crate::disk::pins::Pins;
 use crate::disk::platform::{Disk, LockMode, Mapping};
@@ -97,6 +97,7 @@ impl Engine {
             sidecar_seen_ms: AtomicU64::new(disk.now_ms()),
             rejoining: Mutex::new(()),
             slot,
+            incarnation: incarnation(),
             presence: Mutex::new(presence),
             writer: Arc::new(FairLock::default()),
             checkpointing: Arc::new(FairLock::default()),
@@ -194,8 +195,8 @@ impl Engine {
         if let Some((index, _)) = &self.slot {
             let (pid, host, command) = process_identity();
             let slot = sidecar.slot(*index);
-            if !slot.is_introduced_as(pid) {
-                slot.introduce(pid, &host, &command);
+            if !slot.is_introduced_as(self.incarnation) {
+                slot.introduce(self.incarnation, pid, &host, &command);
             }
             sidecar.raise_slot_bound(index + 1);
         }

@@ -7,7 +7,8 @@
 //! sleep and a wake-up. The queue is a hint: a waiter that is dead, stopped, or made of garbage is
 //! passed over after a moment.
 
-use crate::disk::locks::{ByteLock, Deadline, FairGuard, PASSED_BY_US, WRITER, Waited};
+use crate::disk::holders::holder_of;
+use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, PASSED_BY_US, WRITER, Waited};
 use crate::disk::platform::LockMode;
 use crate::disk::sidecar::{Counter, Sidecar, State};
 use crate::engine::Engine;
@@ -151,20 +152,26 @@ impl Engine {
         }
     }
 
-    /// The error for a lock that was not free in time, with its holder if that one left its name.
+    /// The error for a lock that was not free in time, with its holder if that one can be named.
     pub(crate) fn busy(&self, lock: &'static str, sidecar: &Sidecar, started: Instant) -> Error {
         let state = if lock == "writer" { State::Writing } else { State::Checkpointing };
-        let holder = self.holders(sidecar, state).into_iter().next().map(Box::new);
+        let holder = self.holder(sidecar, state).map(Box::new);
         Error::Busy { path: self.path().to_path_buf(), lock, waited: started.elapsed(), holder }
     }
 
-    /// Who says of itself that it is in this state, and is alive.
-    pub(crate) fn holders(&self, sidecar: &Sidecar, state: State) -> Vec<Holder> {
-        let slots = (0..sidecar.slot_bound()).filter_map(|i| {
+    /// Who is in this state: the process that the system says has the lock, or, where the system does not tell,
+    /// one that says so of itself and is alive.
+    pub(crate) fn holder(&self, sidecar: &Sidecar, state: State) -> Option<Holder> {
+        let told = (0..sidecar.slot_bound()).find_map(|i| {
             let slot = sidecar.slot(i);
-            slot.state(state).filter(|_| self.slot_is_alive(i)).map(|since| slot.holder(since))
+            slot.state(state).filter(|_| self.slot_is_alive(i)).map(|since| slot.holder(Some(since)))
         });
-        slots.collect()
+        let byte = if matches!(state, State::Checkpointing) { CHECKPOINT } else { WRITER };
+        match (holder_of(&*self.disk, byte, 1), told) {
+            (Some(seen), Some(told)) if seen.pid == told.pid => Some(Holder { stopped: seen.stopped, ..told }),
+            (Some(seen), _) => Some(*seen),
+            (None, told) => told,
+        }
     }
 }
 
@@ -321,6 +328,28 @@ mod tests {
         assert!(holder.try_lock(WRITER, LockMode::Exclusive).unwrap());
         assert!(matches!(engine.take_writer(Some(Instant::now())), Err(Error::Busy { .. })));
         assert_eq!(next.wake_word(), asleep + 2);
+    }
+
+    #[test]
+    fn a_slot_says_who_has_it_now_even_if_that_one_has_the_process_id_of_the_last() {
+        let (_, world, store) = world();
+        let dying = world.disk(1);
+        let open = |disk| Store::on_disk(disk, store.engine().settings.clone()).unwrap();
+        let dead = open(Arc::clone(&dying) as _);
+        let sidecar = store.engine().sidecar();
+        let slot = dead.engine().slot(&sidecar).unwrap();
+        slot.set_ticket(sidecar.draw_ticket());
+        slot.set_state(State::Writing, true);
+        dying.kill();
+        let next = open(world.disk(2) as _);
+        let index = |store: &Store| store.engine().slot.as_ref().map(|(index, _)| *index);
+        assert_eq!(index(&next), index(&dead));
+        assert_eq!((sidecar.first_waiter(), store.locks().unwrap().writer), (None, None));
+        let slot = next.engine().slot(&sidecar).unwrap();
+        slot.count(Counter::Failures, 3);
+        next.engine().rejoin_sidecar(true);
+        assert_eq!(slot.counter(Counter::Failures), 3, "it is the same owner");
+        std::mem::forget(dead);
     }
 
     #[test]

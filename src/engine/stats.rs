@@ -1,5 +1,6 @@
 //! Figures: of the store, of the log, of locks and waits, of every process that has the store open.
 
+use crate::disk::locks::SLOT;
 use crate::disk::sidecar::{Counter, State, WAIT_BUCKETS};
 use crate::engine::Engine;
 use crate::error::{Holder, Result};
@@ -186,11 +187,18 @@ impl Engine {
     pub(crate) fn locks(&self) -> Result<Locks> {
         self.check_process()?;
         let sidecar = self.sidecar();
+        // One look at all processes tells which of them are stopped.
+        let seen = self.disk.holders(SLOT, sidecar.slot_bound() as u64);
+        let holder = |index: usize, since| {
+            let byte = SLOT + index as u64;
+            let stopped = seen.iter().any(|held| (held.first..=held.last).contains(&byte) && held.holder.stopped);
+            Holder { stopped, ..sidecar.slot(index).holder(Some(since)) }
+        };
         let mut waiting: Vec<_> = (0..sidecar.slot_bound())
             .filter_map(|index| {
                 let slot = sidecar.slot(index);
                 let since = slot.state(State::Waiting).filter(|_| self.slot_is_alive(index))?;
-                Some((slot.ticket(), slot.holder(since)))
+                Some((slot.ticket(), holder(index, since)))
             })
             .collect();
         waiting.sort_by_key(|(ticket, _)| *ticket);
@@ -198,11 +206,11 @@ impl Engine {
             let slot = sidecar.slot(index);
             let mut sum = Sum::default();
             sum.add(slot);
-            ProcessStats { process: slot.holder(slot.started()), locks: sum.finish() }
+            ProcessStats { process: holder(index, slot.started()), locks: sum.finish() }
         });
         Ok(Locks {
-            writer: self.holders(&sidecar, State::Writing).into_iter().next(),
-            checkpoint: self.holders(&sidecar, State::Checkpointing).into_iter().next(),
+            writer: self.holder(&sidecar, State::Writing),
+            checkpoint: self.holder(&sidecar, State::Checkpointing),
             waiting: waiting.into_iter().map(|(_, holder)| holder).collect(),
             processes: processes.collect(),
         })

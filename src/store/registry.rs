@@ -6,6 +6,7 @@
 
 use super::OpenStore;
 use crate::disk::fork::watched_fork_generation;
+use crate::disk::host::this_process;
 use crate::disk::locks::{FairGuard, FairLock, Waited, lock};
 use crate::disk::platform::FileId;
 use crate::error::{Error, Result};
@@ -58,7 +59,8 @@ impl Turn {
             Waited::Held(turn) => Ok(Turn { place, _turn: turn }),
             Waited::TooLate | Waited::Nested => {
                 let waited = started.elapsed();
-                Err(Error::Busy { path: path.to_path_buf(), lock: "open", waited, holder: None })
+                let holder = Some(Box::new(this_process()));
+                Err(Error::Busy { path: path.to_path_buf(), lock: "open", waited, holder })
             }
         }
     }

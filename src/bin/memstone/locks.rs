@@ -28,8 +28,9 @@ impl Locks {
             return out.line(readable(json!(locks)));
         }
         let row = |what: &str, holder: &Holder| {
-            let time = format!("{:.1} s", holder.since.elapsed().unwrap_or_default().as_secs_f64());
-            let (since, pid) = (rfc3339(holder.since), holder.pid.to_string());
+            let time = holder.held_for().map_or("?".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
+            let time = if holder.stopped { format!("{time}, stopped") } else { time };
+            let (since, pid) = (holder.since.map_or("?".to_owned(), rfc3339), holder.pid.to_string());
             vec![what.to_owned(), pid, holder.host.clone(), since, time, holder.command.escape_debug().to_string()]
         };
         let mut rows = vec![["LOCK", "PID", "HOST", "SINCE", "FOR", "COMMAND"].map(str::to_owned).to_vec()];
