@@ -4,6 +4,7 @@ mod registry;
 
 use crate::disk::format::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::disk::netfs::remote_filesystem;
+use crate::disk::rename::rename_to_free_name;
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::engine::checkpoint::Plan;
 use crate::engine::stats::{Locks, Stats};
@@ -232,12 +233,16 @@ impl Options {
 
 /// Gives a file its name unless that is taken: then the one who took it has won.
 fn give_name(temporary: &Path, path: &Path) -> std::io::Result<()> {
-    match std::fs::hard_link(temporary, path) {
+    // Some filesystems know no second names, and some of those no renaming that replaces nothing. On the latter, of two
+    // that create the store in the same moment, one may replace the other's, which is empty still.
+    let named = std::fs::hard_link(temporary, path).or_else(|refused| match refused.kind() {
+        std::io::ErrorKind::AlreadyExists => Err(refused),
+        _ => rename_to_free_name(temporary, path),
+    });
+    match named {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        // Some filesystems know no second names. There, of two that create the store in the same
-        // moment, one may replace the other's, which is empty still.
-        Err(_) if !path.exists() => std::fs::rename(temporary, path),
-        linked => linked,
+        Err(e) if e.kind() == std::io::ErrorKind::Unsupported && !path.exists() => std::fs::rename(temporary, path),
+        named => named,
     }
 }
 

@@ -107,13 +107,13 @@ impl Drop for ByteLock {
     }
 }
 
-/// How long, in µs, the first in a queue is passed by those that run already. Handing a lock over each time it is
+/// How long the first in a queue is passed by those that run already. Handing a lock over each time it is
 /// given back costs a sleep and a wake-up each time; after this long it is handed over, so nobody starves. It is a
 /// little longer than one who was woken waits for a processor when all of them are busy.
-pub(crate) const PASSED_BY_US: u64 = 3000;
+pub(crate) const PASSED_BY: Duration = Duration::from_millis(3);
 
 /// A mutex within the process with a queue in order of arrival, and a deadline. A free one may be taken past the
-/// queue as long as the first in it has waited for less than [`PASSED_BY_US`]; then it is handed to that one.
+/// queue as long as the first in it has waited for less than [`PASSED_BY`]; then it is handed to that one.
 #[derive(Default)]
 pub(crate) struct FairLock {
     state: Mutex<FairState>,
@@ -164,7 +164,7 @@ impl Turn {
     }
 
     fn is_due(&self) -> bool {
-        now_us().saturating_sub(self.since_us) >= PASSED_BY_US
+        Duration::from_micros(now_us().saturating_sub(self.since_us)) >= PASSED_BY
     }
 
     /// Sleeps until there may be news, or the time is over.

@@ -51,6 +51,7 @@ impl Mapping for ReadMap {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fork::tests::{in_child, wait_for};
     use super::*;
     use std::os::unix::fs::FileExt;
 
@@ -64,6 +65,24 @@ mod tests {
         file.write_all_at(b"more", 1 << 20).unwrap();
         assert_eq!(&map.bytes()[1 << 20..][..4], b"more");
         assert!(ReadMap::new(&file, 0).unwrap().is_none());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn where_address_space_is_short_a_store_is_mapped_without_room_to_grow() {
+        let dir = tempfile::tempdir().unwrap();
+        let pages: u64 =
+            std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').next().unwrap().parse().unwrap();
+        let child = in_child(|| {
+            let limit = pages * 4096 + (64 << 20);
+            let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+            // SAFETY: given a valid limit.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+            let other = crate::Store::open(dir.path().join("other.mst")).unwrap();
+            let map = other.engine().mapping(16).unwrap();
+            map.map_or(1, |map| i32::from(map.bytes().len() != 16 * 4096))
+        });
+        assert_eq!(wait_for(child), 0);
     }
 
     #[test]

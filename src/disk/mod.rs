@@ -10,6 +10,7 @@ mod map;
 pub(crate) mod netfs;
 pub(crate) mod pins;
 pub(crate) mod platform;
+pub(crate) mod rename;
 pub(crate) mod root;
 mod shm;
 pub(crate) mod sidecar;

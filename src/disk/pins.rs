@@ -6,13 +6,14 @@ use crate::disk::platform::{Disk, LockMode};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The tree versions that this process holds snapshots of, each with one kernel lock.
 pub(crate) struct Pins {
     disk: Arc<dyn Disk>,
     held: Mutex<HashMap<u64, usize>>,
     generation: u32,
+    on_release: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// One use of a pinned version.
@@ -23,7 +24,12 @@ pub(crate) struct Pin {
 
 impl Pins {
     pub(crate) fn new(disk: Arc<dyn Disk>) -> Arc<Pins> {
-        Arc::new(Pins { disk, held: Mutex::default(), generation: fork_generation() })
+        Arc::new(Pins { disk, held: Mutex::default(), generation: fork_generation(), on_release: OnceLock::new() })
+    }
+
+    /// Has this called each time the last use of a version ends. Only the first call counts.
+    pub(crate) fn on_release(&self, call: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_release.set(Box::new(call));
     }
 
     /// Pins a version. The caller looks afterwards whether it might still be pinned, and drops the pin if not.
@@ -99,6 +105,10 @@ impl Drop for Pin {
             if *count == 0 {
                 held.remove(&self.version);
                 let _ = self.pins.disk.unlock(PIN + self.version);
+                drop(held);
+                if let Some(call) = self.pins.on_release.get() {
+                    call();
+                }
             }
         }
     }

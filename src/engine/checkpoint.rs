@@ -25,6 +25,7 @@ use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
 use crate::log::index;
 use crate::log::ring::{Ring, next_block};
 use crate::log::walk::Point;
+use crate::tree::space::Space;
 use crate::tree::update::{Change, PageStore, update};
 use crate::tree::walk::free_tree;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,9 +67,13 @@ impl Done {
     /// Whether another checkpoint would make the file notably smaller.
     pub(crate) fn could_shrink(&self) -> bool {
         // (When there was nothing to fold, all are 0.)
-        let spare = self.free_pages + self.pending_pages;
-        spare >= SLACK_PAGES && spare * WORTHWHILE >= self.page_count
+        is_worthwhile(self.free_pages + self.pending_pages, self.page_count)
     }
+}
+
+/// Whether so many spare pages are worth a checkpoint that gives them back.
+pub(crate) fn is_worthwhile(spare: u64, page_count: u64) -> bool {
+    spare >= SLACK_PAGES && spare * WORTHWHILE >= page_count
 }
 
 /// The right to take and give back pages, until dropped.
@@ -159,11 +164,20 @@ impl CheckpointTurn<'_> {
 
     /// Whether another checkpoint would make the file notably smaller.
     pub(crate) fn could_shrink(&self) -> Result<bool> {
+        let space = self.space()?;
+        Ok(is_worthwhile(space.free_pages() + space.pending_pages(), space.page_count()))
+    }
+
+    /// Pages that nothing needs now, pins of all processes considered, and all pages.
+    pub(crate) fn free_pages(&self) -> Result<(u64, u64)> {
+        let space = self.space()?;
+        Ok((space.free_pages(), space.page_count()))
+    }
+
+    fn space(&self) -> Result<Space> {
         let engine = self.engine;
         let base = engine.open_tree(Arc::new(engine.confirm_root()?), None)?;
-        let space = Folding::new(engine, &base, &engine.pins)?.space;
-        let (spare, page_count) = (space.free_pages() + space.pending_pages(), space.page_count());
-        Ok(spare >= SLACK_PAGES && spare * WORTHWHILE >= page_count)
+        Ok(Folding::new(engine, &base, &engine.pins)?.space)
     }
 
     /// Writes the newest root, which is durable, a second time; see [`Slots::are_twins`].

@@ -118,6 +118,7 @@ impl Engine {
             settings,
             disk: Arc::clone(&disk),
         });
+        engine.watch_pins();
         if first {
             engine.recover(&root, certain)?;
         } else {
@@ -282,7 +283,10 @@ impl Engine {
         }
         let roomy = (need * 2).next_power_of_two().max(MIN_MAP);
         // An address space limit may refuse the room to grow.
-        let found = self.disk.map(roomy).or_else(|_| self.disk.map(need)).map_err(self.io("map"))?;
+        let found = match self.disk.map(roomy) {
+            Ok(Some(map)) => Some(map),
+            Ok(None) | Err(_) => self.disk.map(need).map_err(self.io("map"))?,
+        };
         map.clone_from(&found);
         Ok(found)
     }

@@ -8,7 +8,7 @@
 //! passed over after a moment.
 
 use crate::disk::holders::holder_of;
-use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, PASSED_BY_US, WRITER, Waited};
+use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, PASSED_BY, WRITER, Waited};
 use crate::disk::platform::LockMode;
 use crate::disk::sidecar::{Counter, Sidecar, State};
 use crate::engine::Engine;
@@ -133,7 +133,7 @@ impl Engine {
     fn may_take(&self, sidecar: &Sidecar, first: Option<(usize, u64)>) -> bool {
         first.is_none_or(|(index, _)| {
             let waited = self.disk.now_us().checked_sub(sidecar.slot(index).since());
-            waited.is_some_and(|waited| waited < PASSED_BY_US)
+            waited.is_some_and(|waited| Duration::from_micros(waited) < PASSED_BY)
         })
     }
 
@@ -265,7 +265,8 @@ mod tests {
     }
 
     impl Runner {
-        const TURN_US: u64 = 100;
+        /// So many turns take as long as the bound.
+        const TURNS: u64 = 20;
 
         fn take(&self) -> Result<()> {
             let engine = self.store.lock().unwrap().as_ref().map(|store| Arc::clone(store.engine())).unwrap();
@@ -279,8 +280,9 @@ mod tests {
         fn wait(&self, process: usize, _: (usize, usize), _: Duration) {
             assert_eq!(process, 1, "a deadline that has passed is not waited for");
             let took = self.took.load(Ordering::SeqCst);
-            assert!(took < 10 * PASSED_BY_US / Self::TURN_US, "the first in line starves");
-            self.now_us.fetch_add(Self::TURN_US, Ordering::SeqCst);
+            assert!(took < 10 * Self::TURNS, "the first in line starves");
+            let turn = u64::try_from(PASSED_BY.as_micros()).unwrap() / Self::TURNS;
+            self.now_us.fetch_add(turn, Ordering::SeqCst);
             match self.take() {
                 Ok(()) => self.took.fetch_add(1, Ordering::SeqCst),
                 Err(_) => self.refused.fetch_add(1, Ordering::SeqCst),
@@ -303,7 +305,7 @@ mod tests {
             let turn = other.engine().take_writer(None).unwrap();
             // All turns before the bound, and not one after it.
             let took = runner.took.swap(0, Ordering::SeqCst);
-            assert_eq!((took, runner.refused.load(Ordering::SeqCst)), (PASSED_BY_US / Runner::TURN_US - 1, round));
+            assert_eq!((took, runner.refused.load(Ordering::SeqCst)), (Runner::TURNS - 1, round));
             drop(turn);
         }
         assert_eq!(other.engine().sidecar().first_waiter(), None);

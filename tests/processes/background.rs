@@ -1,0 +1,60 @@
+//! What a process does when nobody asks it: in a thread of its own, which must keep nobody waiting.
+
+use crate::common::{Child, Role, TestStore, tell};
+use memstone::{Store, WriteOptions};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tracing::{Event, Metadata, Subscriber, span};
+
+pub const ROLES: &[Role] = &[("panicking_subscriber", panicking_subscriber)];
+
+static PANICKED: AtomicBool = AtomicBool::new(false);
+
+/// Panics when the store's own thread tells of anything.
+struct Panicking;
+
+impl Subscriber for Panicking {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, _: &Event<'_>) {
+        if std::thread::current().name() == Some("memstone") {
+            PANICKED.store(true, Ordering::Release);
+            panic!("a subscriber that panics");
+        }
+    }
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// Closes a store whose thread has panicked.
+fn panicking_subscriber(words: &[String]) {
+    // The panic is meant.
+    std::panic::set_hook(Box::new(|_| {}));
+    tracing::subscriber::set_global_default(Panicking).unwrap();
+    let store = Store::open(&words[0]).unwrap();
+    let relaxed = || {
+        let options = WriteOptions::new().durability(memstone::Durability::Relaxed);
+        store.write_with(options, |tx| tx.raw("t")?.put(b"k", b"v")).unwrap();
+    };
+    relaxed();
+    while !PANICKED.load(Ordering::Acquire) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    store.close().unwrap();
+    tell("closed");
+}
+
+#[test]
+fn a_store_whose_thread_has_panicked_can_be_closed() {
+    let test = TestStore::new();
+    let child = Child::start("panicking_subscriber", &[&test.path.display()]);
+    assert_eq!(child.hear(), "closed");
+    child.finish();
+    assert_eq!(test.open().read().unwrap().raw("t").unwrap().get(b"k").unwrap().unwrap(), b"v");
+}
