@@ -1,9 +1,10 @@
 //! What a process does when nobody asks it: in a thread of its own, which must keep nobody waiting.
 
-use crate::common::{Child, Role, TestStore, tell};
+use crate::common::{Child, Role, STUCK, TestStore, tell};
 use memstone::{Store, WriteOptions};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::{Event, Metadata, Subscriber, span};
 
 pub const ROLES: &[Role] = &[("panicking_subscriber", panicking_subscriber)];
@@ -48,6 +49,45 @@ fn panicking_subscriber(words: &[String]) {
     }
     store.close().unwrap();
     tell("closed");
+}
+
+/// Waits until the file of a store that nobody uses is smaller than this.
+fn wait_until_below(store: &Store, bytes: u64) {
+    let started = Instant::now();
+    let mut last = 0;
+    loop {
+        // (Not by way of `stats`, which reads.)
+        let size = store.path().metadata().unwrap().len();
+        if size != last {
+            println!("{size} bytes after {:?}", started.elapsed());
+            last = size;
+        }
+        if size < bytes {
+            return;
+        }
+        assert!(started.elapsed() < STUCK, "{size} bytes stay");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn what_a_deleted_value_took_is_given_back_when_nobody_reads_it_any_more() {
+    const SIZE: usize = 32 << 20;
+    let test = TestStore::new_in(Path::new("/dev/shm"));
+    let store = test.open();
+    let put = || store.write(|tx| tx.raw("t")?.put(b"long", &vec![7; SIZE])).unwrap();
+    let remove = || store.write(|tx| tx.raw("t")?.remove(b"long").map(drop)).unwrap();
+    put();
+    remove();
+    wait_until_below(&store, SIZE as u64 / 8);
+    put();
+    let snap = store.read().unwrap();
+    remove();
+    // Longer than the store is looked after when it is idle.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(snap.raw("t").unwrap().get(b"long").unwrap().unwrap().len(), SIZE);
+    drop(snap);
+    wait_until_below(&store, SIZE as u64 / 8);
 }
 
 #[test]
