@@ -6,7 +6,8 @@ use std::sync::Arc;
 /// Bytes that a snapshot or transaction gives out, without copying them where it can.
 ///
 /// They are valid as long as the snapshot or transaction they came from. `to_vec` (of
-/// the slice they deref to) copies them out.
+/// the slice they deref to) copies them out. In a forked child those that came from the parent are not to
+/// be looked at: they may show other bytes once the parent lets go of them.
 #[derive(Clone)]
 pub struct Bytes<'a>(Inner<'a>);
 

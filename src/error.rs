@@ -41,22 +41,45 @@ impl fmt::Display for Corruption {
 /// Who holds a lock, as far as that process told; see [`Error::Busy`].
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Holder {
-    /// Process id, in the pid namespace of that process.
+    /// Process id: as this process sees it where the system tells who holds the lock, otherwise as that process
+    /// told it, in its own pid namespace.
     pub pid: u32,
     /// Host name, or container name, of that process.
     pub host: String,
     /// Its command line, cut to some hundred bytes.
     pub command: String,
-    /// Since when it holds the lock.
-    pub since: SystemTime,
+    /// Since when it holds the lock, by its own clock, if it told.
+    pub since: Option<SystemTime>,
     /// Whether the system says that it is stopped (SIGSTOP, a debugger); `false` where it cannot be told.
     pub stopped: bool,
 }
 
+impl Holder {
+    /// For how long it holds the lock; `None` where that is not known, or cannot be: a clock that is off by
+    /// years, or was set meanwhile, gives a time in the future, or years ago.
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// # let mut holder = memstone::Holder { pid: 1, host: "h".into(), command: "c".into(), since: None, stopped: false };
+    /// holder.since = Some(SystemTime::now() - Duration::from_secs(60));
+    /// assert!(holder.held_for() >= Some(Duration::from_secs(60)));
+    /// holder.since = Some(SystemTime::UNIX_EPOCH);
+    /// assert_eq!(holder.held_for(), None);
+    /// ```
+    #[must_use]
+    pub fn held_for(&self) -> Option<Duration> {
+        const LONGEST: Duration = Duration::from_secs(5 * 365 * 86_400);
+        self.since?.elapsed().ok().filter(|time| *time < LONGEST)
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let held = self.since.elapsed().unwrap_or_default();
-        write!(f, "process {} on {} ({}), for {:.1} s", self.pid, self.host, self.command, held.as_secs_f64())?;
+        write!(f, "process {} on {} ({})", self.pid, self.host, self.command)?;
+        match self.held_for() {
+            Some(time) => write!(f, ", for {:.1} s", time.as_secs_f64())?,
+            None => f.write_str(", since when is unknown")?,
+        }
         if self.stopped { f.write_str("; it is stopped") } else { Ok(()) }
     }
 }
@@ -80,7 +103,7 @@ pub enum Error {
     Corrupt(Box<Corruption>),
     /// The lock was not free before the deadline. Nothing was changed.
     #[error("{}: the {lock} lock was not free within {:.1} s; held by {}", path.display(), waited.as_secs_f64(),
-        holder.as_ref().map_or_else(|| "a process that left no name".to_owned(), |h| h.to_string()))]
+        holder.as_ref().map_or_else(|| "a process that cannot be named".to_owned(), |h| h.to_string()))]
     Busy {
         /// The data file.
         path: PathBuf,
@@ -230,7 +253,7 @@ pub enum Error {
         holder: Option<Box<Holder>>,
     },
     /// The data file that is open no longer has the name by which it was opened. Reading what is open
-    /// goes on; close the handle and open the store anew to write to the file that has the name now.
+    /// goes on; close the handle and open the store again to write to the file that has the name now.
     #[error("{}: this file is no longer the one that was opened: {found}; close the store and open it again", path.display())]
     Moved {
         /// The path by which it was opened.
@@ -292,11 +315,14 @@ impl Error {
         matches!(self, Error::Corrupt(_))
     }
 
-    /// An I/O error with its operation and path; a full disk or quota becomes [`Error::Full`].
+    /// An I/O error with its operation and path; a full disk, a quota or a limit on the size of files
+    /// becomes [`Error::Full`].
     pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
         let path = path.into();
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full { path, source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Error::Full { path, source }
+            }
             _ => Error::Io { op, path, source },
         }
     }
@@ -326,5 +352,47 @@ impl Error {
             place.path = file.to_path_buf();
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use io::ErrorKind::{Interrupted, NotFound, StorageFull};
+
+    #[test]
+    fn what_may_have_taken_effect_is_not_to_be_done_again_without_a_look() {
+        let (path, reason) = (PathBuf::new, String::new);
+        let busy = || Error::Busy { path: path(), lock: "writer", waited: Duration::ZERO, holder: None };
+        let retryable = [
+            busy(),
+            Error::io("write", path(), StorageFull.into()),
+            Error::Poisoned { path: path(), reason: reason() },
+            Error::io("read", path(), Interrupted.into()),
+        ];
+        assert!(retryable.iter().all(|error| error.is_retryable() && !error.is_outcome_unknown()));
+        let not = [
+            Error::io("read", path(), NotFound.into()),
+            Error::NotShared { path: path(), reason: reason(), holder: None },
+            Error::Moved { path: path(), found: reason() },
+            Error::Internal(reason()),
+            Error::Forked { path: path() },
+            Error::NoTable { table: reason() },
+        ];
+        assert!(not.iter().all(|error| !error.is_retryable() && !error.is_outcome_unknown()));
+        let unknown = Error::Unconfirmed { path: path(), reason: reason() };
+        assert!(unknown.is_outcome_unknown() && !unknown.is_retryable());
+    }
+
+    #[test]
+    fn a_holder_whose_clock_is_off_by_years_is_named_without_a_time() {
+        let since = |since| Holder { pid: 7, host: "h".into(), command: "c".into(), since, stopped: false };
+        let year = Duration::from_secs(366 * 86_400);
+        let now = SystemTime::now();
+        for since in [None, Some(now + year), Some(now - 10 * year), Some(SystemTime::UNIX_EPOCH)].map(since) {
+            assert_eq!(since.to_string(), "process 7 on h (c), since when is unknown");
+        }
+        let text = Holder { stopped: true, ..since(Some(now - year)) }.to_string();
+        assert!(text.starts_with("process 7 on h (c), for 316224") && text.ends_with(" s; it is stopped"), "{text}");
     }
 }

@@ -70,10 +70,7 @@ impl Disk for Fixed {
     fn map(&self, _: u64) -> io::Result<Option<Arc<dyn Mapping>>> {
         Ok(None)
     }
-    fn sidecar(&self, _: usize, _: bool) -> io::Result<Arc<dyn SharedMemory>> {
-        refused()
-    }
-    fn remove_sidecar(&self) -> io::Result<()> {
+    fn sidecar(&self, _: usize, _: usize, _: bool) -> io::Result<Arc<dyn SharedMemory>> {
         refused()
     }
     fn now_ms(&self) -> u64 {

@@ -64,7 +64,8 @@
 //!
 //! A [`Snapshot`] is one committed state. It is owned, `Send` and `Sync`, cheap to clone, and keeps the
 //! pages it needs from being reused; so do not hold one for ever. A [`WriteTxn`] sees the newest state and
-//! its own changes; no other transaction runs meanwhile. [`Store::write`] commits when its closure returns `Ok`.
+//! its own changes; no other transaction runs meanwhile. [`Store::write`] commits when its closure returns `Ok`. Both keep the store open:
+//! the last handle, snapshot or transaction to go leaves it.
 //!
 //! ```
 //! # let dir = tempfile::tempdir().unwrap();
@@ -100,8 +101,9 @@
 //! # Errors
 //!
 //! There is one [`Error`]. [`Error::Busy`] says who holds the lock that was waited for, [`Error::Corrupt`]
-//! where the damage is, and [`Error::is_retryable`] whether the same call may succeed later. `docs/OPERATIONS.md`
-//! says of each what to do.
+//! where the damage is, [`Error::is_retryable`] whether the same call may succeed later, and
+//! [`Error::is_outcome_unknown`] whether a commit may have taken effect in spite of it. `docs/OPERATIONS.md` says of each
+//! what to do.
 //!
 //! # More
 //!

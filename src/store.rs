@@ -4,10 +4,13 @@ mod registry;
 
 use crate::disk::format::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::disk::netfs::remote_filesystem;
+use crate::disk::platform::Disk as _;
+use crate::disk::rename::rename_to_free_name;
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::engine::checkpoint::Plan;
+use crate::engine::open_store::OpenStore;
 use crate::engine::stats::{Locks, Stats};
-use crate::engine::{DEFAULT_LOG_CAP, Engine, MIN_LOG, Settings, open};
+use crate::engine::{DEFAULT_LOG_CAP, DEFAULT_PATIENCE, Engine, MAX_LOG_CAP, MIN_LOG, Settings, open};
 use crate::error::{Error, Result};
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::{WriteOptions, WriteTxn};
@@ -18,8 +21,8 @@ use std::time::Duration;
 
 /// A store. Cloning the handle is cheap; all handles of one file in a process share everything.
 ///
-/// The last handle to go flushes what is not durable and, if no other process has the store open,
-/// folds the log into the tree.
+/// A [`Snapshot`] and a [`WriteTxn`] keep the store open, too. The last of all of them to go flushes what is
+/// not durable and, if no other process has the store open, folds the log into the tree.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -34,20 +37,6 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Store {
     open: Arc<OpenStore>,
-}
-
-/// One open store; the last handle's drop leaves it.
-struct OpenStore {
-    engine: Arc<Engine>,
-}
-
-impl Drop for OpenStore {
-    fn drop(&mut self) {
-        if let Err(error) = self.engine.leave() {
-            // Nothing is lost: what was acknowledged is durable, and the log is folded by the next one.
-            tracing::warn!(%error, "closing the store");
-        }
-    }
 }
 
 /// A half-made store this old has been given up by its maker.
@@ -124,7 +113,7 @@ impl Options {
         self
     }
 
-    /// The log never grows beyond so many bytes; at least 64 KiB. It starts small, grows under load,
+    /// The log never grows beyond so many bytes; from 64 KiB to 4 GiB. It starts small, grows under load,
     /// and gives its space back when the store is idle. A larger log makes for fewer checkpoints and
     /// a longer recovery. Default: 32 MiB.
     #[must_use]
@@ -154,6 +143,8 @@ impl Options {
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotAStore`] (a foreign or empty file, a directory: untouched),
     /// [`Error::Format`] (a newer version), [`Error::Corrupt`], [`Error::UnsupportedFilesystem`],
+    /// [`Error::NotShared`] (another process has it open, and the two would not find one sidecar),
+    /// [`Error::Busy`] (another process that opens it has stopped),
     /// [`Error::Invalid`] (a page size or log cap that cannot be), [`Error::Io`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
@@ -161,8 +152,9 @@ impl Options {
             let size = self.page_size;
             return Err(Error::Invalid(format!("a page size of {size} is not a power of two from 4096 to 65536")));
         }
-        if self.log_cap < MIN_LOG {
-            return Err(Error::Invalid(format!("a log cap of {} is less than {MIN_LOG}", self.log_cap)));
+        if !(MIN_LOG..=MAX_LOG_CAP).contains(&self.log_cap) {
+            let cap = self.log_cap;
+            return Err(Error::Invalid(format!("a log cap of {cap} bytes is not from {MIN_LOG} to {MAX_LOG_CAP}")));
         }
         let there = || UnixDisk::open(path, OpenMode { read_only: self.read_only, create: false });
         let disk = match there() {
@@ -185,15 +177,20 @@ impl Options {
             return Ok(Store { open });
         }
         self.refuse_remote(path)?;
-        let settings =
-            Settings { timeout: self.timeout, log_cap: self.log_cap, memory_map: self.memory_map, threads: true };
+        let settings = Settings {
+            timeout: self.timeout,
+            patience: DEFAULT_PATIENCE,
+            log_cap: self.log_cap,
+            memory_map: self.memory_map,
+            threads: true,
+        };
         let disk = Arc::new(disk);
         let engine = Engine::open(Arc::<UnixDisk>::clone(&disk), settings).map_err(|e| e.in_file(path))?;
         if !self.read_only && engine.known_root() <= 1 {
             // Its maker may not have come to making the new store's name durable.
             disk.sync_name()?;
         }
-        let open = Arc::new(OpenStore { engine });
+        let open = OpenStore::new(engine);
         turn.opened(&open);
         Ok(Store { open })
     }
@@ -232,12 +229,16 @@ impl Options {
 
 /// Gives a file its name unless that is taken: then the one who took it has won.
 fn give_name(temporary: &Path, path: &Path) -> std::io::Result<()> {
-    match std::fs::hard_link(temporary, path) {
+    // Some filesystems know no second names, and some of those no renaming that replaces nothing. On the latter, of two
+    // that create the store in the same moment, one may replace the other's, which is empty still.
+    let named = std::fs::hard_link(temporary, path).or_else(|refused| match refused.kind() {
+        std::io::ErrorKind::AlreadyExists => Err(refused),
+        _ => rename_to_free_name(temporary, path),
+    });
+    match named {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        // Some filesystems know no second names. There, of two that create the store in the same
-        // moment, one may replace the other's, which is empty still.
-        Err(_) if !path.exists() => std::fs::rename(temporary, path),
-        linked => linked,
+        Err(e) if e.kind() == std::io::ErrorKind::Unsupported && !path.exists() => std::fs::rename(temporary, path),
+        named => named,
     }
 }
 
@@ -284,11 +285,11 @@ impl Store {
     pub(crate) fn on_disk(disk: Arc<dyn crate::disk::platform::Disk>, settings: Settings) -> Result<Store> {
         let path = disk.path().to_path_buf();
         let engine = Engine::open(disk, settings).map_err(|e| e.in_file(&path))?;
-        Ok(Store { open: Arc::new(OpenStore { engine }) })
+        Ok(Store { open: OpenStore::new(engine) })
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.open.engine
+        self.open.engine()
     }
 
     fn in_file<T>(&self, result: Result<T>) -> Result<T> {
@@ -304,9 +305,10 @@ impl Store {
     /// A snapshot of the newest committed state. Waits for nobody.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`].
+    /// [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`]; [`Error::NotShared`] if another process has written that
+    /// does not share the sidecar with this one.
     pub fn read(&self) -> Result<Snapshot> {
-        Snapshot::new(Arc::clone(self.engine()))
+        Snapshot::new(&self.open)
     }
 
     /// Runs `body` in a write transaction: commits if it returns `Ok`, rolls back if it returns `Err`
@@ -347,6 +349,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::ReadOnly`], [`Error::Nested`] if this thread has one already,
+    /// [`Error::Moved`] if the file no longer has the name by which it was opened,
     /// [`Error::Poisoned`] if an earlier flush failed and the disk still refuses, [`Error::Io`].
     pub fn begin_write(&self) -> Result<WriteTxn> {
         self.begin_write_with(WriteOptions::new())
@@ -357,7 +360,7 @@ impl Store {
     /// # Errors
     /// As [`Store::begin_write`].
     pub fn begin_write_with(&self, options: WriteOptions) -> Result<WriteTxn> {
-        WriteTxn::begin(self.engine(), options)
+        WriteTxn::begin(&self.open, options)
     }
 
     /// Makes every relaxed commit durable, of all processes.
@@ -416,27 +419,46 @@ impl Store {
         self.in_file(self.engine().stats(snapshot.lsn(), snapshot.tables()?))
     }
 
-    /// Who holds locks, who waits, and since when. These are what the processes say of themselves:
-    /// one that has no sidecar is not seen.
+    /// Who holds locks, who waits, and since when. Names are what the processes say of themselves: one that
+    /// does not share the sidecar has none. Whether a lock is held is known all the same.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// assert!(!store.locks()?.writer_held);
+    /// let tx = store.begin_write()?;
+    /// assert!(store.locks()?.writer_held);
+    /// # tx.rollback();
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Forked`].
+    /// [`Error::Forked`], [`Error::Io`].
     pub fn locks(&self) -> Result<Locks> {
         self.in_file(self.engine().locks())
     }
 
-    /// Closes this handle; the last one in the process leaves the store. Dropping does the same, but
-    /// cannot report an error.
+    /// Closes this handle. The last one in the process leaves the store: it flushes, folds the log if no
+    /// other process has the store open, and gives all locks back. As long as another handle, a [`Snapshot`] or
+    /// a [`WriteTxn`] of this process is there, the store stays open, and the last of them leaves it when it is
+    /// dropped. Dropping a handle does the same as closing it, but cannot report an error.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("memory.mst");
+    /// let store = memstone::Store::open(&path)?;
+    /// let tx = store.begin_write()?;
+    /// store.close()?; // the transaction keeps the store open
+    /// tx.raw("t")?.put(b"k", b"v")?;
+    /// tx.commit()?; // and leaves it
+    /// assert!(memstone::Store::open(&path)?.read()?.raw("t")?.get(b"k")?.is_some());
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// As [`Store::checkpoint`] and [`Store::flush`]. What was acknowledged is safe all the same.
+    /// As [`Store::checkpoint`] and [`Store::flush`], of the last handle. What was acknowledged is safe all the same.
     pub fn close(self) -> Result<()> {
-        match Arc::try_unwrap(self.open) {
-            Ok(open) => {
-                let engine = Arc::clone(&open.engine);
-                engine.leave().map_err(|e| e.in_file(engine.path()))
-            }
-            Err(_) => Ok(()),
-        }
+        let engine = Arc::clone(self.engine());
+        self.open.close().map_err(|e| e.in_file(engine.path()))
     }
 }

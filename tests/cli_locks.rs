@@ -3,9 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod cli_support;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use cli_support::{Bench, json};
 use memstone::Store;
@@ -47,9 +46,7 @@ fn others_wait_their_turn_up_to_the_deadline() {
     bench.ok("put", &["a", "1"]);
     let (mut holder, _out, _) = hold(&bench, "echo ready; read line");
     assert_eq!(bench.ok("get", &["a"]), "1\n", "reading is free");
-    let begun = Instant::now();
     bench.fails(3, &format!("held by process {}", holder.id()), "put", &["a", "2", "--timeout", "0.3"]);
-    assert!(begun.elapsed() >= Duration::from_millis(300));
     bench.fails(3, "lock was not free", "with-lock", &["--timeout", "0", "--", "true"]);
     let error = bench.run("put", &["a", "2", "--timeout", "0.1", "--json"]);
     assert_eq!(json(&error.err)["error"]["kind"], "busy");
@@ -62,29 +59,30 @@ fn others_wait_their_turn_up_to_the_deadline() {
 fn a_waiter_gets_its_turn_when_the_command_ends() {
     let bench = Bench::new();
     let (mut holder, _out, _) = hold(&bench, "echo ready; sleep 0.5");
-    bench.ok("put", &["a", "1", "--timeout", "20"]);
+    bench.ok("put", &["a", "1", "--timeout", "60"]);
     assert!(holder.wait().unwrap().success());
 }
 
 #[test]
 fn a_killed_holder_blocks_nobody() {
     let bench = Bench::new();
-    let (mut holder, _out, orphan) = hold(&bench, "echo $$; exec sleep 40");
+    let (mut holder, _out, orphan) = hold(&bench, "echo $$; exec sleep 400");
     holder.kill().unwrap();
     holder.wait().unwrap();
-    let begun = Instant::now();
-    bench.ok("put", &["a", "1", "--timeout", "5"]);
-    assert!(begun.elapsed() < Duration::from_secs(4));
+    // Otherwise refused after its deadline: the command lives on.
+    bench.ok("put", &["a", "1", "--timeout", "60"]);
     signal("-KILL", &orphan);
 }
 
 #[test]
 fn a_request_to_end_is_passed_on_and_the_lock_held_until_then() {
     let bench = Bench::new();
+    // It ends when it is told to: after the other has tried.
     let (mut holder, mut out, _) =
-        hold(&bench, "trap 'sleep 0.3; echo ended; exit 9' TERM; echo ready; while :; do sleep 0.05; done");
+        hold(&bench, "trap 'read line; echo ended; exit 9' TERM; echo ready; while :; do sleep 0.05; done");
     signal("-TERM", &holder.id().to_string());
     bench.fails(3, "lock was not free", "put", &["a", "1", "--timeout", "0.05"]);
+    holder.stdin.take().unwrap().write_all(b"end\n").unwrap();
     assert_eq!(holder.wait().unwrap().code(), Some(9));
     let mut rest = String::new();
     out.read_to_string(&mut rest).unwrap();
@@ -105,6 +103,31 @@ fn locks_tells_who_holds_and_since_when() {
     assert!(json(&held).to_string().contains(&format!("\"pid\":{pid}")), "{held}");
     holder.kill().unwrap();
     holder.wait().unwrap();
+}
+
+#[test]
+fn a_lock_whose_holder_has_no_name_is_not_free() {
+    let bench = Bench::new();
+    let store = Store::open(&bench.file).unwrap();
+    let writer = |out: &str| out.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(writer(&bench.ok("locks", &[])), "writer free");
+    let txn = store.begin_write().unwrap();
+    // The names go with it; the lock stays.
+    std::fs::remove_file(bench.file.with_extension("mst-shm")).unwrap();
+    let held = bench.ok("locks", &[]);
+    assert!(!writer(&held).contains("free"), "{held}");
+    let json = json(&bench.ok("locks", &["--json"]));
+    assert_eq!(json["writer_held"], true);
+    // Nobody is named but by what can be told.
+    assert_eq!(
+        json["writer"].is_null(),
+        writer(&held).ends_with("? ? ? ? held by a process that left no name"),
+        "{held}"
+    );
+    assert!(store.locks().unwrap().writer_held);
+    txn.rollback();
+    assert!(!store.locks().unwrap().writer_held);
+    assert_eq!(writer(&bench.ok("locks", &[])), "writer free");
 }
 
 #[test]

@@ -32,8 +32,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "error",
             "disk::fork",
             "disk::format",
+            "disk::holders",
             "disk::host",
             "disk::locks",
+            "disk::pins",
             "disk::platform",
             "disk::root",
             "disk::sidecar",
@@ -62,8 +64,10 @@ const UNSAFE: &[&str] = &[
     "src/disk/lock.rs",
     "src/disk/map.rs",
     "src/disk/netfs.rs",
+    "src/disk/rename.rs",
     "src/disk/shm.rs",
     "src/disk/sigbus.rs",
+    "src/disk/size_limit.rs",
     "src/disk/unix.rs",
 ];
 
@@ -72,15 +76,15 @@ const UNSAFE: &[&str] = &[
 const LONGEST: usize = 800;
 const LONG: usize = 400;
 const LONG_FILES: &[(&str, usize)] = &[
-    ("src/disk/sidecar.rs", 540),
-    ("src/disk/unix.rs", 500),
-    ("src/engine/checkpoint.rs", 560),
-    ("src/engine/view.rs", 430),
+    ("src/disk/sidecar.rs", 770),
+    ("src/disk/unix.rs", 570),
+    ("src/engine/append.rs", 410),
+    ("src/engine/checkpoint.rs", 570),
+    ("src/engine/view.rs", 560),
     ("src/maintain/check.rs", 420),
-    ("src/store.rs", 460),
+    ("src/store.rs", 470),
     ("src/tree/node.rs", 490),
     ("src/tree/update.rs", 640),
-    ("src/txn/write.rs", 520),
     ("src/typed/table.rs", 440),
 ];
 
@@ -255,6 +259,81 @@ fn nothing_is_left_for_later() {
         wrong.extend(endian.iter().filter(|m| text.contains(*m)).map(|m| format!("{file}: {m}")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Where a test may fail because something took long, and why. Nothing but what ends a hang is a reason.
+const LIMITS: &[(&str, &str)] = &[
+    ("tests/common/mod.rs", "`give_up_after`: a minute without what a test waits for"),
+    ("tests/file_format.rs", "a minute in which the store was never copied before it was folded"),
+];
+
+/// The assertions in a text, each up to its closing parenthesis.
+fn assertions(text: &str) -> Vec<&str> {
+    let ends = |from: &str| {
+        let mut depth = 0_i32;
+        from.find(|c| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            c == ')' && depth == 0
+        })
+    };
+    let starts = ["assert!(", "assert_eq!(", "assert_ne!("].iter().flat_map(|name| text.match_indices(name));
+    starts.filter_map(|(at, _)| Some(&text[at..at + ends(&text[at..])?])).collect()
+}
+
+/// What an assertion says about a time that something took at most: a word that stands before a `<` or after a `>`.
+/// (That something took at least so long, no machine is too busy for.)
+fn limits_a_time(assertion: &str, times: &BTreeSet<String>) -> bool {
+    let name = |text: &str| text.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap().to_owned();
+    let is_time = |text: &str| {
+        let text = text.trim_end();
+        text.ends_with(".elapsed()") || text.ends_with("Instant::now()") || times.contains(&name(text))
+    };
+    let after = |text: &str| {
+        let text = text.trim_start_matches('=').trim_start();
+        let end = text.find(|c: char| !(c.is_alphanumeric() || "_.:()".contains(c))).unwrap_or(text.len());
+        text[..end].trim_end_matches(')').to_owned()
+    };
+    assertion.match_indices(" < ").chain(assertion.match_indices(" <= ")).any(|(at, _)| is_time(&assertion[..at]))
+        || assertion.match_indices(" > ").chain(assertion.match_indices(" >= ")).any(|(at, sign)| {
+            let right = after(&assertion[at + sign.len()..]);
+            times.contains(&right) || right.ends_with(".elapsed(") || right.ends_with("Instant::now(")
+        })
+}
+
+/// The names that a text gives to times that something took.
+fn times(text: &str) -> BTreeSet<String> {
+    let named = text.match_indices("let ").filter_map(|(at, _)| {
+        let (name, value) = text[at + 4..].split_once(" = ")?;
+        let value = value.split(';').next()?;
+        let is_time = value.ends_with(".elapsed()") || value.ends_with(".elapsed().as_millis()");
+        is_time.then(|| name.trim_start_matches("mut ").to_owned())
+    });
+    named.collect()
+}
+
+#[test]
+fn no_test_fails_because_a_machine_is_slow() {
+    let cases = [
+        ("let took = started.elapsed(); assert!(took < LIMIT, \"{took:?}\");", true),
+        ("assert!(started.elapsed() <= Duration::from_secs(2));", true),
+        ("assert!(SOON > begun.elapsed());", true),
+        ("assert!(begun.elapsed() >= Duration::from_millis(60));", false),
+        ("let n = count(); assert!(n < 5, \"{:?}\", begun.elapsed());", false),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(assertions(text).iter().any(|a| limits_a_time(a, &times(text))), expected, "{text}");
+    }
+    let mut found = BTreeSet::new();
+    for file in files("src", &[".rs"]).into_iter().chain(files("tests", &[".rs"])) {
+        let text = read(&file);
+        let start = if is_test_file(&file) { Some(0) } else { text.find("#[cfg(test)]\n") };
+        let tests = &text[start.unwrap_or(text.len())..];
+        if file != "tests/house_rules.rs" && assertions(tests).iter().any(|a| limits_a_time(a, &times(tests))) {
+            found.insert(file);
+        }
+    }
+    let allowed: BTreeSet<String> = LIMITS.iter().map(|(file, _)| (*file).to_owned()).collect();
+    assert_eq!(found, allowed, "count steps instead, or make it a benchmark");
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod common;
 #[path = "../examples/slowly/tracer.rs"]
 mod tracer;
 
-use common::{Child, Random, Role, TestStore, number, setting, tell};
+use common::{Child, Random, Role, TestStore, number, setting, skip, tell};
 use memstone::{Durability, Error, Options, Result, Snapshot, Store, WriteOptions};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,17 @@ const COUNTERS: u64 = 2;
 const TIMES: u64 = 16;
 const ROWS: u64 = 64;
 
-const ROLES: &[Role] = &[("slowed", slowed), ("crowd", crowd), ("count", count)];
+const ROLES: &[Role] = &[("traceable", traceable), ("slowed", slowed), ("crowd", crowd), ("count", count)];
+
+/// Whether this machine lets a process trace its child.
+fn traceable(_: &[String]) {
+    let mut command = Command::new("true");
+    command.stdin(std::process::Stdio::null());
+    match tracer::run(&command, &tracer::Slowness::default()) {
+        Ok(_) => tell("yes"),
+        Err(error) => tell(error),
+    }
+}
 
 /// Runs a crowd, slowly.
 fn slowed(words: &[String]) {
@@ -127,6 +137,9 @@ fn child_entry() {
 
 #[test]
 fn slow_calls_lose_nothing() {
+    if Child::start("traceable", &[]).finish() != ["yes"] {
+        return skip("the right to trace a child (ptrace)");
+    }
     let first = setting("MEMSTONE_SEED", 1);
     for seed in first..first + setting("MEMSTONE_SLOW", 4) {
         let test = TestStore::new();

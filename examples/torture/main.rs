@@ -17,15 +17,10 @@ fn main() {
     let mut settings = run::Settings::default();
     let mut args = std::env::args().skip(1);
     while let Some(name) = args.next() {
-        let value = args.next().unwrap_or_else(|| usage(&name));
-        let number = || value.parse().unwrap_or_else(|_| usage(&name));
         match name.as_str() {
-            "--seconds" => settings.seconds = number(),
-            "--processes" => settings.processes = number(),
-            "--kills" => settings.kills = number(),
-            "--seed" => settings.seed = number(),
-            "--dir" => settings.dir = Some(value.into()),
-            _ => usage(&name),
+            "--plain" => settings.kinds = &[run::kinds::Kind::Plain],
+            "--undamaged" => settings.damages = false,
+            _ => set(&mut settings, &name, &args.next().unwrap_or_else(|| usage(&name))),
         }
     }
     let good = run::everything(&settings);
@@ -33,8 +28,23 @@ fn main() {
 }
 
 #[cfg(unix)]
+fn set(settings: &mut run::Settings, name: &str, value: &str) {
+    let number = || value.parse().unwrap_or_else(|_| usage(name));
+    match name {
+        "--seconds" => settings.seconds = number(),
+        "--processes" => settings.processes = number(),
+        "--kills" => settings.kills = number(),
+        "--seed" => settings.seed = number(),
+        "--dir" => settings.dir = Some(value.into()),
+        _ => usage(name),
+    }
+}
+
+#[cfg(unix)]
 fn usage(problem: &str) -> ! {
-    eprintln!("{problem}?\ntorture [--seconds N] [--processes N] [--kills N] [--seed S] [--dir DIR]");
+    eprintln!(
+        "{problem}?\ntorture [--seconds N] [--processes N] [--kills N] [--seed S] [--dir DIR] [--plain] [--undamaged]"
+    );
     std::process::exit(2)
 }
 

@@ -3,11 +3,12 @@
 
 mod keys;
 mod mend;
+/// The test `handles` plays a short form of it.
+#[path = "../../tests/handles/model/mod.rs"]
 mod model;
 mod open;
 
 pub use keys::key_codec;
-pub use model::operations;
 pub use open::{open_bytes, open_mutated};
 
 /// Every target by name.
@@ -45,6 +46,11 @@ pub fn node_decode(data: &[u8]) {
     let Some((len, rest)) = data.split_first() else { return };
     let (key, rest) = rest.split_at(usize::from(*len).min(rest.len()));
     memstone::fuzzing::read_node(rest, key);
+}
+
+/// Operations on a store and on a model, with handles that are kept. The first byte says the page size.
+pub fn operations(data: &[u8]) {
+    model::operations(data, &scratch().join(format!("model-{}.mst", std::process::id())));
 }
 
 /// A directory of this process, in memory where there is such a place.

@@ -70,6 +70,7 @@ impl Once {
 
 /// How many forks lie between the first process and this one. A handle made in another
 /// generation belongs to a parent.
+#[inline]
 pub(crate) fn fork_generation() -> u32 {
     GENERATION.load(SeqCst)
 }
@@ -191,6 +192,23 @@ pub(crate) mod tests {
         let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(101);
         // SAFETY: ends the process at once.
         unsafe { libc::_exit(code) }
+    }
+
+    /// Stops a child, and waits until it stands still.
+    pub(crate) fn stop(pid: libc::pid_t) {
+        let mut status = 0;
+        // SAFETY: the child is ours and not yet waited for; `status` is a valid place for the result.
+        let stopped = unsafe {
+            assert_eq!(libc::kill(pid, libc::SIGSTOP), 0);
+            libc::waitpid(pid, &raw mut status, libc::WUNTRACED)
+        };
+        assert!(stopped == pid && libc::WIFSTOPPED(status));
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(pid: libc::pid_t) {
+        // SAFETY: the child is ours and not yet waited for.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
     }
 
     /// Waits for a child's end: its exit code, or minus the signal that killed it.

@@ -27,6 +27,8 @@ pub(crate) const MAX_NODE_SIZE: usize = 65536;
 pub const MAX_KEY_SIZE: usize = 8192;
 /// Longest value in bytes.
 pub const MAX_VALUE_SIZE: u64 = 1 << 30;
+/// Longest payload of a log frame in bytes: offsets in a whole frame fit 32 bits, on any host.
+pub(crate) const MAX_FRAME_PAYLOAD: u32 = 1 << 30;
 /// Longest table name in bytes.
 pub const MAX_NAME_SIZE: usize = 1024;
 

@@ -1,4 +1,6 @@
-//! The clock that all processes of one boot share, which boot it is, and who this process is.
+//! The clock that all processes of one boot share, and who this process is.
+
+use crate::error::Holder;
 
 /// Longest command line that is told to others, in bytes.
 const MAX_COMMAND: usize = 200;
@@ -10,20 +12,24 @@ pub(crate) fn now_ms() -> u64 {
     let clock = libc::CLOCK_MONOTONIC_COARSE;
     #[cfg(not(target_os = "linux"))]
     let clock = libc::CLOCK_UPTIME_RAW;
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the result. Both clocks always exist.
-    unsafe { libc::clock_gettime(clock, &raw mut time) };
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000)
+    nanoseconds(clock) / 1_000_000
 }
 
-/// A number for this boot of the system: whatever its cache holds was written, or read, since then.
-/// 0 where the system does not tell.
-pub(crate) fn boot_id() -> u64 {
-    let id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let low = u64::from(crc32fast::hash(&id));
-    let high = u64::from(crc32fast::hash(id.get(..id.len() / 2).unwrap_or_default()));
-    if id.is_empty() { 0 } else { high << 32 | low }
+/// Microseconds of such a clock, to the microsecond; also without a system call.
+pub(crate) fn now_us() -> u64 {
+    #[cfg(target_os = "linux")]
+    let clock = libc::CLOCK_MONOTONIC;
+    #[cfg(not(target_os = "linux"))]
+    let clock = libc::CLOCK_UPTIME_RAW;
+    nanoseconds(clock) / 1000
+}
+
+fn nanoseconds(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the result. The clocks asked for always exist.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// This process as others may name it: process id, host name, and the start of its command line.
@@ -32,7 +38,20 @@ pub(crate) fn process_identity() -> (u32, String, String) {
     (std::process::id(), host_name(), cut(&words.join(" ")))
 }
 
-fn host_name() -> String {
+/// This process as the holder of a lock, since nobody knows when.
+pub(crate) fn this_process() -> Holder {
+    let (pid, host, command) = process_identity();
+    Holder { pid, host, command, since: None, stopped: false }
+}
+
+/// A number that no other opening of a store has, on whatever machine: a process id alone is also that of an
+/// earlier process, in a container always.
+pub(crate) fn incarnation() -> u64 {
+    // Without randomness the time is as good: it need not be hard to guess.
+    getrandom::u64().unwrap_or_else(|_| now_us()).max(1)
+}
+
+pub(super) fn host_name() -> String {
     let mut name = [0_u8; 256];
     // SAFETY: writes at most the length given; the last byte stays zero.
     let result = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
@@ -43,7 +62,7 @@ fn host_name() -> String {
 }
 
 /// One line of at most [`MAX_COMMAND`] bytes, in whole characters.
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     let mut out = String::new();
     for character in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
         if out.len() + character.len_utf8() > MAX_COMMAND {

@@ -66,6 +66,12 @@ pub(super) fn probe(file: &File, first: u64, len: u64) -> io::Result<Option<(u64
     Ok(Some((start, end.saturating_sub(start))))
 }
 
+/// Shares a range, which may be endless (`len` 0), as only a foreign program does.
+#[cfg(test)]
+pub(super) fn share_range(file: &File, first: u64, len: u64) -> io::Result<()> {
+    call(file, libc::F_OFD_SETLK, range(kind::SHARED, first, len)?).map(drop)
+}
+
 fn range(kind: libc::c_short, start: u64, len: u64) -> io::Result<Range> {
     // SAFETY: `flock` is plain data of integers, for which zeros are valid. They also mean
     // "from the start of the file" and the zero pid that these locks ask for.

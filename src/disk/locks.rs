@@ -6,9 +6,10 @@
 //! taken: WRITER, CHECKPOINT, SYNC, APPEND.
 
 use crate::disk::fork::fork_generation;
+use crate::disk::holders::holder_of;
 use crate::disk::platform::{Disk, LockMode};
 use crate::error::{Error, Result};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -16,10 +17,6 @@ use std::time::{Duration, Instant};
 const BASE: u64 = 1 << 62;
 /// Joining, recovering and leaving.
 pub(crate) const OPEN: u64 = BASE;
-/// Shared by everybody who has the store open.
-pub(crate) const PRESENCE: u64 = BASE + 1;
-/// Shared by everybody who may write.
-pub(crate) const WRITABLE: u64 = BASE + 2;
 /// One write transaction.
 pub(crate) const WRITER: u64 = BASE + 3;
 /// Appending to the log, sealing a batch, changing the ring.
@@ -30,6 +27,14 @@ pub(crate) const SYNC: u64 = BASE + 5;
 pub(crate) const CHECKPOINT: u64 = BASE + 6;
 /// Sidecar slot `i` is taken: `SLOT + i`.
 pub(crate) const SLOT: u64 = BASE + 0x1000;
+/// Some process that came by the place `p` has the store open for writing: `WRITERS + p`.
+pub(crate) const WRITERS: u64 = BASE + (1 << 60);
+/// The same for reading only.
+pub(crate) const READERS: u64 = WRITERS + (1 << 50);
+/// Some process that may write uses the sidecar with the number `s`: `MEMBERS + s`.
+pub(crate) const MEMBERS: u64 = WRITERS + (1 << 51);
+/// Places and sidecars have numbers below this.
+pub(crate) const PLACES: u64 = 1 << 48;
 /// Some process holds a snapshot of tree version `v`: `PIN + v`.
 pub(crate) const PIN: u64 = BASE + (1 << 61);
 
@@ -91,7 +96,7 @@ impl ByteLock {
             }
             if deadline.is_some_and(|d| Instant::now() >= d) {
                 let (path, waited) = (disk.path().to_path_buf(), started.elapsed());
-                return Err(Error::Busy { path, lock: name, waited, holder: None });
+                return Err(Error::Busy { path, lock: name, waited, holder: holder_of(&**disk, byte, 1) });
             }
             disk.sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(1));
@@ -106,7 +111,13 @@ impl Drop for ByteLock {
     }
 }
 
-/// A mutex within the process that is handed on in order of arrival, with a deadline.
+/// How long the first in a queue is passed by those that run already. Handing a lock over each time it is
+/// given back costs a sleep and a wake-up each time; after this long it is handed over, so nobody starves. It is a
+/// little longer than one who was woken waits for a processor when all of them are busy.
+pub(crate) const PASSED_BY: Duration = Duration::from_millis(3);
+
+/// A mutex within the process with a queue in order of arrival, and a deadline. A free one may be taken past the
+/// queue as long as the first in it has waited for less than [`PASSED_BY`]; then it is handed to that one.
 #[derive(Default)]
 pub(crate) struct FairLock {
     state: Mutex<FairState>,
@@ -120,34 +131,80 @@ struct FairState {
     queue: VecDeque<Arc<Turn>>,
 }
 
-#[derive(Default)]
+impl FairState {
+    /// Whether a thread that does not stand in the queue may take the lock.
+    fn is_free(&self) -> bool {
+        !self.held && !self.queue.front().is_some_and(|first| first.is_due())
+    }
+
+    /// Tells the first in the queue that the lock is free.
+    fn wake_first(&self) {
+        if let Some(first) = self.queue.front() {
+            first.tell(News::Free);
+        }
+    }
+}
+
+/// What one who waits is told.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum News {
+    #[default]
+    None,
+    /// The lock is free, for this one as for others.
+    Free,
+    /// The lock is this one's.
+    Given,
+}
+
 struct Turn {
-    mine: Mutex<bool>,
+    since_us: u64,
+    news: Mutex<News>,
     changed: Condvar,
 }
 
 impl Turn {
-    /// Sleeps until the turn may have come, or the time is over.
-    fn wait<'t>(&'t self, mine: MutexGuard<'t, bool>, time: Option<Duration>) -> MutexGuard<'t, bool> {
+    fn new() -> Turn {
+        Turn { since_us: now_us(), news: Mutex::default(), changed: Condvar::new() }
+    }
+
+    fn is_due(&self) -> bool {
+        Duration::from_micros(now_us().saturating_sub(self.since_us)) >= PASSED_BY
+    }
+
+    /// Sleeps until there may be news, or the time is over.
+    fn wait<'t>(&'t self, news: MutexGuard<'t, News>, time: Option<Duration>) -> MutexGuard<'t, News> {
         #[cfg(test)]
         if crate::disk::sim::threads::is_played() {
-            drop(mine);
+            drop(news);
             crate::disk::sim::threads::wait(&self.changed, time);
-            return lock(&self.mine);
+            return lock(&self.news);
         }
         if cfg!(memstone_spin) {
-            drop(mine);
+            drop(news);
             std::thread::yield_now();
-            return lock(&self.mine);
+            return lock(&self.news);
         }
         match time {
-            None => self.changed.wait(mine).unwrap_or_else(PoisonError::into_inner),
-            Some(time) => self.changed.wait_timeout(mine, time).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.changed.wait(news).unwrap_or_else(PoisonError::into_inner),
+            Some(time) => self.changed.wait_timeout(news, time).unwrap_or_else(PoisonError::into_inner).0,
         }
     }
 
-    fn give(&self) {
-        *lock(&self.mine) = true;
+    /// The news, which are none once the deadline has passed.
+    fn hear(&self, deadline: Deadline) -> News {
+        let mut news = lock(&self.news);
+        while *news == News::None {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break;
+            }
+            news = self.wait(news, left);
+        }
+        std::mem::take(&mut *news)
+    }
+
+    fn tell(&self, news: News) {
+        *lock(&self.news) = news;
         self.changed.notify_one();
         #[cfg(test)]
         crate::disk::sim::threads::wake(&self.changed);
@@ -177,45 +234,63 @@ impl FairLock {
         FairGuard { lock: Arc::clone(self), generation: fork_generation() }
     }
 
+    pub(crate) fn is_held(&self) -> bool {
+        lock(&self.state).held
+    }
+
     pub(crate) fn try_take(self: &Arc<Self>) -> Option<FairGuard> {
         let mut state = lock(&self.state);
-        (!state.held).then(|| self.own(&mut state))
+        state.is_free().then(|| self.own(&mut state))
     }
 
     pub(crate) fn take(self: &Arc<Self>, deadline: Deadline) -> Waited {
         let turn = {
             let mut state = lock(&self.state);
-            if !state.held {
+            if state.is_free() {
                 return Waited::Held(self.own(&mut state));
             }
             if state.owner == Some(std::thread::current().id()) {
                 return Waited::Nested;
             }
-            let turn = Arc::new(Turn::default());
+            let turn = Arc::new(Turn::new());
             state.queue.push_back(Arc::clone(&turn));
             turn
         };
-        let mut mine = lock(&turn.mine);
-        while !*mine {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                drop(mine);
+        loop {
+            let news = turn.hear(deadline);
+            if news == News::None {
                 return self.give_up(&turn);
             }
-            mine = turn.wait(mine, left);
+            let mut state = lock(&self.state);
+            if news == News::Given {
+                return Waited::Held(self.own(&mut state));
+            }
+            // Another thread may have been quicker; then it wakes this one again.
+            if !state.held {
+                state.leave(&turn);
+                return Waited::Held(self.own(&mut state));
+            }
         }
-        drop(mine);
-        Waited::Held(self.own(&mut lock(&self.state)))
     }
 
     fn give_up(self: &Arc<Self>, turn: &Arc<Turn>) -> Waited {
         let mut state = lock(&self.state);
-        if *lock(&turn.mine) {
+        if *lock(&turn.news) == News::Given {
             // It was handed over in this very moment: it must not be lost.
             return Waited::Held(self.own(&mut state));
         }
-        state.queue.retain(|other| !Arc::ptr_eq(other, turn));
+        state.leave(turn);
+        if !state.held {
+            // That it is free was told to this one, perhaps, and to nobody else.
+            state.wake_first();
+        }
         Waited::TooLate
+    }
+}
+
+impl FairState {
+    fn leave(&mut self, turn: &Arc<Turn>) {
+        self.queue.retain(|other| !Arc::ptr_eq(other, turn));
     }
 }
 
@@ -227,123 +302,81 @@ impl Drop for FairGuard {
         }
         let mut state = lock(&self.lock.state);
         state.owner = None;
-        match state.queue.pop_front() {
-            Some(next) => next.give(),
-            None => state.held = false,
-        }
-    }
-}
-
-/// The tree versions that this process holds snapshots of, each with one kernel lock.
-pub(crate) struct Pins {
-    disk: Arc<dyn Disk>,
-    held: Mutex<HashMap<u64, usize>>,
-    generation: u32,
-}
-
-/// One use of a pinned version.
-pub(crate) struct Pin {
-    pins: Arc<Pins>,
-    version: u64,
-}
-
-impl Pins {
-    pub(crate) fn new(disk: Arc<dyn Disk>) -> Arc<Pins> {
-        Arc::new(Pins { disk, held: Mutex::default(), generation: fork_generation() })
-    }
-
-    /// Pins a version. The caller looks afterwards whether it might still be pinned, and drops the pin if not.
-    pub(crate) fn pin(self: &Arc<Self>, version: u64) -> Result<Pin> {
-        let mut held = lock(&self.held);
-        let count = held.entry(version).or_insert(0);
-        if *count == 0 {
-            // A pin is only ever shared, so only a failing system refuses it.
-            let taken = self.disk.try_lock(PIN + version, LockMode::Shared);
-            match taken.map_err(|e| Error::io("pin", self.disk.path(), e)) {
-                Ok(true) => {}
-                Ok(false) => {
-                    held.remove(&version);
-                    let source = std::io::Error::new(std::io::ErrorKind::WouldBlock, "a snapshot's lock was refused");
-                    return Err(Error::io("pin", self.disk.path(), source));
-                }
-                Err(e) => {
-                    held.remove(&version);
-                    return Err(e);
-                }
+        if state.queue.front().is_some_and(|first| first.is_due()) {
+            if let Some(first) = state.queue.pop_front() {
+                first.tell(News::Given);
             }
-        }
-        *count += 1;
-        Ok(Pin { pins: Arc::clone(self), version })
-    }
-
-    /// All versions below `end` that anybody has pinned, in ascending order.
-    pub(crate) fn all(&self, end: u64) -> Result<Vec<u64>> {
-        let mut found: Vec<u64> = lock(&self.held).keys().copied().filter(|v| *v < end).collect();
-        let mut ranges = vec![(PIN, end)];
-        while let Some((first, len)) = ranges.pop() {
-            if len == 0 {
-                continue;
-            }
-            let probe = self.disk.probe(first, len).map_err(|e| Error::io("look for pins", self.disk.path(), e))?;
-            let Some((at, count)) = probe else { continue };
-            // A lock of an odd length is foreign; it is taken as a pin on each version it covers.
-            let stop = at.saturating_add(count.max(1)).min(first + len);
-            let at = at.max(first);
-            found.extend((at..stop.min(at + 4096)).map(|byte| byte - PIN));
-            ranges.push((first, at - first));
-            ranges.push((stop, first + len - stop));
-        }
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
-    }
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        // As above; and the kernel's lock is the parent's.
-        if self.pins.generation != fork_generation() {
             return;
         }
-        let mut held = lock(&self.pins.held);
-        if let Some(count) = held.get_mut(&self.version) {
-            *count -= 1;
-            if *count == 0 {
-                held.remove(&self.version);
-                let _ = self.pins.disk.unlock(PIN + self.version);
-            }
-        }
+        state.held = false;
+        state.wake_first();
     }
+}
+
+/// Microseconds of a clock that never goes back; in the simulation its own.
+fn now_us() -> u64 {
+    #[cfg(test)]
+    if let Some(now) = crate::disk::sim::threads::now_us() {
+        return now;
+    }
+    crate::disk::host::now_us()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::sim::{Free, Image, World};
 
-    #[test]
-    fn a_version_is_pinned_until_its_last_user_is_gone() {
-        let world = World::new(Image::default(), Arc::new(Free));
-        let (pins, others) = (Pins::new(world.disk(0)), Pins::new(world.disk(1)));
-        let (first, second, newer) = (pins.pin(5).unwrap(), pins.pin(5).unwrap(), pins.pin(7).unwrap());
-        drop(first);
-        assert_eq!((pins.all(9).unwrap(), others.all(9).unwrap()), (vec![5, 7], vec![5, 7]));
-        drop(newer);
-        assert_eq!((pins.all(9).unwrap(), others.all(9).unwrap()), (vec![5], vec![5]));
-        drop(second);
-        assert_eq!((pins.all(9).unwrap(), others.all(9).unwrap()), (vec![], vec![]));
+    /// A thread that has waited for so long, and is not running just now.
+    fn waiting(owned: &Arc<FairLock>, since_us: u64) -> Arc<Turn> {
+        let turn = Arc::new(Turn { since_us, ..Turn::new() });
+        lock(&owned.state).queue.push_back(Arc::clone(&turn));
+        turn
     }
 
     #[test]
     fn a_lock_that_is_handed_to_a_waiter_who_gives_up_is_not_lost() {
         let owned = Arc::new(FairLock::default());
         let guard = owned.try_take().unwrap();
-        let turn = Arc::new(Turn::default());
-        lock(&owned.state).queue.push_back(Arc::clone(&turn));
+        let turn = waiting(&owned, 0);
         drop(guard);
         let Waited::Held(guard) = owned.give_up(&turn) else { panic!("nobody has it, and nobody can take it") };
         assert!(owned.try_take().is_none());
         drop(guard);
         assert!(owned.try_take().is_some());
+    }
+
+    #[test]
+    fn whoever_runs_passes_the_first_by_until_that_one_is_due() {
+        let owned = Arc::new(FairLock::default());
+        let mut guard = owned.try_take().unwrap();
+        let turn = waiting(&owned, u64::MAX);
+        for _ in 0..100 {
+            drop(guard);
+            assert!(*lock(&turn.news) == News::Free, "it is told each time");
+            guard = owned.try_take().unwrap();
+        }
+        drop(guard);
+        lock(&owned.state).leave(&turn);
+        // It becomes due: while another one has it, or while it is free and this one does not run.
+        let guard = owned.try_take().unwrap();
+        let due = waiting(&owned, 0);
+        drop(guard);
+        assert!(*lock(&due.news) == News::Given && owned.try_take().is_none());
+        let guard = owned.own(&mut lock(&owned.state));
+        drop(guard);
+        let _due = waiting(&owned, 0);
+        assert!(owned.try_take().is_none());
+        assert!(matches!(owned.take(Some(Instant::now())), Waited::TooLate));
+    }
+
+    #[test]
+    fn who_gives_up_on_a_free_lock_wakes_the_next() {
+        let owned = Arc::new(FairLock::default());
+        let guard = owned.try_take().unwrap();
+        let (first, second) = (waiting(&owned, u64::MAX), waiting(&owned, u64::MAX));
+        drop(guard);
+        assert!(*lock(&second.news) == News::None);
+        assert!(matches!(owned.give_up(&first), Waited::TooLate));
+        assert!(*lock(&second.news) == News::Free);
     }
 }

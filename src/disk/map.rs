@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -34,6 +35,30 @@ impl ReadMap {
     }
 }
 
+impl ReadMap {
+    /// Whether no page of it was lost.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.guard.torn()
+    }
+
+    /// Loads little-endian words, each on its own; `false` if the map does not reach so far, or they are not aligned.
+    pub(super) fn peek(&self, words: &mut [u64], offset: u64) -> bool {
+        let Ok(start) = usize::try_from(offset) else { return false };
+        let within = start.checked_add(words.len() * 8).is_some_and(|end| end <= self.raw.len());
+        if !within || !start.is_multiple_of(8) {
+            return false;
+        }
+        for (index, word) in words.iter_mut().enumerate() {
+            let at = self.raw.as_mut_ptr().wrapping_add(start + index * 8).cast::<AtomicU64>();
+            // SAFETY: mapped for reading as long as `self` lives, in range and aligned as was just checked.
+            // Other processes write these bytes through the system; an atomic load of a machine word
+            // is the one access that may meet that, also in memory that can only be read.
+            *word = u64::from_le(unsafe { &*at }.load(Ordering::Acquire));
+        }
+        true
+    }
+}
+
 impl Mapping for ReadMap {
     fn bytes(&self) -> &[u8] {
         // Pages that were verified before they were lost would be taken for what they were.
@@ -51,6 +76,7 @@ impl Mapping for ReadMap {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fork::tests::{in_child, wait_for};
     use super::*;
     use std::os::unix::fs::FileExt;
 
@@ -64,6 +90,24 @@ mod tests {
         file.write_all_at(b"more", 1 << 20).unwrap();
         assert_eq!(&map.bytes()[1 << 20..][..4], b"more");
         assert!(ReadMap::new(&file, 0).unwrap().is_none());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn where_address_space_is_short_a_store_is_mapped_without_room_to_grow() {
+        let dir = tempfile::tempdir().unwrap();
+        let pages: u64 =
+            std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').next().unwrap().parse().unwrap();
+        let child = in_child(|| {
+            let limit = pages * 4096 + (64 << 20);
+            let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+            // SAFETY: given a valid limit.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+            let other = crate::Store::open(dir.path().join("other.mst")).unwrap();
+            let map = other.engine().mapping(16).unwrap();
+            map.map_or(1, |map| i32::from(map.bytes().len() != 16 * 4096))
+        });
+        assert_eq!(wait_for(child), 0);
     }
 
     #[test]

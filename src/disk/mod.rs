@@ -2,16 +2,20 @@
 
 pub(crate) mod fork;
 pub(crate) mod format;
+pub(crate) mod holders;
 pub(crate) mod host;
 mod lock;
 pub(crate) mod locks;
 mod map;
 pub(crate) mod netfs;
+pub(crate) mod pins;
 pub(crate) mod platform;
+pub(crate) mod rename;
 pub(crate) mod root;
 mod shm;
 pub(crate) mod sidecar;
 mod sigbus;
 #[cfg(test)]
 pub(crate) mod sim;
+mod size_limit;
 pub(crate) mod unix;

@@ -5,6 +5,7 @@
 //! disk implements both in memory, so that every crash and fault can be played through the
 //! unchanged engine.
 
+use crate::error::Holder;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +28,15 @@ pub(crate) struct FileId {
     pub(crate) inode: u64,
 }
 
+/// A lock that some process holds on bytes of the data file, as the system tells it.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    /// The first and the last byte of it, which may lie beyond those asked for.
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) holder: Holder,
+}
+
 /// A read-only view of the first bytes of the data file. It may reach beyond the end of the
 /// file: those bytes must not be touched until the file has grown over them. What a foreign truncation
 /// pulls away reads as zeros, never as a fault, to whoever has the bytes already.
@@ -43,12 +53,36 @@ pub(crate) trait Mapping: Send + Sync {
 pub(crate) trait Disk: Send + Sync {
     /// The path it was opened by.
     fn path(&self) -> &Path;
+    /// The file itself, whatever path led to it.
+    fn identity(&self) -> FileId {
+        FileId { device: 0, inode: 0 }
+    }
+    /// A number of 48 bits for the directory entry by which the file was reached. Two processes that
+    /// reach one file by different entries look for its sidecar in different directories, or by other names.
+    fn place(&self) -> u64 {
+        0
+    }
+    /// What became of the directory entry, if it no longer leads to this file (one `stat`).
+    fn lost_name(&self) -> Option<&'static str> {
+        None
+    }
     /// Whether writing is possible.
     fn writable(&self) -> bool;
     /// Length of the file in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Reads up to `buf.len()` bytes at `offset`; fewer only at the end of the file.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Loads little-endian words that other processes may be writing at this moment: each may be old,
+    /// new, or torn, so they only say where to look. Bytes beyond the end of the file read as zeros.
+    /// Cheap: no system call where the file can be mapped.
+    fn peek(&self, words: &mut [u64], offset: u64) -> io::Result<()> {
+        for (word, at) in words.iter_mut().zip((offset..).step_by(8)) {
+            let mut bytes = [0; 8];
+            self.read_at(&mut bytes, at)?;
+            *word = u64::from_le_bytes(bytes);
+        }
+        Ok(())
+    }
     /// Writes all of `buf` at `offset`.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
     /// Sets the length; new bytes read as zeros.
@@ -70,29 +104,46 @@ pub(crate) trait Disk: Send + Sync {
     /// any mode: its first byte and length. `None` when nobody else holds any. Not always the
     /// lowest such range.
     fn probe(&self, first: u64, len: u64) -> io::Result<Option<(u64, u64)>>;
+    /// Which processes hold locks, through other descriptions, on bytes of `[first, first + len)`, as far as the
+    /// system tells. For errors and lists: it takes milliseconds, and may name one that has gone since.
+    fn holders(&self, _first: u64, _len: u64) -> Vec<Held> {
+        Vec::new()
+    }
     /// Maps the first `len` bytes for reading; `None` where there is no map (32-bit hosts, or
     /// the simulated disk), and then pages are read into private memory.
     fn map(&self, len: u64) -> io::Result<Option<Arc<dyn Mapping>>>;
-    /// Opens the sidecar beside the data file: the existing one, or, when `create`, a new,
+    /// Opens the sidecar at one of the [`SITES`]: the existing one, or, when `create`, a new,
     /// zero-filled one that takes the name over atomically (an old one lives on, unnamed, for
-    /// those who still have it mapped).
-    fn sidecar(&self, size: usize, create: bool) -> io::Result<Arc<dyn SharedMemory>>;
-    /// Removes the sidecar's name.
-    fn remove_sidecar(&self) -> io::Result<()>;
+    /// those who still have it mapped). An existing one is refused if its owner may not write the data file.
+    fn sidecar(&self, site: usize, size: usize, create: bool) -> io::Result<Arc<dyn SharedMemory>>;
     /// Milliseconds of a clock that never goes back, from an origin that all processes of this
     /// boot share. Cheap: no system call where the platform can avoid it.
     fn now_ms(&self) -> u64;
+    /// Microseconds of such a clock: as fine as the platform has it.
+    fn now_us(&self) -> u64 {
+        self.now_ms().saturating_mul(1000)
+    }
     /// Sleeps. The simulated disk turns it into a scheduling point.
     fn sleep(&self, time: Duration);
 }
+
+/// Where a sidecar may lie, in the order in which it is looked for: beside the data file, or, where that
+/// directory cannot be written, in the system's directory of shared memory.
+pub(crate) const SITES: usize = 2;
 
 /// Memory shared by all processes that have the store open. It may hold anything at any time;
 /// whoever reads it checks what it reads.
 pub(crate) trait SharedMemory: Send + Sync {
     /// The words of it.
     fn words(&self) -> &[AtomicU64];
+    /// A number of 48 bits for this very sidecar; a copy, or the next one of that name, has another.
+    fn id(&self) -> u64;
+    /// Whether the words may be stored to; a process that may only read the sidecar must not.
+    fn is_writable(&self) -> bool;
     /// Whether the sidecar's name still leads to this memory, at full length (one `stat`).
     fn is_current(&self) -> bool;
+    /// Removes the sidecar's name, if it still leads to this memory.
+    fn remove(&self) -> io::Result<()>;
     /// Sleeps until the low 32 bits of word `index` are no longer `expected`, somebody calls
     /// [`SharedMemory::wake_all`] on it, or the time is over. May wake for no reason.
     fn wait(&self, index: usize, expected: u32, timeout: Duration);

@@ -33,10 +33,14 @@ use crate::disk::format::{
     FORMAT_VERSION, MAGIC, MAX_PAGE_SIZE, MIN_PAGE_SIZE, Ptr, SLOT_SIZE, SLOTS_SIZE, TreeRoot, get_u32, get_u64,
     put_bytes, put_u32, put_u64,
 };
+use crate::disk::platform::Disk;
 use crate::error::{Error, Result};
+use std::io;
 
 /// Size of one copy of a root.
 const COPY: usize = SLOT_SIZE / 2;
+/// Where the sequence lies in a slot.
+const SEQUENCE_AT: u64 = 48;
 const SEGMENTS_AT: usize = 152;
 /// Most log segments a root can name.
 pub(crate) const MAX_SEGMENTS: usize = 64;
@@ -197,6 +201,15 @@ impl Slots {
                 && Root { sequence: self.newest.sequence, ..older.clone() } == self.newest
         })
     }
+}
+
+/// The highest sequence that a slot seems to have: a look at words that another process may be writing.
+pub(crate) fn peek_sequence(disk: &dyn Disk) -> io::Result<u64> {
+    let mut found = [[0]; 2];
+    for (slot, word) in (0..).zip(&mut found) {
+        disk.peek(word, Root::slot_offset(slot) + SEQUENCE_AT)?;
+    }
+    Ok(found.map(|[sequence]| sequence).into_iter().max().unwrap_or(0))
 }
 
 enum Refusal {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::platform::{FileId, SharedMemory};
+use super::sidecar::mix;
 use super::sigbus::{self, Guard};
 
 /// What the sidecar's name ends with.
@@ -27,6 +28,13 @@ pub(super) fn path_beside(data: &Path) -> PathBuf {
     name.into()
 }
 
+/// The name of the sidecar of a data file whose directory cannot be written: all on this system that reach
+/// the file, by whatever path, find the same one.
+pub(super) fn path_elsewhere(data: FileId) -> PathBuf {
+    let shared = Path::new(if cfg!(target_os = "linux") { "/dev/shm" } else { "/tmp" });
+    shared.join(format!("memstone-{:x}-{:x}{SUFFIX}", data.device, data.inode))
+}
+
 /// A mapped sidecar.
 pub(super) struct Sidecar {
     // Dropped first: an address that is no longer mapped must not be guarded.
@@ -34,14 +42,32 @@ pub(super) struct Sidecar {
     raw: MmapRaw,
     path: PathBuf,
     id: FileId,
+    writable: bool,
 }
 
 impl Sidecar {
-    /// Joins the sidecar that is there.
-    pub(super) fn open(path: &Path, size: usize) -> io::Result<Sidecar> {
-        // Never through a symbolic link: whoever may write the directory could point it anywhere.
-        let file = File::options().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
-        Sidecar::map(&file, path, size)
+    /// Joins the existing sidecar of the data file that `data` describes: for reading only, if more is not allowed.
+    pub(super) fn open(path: &Path, size: usize, data: &fs::Metadata) -> io::Result<Sidecar> {
+        // Never through a symbolic link, and never waiting at a pipe: a process that may write the
+        // directory could put anything there.
+        let open = |write| {
+            File::options().read(true).write(write).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+        };
+        let (file, writable) = match open(true) {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => {
+                (open(false)?, false)
+            }
+            other => (other?, true),
+        };
+        let meta = file.metadata()?;
+        if !is_trusted(&meta, data) {
+            let kind = io::ErrorKind::PermissionDenied;
+            return Err(io::Error::new(
+                kind,
+                format!("the sidecar belongs to user {}, who may not write the store", meta.uid()),
+            ));
+        }
+        Sidecar::map(&file, path, size, writable)
     }
 
     /// Makes a new one, which everybody may use who may use the data file, described by `data`.
@@ -53,7 +79,7 @@ impl Sidecar {
         name.push(format!(".{:016x}", u64::from_le_bytes(random)));
         let temporary = PathBuf::from(name);
         let made = build(&temporary, size, data)
-            .and_then(|file| Sidecar::map(&file, path, size))
+            .and_then(|file| Sidecar::map(&file, path, size, true))
             .and_then(|sidecar| fs::rename(&temporary, path).map(|()| sidecar));
         if made.is_err() {
             let _ = fs::remove_file(&temporary);
@@ -61,16 +87,29 @@ impl Sidecar {
         made
     }
 
-    fn map(file: &File, path: &Path, size: usize) -> io::Result<Sidecar> {
+    fn map(file: &File, path: &Path, size: usize, writable: bool) -> io::Result<Sidecar> {
         let meta = file.metadata()?;
         if !meta.is_file() || meta.len() < size as u64 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the sidecar is too short"));
         }
-        let raw = MmapOptions::new().len(size).map_raw(file)?;
-        let guard = sigbus::guard(raw.as_ptr(), size, true)
+        let mut options = MmapOptions::new();
+        options.len(size);
+        let raw = if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
+        let guard = sigbus::guard(raw.as_ptr(), size, writable)
             .ok_or_else(|| io::Error::other("this process has too many maps open already"))?;
-        Ok(Sidecar { guard, raw, path: path.to_path_buf(), id: FileId { device: meta.dev(), inode: meta.ino() } })
+        let id = FileId { device: meta.dev(), inode: meta.ino() };
+        Ok(Sidecar { guard, raw, path: path.to_path_buf(), id, writable })
     }
+}
+
+/// Whether a sidecar was made by a user who may write the data file: such a one could spoil the store in
+/// any case, and nobody else may tell what is durable.
+fn is_trusted(sidecar: &fs::Metadata, data: &fs::Metadata) -> bool {
+    // SAFETY: always succeeds.
+    let own = unsafe { libc::geteuid() };
+    let (owner, group) = (sidecar.uid(), sidecar.gid());
+    let by_group = data.mode() & 0o020 != 0 && group == data.gid();
+    owner == 0 || owner == own || owner == data.uid() || by_group || data.mode() & 0o002 != 0
 }
 
 /// A file of real zeros. A sparse one would fault at a first touch when the disk is full.
@@ -104,9 +143,28 @@ fn sweep(path: &Path) {
 
 impl SharedMemory for Sidecar {
     fn words(&self) -> &[AtomicU64] {
-        // SAFETY: mapped readable and writable as long as `self` lives, aligned to a page, and used
-        // through atomics only, by every process. A page that loses its file becomes zeros.
+        // SAFETY: mapped readable as long as `self` lives, aligned to a page, and used through atomics
+        // only, by every process. Where it is mapped for reading only, callers ask `is_writable` before
+        // they store. A page that loses its file becomes zeros.
         unsafe { std::slice::from_raw_parts(self.raw.as_mut_ptr().cast::<AtomicU64>(), self.raw.len() / 8) }
+    }
+
+    fn id(&self) -> u64 {
+        mix(0, [self.id.device, self.id.inode]) >> 16
+    }
+
+    fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        if !self.is_current() {
+            return Ok(());
+        }
+        match fs::remove_file(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     fn is_current(&self) -> bool {
@@ -204,16 +262,16 @@ mod tests {
     #[test]
     fn is_shared_by_all_who_open_it() {
         let (directory, path, meta) = store();
-        assert_eq!(Sidecar::open(&path, SIZE).err().unwrap().kind(), io::ErrorKind::NotFound);
+        assert_eq!(Sidecar::open(&path, SIZE, &meta).err().unwrap().kind(), io::ErrorKind::NotFound);
         let made = Sidecar::create(&path, SIZE, &meta).unwrap();
-        let joined = Sidecar::open(&path, SIZE).unwrap();
+        let joined = Sidecar::open(&path, SIZE, &meta).unwrap();
         assert_eq!(made.words().len(), SIZE / 8);
         assert!(made.words().iter().all(|w| w.load(Ordering::SeqCst) == 0));
         made.words()[1023].store(u64::MAX, Ordering::SeqCst);
         assert_eq!(joined.words()[1023].load(Ordering::SeqCst), u64::MAX);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "no temporary file stays");
-        assert_eq!(Sidecar::open(&path, SIZE + 1).err().unwrap().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(Sidecar::open(&path, SIZE + 1, &meta).err().unwrap().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
@@ -254,7 +312,7 @@ mod tests {
         let victim = directory.path().join("victim");
         fs::write(&victim, vec![9; SIZE]).unwrap();
         std::os::unix::fs::symlink(&victim, &path).unwrap();
-        assert_eq!(Sidecar::open(&path, SIZE).err().unwrap().raw_os_error(), Some(libc::ELOOP));
+        assert_eq!(Sidecar::open(&path, SIZE, &meta).err().unwrap().raw_os_error(), Some(libc::ELOOP));
         assert!(Sidecar::create(&path, SIZE, &meta).unwrap().is_current());
         assert_eq!(fs::read(&victim).unwrap(), vec![9; SIZE]);
     }
@@ -282,11 +340,10 @@ mod tests {
         sidecar.words()[3].store(7 | 9 << 32, Ordering::SeqCst);
         sidecar.wait(3, 7, Duration::from_millis(30));
         assert!(start.elapsed() >= Duration::from_millis(30));
-        let start = Instant::now();
-        sidecar.wait(3, 8, Duration::from_secs(20));
-        sidecar.wait(usize::MAX, 8, Duration::from_secs(20));
+        // These would end the test only after many years.
+        sidecar.wait(3, 8, Duration::from_secs(1 << 40));
+        sidecar.wait(usize::MAX, 8, Duration::from_secs(1 << 40));
         sidecar.wake_all(usize::MAX);
-        assert!(start.elapsed() < Duration::from_secs(10));
     }
 
     #[test]
@@ -294,20 +351,42 @@ mod tests {
         let (_directory, path, meta) = store();
         let sidecar = Sidecar::create(&path, SIZE, &meta).unwrap();
         let child = in_child(|| {
-            let own = Sidecar::open(&path, SIZE).unwrap();
+            let own = Sidecar::open(&path, SIZE, &meta).unwrap();
             own.words()[0].store(1, Ordering::SeqCst);
-            let start = Instant::now();
-            // The word is not changed, so only the wake-up, or the time, ends this.
-            own.wait(5, 0, Duration::from_secs(30));
-            i32::from(start.elapsed() > Duration::from_secs(20))
+            // The word is not changed, so only the wake-up ends this.
+            own.wait(5, 0, Duration::from_secs(1 << 30));
+            own.words()[1].store(1, Ordering::SeqCst);
+            0
         });
         while sidecar.words()[0].load(Ordering::SeqCst) == 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
-        for _ in 0..20 {
+        while sidecar.words()[1].load(Ordering::SeqCst) == 0 {
             std::thread::sleep(Duration::from_millis(10));
             sidecar.wake_all(5);
         }
         assert_eq!(wait_for(child), 0);
+    }
+
+    #[test]
+    fn only_a_sidecar_of_those_who_may_write_the_store_is_trusted() {
+        let (directory, path, _) = store();
+        let data = directory.path().join("data.mst");
+        let sidecar = || fs::metadata(&path).unwrap();
+        File::create(&path).unwrap();
+        // SAFETY: always succeeds.
+        if unsafe { libc::geteuid() } != 0 {
+            return;
+        }
+        let stranger = |uid, gid, mode: u32| {
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid)).unwrap();
+            fs::set_permissions(&data, Permissions::from_mode(mode)).unwrap();
+            is_trusted(&sidecar(), &fs::metadata(&data).unwrap())
+        };
+        std::os::unix::fs::chown(&data, Some(1234), Some(4321)).unwrap();
+        // The owner, and the superuser; a member of the group, or anybody, where those may write.
+        assert!(stranger(1234, 9, 0o600) && stranger(0, 9, 0o600));
+        assert!(stranger(77, 4321, 0o660) && stranger(77, 9, 0o666));
+        assert!(!stranger(77, 4321, 0o640) && !stranger(77, 9, 0o660) && !stranger(77, 9, 0o644));
     }
 }

@@ -1,14 +1,19 @@
 //! What the processes tell each other through shared memory.
 //!
-//! Everything in here is a hint. Words that somebody acts upon are *sealed*: they carry a check
-//! word made of their values and the store's id, so that garbage is told from a message. Whoever
-//! finds no valid message looks at the file instead, and whoever publishes next mends it.
+//! Everything in here is a hint. Words that a process acts upon are *sealed*: they carry a check made of
+//! their values, the store's id, the data file's device and inode, and the version of this layout. So
+//! garbage, a sidecar of another file, and one that another release of the program lays out otherwise
+//! all count as silence. A process that finds no valid message looks at the file instead, and the next
+//! to publish puts a valid one there.
+//!
+//! Words that say how far something has come are *rising*: one word holds value and check, so that a
+//! store to it is whole whatever becomes of its writer, and any process may raise it without a lock.
 //!
 //! Layout in 64-bit words: 0..64 the board (below), then 128 slots of 128 words, one for each
 //! process, taken by a kernel lock on the data file.
 
-use crate::disk::host::boot_id;
-use crate::disk::platform::SharedMemory;
+use crate::disk::host::now_ms;
+use crate::disk::platform::{FileId, SharedMemory};
 use crate::error::Holder;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,21 +28,28 @@ pub(crate) const SIDECAR_SIZE: usize = (BOARD_WORDS + SLOTS * SLOT_WORDS) * 8;
 
 // The board.
 const IDENTITY: usize = 0; // sealed: 1 word (layout version)
-const BOOT: usize = 4; // sealed: 1 word (the boot of the system)
 const TAIL: usize = 8; // sealed: end, start, lsn, crc | open << 32
-const DURABLE: usize = 16; // sealed: lsn
-const RELAXED: usize = 24; // sealed: lsn; twice
-const ROOT: usize = 32; // sealed: sequence
-const POISON: usize = 40; // sealed: 1 if poisoned, 0 if not
-const TABLES: usize = 44; // sealed: lsn
+const DURABLE: usize = 16; // rising: lsn
+const VISIBLE: usize = 17; // rising: lsn
+const FLUSHED_UNSEALED: usize = 18; // rising: lsn
+const ROOT: usize = 19; // rising: sequence
+const TABLES: usize = 20; // rising: lsn
+const POISON: usize = 21; // sealed like a rising one: 1 if poisoned, 0 if not
+const FLUSH_TIME: usize = 22; // sealed like a rising one: µs
 const TICKET: usize = 48;
 const SLOT_BOUND: usize = 49;
+const FLUSHES: usize = 50;
 /// Wakes those who wait for a flush.
 const FLUSHED: usize = 56;
 /// Wakes those who wait for a change.
 const CHANGED: usize = 57;
 /// How many wait, in the word two further on: without waiters nobody needs to be woken.
 const WAITERS: usize = 2;
+/// Until when the last of them waits, in the word four further on: one killed in its wait does not count for ever.
+const WAITING_UNTIL: usize = 4;
+
+/// Bits of a rising word that hold its value; the others hold its check.
+const VALUE_BITS: u32 = 44;
 
 // A slot.
 const SLOT_TICKET: usize = 0;
@@ -47,18 +59,27 @@ const SLOT_STARTED: usize = 3;
 const SLOT_WAITING: usize = 4;
 const SLOT_WRITING: usize = 5;
 const SLOT_CHECKPOINTING: usize = 6;
+const SLOT_SINCE: usize = 7;
 /// The counters, in the order of [`Counter`].
 const SLOT_COUNTERS: usize = 8;
+/// A number that each opening of the store has for itself.
+const SLOT_OWNER: usize = 16;
 const SLOT_WAITS: usize = 24;
 const SLOT_HOST: usize = 64;
 const HOST_WORDS: usize = 8;
 const SLOT_COMMAND: usize = 72;
 const COMMAND_WORDS: usize = 32;
 
+/// A waiter that cannot announce itself sleeps no longer than this.
+const UNANNOUNCED: Duration = Duration::from_millis(5);
+/// So much later than it meant to a waiter may still be counted.
+const LATE_MS: u64 = 1000;
+
 /// Buckets of the histogram of waits: bucket `i` counts waits below 2^i µs.
 pub(crate) const WAIT_BUCKETS: usize = 32;
 
-const LAYOUT: u64 = 0x6d73_6964_6563_0001;
+/// The layout above, and the protocol of the lock bytes (`docs/LOCKING.md`).
+pub(crate) const PROTOCOL: u64 = 0x6d73_6964_6563_0002;
 
 /// What each process counts in its slot.
 #[derive(Debug, Clone, Copy)]
@@ -110,11 +131,30 @@ fn from_unix_ms(ms: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(ms.min(1 << 45))
 }
 
+/// The words that tell how far everything has come, as they were at one time.
+pub(crate) struct WordsBefore([u64; 3]);
+
+/// SplitMix64's finalizer over the values in turn: quick, and no value leaves a bit unmoved.
+pub(crate) fn mix(seed: u64, values: impl IntoIterator<Item = u64>) -> u64 {
+    values.into_iter().fold(seed, |mut h, value| {
+        h = (h ^ value).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        h = (h ^ (h >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        h = (h ^ (h >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        h ^ (h >> 31)
+    })
+}
+
 impl Sidecar {
-    pub(crate) fn new(memory: Arc<dyn SharedMemory>, store_id: &[u8; 16]) -> Sidecar {
+    /// A view of memory that speaks of this store, in this file.
+    pub(crate) fn new(memory: Arc<dyn SharedMemory>, store_id: &[u8; 16], file: FileId) -> Sidecar {
         let (low, high) = store_id.split_at(8);
-        let word = |half: &[u8]| half.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
-        Sidecar { memory, salt: word(low) ^ word(high).rotate_left(32) ^ LAYOUT }
+        let word = |bytes: &[u8]| bytes.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
+        let salt = mix(PROTOCOL, [word(low), word(high), file.device, file.inode]);
+        Sidecar { memory, salt }
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<dyn SharedMemory> {
+        &self.memory
     }
 
     fn word(&self, index: usize) -> Option<&AtomicU64> {
@@ -126,19 +166,18 @@ impl Sidecar {
     }
 
     fn store(&self, index: usize, value: u64) {
-        if let Some(word) = self.word(index) {
+        if let Some(word) = self.own_word(index) {
             word.store(value, Ordering::Release);
         }
     }
 
+    /// A word to be changed; none where the sidecar can only be read.
+    fn own_word(&self, index: usize) -> Option<&AtomicU64> {
+        self.word(index).filter(|_| self.memory.is_writable())
+    }
+
     fn check(&self, at: usize, values: &[u64]) -> u64 {
-        // SplitMix64's finalizer over the values in turn: quick, and no value leaves a bit unmoved.
-        values.iter().fold(self.salt ^ at as u64, |mut h, value| {
-            h = (h ^ value).wrapping_add(0x9e37_79b9_7f4a_7c15);
-            h = (h ^ (h >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            h = (h ^ (h >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            h ^ (h >> 31)
-        })
+        mix(self.salt ^ at as u64, values.iter().copied())
     }
 
     /// Publishes sealed words. One process at a time does so for each group: it holds the group's kernel lock.
@@ -164,28 +203,75 @@ impl Sidecar {
         None
     }
 
+    fn seal(&self, at: usize, value: u64) -> u64 {
+        let check = mix(self.salt ^ at as u64, [value]) << VALUE_BITS;
+        check | value
+    }
+
+    fn unseal(&self, at: usize, word: u64) -> Option<u64> {
+        let value = word & ((1 << VALUE_BITS) - 1);
+        (self.seal(at, value) == word).then_some(value)
+    }
+
+    /// What a rising word says.
+    fn risen(&self, at: usize) -> Option<u64> {
+        self.unseal(at, self.load(at))
+    }
+
+    /// Raises a word, unless it says as much already. A word that says nothing is left so: it may have been
+    /// spoilt when it said more, and only a process that has looked at all there is lets it speak again.
+    fn rise(&self, at: usize, value: u64) {
+        // A value beyond what fits is not told.
+        let Some(word) = self.own_word(at).filter(|_| value >> VALUE_BITS == 0) else { return };
+        let sealed = self.seal(at, value);
+        let mut seen = word.load(Ordering::Acquire);
+        while self.unseal(at, seen).is_some_and(|said| said < value) {
+            match word.compare_exchange_weak(seen, sealed, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Raises a word, or lets it speak if it still says the same nothing as it did before: otherwise others
+    /// have let it speak since, and what it said then may have been spoilt once more.
+    fn restore(&self, at: usize, before: u64, value: u64) {
+        if let Some(word) = self.own_word(at).filter(|_| self.unseal(at, before).is_none() && value >> VALUE_BITS == 0)
+        {
+            let _ = word.compare_exchange(before, self.seal(at, value), Ordering::AcqRel, Ordering::Acquire);
+        }
+        self.rise(at, value);
+    }
+
+    /// A rising LSN, unless it is beyond the log's end as it is told: then it is garbage that looks valid.
+    /// (The end is told before anything is called durable or visible.)
+    fn risen_lsn(&self, at: usize) -> Option<u64> {
+        let lsn = self.risen(at)?;
+        self.tail().is_none_or(|tail| lsn <= tail.lsn).then_some(lsn)
+    }
+
     pub(crate) fn is_current(&self) -> bool {
         self.memory.is_current()
     }
 
-    /// Whether this memory was set up for this store.
+    /// Whether this memory was set up for this store, in this file.
     pub(crate) fn is_ours(&self) -> bool {
-        self.memory.words().len() * 8 >= SIDECAR_SIZE && self.read::<1>(IDENTITY) == Some([LAYOUT])
+        self.memory.words().len() * 8 >= SIDECAR_SIZE && self.read::<1>(IDENTITY) == Some([PROTOCOL])
     }
 
+    /// Clears the board, and lets it speak of this store. Nothing is told yet.
     pub(crate) fn set_up(&self) {
-        self.publish(IDENTITY, &[LAYOUT]);
-        self.publish(POISON, &[0]);
-    }
-
-    /// Notes when it was set up, for those who find it when its users are gone.
-    pub(crate) fn set_boot(&self) {
-        self.publish(BOOT, &[boot_id()]);
-    }
-
-    /// Whether it was set up since the system started, and so is as old as anything in its cache.
-    pub(crate) fn is_of_this_boot(&self) -> bool {
-        self.read::<1>(BOOT) == Some([boot_id()])
+        for index in 0..BOARD_WORDS {
+            // Sleepers compare these two with what they saw: they only ever count on.
+            if index != FLUSHED && index != CHANGED {
+                self.store(index, 0);
+            }
+        }
+        for index in 0..SLOTS {
+            self.slot(index).set_ticket(0);
+        }
+        self.set_poisoned(false);
+        self.publish(IDENTITY, &[PROTOCOL]);
     }
 
     pub(crate) fn tail(&self) -> Option<TailHint> {
@@ -198,64 +284,116 @@ impl Sidecar {
         self.publish(TAIL, &[tail.end, tail.start, tail.lsn, u64::from(tail.crc) | u64::from(tail.open) << 32]);
     }
 
+    /// What the words were before the file was looked at, for [`Sidecar::tell_all`].
+    pub(crate) fn words_before(&self) -> WordsBefore {
+        WordsBefore([ROOT, DURABLE, VISIBLE].map(|at| self.load(at)))
+    }
+
+    /// Lets the sidecar speak: of the newest root, of what is known durable, and of what all may see. The caller
+    /// has looked at all that lies in the file, since it took the words down.
+    pub(crate) fn tell_all(&self, before: &WordsBefore, root: u64, durable: u64, visible: u64) {
+        for ((at, value), before) in [(ROOT, root), (DURABLE, durable), (VISIBLE, visible)].into_iter().zip(before.0) {
+            self.restore(at, before, value);
+        }
+    }
+
+    /// Newest LSN that a flush of a sealed batch has covered.
     pub(crate) fn durable(&self) -> Option<u64> {
-        self.read::<1>(DURABLE).map(|[lsn]| lsn)
+        self.risen_lsn(DURABLE)
     }
 
-    pub(crate) fn set_durable(&self, lsn: u64) {
-        self.publish(DURABLE, &[lsn]);
+    pub(crate) fn rise_durable(&self, lsn: u64) {
+        self.rise(DURABLE, lsn);
     }
 
-    /// Nothing else tells how far relaxed commits were acknowledged, so a publisher that is stopped,
-    /// or killed, between two stores must not take away what was said before.
-    pub(crate) fn relaxed(&self) -> Option<u64> {
-        let newest = self.read::<1>(RELAXED).max(self.read::<1>(RELAXED + 2));
-        newest.map(|[lsn]| lsn)
+    /// Newest LSN that readers see whether or not it is durable. (They also see what is durable.)
+    pub(crate) fn visible(&self) -> Option<u64> {
+        self.risen_lsn(VISIBLE)
     }
 
-    pub(crate) fn set_relaxed(&self, lsn: u64) {
-        self.publish(RELAXED, &[lsn]);
-        self.publish(RELAXED + 2, &[lsn]);
+    pub(crate) fn rise_visible(&self, lsn: u64) {
+        self.rise(VISIBLE, lsn);
     }
 
+    /// Newest LSN that a reader without hints has flushed, and shown, without sealing its batch.
+    pub(crate) fn flushed_unsealed(&self) -> u64 {
+        self.risen(FLUSHED_UNSEALED).unwrap_or(0)
+    }
+
+    pub(crate) fn rise_flushed_unsealed(&self, lsn: u64) {
+        self.restore(FLUSHED_UNSEALED, self.load(FLUSHED_UNSEALED), lsn);
+    }
+
+    /// Newest root known to be durable.
     pub(crate) fn root(&self) -> Option<u64> {
-        self.read::<1>(ROOT).map(|[sequence]| sequence)
+        self.risen(ROOT)
     }
 
-    pub(crate) fn set_root(&self, sequence: u64) {
-        self.publish(ROOT, &[sequence]);
+    pub(crate) fn rise_root(&self, sequence: u64) {
+        self.rise(ROOT, sequence);
     }
 
     /// LSN of the newest transaction that changed the set of tables, if that is known for certain.
     pub(crate) fn tables(&self) -> Option<u64> {
-        self.read::<1>(TABLES).map(|[lsn]| lsn).filter(|lsn| *lsn != 0)
+        self.risen(TABLES)
     }
 
-    pub(crate) fn set_tables(&self, lsn: u64) {
-        self.publish(TABLES, &[lsn]);
+    pub(crate) fn rise_tables(&self, lsn: u64) {
+        self.restore(TABLES, self.load(TABLES), lsn);
     }
 
     pub(crate) fn poisoned(&self) -> bool {
-        self.read::<1>(POISON) == Some([1])
+        self.risen(POISON) == Some(1)
     }
 
     pub(crate) fn set_poisoned(&self, poisoned: bool) {
-        self.publish(POISON, &[u64::from(poisoned)]);
+        self.store(POISON, self.seal(POISON, u64::from(poisoned)));
+    }
+
+    /// How long flushes have taken of late.
+    pub(crate) fn flush_time(&self) -> Option<Duration> {
+        self.risen(FLUSH_TIME).map(Duration::from_micros)
+    }
+
+    pub(crate) fn set_flush_time(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(1 << 40);
+        self.store(FLUSH_TIME, self.seal(FLUSH_TIME, micros));
     }
 
     fn wait(&self, at: usize, seen: u64, timeout: Duration) {
-        let Some(waiters) = self.word(at + WAITERS) else { return };
+        let (Some(waiters), Some(until)) = (self.own_word(at + WAITERS), self.own_word(at + WAITING_UNTIL)) else {
+            // Nobody can know of this waiter: it looks for itself.
+            return self.memory.wait(at, low(seen), timeout.min(UNANNOUNCED));
+        };
+        let end = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).saturating_add(now_ms());
+        until.fetch_max(end.saturating_add(LATE_MS), Ordering::SeqCst);
         // Announced before the word is compared, and the word is changed before this is read: a
         // waker that sees no waiter has changed the word in time for the comparison.
         waiters.fetch_add(1, Ordering::SeqCst);
         self.memory.wait(at, low(seen), timeout);
-        waiters.fetch_sub(1, Ordering::SeqCst);
+        let _ = waiters.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| Some(n.saturating_sub(1)));
+    }
+
+    /// Whether anybody waits on a word. A count that outlived all whom it counted is put right.
+    fn is_waited_for(&self, at: usize) -> bool {
+        let (Some(waiters), Some(until)) = (self.word(at + WAITERS), self.word(at + WAITING_UNTIL)) else {
+            return false;
+        };
+        let count = waiters.load(Ordering::SeqCst);
+        if count == 0 {
+            return false;
+        }
+        let in_time = until.load(Ordering::SeqCst) >= now_ms();
+        if !in_time && self.memory.is_writable() {
+            let _ = waiters.compare_exchange(count, 0, Ordering::SeqCst, Ordering::SeqCst);
+        }
+        in_time
     }
 
     fn wake(&self, at: usize) {
-        if let Some(word) = self.word(at) {
+        if let Some(word) = self.own_word(at) {
             word.fetch_add(1, Ordering::SeqCst);
-            if self.word(at + WAITERS).is_some_and(|waiters| waiters.load(Ordering::SeqCst) != 0) {
+            if self.is_waited_for(at) {
                 self.memory.wake_all(at);
             }
         }
@@ -274,9 +412,20 @@ impl Sidecar {
         self.wake(FLUSHED);
     }
 
+    /// How many flushes the holders of SYNC have ended.
+    pub(crate) fn flushes(&self) -> u64 {
+        self.load(FLUSHES)
+    }
+
+    pub(crate) fn count_flush(&self) {
+        if let Some(word) = self.own_word(FLUSHES) {
+            word.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
     /// Whether anybody waits for a turn to write, or for a flush.
     pub(crate) fn is_busy(&self) -> bool {
-        self.load(FLUSHED + WAITERS) != 0 || self.first_waiter().is_some()
+        self.is_waited_for(FLUSHED) || self.first_waiter().is_some()
     }
 
     pub(crate) fn changed_word(&self) -> u64 {
@@ -299,7 +448,7 @@ impl Sidecar {
 
     /// A ticket higher than all before it.
     pub(crate) fn draw_ticket(&self) -> u64 {
-        self.word(TICKET).map_or(1, |w| w.fetch_add(1, Ordering::AcqRel)).wrapping_add(1).max(1)
+        self.own_word(TICKET).map_or(1, |w| w.fetch_add(1, Ordering::AcqRel)).wrapping_add(1).max(1)
     }
 
     /// How many slots, from the first, may be in use.
@@ -308,7 +457,7 @@ impl Sidecar {
     }
 
     pub(crate) fn raise_slot_bound(&self, bound: usize) {
-        if let Some(word) = self.word(SLOT_BOUND) {
+        if let Some(word) = self.own_word(SLOT_BOUND) {
             word.fetch_max(bound as u64, Ordering::AcqRel);
         }
     }
@@ -332,18 +481,20 @@ pub(crate) struct Slot<'a> {
 
 impl Slot<'_> {
     /// Clears the slot for a new owner and writes who that is.
-    pub(crate) fn introduce(&self, pid: u32, host: &str, command: &str) {
+    pub(crate) fn introduce(&self, owner: u64, pid: u32, host: &str, command: &str) {
         for i in 0..SLOT_WORDS {
             self.sidecar.store(self.base + i, 0);
         }
+        self.sidecar.store(self.base + SLOT_OWNER, owner);
         self.sidecar.store(self.base + SLOT_PID, u64::from(pid));
         self.sidecar.store(self.base + SLOT_STARTED, unix_ms());
         self.write_text(SLOT_HOST, HOST_WORDS, host);
         self.write_text(SLOT_COMMAND, COMMAND_WORDS, command);
     }
 
-    pub(crate) fn is_introduced_as(&self, pid: u32) -> bool {
-        self.sidecar.load(self.base + SLOT_PID) == u64::from(pid)
+    /// Whether the slot says who its owner is: not its last owner, which may have had the same process id.
+    pub(crate) fn is_introduced_as(&self, owner: u64) -> bool {
+        self.sidecar.load(self.base + SLOT_OWNER) == owner
     }
 
     fn write_text(&self, at: usize, words: usize, text: &str) {
@@ -368,9 +519,18 @@ impl Slot<'_> {
         self.sidecar.store(self.base + SLOT_TICKET, ticket);
     }
 
+    /// When its owner lined up, in µs of the clock that all share.
+    pub(crate) fn since(&self) -> u64 {
+        self.sidecar.load(self.base + SLOT_SINCE)
+    }
+
+    pub(crate) fn set_since(&self, now_us: u64) {
+        self.sidecar.store(self.base + SLOT_SINCE, now_us);
+    }
+
     /// Takes a ticket away that nobody stands behind, unless it has changed meanwhile.
     pub(crate) fn clear_ticket(&self, ticket: u64) {
-        if let Some(word) = self.sidecar.word(self.base + SLOT_TICKET) {
+        if let Some(word) = self.sidecar.own_word(self.base + SLOT_TICKET) {
             let _ = word.compare_exchange(ticket, 0, Ordering::AcqRel, Ordering::Acquire);
         }
     }
@@ -384,7 +544,7 @@ impl Slot<'_> {
     }
 
     pub(crate) fn wake(&self) {
-        if let Some(word) = self.sidecar.word(self.base + SLOT_WAKE) {
+        if let Some(word) = self.sidecar.own_word(self.base + SLOT_WAKE) {
             word.fetch_add(1, Ordering::AcqRel);
             self.sidecar.memory.wake_all(self.base + SLOT_WAKE);
         }
@@ -411,7 +571,7 @@ impl Slot<'_> {
         }
     }
 
-    pub(crate) fn holder(&self, since: SystemTime) -> Holder {
+    pub(crate) fn holder(&self, since: Option<SystemTime>) -> Holder {
         Holder {
             pid: u32::try_from(self.sidecar.load(self.base + SLOT_PID)).unwrap_or(0),
             host: self.read_text(SLOT_HOST, HOST_WORDS),
@@ -481,6 +641,18 @@ impl SharedMemory for PrivateMemory {
         &self.words
     }
 
+    fn id(&self) -> u64 {
+        0
+    }
+
+    fn is_writable(&self) -> bool {
+        true
+    }
+
+    fn remove(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
     fn is_current(&self) -> bool {
         // A real sidecar is looked for each time somebody asks.
         false
@@ -503,30 +675,88 @@ impl SharedMemory for PrivateMemory {
 mod tests {
     use super::*;
 
+    const FILE: FileId = FileId { device: 1, inode: 2 };
+
+    fn garbage(memory: &dyn SharedMemory) {
+        for word in memory.words() {
+            word.store(0x1234_5678_9abc_def0, Ordering::Relaxed);
+        }
+    }
+
     #[test]
     fn garbage_is_told_from_a_message() {
         let memory: Arc<dyn SharedMemory> = Arc::new(PrivateMemory::new());
-        let sidecar = Sidecar::new(Arc::clone(&memory), b"0123456789abcdef");
+        let sidecar = Sidecar::new(Arc::clone(&memory), b"0123456789abcdef", FILE);
         assert!(!sidecar.is_ours());
         sidecar.set_up();
         assert!(sidecar.is_ours());
         assert_eq!(sidecar.tail(), None);
         let tail = TailHint { end: 9, start: 8, lsn: 7, crc: 6, open: true };
         sidecar.set_tail(tail);
-        sidecar.set_durable(5);
-        assert_eq!(sidecar.tail(), Some(tail));
-        assert_eq!(Sidecar::new(Arc::clone(&memory), b"another store id").durable(), None);
-        for word in memory.words() {
-            word.store(0x1234_5678_9abc_def0, Ordering::Relaxed);
-        }
+        sidecar.tell_all(&sidecar.words_before(), 1, 4, 0);
+        sidecar.rise_durable(5);
+        assert_eq!((sidecar.tail(), sidecar.durable(), sidecar.visible()), (Some(tail), Some(5), Some(0)));
+        garbage(&*memory);
         assert_eq!((sidecar.tail(), sidecar.durable(), sidecar.is_ours()), (None, None, false));
         assert!(!sidecar.poisoned());
-        let _ = (sidecar.first_waiter(), sidecar.slot(3).holder(SystemTime::now()));
+        let _ = (sidecar.first_waiter(), sidecar.slot(3).holder(None));
+        // It may have said more: only a process that has looked at the file lets it speak again.
+        sidecar.rise_durable(3);
+        assert_eq!(sidecar.durable(), None);
+        sidecar.tell_all(&sidecar.words_before(), 1, 3, 4);
+        assert_eq!((sidecar.root(), sidecar.durable(), sidecar.visible()), (Some(1), Some(3), Some(4)));
+    }
+
+    #[test]
+    fn a_sidecar_of_another_store_or_file_says_nothing() {
+        let memory: Arc<dyn SharedMemory> = Arc::new(PrivateMemory::new());
+        let sidecar = Sidecar::new(Arc::clone(&memory), &[7; 16], FILE);
+        sidecar.set_up();
+        sidecar.tell_all(&sidecar.words_before(), 1, 5, 5);
+        for (id, file) in
+            [([8; 16], FILE), ([7; 16], FileId { inode: 3, ..FILE }), ([7; 16], FileId { device: 3, ..FILE })]
+        {
+            let other = Sidecar::new(Arc::clone(&memory), &id, file);
+            assert_eq!((other.is_ours(), other.durable(), other.root()), (false, None, None));
+        }
+    }
+
+    #[test]
+    fn rising_words_never_fall() {
+        let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
+        sidecar.tell_all(&sidecar.words_before(), 1, 0, 0);
+        let before = sidecar.words_before();
+        for (lsn, says) in [(3, 3), (9, 9), (4, 9), (1 << VALUE_BITS, 9), (10, 10)] {
+            sidecar.rise_durable(lsn);
+            assert_eq!(sidecar.durable(), Some(says));
+        }
+        // One that speaks is not lowered by a process that looked at the file earlier.
+        sidecar.tell_all(&sidecar.words_before(), 1, 7, 7);
+        assert_eq!((sidecar.durable(), sidecar.visible()), (Some(10), Some(7)));
+        // A word that has spoken since is not put back, even if it is silent again.
+        garbage(&*sidecar.memory);
+        sidecar.tell_all(&before, 1, 7, 7);
+        assert_eq!((sidecar.durable(), sidecar.visible()), (None, None));
+        sidecar.tell_all(&sidecar.words_before(), 1, 10, 10);
+        // What goes beyond the told end of the log can only be garbage.
+        sidecar.set_tail(TailHint { end: 9, start: 8, lsn: 9, crc: 6, open: true });
+        assert_eq!(sidecar.durable(), None);
+    }
+
+    #[test]
+    fn a_waiter_that_was_killed_is_not_waited_for_for_ever() {
+        let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
+        sidecar.word(FLUSHED + WAITERS).unwrap().store(1, Ordering::SeqCst);
+        sidecar.word(FLUSHED + WAITING_UNTIL).unwrap().store(now_ms() + 100_000, Ordering::SeqCst);
+        assert!(sidecar.is_busy());
+        sidecar.word(FLUSHED + WAITING_UNTIL).unwrap().store(now_ms() - 1, Ordering::SeqCst);
+        assert!(!sidecar.is_busy());
+        assert_eq!(sidecar.load(FLUSHED + WAITERS), 0);
     }
 
     #[test]
     fn the_lowest_ticket_is_first() {
-        let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16]);
+        let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
         sidecar.raise_slot_bound(4);
         assert_eq!(sidecar.first_waiter(), None);
         sidecar.slot(3).set_ticket(sidecar.draw_ticket());

@@ -7,12 +7,14 @@
 
 use std::ffi::{c_int, c_void};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering::SeqCst};
 
 use super::fork::Once;
 
-/// Maps that can be guarded at once. A map beyond that is refused, and its user reads privately.
-const CAPACITY: usize = 1024;
+/// Maps that are guarded by one chunk of the table, and chunks at most: more maps than the kernel gives a process
+/// by default. A map beyond that is refused, and its user reads privately.
+const CHUNK: usize = 1024;
+const CHUNKS: usize = 64;
 const EMPTY: usize = 0;
 /// A slot that is being filled. No map starts at address 0 or 1.
 const CLAIMED: usize = 1;
@@ -46,7 +48,28 @@ impl Slot {
     }
 }
 
-static TABLE: [Slot; CAPACITY] = [const { Slot::new() }; CAPACITY];
+type Chunk = [Slot; CHUNK];
+
+/// The table, which grows by a chunk when all are full. A chunk is never given back: the handler may be reading it
+/// at any instant.
+static TABLE: [AtomicPtr<Chunk>; CHUNKS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; CHUNKS];
+
+fn chunk_at(place: &AtomicPtr<Chunk>) -> Option<&'static Chunk> {
+    // SAFETY: null, or a chunk that was leaked below, and so lives as long as the program.
+    unsafe { place.load(SeqCst).as_ref() }
+}
+
+/// The chunk at this place, made if there is none yet.
+fn chunk_made_at(place: &AtomicPtr<Chunk>) -> Option<&'static Chunk> {
+    chunk_at(place).or_else(|| {
+        let made: *mut Chunk = Box::into_raw(Box::new([const { Slot::new() }; CHUNK]));
+        if place.compare_exchange(std::ptr::null_mut(), made, SeqCst, SeqCst).is_err() {
+            // SAFETY: another thread was quicker, and nobody has seen this one.
+            drop(unsafe { Box::from_raw(made) });
+        }
+        chunk_at(place)
+    })
+}
 
 /// Keeps one map guarded. It must be dropped before the map is unmapped.
 pub(super) struct Guard {
@@ -69,11 +92,16 @@ impl Drop for Guard {
 /// Guards a map of `len` bytes at `start`. `None` if the table is full, or the handler cannot be
 /// installed.
 pub(super) fn guard(start: *const u8, len: usize, writable: bool) -> Option<Guard> {
-    page_size().and_then(|_| claim(&TABLE, start.addr(), len, writable)).map(|slot| Guard { slot })
+    page_size()?;
+    let mut chunks = TABLE.iter().filter_map(chunk_made_at);
+    chunks.find_map(|chunk| claim(chunk, start.addr(), len, writable)).map(|slot| Guard { slot })
 }
 
 fn claim(table: &'static [Slot], start: usize, len: usize, writable: bool) -> Option<&'static Slot> {
-    let slot = table.iter().find(|slot| slot.start.compare_exchange(EMPTY, CLAIMED, SeqCst, SeqCst).is_ok())?;
+    let is_free = |slot: &&Slot| {
+        slot.start.load(SeqCst) == EMPTY && slot.start.compare_exchange(EMPTY, CLAIMED, SeqCst, SeqCst).is_ok()
+    };
+    let slot = table.iter().find(is_free)?;
     slot.len.store(len, SeqCst);
     slot.writable.store(writable, SeqCst);
     slot.torn.store(false, SeqCst);
@@ -144,7 +172,8 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
 fn heal(address: usize) -> bool {
     let page_size = PAGE_SIZE.load(SeqCst);
     let page = address & !page_size.wrapping_sub(1);
-    let Some((slot, end)) = TABLE.iter().find_map(|slot| slot.end_if_holding(address).map(|end| (slot, end))) else {
+    let mut slots = TABLE.iter().map_while(chunk_at).flatten();
+    let Some((slot, end)) = slots.find_map(|slot| slot.end_if_holding(address).map(|end| (slot, end))) else {
         return false;
     };
     let writable = slot.writable.load(SeqCst);
@@ -218,6 +247,25 @@ mod tests {
         assert!(claim(&SMALL, 1 << 20, 4096, true).is_none());
         drop(Guard { slot: first });
         assert!(claim(&SMALL, 1 << 20, 4096, true).is_some());
+    }
+
+    #[test]
+    fn thousands_of_maps_are_guarded_at_once_and_the_last_as_well_as_the_first() {
+        const MAPS: usize = 9000;
+        let page = page_size().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        // Of an empty file: every access to it faults.
+        let map = memmap2::MmapOptions::new().len(MAPS * page).map_raw_read_only(&file).unwrap();
+        let at = |n: usize| map.as_ptr().wrapping_add(n * page);
+        let guards: Vec<_> = (0..MAPS).map(|n| guard(at(n), page, false).expect("room for one more")).collect();
+        for n in [0, 1, 1023, 1024, 1100, MAPS - 1] {
+            // SAFETY: the address is mapped, and guarded: the access gives zero.
+            assert_eq!(unsafe { at(n).read_volatile() }, 0);
+            assert!(guards[n].torn() && !guards[n ^ 2].torn());
+        }
+        drop(guards);
+        let again = guard(at(7), page, false).unwrap();
+        assert!(!again.torn());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A disk in memory, for tests: the platform's two traits over a file whose every change is recorded,
 //! so that the states a real disk may leave after a power loss can be made from the record.
 //!
-//! A [`World`] is one data file with its locks and its sidecar. A [`SimDisk`] is one open file
+//! A [`World`] is one data file with its locks, its names, and the sidecars beside them. A [`SimDisk`] is one open file
 //! description of it, held by one simulated process. A [`Conductor`] is asked before each call of the
 //! platform: it may let the call fail, let another process run first, or end the process.
 //!
@@ -13,7 +13,8 @@ pub(crate) mod threads;
 
 pub(crate) use replay::{Limits, Replay};
 
-use crate::disk::platform::{Disk, LockMode, Mapping, SharedMemory};
+use crate::disk::platform::{Disk, FileId, Held, LockMode, Mapping, SharedMemory};
+use crate::error::Holder;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::io;
@@ -191,18 +192,31 @@ pub(crate) trait Conductor: Send + Sync {
     fn now_ms(&self) -> u64 {
         1
     }
+    fn now_us(&self) -> u64 {
+        self.now_ms() * 1000
+    }
 }
 
 /// Lets everything happen.
 pub(crate) struct Free;
 impl Conductor for Free {}
 
-/// The sidecar's memory.
-pub(crate) struct Words(Vec<AtomicU64>);
+/// A sidecar's memory, and the number that this very sidecar goes by.
+pub(crate) struct Words(Vec<AtomicU64>, u64);
 
 impl Words {
-    fn new(size: usize) -> Arc<Words> {
-        Arc::new(Words((0..size / 8).map(|_| AtomicU64::new(0)).collect()))
+    fn new(size: usize, id: u64) -> Arc<Words> {
+        Arc::new(Words((0..size / 8).map(|_| AtomicU64::new(0)).collect(), id))
+    }
+
+    fn contents(&self) -> Vec<u64> {
+        self.0.iter().map(|word| word.load(Ordering::SeqCst)).collect()
+    }
+
+    fn put(&self, contents: &[u64]) {
+        for (word, value) in self.0.iter().zip(contents) {
+            word.store(*value, Ordering::SeqCst);
+        }
     }
 
     /// Fills it with garbage.
@@ -220,7 +234,13 @@ struct State {
     /// The file as it was when the record began, and the record.
     history: Option<(Image, Vec<Event>)>,
     locks: BTreeMap<u64, HashMap<usize, LockMode>>,
-    sidecar: Option<Arc<Words>>,
+    /// By the directory entry of the data file beside which each lies; the last one lies elsewhere, for all.
+    sidecars: BTreeMap<usize, Arc<Words>>,
+    /// What was copied of a sidecar, to be put back later.
+    copy: Option<(usize, Vec<u64>)>,
+    made: u64,
+    /// Directory entries that no longer lead to the data file.
+    lost_names: Vec<usize>,
     descriptions: usize,
     /// Grows with each failed flush; each description reports it once.
     failures: u64,
@@ -263,15 +283,47 @@ impl World {
     }
 
     pub(crate) fn sidecar(&self) -> Option<Arc<Words>> {
-        self.state().sidecar.clone()
+        let state = self.state();
+        state.sidecars.get(&0).or(state.sidecars.values().next()).cloned()
     }
 
     pub(crate) fn remove_sidecar(&self) {
-        self.state().sidecar = None;
+        self.state().sidecars.clear();
+    }
+
+    /// Keeps a copy of a sidecar, as a backup of the directory would.
+    pub(crate) fn copy_sidecar(&self) {
+        let mut state = self.state();
+        state.copy = state.sidecars.iter().next().map(|(name, words)| (*name, words.contents()));
+    }
+
+    /// Puts the copy where the sidecar was: into the same file, or as another one of its name.
+    pub(crate) fn restore_sidecar(&self, in_place: bool) {
+        let mut state = self.state();
+        let Some((name, contents)) = state.copy.clone() else { return };
+        match state.sidecars.get(&name) {
+            Some(words) if in_place => words.put(&contents),
+            _ => {
+                state.made += 1;
+                let words = Words::new(contents.len() * 8, state.made);
+                words.put(&contents);
+                state.sidecars.insert(name, words);
+            }
+        }
+    }
+
+    /// The data file is renamed, replaced or deleted: the entry no longer leads to it.
+    pub(crate) fn lose_name(&self, name: usize) {
+        self.state().lost_names.push(name);
     }
 
     /// A new description, of a process that goes by the given number.
     pub(crate) fn disk(self: &Arc<Self>, process: usize) -> Arc<SimDisk> {
+        self.disk_of(process, Access::default())
+    }
+
+    /// The same for a process that reaches the file in some other way.
+    pub(crate) fn disk_of(self: &Arc<Self>, process: usize, access: Access) -> Arc<SimDisk> {
         let mut state = self.state();
         state.descriptions += 1;
         let (id, seen) = (state.descriptions, AtomicU64::new(state.failures));
@@ -279,19 +331,36 @@ impl World {
         Arc::new(SimDisk {
             world: Arc::clone(self),
             process,
+            access,
             id,
             seen,
             killed: AtomicBool::new(false),
             silent: AtomicBool::new(false),
-            grave: Words::new(8),
+            grave: Words::new(8, 0),
         })
     }
+}
+
+/// How a process reaches the data file, and what it may do beside it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Access {
+    /// The directory entry by which it came.
+    pub(crate) name: usize,
+    pub(crate) read_only: bool,
+    /// It may not make files in the directory.
+    pub(crate) cannot_make: bool,
+    /// Nor in the directory of shared memory.
+    pub(crate) cannot_make_elsewhere: bool,
+    /// It may not open a sidecar at all, or not for writing.
+    pub(crate) cannot_open: bool,
+    pub(crate) cannot_write: bool,
 }
 
 /// One open file description.
 pub(crate) struct SimDisk {
     world: Arc<World>,
     process: usize,
+    access: Access,
     id: usize,
     /// The newest failed flush that was reported to this description.
     seen: AtomicU64,
@@ -390,8 +459,20 @@ impl Disk for SimDisk {
         Path::new("simulated.mst")
     }
 
+    fn identity(&self) -> FileId {
+        FileId { device: 1, inode: 1 }
+    }
+
+    fn place(&self) -> u64 {
+        self.access.name as u64 + 1
+    }
+
+    fn lost_name(&self) -> Option<&'static str> {
+        self.world.state().lost_names.contains(&self.access.name).then_some("nothing has its name any more")
+    }
+
     fn writable(&self) -> bool {
-        true
+        !self.access.read_only
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -404,7 +485,17 @@ impl Disk for SimDisk {
         Ok(self.world.state().image.read(buf, offset))
     }
 
+    fn peek(&self, words: &mut [u64], offset: u64) -> io::Result<()> {
+        let mut bytes = vec![0; words.len() * 8];
+        self.read_at(&mut bytes, offset)?;
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_le_bytes(bytes.try_into().unwrap());
+        }
+        Ok(())
+    }
+
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        assert!(!self.access.read_only, "written through a description for reading");
         match self.enter(Call::Write)? {
             Verdict::Part(part, code) => {
                 self.write_and_die(buf, offset, part);
@@ -476,6 +567,7 @@ impl Disk for SimDisk {
 
     fn try_lock(&self, byte: u64, mode: LockMode) -> io::Result<bool> {
         self.enter(Call::Lock)?;
+        assert!(!self.access.read_only || mode == LockMode::Shared, "an exclusive lock of a description for reading");
         let mut state = self.world.state();
         let holders = state.locks.entry(byte).or_default();
         let free =
@@ -489,45 +581,75 @@ impl Disk for SimDisk {
     fn unlock(&self, byte: u64) -> io::Result<()> {
         // A refusal would keep the lock for ever, which no system does; so no faults here.
         self.enter(Call::Unlock)?;
-        if let Some(holders) = self.world.state().locks.get_mut(&byte) {
+        let mut state = self.world.state();
+        if let Some(holders) = state.locks.get_mut(&byte) {
             holders.remove(&self.id);
+            if holders.is_empty() {
+                state.locks.remove(&byte);
+            }
         }
         Ok(())
     }
 
     fn probe(&self, first: u64, len: u64) -> io::Result<Option<(u64, u64)>> {
         self.enter(Call::Probe)?;
+        // As on Linux: the locks of one description are looked through before those of the next, adjacent
+        // bytes that it holds in one mode are one lock, and the answer is cut to the question.
         let state = self.world.state();
-        let found = state.locks.range(first..first + len).find(|(_, holders)| holders.keys().any(|id| *id != self.id));
-        Ok(found.map(|(byte, _)| (*byte, 1)))
+        let asked = || state.locks.range(first..first + len);
+        let others = asked().flat_map(|(_, holders)| holders.keys().copied()).filter(|id| *id != self.id);
+        let Some(owner) = others.min() else { return Ok(None) };
+        let mut held = asked().filter_map(|(byte, holders)| Some((*byte, *holders.get(&owner)?)));
+        let Some((start, mode)) = held.next() else { return Ok(None) };
+        let joined = held.zip(start + 1..).take_while(|(next, byte)| *next == (*byte, mode)).count();
+        Ok(Some((start, 1 + joined as u64)))
+    }
+
+    fn holders(&self, first: u64, len: u64) -> Vec<Held> {
+        let state = self.world.state();
+        let held = state.locks.range(first..first + len).flat_map(|(byte, holders)| {
+            let others = holders.keys().filter(|id| **id != self.id);
+            others.map(|id| {
+                let (pid, host) = (u32::try_from(*id).unwrap(), "simulated".to_owned());
+                let holder = Holder { pid, host, command: format!("description {id}"), since: None, stopped: false };
+                Held { first: *byte, last: *byte, holder }
+            })
+        });
+        held.collect()
     }
 
     fn map(&self, _: u64) -> io::Result<Option<Arc<dyn Mapping>>> {
         Ok(None)
     }
 
-    fn sidecar(&self, size: usize, create: bool) -> io::Result<Arc<dyn SharedMemory>> {
+    fn sidecar(&self, site: usize, size: usize, create: bool) -> io::Result<Arc<dyn SharedMemory>> {
         self.enter(Call::Sidecar)?;
+        let Access { name, cannot_make, cannot_make_elsewhere, cannot_open, cannot_write, .. } = self.access;
+        let refused = if create { [cannot_make, cannot_make_elsewhere][site] } else { cannot_open };
+        let name = if site == 0 { name } else { ELSEWHERE };
         let mut state = self.world.state();
-        if create {
-            state.sidecar = Some(Words::new(size));
+        if refused && (create || state.sidecars.contains_key(&name)) {
+            return Err(io::Error::from_raw_os_error(libc::EACCES));
         }
-        let words = state.sidecar.clone().ok_or(io::ErrorKind::NotFound)?;
+        if create {
+            state.made += 1;
+            let words = Words::new(size, state.made);
+            state.sidecars.insert(name, words);
+        }
+        let words = state.sidecars.get(&name).cloned().ok_or(io::ErrorKind::NotFound)?;
         drop(state);
         let (world, process) = (Arc::clone(&self.world), self.process);
         let grave = Arc::clone(&self.grave);
         // A dead process is known by its description's being dead; the sidecar asks the conductor.
-        Ok(Arc::new(SimMemory { world, process, words, grave }))
-    }
-
-    fn remove_sidecar(&self) -> io::Result<()> {
-        self.enter(Call::Sidecar)?;
-        self.world.state().sidecar = None;
-        Ok(())
+        Ok(Arc::new(SimMemory { world, process, name, writable: create || !cannot_write, words, grave }))
     }
 
     fn now_ms(&self) -> u64 {
         self.world.conductor.now_ms()
+    }
+
+    fn now_us(&self) -> u64 {
+        self.world.conductor.now_us()
     }
 
     fn sleep(&self, time: Duration) {
@@ -537,9 +659,14 @@ impl Disk for SimDisk {
     }
 }
 
+/// The name under which a sidecar lies that is not beside the data file.
+const ELSEWHERE: usize = usize::MAX;
+
 struct SimMemory {
     world: Arc<World>,
     process: usize,
+    name: usize,
+    writable: bool,
     words: Arc<Words>,
     grave: Arc<Words>,
 }
@@ -559,9 +686,25 @@ impl SharedMemory for SimMemory {
         }
     }
 
+    fn id(&self) -> u64 {
+        self.words.1
+    }
+
+    fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        let alive = self.world.conductor.before(self.process, Call::Memory) == Verdict::Go;
+        if alive && self.is_current() {
+            self.world.state().sidecars.remove(&self.name);
+        }
+        Ok(())
+    }
+
     fn is_current(&self) -> bool {
         let _ = self.world.conductor.before(self.process, Call::Memory);
-        self.world.state().sidecar.as_ref().is_some_and(|words| Arc::ptr_eq(words, &self.words))
+        self.world.state().sidecars.get(&self.name).is_some_and(|words| Arc::ptr_eq(words, &self.words))
     }
 
     fn wait(&self, index: usize, expected: u32, timeout: Duration) {

@@ -5,18 +5,24 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::fork::{Registration, fork_generation, open_registered};
+use super::holders::holders_of;
 use super::map::ReadMap;
-use super::platform::{Disk, FileId, LockMode, Mapping, SharedMemory};
+use super::platform::{Disk, FileId, Held, LockMode, Mapping, SharedMemory};
 use super::shm::{self, Sidecar};
+use super::sidecar::{PROTOCOL, mix};
+use super::size_limit::SizeLimit;
 use super::{host, lock};
 use crate::error::{Error, Result};
 
 /// Zeros are written in pieces of this many bytes.
 const ZEROS: usize = 1 << 20;
+
+/// Address space, in bytes, for looking at words of the file.
+const MIN_PEEK: u64 = 1 << 26;
 
 /// How a data file is opened.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,8 +42,12 @@ pub(crate) struct UnixDisk {
     /// The path without symbolic links, so that all who reach the file find the same sidecar.
     real_path: PathBuf,
     id: FileId,
+    place: u64,
     writable: bool,
+    size_limit: SizeLimit,
     generation: u32,
+    /// The first bytes of the file, for looking at words that others may be writing.
+    peeks: RwLock<Option<ReadMap>>,
 }
 
 impl UnixDisk {
@@ -64,14 +74,18 @@ impl UnixDisk {
         let (registration, file) = open_registered(|| options.open(path)).map_err(failed)?;
         let meta = file.metadata().map_err(failed)?;
         must_be_file(path, &meta)?;
+        let real_path = path.canonicalize().or_else(|_| std::path::absolute(path)).map_err(failed)?;
         let disk = UnixDisk {
             _registration: registration,
             file,
             path: path.to_path_buf(),
-            real_path: path.canonicalize().or_else(|_| std::path::absolute(path)).map_err(failed)?,
+            place: place_of(&real_path).map_err(failed)?,
+            real_path,
             id: FileId { device: meta.dev(), inode: meta.ino() },
             writable: !mode.read_only,
+            size_limit: SizeLimit::new(),
             generation: fork_generation(),
+            peeks: RwLock::default(),
         };
         if create && meta.len() == 0 {
             // Whoever finds the file empty may be the one who writes its first commit, and that
@@ -84,11 +98,6 @@ impl UnixDisk {
     /// Makes the file's name durable: without it a durable commit could still vanish, with its file.
     pub(crate) fn sync_name(&self) -> Result<()> {
         sync_directory(&self.real_path).map_err(|e| Error::io("flush the directory", &self.path, e))
-    }
-
-    /// The file itself, whatever path led to it.
-    pub(crate) fn identity(&self) -> FileId {
-        self.id
     }
 
     /// In a forked child the descriptor is dead; say so, rather than fail in some odd way.
@@ -113,6 +122,21 @@ impl UnixDisk {
     }
 }
 
+impl UnixDisk {
+    /// Maps the file so that words up to `end` can be looked at: a second time when it was cut under the last map.
+    fn map_for_peeking(&self, end: u64) -> io::Result<()> {
+        let mut peeks = self.peeks.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = self.reopen() else { return Ok(()) };
+        *peeks = ReadMap::new(&file, end.max(self.len()?).next_power_of_two().max(MIN_PEEK))?;
+        Ok(())
+    }
+
+    fn peek_in_map(&self, words: &mut [u64], offset: u64) -> bool {
+        let peeks = self.peeks.read().unwrap_or_else(PoisonError::into_inner);
+        peeks.as_ref().is_some_and(|map| map.is_whole() && map.peek(words, offset))
+    }
+}
+
 impl Drop for UnixDisk {
     fn drop(&mut self) {
         // A fork just before the file is closed could leave the description to a child. Without
@@ -121,6 +145,15 @@ impl Drop for UnixDisk {
             let _ = lock::unlock_all(file);
         }
     }
+}
+
+/// A number for the directory entry at this path, which has no symbolic links in it: bind mounts and other
+/// names of the directory lead to the same one, hard links of the file to another.
+fn place_of(path: &Path) -> io::Result<u64> {
+    let directory = fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let name = name.chunks(8).map(|part| part.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+    Ok(mix(PROTOCOL, [directory.dev(), directory.ino()].into_iter().chain(name)) >> 16)
 }
 
 fn must_be_file(path: &Path, meta: &fs::Metadata) -> Result<()> {
@@ -146,6 +179,24 @@ impl Disk for UnixDisk {
         &self.path
     }
 
+    fn identity(&self) -> FileId {
+        self.id
+    }
+
+    fn place(&self) -> u64 {
+        self.place
+    }
+
+    fn lost_name(&self) -> Option<&'static str> {
+        match fs::metadata(&self.real_path) {
+            Ok(meta) if (FileId { device: meta.dev(), inode: meta.ino() }) == self.id => None,
+            Ok(_) => Some("another file has its name now"),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Some("nothing has its name any more"),
+            // What cannot be looked at may still be there.
+            Err(_) => None,
+        }
+    }
+
     fn writable(&self) -> bool {
         self.writable
     }
@@ -168,16 +219,39 @@ impl Disk for UnixDisk {
         Ok(done)
     }
 
+    fn peek(&self, words: &mut [u64], offset: u64) -> io::Result<()> {
+        self.live()?;
+        if self.peek_in_map(words, offset) {
+            return Ok(());
+        }
+        if cfg!(target_pointer_width = "64") {
+            self.map_for_peeking(offset.saturating_add(words.len() as u64 * 8))?;
+            if self.peek_in_map(words, offset) {
+                return Ok(());
+            }
+        }
+        for (word, at) in words.iter_mut().zip((offset..).step_by(8)) {
+            let mut bytes = [0; 8];
+            self.read_at(&mut bytes, at)?;
+            *word = u64::from_le_bytes(bytes);
+        }
+        Ok(())
+    }
+
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.size_limit.allows(offset.saturating_add(buf.len() as u64))?;
         self.live()?.write_all_at(buf, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.live()?.set_len(len)
+        let file = self.live()?;
+        self.size_limit.allows_length(file, len)?;
+        file.set_len(len)
     }
 
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
         let file = self.live()?;
+        self.size_limit.allows_growth(offset.saturating_add(len))?;
         reserve(file, offset, len)?;
         // Reserved extents still are "unwritten", and their first write needs the journal again at
         // the next flush. Zeros make them real.
@@ -230,29 +304,30 @@ impl Disk for UnixDisk {
         lock::probe(self.live()?, first, len)
     }
 
+    fn holders(&self, first: u64, len: u64) -> Vec<Held> {
+        self.live().map(|file| holders_of(self.id, first, len, file.as_raw_fd())).unwrap_or_default()
+    }
+
     fn map(&self, len: u64) -> io::Result<Option<Arc<dyn Mapping>>> {
         self.live()?;
         let Some(file) = self.reopen() else { return Ok(None) };
         Ok(ReadMap::new(&file, len)?.map(|map| Arc::new(map) as Arc<dyn Mapping>))
     }
 
-    fn sidecar(&self, size: usize, create: bool) -> io::Result<Arc<dyn SharedMemory>> {
-        let file = self.live()?;
-        let path = shm::path_beside(&self.real_path);
-        let sidecar = if create { Sidecar::create(&path, size, &file.metadata()?) } else { Sidecar::open(&path, size) };
-        Ok(Arc::new(sidecar?))
-    }
-
-    fn remove_sidecar(&self) -> io::Result<()> {
-        self.live()?;
-        match fs::remove_file(shm::path_beside(&self.real_path)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+    fn sidecar(&self, site: usize, size: usize, create: bool) -> io::Result<Arc<dyn SharedMemory>> {
+        create.then(|| self.size_limit.allows_growth(size as u64)).transpose()?;
+        let data = self.live()?.metadata()?;
+        let path = if site == 0 { shm::path_beside(&self.real_path) } else { shm::path_elsewhere(self.id) };
+        let sidecar = if create { Sidecar::create(&path, size, &data)? } else { Sidecar::open(&path, size, &data)? };
+        Ok(Arc::new(sidecar))
     }
 
     fn now_ms(&self) -> u64 {
         host::now_ms()
+    }
+
+    fn now_us(&self) -> u64 {
+        host::now_us()
     }
 
     fn sleep(&self, time: Duration) {
@@ -386,7 +461,7 @@ mod tests {
         a.write_at(&[7; 100], 0).unwrap();
         assert!(a.try_lock(BYTE, Exclusive).unwrap());
         let map = a.map(1 << 20).unwrap().unwrap();
-        let sidecar = a.sidecar(4096, true).unwrap();
+        let sidecar = a.sidecar(0, 4096, true).unwrap();
         drop(a);
         assert!(b.try_lock(BYTE, Exclusive).unwrap());
         assert_eq!(map.bytes()[99], 7);
@@ -411,7 +486,7 @@ mod tests {
         let (_directory, path) = fresh();
         let disk = UnixDisk::open(&path, CREATE).unwrap();
         disk.write_at(b"parent", 0).unwrap();
-        let sidecar = disk.sidecar(4096, true).unwrap();
+        let sidecar = disk.sidecar(0, 4096, true).unwrap();
         assert!(disk.try_lock(BYTE, Exclusive).unwrap());
         let child = in_child(|| {
             let refused = disk.write_at(b"child!", 0).is_err()
@@ -420,8 +495,7 @@ mod tests {
                 && disk.flush().is_err()
                 && disk.unlock(BYTE).is_err()
                 && disk.try_lock(BYTE, Exclusive).is_err()
-                && disk.sidecar(4096, true).is_err()
-                && disk.remove_sidecar().is_err()
+                && disk.sidecar(0, 4096, true).is_err()
                 && disk.map(10).is_err();
             drop(disk);
             // A handle of its own is as good as any.
@@ -447,7 +521,7 @@ mod tests {
             let own = UnixDisk::open(&path, WRITE).unwrap();
             assert!(own.try_lock(BYTE, Exclusive).unwrap());
             let map = own.map(4096).unwrap().unwrap();
-            let sidecar = own.sidecar(4096, true).unwrap();
+            let sidecar = own.sidecar(0, 4096, true).unwrap();
             in_child(|| {
                 let first = map.bytes()[0];
                 sidecar.words()[0].store(1, Ordering::SeqCst);
@@ -481,14 +555,13 @@ mod tests {
         let by_link = UnixDisk::open(&link, READ).unwrap();
         assert_eq!(by_link.path(), link);
         assert_eq!(by_link.identity(), disk.identity());
-        by_link.remove_sidecar().unwrap();
-        let made = by_link.sidecar(4096, true).unwrap();
-        let joined = disk.sidecar(4096, false).unwrap();
+        let made = by_link.sidecar(0, 4096, true).unwrap();
+        let joined = disk.sidecar(0, 4096, false).unwrap();
         made.words()[1].store(5, Ordering::SeqCst);
         assert_eq!(joined.words()[1].load(Ordering::SeqCst), 5);
         assert!(directory.path().join("data.mst-shm").exists());
-        disk.remove_sidecar().unwrap();
+        made.remove().unwrap();
         assert!(!made.is_current());
-        assert_eq!(disk.sidecar(4096, false).err().unwrap().kind(), io::ErrorKind::NotFound);
+        assert_eq!(disk.sidecar(0, 4096, false).err().unwrap().kind(), io::ErrorKind::NotFound);
     }
 }

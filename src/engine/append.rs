@@ -1,19 +1,20 @@
 //! The tail of the log, and putting frames there.
 //!
-//! Whoever appends holds APPEND, knows the true tail, and only then writes. The tail comes from
-//! the file: from this process' own last place in the chain, or from a sidecar's hint that the
-//! file confirms, followed by a walk to the chain's end.
+//! The holder of APPEND knows the true tail before it writes: the file decides. It looks for a newer root
+//! in the slots, and for frames behind the last known one: from this process' own last place in the
+//! chain, or from a sidecar's hint that the file confirms, on to the chain's end.
 
-use crate::disk::locks::{APPEND, ByteLock, Deadline, lock};
+use crate::disk::locks::{APPEND, ByteLock, Deadline, lock, try_lock};
 use crate::disk::platform::LockMode;
-use crate::disk::root::Root;
-use crate::disk::sidecar::{Sidecar, TailHint};
+use crate::disk::root::{Root, Slots, peek_sequence};
+use crate::disk::sidecar::{Sidecar, TailHint, WordsBefore};
 use crate::engine::Engine;
 use crate::engine::flush::Sealed;
+use crate::engine::sharing::Others;
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
-use crate::log::ring::{Ring, next_block};
-use crate::log::walk::{Point, Walker};
+use crate::log::ring::{Ring, continues, next_block};
+use crate::log::walk::{Point, Walker, seems_to_go_on};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -71,8 +72,10 @@ pub(crate) struct AppendGuard<'a> {
     pub(crate) state: MutexGuard<'a, Appender>,
     pub(crate) sidecar: Arc<Sidecar>,
     engine: &'a Engine,
-    /// A newer root may be the one to build on, and nobody can confirm it before a failed flush is mended.
+    /// A newer root is the one to build on, and nobody can confirm it before a failed flush is mended.
     in_doubt: bool,
+    /// The log went on behind what was told of it.
+    pub(crate) walked: bool,
 }
 
 /// Why a frame was not appended.
@@ -94,10 +97,27 @@ impl Engine {
     pub(crate) fn lock_append(&self, deadline: Deadline) -> Result<AppendGuard<'_>> {
         let state = lock(&self.appender);
         let kernel = ByteLock::take(&self.disk, APPEND, LockMode::Exclusive, "append", deadline)?;
+        self.guard_append(state, kernel)
+    }
+
+    /// The same, unless another thread or process has it.
+    pub(crate) fn try_lock_append(&self) -> Result<Option<AppendGuard<'_>>> {
+        let Some(state) = try_lock(&self.appender) else { return Ok(None) };
+        let Some(kernel) = ByteLock::try_take(&self.disk, APPEND, LockMode::Exclusive)? else { return Ok(None) };
+        self.guard_append(state, kernel).map(Some)
+    }
+
+    fn guard_append<'e>(&'e self, state: MutexGuard<'e, Appender>, kernel: ByteLock) -> Result<AppendGuard<'e>> {
         // Looked at only now: a sidecar that is current while APPEND is held is the one that
         // the last appender published to, or a newer one that says nothing.
-        let (sidecar, current) = self.current_sidecar();
-        let mut guard = AppendGuard { state, sidecar, engine: self, in_doubt: false, _kernel: kernel };
+        let (sidecar, joined) = self.current_sidecar();
+        let current = joined.is_ok();
+        if let Err(why) = joined
+            && !self.may_do_without_sidecar()?
+        {
+            return Err(why);
+        }
+        let mut guard = AppendGuard { state, sidecar, engine: self, in_doubt: false, walked: false, _kernel: kernel };
         guard.find_tail()?;
         // Without a sidecar nobody could have told us of a flush.
         guard.state.open &= current;
@@ -108,21 +128,47 @@ impl Engine {
 impl AppendGuard<'_> {
     fn find_tail(&mut self) -> Result<()> {
         let engine = self.engine;
+        let before = self.sidecar.words_before();
         let told = engine.learn(&self.sidecar);
-        let known = self.state.root.sequence;
-        let unsure = !told || self.sidecar.root() != Some(known) || engine.known_root() > known;
-        // (While a flush that failed is not mended nothing can be confirmed; whoever mends it sees to the root.)
-        self.in_doubt = unsure && engine.is_poisoned(&self.sidecar);
-        if unsure && !self.in_doubt {
-            // Somebody may have died before telling of a root that changes the ring or the LSN: what
-            // is appended must fit it, so it must be durable, and then it is the one to build on.
-            let root = engine.confirm_root()?;
-            if root.sequence > self.state.root.sequence {
-                self.state.adopt(Arc::new(root));
-            }
-            // Whoever cannot confirm it, since a flush failed meanwhile, must be able to follow.
-            self.sidecar.set_root(self.state.root.sequence);
+        let newer = self.newer_roots()?;
+        if let Some(root) = newer.as_ref().and_then(|slots| engine.certain_root(slots)) {
+            self.build_on(root);
         }
+        self.follow_hint()?;
+        self.walk_on()?;
+        if let Some(slots) = newer
+            && self.settle_doubtful(slots.newest)?
+        {
+            self.follow_hint()?;
+            self.walk_on()?;
+        }
+        if !told && !engine.is_poisoned(&self.sidecar) {
+            self.show_all(&before)?;
+        }
+        Ok(())
+    }
+
+    /// The slots, if they may hold a newer root than the one known here.
+    fn newer_roots(&self) -> Result<Option<Slots>> {
+        let engine = self.engine;
+        let newest = peek_sequence(&*engine.disk).map_err(engine.io("read the root slots"))?;
+        if newest <= self.state.root.sequence {
+            return Ok(None);
+        }
+        let slots = engine.slots()?;
+        Ok((slots.newest.sequence > self.state.root.sequence).then_some(slots))
+    }
+
+    fn build_on(&mut self, root: Root) {
+        if root.sequence > self.state.root.sequence {
+            self.engine.raise_root(root.sequence);
+            self.state.adopt(Arc::new(root));
+        }
+    }
+
+    /// Goes to where the sidecar says that the log ends, if the file says the same.
+    fn follow_hint(&mut self) -> Result<()> {
+        let engine = self.engine;
         let hint = self.sidecar.tail();
         let state = &mut *self.state;
         match hint {
@@ -137,24 +183,82 @@ impl AppendGuard<'_> {
             Some(hint) if hint.lsn == state.tail.lsn && hint.crc == state.tail.crc => state.open = hint.open,
             _ => state.open = false,
         }
+        // A flush that was believed may have covered the block, whatever the hint says.
+        let flushed = engine.durable_lsn().max(self.sidecar.flushed_unsealed());
+        state.open &= flushed < state.tail.lsn;
+        Ok(())
+    }
+
+    /// Walks to the chain's end, and tells of what no process lived to tell of.
+    fn walk_on(&mut self) -> Result<()> {
+        let engine = self.engine;
+        let state = &mut *self.state;
+        if !seems_to_go_on(&*engine.disk, &state.ring, state.tail).map_err(engine.io("read the log"))? {
+            return Ok(());
+        }
         let ring = Arc::clone(&state.ring);
         let mut walker = Walker::new(&*engine.disk, &ring, engine.store_tag, state.tail);
         while let Some(frame) = walker.next()? {
-            // Appended by somebody who did not live to publish it. A flush may have covered it.
+            // A flush may have covered it.
             state.start = frame.header.position;
             state.tail = frame.after;
             state.open = false;
+            self.walked = true;
             if frame.header.changes_tables {
-                self.sidecar.set_tables(frame.header.lsn);
+                self.sidecar.rise_tables(frame.header.lsn);
             }
         }
-        if self.sidecar.relaxed().is_none() && !engine.is_poisoned(&self.sidecar) {
-            // A new sidecar, or a spoilt one: it does not tell which relaxed commits readers may have
-            // seen. So all that is here is made durable, and may be seen.
-            engine.flush_found()?;
-            state.open = false;
-            self.sidecar.set_relaxed(state.tail.lsn);
+        if self.walked {
+            self.publish();
         }
+        Ok(())
+    }
+
+    /// A root may have been written and never told of, and it may lay the ring out otherwise, or hold a
+    /// transaction of its own. What is appended must fit it. Its writer held APPEND until it could tell, so
+    /// it is gone, or told of it through a sidecar that is gone: the root is made durable, and told. Gives
+    /// whether the log goes on from it.
+    fn settle_doubtful(&mut self, newest: Root) -> Result<bool> {
+        let engine = self.engine;
+        let known = &self.state.root;
+        if newest.sequence <= known.sequence || continues(known, &newest, self.state.tail.lsn) {
+            return Ok(false);
+        }
+        self.in_doubt = engine.is_poisoned(&self.sidecar);
+        if self.in_doubt {
+            // Nothing can be confirmed; the process that mends the failed flush sees to the root.
+            return Ok(false);
+        }
+        engine.write_slot_once_more(&newest)?;
+        engine.flush_found()?;
+        let sequence = newest.sequence;
+        self.state.adopt(Arc::new(newest));
+        self.tell_of_root();
+        engine.raise_root(sequence);
+        Ok(true)
+    }
+
+    /// Tells of a root that was confirmed a moment ago, and may hold a transaction that no frame tells of.
+    pub(crate) fn tell_of_root(&self) {
+        self.sidecar.rise_tables(self.state.root.checkpoint_lsn);
+        self.publish();
+    }
+
+    /// A new sidecar, or a spoilt one: it does not tell which commits readers may have seen. So all that is
+    /// here is flushed, and may be seen. Readers that go by the sidecar before it know nothing of that: a mark
+    /// behind all that it tells of makes them look for the new one.
+    fn show_all(&mut self, before: &WordsBefore) -> Result<()> {
+        self.engine.flush_found()?;
+        self.state.open = false;
+        if !Others::look(&*self.engine.disk)?.nobody() {
+            // (A log without room for it is about to be folded, and a new root does the same.)
+            self.append(&mut FrameBuilder::new(), FrameKind::Rotate, false)?;
+        }
+        self.publish();
+        if self.sidecar.tables().is_none() {
+            self.sidecar.rise_tables(self.state.tail.lsn);
+        }
+        self.sidecar.tell_all(before, self.state.root.sequence, self.engine.durable_lsn(), self.state.tail.lsn);
         Ok(())
     }
 
@@ -186,7 +290,7 @@ impl AppendGuard<'_> {
             root_sequence: state.root.sequence,
             durable_lsn: engine.durable_lsn(),
             time: now_us(),
-            payload_len: frame.payload_len(),
+            payload_len: frame.payload_len()?,
             operations: frame.operations(),
         };
         let (bytes, crc) = frame.finish(engine.store_tag, &header);
@@ -204,19 +308,20 @@ impl AppendGuard<'_> {
         state.start = position;
         state.open = true;
         if frame.changes_tables() {
-            self.sidecar.set_tables(lsn);
+            self.sidecar.rise_tables(lsn);
         }
+        self.publish();
         if relaxed {
             self.show(lsn);
         }
-        self.publish();
         Ok(Appended::At(lsn))
     }
 
-    /// Lets readers see everything up to this LSN, whether or not it was told to be durable.
-    pub(crate) fn show(&self, lsn: u64) {
+    /// Lets readers see everything up to this LSN, whether or not it was told to be durable: others first,
+    /// so that no thread here shows it before a later snapshot elsewhere would.
+    fn show(&self, lsn: u64) {
+        self.sidecar.rise_visible(lsn);
         self.engine.relaxed.fetch_max(lsn, Ordering::AcqRel);
-        self.sidecar.set_relaxed(self.sidecar.relaxed().unwrap_or(0).max(lsn));
     }
 
     /// Ends the batch: from here on what is in the log may be flushed, so the next frame starts in
@@ -227,10 +332,12 @@ impl AppendGuard<'_> {
         Sealed { tail: self.state.tail, sidecar: Arc::clone(&self.sidecar) }
     }
 
-    /// Tells the others where the tail is.
+    /// Tells the others where the tail is, and under which root: without it they would look for the tail's
+    /// frames in an older ring.
     pub(crate) fn publish(&self) {
         let Appender { tail, start, open, .. } = *self.state;
         self.sidecar.set_tail(TailHint { end: tail.end, start, lsn: tail.lsn, crc: tail.crc, open });
+        self.sidecar.rise_root(self.state.root.sequence);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What one transaction wants to change, before it is committed.
 
-use crate::disk::format::{Overflow, TABLE_NAMES};
+use crate::disk::format::Overflow;
 use crate::log::frame::FrameBuilder;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,10 +27,6 @@ pub(crate) struct Changes {
 impl Changes {
     pub(crate) fn is_empty(&self) -> bool {
         self.dropped.is_empty() && self.tables.values().all(BTreeMap::is_empty)
-    }
-
-    pub(crate) fn changes_tables(&self) -> bool {
-        self.tables.get(&TABLE_NAMES).is_some_and(|names| !names.is_empty())
     }
 
     /// About as many bytes as a frame with all of it takes; never fewer.

@@ -9,12 +9,12 @@
 //! the same root, and becomes visible when that root is durable.
 
 use crate::bytes::Bytes;
-use crate::disk::format::{Overflow, TABLE_CATALOG, TABLE_NAMES, TreeRoot};
+use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
 use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, Waited};
 use crate::disk::platform::LockMode;
 use crate::disk::root::{MAX_SEGMENTS, Root, Segment};
 use crate::disk::sidecar::{Counter, State};
-use crate::engine::append::{Appended, now_us};
+use crate::engine::append::{AppendGuard, Appended, now_us};
 use crate::engine::changes::{Changes, Write};
 use crate::engine::compact::{SLACK_PAGES, WORTHWHILE};
 use crate::engine::fold::Folding;
@@ -22,9 +22,10 @@ use crate::engine::view::{View, decode_name};
 use crate::engine::{Engine, MIN_LOG};
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
-use crate::log::index;
+use crate::log::index::{self, Pointed};
 use crate::log::ring::{Ring, next_block};
 use crate::log::walk::Point;
+use crate::tree::space::Space;
 use crate::tree::update::{Change, PageStore, update};
 use crate::tree::walk::free_tree;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,9 +67,13 @@ impl Done {
     /// Whether another checkpoint would make the file notably smaller.
     pub(crate) fn could_shrink(&self) -> bool {
         // (When there was nothing to fold, all are 0.)
-        let spare = self.free_pages + self.pending_pages;
-        spare >= SLACK_PAGES && spare * WORTHWHILE >= self.page_count
+        is_worthwhile(self.free_pages + self.pending_pages, self.page_count)
     }
+}
+
+/// Whether so many spare pages are worth a checkpoint that gives them back.
+pub(crate) fn is_worthwhile(spare: u64, page_count: u64) -> bool {
+    spare >= SLACK_PAGES && spare * WORTHWHILE >= page_count
 }
 
 /// The right to take and give back pages, until dropped.
@@ -159,11 +164,20 @@ impl CheckpointTurn<'_> {
 
     /// Whether another checkpoint would make the file notably smaller.
     pub(crate) fn could_shrink(&self) -> Result<bool> {
+        let space = self.space()?;
+        Ok(is_worthwhile(space.free_pages() + space.pending_pages(), space.page_count()))
+    }
+
+    /// Pages that nothing needs now, pins of all processes considered, and all pages.
+    pub(crate) fn free_pages(&self) -> Result<(u64, u64)> {
+        let space = self.space()?;
+        Ok((space.free_pages(), space.page_count()))
+    }
+
+    fn space(&self) -> Result<Space> {
         let engine = self.engine;
         let base = engine.open_tree(Arc::new(engine.confirm_root()?), None)?;
-        let space = Folding::new(engine, &base, &engine.pins)?.space;
-        let (spare, page_count) = (space.free_pages() + space.pending_pages(), space.page_count());
-        Ok(spare >= SLACK_PAGES && spare * WORTHWHILE >= page_count)
+        Ok(Folding::new(engine, &base, &engine.pins)?.space)
     }
 
     /// Writes the newest root, which is durable, a second time; see [`Slots::are_twins`].
@@ -217,7 +231,7 @@ impl CheckpointTurn<'_> {
                 Err(Error::Unconfirmed { reason, .. }) => return Err(engine.poisoned_error(reason)),
                 Err(e) => return Err(e),
                 Ok(Appended::NoRoom) => {
-                    return Err(Error::Invalid("the log has no room for a checkpoint's mark".into()));
+                    return Err(Error::Internal("the log has no room for a checkpoint's mark".into()));
                 }
             }
         }
@@ -228,12 +242,12 @@ impl CheckpointTurn<'_> {
         let engine = self.engine;
         self.settle_root()?;
         let Some((mark, wanted)) = self.rotate(plan, deadline)? else { return Ok(None) };
-        engine.wait_durable(mark.lsn, deadline)?;
+        engine.wait_durable(mark.lsn)?;
         let view = engine.view_at(mark.lsn)?;
         let base = Arc::clone(&view.tree);
         if base.root.sequence != engine.known_root() || view.lsn != mark.lsn {
             let (root, lsn) = (base.root.sequence, view.lsn);
-            return Err(Error::Invalid(format!("root {root} and LSN {lsn} are not the newest")));
+            return Err(Error::Internal(format!("root {root} and LSN {lsn} are not the newest")));
         }
         let mut fold = Folding::new(engine, &base, &engine.pins)?;
         let mut root = Root::clone(&base.root);
@@ -252,7 +266,7 @@ impl CheckpointTurn<'_> {
 
         // The ring and the LSN change under APPEND alone, so that whoever appends next sees them as they then are.
         let changes_log = added.is_some() || plan.shrink || plan.direct.is_some();
-        let mut append = if changes_log { Some(engine.lock_append(deadline)?) } else { None };
+        let append = if changes_log { Some(engine.lock_append(deadline)?) } else { None };
         if let Some(append) = &append {
             let tail = append.state.tail;
             match added {
@@ -273,20 +287,12 @@ impl CheckpointTurn<'_> {
         let space = fold.save_space()?;
         (root.free_directory, root.pending, root.page_count) = (space.directory, space.pending, space.page_count);
         if plan.direct.is_some() {
-            root.checkpoint_lsn = mark.lsn + 1;
+            // WRITER is held, so only marks can have come since: a process that lost its sidecar leaves one.
+            root.checkpoint_lsn = append.as_ref().map_or(mark.lsn, |append| append.state.tail.lsn) + 1;
             root.last_commit = root.checkpoint_lsn;
         }
         fold.write_out()?;
         self.flush()?;
-        let (sidecar, _) = engine.current_sidecar();
-        if append.is_some() {
-            // If this process dies before it can tell of a root to which the log's end as others know
-            // it does not fit, whoever appends next must look for itself.
-            sidecar.set_root(0);
-            if plan.direct.is_some_and(Changes::changes_tables) {
-                sidecar.set_tables(0);
-            }
-        }
         let offset = Root::slot_offset(root.sequence);
         // From here on a transaction that is applied on top may be found.
         let unconfirmed = |e| if plan.direct.is_some() { engine.unconfirmed(e) } else { e };
@@ -298,33 +304,12 @@ impl CheckpointTurn<'_> {
         self.flush().map_err(unconfirmed)?;
 
         let root = Arc::new(root);
-        engine.raise_root(root.sequence);
-        let (sidecar, _) = engine.current_sidecar();
-        sidecar.set_root(root.sequence);
-        let mut witness = None;
-        if let Some(append) = &mut append {
-            append.state.adopt(Arc::clone(&root));
-            if plan.direct.is_some() {
-                // No frame leads to this transaction. If its root were lost, the older one would count without
-                // a word: so the log tells, from behind the root, that there is more. A missing witness means nothing.
-                engine.raise_durable(root.checkpoint_lsn);
-                witness = append.append(&mut FrameBuilder::new(), FrameKind::Rotate, false).ok();
+        match append {
+            None => {
+                engine.current_sidecar().0.rise_root(root.sequence);
+                engine.raise_root(root.sequence);
             }
-            append.seal();
-        }
-        drop(append);
-        if plan.direct.is_some() {
-            if plan.direct.is_some_and(Changes::changes_tables) {
-                sidecar.set_tables(root.checkpoint_lsn);
-            }
-            let sync = engine.lock_sync(None).map_err(unconfirmed)?;
-            engine.publish_durable(&sidecar);
-            drop(sync);
-        }
-        if let Some(Appended::At(lsn)) = witness
-            && let Err(error) = engine.wait_durable(lsn, deadline)
-        {
-            tracing::warn!(%error, "the transaction is durable, but the log does not tell of it");
+            Some(append) => self.tell_of_new_log(append, &root, plan.direct.is_some()),
         }
         let len = root.page_count * u64::from(root.page_size);
         if len < old_len {
@@ -343,6 +328,33 @@ impl CheckpointTurn<'_> {
         Ok(Some((done, fold.pages_written)))
     }
 
+    /// Tells of a root that changes the ring, or holds a transaction of its own. APPEND is held since before its
+    /// slot was written: a process that takes it finds this root told, or knows that its writer is gone.
+    fn tell_of_new_log(&self, mut append: AppendGuard<'_>, root: &Arc<Root>, direct: bool) {
+        let engine = self.engine;
+        append.state.adopt(Arc::clone(root));
+        // The sidecar may have been lost while the pages were written, and the next one have spoken already.
+        append.sidecar = engine.current_sidecar().0;
+        append.seal();
+        append.tell_of_root();
+        engine.raise_root(root.sequence);
+        if !direct {
+            return;
+        }
+        let sidecar = Arc::clone(&append.sidecar);
+        engine.publish_durable(&sidecar, root.checkpoint_lsn);
+        // No frame leads to this transaction. If its root were lost, the older one would count without
+        // a word: so the log tells, from behind the root, that there is more. A missing witness means nothing.
+        let witness = append.append(&mut FrameBuilder::new(), FrameKind::Rotate, false).ok();
+        append.seal();
+        drop(append);
+        if let Some(Appended::At(lsn)) = witness
+            && let Err(error) = engine.wait_durable(lsn)
+        {
+            tracing::warn!(%error, "the transaction is durable, but the log does not tell of it");
+        }
+    }
+
     /// Applies the log's newest versions, and a transaction on top of them, table by table.
     fn apply(&self, view: &View, plan: &Plan<'_>, fold: &mut Folding<'_>, root: &mut Root) -> Result<()> {
         let direct = plan.direct;
@@ -350,14 +362,14 @@ impl CheckpointTurn<'_> {
         let mut dropped = BTreeSet::new();
         // Runs of long values that the log points at: those that do not end up in a tree are
         // only needed by snapshots of the version before.
-        let mut loose: BTreeMap<u32, (u32, Overflow)> = BTreeMap::new();
+        let mut loose: BTreeMap<u32, Pointed> = BTreeMap::new();
         for generation in &view.generations {
             let (touched, gone) = generation.tables();
             tables.extend(touched);
             dropped.extend(gone);
-            for (table, overflow) in generation.overflows() {
-                fold.keep_overflow(overflow)?;
-                loose.insert(overflow.ptr.page, (table, overflow));
+            for pointed in generation.overflows() {
+                fold.keep_overflow(pointed.value)?;
+                loose.insert(pointed.value.ptr.page, pointed);
             }
         }
         if let Some(direct) = direct {
@@ -397,10 +409,9 @@ impl CheckpointTurn<'_> {
                 catalog.insert(table, None);
             }
         }
-        for (table, overflow) in loose.into_values() {
-            let birth = fold.pages().overflow_birth(overflow, table);
-            let run = fold.pages().overflow_run(overflow)?;
-            fold.free(overflow.ptr.page, run, birth)?;
+        for Pointed { value, birth, .. } in loose.into_values() {
+            let run = fold.pages().overflow_run(value)?;
+            fold.free(value.ptr.page, run, birth.min(view.tree.root.sequence))?;
         }
         if plan.compact > 0 {
             self.engine.move_down(view, fold, &mut catalog, plan.compact)?;

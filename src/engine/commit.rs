@@ -1,9 +1,10 @@
 //! A transaction becomes durable.
 //!
 //! Small ones become one frame of the log. Long values go to pages of their own first, and the
-//! frame points at them. What is too large for the log goes straight to the tree.
+//! frame points at them; while a checkpoint runs, which those pages would have to wait for, they stay
+//! in the frame if it has room for them. What is too large for the log goes straight to the tree.
 
-use crate::disk::format::OVERFLOW_SIZE;
+use crate::disk::format::{MAX_FRAME_PAYLOAD, OVERFLOW_SIZE};
 use crate::disk::locks::Deadline;
 use crate::disk::sidecar::Counter;
 use crate::engine::Engine;
@@ -13,17 +14,39 @@ use crate::engine::checkpoint::{CheckpointTurn, Plan};
 use crate::engine::fold::Folding;
 use crate::engine::janitor::Chore;
 use crate::engine::queue::WriterTurn;
+use crate::engine::view::View;
 use crate::error::{Error, Result};
-use crate::log::frame::FrameKind;
+use crate::log::frame::{FrameBuilder, FrameKind};
 use crate::tree::update::write_overflow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// Values from this size on are not written to the log.
+/// Values from this size on go to pages of their own, if CHECKPOINT can be had at once.
 const LONG_VALUE: usize = 32 << 10;
 
 /// How often the log is folded to make room for one frame.
-const TRIES: usize = 4;
+const TRIES: usize = 2;
+
+/// A transaction whose frame would be larger than this goes straight to the tree.
+fn frame_limit(log_cap: u64) -> u64 {
+    (log_cap / 4).min(MAX_FRAME_PAYLOAD.into())
+}
+
+impl View {
+    /// Bytes of the long values that the log points at.
+    pub(crate) fn long_bytes(&self) -> u64 {
+        self.generations.iter().map(|generation| generation.long_bytes()).sum()
+    }
+}
+
+/// Long values that lie in pages of their own, with the right to take pages: held until the frame that points
+/// at them is in the log, for only then do others know that these pages are used.
+struct Placed<'e> {
+    _turn: CheckpointTurn<'e>,
+    /// So many bytes of long values are in the log that it should be folded soon.
+    crowded: bool,
+}
 
 /// How durable a commit is when it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,6 +63,7 @@ impl Engine {
     /// Waits for this caller's turn to write, with a store that is fit for writing.
     pub(crate) fn begin(self: &Arc<Self>, deadline: Deadline) -> Result<WriterTurn> {
         let turn = self.take_writer(deadline)?;
+        self.check_name()?;
         if self.is_poisoned(&self.sidecar()) {
             let _folding = self.lock_checkpoint(deadline)?;
             self.heal(deadline)?;
@@ -57,19 +81,24 @@ impl Engine {
     ) -> Result<Option<u64>> {
         self.check_process()?;
         let deadline = self.deadline();
-        if changes.is_empty() {
-            return Ok(Some(self.durable_lsn()));
-        }
         let long: u64 = long_values(changes).map(|write| value_len(write) as u64).sum();
-        let direct = changes.frame_bytes().saturating_sub(long) > self.settings.log_cap / 4;
+        let limit = frame_limit(self.settings.log_cap);
+        let direct = changes.frame_bytes().saturating_sub(long) > limit;
         if changes.assumes.is_some() && (direct || long > 0) {
             return Ok(None);
         }
         if direct {
-            return self.commit_to_tree(changes, deadline).map(Some);
+            return self.commit_to_tree(changes, deadline);
         }
-        // Held until the frame is in the log: only then do others know that these pages are used.
-        let folding = if long > 0 { Some(self.write_long_values(changes, long, deadline)?) } else { None };
+        let mut placed = None;
+        if long > 0
+            && let Some(turn) = self.turn_for_pages(changes.frame_bytes() <= limit, deadline)?
+        {
+            placed = self.write_long_values(turn, changes, long, deadline)?;
+            if placed.is_none() {
+                return self.commit_to_tree(changes, deadline);
+            }
+        }
         let mut frame = changes.encode();
         let mut tries = 0;
         let (lsn, crowded, flush) = loop {
@@ -83,7 +112,8 @@ impl Engine {
                     let crowded = append.state.used() * 2 > append.state.ring.capacity();
                     // If nobody else is about, this commit is flushed at once. Otherwise the others
                     // get to append first, so that the flush carries more of them.
-                    let alone = durability == Durability::Sync && !append.sidecar.is_busy();
+                    let proven = self.proven.load(Ordering::Acquire);
+                    let alone = durability == Durability::Sync && proven && !append.sidecar.is_busy();
                     let sync = if alone { self.try_lock_sync().map_err(|e| self.unconfirmed(e))? } else { None };
                     break (lsn, crowded, sync.map(|sync| (sync, append.seal())));
                 }
@@ -92,13 +122,17 @@ impl Engine {
             drop(append);
             tries += 1;
             // For long values room was made before: to a fold that runs now their pages would be free.
-            if folding.is_some() || tries > TRIES {
-                return Err(log_stays_full());
+            if placed.is_some() {
+                return Err(Error::Internal("the room that was made in the log is gone".to_owned()));
             }
-            // The log must be folded, and may have to grow.
-            self.checkpoint(&Plan { room_for: frame.frame_len(), ..Plan::default() }, deadline)?;
+            let room = tries <= TRIES && self.make_way(changes, &mut frame, long, &mut placed, deadline)?;
+            if !room {
+                // The log cannot grow as far as its cap allows: no room on the disk, or no segment left.
+                return self.commit_to_tree(changes, deadline);
+            }
         };
-        drop(folding);
+        let crowded = crowded || placed.as_ref().is_some_and(|placed| placed.crowded);
+        drop(placed);
         *turn = None;
         if let Some((sync, sealed)) = flush {
             self.flush_batch(&sync, &sealed).map_err(|e| self.unconfirmed(e))?;
@@ -111,7 +145,7 @@ impl Engine {
             self.fold_soon();
         }
         match durability {
-            Durability::Sync => self.wait_durable(lsn, deadline).map_err(|e| self.unconfirmed(e))?,
+            Durability::Sync => self.wait_durable(lsn).map_err(|e| self.unconfirmed(e))?,
             Durability::Relaxed => {
                 sidecar.wake_changed();
                 if self.settings.threads {
@@ -125,6 +159,16 @@ impl Engine {
         Ok(Some(lsn))
     }
 
+    /// Returns when what a transaction has read, up to `lsn`, is as safe as what it writes would be. It read
+    /// the log to its end, beyond what readers see: what it tells its caller must be seen by all who look later.
+    pub(crate) fn settle_reads(&self, lsn: u64, durability: Durability) -> Result<()> {
+        let safe = match durability {
+            Durability::Sync => self.durable_lsn(),
+            Durability::Relaxed => self.visible(),
+        };
+        if lsn <= safe { Ok(()) } else { self.wait_durable(lsn) }
+    }
+
     fn fold_soon(&self) {
         if self.settings.threads {
             self.janitor.call(Chore::Fold);
@@ -134,35 +178,83 @@ impl Engine {
         }
     }
 
-    fn commit_to_tree(&self, changes: &Changes, deadline: Deadline) -> Result<u64> {
+    /// As [`Engine::commit`], without the log.
+    fn commit_to_tree(&self, changes: &Changes, deadline: Deadline) -> Result<Option<u64>> {
+        if changes.assumes.is_some() {
+            return Ok(None);
+        }
         let turn = self.lock_checkpoint(deadline)?;
         let done = turn.run(&Plan { direct: Some(changes), ..Plan::default() }, deadline)?;
         let sidecar = self.sidecar();
         if let Some(slot) = self.slot(&sidecar) {
             slot.count(Counter::Commits, 1);
         }
-        Ok(done.lsn)
+        Ok(Some(done.lsn))
     }
 
-    /// Sees to it that the log has room for a frame. The caller holds WRITER, too, so that it stays.
-    fn make_room(&self, turn: &CheckpointTurn<'_>, room_for: u64, deadline: Deadline) -> Result<()> {
+    /// The frame found no room: folds the log, which may have to grow; or puts long values that it holds to pages
+    /// after all. `false`: the log cannot be made to hold it.
+    fn make_way<'e>(
+        &'e self,
+        changes: &mut Changes,
+        frame: &mut FrameBuilder,
+        long: u64,
+        placed: &mut Option<Placed<'e>>,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let turn = self.lock_checkpoint(deadline)?;
+        if long == 0 {
+            turn.run(&Plan { room_for: frame.frame_len(), ..Plan::default() }, deadline)?;
+            return Ok(true);
+        }
+        *placed = self.write_long_values(turn, changes, long, deadline)?;
+        *frame = changes.encode();
+        Ok(placed.is_some())
+    }
+
+    /// Sees to it that the log has room for a frame, if it can be had. The caller holds WRITER, too, so that it stays.
+    fn make_room(&self, turn: &CheckpointTurn<'_>, room_for: u64, deadline: Deadline) -> Result<bool> {
         for _ in 0..TRIES {
             if self.lock_append(deadline)?.has_room(room_for) {
-                return Ok(());
+                return Ok(true);
             }
             turn.run(&Plan { room_for, ..Plan::default() }, deadline)?;
         }
-        Err(log_stays_full())
+        Ok(self.lock_append(deadline)?.has_room(room_for))
+    }
+
+    /// The right to take pages for long values. `None`: a checkpoint is running, and they `fit` into the frame. A
+    /// checkpoint may take long, and all other writers would wait for it with this one.
+    fn turn_for_pages(&self, fit: bool, deadline: Deadline) -> Result<Option<CheckpointTurn<'_>>> {
+        match self.try_lock_checkpoint()? {
+            None if !fit => self.lock_checkpoint(deadline).map(Some),
+            turn => Ok(turn),
+        }
     }
 
     /// Writes the long values, of `long` bytes in all, to runs of their own, durably, and puts pointers
-    /// in their place.
-    fn write_long_values(&self, changes: &mut Changes, long: u64, deadline: Deadline) -> Result<CheckpointTurn<'_>> {
-        let turn = self.lock_checkpoint(deadline)?;
+    /// in their place. `None`, and nothing is changed: the log cannot be made to hold the pointers.
+    fn write_long_values<'e>(
+        &'e self,
+        turn: CheckpointTurn<'e>,
+        changes: &mut Changes,
+        long: u64,
+        deadline: Deadline,
+    ) -> Result<Option<Placed<'e>>> {
+        // What the log points at stays in use until it is folded, overwritten or not. The log's cap
+        // bounds its frames, and so it does these bytes that lie beside it.
+        let allowed = self.settings.log_cap;
+        let unfolded = self.newest_view()?.long_bytes();
+        if unfolded > 0 && unfolded.saturating_add(long) > allowed {
+            turn.run(&Plan::default(), deadline)?;
+        }
         let pointers = (long_values(changes).count() * OVERFLOW_SIZE) as u64;
-        self.make_room(&turn, changes.frame_bytes().saturating_sub(long) + pointers, deadline)?;
+        if !self.make_room(&turn, changes.frame_bytes().saturating_sub(long) + pointers, deadline)? {
+            return Ok(None);
+        }
         turn.settle_root()?;
         let view = self.newest_view()?;
+        let crowded = view.long_bytes().saturating_add(long) > allowed / 2;
         let mut fold = Folding::for_log(self, &view)?;
         let mut written = Vec::new();
         for (table, keys) in &changes.tables {
@@ -180,12 +272,8 @@ impl Engine {
         for (table, key, overflow) in written {
             changes.set(table, &key, Some(Write::PutOverflow(overflow)));
         }
-        Ok(turn)
+        Ok(Some(Placed { _turn: turn, crowded }))
     }
-}
-
-fn log_stays_full() -> Error {
-    Error::Invalid("the log stays full although it was folded".to_owned())
 }
 
 fn value_len(write: &Write) -> usize {
@@ -194,4 +282,18 @@ fn value_len(write: &Write) -> usize {
 
 fn long_values(changes: &Changes) -> impl Iterator<Item = &Write> {
     changes.tables.values().flat_map(|keys| keys.values()).filter(|write| value_len(write) >= LONG_VALUE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::MAX_LOG_CAP;
+
+    #[test]
+    fn no_transaction_has_a_frame_larger_than_frames_can_be() {
+        assert_eq!(frame_limit(64 << 10), 16 << 10);
+        for cap in [MAX_LOG_CAP, 20 << 30, u64::MAX] {
+            assert_eq!(frame_limit(cap), u64::from(MAX_FRAME_PAYLOAD));
+        }
+    }
 }

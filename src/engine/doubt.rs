@@ -1,9 +1,13 @@
-//! What was written before this process opened the file, and nobody called durable: it is written anew
-//! before a flush of this process is believed.
+//! What was written before this process opened the file, and nobody called durable: it is written once
+//! more before a flush of this process is believed.
 
+use crate::disk::format::SLOT_SIZE;
+use crate::disk::locks::Deadline;
+use crate::disk::platform::SITES;
 use crate::disk::root::Root;
 use crate::disk::sidecar::{SIDECAR_SIZE, Sidecar};
 use crate::engine::Engine;
+use crate::engine::append::AppendGuard;
 use crate::engine::checkpoint::CheckpointTurn;
 use crate::error::Result;
 use crate::log::ring::Ring;
@@ -12,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// What a sidecar says of the file.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Told {
     pub(crate) durable: u64,
     pub(crate) root: u64,
@@ -22,53 +26,85 @@ pub(crate) struct Told {
 impl Engine {
     /// What those who went away without leaving tidily told last: how far the log, and which root, is
     /// durable. A flush may have failed that only they heard of, even if they did not live to say so:
-    /// the system then still shows what it dropped, and has forgotten that it did. A flush by somebody
-    /// who opened the file later would succeed and prove nothing, so what is not known durable is
-    /// written anew first. (After a start of the system its cache shows what is on disk.)
+    /// the system then still shows what it dropped, and has forgotten that it did. A flush by a process
+    /// that opened the file later would succeed and prove nothing, so what is not known durable is
+    /// written once more first. (No sidecar, and one that says nothing, leave all of it in doubt.)
     pub(crate) fn left_behind(&self) -> Option<Told> {
         if !self.disk.writable() {
             return None;
         }
-        let sidecar = Sidecar::new(self.disk.sidecar(SIDECAR_SIZE, false).ok()?, &self.store_id);
-        let of_use = sidecar.is_ours() && sidecar.is_of_this_boot();
-        let (poisoned, durable) = (sidecar.poisoned(), sidecar.durable());
-        let told = Told { durable: durable.unwrap_or(0), root: sidecar.root().unwrap_or(0), poisoned };
-        (of_use && (durable.is_some() || poisoned)).then_some(told)
+        (0..SITES).find_map(|site| {
+            let memory = self.disk.sidecar(site, SIDECAR_SIZE, false).ok()?;
+            let sidecar = Sidecar::new(memory, &self.store_id, self.disk.identity());
+            Some(Told {
+                durable: sidecar.durable().unwrap_or(0),
+                root: sidecar.root().unwrap_or(0),
+                poisoned: !sidecar.is_ours() || sidecar.poisoned(),
+            })
+        })
     }
 
-    /// The same for whoever joins others: none of them need have heard of a flush that failed before,
-    /// if the one who did was killed before telling. From here on this process hears for itself.
-    /// Where it cannot be done nothing is confirmed, as after a flush of our own that failed.
-    pub(crate) fn write_doubtful_anew(&self) {
-        let sidecar = self.sidecar();
-        let Some(durable) = sidecar.durable().filter(|_| !self.is_poisoned(&sidecar)) else { return };
-        let written = || -> Result<()> {
-            if self.slots()?.newest.sequence > self.known_root()
-                && let Some(turn) = self.try_lock_checkpoint()?
-            {
-                turn.settle_root()?;
-            }
-            // Most of the log is durable: it is passed over before others are kept from appending.
-            let root = Arc::clone(&self.appender().root);
-            let ring = Ring::new(&root);
-            let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, Point::start_of(&root));
-            let mut known = walker.point();
-            let in_flight = sidecar.tail().is_none_or(|tail| tail.lsn > durable);
-            while in_flight && known.lsn < durable && walker.next()?.is_some() {
-                known = walker.point();
-            }
-            let append = self.lock_append(self.deadline())?;
-            if append.state.tail.lsn <= durable {
-                return Ok(());
-            }
+    /// For the first to open: writes once more what those who left did not call durable.
+    pub(crate) fn write_what_was_left(
+        &self,
+        root: &Root,
+        ring: &Ring,
+        told: Told,
+        certain: bool,
+        end: u64,
+    ) -> Result<()> {
+        if root.sequence > told.root && !certain || told.poisoned {
+            self.write_slot_once_more(root)?;
+        }
+        if end > told.durable {
+            self.write_frames_anew(ring, Point::start_of(root), told.durable)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a root's slot as it is found, so that the next flush covers it. The caller holds CHECKPOINT or
+    /// APPEND, or is alone: so the root after the next, which takes this slot, cannot be written meanwhile.
+    pub(crate) fn write_slot_once_more(&self, root: &Root) -> Result<()> {
+        let (offset, mut slot) = (Root::slot_offset(root.sequence), [0; SLOT_SIZE]);
+        self.disk.read_at(&mut slot, offset).map_err(self.io("read the root slots"))?;
+        self.disk.write_at(&slot, offset).map_err(self.io("write a root slot"))
+    }
+
+    /// Takes APPEND to seal a batch that this process is to flush. The first time, what others wrote and
+    /// nobody called durable is written once more: none of them need have heard of a flush that failed
+    /// before this process opened the file, if the one who did was killed before telling. From then on this
+    /// process hears for itself.
+    pub(crate) fn lock_append_to_seal(&self, deadline: Deadline) -> Result<AppendGuard<'_>> {
+        if self.proven.load(Ordering::Acquire) {
+            return self.lock_append(deadline);
+        }
+        let known = self.last_durable_point()?;
+        let append = self.lock_append(deadline)?;
+        let durable = self.durable_lsn();
+        if append.state.tail.lsn > durable {
             let (root, ring) = (&append.state.root, &append.state.ring);
             let from = if known.lsn > root.checkpoint_lsn { known } else { Point::start_of(root) };
-            self.write_frames_anew(ring, from, durable).map(drop)
-        };
-        if let Err(error) = written() {
-            tracing::warn!(%error, "what is not known durable could not be written anew");
-            self.poisoned.store(true, Ordering::Release);
+            self.write_frames_anew(ring, from, durable)?;
         }
+        self.proven.store(true, Ordering::Release);
+        Ok(append)
+    }
+
+    /// A place in the chain up to which everything is durable. Most of the log is: it is passed over before
+    /// others are kept from appending.
+    fn last_durable_point(&self) -> Result<Point> {
+        let durable = self.durable_lsn();
+        let root = Arc::clone(&self.appender().root);
+        let ring = Ring::new(&root);
+        let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, Point::start_of(&root));
+        let mut known = walker.point();
+        while known.lsn < durable && walker.next()?.is_some() {
+            if walker.point().lsn > durable {
+                break;
+            }
+            known = walker.point();
+        }
+        Ok(known)
     }
 }
 
@@ -82,17 +118,14 @@ impl CheckpointTurn<'_> {
         let slots = engine.slots()?;
         let (twins, newest) = (slots.are_twins(), slots.newest);
         if newest.sequence > engine.known_root() || twins {
-            let offset = Root::slot_offset(newest.sequence);
-            engine.disk.write_at(&newest.encode(), offset).map_err(engine.io("write a root slot"))?;
+            engine.write_slot_once_more(&newest)?;
         }
         if newest.sequence > engine.known_root() {
             self.flush()?;
             engine.raise_root(newest.sequence);
         }
         // A twin needs no flush of its own: the next root, which takes its elder's slot, is written after one.
-        if sidecar.root() != Some(newest.sequence) {
-            sidecar.set_root(newest.sequence);
-        }
+        sidecar.rise_root(newest.sequence);
         Ok(())
     }
 }

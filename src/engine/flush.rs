@@ -1,8 +1,9 @@
 //! Durability: one flush for all that wait, of every process.
 //!
-//! A commit waits until the durable LSN covers it. Whoever finds nobody flushing does it for
+//! A commit waits until the durable LSN covers it. A process that gets SYNC flushes for
 //! everybody: seals the batch, flushes, publishes, wakes all. The others sleep for a moment and can
-//! always take the flusher's place, so a dead flusher is only a delay.
+//! always take the flusher's place, or flush beside one that was stopped, so SYNC decides only who
+//! flushes, never what is durable.
 //!
 //! After a failed flush the kernel may have dropped the pages it could not write while it still
 //! shows them. So nothing is believed to be on disk that was not known durable before: the store
@@ -11,21 +12,23 @@
 use crate::disk::format::LOG_BLOCK;
 use crate::disk::locks::{ByteLock, Deadline, SYNC, lock, try_lock};
 use crate::disk::platform::LockMode;
-use crate::disk::root::{Root, Slots};
+use crate::disk::root::Slots;
 use crate::disk::sidecar::{Counter, Sidecar};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::log::ring::{Ring, next_block};
 use crate::log::walk::{Point, Walker};
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long a follower sleeps before it looks whether there still is a flusher.
 const LOOK: Duration = Duration::from_millis(5);
-/// A flush that takes longer is taken for one whose process was stopped.
-const STOPPED: Duration = Duration::from_secs(1);
+/// A flusher that takes so many times as long as flushes took of late is taken for one that was stopped, within bounds.
+const STALLED_TIMES: u32 = 8;
+const STALLED: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(1);
 const UNMENDED: &str = "an earlier flush failed; the next write mends it";
 
 /// The right to flush for everybody. (The kernel's lock goes first: whoever gets the other one next finds it free.)
@@ -41,9 +44,11 @@ pub(crate) struct Sealed {
 }
 
 impl Engine {
-    /// Returns when the transaction `lsn` and all before it are durable.
-    pub(crate) fn wait_durable(&self, lsn: u64, deadline: Deadline) -> Result<()> {
-        let started = Instant::now();
+    /// Returns when the transaction `lsn` and all before it are durable: flushes for all, or waits for the
+    /// process that does so, or, if that one does not move on, flushes beside it. There is no deadline but
+    /// for the locks, for what is in the log already has a fate that only a flush decides.
+    pub(crate) fn wait_durable(&self, lsn: u64) -> Result<()> {
+        let (mut flushes, mut since) = (None, self.disk.now_ms());
         loop {
             let sidecar = self.sidecar();
             let seen = sidecar.flushed_word();
@@ -54,41 +59,74 @@ impl Engine {
             if self.is_poisoned(&sidecar) {
                 return Err(self.poisoned_error("the flush that was to cover it failed"));
             }
-            if self.try_flush(deadline)? {
+            if self.try_flush()? {
                 continue;
             }
-            if started.elapsed() >= STOPPED {
-                self.flush_alone(deadline)?;
+            let ended = sidecar.flushes();
+            if flushes.replace(ended) != Some(ended) {
+                since = self.disk.now_ms();
+            }
+            if self.is_stalled(&sidecar, ended, since) {
+                self.flush_beside()?;
                 continue;
             }
-            if deadline.is_some_and(|d| Instant::now() >= d) {
-                let (path, waited) = (self.path().to_path_buf(), started.elapsed());
-                return Err(Error::Busy { path, lock: "flush", waited, holder: None });
+            // Simulated time passes only in calls of the platform, which memory of this process alone makes none of.
+            #[cfg(test)]
+            if sidecar.memory().id() == 0 {
+                self.disk.sleep(LOOK);
+                continue;
             }
             sidecar.wait_flushed(seen, LOOK);
         }
     }
 
-    /// Flushes for everybody, unless somebody is doing so already.
-    fn try_flush(&self, deadline: Deadline) -> Result<bool> {
-        let Some(sync) = self.try_lock_sync()? else { return Ok(false) };
-        let sealed = self.lock_append(deadline)?.seal();
-        // The flusher before us may have covered everything while we took the lock.
-        if sealed.tail.lsn > self.durable_lsn() || sealed.sidecar.durable().is_none() {
-            self.flush_batch(&sync, &sealed)?;
+    /// Flushes for everybody, whether or not another process is doing so.
+    pub(crate) fn flush_beside(&self) -> Result<()> {
+        let sealed = self.lock_append_to_seal(self.patient_deadline())?.seal();
+        self.flush_sealed(&sealed)
+    }
+
+    /// Whether the holder of SYNC has taken longer than a flush takes. Once found so it counts as stopped until
+    /// it ends a flush, so that only one commit has to find out.
+    fn is_stalled(&self, sidecar: &Sidecar, ended: u64, since: u64) -> bool {
+        if self.stalled.load(Ordering::Relaxed) == ended + 1 {
+            return true;
         }
+        let usual = sidecar.flush_time().unwrap_or(*STALLED.end()) * STALLED_TIMES;
+        let limit = usual.clamp(*STALLED.start(), *STALLED.end());
+        let stalled = u128::from(self.disk.now_ms().saturating_sub(since)) > limit.as_millis();
+        if stalled {
+            self.stalled.store(ended + 1, Ordering::Relaxed);
+        }
+        stalled
+    }
+
+    /// Flushes for everybody, unless another process is doing so already.
+    fn try_flush(&self) -> Result<bool> {
+        let Some(sync) = self.try_lock_sync()? else { return Ok(false) };
+        let sealed = self.lock_append_to_seal(self.patient_deadline())?.seal();
+        self.flush_unless_covered(&sync, &sealed)?;
         Ok(true)
     }
 
-    /// Whoever holds SYNC may have been stopped. A flush of our own covers our commits; to tell that
-    /// they are durable is left to the holder of SYNC. Others must see them at once all the same.
-    fn flush_alone(&self, deadline: Deadline) -> Result<()> {
-        let sealed = self.lock_append(deadline)?.seal();
-        self.flush_file(&sealed.sidecar).map_err(|e| self.poisoned_error(e.to_string()))?;
-        self.raise_durable(sealed.tail.lsn);
-        let append = self.lock_append(deadline)?;
-        append.show(sealed.tail.lsn);
-        append.sidecar.wake_changed();
+    /// The same without waiting for any lock.
+    pub(crate) fn flush_if_free(&self) -> Result<()> {
+        if self.proven.load(Ordering::Acquire)
+            && let Some(sync) = self.try_lock_sync()?
+            && let Some(mut append) = self.try_lock_append()?
+        {
+            let sealed = append.seal();
+            drop(append);
+            self.flush_unless_covered(&sync, &sealed)?;
+        }
+        Ok(())
+    }
+
+    /// The flusher before may have covered everything while the lock was taken.
+    fn flush_unless_covered(&self, sync: &SyncGuard<'_>, sealed: &Sealed) -> Result<()> {
+        if sealed.tail.lsn > self.durable_lsn() || sealed.sidecar.durable().is_none() {
+            self.flush_batch(sync, sealed)?;
+        }
         Ok(())
     }
 
@@ -99,16 +137,26 @@ impl Engine {
         Ok(kernel.map(|kernel| SyncGuard { _kernel: kernel, _process: process }))
     }
 
-    /// Flushes a sealed batch, and tells everybody.
+    /// Flushes a sealed batch for everybody, as the holder of SYNC: the others wait for it.
     pub(crate) fn flush_batch(&self, _sync: &SyncGuard<'_>, sealed: &Sealed) -> Result<()> {
+        let started = Instant::now();
+        let flushed = self.flush_sealed(sealed);
+        let usual = sealed.sidecar.flush_time().unwrap_or_default();
+        sealed.sidecar.set_flush_time((usual * 7 + started.elapsed()) / 8);
+        sealed.sidecar.count_flush();
+        flushed
+    }
+
+    /// Flushes a sealed batch, and tells everybody. Any process may do so, beside another one: the word that
+    /// tells what is durable only rises.
+    fn flush_sealed(&self, sealed: &Sealed) -> Result<()> {
         let Sealed { tail, sidecar } = sealed;
         if let Err(e) = self.flush_file(sidecar) {
             tracing::error!(error = %e, "flush failed");
             return Err(self.poisoned_error(e.to_string()));
         }
         let covered = tail.lsn.saturating_sub(self.durable_lsn());
-        self.raise_durable(tail.lsn);
-        self.publish_durable(sidecar);
+        self.publish_durable(sidecar, tail.lsn);
         if let Some(slot) = self.slot(sidecar) {
             slot.count(Counter::Flushes, 1);
         }
@@ -116,11 +164,19 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells everybody how far the log is durable, and wakes them. The caller holds SYNC.
-    pub(crate) fn publish_durable(&self, sidecar: &Sidecar) {
-        sidecar.set_durable(self.durable_lsn());
-        sidecar.wake_flushed();
-        sidecar.wake_changed();
+    /// Tells everybody how far the log is durable, then acknowledges it here. In this order: what a thread of
+    /// this process returns with, or shows, must be seen by every snapshot taken later, in any process.
+    pub(crate) fn publish_durable(&self, sidecar: &Arc<Sidecar>, lsn: u64) {
+        sidecar.rise_durable(lsn);
+        // A sidecar that was lost meanwhile tells those who have it; the one that others started since says
+        // nothing yet, or its readers find in the file what it does not tell.
+        let (current, _) = self.current_sidecar();
+        current.rise_durable(lsn);
+        self.raise_durable(lsn);
+        for told in [sidecar, &current] {
+            told.wake_flushed();
+            told.wake_changed();
+        }
     }
 
     /// Waits for SYNC, and for every flush under way.
@@ -185,8 +241,7 @@ impl Engine {
         // were flushed before it was first written.
         let doubtful = newest.sequence > self.known_root();
         if doubtful {
-            let offset = Root::slot_offset(newest.sequence);
-            self.disk.write_at(&newest.encode(), offset).map_err(self.io("write a root slot"))?;
+            self.write_slot_once_more(&newest)?;
         }
         let roots = if doubtful { [older.as_ref(), Some(&newest)] } else { [Some(&newest), None] };
         let mut point = Point::default();
@@ -201,9 +256,10 @@ impl Engine {
             self.disk.flush().map_err(|e| self.poisoned_error(format!("the disk still refuses: {e}")))?;
         }
         if doubtful {
-            self.raise_root(newest.sequence);
-            append.sidecar.set_root(newest.sequence);
+            let sequence = newest.sequence;
             append.state.adopt(Arc::new(newest));
+            append.tell_of_root();
+            self.raise_root(sequence);
         }
         let tail = append.state.tail;
         if tail.lsn < point.lsn || tail == point {
@@ -219,10 +275,10 @@ impl Engine {
             .in_file(self.path()));
         }
         append.seal();
-        self.raise_durable(point.lsn);
+        self.proven.store(true, Ordering::Release);
         self.poisoned.store(false, Ordering::Release);
         append.sidecar.set_poisoned(false);
-        self.publish_durable(&append.sidecar);
+        self.publish_durable(&append.sidecar, point.lsn);
         tracing::warn!(lsn = point.lsn, "a failed flush was mended: every frame since was written anew");
         Ok(())
     }

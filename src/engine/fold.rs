@@ -4,7 +4,7 @@
 //! root is durable nothing refers to them, so a crash leaves them free.
 
 use crate::disk::format::{Overflow, SLOTS_SIZE, TABLE_SPACE};
-use crate::disk::locks::Pins;
+use crate::disk::pins::Pins;
 use crate::disk::root::Root;
 use crate::engine::Engine;
 use crate::engine::view::{TreeVersion, View};
@@ -24,6 +24,8 @@ pub(crate) struct Folding<'e> {
     pages: Arc<Pages>,
     pub(crate) space: Space,
     version: u64,
+    /// Whether a snapshot of a version before the base is held.
+    older_snapshots: bool,
     /// Pages not yet written: the first one's number, and their bytes.
     waiting: (u32, Vec<u8>),
     /// Pages of this very version that are no longer needed.
@@ -41,12 +43,14 @@ impl<'e> Folding<'e> {
         let pages = Arc::clone(&base.pages);
         let mut read = |ptr, kind| pages.run(ptr, kind, TABLE_SPACE);
         let mut space = Space::load(root.page_size, root.store_tag(), first_page, space_root, &mut read)?;
-        space.reclaim(root.sequence, &pins.all(root.sequence)?);
+        let pinned = pins.all(root.sequence)?;
+        space.reclaim(root.sequence, &pinned);
         let mut fold = Folding {
             engine,
             pages: Arc::clone(&base.pages),
             space,
             version: root.sequence + 1,
+            older_snapshots: !pinned.is_empty(),
             waiting: (0, Vec::new()),
             own: Vec::new(),
             pages_written: 0,
@@ -67,8 +71,8 @@ impl<'e> Folding<'e> {
         let mut fold = Folding::new(engine, &view.tree, &engine.pins)?;
         fold.version = view.tree.root.sequence;
         for generation in &view.generations {
-            for (_, overflow) in generation.overflows() {
-                fold.keep_overflow(overflow)?;
+            for pointed in generation.overflows() {
+                fold.keep_overflow(pointed.value)?;
             }
         }
         Ok(fold)
@@ -168,6 +172,16 @@ impl PageStore for Folding<'_> {
             let source = std::io::Error::new(std::io::ErrorKind::StorageFull, "no run of free pages after growing");
             Error::io("allocate", self.engine.path(), source)
         })
+    }
+
+    fn has_room_before(&mut self, run: u32, page: u32) -> bool {
+        self.space.has_room_before(run, page)
+    }
+
+    /// Versions before the base are never pinned again. So if none of them is pinned now, only the base's own
+    /// snapshots can need what this version frees, whenever it was written.
+    fn asks_for_births(&self) -> bool {
+        self.older_snapshots
     }
 
     fn settle(&mut self) -> Result<()> {

@@ -6,9 +6,10 @@
 
 use crate::disk::locks::lock;
 use crate::engine::Engine;
-use crate::engine::checkpoint::{Done, PATIENCE, Plan};
+use crate::engine::checkpoint::{Done, PATIENCE, Plan, is_worthwhile};
+use crate::engine::compact::SLACK_PAGES;
 use std::sync::atomic::Ordering;
-use std::sync::{Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a relaxed commit may wait for its flush.
@@ -30,8 +31,15 @@ pub(crate) struct Janitor {
 struct State {
     running: bool,
     stop: bool,
+    chores: Chores,
+}
+
+/// What the thread was called for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Chores {
     fold: bool,
     flush: bool,
+    released: bool,
 }
 
 /// What there is to do.
@@ -43,6 +51,8 @@ pub(crate) enum Chore {
     Flush,
     /// Something was used that must be let go of later.
     Watch,
+    /// The last snapshot of a version was let go of: pages may have become free.
+    Release,
 }
 
 impl Janitor {
@@ -57,9 +67,13 @@ impl Janitor {
             return;
         }
         let news = match chore {
-            Chore::Fold => !std::mem::replace(&mut state.fold, true),
-            Chore::Flush => !std::mem::replace(&mut state.flush, true),
+            Chore::Fold => !std::mem::replace(&mut state.chores.fold, true),
+            Chore::Flush => !std::mem::replace(&mut state.chores.flush, true),
             Chore::Watch => false,
+            Chore::Release => {
+                state.chores.released = true;
+                false
+            }
         };
         if state.running {
             if news {
@@ -84,19 +98,31 @@ impl Janitor {
     }
 
     /// Sleeps until called, and takes the chores. `None`: stop.
-    fn next(&self) -> Option<(bool, bool)> {
+    fn next(&self) -> Option<Chores> {
         let mut state = lock(&self.state);
-        if !state.stop && !state.fold && !state.flush {
+        if !state.stop && !state.chores.fold && !state.chores.flush {
             state = self.wake.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
-        if state.flush && !state.stop && !state.fold {
+        if state.chores.flush && !state.stop && !state.chores.fold {
             // Relaxed commits that come in quick succession share a flush.
             state = self.wake.wait_timeout(state, RELAXED).unwrap_or_else(PoisonError::into_inner).0;
         }
         if state.stop {
             return None;
         }
-        Some((std::mem::take(&mut state.fold), std::mem::take(&mut state.flush)))
+        Some(std::mem::take(&mut state.chores))
+    }
+
+    /// Ends the thread, unless it was called meanwhile.
+    fn end_unless_called(&self) -> bool {
+        let mut state = lock(&self.state);
+        if state.chores != Chores::default() {
+            return false;
+        }
+        state.running = false;
+        drop(state);
+        self.wake.notify_all();
+        true
     }
 
     fn ended(&self) {
@@ -105,70 +131,221 @@ impl Janitor {
     }
 }
 
-fn run(engine: &Weak<Engine>) {
-    let mut idle_since = Instant::now();
-    let mut last_lsn = 0;
-    let mut folded_lsn = 0;
-    let (mut compacting, mut rounds, mut smallest) = (false, 0, u64::MAX);
+impl Engine {
+    /// Has the janitor look at what is free each time the last snapshot of a version goes.
+    pub(crate) fn watch_pins(self: &Arc<Self>) {
+        if self.settings.threads {
+            let weak = Arc::downgrade(self);
+            self.pins.on_release(move || {
+                if let Some(engine) = weak.upgrade() {
+                    engine.janitor.call(Chore::Release);
+                }
+            });
+        }
+    }
+}
+
+/// Marks the thread as ended when it panics, as code of the program that is called on the way may do (that which
+/// listens to `tracing`): nobody must wait for it then.
+struct Ended<'e>(&'e Weak<Engine>);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(engine) = self.0.upgrade()
+        {
+            engine.janitor.ended();
+        }
+    }
+}
+
+fn run(weak: &Weak<Engine>) {
+    let _ended = Ended(weak);
+    let mut rounds = Rounds::new(Instant::now());
     loop {
         // Held only while something is done: the last handle must be able to go.
-        let Some(engine) = engine.upgrade() else { return };
-        let Some((fold, flush)) = engine.janitor.next() else {
+        let Some(engine) = weak.upgrade() else { return };
+        let Some(chores) = engine.janitor.next() else {
             engine.janitor.ended();
             return;
         };
-        if flush {
+        if rounds.step(&engine, chores, Instant::now()) && engine.janitor.end_unless_called() {
+            return;
+        }
+    }
+}
+
+/// What the thread knows from one look to the next.
+struct Rounds {
+    idle_since: Instant,
+    last_lsn: u64,
+    folded_lsn: u64,
+    /// The file could get smaller.
+    compacting: bool,
+    /// Folds in a row that did not make it smaller.
+    vain: u32,
+    smallest: u64,
+    /// A snapshot's version was let go of, and what that sets free was not yet looked at.
+    released: bool,
+    /// Free pages that the last fold left in the file.
+    left: u64,
+}
+
+impl Rounds {
+    fn new(now: Instant) -> Rounds {
+        Rounds {
+            idle_since: now,
+            last_lsn: 0,
+            folded_lsn: 0,
+            compacting: false,
+            vain: 0,
+            smallest: u64::MAX,
+            released: false,
+            left: 0,
+        }
+    }
+
+    /// Does the chores, and what is to be done in an idle store. Gives whether nothing is left to do.
+    fn step(&mut self, engine: &Engine, chores: Chores, now: Instant) -> bool {
+        if chores.flush {
             let relaxed = engine.relaxed.load(Ordering::Acquire);
-            if let Err(error) = engine.wait_durable(relaxed, engine.deadline()) {
+            if let Err(error) = engine.wait_durable(relaxed) {
                 tracing::warn!(%error, "relaxed commits could not be flushed");
             }
         }
-        let sidecar = engine.sidecar();
-        let lsn = sidecar.tail().map_or(0, |tail| tail.lsn);
-        if lsn != last_lsn {
-            last_lsn = lsn;
-            idle_since = Instant::now();
+        let lsn = tail_lsn(engine);
+        if lsn != self.last_lsn {
+            self.last_lsn = lsn;
+            self.idle_since = now;
         }
-        let idle = idle_since.elapsed() >= IDLE;
-        let rest = idle && engine.disk.writable() && (lsn != folded_lsn || compacting);
-        if fold || rest {
-            let done = fold_now(&engine, rest && !fold, compacting);
+        let idle = now.saturating_duration_since(self.idle_since) >= IDLE;
+        let writable = engine.disk.writable();
+        self.released = writable && (self.released || chores.released);
+        let mut rest = idle && writable && (lsn != self.folded_lsn || self.compacting);
+        if idle && writable && !rest && std::mem::take(&mut self.released) && self.could_give_back(engine) {
+            (rest, self.compacting, self.vain, self.smallest) = (true, true, 0, u64::MAX);
+        }
+        if chores.fold || rest {
+            let done = fold_now(engine, rest && !chores.fold, self.compacting);
             if rest {
-                folded_lsn = sidecar.tail().map_or(0, |tail| tail.lsn);
-                last_lsn = folded_lsn;
-                // As long as the file gets smaller; a held snapshot may keep it from that.
-                rounds = if done.page_count < smallest { 0 } else { rounds + 1 };
-                smallest = smallest.min(done.page_count);
-                compacting = done.could_shrink() && rounds < 4;
+                self.rested(engine, done);
             }
         }
         if !idle {
-            (rounds, smallest) = (0, u64::MAX);
+            (self.vain, self.smallest) = (0, u64::MAX);
         }
         engine.relax_view(u64::try_from(IDLE.as_millis()).unwrap_or(1000));
-        if idle && !compacting && !engine.view_is_pinned() && !engine.janitor.is_called() {
-            let mut state = lock(&engine.janitor.state);
-            if !state.fold && !state.flush {
-                state.running = false;
-                drop(state);
-                engine.janitor.wake.notify_all();
-                return;
-            }
+        idle && !self.compacting && !self.released && !engine.view_is_pinned()
+    }
+
+    /// `None`: another process is folding, or this fold failed. It is tried again, but not for ever.
+    fn rested(&mut self, engine: &Engine, done: Option<Done>) {
+        if done.is_none() && self.vain < 4 {
+            self.vain += 1;
+            self.released = true;
+            return;
         }
+        let done = done.unwrap_or_default();
+        self.folded_lsn = tail_lsn(engine);
+        self.last_lsn = self.folded_lsn;
+        // As long as the file gets smaller; a held snapshot may keep it from that.
+        self.vain = if done.page_count < self.smallest { 0 } else { self.vain + 1 };
+        self.smallest = self.smallest.min(done.page_count);
+        self.left = done.free_pages;
+        self.compacting = done.could_shrink() && self.vain < 4;
+    }
+
+    /// Whether a version that was let go of has set pages free: notably more than the last fold left, so that folds
+    /// which cannot give any back are not made over and over.
+    fn could_give_back(&self, engine: &Engine) -> bool {
+        let turn = engine.try_lock_checkpoint().ok().flatten();
+        let space = turn.and_then(|turn| turn.free_pages().ok());
+        space.is_some_and(|(free, page_count)| is_worthwhile(free, page_count) && free > self.left + SLACK_PAGES)
     }
 }
 
-impl Janitor {
-    fn is_called(&self) -> bool {
-        let state = lock(&self.state);
-        state.fold || state.flush
-    }
+fn tail_lsn(engine: &Engine) -> u64 {
+    engine.sidecar().tail().map_or(0, |tail| tail.lsn)
 }
 
-fn fold_now(engine: &Engine, idle: bool, force: bool) -> Done {
+fn fold_now(engine: &Engine, idle: bool, force: bool) -> Option<Done> {
     let deadline = Instant::now().checked_add(PATIENCE);
     let plan = Plan { shrink: idle, force, compact: if idle { COMPACT_WHEN_IDLE } else { 0 }, ..Plan::default() };
     // Whoever is folding already does it for all.
-    let turn = engine.try_lock_checkpoint().ok().flatten();
-    turn.and_then(|turn| turn.run(&plan, deadline).ok()).unwrap_or_default()
+    let turn = engine.try_lock_checkpoint().ok().flatten()?;
+    turn.run(&plan, deadline).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::Conductor;
+    use crate::proof::new_store;
+    use std::sync::atomic::AtomicU64;
+
+    /// Time that passes when the test says so.
+    #[derive(Default)]
+    struct Clock(AtomicU64);
+
+    impl Conductor for Clock {
+        fn now_ms(&self) -> u64 {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    #[test]
+    fn the_file_gets_smaller_when_the_last_snapshot_goes_and_nobody_writes() {
+        let clock = Arc::new(Clock::default());
+        let (_, _, store) = new_store(Arc::clone(&clock) as _, 1 << 20);
+        let engine = store.engine();
+        let start = Instant::now();
+        let mut rounds = Rounds::new(start);
+        // Until nothing is left to do; a few looks at most.
+        let mut rest = |chores| {
+            for looks in 1.. {
+                let now = clock.0.fetch_add(2000, Ordering::SeqCst);
+                if rounds.step(engine, chores, start + Duration::from_millis(now)) {
+                    return looks;
+                }
+                assert!(looks < 40, "no end in sight");
+            }
+            0
+        };
+        let pages = || engine.slots().unwrap().newest.page_count;
+        store.write(|tx| (0..200_u8).try_for_each(|n| tx.raw("t")?.put(&[n], &[n; 30_000]))).unwrap();
+        store.checkpoint().unwrap();
+        let (first, second) = (store.read().unwrap(), store.read().unwrap());
+        store.write(|tx| tx.clear_table("t")).unwrap();
+        rest(Chores::default());
+        assert!(pages() > 1500, "a snapshot needs all of it: {}", pages());
+        drop(first);
+        let roots = engine.known_root();
+        let released = Chores { released: true, ..Chores::default() };
+        rest(released);
+        assert_eq!(engine.known_root(), roots, "the other snapshot needs it still: no checkpoint is worth it");
+        assert_eq!(second.raw("t").unwrap().get(&[7]).unwrap().unwrap()[..], [7; 30_000]);
+        drop(second);
+        rest(released);
+        assert!(pages() < 100, "{} pages", pages());
+        // Nothing more to be had: no more checkpoints.
+        let roots = engine.known_root();
+        rest(released);
+        assert_eq!(engine.known_root(), roots);
+    }
+
+    #[test]
+    fn only_the_last_use_of_a_version_is_told_of() {
+        let (_, _, store) = new_store(Arc::new(crate::disk::sim::Free), 1 << 20);
+        let pins = &store.engine().pins;
+        let told = Arc::new(AtomicU64::new(0));
+        let tell = Arc::clone(&told);
+        pins.on_release(move || {
+            tell.fetch_add(1, Ordering::SeqCst);
+        });
+        let (one, two) = (pins.pin(1000).unwrap(), pins.pin(1000).unwrap());
+        drop(one);
+        assert_eq!(told.load(Ordering::SeqCst), 0);
+        drop(two);
+        assert_eq!(told.load(Ordering::SeqCst), 1);
+    }
 }

@@ -1,7 +1,8 @@
 //! One process' side of the protocols: joining, waiting for a turn, appending, flushing together,
 //! folding the log into the tree, and keeping a view of what is committed.
 //!
-//! The reading order: `open` (joining and recovery), `queue` (whose turn it is to write),
+//! The reading order: `sharing` (which sidecar, and who else is there), `open` (joining and recovery),
+//! `hints` (what the sidecar says, and when the file knows better), `queue` (whose turn it is to write),
 //! `append` (the tail and what is put there), `flush` (durability for all), `view` (what a
 //! snapshot sees), `checkpoint` and `fold` (the log becomes tree), `janitor` (what is done when
 //! nobody asks), `stats`.
@@ -14,14 +15,18 @@ pub(crate) mod compact;
 pub(crate) mod doubt;
 pub(crate) mod flush;
 pub(crate) mod fold;
+pub(crate) mod hints;
 pub(crate) mod janitor;
 pub(crate) mod open;
+pub(crate) mod open_store;
 pub(crate) mod queue;
+pub(crate) mod sharing;
 pub(crate) mod stats;
 pub(crate) mod view;
 
 use crate::disk::format::{MAX_KEY_SIZE, SLOT_SIZE};
-use crate::disk::locks::{ByteLock, Deadline, FairLock, Pins, lock};
+use crate::disk::locks::{ByteLock, Deadline, FairLock, lock};
+use crate::disk::pins::Pins;
 use crate::disk::platform::{Disk, Mapping};
 use crate::disk::root::{Root, Slots, read_slots};
 use crate::disk::sidecar::{Sidecar, Slot};
@@ -30,15 +35,17 @@ use crate::tree::pages::Verified;
 use append::Appender;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
-use view::{KnownTables, ViewState};
+use view::{KnownTables, View, ViewState};
 
 /// What the user may set when opening.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// How long to wait for any lock.
     pub(crate) timeout: Duration,
+    /// How long a commit that is in the log waits for a lock without which nobody can tell its fate.
+    pub(crate) patience: Duration,
     /// The log never grows beyond this.
     pub(crate) log_cap: u64,
     /// Whether page reads go through a map of the file.
@@ -47,8 +54,12 @@ pub(crate) struct Settings {
     pub(crate) threads: bool,
 }
 
+/// Default for [`Settings::patience`].
+pub(crate) const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
 /// Default for [`Settings::log_cap`].
 pub(crate) const DEFAULT_LOG_CAP: u64 = 32 << 20;
+/// Largest [`Settings::log_cap`] that may be asked for: a quarter of it is the largest frame.
+pub(crate) const MAX_LOG_CAP: u64 = 4 << 30;
 /// Size of the log of a new, or an idle, store.
 pub(crate) const MIN_LOG: u64 = 64 << 10;
 /// How often a process looks whether its sidecar is still the one by that name.
@@ -69,8 +80,14 @@ pub(crate) struct Engine {
     rejoining: Mutex<()>,
     /// This process' slot in any sidecar, held by a kernel lock; none if all are taken.
     slot: Option<(usize, ByteLock)>,
-    /// PRESENCE and WRITABLE, as long as the store is open.
-    presence: Mutex<Vec<ByteLock>>,
+    /// What tells this opening of the store from others in that slot.
+    incarnation: u64,
+    /// Shows to others that the store is open here, as long as it is.
+    presence: Mutex<Option<ByteLock>>,
+    /// Shows which sidecar this process uses: its number.
+    member: Mutex<Option<(u64, ByteLock)>>,
+    /// There is no sidecar, and nobody else writes.
+    is_alone: AtomicBool,
 
     writer: Arc<FairLock>,
     checkpointing: Arc<FairLock>,
@@ -79,17 +96,26 @@ pub(crate) struct Engine {
     flushing: Mutex<()>,
     appender: Mutex<Appender>,
     view: Mutex<ViewState>,
+    /// The newest state that was handed out.
+    published: Mutex<Option<Arc<View>>>,
+    view_used_ms: AtomicU64,
     map: Mutex<Option<Arc<dyn Mapping>>>,
     tables: Mutex<KnownTables>,
 
     /// Newest LSN that this process knows to be durable.
     durable: AtomicU64,
-    /// Newest relaxed LSN that this process knows of.
+    /// Newest LSN that this process knows to be visible, durable or not.
     relaxed: AtomicU64,
     /// Newest root sequence that this process knows to be durable.
     durable_root: AtomicU64,
     /// A flush failed and nothing has mended it yet.
     poisoned: AtomicBool,
+    /// A flush of this process proves what others wrote before it came.
+    proven: AtomicBool,
+    /// How many flushes had ended, one more than that, when a flusher was found not to move on.
+    stalled: AtomicU64,
+    /// The log's end at the last look for a batch that nobody flushes, and when that was.
+    unflushed: Mutex<(u64, u64)>,
     /// Where moving pages down goes on: a table, and a key in it.
     compacting: Mutex<Option<(u32, Option<Vec<u8>>)>>,
     janitor: janitor::Janitor,
@@ -107,16 +133,34 @@ impl Engine {
         Instant::now().checked_add(self.settings.timeout)
     }
 
+    /// The deadline for a lock on which the fate of a commit hangs that is in the log already.
+    pub(crate) fn patient_deadline(&self) -> Deadline {
+        Instant::now().checked_add(self.settings.patience.max(self.settings.timeout))
+    }
+
     fn io(&self, op: &'static str) -> impl FnOnce(std::io::Error) -> Error + '_ {
         move |source| Error::io(op, self.path(), source)
     }
 
     /// Refuses to work in a forked child, whose locks would be its parent's.
+    #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
         if crate::disk::fork::fork_generation() == self.fork_generation {
             return Ok(());
         }
-        Err(Error::Forked { path: self.path().to_path_buf() })
+        Err(self.forked())
+    }
+
+    #[cold]
+    fn forked(&self) -> Error {
+        Error::Forked { path: self.path().to_path_buf() }
+    }
+
+    /// Refuses to write to a file that is no longer the one by its name: what is committed there would
+    /// be lost to all who open the store by that name.
+    pub(crate) fn check_name(&self) -> Result<()> {
+        let Some(found) = self.disk.lost_name() else { return Ok(()) };
+        Err(Error::Moved { path: self.path().to_path_buf(), found: found.to_owned() })
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {
@@ -143,25 +187,11 @@ impl Engine {
             self.sidecar_seen_ms.store(now, Ordering::Relaxed);
             let sidecar = self.known_sidecar();
             if !(sidecar.is_current() && sidecar.is_ours()) {
-                self.rejoin_sidecar(false);
+                // Without it the file itself is looked at.
+                let _ = self.rejoin_sidecar(false);
             }
         }
         self.known_sidecar()
-    }
-
-    fn known_sidecar(&self) -> Arc<Sidecar> {
-        Arc::clone(&self.sidecar.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The sidecar that the name leads to now, and whether there is one. Whoever publishes asks
-    /// here first, so that a message never goes to a sidecar that others have left.
-    pub(crate) fn current_sidecar(&self) -> (Arc<Sidecar>, bool) {
-        let sidecar = self.known_sidecar();
-        if sidecar.is_current() && sidecar.is_ours() {
-            return (sidecar, true);
-        }
-        let current = self.rejoin_sidecar(true);
-        (self.known_sidecar(), current)
     }
 
     pub(crate) fn slot<'a>(&self, sidecar: &'a Sidecar) -> Option<Slot<'a>> {
@@ -185,15 +215,6 @@ impl Engine {
 
     fn raise_root(&self, sequence: u64) {
         self.durable_root.fetch_max(sequence, Ordering::AcqRel);
-    }
-
-    /// Takes over what the sidecar tells; `false` if it does not tell what readers may see.
-    fn learn(&self, sidecar: &Sidecar) -> bool {
-        let (durable, relaxed) = (sidecar.durable(), sidecar.relaxed());
-        self.raise_durable(durable.unwrap_or(0));
-        self.relaxed.fetch_max(relaxed.unwrap_or(0), Ordering::AcqRel);
-        self.raise_root(sidecar.root().unwrap_or(0));
-        durable.is_some() && relaxed.is_some()
     }
 
     /// Newest LSN that readers see, as far as this process knows.
@@ -221,31 +242,37 @@ impl Engine {
                 Err(e) => last = Some(e),
             }
         }
-        Err(last.unwrap_or(Error::Savepoint))
+        Err(last.unwrap_or_else(|| Error::Internal("the root slots were not read".to_owned())))
     }
 
-    /// The newest root that is certainly durable.
+    /// The newest root that is certainly durable, of those in the slots; none if that cannot be told.
     ///
-    /// The newest slot is durable if somebody who flushed it said so. If nobody did, its
+    /// The newest slot is durable if a process that flushed it said so. If none did, its
     /// predecessor is: a root is only written once the one before it is durable.
-    pub(crate) fn durable_root(&self) -> Result<Root> {
-        let slots = self.slots()?;
+    pub(crate) fn certain_root(&self, slots: &Slots) -> Option<Root> {
         if slots.newest.sequence <= self.known_root() || slots.are_twins() {
-            return Ok(slots.newest);
+            return Some(slots.newest.clone());
         }
-        match slots.older {
-            Some(older) if older.sequence + 1 == slots.newest.sequence => Ok(older),
-            _ => self.confirm_root(),
+        slots.older.clone().filter(|older| older.sequence + 1 == slots.newest.sequence)
+    }
+
+    /// The newest root that readers may use: certainly durable, by a flush of our own if need be.
+    pub(crate) fn durable_root(&self) -> Result<Root> {
+        match self.certain_root(&self.slots()?) {
+            Some(root) => Ok(root),
+            None => self.confirm_root(),
         }
     }
 
-    /// The newest root, made durable by a flush of our own if nobody said that it is.
+    /// The newest root, made durable by a flush of our own if nobody said that it is. All are told
+    /// before it is used: a transaction in it is then seen by all who look later.
     pub(crate) fn confirm_root(&self) -> Result<Root> {
         let slots = self.slots()?;
         if slots.newest.sequence > self.known_root() {
             if !slots.are_twins() {
                 self.flush_found()?;
             }
+            self.known_sidecar().rise_root(slots.newest.sequence);
             self.raise_root(slots.newest.sequence);
         }
         Ok(slots.newest)

@@ -1,27 +1,29 @@
 //! Making a store, joining it, recovering it, leaving it.
 //!
-//! Under OPEN, whoever finds no other process that may write is first: it reads the log to its end,
-//! makes what it found durable, and sets the sidecar up anew. Nothing in the data file is changed by
+//! Under OPEN, a process that finds no other that may write is first: it reads the log to its end,
+//! makes what it found durable, and sets the sidecar up. Nothing in the data file is changed by
 //! that; what is not known durable may be written once more, byte for byte.
 
 use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, SLOT_SIZE, TreeRoot};
-use crate::disk::host::process_identity;
-use crate::disk::locks::{ByteLock, FairLock, OPEN, PRESENCE, Pins, SLOT, WRITABLE, lock, try_lock};
+use crate::disk::host::incarnation;
+use crate::disk::locks::{ByteLock, FairLock, OPEN, SLOT, lock};
+use crate::disk::pins::Pins;
 use crate::disk::platform::{Disk, LockMode, Mapping};
 use crate::disk::root::{Root, Segment, Slots, read_slots};
-use crate::disk::sidecar::{PrivateMemory, SIDECAR_SIZE, SLOTS, Sidecar, TailHint};
+use crate::disk::sidecar::{PrivateMemory, SLOTS, Sidecar, TailHint};
 use crate::engine::append::Appender;
 use crate::engine::checkpoint::Plan;
 use crate::engine::doubt::Told;
 use crate::engine::janitor::Janitor;
+use crate::engine::sharing::{Others, appear};
 use crate::engine::view::ViewState;
 use crate::engine::{Engine, MIN_LOG, Settings};
 use crate::error::{Error, Result};
 use crate::log::ring::Ring;
-use crate::log::walk::{Point, Walker};
+use crate::log::walk::Walker;
 use crate::tree::pages::Verified;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 /// The smallest map, in bytes of address space: a growing store is not mapped again at every step.
@@ -68,75 +70,113 @@ impl Engine {
         let deadline = started.checked_add(settings.timeout);
         let mode = if writable { LockMode::Exclusive } else { LockMode::Shared };
         let open = ByteLock::take(&disk, OPEN, mode, "open", deadline)?;
-        let io = |op| {
-            let path = disk.path().to_path_buf();
-            move |e| Error::io(op, path, e)
-        };
-        let first = disk.probe(WRITABLE, 1).map_err(io("look for others"))?.is_none();
-        // Read only now: whoever was the last may have folded the log, and gone, a moment ago.
+        let others = Others::look(&*disk)?;
+        others.must_be_here(&*disk)?;
+        // Read only now: the last process may have folded the log, and gone, a moment ago.
         let slots = find_slots(&*disk)?;
-        let (certain, root) = (slots.are_twins(), slots.newest);
-        let mut presence = Vec::new();
-        let bytes: &[u64] = if writable { &[PRESENCE, WRITABLE] } else { &[PRESENCE] };
-        for byte in bytes {
-            presence.push(ByteLock::take(&disk, *byte, LockMode::Shared, "presence", deadline)?);
+        let certain = slots.are_twins();
+        let engine = Engine::new(&disk, settings, slots.newest)?;
+        engine.watch_pins();
+        if !others.writers {
+            engine.open_first(certain)?;
+        } else {
+            engine.open_beside()?;
         }
-        let slot = if writable { take_slot(&disk)? } else { None };
-        let private = Sidecar::new(Arc::new(PrivateMemory::new()), &root.store_id);
+        drop(open);
+        let (first, took_us) = (!others.writers, started.elapsed().as_micros());
+        tracing::debug!(path = %engine.path().display(), first, writable, took_us, "store opened");
+        Ok(engine)
+    }
+
+    /// A process' side of the store, which knows nothing yet, and which nobody sees yet.
+    fn new(disk: &Arc<dyn Disk>, settings: Settings, root: Root) -> Result<Arc<Engine>> {
+        let slot = if disk.writable() { take_slot(disk)? } else { None };
+        let private = Sidecar::new(Arc::new(PrivateMemory::new()), &root.store_id, disk.identity());
         private.set_up();
         let (page_size, store_id, store_tag) = (root.page_size, root.store_id, root.store_tag());
         let root = Arc::new(root);
-        let engine = Arc::new_cyclic(|weak| Engine {
+        Ok(Arc::new_cyclic(|weak| Engine {
             page_size,
             store_id,
             store_tag,
-            pins: Pins::new(Arc::clone(&disk)),
+            pins: Pins::new(Arc::clone(disk)),
             verified: Arc::new(Verified::new()),
             sidecar: RwLock::new(Arc::new(private)),
             sidecar_seen_ms: AtomicU64::new(disk.now_ms()),
             rejoining: Mutex::new(()),
             slot,
-            presence: Mutex::new(presence),
+            incarnation: incarnation(),
+            presence: Mutex::new(None),
+            member: Mutex::new(None),
+            is_alone: AtomicBool::new(false),
             writer: Arc::new(FairLock::default()),
             checkpointing: Arc::new(FairLock::default()),
             syncing: Mutex::new(()),
             flushing: Mutex::new(()),
-            appender: Mutex::new(Appender::new(Arc::clone(&root))),
+            appender: Mutex::new(Appender::new(root)),
             view: Mutex::new(ViewState::default()),
+            published: Mutex::new(None),
+            view_used_ms: AtomicU64::new(0),
             map: Mutex::new(None),
             tables: Mutex::default(),
             durable: AtomicU64::new(0),
             relaxed: AtomicU64::new(0),
             durable_root: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
+            proven: AtomicBool::new(false),
+            stalled: AtomicU64::new(0),
+            unflushed: Mutex::new((0, 0)),
             compacting: Mutex::new(None),
             janitor: Janitor::new(weak.clone()),
             fork_generation: crate::disk::fork::fork_generation(),
             left: AtomicBool::new(false),
             settings,
-            disk: Arc::clone(&disk),
-        });
-        if first {
-            engine.recover(&root, certain)?;
-        } else {
-            engine.join_sidecar(true);
-            engine.learn(&engine.sidecar());
-            let root = engine.durable_root()?;
-            *engine.appender() = Appender::new(Arc::new(root));
-        }
-        drop(open);
-        if !first && writable {
-            engine.write_doubtful_anew();
-        }
-        let took_us = started.elapsed().as_micros();
-        tracing::debug!(path = %engine.path().display(), first, writable, took_us, "store opened");
-        Ok(engine)
+            disk: Arc::clone(disk),
+        }))
     }
 
-    /// Nobody else may write: finds the log's end, makes it durable, and starts a new sidecar.
-    fn recover(&self, root: &Arc<Root>, certain: bool) -> Result<()> {
-        let ring = Ring::new(root);
+    /// Shows that the store is open here.
+    fn appear(&self) -> Result<()> {
+        *lock(&self.presence) = Some(appear(&self.disk)?);
+        Ok(())
+    }
+
+    /// Nobody else may write.
+    fn open_first(&self, certain: bool) -> Result<()> {
+        let told = self.left_behind();
+        if self.disk.writable() && self.start_sidecar(true)?.is_err() {
+            self.is_alone.store(true, Ordering::Release);
+        }
+        // Only now, when the words of those who are gone are cleared: a reader that finds a writer believes them.
+        self.appear()?;
+        let recovered = self.recover(certain, told);
+        let sidecar = self.known_sidecar();
+        if recovered.is_err() && told.is_none() && !sidecar.poisoned() {
+            // Nothing was written: nothing is to be left beside a file that cannot be opened.
+            let _ = sidecar.memory().remove();
+        }
+        recovered
+    }
+
+    fn open_beside(&self) -> Result<()> {
+        self.appear()?;
+        if !self.join_sidecar()?
+            && self.disk.writable()
+            && let Err(why) = self.start_sidecar(false)?
+        {
+            return Err(self.without_sidecar(&why));
+        }
+        self.learn(&self.known_sidecar());
+        let root = self.durable_root()?;
+        *self.appender() = Appender::new(Arc::new(root));
+        Ok(())
+    }
+
+    /// Nobody else may write: finds the log's end, makes it durable, and tells it.
+    fn recover(&self, certain: bool, told: Option<Told>) -> Result<()> {
         let mut appender = self.appender();
+        let root = Arc::clone(&appender.root);
+        let ring = Ring::new(&root);
         let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, appender.tail);
         let mut frames = 0_u64;
         while let Some(frame) = walker.next()? {
@@ -145,119 +185,36 @@ impl Engine {
         }
         appender.tail = walker.point();
         walker.verify_end(root.sequence)?;
-        let told = self.left_behind();
-        if let Some(Told { durable, root: known_root, poisoned }) = told {
-            if root.sequence > known_root && (poisoned || !certain) {
-                let offset = Root::slot_offset(root.sequence);
-                self.disk.write_at(&root.encode(), offset).map_err(self.io("write a root slot"))?;
-            }
-            if appender.tail.lsn > durable {
-                self.write_frames_anew(&ring, Point::start_of(root), durable)?;
-            }
+        if self.disk.writable() {
+            self.write_what_was_left(&root, &ring, told.unwrap_or_default(), certain, appender.tail.lsn)?;
         }
+        let sidecar = self.known_sidecar();
         // What a killed process wrote may lie in the system's cache only. From here on it counts.
         if (frames > 0 || told.is_some_and(|told| told.poisoned) || !certain)
             && let Err(e) = self.disk.flush()
             && self.disk.writable()
         {
-            // (What the sidecar that is there tells is as true as before.)
-            if told.is_none() && self.create_sidecar() {
-                let sidecar = self.sidecar();
-                sidecar.set_durable(root.checkpoint_lsn);
-                sidecar.set_poisoned(true);
-            }
+            // The next to open knows from this, or from what was told before, what must be written once more.
+            let (known, durable) = told.map_or((0, root.checkpoint_lsn), |told| (told.root, told.durable));
+            sidecar.tell_all(&sidecar.words_before(), known, durable, 0);
+            sidecar.set_poisoned(true);
             return Err(Error::io("flush", self.path(), e));
         }
         let (tail, start) = (appender.tail, appender.start);
         drop(appender);
+        self.proven.store(true, Ordering::Release);
         self.raise_root(root.sequence);
         self.raise_durable(tail.lsn);
         if self.disk.writable() {
-            self.create_sidecar();
-            let sidecar = self.sidecar();
-            sidecar.set_root(root.sequence);
-            sidecar.set_relaxed(0);
-            sidecar.set_tables(tail.lsn);
             sidecar.set_tail(TailHint { end: tail.end, start, lsn: tail.lsn, crc: tail.crc, open: false });
-            sidecar.set_durable(tail.lsn);
+            sidecar.rise_tables(tail.lsn);
+            sidecar.tell_all(&sidecar.words_before(), root.sequence, tail.lsn, tail.lsn);
+            sidecar.wake_changed();
         }
         if frames > 0 {
             tracing::info!(frames, lsn = tail.lsn, "recovered: the log was read to its end");
         }
         Ok(())
-    }
-
-    // The sidecar.
-
-    fn use_sidecar(&self, sidecar: Sidecar) {
-        if let Some((index, _)) = &self.slot {
-            let (pid, host, command) = process_identity();
-            let slot = sidecar.slot(*index);
-            if !slot.is_introduced_as(pid) {
-                slot.introduce(pid, &host, &command);
-            }
-            sidecar.raise_slot_bound(index + 1);
-        }
-        *self.sidecar.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sidecar);
-        self.sidecar_seen_ms.store(self.disk.now_ms(), Ordering::Relaxed);
-    }
-
-    /// Starts a new sidecar. The caller holds OPEN. Where none can be had, everything works without.
-    fn create_sidecar(&self) -> bool {
-        match self.disk.sidecar(SIDECAR_SIZE, true) {
-            Ok(memory) => {
-                let sidecar = Sidecar::new(memory, &self.store_id);
-                sidecar.set_up();
-                sidecar.set_boot();
-                self.use_sidecar(sidecar);
-                true
-            }
-            Err(error) => {
-                tracing::debug!(%error, "no sidecar; other processes are found by looking at the file");
-                false
-            }
-        }
-    }
-
-    /// Joins the sidecar that is there; starts one if there is none and `create`. The caller of the
-    /// latter holds OPEN.
-    fn join_sidecar(&self, create: bool) -> bool {
-        if let Ok(memory) = self.disk.sidecar(SIDECAR_SIZE, false) {
-            let sidecar = Sidecar::new(memory, &self.store_id);
-            if sidecar.is_ours() && sidecar.is_current() {
-                self.use_sidecar(sidecar);
-                return true;
-            }
-        }
-        create && self.disk.writable() && self.create_sidecar()
-    }
-
-    /// The sidecar was deleted, cut, or overwritten: joins the one that others started, or starts one.
-    /// Readers do not wait for whoever is doing the same (`wait` = false).
-    pub(crate) fn rejoin_sidecar(&self, wait: bool) -> bool {
-        let Some(_one) = try_lock(&self.rejoining) else {
-            if wait {
-                drop(lock(&self.rejoining));
-                return self.sidecar().is_current();
-            }
-            return false;
-        };
-        if self.join_sidecar(false) {
-            return true;
-        }
-        if !self.disk.writable() {
-            return false;
-        }
-        let open = if wait {
-            ByteLock::take(&self.disk, OPEN, LockMode::Exclusive, "open", self.deadline()).ok()
-        } else {
-            ByteLock::try_take(&self.disk, OPEN, LockMode::Exclusive).ok().flatten()
-        };
-        let joined = open.is_some() && self.join_sidecar(true);
-        if joined {
-            tracing::info!("the sidecar was lost; joined a new one");
-        }
-        joined
     }
 
     pub(crate) fn slot_is_alive(&self, index: usize) -> bool {
@@ -280,7 +237,10 @@ impl Engine {
         }
         let roomy = (need * 2).next_power_of_two().max(MIN_MAP);
         // An address space limit may refuse the room to grow.
-        let found = self.disk.map(roomy).or_else(|_| self.disk.map(need)).map_err(self.io("map"))?;
+        let found = match self.disk.map(roomy) {
+            Ok(Some(map)) => Some(map),
+            Ok(None) | Err(_) => self.disk.map(need).map_err(self.io("map"))?,
+        };
         map.clone_from(&found);
         Ok(found)
     }
@@ -296,10 +256,15 @@ impl Engine {
         if self.check_process().is_err() {
             return Ok(());
         }
+        // A simulated process that was killed unwinds through here, and does nothing more.
+        if cfg!(test) && std::thread::panicking() {
+            return Ok(());
+        }
         self.janitor.stop();
         let result = if self.disk.writable() { self.leave_tidily() } else { Ok(()) };
         self.relax_view(0);
-        lock(&self.presence).clear();
+        *lock(&self.presence) = None;
+        *lock(&self.member) = None;
         tracing::debug!(path = %self.path().display(), "store closed");
         result
     }
@@ -309,11 +274,9 @@ impl Engine {
         self.relax_view(0);
         let relaxed = self.relaxed.load(Ordering::Acquire);
         if relaxed > self.durable_lsn() {
-            self.wait_durable(relaxed, self.deadline())?;
+            self.wait_durable(relaxed)?;
         }
-        let alone =
-            || -> Result<bool> { Ok(self.disk.probe(WRITABLE, 1).map_err(self.io("look for others"))?.is_none()) };
-        if !alone()? {
+        if self.has_writers()? {
             return Ok(());
         }
         if let Some(turn) = self.try_lock_checkpoint()? {
@@ -332,9 +295,8 @@ impl Engine {
         let soon = Instant::now().checked_add(Duration::from_millis(500));
         let _one = lock(&self.rejoining);
         let Ok(_open) = ByteLock::take(&self.disk, OPEN, LockMode::Exclusive, "open", soon) else { return Ok(()) };
-        let others = self.disk.probe(PRESENCE, 2).map_err(self.io("look for others"))?;
-        if others.is_none() {
-            let _ = self.disk.remove_sidecar();
+        if Others::look(&*self.disk)?.nobody() {
+            let _ = self.known_sidecar().memory().remove();
         }
         Ok(())
     }

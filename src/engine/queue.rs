@@ -1,11 +1,14 @@
 //! Whose turn it is to write.
 //!
-//! The kernel lock on WRITER is the truth. In front of it stands a queue in the sidecar, so that
-//! the lock goes to whoever has waited longest: each waiting process draws a ticket, and the one
-//! with the lowest ticket asks the kernel. The queue is a hint: a waiter that is dead, stopped,
-//! or made of garbage is passed over after a moment.
+//! The kernel lock on WRITER is the truth. In front of it stands a queue in the sidecar: each waiting
+//! process draws a ticket, and whoever gives the lock back wakes the one with the lowest. A process
+//! that runs may take a free lock past the queue as long as the first in it has waited for less than
+//! a bound; from then on only that one asks the kernel. So nobody starves, and a turn does not cost a
+//! sleep and a wake-up. The queue is a hint: a waiter that is dead, stopped, or made of garbage is
+//! passed over after a moment.
 
-use crate::disk::locks::{ByteLock, Deadline, FairGuard, WRITER, Waited};
+use crate::disk::holders::holder_of;
+use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, PASSED_BY, WRITER, Waited};
 use crate::disk::platform::LockMode;
 use crate::disk::sidecar::{Counter, Sidecar, State};
 use crate::engine::Engine;
@@ -63,8 +66,7 @@ impl Engine {
             Waited::Nested => return Err(Error::Nested { path: self.path().to_path_buf() }),
         };
         let turn = |kernel| WriterTurn { engine: Arc::clone(self), kernel: Some(kernel), _process: process };
-        // Nobody waits: ask the kernel at once. Somebody waits: line up behind them.
-        if sidecar.first_waiter().is_none()
+        if self.may_take(sidecar, sidecar.first_waiter())
             && let Some(kernel) = ByteLock::try_take(&self.disk, WRITER, LockMode::Exclusive)?
         {
             return Ok(turn(kernel));
@@ -80,6 +82,7 @@ impl Engine {
         let slot = sidecar.slot(*own);
         let mut ticket = sidecar.draw_ticket();
         sidecar.raise_slot_bound(own + 1);
+        slot.set_since(self.disk.now_us());
         slot.set_ticket(ticket);
         slot.set_state(State::Waiting, true);
         // The waiter before us, if the lock was free and yet it did not take it: dead, stopped, or garbage.
@@ -87,11 +90,11 @@ impl Engine {
         let result = loop {
             let seen = slot.wake_word();
             let first = sidecar.first_waiter();
-            let mine = first.is_none_or(|(index, _)| index == *own) || first == absent;
-            if mine {
+            let mine = first.is_some_and(|(index, _)| index == *own) || first == absent;
+            if mine || self.may_take(sidecar, first) {
                 match ByteLock::try_take(&self.disk, WRITER, LockMode::Exclusive) {
                     Ok(Some(kernel)) => {
-                        if let Some((index, stale)) = first.filter(|(index, _)| index != own) {
+                        if let Some((index, stale)) = absent.filter(|_| first == absent) {
                             sidecar.slot(index).clear_ticket(stale);
                         }
                         break Ok(Some(kernel));
@@ -109,7 +112,7 @@ impl Engine {
             slot.wait(seen, left.unwrap_or(look).min(look));
             let waited = Duration::from_millis(self.disk.now_ms().saturating_sub(since));
             let free = waited >= look / 2 && matches!(self.disk.probe(WRITER, 1), Ok(None));
-            absent = if free { sidecar.first_waiter() } else { None };
+            absent = if free { sidecar.first_waiter().filter(|(index, _)| index != own) } else { None };
             // Somebody passed us over, or garbage did: line up again.
             if slot.ticket() != ticket {
                 ticket = sidecar.draw_ticket();
@@ -123,6 +126,15 @@ impl Engine {
             wake_next(sidecar);
         }
         result
+    }
+
+    /// Whether a process that runs may take the lock, if it is free, before the first in line: a clock that
+    /// does not fit counts as a wait that is too long already.
+    fn may_take(&self, sidecar: &Sidecar, first: Option<(usize, u64)>) -> bool {
+        first.is_none_or(|(index, _)| {
+            let waited = self.disk.now_us().checked_sub(sidecar.slot(index).since());
+            waited.is_some_and(|waited| Duration::from_micros(waited) < PASSED_BY)
+        })
     }
 
     /// Without a slot there is no queue, only asking again and again.
@@ -140,20 +152,26 @@ impl Engine {
         }
     }
 
-    /// The error for a lock that was not free in time, with its holder if that one left its name.
+    /// The error for a lock that was not free in time, with its holder if that one can be named.
     pub(crate) fn busy(&self, lock: &'static str, sidecar: &Sidecar, started: Instant) -> Error {
         let state = if lock == "writer" { State::Writing } else { State::Checkpointing };
-        let holder = self.holders(sidecar, state).into_iter().next().map(Box::new);
+        let holder = self.holder(sidecar, state).map(Box::new);
         Error::Busy { path: self.path().to_path_buf(), lock, waited: started.elapsed(), holder }
     }
 
-    /// Who says of itself that it is in this state, and is alive.
-    pub(crate) fn holders(&self, sidecar: &Sidecar, state: State) -> Vec<Holder> {
-        let slots = (0..sidecar.slot_bound()).filter_map(|i| {
+    /// Who is in this state: the process that the system says has the lock, or, where the system does not tell,
+    /// one that says so of itself and is alive.
+    pub(crate) fn holder(&self, sidecar: &Sidecar, state: State) -> Option<Holder> {
+        let told = (0..sidecar.slot_bound()).find_map(|i| {
             let slot = sidecar.slot(i);
-            slot.state(state).filter(|_| self.slot_is_alive(i)).map(|since| slot.holder(since))
+            slot.state(state).filter(|_| self.slot_is_alive(i)).map(|since| slot.holder(Some(since)))
         });
-        slots.collect()
+        let byte = if matches!(state, State::Checkpointing) { CHECKPOINT } else { WRITER };
+        match (holder_of(&*self.disk, byte, 1), told) {
+            (Some(seen), Some(told)) if seen.pid == told.pid => Some(Holder { stopped: seen.stopped, ..told }),
+            (Some(seen), _) => Some(*seen),
+            (None, told) => told,
+        }
     }
 }
 
@@ -221,8 +239,10 @@ mod tests {
 
     #[test]
     fn a_waiter_that_is_gone_is_passed_over() {
-        let (_, _, store) = world();
+        let (conductor, _, store) = world();
         let sidecar = store.engine().sidecar();
+        // They have waited for long: nobody passes them by just because it runs.
+        conductor.now.store(100, Ordering::SeqCst);
         for gone in [9, 5] {
             sidecar.slot(gone).set_ticket(sidecar.draw_ticket());
             sidecar.raise_slot_bound(gone + 1);
@@ -232,6 +252,66 @@ mod tests {
         store.write(|tx| tx.raw("t")?.put(b"key", b"value")).unwrap();
         assert_eq!(sidecar.first_waiter(), None);
     }
+
+    /// Whenever process 1 waits, process 0, which runs all the time, gives its turn back, and takes the next.
+    #[derive(Default)]
+    struct Runner {
+        now_us: AtomicU64,
+        store: Mutex<Option<Store>>,
+        turn: Mutex<Option<WriterTurn>>,
+        /// How often it got the turn while the other one waited, and how often it was refused.
+        took: AtomicU64,
+        refused: AtomicU64,
+    }
+
+    impl Runner {
+        /// So many turns take as long as the bound.
+        const TURNS: u64 = 20;
+
+        fn take(&self) -> Result<()> {
+            let engine = self.store.lock().unwrap().as_ref().map(|store| Arc::clone(store.engine())).unwrap();
+            drop(self.turn.lock().unwrap().take());
+            *self.turn.lock().unwrap() = Some(engine.take_writer(Some(Instant::now()))?);
+            Ok(())
+        }
+    }
+
+    impl Conductor for Runner {
+        fn wait(&self, process: usize, _: (usize, usize), _: Duration) {
+            assert_eq!(process, 1, "a deadline that has passed is not waited for");
+            let took = self.took.load(Ordering::SeqCst);
+            assert!(took < 10 * Self::TURNS, "the first in line starves");
+            let turn = u64::try_from(PASSED_BY.as_micros()).unwrap() / Self::TURNS;
+            self.now_us.fetch_add(turn, Ordering::SeqCst);
+            match self.take() {
+                Ok(()) => self.took.fetch_add(1, Ordering::SeqCst),
+                Err(_) => self.refused.fetch_add(1, Ordering::SeqCst),
+            };
+        }
+
+        fn now_us(&self) -> u64 {
+            self.now_us.load(Ordering::SeqCst)
+        }
+    }
+
+    #[test]
+    fn whoever_runs_passes_the_first_in_line_by_until_that_one_is_due() {
+        let runner = Arc::new(Runner::default());
+        let (world, _, store) = new_store(Arc::clone(&runner) as _, 1 << 20);
+        let other = Store::on_disk(world.disk(1), store.engine().settings.clone()).unwrap();
+        *runner.store.lock().unwrap() = Some(store.clone());
+        for round in 1..4 {
+            runner.take().unwrap();
+            let turn = other.engine().take_writer(None).unwrap();
+            // All turns before the bound, and not one after it.
+            let took = runner.took.swap(0, Ordering::SeqCst);
+            assert_eq!((took, runner.refused.load(Ordering::SeqCst)), (Runner::TURNS - 1, round));
+            drop(turn);
+        }
+        assert_eq!(other.engine().sidecar().first_waiter(), None);
+        *runner.store.lock().unwrap() = None;
+    }
+
     #[test]
     fn whoever_gives_back_or_gives_up_wakes_the_next() {
         let (conductor, world, store) = world();
@@ -250,6 +330,28 @@ mod tests {
         assert!(holder.try_lock(WRITER, LockMode::Exclusive).unwrap());
         assert!(matches!(engine.take_writer(Some(Instant::now())), Err(Error::Busy { .. })));
         assert_eq!(next.wake_word(), asleep + 2);
+    }
+
+    #[test]
+    fn a_slot_says_who_has_it_now_even_if_that_one_has_the_process_id_of_the_last() {
+        let (_, world, store) = world();
+        let dying = world.disk(1);
+        let open = |disk| Store::on_disk(disk, store.engine().settings.clone()).unwrap();
+        let dead = open(Arc::clone(&dying) as _);
+        let sidecar = store.engine().sidecar();
+        let slot = dead.engine().slot(&sidecar).unwrap();
+        slot.set_ticket(sidecar.draw_ticket());
+        slot.set_state(State::Writing, true);
+        dying.kill();
+        let next = open(world.disk(2) as _);
+        let index = |store: &Store| store.engine().slot.as_ref().map(|(index, _)| *index);
+        assert_eq!(index(&next), index(&dead));
+        assert_eq!((sidecar.first_waiter(), store.locks().unwrap().writer), (None, None));
+        let slot = next.engine().slot(&sidecar).unwrap();
+        slot.count(Counter::Failures, 3);
+        next.engine().rejoin_sidecar(true).unwrap();
+        assert_eq!(slot.counter(Counter::Failures), 3, "it is the same owner");
+        std::mem::forget(dead);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Figures: of the store, of the log, of locks and waits, of every process that has the store open.
 
+use crate::disk::locks::{CHECKPOINT, FairLock, SLOT, WRITER};
 use crate::disk::sidecar::{Counter, State, WAIT_BUCKETS};
 use crate::engine::Engine;
 use crate::error::{Holder, Result};
 use serde::Serialize;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How often a waiter without a sidecar looks at the file.
@@ -14,7 +16,8 @@ const POLL: Duration = Duration::from_millis(20);
 pub struct Stats {
     /// LSN of the newest transaction that readers see.
     pub last_commit: u64,
-    /// LSN of the newest transaction known to be durable.
+    /// LSN up to which the log is known to be durable. It may lie above `last_commit`: the mark of a checkpoint
+    /// has an LSN and is no transaction.
     pub durable: u64,
     /// Page size.
     pub page_size: u32,
@@ -28,8 +31,8 @@ pub struct Stats {
     pub checkpoint_time: Option<SystemTime>,
     /// The log as it is now.
     pub log: LogStats,
-    /// Tree versions that snapshots of any process keep.
-    pub pins: Vec<u64>,
+    /// Tree versions that snapshots of any process keep, in ranges from the first to the last.
+    pub pins: Vec<RangeInclusive<u64>>,
     /// The writer lock, all processes together.
     pub locks: LockStats,
     /// The tables.
@@ -83,16 +86,21 @@ pub struct LockStats {
     pub checkpoints: u64,
 }
 
-/// Who holds, who waits.
+/// Who holds, who waits. Names are what processes say of themselves in the sidecar: one without a place in it
+/// (there are 128), or that cannot share it, is not named. Whether a lock is held is asked of the system.
 #[derive(Debug, Clone, Serialize)]
 pub struct Locks {
-    /// Who holds the writer lock, since when.
+    /// Who holds the writer lock, since when, if that process left its name.
     pub writer: Option<Holder>,
-    /// Who makes a checkpoint, since when.
+    /// Whether the writer lock is held, by a process with a name or without.
+    pub writer_held: bool,
+    /// Who makes a checkpoint, since when, if that process left its name.
     pub checkpoint: Option<Holder>,
-    /// Who waits for the writer lock, in the order of their turns.
+    /// Whether a checkpoint is being made, by a process with a name or without.
+    pub checkpoint_held: bool,
+    /// Who waits for the writer lock, in the order of their turns, if it left its name.
     pub waiting: Vec<Holder>,
-    /// Every process that has the store open for writing.
+    /// Every process that has the store open for writing and left its name.
     pub processes: Vec<ProcessStats>,
 }
 
@@ -176,7 +184,7 @@ impl Engine {
                 used: tail.saturating_sub(root.log_position),
                 cap: self.settings.log_cap,
             },
-            pins: self.pins.all(root.sequence + 1)?,
+            pins: self.pins.all(root.sequence + 1)?.into_iter().map(|r| r.start..=r.end - 1).collect(),
             locks: sum.finish(),
             tables,
         })
@@ -185,11 +193,18 @@ impl Engine {
     pub(crate) fn locks(&self) -> Result<Locks> {
         self.check_process()?;
         let sidecar = self.sidecar();
+        // One look at all processes tells which of them are stopped.
+        let seen = self.disk.holders(SLOT, sidecar.slot_bound() as u64);
+        let holder = |index: usize, since| {
+            let byte = SLOT + index as u64;
+            let stopped = seen.iter().any(|held| (held.first..=held.last).contains(&byte) && held.holder.stopped);
+            Holder { stopped, ..sidecar.slot(index).holder(Some(since)) }
+        };
         let mut waiting: Vec<_> = (0..sidecar.slot_bound())
             .filter_map(|index| {
                 let slot = sidecar.slot(index);
                 let since = slot.state(State::Waiting).filter(|_| self.slot_is_alive(index))?;
-                Some((slot.ticket(), slot.holder(since)))
+                Some((slot.ticket(), holder(index, since)))
             })
             .collect();
         waiting.sort_by_key(|(ticket, _)| *ticket);
@@ -197,20 +212,33 @@ impl Engine {
             let slot = sidecar.slot(index);
             let mut sum = Sum::default();
             sum.add(slot);
-            ProcessStats { process: slot.holder(slot.started()), locks: sum.finish() }
+            ProcessStats { process: holder(index, slot.started()), locks: sum.finish() }
         });
+        let writer_held = self.is_held(&self.writer, WRITER)?;
+        let checkpoint_held = self.is_held(&self.checkpointing, CHECKPOINT)?;
+        let writer = self.holder(&sidecar, State::Writing);
+        let checkpoint = self.holder(&sidecar, State::Checkpointing);
         Ok(Locks {
-            writer: self.holders(&sidecar, State::Writing).into_iter().next(),
-            checkpoint: self.holders(&sidecar, State::Checkpointing).into_iter().next(),
+            writer_held: writer_held || writer.is_some(),
+            writer,
+            checkpoint_held: checkpoint_held || checkpoint.is_some(),
+            checkpoint,
             waiting: waiting.into_iter().map(|(_, holder)| holder).collect(),
             processes: processes.collect(),
         })
     }
 
+    /// Whether a lock is held: by another process, as the system says, or by this one, whose own lock the system
+    /// does not report.
+    fn is_held(&self, own: &FairLock, byte: u64) -> Result<bool> {
+        let foreign = self.disk.probe(byte, 1).map_err(self.io("ask for locks"))?;
+        Ok(own.is_held() || foreign.is_some())
+    }
+
     pub(crate) fn flush_all(&self) -> Result<()> {
         self.check_writable()?;
         self.learn(&self.sidecar());
-        self.wait_durable(self.visible(), self.deadline())
+        self.wait_durable(self.visible())
     }
 
     pub(crate) fn wait_for_change(&self, after: u64, timeout: Duration) -> Result<u64> {
@@ -223,7 +251,7 @@ impl Engine {
             if lsn > after || left.is_zero() {
                 return Ok(lsn);
             }
-            let look = if sidecar.durable().is_some() { Duration::from_millis(500) } else { POLL };
+            let look = if self.learn(&sidecar) { Duration::from_millis(500) } else { POLL };
             sidecar.wait_changed(seen, left.min(look));
         }
     }

@@ -6,19 +6,25 @@
 
 use crate::bytes::Bytes;
 use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
-use crate::disk::locks::{Pin, lock};
+use crate::disk::locks::lock;
+use crate::disk::pins::Pin;
 use crate::disk::root::Root;
 use crate::engine::Engine;
+use crate::engine::hints::Look;
 use crate::engine::janitor::Chore;
 use crate::error::{Error, Result};
 use crate::log::index::{Change, Generation};
-use crate::log::ring::Ring;
+use crate::log::ring::{Ring, continues};
 use crate::log::walk::{Point, Walker};
 use crate::tree::cursor::get;
 use crate::tree::pages::Pages;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
+
+/// How often a snapshot looks again when the words have changed meanwhile.
+const LOOKS: usize = 32;
 
 /// One version of the tree, kept from being reused.
 pub(crate) struct TreeVersion {
@@ -30,6 +36,8 @@ pub(crate) struct TreeVersion {
 /// One committed state.
 pub(crate) struct View {
     pub(crate) tree: Arc<TreeVersion>,
+    /// Where the log goes on.
+    pub(crate) ring: Arc<Ring>,
     /// Newest first.
     pub(crate) generations: Vec<Arc<Generation>>,
     pub(crate) lsn: u64,
@@ -72,10 +80,10 @@ pub(crate) struct ViewState {
     generations: Vec<Arc<Generation>>,
     point: Point,
 
-    published: Option<Arc<View>>,
     /// The newest LSN that a snapshot of this process has had: later ones are never older.
     shown: u64,
-    pub(crate) last_used_ms: u64,
+    /// The newest LSN that a frame read here says was durable before it.
+    proved: u64,
 }
 
 /// How far a refresh must get.
@@ -85,6 +93,9 @@ pub(crate) enum Until {
     Lsn(u64),
     /// To the end of the chain.
     Tail,
+    /// To the newest transaction there is, also one that only a root holds of which nobody lived to tell. For
+    /// the holder of WRITER: no other process can be about to tell of one.
+    Newest,
 }
 
 impl Until {
@@ -97,51 +108,152 @@ impl Engine {
     /// The newest state that readers may see.
     pub(crate) fn snapshot(&self) -> Result<Arc<View>> {
         self.check_process()?;
-        let sidecar = self.sidecar();
-        if !self.learn(&sidecar) {
-            return self.snapshot_without_hints();
+        for _ in 0..LOOKS {
+            let sidecar = self.sidecar();
+            if !self.learn(&sidecar) {
+                return self.snapshot_without_hints();
+            }
+            let view = match self.up_to_date(self.visible()) {
+                Some(view) => view,
+                None => self.catch_up()?,
+            };
+            if !self.file_goes_on(&sidecar, &view)? {
+                return Ok(view);
+            }
+            match self.look_closer(&view)? {
+                Look::Again => {}
+                Look::InFlight => return Ok(view),
+                Look::Untold => return self.snapshot_without_hints(),
+            }
         }
-        let visible = self.visible();
+        // Others publish faster than this process looks: what it saw last is a state during this call.
+        self.catch_up()
+    }
+
+    fn note_used(&self) {
+        self.view_used_ms.store(self.disk.now_ms(), Ordering::Relaxed);
+    }
+
+    /// The state that was handed out last, if it is what readers may see now: then no lock is taken that a
+    /// thread which reads the log holds.
+    fn up_to_date(&self, visible: u64) -> Option<Arc<View>> {
+        self.note_used();
+        let published = lock(&self.published);
+        let view = published.as_ref()?;
+        (view.lsn >= visible && view.tree.root.sequence >= self.known_root()).then(|| Arc::clone(view))
+    }
+
+    /// Reads on to what the words say is visible.
+    fn catch_up(&self) -> Result<Arc<View>> {
         let mut state = lock(&self.view);
-        state.last_used_ms = self.disk.now_ms();
-        if let Some(view) = &state.published
-            && view.lsn >= visible
-            && view.tree.root.sequence >= self.known_root()
-        {
-            return Ok(Arc::clone(view));
+        self.note_used();
+        let visible = self.visible();
+        if let Some(view) = self.up_to_date(visible) {
+            return Ok(view);
         }
         self.refresh(&mut state, Until::Lsn(visible))?;
         // A transaction in a new root's tree is seen, whether or not somebody lived to tell of it.
         self.publish_view(&mut state, self.visible())
     }
 
-    /// When nobody tells what is durable, the file is looked at, and flushed before what was found
-    /// there is shown. That does not make it known as durable: the batch is not sealed, so the next
-    /// frame may share its last block, and a torn write of that one would take this one with it. The
-    /// next flusher, who seals, tells everybody.
+    /// When nobody tells what may be seen, the file is looked at.
+    ///
+    /// The holder of APPEND flushes all that it finds there, lets the sidecar speak, and makes those look for it
+    /// who still go by another one. (A process that cannot have APPEND, because a stopped one holds it, flushes
+    /// and tells what it finds without sealing the batch: the next frame may share its last block, so this does
+    /// not make it known as durable.)
     fn snapshot_without_hints(&self) -> Result<Arc<View>> {
+        if !self.disk.writable() {
+            return self.snapshot_of_a_reader();
+        }
+        if self.for_a_moment(|| Ok(self.try_lock_append()?.map(drop)))?.is_some() && self.learn(&self.known_sidecar()) {
+            return self.catch_up();
+        }
+        let sidecar = self.known_sidecar();
+        let before = sidecar.words_before();
+        self.confirm_root()?;
         let mut state = lock(&self.view);
-        state.last_used_ms = self.disk.now_ms();
+        self.note_used();
         self.refresh(&mut state, Until::Tail)?;
         let found = state.point.lsn;
-        if found > self.visible() {
-            self.flush_found()?;
-            self.relaxed.fetch_max(found, Ordering::AcqRel);
-        }
+        self.flush_found()?;
+        sidecar.rise_flushed_unsealed(found);
+        sidecar.tell_all(&before, self.known_root(), self.durable_lsn(), found);
+        self.relaxed.fetch_max(found, Ordering::AcqRel);
         self.publish_view(&mut state, found.max(self.visible()))
+    }
+
+    /// For a process that may only read, and is told nothing: it cannot tell others. If nobody may write,
+    /// all that lies in the file may be seen, by all: the next writer will find it. Otherwise it shows what
+    /// the file itself says is durable, which writers that rest see to within a second or two.
+    fn snapshot_of_a_reader(&self) -> Result<Arc<View>> {
+        for _ in 0..LOOKS {
+            let mut state = lock(&self.view);
+            self.note_used();
+            if self.has_writers()? {
+                drop(state);
+                return self.snapshot_beside_writers();
+            }
+            if self.slots()?.newest.sequence > self.known_root() {
+                self.confirm_root()?;
+            }
+            self.refresh(&mut state, Until::Tail)?;
+            let found = state.point.lsn;
+            if found > self.visible() {
+                self.flush_found()?;
+            }
+            // A writer that came meanwhile may have written what was found, and has not acknowledged it.
+            if !self.has_writers()? {
+                self.relaxed.fetch_max(found, Ordering::AcqRel);
+                return self.publish_view(&mut state, found.max(self.visible()));
+            }
+        }
+        self.snapshot_beside_writers()
+    }
+
+    /// Waits until another sidecar was started, as writers that write do, or until all that lies in the file now
+    /// is proved to be durable: by the next frame, or by the checkpoint that writers make when they rest. After
+    /// two seconds it shows what is proved by then.
+    fn snapshot_beside_writers(&self) -> Result<Arc<View>> {
+        let found = Cell::new(None);
+        let told = self.for_a_moment(|| {
+            if self.rejoin_sidecar(false).is_ok() && self.learn(&self.known_sidecar()) {
+                let view = self.catch_up()?;
+                if !self.file_goes_on(&self.known_sidecar(), &view)? {
+                    return Ok(Some(view));
+                }
+            }
+            let (end, view) = self.snapshot_of_what_is_proved()?;
+            let all = found.get().unwrap_or(end);
+            found.set(Some(all));
+            Ok((view.lsn >= all).then_some(view))
+        })?;
+        told.map_or_else(|| Ok(self.snapshot_of_what_is_proved()?.1), Ok)
+    }
+
+    /// Gives the log's end, too.
+    fn snapshot_of_what_is_proved(&self) -> Result<(u64, Arc<View>)> {
+        // An older root could lose its pages before its pin is seen: nobody tells this process of newer ones.
+        self.confirm_root()?;
+        let mut state = lock(&self.view);
+        self.refresh(&mut state, Until::Tail)?;
+        let proved = state.proved.max(tree_of(&state)?.root.checkpoint_lsn);
+        let view = self.publish_view(&mut state, proved.max(self.visible()))?;
+        Ok((state.point.lsn, view))
     }
 
     /// The state at the end of the log, durable or not: what the next transaction builds on.
     /// The caller holds WRITER, so nothing is committed meanwhile.
     pub(crate) fn newest_view(&self) -> Result<Arc<View>> {
         let mut state = lock(&self.view);
-        state.last_used_ms = self.disk.now_ms();
-        self.refresh(&mut state, Until::Tail)?;
+        self.note_used();
+        self.refresh(&mut state, Until::Newest)?;
         let lsn = state.point.lsn;
         let tree = tree_of(&state)?;
         let last_commit = last_commit(&tree.root, &state.generations, lsn);
         let generations = state.generations.clone();
-        Ok(Arc::new(View { tree, generations, lsn, last_commit, tables: RwLock::default() }))
+        let ring = self.ring_of(&state)?;
+        Ok(Arc::new(View { tree, ring, generations, lsn, last_commit, tables: RwLock::default() }))
     }
 
     /// Reads everything up to the mark `lsn`, and gives the generations that end there, newest first.
@@ -153,7 +265,8 @@ impl Engine {
         let tree = tree_of(&state)?;
         let last_commit = last_commit(&tree.root, &state.generations, lsn);
         let generations = state.generations.iter().filter(|g| g.after() < lsn).cloned().collect();
-        Ok(View { tree, generations, lsn, last_commit, tables: RwLock::default() })
+        let ring = self.ring_of(&state)?;
+        Ok(View { tree, ring, generations, lsn, last_commit, tables: RwLock::default() })
     }
 
     /// A table as this process knows it, and the LSN as of which: the newest change of the set of
@@ -181,26 +294,28 @@ impl Engine {
         let tree = tree_of(state)?;
         let generations: Vec<_> = state.generations.clone();
         let mut tables = HashMap::new();
-        if let Some(old) = &state.published
+        if let Some(old) = &*lock(&self.published)
             && Arc::ptr_eq(&old.tree, &tree)
             && !generations.iter().any(|g| g.renames())
         {
             tables.clone_from(&old.tables.read().unwrap_or_else(PoisonError::into_inner));
         }
         let last_commit = last_commit(&tree.root, &generations, lsn);
-        let view = Arc::new(View { tree, generations, lsn, last_commit, tables: RwLock::new(tables) });
-        state.published = Some(Arc::clone(&view));
+        let ring = self.ring_of(state)?;
+        let view = Arc::new(View { tree, ring, generations, lsn, last_commit, tables: RwLock::new(tables) });
+        *lock(&self.published) = Some(Arc::clone(&view));
         Ok(view)
     }
 
     /// Lets go of the tree version and of a large index that nobody has asked for lately.
     pub(crate) fn relax_view(&self, idle_ms: u64) -> bool {
         let mut state = lock(&self.view);
-        if state.tree.is_none() || self.disk.now_ms().saturating_sub(state.last_used_ms) < idle_ms {
+        let used = self.view_used_ms.load(Ordering::Relaxed);
+        if state.tree.is_none() || self.disk.now_ms().saturating_sub(used) < idle_ms {
             return false;
         }
         // Snapshots that are held keep what they need themselves.
-        state.published = None;
+        *lock(&self.published) = None;
         state.tree = None;
         if state.generations.iter().map(|g| g.bytes()).sum::<usize>() > 1 << 20 {
             // It is read again from the log when it is needed.
@@ -229,20 +344,18 @@ impl Engine {
                 return Ok(());
             }
             // The chain may end here because the log was folded and its space used again.
-            let root = self.slots()?.newest.sequence;
+            let newest_slot = self.slots()?.newest;
+            let root = newest_slot.sequence;
             // Whoever appended a frame knew the root in it to be durable.
             self.raise_root(newest.min(root));
-            if root > pinned {
-                if root > self.known_root() && self.is_poisoned(&self.sidecar()) {
-                    return Err(self.poisoned_error(
-                        "a flush failed, and nobody can tell how far the log goes; the next write mends it",
-                    ));
-                }
+            self.learn(&self.known_sidecar());
+            if until == Until::Newest && !continues(&tree_of(state)?.root, &newest_slot, state.point.lsn) {
                 self.confirm_root()?;
-                self.adopt(state)?;
+            }
+            if root > pinned && self.adopt_newer(state, pinned)? {
                 continue;
             }
-            if until == Until::Tail || until.is_reached(state.point.lsn) {
+            if !matches!(until, Until::Lsn(_)) || until.is_reached(state.point.lsn) {
                 return Ok(());
             }
             // Promised, and not there: damage, or an empty promise by garbage.
@@ -254,8 +367,17 @@ impl Engine {
         Ok(())
     }
 
+    /// Takes over a root newer than `pinned`, if one is certainly durable.
+    fn adopt_newer(&self, state: &mut ViewState, pinned: u64) -> Result<bool> {
+        if self.durable_root()?.sequence <= pinned {
+            return Ok(false);
+        }
+        self.adopt(state)?;
+        Ok(true)
+    }
+
     fn ring_of(&self, state: &ViewState) -> Result<Arc<Ring>> {
-        state.ring.clone().ok_or_else(|| Error::Invalid("no root was read".to_owned()))
+        state.ring.clone().ok_or_else(|| Error::Internal("no root was read".to_owned()))
     }
 
     /// Gives the newest root that any of the frames read was written for.
@@ -280,25 +402,31 @@ impl Engine {
                 );
             }
             newest = newest.max(frame.header.root_sequence);
+            state.proved = state.proved.max(frame.header.durable_lsn);
             state.point = frame.after;
         }
         Ok(newest)
     }
 
-    /// Takes over the newest root, pinned.
+    /// Takes over the newest root that is certainly durable, pinned.
     ///
-    /// Pin first, then look again: if the root is still the newest, whoever makes the one after
-    /// the next looks for pins later than this, and finds it. What the newest root holds is
-    /// durable in the log even if the root itself is not yet, except for a transaction that went
-    /// straight to the tree: such a root is flushed before it is used.
+    /// Pin first, then look again: if it still is the one, the maker of the root after the next looks for
+    /// pins later than this, and finds it, since the next root is told of before that. (Unless those who
+    /// make roots have left this sidecar: then there is a newer root than the told one, and a look at the
+    /// sidecar's name.)
     fn adopt(&self, state: &mut ViewState) -> Result<()> {
         let tree = loop {
-            let root = self.slots()?.newest;
-            if root.sequence > self.known_root() {
-                self.confirm_root()?;
-            }
+            let root = self.durable_root()?;
             let pin = self.pins.pin(root.sequence)?;
-            if self.slots()?.newest.sequence == root.sequence {
+            let sidecar = self.known_sidecar();
+            self.learn(&sidecar);
+            let slots = self.slots()?;
+            let again = self.certain_root(&slots).is_none_or(|again| again.sequence != root.sequence);
+            let told_elsewhere = slots.newest.sequence > root.sequence && !sidecar.is_current();
+            if told_elsewhere && self.rejoin_sidecar(false).is_err() {
+                // Nobody here can tell whether the newest is built upon already: then it is the one to pin.
+                self.confirm_root()?;
+            } else if !again && !told_elsewhere {
                 break self.open_tree(Arc::new(root), Some(pin))?;
             }
         };
@@ -315,7 +443,7 @@ impl Engine {
         self.raise_durable(root.checkpoint_lsn);
         state.tree = Some(Arc::new(tree));
         // It would keep the version before pinned, with nobody reading it.
-        state.published = None;
+        *lock(&self.published) = None;
         if self.settings.threads {
             self.janitor.call(Chore::Watch);
         }
@@ -346,7 +474,7 @@ fn last_commit(root: &Root, generations: &[Arc<Generation>], lsn: u64) -> u64 {
 }
 
 fn tree_of(state: &ViewState) -> Result<Arc<TreeVersion>> {
-    state.tree.clone().ok_or_else(|| Error::Invalid("no root was read".to_owned()))
+    state.tree.clone().ok_or_else(|| Error::Internal("no root was read".to_owned()))
 }
 
 impl View {

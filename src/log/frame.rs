@@ -13,7 +13,7 @@
 //! | 32 | 8 | sequence of the newest root known durable when it was appended |
 //! | 40 | 8 | newest LSN known durable when it was appended |
 //! | 48 | 8 | commit time, µs since 1970 |
-//! | 56 | 4 | payload length |
+//! | 56 | 4 | payload length, at most 2^30 |
 //! | 60 | 4 | number of operations |
 //!
 //! Frames start at positions that are multiples of 8. A frame that ends at `e` (rounded up to 8) is
@@ -28,11 +28,16 @@
 //! 4 drop of the table: nothing more. Keys come in order within a table, tables in order of their ids.
 
 use crate::disk::format::{
-    MAX_KEY_SIZE, OVERFLOW_SIZE, Overflow, TABLE_NAMES, get_u16, get_u32, get_u64, put_u32, put_u64,
+    MAX_FRAME_PAYLOAD, MAX_KEY_SIZE, OVERFLOW_SIZE, Overflow, TABLE_NAMES, get_u16, get_u32, get_u64, put_u32, put_u64,
 };
+use crate::error::{Error, Result};
 
 /// Size of a frame's header.
 pub(crate) const FRAME_HEADER: usize = 64;
+/// Where the CRC of the frame before lies in a header, with the kind and the flags behind it.
+pub(crate) const FRAME_PREVIOUS_CRC: u64 = 8;
+/// Where the LSN lies.
+pub(crate) const FRAME_LSN: u64 = 16;
 const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"mlf1");
 const KIND_COMMIT: u8 = 1;
 const KIND_ROTATE: u8 = 2;
@@ -82,7 +87,7 @@ impl FrameHeader {
             _ => return None,
         };
         let flags = *bytes.get(13)?;
-        if flags & !(FLAG_RELAXED | FLAG_TABLES) != 0 {
+        if flags & !(FLAG_RELAXED | FLAG_TABLES) != 0 || get_u32(bytes, 56) > MAX_FRAME_PAYLOAD {
             return None;
         }
         let header = FrameHeader {
@@ -175,8 +180,15 @@ impl FrameBuilder {
         (self.bytes.len() as u64).next_multiple_of(8)
     }
 
-    pub(crate) fn payload_len(&self) -> u32 {
-        u32::try_from(self.bytes.len() - FRAME_HEADER).unwrap_or(u32::MAX)
+    /// Length of the payload.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] beyond what the header, and readers, have room for: cut off there, the frame would be
+    /// whole by its checksum and damaged for everybody who reads it.
+    pub(crate) fn payload_len(&self) -> Result<u32> {
+        let size = (self.bytes.len() - FRAME_HEADER) as u64;
+        let len = u32::try_from(size).ok().filter(|len| *len <= MAX_FRAME_PAYLOAD);
+        len.ok_or(Error::TooLarge { what: "log frame", size, limit: MAX_FRAME_PAYLOAD.into() })
     }
 
     pub(crate) fn changes_tables(&self) -> bool {
@@ -307,7 +319,7 @@ mod tests {
             root_sequence: 2,
             durable_lsn: 4,
             time: 99,
-            payload_len: builder.payload_len(),
+            payload_len: builder.payload_len().unwrap(),
             operations: builder.operations(),
         };
         let (bytes, crc) = builder.finish(77, &header);
@@ -322,6 +334,31 @@ mod tests {
         assert!(matches!(&operations[0], Operation::Put { table: 17, key, value }
             if &payload[key.clone()] == b"key" && &payload[value.clone()] == b"value"));
         assert!(matches!(&operations[3], Operation::DropTable { table: 19 }));
+    }
+
+    #[test]
+    fn a_frame_has_a_limit() {
+        // (Zeros that nobody touches take no memory.)
+        let long = |payload: u64| {
+            let bytes = vec![0; usize::try_from(FRAME_HEADER as u64 + payload).unwrap()];
+            FrameBuilder { bytes, operations: 1, changes_tables: false }
+        };
+        let most = u64::from(MAX_FRAME_PAYLOAD);
+        assert_eq!(long(most).payload_len().unwrap(), MAX_FRAME_PAYLOAD);
+        for size in [most + 1, (1 << 32) + 100] {
+            let refused = long(size).payload_len();
+            assert!(matches!(refused, Err(Error::TooLarge { size: found, .. }) if found == size), "{refused:?}");
+        }
+        // Nor is one read, whatever its checksum says.
+        let header = |len: u32| {
+            let mut bytes = [0; FRAME_HEADER];
+            put_u32(&mut bytes, 0, FRAME_MAGIC);
+            put_u32(&mut bytes, 12, u32::from(KIND_COMMIT));
+            put_u32(&mut bytes, 56, len);
+            FrameHeader::decode(&bytes).map(|(header, _)| header.frame_len())
+        };
+        assert_eq!(header(MAX_FRAME_PAYLOAD), Some(FRAME_HEADER as u64 + most));
+        assert_eq!([header(MAX_FRAME_PAYLOAD + 1), header(u32::MAX)], [None, None]);
     }
 
     proptest! {

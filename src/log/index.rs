@@ -124,6 +124,14 @@ pub(crate) enum Change {
     Delete,
 }
 
+/// A long value that the log points at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pointed {
+    pub(crate) value: Overflow,
+    /// Snapshots of this root, and of later ones, may read it: the newest when the frame was written.
+    pub(crate) birth: u64,
+}
+
 /// One version of one key.
 #[derive(Debug, Clone)]
 pub(crate) struct Version {
@@ -204,6 +212,8 @@ pub(crate) struct Generation {
     after: u64,
     bytes: AtomicUsize,
     filter: Filter,
+    /// The long values that versions in here point at.
+    long: RwLock<Vec<Pointed>>,
     dropped: RwLock<BTreeSet<u32>>,
     tables: RwLock<BTreeSet<u32>>,
 }
@@ -215,6 +225,7 @@ impl Generation {
             after,
             bytes: AtomicUsize::new(0),
             filter: Filter::default(),
+            long: RwLock::default(),
             dropped: RwLock::default(),
             tables: RwLock::default(),
         }
@@ -237,7 +248,7 @@ impl Generation {
     /// Adds a frame. `false` if its payload makes no sense, which its CRC makes all but impossible.
     pub(crate) fn insert(&self, frame: &Frame) -> bool {
         let payload = frame.payload();
-        let base = payload.start;
+        let (base, birth) = (payload.start, frame.header.root_sequence);
         let Some(bytes) = frame.bytes.get(payload) else { return false };
         let place = |range: std::ops::Range<usize>| -> (u32, u32) {
             // A frame is far smaller than 4 GiB: its length is a u32 in its header.
@@ -249,7 +260,10 @@ impl Generation {
                     let (from, to) = place(value);
                     (table, key, Stored::Put(from, to))
                 }
-                Some(Operation::PutOverflow { table, key, value }) => (table, key, Stored::Overflow(value)),
+                Some(Operation::PutOverflow { table, key, value }) => {
+                    self.long.write().unwrap_or_else(|e| e.into_inner()).push(Pointed { value, birth });
+                    (table, key, Stored::Overflow(value))
+                }
                 Some(Operation::Delete { table, key }) => (table, key, Stored::Delete),
                 Some(Operation::DropTable { table }) => {
                     self.dropped.write().unwrap_or_else(|e| e.into_inner()).insert(table);
@@ -373,11 +387,13 @@ impl Generation {
     }
 
     /// Every long value that any version in here points at.
-    pub(crate) fn overflows(&self) -> Vec<(u32, Overflow)> {
-        let found = self.map.iter().filter_map(|found| match *found.value() {
-            Stored::Overflow(overflow) => Some((found.key().table, overflow)),
-            _ => None,
-        });
-        found.collect()
+    pub(crate) fn overflows(&self) -> Vec<Pointed> {
+        self.long.read().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// Bytes of all of them.
+    pub(crate) fn long_bytes(&self) -> u64 {
+        let long = self.long.read().unwrap_or_else(|e| e.into_inner());
+        long.iter().fold(0, |sum, pointed| sum.saturating_add(pointed.value.len))
     }
 }

@@ -119,6 +119,13 @@ impl Ring {
     }
 }
 
+/// Whether the chain of frames goes on under `newer` where it is under `older`: the log's ring is the same,
+/// and the newer root holds no transaction that the chain, which ends at `end`, does not have.
+pub(crate) fn continues(older: &Root, newer: &Root, end: u64) -> bool {
+    let place = Ring::new(older).rotated(newer.log_position);
+    newer.checkpoint_lsn <= end && place == (newer.segments.clone(), newer.log_offset)
+}
+
 /// The first block boundary at or after a position.
 pub(crate) fn next_block(position: u64) -> u64 {
     position.next_multiple_of(LOG_BLOCK)

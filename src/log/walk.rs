@@ -5,9 +5,10 @@ use crate::disk::format::LOG_BLOCK;
 use crate::disk::platform::Disk;
 use crate::disk::root::Root;
 use crate::error::{Error, Result};
-use crate::log::frame::{FRAME_HEADER, FrameHeader, frame_crc};
+use crate::log::frame::{FRAME_HEADER, FRAME_LSN, FRAME_PREVIOUS_CRC, FrameHeader, frame_crc};
 use crate::log::ring::{Ring, next_block};
 use std::cell::Cell;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -71,7 +72,8 @@ impl<'a> Walker<'a> {
 
     /// Makes `[position, position + len)` lie in the window, and gives its place there.
     fn load(&mut self, position: u64, len: usize) -> Result<Option<Range<usize>>> {
-        let Ok(room) = usize::try_from(self.ring.end().saturating_sub(position)) else { return Ok(None) };
+        // (Where addresses have 32 bits the ring may still be longer.)
+        let room = usize::try_from(self.ring.end().saturating_sub(position)).unwrap_or(usize::MAX);
         if len > room {
             return Ok(None);
         }
@@ -182,6 +184,27 @@ impl<'a> Walker<'a> {
     }
 }
 
+/// Whether a frame that continues the chain seems to lie behind `point`: a look at two words that another
+/// process may be writing, so the answer may be wrong for a moment.
+pub(crate) fn seems_to_go_on(disk: &dyn Disk, ring: &Ring, point: Point) -> io::Result<bool> {
+    let Point { end, crc, lsn } = point;
+    let block = next_block(end);
+    for position in [end, block].into_iter().take(if block == end { 1 } else { 2 }) {
+        if position < ring.start() || position + FRAME_HEADER as u64 > ring.end() {
+            continue;
+        }
+        let (mut found, mut before) = ([0], [0]);
+        disk.peek(&mut found, ring.file_offset(position + FRAME_LSN))?;
+        if found == [lsn + 1] {
+            disk.peek(&mut before, ring.file_offset(position + FRAME_PREVIOUS_CRC))?;
+            if before.map(|word| word & u64::from(u32::MAX)) == [u64::from(crc)] {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,7 +240,7 @@ mod tests {
             root_sequence: known.1,
             durable_lsn: known.0,
             time: 0,
-            payload_len: frame.payload_len(),
+            payload_len: frame.payload_len().unwrap(),
             operations: frame.operations(),
         };
         let (bytes, crc) = frame.finish(TAG, &header);

@@ -155,7 +155,13 @@ impl Conductor for Door {
 
 fn settings() -> Settings {
     // Whoever stands still may hold a lock: nobody can wait for it here.
-    Settings { timeout: Duration::from_millis(1), log_cap: LOG_CAP, memory_map: false, threads: false }
+    Settings {
+        timeout: Duration::from_millis(1),
+        patience: Duration::ZERO,
+        log_cap: LOG_CAP,
+        memory_map: false,
+        threads: false,
+    }
 }
 
 /// While the other one stands still it may hold a lock, or a flush.
@@ -197,11 +203,11 @@ impl Play {
     }
 
     fn read(&self, store: &Store, forgiven: fn(&Error) -> bool) -> Result<(), String> {
-        // Without hints a reader may be a moment late.
-        let least = Some(self.oracle.known()).filter(|known| !known.hints_lost).map_or(0, |known| known.seen);
+        let least = self.oracle.known().seen;
         match store.read() {
             Ok(snapshot) => {
-                let (_, id) = self.oracle.look(&snapshot, least)?;
+                let (number, id) = self.oracle.look(&snapshot, least)?;
+                self.oracle.note_seen(number);
                 self.oracle.note_shown(id);
                 self.kept.lock().unwrap().push((snapshot, id));
                 Ok(())

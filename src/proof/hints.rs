@@ -3,8 +3,6 @@
 use super::model::{Model, commit, numbered};
 use super::oracle::Oracle;
 use super::{new_store, open_store};
-use crate::disk::locks::SYNC;
-use crate::disk::platform::{Disk, LockMode};
 use crate::disk::sidecar::TailHint;
 use crate::disk::sim::{Call, Conductor, Event, Free, Rng, Verdict, World};
 use crate::engine::Settings;
@@ -66,12 +64,9 @@ fn a_flush_is_told_only_of_what_was_sealed() {
     let write = |durability, forgiven: fn(&Error) -> bool| oracle.write(&store, Vec::new(), durability, forgiven);
     write(Durability::Sync, |_| false).unwrap();
     world.remove_sidecar();
-    // Somebody flushes, and stands still: this commit is there, and not durable. Its frame's block is
-    // open: the next frame goes into it, too.
-    let still = world.disk(2);
-    assert!(still.try_lock(SYNC, LockMode::Exclusive).unwrap());
-    assert_eq!(write(Durability::Sync, |error| matches!(error, Error::Unconfirmed { .. })), Ok(0));
-    still.unlock(SYNC).unwrap();
+    // This commit is there, and not durable. Its frame's block is open: the next frame goes into it, too.
+    write(Durability::Relaxed, |_| false).unwrap();
+    world.remove_sidecar();
     // This reader is told nothing, and flushes what it finds. Asked for durability it must do more.
     oracle.look(&other.read().unwrap(), 2).unwrap();
     other.flush().unwrap();
@@ -93,17 +88,16 @@ impl Conductor for Bare {
 }
 
 /// Somebody seals and flushes what another wrote, and cannot tell it: the next frame starts a block of its own.
-fn no_frame_shares_a_block(conductor: Arc<dyn Conductor>, is_lost: bool) {
+#[test]
+fn after_a_sidecar_was_lost_no_frame_shares_a_block() {
     let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
-    let world = World::new(empty.image(), conductor);
+    let world = World::new(empty.image(), Arc::new(Free));
     world.record();
     let oracle = Oracle::new(&world);
     let store = open_store(&world, 0, LOG_CAP).1.unwrap();
     oracle.write(&store, Vec::new(), Durability::Relaxed, |_| false).unwrap();
-    if is_lost {
-        world.remove_sidecar();
-    }
-    // It starts another sidecar, if it can.
+    world.remove_sidecar();
+    // It starts another sidecar.
     let other = open_store(&world, 1, LOG_CAP).1.unwrap();
     oracle.look(&other.read().unwrap(), 1).unwrap();
     other.flush().unwrap();
@@ -115,13 +109,23 @@ fn no_frame_shares_a_block(conductor: Arc<dyn Conductor>, is_lost: bool) {
 }
 
 #[test]
-fn without_a_sidecar_no_frame_shares_a_block() {
-    no_frame_shares_a_block(Arc::new(Bare), false);
-}
-
-#[test]
-fn after_a_sidecar_was_lost_no_frame_shares_a_block() {
-    no_frame_shares_a_block(Arc::new(Free), true);
+fn two_processes_do_not_share_a_store_without_a_sidecar() {
+    let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
+    let world = World::new(empty.image(), Arc::new(Bare));
+    world.record();
+    let oracle = Oracle::new(&world);
+    let store = open_store(&world, 0, LOG_CAP).1.unwrap();
+    for durability in [Durability::Relaxed, Durability::Sync, Durability::Relaxed] {
+        oracle.write(&store, Vec::new(), durability, |_| false).unwrap();
+    }
+    // A second one would build on what it does not see.
+    assert!(matches!(open_store(&world, 1, LOG_CAP).1, Err(Error::NotShared { .. })));
+    oracle.look(&store.read().unwrap(), 3).unwrap();
+    for seed in 0..20 {
+        oracle.power_losses(&mut Rng(seed), LOG_CAP, |_, _| true).unwrap();
+    }
+    store.close().unwrap();
+    open_store(&world, 1, LOG_CAP).1.unwrap();
 }
 
 /// A system may report a failed flush to one process alone. The others must take its word for it.

@@ -21,6 +21,8 @@ mod oracle;
 mod ring;
 mod schedule;
 mod scheduler;
+mod sharing;
+mod space;
 mod tell;
 mod turns;
 
@@ -33,7 +35,13 @@ use std::time::Duration;
 
 fn settings(log_cap: u64) -> Settings {
     // Simulated time does not move the engine's deadlines: none must come near.
-    Settings { timeout: Duration::from_secs(100_000), log_cap, memory_map: false, threads: false }
+    Settings {
+        timeout: Duration::from_secs(100_000),
+        patience: Duration::ZERO,
+        log_cap,
+        memory_map: false,
+        threads: false,
+    }
 }
 
 /// A new, empty store, and its only user.

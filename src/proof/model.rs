@@ -169,7 +169,12 @@ pub(super) const KINDS: [Kind; 10] = [
 
 impl Kind {
     pub(super) fn log_cap(self) -> u64 {
-        if self == Kind::Growth { 1 << 20 } else { 64 << 10 }
+        match self {
+            Kind::Growth => 1 << 20,
+            // Several long values are to lie beside the log before it is folded.
+            Kind::Long => 256 << 10,
+            _ => 64 << 10,
+        }
     }
 }
 

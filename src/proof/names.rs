@@ -63,6 +63,14 @@ fn held(tables: &[(&str, &[&str])]) -> Vec<(String, Vec<String>)> {
 fn put_both(tx: &WriteTxn) -> Result<()> {
     let (a, b) = (tx.raw("a")?, tx.raw("b")?);
     a.put(b"to a", b"")?;
+    b.put(b"not to b", b"")?;
+    b.delete(b"not to b")?;
+    b.put(b"to b", b"")
+}
+
+fn put_both_and_go_back(tx: &WriteTxn) -> Result<()> {
+    let (a, b) = (tx.raw("a")?, tx.raw("b")?);
+    a.put(b"to a", b"")?;
     let savepoint = tx.savepoint();
     b.put(b"to b", b"")?;
     a.put(b"not to a", b"")?;
@@ -85,6 +93,7 @@ fn what_is_written_blindly_goes_where_the_names_lead() {
     };
     let swapped = after(swap, put_both).unwrap();
     assert_eq!(swapped, held(&[("a", &["b", "to a"]), ("b", &["a", "to b"])]));
+    assert_eq!(after(swap, put_both_and_go_back).unwrap(), swapped);
     // A long value, and a read in the same transaction, find out by another way.
     let long = after(swap, |tx| tx.raw("a")?.put(b"long", &[7; 40_000])).unwrap();
     assert_eq!(long, held(&[("a", &["b", "long"]), ("b", &["a"])]));
@@ -112,15 +121,46 @@ fn what_is_written_blindly_goes_where_the_names_lead() {
     assert_eq!(dropped, held(&[("a", &["to a"]), ("b", &["b"])]));
 }
 
+fn give_a_other_types(tx: &WriteTxn) -> Result<()> {
+    tx.drop_table("a")?;
+    tx.open_table("a", "u64", "text").map(drop)
+}
+
 #[test]
 fn a_name_that_now_has_other_types_is_no_place_for_what_was_written() {
-    let other_types = |tx: &WriteTxn| {
-        tx.drop_table("a")?;
-        tx.open_table("a", "u64", "text").map(drop)
-    };
-    match after(other_types, put_both) {
-        Err(Error::TypeMismatch { .. }) => {}
-        other => panic!("{other:?}"),
+    for blind in [put_both, put_both_and_go_back] {
+        match after(give_a_other_types, blind) {
+            Err(Error::TypeMismatch { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_transaction_that_turns_out_to_be_wrong_cannot_be_committed_though_its_error_is_ignored() {
+    let ways: [fn(&WriteTxn); 6] = [
+        |tx| drop(tx.raw("b").unwrap().get(b"b")),
+        |tx| drop(tx.raw("a").unwrap().len()),
+        |tx| drop(tx.read_raw("b")),
+        |tx| drop(tx.drop_table("a")),
+        |tx| drop(tx.clear_table("a")),
+        |tx| {
+            let savepoint = tx.savepoint();
+            assert!(matches!(tx.rollback_to(&savepoint), Err(Error::TypeMismatch { .. })));
+        },
+    ];
+    for ignored in ways {
+        let blind = |tx: &WriteTxn| {
+            tx.raw("a")?.put(b"to a", b"")?;
+            ignored(tx);
+            // What can be found out by reading still cannot: it is no error of one call.
+            assert!(matches!(tx.tables(), Err(Error::TypeMismatch { .. })));
+            tx.raw("a")?.put(b"again", b"")
+        };
+        match after(give_a_other_types, blind) {
+            Err(Error::TypeMismatch { .. }) => {}
+            other => panic!("{other:?}"),
+        }
     }
 }
 

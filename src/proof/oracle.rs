@@ -99,6 +99,12 @@ impl Oracle {
         Ok((found, id))
     }
 
+    /// A snapshot of commit `n` was handed out: every one that is taken later, by any process, has it.
+    pub(super) fn note_seen(&self, n: usize) {
+        let mut known = self.known();
+        known.seen = known.seen.max(n);
+    }
+
     /// An attempt was shown to a reader. Unless it is a relaxed one that means that it is durable. (Whoever
     /// is without hints flushes what he finds, but seals nothing: a torn write may still take it.)
     pub(super) fn note_shown(&self, id: usize) {

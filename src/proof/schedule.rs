@@ -11,7 +11,7 @@ use super::oracle::{Oracle, forgive};
 use super::scheduler::{NEVER, Odds, Policy, Scheduler};
 use super::{effort, new_store};
 use crate::disk::sim::threads;
-use crate::disk::sim::{Free, Rng, World, trace};
+use crate::disk::sim::{Access, Free, Rng, World, trace};
 use crate::txn::snapshot::Snapshot;
 use crate::{Error, Store};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -19,11 +19,41 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-const LOG_CAP: u64 = 64 << 10;
+/// The larger log has room for long values, in itself and beside it.
+fn log_cap(seed: u64) -> u64 {
+    if seed % 4 == 3 { 256 << 10 } else { 64 << 10 }
+}
 
-/// What a caller may be told, by a disk that fails or one that does not.
-fn forgiven(faulty: bool) -> fn(&Error) -> bool {
-    if faulty { super::fault::is_clean } else { |_| false }
+/// What a caller may be told, by a disk that fails or one that does not, and where some cannot share the store.
+fn forgiven(faulty: bool, kinds: bool) -> fn(&Error) -> bool {
+    fn is_refused(error: &Error) -> bool {
+        matches!(error, Error::NotShared { .. } | Error::Moved { .. })
+    }
+    match (faulty, kinds) {
+        (false, false) => |_| false,
+        (false, true) => is_refused,
+        (true, false) => super::fault::is_clean,
+        (true, true) => |error| is_refused(error) || super::fault::is_clean(error),
+    }
+}
+
+/// How a process comes to the file, where not all come in the same way. (On a disk that fails none writes
+/// without a sidecar: it would not hear of what others mended; see `docs/PROOF.md`.)
+fn some_access(rng: &mut Rng, faulty: bool) -> Access {
+    let plain = Access::default();
+    match rng.below(12) {
+        3..=5 if faulty => plain,
+        0 => Access { name: 1, ..plain },
+        1 => Access { name: 1, read_only: true, ..plain },
+        2 => Access { cannot_make: true, ..plain },
+        3 => Access { cannot_make: true, cannot_make_elsewhere: true, ..plain },
+        4 => Access { cannot_open: true, ..plain },
+        5 => Access { cannot_open: true, cannot_make: true, cannot_make_elsewhere: true, ..plain },
+        6 | 7 => Access { read_only: true, ..plain },
+        8 => Access { read_only: true, cannot_write: true, ..plain },
+        9 => Access { read_only: true, cannot_open: true, ..plain },
+        _ => plain,
+    }
 }
 
 /// What is done where much is written, as in `Actor::act`.
@@ -33,6 +63,7 @@ struct Actor {
     world: Arc<World>,
     scheduler: Arc<Scheduler>,
     oracle: Arc<Oracle>,
+    log_cap: u64,
     process: usize,
     /// Which of the process' threads it is: one of so many.
     thread: usize,
@@ -40,6 +71,9 @@ struct Actor {
     rng: Rng,
     /// The newest commit that any thread of the process saw, in this life.
     floor: Arc<AtomicUsize>,
+    /// Whether the processes come to the file in different ways, and how this one does in this life.
+    kinds: bool,
+    access: Access,
     /// Whether it damages and removes the sidecar.
     spoils: bool,
     /// Whether it hardly does anything but commit and fold.
@@ -54,12 +88,14 @@ impl Actor {
 
     /// One life of the process. Ends by itself or is killed.
     fn live(&mut self, actions: usize) -> Result<(), String> {
-        let disk = self.world.disk(self.process);
-        self.scheduler.live(self.process, &disk);
         let faulty = self.scheduler.has_faults();
-        let store = match Store::on_disk(Arc::clone(&disk) as _, super::settings(LOG_CAP)) {
+        self.access = if self.kinds { some_access(&mut self.rng, faulty) } else { Access::default() };
+        let disk = self.world.disk_of(self.process, self.access);
+        trace!("process {}: opens as {:?}", self.process, self.access);
+        self.scheduler.live(self.process, &disk);
+        let store = match Store::on_disk(Arc::clone(&disk) as _, super::settings(self.log_cap)) {
             Ok(store) => store,
-            Err(e) => return forgive(Err(e), forgiven(faulty), "open"),
+            Err(e) => return forgive(Err(e), forgiven(faulty, self.kinds), "open"),
         };
         if self.threads == 1 { self.act(store, actions, faulty) } else { self.act_in_threads(store, actions, faulty) }
     }
@@ -93,26 +129,32 @@ impl Actor {
     }
 
     fn act(&mut self, store: Store, actions: usize, faulty: bool) -> Result<(), String> {
-        let forgiven = forgiven(faulty);
+        let forgiven = forgiven(faulty, self.kinds);
         let mut kept: Vec<(Snapshot, usize)> = Vec::new();
         for _ in 0..actions {
             let what = if self.busy { BUSY[self.rng.below(BUSY.len())] } else { self.rng.below(20) };
+            // One that may only read does that, and spoils.
+            let spoils = what == 2 && self.spoils && !faulty;
+            let what = if self.access.read_only && !spoils { 3 + what % 7 } else { what };
             match what {
                 0 => forgive(store.checkpoint(), forgiven, "checkpoint")?,
                 1 => forgive(store.flush(), forgiven, "flush")?,
                 // The sidecar keeps the memory of a failed flush from one process to the next.
                 2 if self.spoils && !faulty => {
                     self.oracle.known().hints_lost = true;
-                    match self.world.sidecar() {
-                        Some(words) if self.rng.one_in(2) => words.spoil(&mut self.rng),
+                    match (self.rng.below(if self.kinds { 5 } else { 2 }), self.world.sidecar()) {
+                        (0, Some(words)) => words.spoil(&mut self.rng),
+                        (2, _) => self.world.copy_sidecar(),
+                        (3, _) => self.world.restore_sidecar(false),
+                        (4, _) if self.rng.one_in(6) => self.world.lose_name(self.access.name),
                         _ => self.world.remove_sidecar(),
                     }
                 }
                 3..=9 => {
-                    // Without hints a reader may be a second late, but never goes back.
-                    let seen =
-                        Some(self.oracle.known()).filter(|known| !known.hints_lost).map_or(0, |known| known.seen);
-                    let least = seen.max(self.floor.load(SeqCst));
+                    // One that can only read, and is kept from the hints or has lost them, may be late: it shows
+                    // what the file proves. It never goes back.
+                    let (floor, seen) = (self.floor.load(SeqCst), self.oracle.known().seen);
+                    let mut may_be_late = self.access.read_only && !store.engine().has_hints();
                     let snapshot = match store.read() {
                         Ok(snapshot) => snapshot,
                         Err(e) => {
@@ -120,8 +162,11 @@ impl Actor {
                             continue;
                         }
                     };
-                    let (number, found) = self.oracle.look(&snapshot, least)?;
+                    may_be_late |= self.access.read_only && !store.engine().has_hints();
+                    let look = self.oracle.look(&snapshot, if may_be_late { floor } else { seen.max(floor) });
+                    let (number, found) = look.map_err(|e| format!("{e}; {:?}", self.access))?;
                     self.floor.fetch_max(number, SeqCst);
+                    self.oracle.note_seen(number);
                     if !faulty {
                         self.oracle.note_shown(found);
                     }
@@ -202,26 +247,42 @@ fn run(seed: u64, threads: usize, faults: bool) -> Result<(usize, usize, usize, 
     let busy = threads > 1 && seed.is_multiple_of(2);
     let count = if threads == 1 { 2 } else { 1 } + rng.below(3);
     let scheduler = a_scheduler(count, threads, Rng(rng.next()), faults, busy);
-    let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
+    let log_cap = log_cap(seed);
+    let (empty, _, _) = new_store(Arc::new(Free), log_cap);
     let world = World::new(empty.image(), Arc::clone(&scheduler) as _);
     world.record();
     let spoils = rng.one_in(2);
+    let kinds = threads == 1 && seed.is_multiple_of(2);
     let oracle = Arc::new(Oracle::new(&world));
     let (lives, actions) = (1 + rng.below(3), 4 + rng.below(14));
     std::thread::scope(|scope| {
         for process in 0..count {
             let (world, scheduler, oracle) = (Arc::clone(&world), Arc::clone(&scheduler), Arc::clone(&oracle));
             let (rng, floor) = (Rng(rng.next()), Arc::default());
-            let actor = Actor { world, scheduler, oracle, process, thread: 0, threads, rng, floor, spoils, busy };
+            let actor = Actor {
+                world,
+                scheduler,
+                oracle,
+                log_cap,
+                process,
+                thread: 0,
+                threads,
+                rng,
+                floor,
+                kinds,
+                access: Access::default(),
+                spoils,
+                busy,
+            };
             scope.spawn(move || actor.run(lives, actions));
         }
         scheduler.begin();
     });
     let (kills, calls) = scheduler.end()?;
-    oracle.at_the_end(LOG_CAP)?;
+    oracle.at_the_end(log_cap)?;
     let (_, events) = world.history();
     let stride = 1 + events.len() / 8;
-    let losses = oracle.power_losses(&mut rng, LOG_CAP, |rng, _| rng.one_in(stride))?;
+    let losses = oracle.power_losses(&mut rng, log_cap, |rng, _| rng.one_in(stride))?;
     Ok((oracle.commits(), kills, calls, losses))
 }
 

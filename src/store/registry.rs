@@ -4,10 +4,11 @@
 //! What another thread was about to open at the moment of a fork is nothing to the child: it has
 //! a registry of its own.
 
-use super::OpenStore;
 use crate::disk::fork::watched_fork_generation;
+use crate::disk::host::this_process;
 use crate::disk::locks::{FairGuard, FairLock, Waited, lock};
 use crate::disk::platform::FileId;
+use crate::engine::open_store::OpenStore;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -58,7 +59,8 @@ impl Turn {
             Waited::Held(turn) => Ok(Turn { place, _turn: turn }),
             Waited::TooLate | Waited::Nested => {
                 let waited = started.elapsed();
-                Err(Error::Busy { path: path.to_path_buf(), lock: "open", waited, holder: None })
+                let holder = Some(Box::new(this_process()));
+                Err(Error::Busy { path: path.to_path_buf(), lock: "open", waited, holder })
             }
         }
     }
@@ -81,7 +83,7 @@ mod tests {
     use crate::disk::unix::{OpenMode, UnixDisk};
     use crate::{Error, Options, Store};
     use std::path::{Path, PathBuf};
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     /// Two stores, the first of which cannot be opened as long as the disk holds its OPEN lock.
     fn slow_and_quick() -> (tempfile::TempDir, PathBuf, PathBuf, UnixDisk) {
@@ -93,13 +95,12 @@ mod tests {
         (dir, slow, quick, disk)
     }
 
-    /// The quick one is opened and written at once, the slow one refused after its own timeout.
+    /// The quick one is opened and written (waiting for the slow one would be refused after the default timeout), the
+    /// slow one refused after its own timeout.
     fn quick_goes_on_and_slow_is_busy(slow: &Path, quick: &Path) {
-        let started = Instant::now();
         Store::open(quick).unwrap().write(|tx| tx.raw("t")?.put(b"k", b"v")).unwrap();
         let refused = Options::new().timeout(Duration::from_millis(100)).open(slow);
         assert!(matches!(refused, Err(Error::Busy { lock: "open", .. })));
-        assert!(started.elapsed() < Duration::from_secs(10));
     }
 
     #[test]
@@ -108,10 +109,9 @@ mod tests {
         std::thread::scope(|scope| {
             let opening = scope.spawn(|| Store::open(&slow).unwrap());
             std::thread::sleep(Duration::from_millis(100));
-            let started = Instant::now();
             Store::open(quick.with_extension("new")).unwrap();
             quick_goes_on_and_slow_is_busy(&slow, &quick);
-            assert!(started.elapsed() < Duration::from_secs(10) && !opening.is_finished());
+            assert!(!opening.is_finished());
             disk.unlock(OPEN).unwrap();
             let shared = Store::open(&slow).unwrap();
             assert!(std::sync::Arc::ptr_eq(shared.engine(), opening.join().unwrap().engine()));

@@ -23,8 +23,8 @@ const CHUNK: usize = 4096;
 /// Bytes of pages kept in private memory where there is no map, over all shards.
 const CACHE_SIZE: usize = 16 << 20;
 const CACHE_SHARDS: usize = 16;
-/// A run up to this many bytes is verified in full to learn its birth.
-const CHEAP_RUN: u64 = 64 << 10;
+/// A run up to this many bytes is read and verified in full to learn its birth.
+const CHEAP_RUN: u64 = 16 << 20;
 
 /// Pages of memory are at least this large, on any host.
 const SMALLEST_MEMORY_PAGE: usize = 4096;
@@ -199,9 +199,9 @@ impl Pages {
         self.page_count.fetch_max(pages, Ordering::AcqRel).max(pages)
     }
 
-    /// The version that a long value's run was written for, if that costs little to know for
-    /// certain; else 0, which says that any snapshot may use it. Never an error: a damaged run
-    /// must still be possible to delete.
+    /// The version that a long value's run was written for, if that can be known for certain, which
+    /// takes reading all of it; else 0, which says that any snapshot may use it. Never an error: a
+    /// damaged run must still be possible to delete.
     pub(crate) fn overflow_birth(&self, long: Overflow, table: u32) -> u64 {
         let known = long.ptr.crc != 0 && self.verified.get(long.ptr.page) == long.ptr.crc;
         if !known && long.len > CHEAP_RUN {

@@ -32,6 +32,7 @@ mod bitmap;
 mod stored;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::disk::format::{PAGE_HEADER, Ptr};
 use bitmap::{Bitmap, MAX_PAGES};
@@ -103,6 +104,11 @@ impl Space {
         self.free.take(page, run);
         self.touch(page, run);
         Some(page)
+    }
+
+    /// Whether [`Space::allocate`] would give a run before `page`.
+    pub(crate) fn has_room_before(&mut self, run: u32, page: u32) -> bool {
+        self.free.find(run).is_some_and(|found| found < page)
     }
 
     /// The file has grown: its new pages are free.
@@ -182,12 +188,12 @@ impl Space {
     }
 
     /// Frees the pending pages that neither the durable root nor a pinned version needs. A pin
-    /// holds back only what its own version uses, not all that was freed after it.
-    pub(crate) fn reclaim(&mut self, durable: u64, pinned: &[u64]) {
-        let mut pins = pinned.to_vec();
-        pins.sort_unstable();
+    /// holds back only what its own version uses, not all that was freed after it. The pinned ranges
+    /// of versions ascend and lie apart.
+    pub(crate) fn reclaim(&mut self, durable: u64, pinned: &[Range<u64>]) {
         let needed = |freed: u64, birth: u64| {
-            freed > durable || pins.get(pins.partition_point(|pin| *pin < birth)).is_some_and(|pin| *pin < freed)
+            let first = pinned.partition_point(|pins| pins.end <= birth);
+            freed > durable || pinned.get(first).is_some_and(|pins| pins.start < freed)
         };
         let mut ripe = Vec::new();
         self.pending.retain(|(freed, birth), ranges| {

@@ -33,6 +33,14 @@ pub(crate) trait PageStore {
     /// The new version no longer uses these pages. `version` is the one they were written for, 0 if
     /// unknown.
     fn free(&mut self, page: u32, run: u32, version: u64) -> Result<()>;
+    /// Whether so many adjacent pages are free before a page: [`PageStore::allocate`] would then give them.
+    fn has_room_before(&mut self, _run: u32, _page: u32) -> bool {
+        true
+    }
+    /// Whether it matters for which version freed pages were written.
+    fn asks_for_births(&self) -> bool {
+        true
+    }
     /// Writes whole pages.
     fn write(&mut self, page: u32, bytes: &[u8]) -> Result<()>;
     /// Makes sure that what was written can be read.
@@ -51,7 +59,7 @@ pub(crate) enum Change<V> {
     /// Removes the key if it is there.
     Delete,
     /// Writes the path to the key, if it is there, anew at other pages, and its long value too if
-    /// that reaches to or beyond page `cutoff`.
+    /// that reaches to or beyond page `cutoff`, and there is room for it further down.
     Touch { cutoff: u32 },
 }
 
@@ -217,7 +225,7 @@ impl<'s, 'p> Update<'s, 'p> {
             return Ok(());
         }
         if index < leaf.done {
-            return Err(Error::Invalid("the changes to a tree must ascend".to_owned()));
+            return Err(Error::Internal("the changes to a tree must ascend".to_owned()));
         }
         self.open_leaf(leaf)?;
         self.feed(leaf, index)?;
@@ -255,9 +263,7 @@ impl<'s, 'p> Update<'s, 'p> {
                 self.push_entry(key, &long.encode(), true)?
             }
             (Change::PutOverflow(long), ..) => self.push_entry(key, &long.encode(), true)?,
-            (Change::Touch { cutoff }, _, Some(long))
-                if reaches(long.ptr.page, self.pages.overflow_run(long)?, *cutoff) =>
-            {
+            (Change::Touch { cutoff }, _, Some(long)) if self.can_move_down(long, *cutoff)? => {
                 let value = self.pages.overflow(long, self.table)?;
                 let moved = write_overflow(self.store, self.table, &value)?;
                 self.push_entry(key, &moved.encode(), true)?
@@ -271,6 +277,13 @@ impl<'s, 'p> Update<'s, 'p> {
             free_overflow(self.store, self.pages, self.table, long)?;
         }
         Ok(fed)
+    }
+
+    /// Whether a long value reaches beyond `cutoff`, and fits before the place where it is. (Nowhere else is it
+    /// moved: a value that fits into no gap would make the file grow each time.)
+    fn can_move_down(&mut self, long: Overflow, cutoff: u32) -> Result<bool> {
+        let run = self.pages.overflow_run(long)?;
+        Ok(reaches(long.ptr.page, run, cutoff) && self.store.has_room_before(run, long.ptr.page))
     }
 
     /// Makes the leaf whose range holds `key` the one at hand.
@@ -527,7 +540,7 @@ impl<'s, 'p> Update<'s, 'p> {
     #[expect(clippy::indexing_slicing, reason = "the line above makes the level")]
     fn level(&mut self, level: usize) -> Result<&mut Level> {
         if level > usize::from(MAX_LEVEL) {
-            return Err(Error::Invalid(format!("a tree cannot grow to {level} levels")));
+            return Err(Error::Internal(format!("a tree cannot grow to {level} levels")));
         }
         while self.levels.len() <= level {
             self.levels.push(Level::new(self.levels.is_empty(), self.pages.page_size() as usize));
@@ -618,7 +631,7 @@ pub(crate) fn reaches(page: u32, run: u32, cutoff: u32) -> bool {
 /// Frees the run of a long value on its pointer's word alone: a damaged value can be deleted.
 pub(crate) fn free_overflow(store: &mut dyn PageStore, pages: &Pages, table: u32, long: Overflow) -> Result<()> {
     let run = pages.overflow_run(long)?;
-    let birth = pages.overflow_birth(long, table);
+    let birth = if store.asks_for_births() { pages.overflow_birth(long, table) } else { 0 };
     store.free(long.ptr.page, run, birth)
 }
 

@@ -6,5 +6,6 @@ pub(crate) mod range;
 pub(crate) mod savepoint;
 pub(crate) mod snapshot;
 pub(crate) mod table;
+pub(crate) mod tables;
 pub(crate) mod write;
 pub(crate) mod write_table;

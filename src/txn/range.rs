@@ -9,8 +9,8 @@ use std::ops::Bound;
 /// The entries of a range, in key order; [`Iterator::rev`] gives them backwards, and both ends may
 /// be taken from in turn.
 ///
-/// In a write transaction the iterator sees changes made while it runs, if they lie ahead of it.
-/// After an error it ends.
+/// In a write transaction the iterator sees changes made while it runs, if they lie ahead of it: also those of
+/// clearing the table, or of going back to a savepoint. After an error it ends.
 pub struct RawRange<'s> {
     table: RawTable<'s>,
     lower: Bound<Vec<u8>>,
@@ -63,18 +63,19 @@ impl<'s> RawRange<'s> {
 
     fn step(&mut self, direction: Direction) -> Result<Option<Entry<'s>>> {
         let Some(ground) = self.table.ground()? else { return Ok(None) };
-        let (walk, from) = match direction {
-            Direction::Forward => (&mut self.front, &self.lower),
-            Direction::Backward => (&mut self.back, &self.upper),
+        let (walk, from, last) = match direction {
+            Direction::Forward => (&mut self.front, &self.lower, &self.front_key),
+            Direction::Backward => (&mut self.back, &self.upper, &self.back_key),
         };
-        // A table that was cleared meanwhile is another one.
+        // The content of a table that was cleared meanwhile, or is there again, is in another place.
         if walk.as_ref().is_some_and(|(_, table)| *table != ground.table) {
-            return Ok(None);
+            *walk = None;
         }
         let walk = match walk {
             Some((walk, _)) => walk,
             None => {
-                let started = Walk::new(ground, direction, as_slices(from))?;
+                let from = last.as_deref().map_or(as_slices(from), Bound::Excluded);
+                let started = Walk::new(ground, direction, from)?;
                 &mut walk.insert((started, ground.table)).0
             }
         };

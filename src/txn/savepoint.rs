@@ -2,23 +2,73 @@
 
 use crate::engine::changes::Write;
 use crate::error::{Error, Result};
-use crate::txn::write::{TxnTable, WriteTxn};
-use std::collections::BTreeSet;
+use crate::txn::tables::TxnTable;
+use crate::txn::write::WriteTxn;
+use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
 /// A point within a write transaction that it can go back to; see [`WriteTxn::savepoint`].
 pub struct Savepoint {
     token: Rc<()>,
+    /// How much there was to undo.
     undo: usize,
-    dropped: BTreeSet<u32>,
-    names: Vec<(String, Rc<TxnTable>)>,
 }
 
-/// What a change of the buffer replaced.
-pub(crate) struct Undo {
-    pub(crate) table: u32,
-    pub(crate) key: Vec<u8>,
-    pub(crate) write: Option<Write>,
+/// What a change of the transaction replaced.
+pub(super) enum Undo {
+    /// What the buffer said of a key.
+    Write { table: u32, key: Vec<u8>, write: Option<Write> },
+    /// The content under this id was there.
+    Content(u32),
+    /// The table had this name, and its content under this id; none: there was no such table.
+    Table { table: Rc<TxnTable>, name: Rc<str>, id: Option<u32> },
+}
+
+/// What to undo, newest last; noted only while there is a savepoint.
+#[derive(Default)]
+pub(super) struct UndoLog {
+    entries: RefCell<Vec<Undo>>,
+    savepoints: RefCell<Vec<Weak<()>>>,
+}
+
+impl UndoLog {
+    pub(super) fn note(&self, undo: impl FnOnce() -> Undo) {
+        if self.is_kept() {
+            self.entries.borrow_mut().push(undo());
+        }
+    }
+
+    /// Whether somebody holds a savepoint. If nobody does, nothing is kept.
+    fn is_kept(&self) -> bool {
+        let mut savepoints = self.savepoints.borrow_mut();
+        if savepoints.is_empty() {
+            return false;
+        }
+        while savepoints.pop_if(|newest| newest.strong_count() == 0).is_some() {}
+        if savepoints.is_empty() {
+            self.entries.borrow_mut().clear();
+        }
+        !savepoints.is_empty()
+    }
+
+    fn mark(&self) -> Savepoint {
+        self.is_kept();
+        let token = Rc::new(());
+        self.savepoints.borrow_mut().push(Rc::downgrade(&token));
+        Savepoint { token, undo: self.entries.borrow().len() }
+    }
+
+    /// Gives up the savepoints after this one, and gives what is to be undone, newest first. `None`: it is not,
+    /// or no longer, one of this transaction.
+    fn back_to(&self, savepoint: &Savepoint) -> Option<Vec<Undo>> {
+        let mut savepoints = self.savepoints.borrow_mut();
+        let ours = |other: &Weak<()>| std::ptr::eq(other.as_ptr(), Rc::as_ptr(&savepoint.token));
+        let position = savepoints.iter().position(ours)?;
+        savepoints.truncate(position + 1);
+        let mut entries = self.entries.borrow_mut();
+        let first = savepoint.undo.min(entries.len());
+        Some(entries.drain(first..).rev().collect())
+    }
 }
 
 impl WriteTxn {
@@ -40,42 +90,66 @@ impl WriteTxn {
     /// ```
     #[must_use]
     pub fn savepoint(&self) -> Savepoint {
-        let token = Rc::new(());
-        let mut savepoints = self.savepoints.borrow_mut();
-        savepoints.retain(|other| other.strong_count() > 0);
-        savepoints.push(Rc::downgrade(&token));
-        let names = self.tables.borrow().iter().map(|(name, table)| (name.clone(), Rc::clone(table))).collect();
-        Savepoint { token, undo: self.undo.borrow().len(), dropped: self.changes.borrow().dropped.clone(), names }
+        // What is undone lies in tables that are known for certain: those that are assumed may turn out to be
+        // others. Where that cannot be found out, the savepoint is none, and going back to it says why.
+        match self.base() {
+            Ok(_) => self.undo.mark(),
+            Err(_) => Savepoint { token: Rc::new(()), undo: 0 },
+        }
     }
 
-    /// Undoes everything since the savepoint, which stays valid.
+    /// Undoes everything since the savepoint, which stays valid. Handles of tables stand for the tables that
+    /// they stood for before: one that was dropped since is there again, one that was created since is gone,
+    /// and its handles give [`Error::NoTable`].
     ///
     /// # Errors
     /// [`Error::Savepoint`] if it belongs to another transaction, or was given up by going back to an
-    /// earlier one.
+    /// earlier one. What reading the store gave when the savepoint was taken, if that failed.
     pub fn rollback_to(&self, savepoint: &Savepoint) -> Result<()> {
-        let mut savepoints = self.savepoints.borrow_mut();
-        let ours = |other: &Weak<()>| std::ptr::eq(other.as_ptr(), Rc::as_ptr(&savepoint.token));
-        let position = savepoints.iter().position(ours).ok_or(Error::Savepoint)?;
-        savepoints.truncate(position + 1);
-        drop(savepoints);
-        let mut changes = self.changes.borrow_mut();
-        for Undo { table, key, write } in self.undo.borrow_mut().drain(savepoint.undo..).rev() {
-            changes.set(table, &key, write);
-        }
-        changes.dropped.clone_from(&savepoint.dropped);
-        drop(changes);
-        let mut tables = self.tables.borrow_mut();
-        for (_, table) in tables.drain() {
-            table.creates.set(false);
-            table.forget();
-        }
-        for (name, table) in &savepoint.names {
-            name.clone_into(&mut table.name.borrow_mut());
-            table.forget();
-            tables.insert(name.clone(), Rc::clone(table));
+        self.base()?;
+        for undo in self.undo.back_to(savepoint).ok_or(Error::Savepoint)? {
+            match undo {
+                Undo::Write { table, key, write } => drop(self.changes.borrow_mut().set(table, &key, write)),
+                Undo::Content(id) => drop(self.changes.borrow_mut().dropped.remove(&id)),
+                Undo::Table { table, name, id } => drop(table.replace(name, id)),
+            }
         }
         self.stamp.set(self.stamp.get() + 1);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::sim::Free;
+    use crate::proof::new_store;
+    use std::sync::Arc;
+
+    #[test]
+    fn nothing_is_kept_to_be_undone_when_no_savepoint_is_left() {
+        let (_world, _disk, store) = new_store(Arc::new(Free), 1 << 20);
+        let tx = store.begin_write().unwrap();
+        let table = tx.raw("t").unwrap();
+        let kept = || tx.undo.entries.borrow().len();
+        let savepoints: Vec<_> = (0..5_u8)
+            .map(|n| {
+                table.put(&[n], b"").unwrap();
+                tx.savepoint()
+            })
+            .collect();
+        assert_eq!(kept(), 4);
+        let mut savepoints = savepoints.into_iter();
+        let first = savepoints.next();
+        drop(savepoints);
+        table.put(b"k", b"").unwrap();
+        assert_eq!(kept(), 5);
+        drop(first);
+        table.put(b"k", b"").unwrap();
+        assert_eq!(kept(), 0);
+        let again = tx.savepoint();
+        table.put(b"k", b"").unwrap();
+        assert_eq!(kept(), 1);
+        tx.rollback_to(&again).unwrap();
+        assert_eq!(table.len().unwrap(), 6);
     }
 }

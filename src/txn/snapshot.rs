@@ -1,13 +1,12 @@
 //! Snapshots: one committed state, for as long as it is held.
 
-use crate::disk::format::{TABLE_NAMES, TreeRoot};
-use crate::engine::Engine;
+use crate::disk::format::TABLE_NAMES;
+use crate::engine::open_store::OpenStore;
 use crate::engine::stats::TableInfo;
-use crate::engine::view::{View, decode_name};
+use crate::engine::view::{TableEntry, View, decode_name};
 use crate::error::{Error, Result};
-use crate::txn::merge::Ground;
-use crate::txn::merge::{Direction, Walk};
-use crate::txn::table::{RawTable, check_types};
+use crate::txn::merge::{Direction, Ground, Walk};
+use crate::txn::table::{RawTable, check_types, count};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -18,7 +17,8 @@ pub(crate) const RAW_TYPES: (&str, &str) = ("bytes", "bytes");
 ///
 /// It is owned, cheap to clone, and may be sent to and shared between threads. Taking, using and
 /// dropping one waits for nobody. It keeps the pages it needs from being reused, so do not
-/// hold one for ever.
+/// hold one for ever. It also keeps the store open: the last handle, transaction or snapshot
+/// to go leaves it (see [`Store::close`](crate::Store::close)).
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -31,14 +31,30 @@ pub(crate) const RAW_TYPES: (&str, &str) = ("bytes", "bytes");
 /// ```
 #[derive(Clone)]
 pub struct Snapshot {
-    engine: Arc<Engine>,
+    // The order matters: the pin is given back before the store may be left.
     view: Arc<View>,
+    store: Arc<OpenStore>,
 }
 
 impl Snapshot {
-    pub(crate) fn new(engine: Arc<Engine>) -> Result<Snapshot> {
+    pub(crate) fn new(store: &Arc<OpenStore>) -> Result<Snapshot> {
+        let engine = store.engine();
         let view = engine.snapshot().map_err(|e| e.in_file(engine.path()))?;
-        Ok(Snapshot { engine, view })
+        Ok(Snapshot { view, store: Arc::clone(store) })
+    }
+
+    fn in_file<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|e| e.in_file(self.store.engine().path()))
+    }
+
+    /// What this state says of a name. A forked child's snapshot rests on a pin of its parent's.
+    fn entry(&self, name: &str) -> Result<Option<TableEntry>> {
+        self.store.engine().check_process()?;
+        self.in_file(self.view.table(name))
+    }
+
+    fn table_of(&self, entry: Option<TableEntry>) -> RawTable<'_> {
+        RawTable::of_snapshot(self.store.engine(), &self.view, entry.map(|entry| (entry.id, entry.root)))
     }
 
     /// The LSN of the newest transaction that this state has. LSNs grow with each transaction; they
@@ -52,37 +68,51 @@ impl Snapshot {
     /// A table's bytes, whatever types it was created with. One that does not exist reads as an empty one.
     ///
     /// # Errors
-    /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
+    /// [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`].
     pub fn raw(&self, name: &str) -> Result<RawTable<'_>> {
-        let entry = self.view.table(name).map_err(|e| e.in_file(self.engine.path()))?;
-        Ok(RawTable::of_snapshot(&self.engine, &self.view, entry.map(|entry| (entry.id, entry.root))))
+        Ok(self.table_of(self.entry(name)?))
     }
 
     pub(crate) fn open_table(&self, name: &str, key_type: &str, value_type: &str) -> Result<RawTable<'_>> {
-        let entry = self.view.table(name).map_err(|e| e.in_file(self.engine.path()))?;
+        let entry = self.entry(name)?;
         if let Some(entry) = &entry {
             check_types(name, (key_type, value_type), (&entry.key_type, &entry.value_type))?;
         }
-        Ok(RawTable::of_snapshot(&self.engine, &self.view, entry.map(|entry| (entry.id, entry.root))))
+        Ok(self.table_of(entry))
+    }
+
+    /// The names of the types of a table's keys and values, as [`TableInfo`] has them; `None` if there is no
+    /// such table. Nothing is counted and no other table is read, unlike with [`Snapshot::tables`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// assert_eq!(store.read()?.table_types("t")?, Some(("bytes".to_owned(), "bytes".to_owned())));
+    /// assert_eq!(store.begin_write()?.table_types("u")?, None);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
+    pub fn table_types(&self, name: &str) -> Result<Option<(String, String)>> {
+        let entry = self.entry(name)?;
+        Ok(entry.map(|entry| (entry.key_type.into(), entry.value_type.into())))
     }
 
     /// All tables, by name.
     ///
     /// # Errors
-    /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
+    /// [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`].
     pub fn tables(&self) -> Result<Vec<TableInfo>> {
-        let in_file = |e: Error| e.in_file(self.engine.path());
-        let names = self.view.tree_root(TABLE_NAMES).map_err(in_file)?;
-        let ground = Ground { view: &self.view, txn: None, table: TABLE_NAMES, root: names };
-        list_tables(ground, |id, root| RawTable::of_snapshot(&self.engine, &self.view, Some((id, root))).len())
-            .map_err(in_file)
+        self.store.engine().check_process()?;
+        let names = self.in_file(self.view.tree_root(TABLE_NAMES))?;
+        self.in_file(list_tables(Ground { view: &self.view, txn: None, table: TABLE_NAMES, root: names }))
     }
 }
 
-pub(crate) fn list_tables(
-    names: Ground<'_>,
-    mut len: impl FnMut(u32, TreeRoot) -> Result<u64>,
-) -> Result<Vec<TableInfo>> {
+/// All tables, by the rows of the names table.
+pub(super) fn list_tables(names: Ground<'_>) -> Result<Vec<TableInfo>> {
     let mut tables = Vec::new();
     let mut walk = Walk::new(names, Direction::Forward, Bound::Unbounded)?;
     while let Some((name, found)) = walk.next()? {
@@ -94,7 +124,7 @@ pub(crate) fn list_tables(
             let found = format!("something else for {name:?}");
             return Err(Error::corrupt("names table", 0, None, "an id and two type names", found));
         };
-        let entries = len(entry.id, names.view.tree_root(entry.id)?)?;
+        let entries = count(&Ground { table: entry.id, root: names.view.tree_root(entry.id)?, ..names })?;
         let (key_type, value_type) = (entry.key_type.into(), entry.value_type.into());
         tables.push(TableInfo { name, key_type, value_type, entries });
     }

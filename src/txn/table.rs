@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::log::index::Change;
 use crate::txn::merge::Ground;
 use crate::txn::range::{Entry, RawRange};
-use crate::txn::write::{TxnTable, WriteTxn};
+use crate::txn::tables::TxnTable;
+use crate::txn::write::WriteTxn;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -48,32 +49,55 @@ enum Source<'s> {
         txn: &'s WriteTxn,
         table: Rc<TxnTable>,
     },
+    /// Whatever table has this name.
+    Name {
+        txn: &'s WriteTxn,
+        name: Rc<Name>,
+    },
+}
+
+struct Name {
+    name: Box<str>,
+    types: (Box<str>, Box<str>),
 }
 
 impl<'s> RawTable<'s> {
-    pub(crate) fn of_snapshot(engine: &'s Engine, view: &'s View, table: Option<(u32, TreeRoot)>) -> RawTable<'s> {
+    pub(super) fn of_snapshot(engine: &'s Engine, view: &'s View, table: Option<(u32, TreeRoot)>) -> RawTable<'s> {
         RawTable { engine, source: Source::Snapshot { view, table } }
     }
 
-    pub(crate) fn of_txn(engine: &'s Engine, txn: &'s WriteTxn, table: Rc<TxnTable>) -> RawTable<'s> {
-        RawTable { engine, source: Source::Txn { txn, table } }
+    pub(super) fn of_txn(txn: &'s WriteTxn, table: Rc<TxnTable>) -> RawTable<'s> {
+        RawTable { engine: txn.engine(), source: Source::Txn { txn, table } }
     }
 
-    pub(crate) fn ground(&self) -> Result<Option<Ground<'s>>> {
-        match &self.source {
-            Source::Snapshot { view, table } => Ok(table.map(|(table, root)| Ground { view, txn: None, table, root })),
-            Source::Txn { txn, table } => txn.ground(table),
-        }
+    pub(super) fn of_name(txn: &'s WriteTxn, name: &str, types: (&str, &str)) -> RawTable<'s> {
+        let name = Rc::new(Name { name: name.into(), types: (types.0.into(), types.1.into()) });
+        RawTable { engine: txn.engine(), source: Source::Name { txn, name } }
     }
 
-    pub(crate) fn in_file<T>(&self, result: Result<T>) -> Result<T> {
+    /// Where it is read; `None`: it is empty, since there is no such table. Every read comes by here.
+    pub(super) fn ground(&self) -> Result<Option<Ground<'s>>> {
+        let ground = match &self.source {
+            Source::Snapshot { view, table } => {
+                // In a forked child the pin is the parent's, and what it protects may be gone.
+                self.engine.check_process()?;
+                return Ok(table.map(|(table, root)| Ground { view, txn: None, table, root }));
+            }
+            Source::Txn { txn, table } => txn.ground(table).map(Some),
+            Source::Name { txn, name } => txn.ground_of_name(&name.name, (&name.types.0, &name.types.1)),
+        };
+        self.in_file(ground)
+    }
+
+    pub(super) fn in_file<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|e| e.in_file(self.engine.path()))
     }
 
     /// The value of a key.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for a key beyond the limit, [`Error::Corrupt`] for damage, [`Error::Io`].
+    /// [`Error::TooLarge`] for a key beyond the limit, [`Error::Corrupt`] for damage, [`Error::Io`],
+    /// [`Error::NoTable`] if this transaction dropped the table, [`Error::Forked`] in a forked child.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes<'s>>> {
         Engine::check_key(key)?;
         let Some(ground) = self.ground()? else { return Ok(None) };
@@ -94,7 +118,7 @@ impl<'s> RawTable<'s> {
     /// cap bounds.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], [`Error::Io`].
+    /// As [`RawTable::get`].
     pub fn len(&self) -> Result<u64> {
         let Some(ground) = self.ground()? else { return Ok(0) };
         self.in_file(count(&ground))
@@ -111,7 +135,7 @@ impl<'s> RawTable<'s> {
     /// The entry with the least key.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], [`Error::Io`].
+    /// As [`RawTable::get`].
     pub fn first(&self) -> Result<Option<Entry<'s>>> {
         self.range(Bound::Unbounded, Bound::Unbounded)?.next().transpose()
     }
@@ -119,7 +143,7 @@ impl<'s> RawTable<'s> {
     /// The entry with the greatest key.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], [`Error::Io`].
+    /// As [`RawTable::get`].
     pub fn last(&self) -> Result<Option<Entry<'s>>> {
         self.range(Bound::Unbounded, Bound::Unbounded)?.next_back().transpose()
     }
@@ -127,7 +151,7 @@ impl<'s> RawTable<'s> {
     /// The entries between two bounds, in key order.
     ///
     /// # Errors
-    /// [`Error::NoTable`] if this transaction dropped the table.
+    /// None so far: those of [`RawTable::get`] come with the entries.
     pub fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<RawRange<'s>> {
         Ok(RawRange::new(self.clone(), from, to))
     }
@@ -155,8 +179,8 @@ pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// The tree knows its own count; each key that the log or the buffer speaks of is looked at.
-fn count(ground: &Ground<'_>) -> Result<u64> {
+/// The number of entries. The tree knows its own count; each key that the log or the buffer speaks of is looked at.
+pub(super) fn count(ground: &Ground<'_>) -> Result<u64> {
     let mut count = ground.root.count;
     let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
     let mut adjust = |key: &[u8], present: bool| -> Result<()> {

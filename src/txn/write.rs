@@ -1,23 +1,23 @@
 //! Write transactions: a buffer of changes over the newest state, committed as one.
 
-use crate::disk::format::{FIRST_USER_TABLE, MAX_NAME_SIZE, MAX_VALUE_SIZE, TABLE_NAMES, TreeRoot};
+use crate::disk::format::{MAX_VALUE_SIZE, TABLE_NAMES};
 use crate::engine::Engine;
 use crate::engine::changes::{Changes, Write};
 use crate::engine::commit::Durability;
+use crate::engine::open_store::OpenStore;
 use crate::engine::queue::WriterTurn;
 use crate::engine::stats::TableInfo;
-use crate::engine::view::{KnownTable, TableEntry, View, decode_name, encode_name};
+use crate::engine::view::View;
 use crate::error::{Error, Result};
 use crate::txn::merge::{Direction, Ground};
-use crate::txn::savepoint::Undo;
+use crate::txn::savepoint::{Undo, UndoLog};
 use crate::txn::snapshot::{RAW_TYPES, list_tables};
-use crate::txn::table::{RawTable, check_types};
+use crate::txn::table::RawTable;
+use crate::txn::tables::{Tables, TxnTable};
 use crate::txn::write_table::RawTableMut;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
 use std::ops::Bound;
-use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,7 @@ impl WriteOptions {
 ///
 /// It sees everything that was committed before it began, by any process, and its own changes; no
 /// other transaction runs meanwhile. Dropped without [`WriteTxn::commit`] it leaves no trace. It stays
-/// on the thread that began it.
+/// on the thread that began it, and keeps the store open.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -73,58 +73,43 @@ impl WriteOptions {
 /// # Ok::<(), memstone::Error>(())
 /// ```
 pub struct WriteTxn {
-    engine: Arc<Engine>,
+    // The order matters: the turn and the pin are given back before the store may be left.
     turn: Option<WriterTurn>,
-    durability: Durability,
     base: OnceCell<Arc<View>>,
+    durability: Durability,
     pub(super) changes: RefCell<Changes>,
     /// Grows with each change of the buffer.
     pub(super) stamp: Cell<u64>,
-    pub(super) tables: RefCell<HashMap<String, Rc<TxnTable>>>,
-    /// The ids of tables that nothing was read of to find them; see [`Changes::assumes`].
-    assumed: RefCell<HashMap<String, u32>>,
-    next_table: Cell<Option<u32>>,
-    /// What to undo, newest last; kept only while there is a savepoint.
-    pub(super) undo: RefCell<Vec<Undo>>,
-    pub(super) savepoints: RefCell<Vec<Weak<()>>>,
+    pub(super) tables: Tables,
+    pub(super) undo: UndoLog,
+    store: Arc<OpenStore>,
     _this_thread: PhantomData<*const ()>,
 }
 
-/// A table as this transaction sees it, shared by all handles of it.
-pub(crate) struct TxnTable {
-    pub(super) name: RefCell<String>,
-    types: (String, String),
-    /// Looked up when needed; forgotten when the transaction changes the set of tables.
-    found: Cell<Option<Option<u32>>>,
-    /// Its tree in the base; looked up when something is read.
-    root: Cell<Option<TreeRoot>>,
-    /// Whether the table is created if it is not there.
-    pub(super) creates: Cell<bool>,
-}
-
-impl TxnTable {
-    pub(super) fn forget(&self) {
-        self.found.set(None);
-        self.root.set(None);
+impl Drop for WriteTxn {
+    fn drop(&mut self) {
+        // After a commit the turn is gone. A thread that panics tells its caller nothing of what was read.
+        if self.turn.is_some() && !std::thread::panicking() && self.engine().check_process().is_ok() {
+            // A failure is told to the next who writes.
+            let _ = self.settle_reads();
+        }
     }
 }
 
 impl WriteTxn {
-    pub(crate) fn begin(engine: &Arc<Engine>, options: WriteOptions) -> Result<WriteTxn> {
+    pub(crate) fn begin(store: &Arc<OpenStore>, options: WriteOptions) -> Result<WriteTxn> {
+        let engine = store.engine();
         let timeout = options.timeout.unwrap_or(engine.settings.timeout);
         let turn = engine.begin(Instant::now().checked_add(timeout)).map_err(|e| e.in_file(engine.path()))?;
         Ok(WriteTxn {
-            engine: Arc::clone(engine),
             turn: Some(turn),
-            durability: options.durability,
             base: OnceCell::new(),
+            durability: options.durability,
             changes: RefCell::default(),
             stamp: Cell::new(0),
-            tables: RefCell::default(),
-            assumed: RefCell::default(),
-            next_table: Cell::new(None),
-            undo: RefCell::default(),
-            savepoints: RefCell::default(),
+            tables: Tables::default(),
+            undo: UndoLog::default(),
+            store: Arc::clone(store),
             _this_thread: PhantomData,
         })
     }
@@ -133,10 +118,16 @@ impl WriteTxn {
     /// newest durable transaction, if nothing was changed).
     ///
     /// # Errors
-    /// [`Error::Full`] if the disk is full, [`Error::Io`], [`Error::Corrupt`]: nothing was changed.
-    /// [`Error::Unconfirmed`]: a flush failed, and whether this transaction will be found later is not known.
+    /// [`Error::Full`] if the disk is full, [`Error::Io`], [`Error::Corrupt`], [`Error::TypeMismatch`] if a table
+    /// that this transaction has written to turns out to have other types by now: nothing was changed.
+    /// [`Error::Unconfirmed`]: a flush failed, and whether this transaction will be found later is not known
+    /// ([`Error::is_outcome_unknown`]): look before you do it again.
     pub fn commit(mut self) -> Result<u64> {
-        let engine = Arc::clone(&self.engine);
+        let engine = Arc::clone(self.store.engine());
+        if self.changes.get_mut().is_empty() {
+            let settled = self.settle_reads();
+            return self.in_file(settled.map(|()| engine.durable_lsn()));
+        }
         loop {
             let done = engine.commit(&mut self.turn, self.changes.get_mut(), self.durability);
             if let Some(lsn) = self.in_file(done)? {
@@ -147,8 +138,15 @@ impl WriteTxn {
         }
     }
 
-    /// Gives all changes up, as dropping does.
+    /// Gives all changes up, as dropping does. If the transaction has read what others committed a moment
+    /// ago, both wait until that is durable: what it told its caller must not be lost.
     pub fn rollback(self) {}
+
+    /// Gives the turn back, and sees to it that what was read will be seen by all who look later.
+    fn settle_reads(&mut self) -> Result<()> {
+        self.turn = None;
+        self.base.get().map_or(Ok(()), |base| self.engine().settle_reads(base.lsn, self.durability))
+    }
 
     // Tables.
 
@@ -161,7 +159,8 @@ impl WriteTxn {
         self.open_table(name, RAW_TYPES.0, RAW_TYPES.1)
     }
 
-    /// A table of bytes, for reading. One that does not exist reads as an empty one and is not created.
+    /// A table of bytes, for reading. If there is none it is not created: the handle reads as an empty table
+    /// as long as there is none of that name, and then as the one that has the name.
     ///
     /// # Errors
     /// As [`WriteTxn::raw`].
@@ -170,32 +169,31 @@ impl WriteTxn {
     }
 
     pub(crate) fn open_table(&self, name: &str, key_type: &str, value_type: &str) -> Result<RawTableMut<'_>> {
-        let table = self.handle(name, (key_type, value_type))?;
-        table.creates.set(true);
-        self.in_file(self.find(&table))?;
+        let table = match self.in_file(self.open(name, (key_type, value_type)))? {
+            Some(table) => table,
+            None => self.in_file(self.create(name, (key_type, value_type)))?,
+        };
         Ok(RawTableMut::new(self, table))
     }
 
     pub(crate) fn open_table_read(&self, name: &str, key_type: &str, value_type: &str) -> Result<RawTable<'_>> {
-        let table = self.handle(name, (key_type, value_type))?;
-        self.in_file(self.find(&table))?;
-        Ok(RawTable::of_txn(&self.engine, self, table))
+        let types = (key_type, value_type);
+        // Read now, and not only by the first read: a table that is assumed may turn out to be none.
+        let table = self.in_file(self.base().and_then(|_| self.open(name, types)))?;
+        Ok(match table {
+            Some(table) => RawTable::of_txn(self, table),
+            None => RawTable::of_name(self, name, types),
+        })
     }
 
     /// Removes a table and all that is in it. `false` if there is none. Handles of it give
-    /// [`Error::NoTable`] from then on.
+    /// [`Error::NoTable`] from then on, also when another table takes its name.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`].
     pub fn drop_table(&self, name: &str) -> Result<bool> {
-        let Some(entry) = self.in_file(self.look_up(name))? else { return Ok(false) };
-        self.set(TABLE_NAMES, name.as_bytes(), Some(Write::Delete));
-        self.changes.borrow_mut().dropped.insert(entry.id);
-        if let Some(table) = self.tables.borrow_mut().remove(name) {
-            table.creates.set(false);
-            table.forget();
-        }
-        self.forget_found();
+        let Some(table) = self.in_file(self.find(name))? else { return Ok(false) };
+        self.remove(&table)?;
         Ok(true)
     }
 
@@ -204,38 +202,23 @@ impl WriteTxn {
     /// # Errors
     /// [`Error::NoTable`], [`Error::TableExists`], [`Error::TooLarge`] for too long a name.
     pub fn rename_table(&self, from: &str, to: &str) -> Result<()> {
-        check_name(to)?;
-        let no_table = || Error::NoTable { table: from.to_owned() };
-        let entry = self.in_file(self.look_up(from))?.ok_or_else(no_table)?;
+        let table = self.in_file(self.find(from))?.ok_or_else(|| Error::NoTable { table: from.to_owned() })?;
         if from == to {
             return Ok(());
         }
-        if self.in_file(self.look_up(to))?.is_some() {
+        if self.in_file(self.find(to))?.is_some() {
             return Err(Error::TableExists { table: to.to_owned() });
         }
-        let row = encode_name(entry.id, &entry.key_type, &entry.value_type);
-        self.set(TABLE_NAMES, from.as_bytes(), Some(Write::Delete));
-        self.set(TABLE_NAMES, to.as_bytes(), Some(Write::Put(row.into())));
-        let mut tables = self.tables.borrow_mut();
-        if let Some(table) = tables.remove(from) {
-            to.clone_into(&mut table.name.borrow_mut());
-            tables.insert(to.to_owned(), table);
-        }
-        drop(tables);
-        self.forget_found();
-        Ok(())
+        self.rename(&table, to)
     }
 
-    /// Removes everything in a table, at once, whatever its size. Nothing happens if there is no such table.
+    /// Removes everything in a table, at once, whatever its size. Handles of it go on working. Nothing
+    /// happens if there is no such table.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`].
     pub fn clear_table(&self, name: &str) -> Result<()> {
-        let Some(entry) = self.in_file(self.look_up(name))? else { return Ok(()) };
-        self.changes.borrow_mut().dropped.insert(entry.id);
-        self.create(name, &entry.key_type, &entry.value_type)?;
-        self.forget_found();
-        Ok(())
+        self.in_file(self.find(name))?.map_or(Ok(()), |table| self.in_file(self.clear(&table)))
     }
 
     /// A table's bytes, whatever types it was created with: for tools that change any store. What is
@@ -244,8 +227,16 @@ impl WriteTxn {
     /// # Errors
     /// [`Error::NoTable`], [`Error::Corrupt`], [`Error::Io`].
     pub fn bytes_of(&self, name: &str) -> Result<RawTableMut<'_>> {
-        let entry = self.in_file(self.look_up(name))?.ok_or_else(|| Error::NoTable { table: name.to_owned() })?;
-        self.open_table(name, &entry.key_type, &entry.value_type)
+        let table = self.in_file(self.find(name))?.ok_or_else(|| Error::NoTable { table: name.to_owned() })?;
+        Ok(RawTableMut::new(self, table))
+    }
+
+    /// The types of a table as this transaction sees them; see [`Snapshot::table_types`](crate::Snapshot::table_types).
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub fn table_types(&self, name: &str) -> Result<Option<(String, String)>> {
+        Ok(self.in_file(self.look_up(name))?.map(|entry| (entry.key_type.into(), entry.value_type.into())))
     }
 
     /// All tables, by name, as this transaction sees them.
@@ -253,204 +244,39 @@ impl WriteTxn {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`].
     pub fn tables(&self) -> Result<Vec<TableInfo>> {
-        let names = self.in_file(self.names())?;
-        self.in_file(list_tables(names, |id, root| {
-            let (name, types, creates) = (RefCell::default(), Default::default(), Cell::new(false));
-            let (found, root) = (Cell::new(Some(Some(id))), Cell::new(Some(root)));
-            let table = TxnTable { name, types, found, root, creates };
-            RawTable::of_txn(&self.engine, self, Rc::new(table)).len()
-        }))
+        self.in_file(self.names().and_then(list_tables))
     }
 
     // What the parts of this module use.
 
-    pub(crate) fn in_file<T>(&self, result: Result<T>) -> Result<T> {
-        result.map_err(|e| e.in_file(self.engine.path()))
+    pub(super) fn in_file<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|e| e.in_file(self.engine().path()))
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
+    pub(super) fn engine(&self) -> &Engine {
+        self.store.engine()
     }
 
     /// The state that this transaction builds on.
-    fn base(&self) -> Result<&View> {
+    pub(super) fn base(&self) -> Result<&View> {
+        self.engine().check_process()?;
         if let Some(view) = self.base.get() {
             return Ok(view);
         }
-        self.engine.check_process()?;
-        let view = self.engine.newest_view()?;
-        let view = self.base.get_or_init(|| view);
-        if self.changes.borrow_mut().assumes.take().is_some() {
-            self.check_assumed()?;
+        let view = self.engine().newest_view()?;
+        if self.changes.borrow().assumes.is_some() {
+            self.settle_names(&view)?;
         }
-        Ok(view)
+        Ok(self.base.get_or_init(|| view))
     }
 
-    /// Sees what the names of tables stand for in the state that this transaction builds on. Where a
-    /// name stood for another table, what was written goes to the right one: nothing was read so far,
-    /// so it would have gone there had that been known.
-    fn check_assumed(&self) -> Result<()> {
-        let mut moved = BTreeMap::new();
-        // No savepoint undoes this.
-        let undo = self.undo.borrow().len();
-        for (name, assumed) in self.assumed.take() {
-            // (One that is no longer here was given up with a savepoint, and all that was written to it.)
-            let Some(table) = self.tables.borrow().get(&name).cloned() else { continue };
-            table.forget();
-            let is_written = self.changes.borrow().tables.get(&assumed).is_some_and(|keys| !keys.is_empty());
-            let id = match self.look_up(&name)? {
-                Some(entry) => {
-                    check_types(&name, (&table.types.0, &table.types.1), (&entry.key_type, &entry.value_type))?;
-                    entry.id
-                }
-                None if is_written => self.create(&name, &table.types.0, &table.types.1)?,
-                None => continue,
-            };
-            if id != assumed {
-                moved.insert(assumed, id);
-            }
-        }
-        self.undo.borrow_mut().truncate(undo);
-        self.changes.borrow_mut().move_tables(&moved);
-        for undo in self.undo.borrow_mut().iter_mut() {
-            undo.table = moved.get(&undo.table).copied().unwrap_or(undo.table);
-        }
-        Ok(())
+    pub(super) fn has_base(&self) -> bool {
+        self.base.get().is_some()
     }
 
     fn names(&self) -> Result<Ground<'_>> {
         let view = self.base()?;
         Ok(Ground { view, txn: Some(self), table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? })
-    }
-
-    fn look_up(&self, name: &str) -> Result<Option<TableEntry>> {
-        let Some(row) = self.names()?.get(name.as_bytes())? else { return Ok(None) };
-        let mut entry = decode_name(&row).ok_or_else(|| {
-            Error::corrupt("names table", 0, None, "an id and two type names", format!("something else for {name:?}"))
-        })?;
-        entry.root = self.base()?.tree_root(entry.id)?;
-        Ok(Some(entry))
-    }
-
-    /// A table's id and types. A transaction that only writes to tables that this process knows
-    /// need not read what others have committed, unless that changed the set of tables.
-    fn look_up_id(&self, name: &str) -> Result<Option<KnownTable>> {
-        let may_be_known = self.base.get().is_none() && !self.changes.borrow().changes_tables();
-        if may_be_known && let Some((known, as_of)) = self.engine.known_table(name) {
-            let assumes = &mut self.changes.borrow_mut().assumes;
-            if assumes.is_none_or(|lsn| lsn == as_of) {
-                *assumes = Some(as_of);
-                self.assumed.borrow_mut().insert(name.to_owned(), known.id);
-                return Ok(Some(known));
-            }
-        }
-        let entry = self.look_up(name)?;
-        let known =
-            entry.map(|entry| KnownTable { id: entry.id, key_type: entry.key_type, value_type: entry.value_type });
-        if may_be_known && let Some(known) = &known {
-            self.engine.remember_table(name, known);
-        }
-        Ok(known)
-    }
-
-    fn handle(&self, name: &str, types: (&str, &str)) -> Result<Rc<TxnTable>> {
-        check_name(name)?;
-        if let Some(table) = self.tables.borrow().get(name) {
-            check_types(name, types, (&table.types.0, &table.types.1))?;
-            return Ok(Rc::clone(table));
-        }
-        let known = self.in_file(self.look_up_id(name))?;
-        if let Some(entry) = &known {
-            check_types(name, types, (&entry.key_type, &entry.value_type))?;
-        }
-        let table = Rc::new(TxnTable {
-            name: RefCell::new(name.to_owned()),
-            types: (types.0.to_owned(), types.1.to_owned()),
-            found: Cell::new(Some(known.map(|known| known.id))),
-            root: Cell::new(None),
-            creates: Cell::new(false),
-        });
-        self.tables.borrow_mut().insert(name.to_owned(), Rc::clone(&table));
-        Ok(table)
-    }
-
-    fn find(&self, table: &TxnTable) -> Result<Option<u32>> {
-        if let Some(found) = table.found.get()
-            && (found.is_some() || !table.creates.get())
-        {
-            return Ok(found);
-        }
-        let name = table.name.borrow().clone();
-        let mut found = self.look_up_id(&name)?.map(|known| known.id);
-        if found.is_none() && table.creates.get() {
-            found = Some(self.create(&name, &table.types.0, &table.types.1)?);
-        }
-        table.found.set(Some(found));
-        Ok(found)
-    }
-
-    pub(crate) fn ground(&self, table: &TxnTable) -> Result<Option<Ground<'_>>> {
-        // First, since it may show that the name stands for another table than was assumed.
-        let view = self.base()?;
-        let Some(id) = self.in_file(self.find(table))? else { return Ok(None) };
-        let root = match table.root.get() {
-            Some(root) => root,
-            None => self.in_file(view.tree_root(id))?,
-        };
-        table.root.set(Some(root));
-        Ok(Some(Ground { view, txn: Some(self), table: id, root }))
-    }
-
-    /// The table's id, for writing.
-    pub(crate) fn id_of(&self, table: &TxnTable) -> Result<u32> {
-        let found = self.in_file(self.find(table))?;
-        found.ok_or_else(|| Error::NoTable { table: table.name.borrow().clone() })
-    }
-
-    pub(crate) fn name_of(&self, table: &TxnTable) -> String {
-        table.name.borrow().clone()
-    }
-
-    fn forget_found(&self) {
-        for table in self.tables.borrow().values() {
-            table.forget();
-        }
-    }
-
-    fn create(&self, name: &str, key_type: &str, value_type: &str) -> Result<u32> {
-        let id = self.next_id()?;
-        let row = encode_name(id, key_type, value_type);
-        self.set(TABLE_NAMES, name.as_bytes(), Some(Write::Put(row.into())));
-        Ok(id)
-    }
-
-    /// An id that no table ever had: neither in the tree, nor in the log, nor here.
-    fn next_id(&self) -> Result<u32> {
-        let id = match self.next_table.get() {
-            Some(id) => id,
-            None => {
-                let view = self.base()?;
-                let mut next = view.tree.root.next_table.max(FIRST_USER_TABLE);
-                for generation in &view.generations {
-                    let (touched, dropped) = generation.tables();
-                    let most = touched.last().max(dropped.last()).copied().unwrap_or(0);
-                    next = next.max(most.saturating_add(1));
-                    for version in generation.newest(TABLE_NAMES, view.lsn) {
-                        if let crate::log::index::Change::Put(row) = &version.change
-                            && let Some(entry) = decode_name(row)
-                        {
-                            next = next.max(entry.id.saturating_add(1));
-                        }
-                    }
-                }
-                next
-            }
-        };
-        if id == u32::MAX {
-            return Err(Error::TooLarge { what: "number of tables", size: id.into(), limit: (id - 1).into() });
-        }
-        self.next_table.set(Some(id + 1));
-        Ok(id)
     }
 
     // The buffer.
@@ -461,10 +287,8 @@ impl WriteTxn {
 
     pub(crate) fn set(&self, table: u32, key: &[u8], write: Option<Write>) {
         self.stamp.set(self.stamp.get() + 1);
-        let old = self.changes.borrow_mut().set(table, key, write);
-        if self.savepoints.borrow().iter().any(|savepoint| savepoint.strong_count() > 0) {
-            self.undo.borrow_mut().push(Undo { table, key: key.to_vec(), write: old });
-        }
+        let write = self.changes.borrow_mut().set(table, key, write);
+        self.undo.note(|| Undo::Write { table, key: key.to_vec(), write });
     }
 
     pub(crate) fn put_bytes(&self, table: &TxnTable, key: &[u8], value: &[u8]) -> Result<()> {
@@ -502,11 +326,4 @@ impl WriteTxn {
         let keys = changes.tables.get(&table).into_iter().flatten();
         keys.map(|(key, write)| (key.clone(), !matches!(write, Write::Delete))).collect()
     }
-}
-
-fn check_name(name: &str) -> Result<()> {
-    if name.len() <= MAX_NAME_SIZE {
-        return Ok(());
-    }
-    Err(Error::TooLarge { what: "table name", size: name.len() as u64, limit: MAX_NAME_SIZE as u64 })
 }

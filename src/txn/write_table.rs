@@ -6,11 +6,21 @@ use crate::engine::changes::Write;
 use crate::error::{Error, Result};
 use crate::txn::range::{Entry, RawRange};
 use crate::txn::table::RawTable;
-use crate::txn::write::{TxnTable, WriteTxn};
+use crate::txn::tables::TxnTable;
+use crate::txn::write::WriteTxn;
 use std::ops::Bound;
 use std::rc::Rc;
 
 /// A table of bytes in a write transaction. Several may be open at once, of one table too.
+///
+/// A handle stands for the table that had the name when it was opened, or that was created then: for
+/// the table, not for the name. What is done through any handle of a table is seen through all of them.
+/// - Renaming or clearing the table changes nothing about that.
+/// - When the table is dropped, its handles give [`Error::NoTable`] for every read and write, also when another
+///   table takes the name.
+/// - [`WriteTxn::rollback_to`] makes a table what it was at the savepoint, for all its handles, whenever they were
+///   opened: named as then, dropped or not, and gone if it was created later.
+/// - A range goes on behind the entry that it gave last, in what the table holds by then.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -34,7 +44,7 @@ pub struct RawTableMut<'t> {
 
 impl<'t> RawTableMut<'t> {
     pub(crate) fn new(txn: &'t WriteTxn, table: Rc<TxnTable>) -> RawTableMut<'t> {
-        let reading = RawTable::of_txn(txn.engine(), txn, Rc::clone(&table));
+        let reading = RawTable::of_txn(txn, Rc::clone(&table));
         RawTableMut { txn, table, reading }
     }
 
@@ -105,8 +115,8 @@ impl<'t> RawTableMut<'t> {
     /// Sets a value without looking whether there was one: the quickest way to write.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for a key or value beyond the limits, [`Error::NoTable`] if the table was
-    /// dropped by this transaction.
+    /// [`Error::TooLarge`] for a key or value beyond the limits, [`Error::NoTable`] if this transaction
+    /// dropped the table, [`Error::Forked`] in a forked child.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
         self.txn.put_bytes(&self.table, key, value)
     }
@@ -185,7 +195,8 @@ impl<'t> RawTableMut<'t> {
         Ok(entry)
     }
 
-    /// Keeps the entries that `keep` says yes to, removes the others, and gives their number.
+    /// Keeps the entries that `keep` says yes to, removes the others, and gives their number. If an error ends
+    /// it, those before have been removed from the transaction.
     ///
     /// # Errors
     /// As [`RawTableMut::remove`].
@@ -201,11 +212,21 @@ impl<'t> RawTableMut<'t> {
         Ok(removed)
     }
 
-    /// Removes the entries between two bounds, and gives their number.
+    /// Removes everything in the table, at once, whatever its size.
+    ///
+    /// # Errors
+    /// As [`RawTableMut::put`], [`Error::Corrupt`], [`Error::Io`].
+    pub fn clear(&self) -> Result<()> {
+        self.txn.in_file(self.txn.clear(&self.table))
+    }
+
+    /// Removes the entries between two bounds, and gives their number. If an error ends it, those before have
+    /// been removed from the transaction.
     ///
     /// # Errors
     /// As [`RawTableMut::remove`].
     pub fn delete_range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<u64> {
+        self.txn.id_of(&self.table)?;
         let mut removed = 0;
         for entry in self.range(from, to)? {
             self.delete(&entry?.0)?;
@@ -221,11 +242,12 @@ impl<'t> RawTableMut<'t> {
     /// [`Error::Unsorted`] for a key that does not come after the one before it; those before it have
     /// been added to the transaction. Otherwise as [`RawTableMut::put`].
     pub fn bulk_load<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, items: impl IntoIterator<Item = (K, V)>) -> Result<u64> {
+        self.txn.id_of(&self.table)?;
         let mut count = 0;
         let mut last: Option<K> = None;
         for (key, value) in items {
             if last.as_ref().is_some_and(|last| last.as_ref() >= key.as_ref()) {
-                return Err(Error::Unsorted { table: self.txn.name_of(&self.table), position: count });
+                return Err(Error::Unsorted { table: self.table.name().to_string(), position: count });
             }
             self.put(key.as_ref(), value.as_ref())?;
             last = Some(key);

@@ -100,10 +100,11 @@ impl WriteTxn {
     /// [`Error::TypeMismatch`] if the table has keys or values of other types.
     pub fn table<'t, K: Key + ?Sized, V: Value>(&'t self, table: Table<'t, K, V>) -> Result<TypedTableMut<'t, K, V>> {
         let raw = self.open_table(table.name, &K::type_name(), V::type_name())?;
-        Ok(TypedTableMut { raw, txn: self, codec: Codec::of(table) })
+        Ok(TypedTableMut { raw, codec: Codec::of(table) })
     }
 
-    /// The table, to read it as this transaction sees it; it is not created, but reads as empty.
+    /// The table, to read it as this transaction sees it. If there is none it is not created: see
+    /// [`WriteTxn::read_raw`].
     ///
     /// # Errors
     /// [`Error::TypeMismatch`] if the table has keys or values of other types.
@@ -212,7 +213,8 @@ impl<K: ?Sized, V> Clone for TypedTable<'_, K, V> {
     }
 }
 
-/// A table of a write transaction. It reads what the transaction has written so far.
+/// A table of a write transaction. It reads what the transaction has written so far. It stands for the table, not
+/// for its name: see [`RawTableMut`] for what renaming, clearing, dropping it and savepoints do to it.
 ///
 /// Nothing is visible to others before the transaction commits, and if one of several changes
 /// fails, returning the error undoes them all.
@@ -244,7 +246,6 @@ impl<K: ?Sized, V> Clone for TypedTable<'_, K, V> {
 /// ```
 pub struct TypedTableMut<'t, K: ?Sized, V> {
     raw: RawTableMut<'t>,
-    txn: &'t WriteTxn,
     codec: Codec<'t, K, V>,
 }
 
@@ -404,7 +405,7 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
 
     /// Takes out all entries at once.
     pub fn clear(&self) -> Result<()> {
-        self.txn.clear_table(self.codec.table)
+        self.raw.clear()
     }
 
     /// Writes entries whose keys come in ascending order: the fastest way to fill a table. Gives

@@ -62,6 +62,25 @@ impl Bench {
     }
 }
 
+/// What other programs see and do beside the command.
+impl Bench {
+    /// The bytes that a table holds for a key of text.
+    pub(crate) fn stored(&self, table: &str, key: &str) -> Vec<u8> {
+        let snapshot = memstone::Store::options().read_only(true).open(&self.file).unwrap().read().unwrap();
+        snapshot.raw(table).unwrap().get(key.as_bytes()).unwrap().unwrap().to_vec()
+    }
+
+    /// Stores any bytes in the table "default", which has keys of text and MessagePack.
+    pub(crate) fn store(&self, key: &str, bytes: &[u8]) {
+        let store = memstone::Store::open(&self.file).unwrap();
+        let put = |tx: &memstone::WriteTxn| {
+            tx.table(memstone::Table::<&str, String>::new("default"))?;
+            tx.bytes_of("default")?.put(key.as_bytes(), bytes)
+        };
+        store.write(put).unwrap();
+    }
+}
+
 pub(crate) fn outcome(command: &mut Command) -> Outcome {
     finished(command.stdin(Stdio::null()).output().unwrap())
 }

@@ -3,6 +3,12 @@
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, unreachable_pub)]
 
+pub mod cost;
+pub mod skip;
+
+#[allow(unused_imports, reason = "some of the programs that share this module skip nothing")]
+pub use skip::skip;
+
 use memstone::{Bytes, CheckOptions, Store};
 use std::fmt::Display;
 use std::io::{BufRead, Write};
@@ -29,7 +35,7 @@ pub struct TestStore {
     _turn: Turn,
 }
 
-/// Tests that measure time run alone, all others beside each other.
+/// Tests with many processes, or that count what the whole process does, run alone, all others beside each other.
 #[allow(dead_code)]
 enum Turn {
     Beside(RwLockReadGuard<'static, ()>),
@@ -43,13 +49,23 @@ impl TestStore {
         TestStore::with(Turn::Beside(TURN.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// For a test that measures: no other test runs meanwhile.
+    /// No other test with a store of this kind runs meanwhile.
     pub fn alone() -> TestStore {
         TestStore::with(Turn::Alone(TURN.write().unwrap_or_else(PoisonError::into_inner)))
     }
 
+    /// In a directory below `parent`, or, if there is none, where the others are.
+    pub fn new_in(parent: &Path) -> TestStore {
+        let turn = Turn::Beside(TURN.read().unwrap_or_else(PoisonError::into_inner));
+        let dir = tempfile::tempdir_in(parent).or_else(|_| tempfile::tempdir()).unwrap();
+        TestStore::at(dir, turn)
+    }
+
     fn with(turn: Turn) -> TestStore {
-        let dir = tempfile::tempdir().unwrap();
+        TestStore::at(tempfile::tempdir().unwrap(), turn)
+    }
+
+    fn at(dir: tempfile::TempDir, turn: Turn) -> TestStore {
         let path = dir.path().join("memory.mst");
         TestStore { dir, path, _turn: turn }
     }
@@ -249,6 +265,16 @@ impl Child {
         assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0, "{}", std::io::Error::last_os_error());
     }
 
+    /// SIGSTOP, and waits until all of its threads stand still: until then a system call that is under way may end,
+    /// and take a lock that was given back meanwhile.
+    pub fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        let mut status = 0;
+        // SAFETY: `status` outlives the call.
+        assert_eq!(unsafe { libc::waitpid(self.pid(), &raw mut status, libc::WUNTRACED) }, self.pid());
+        assert!(libc::WIFSTOPPED(status), "{} ended: {status}", self.role);
+    }
+
     /// Fails if the child has ended by itself, and says why.
     pub fn must_run(&mut self) {
         if let Some(status) = self.process.try_wait().unwrap() {
@@ -282,7 +308,7 @@ impl Child {
             if let Some(status) = self.process.try_wait().unwrap() {
                 break status;
             }
-            assert!(started.elapsed() < 2 * STUCK, "{} is stuck", self.role);
+            give_up_after(started + STUCK, &format!("{} does not end", self.role));
             std::thread::sleep(Duration::from_millis(2));
         };
         self.waited = true;
@@ -344,14 +370,8 @@ pub fn number(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(bytes.try_into().unwrap())
 }
 
-/// Measures again, up to `times`, until the bound holds: a busy machine makes figures worse, never
-/// better, so one good measurement proves that the program can.
-pub fn measured(times: usize, mut measure: impl FnMut() -> Result<(), String>) {
-    for attempt in 1..=times {
-        match measure() {
-            Ok(()) => return,
-            Err(why) => println!("measurement {attempt} of {times}: {why}"),
-        }
-    }
-    panic!("the bound held in none of {times} measurements");
+/// Ends a wait for something that never comes.
+#[track_caller]
+pub fn give_up_after(started: Instant, what: &str) {
+    assert!(started.elapsed() < STUCK, "stuck: {what}"); // a hang
 }

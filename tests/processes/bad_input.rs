@@ -166,7 +166,12 @@ fn a_table_opened_with_other_types() {
 fn options_that_cannot_be() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("memory.mst");
-    for options in [Options::new().page_size(5000), Options::new().page_size(1 << 17), Options::new().log_cap(1)] {
+    for options in [
+        Options::new().page_size(5000),
+        Options::new().page_size(1 << 17),
+        Options::new().log_cap(1),
+        Options::new().log_cap(5 << 30),
+    ] {
         assert!(matches!(options.open(&path).err().unwrap(), Error::Invalid(_)));
     }
     assert!(!path.exists());

@@ -1,7 +1,7 @@
 //! SIGKILL at any instant, of writers, checkpointers and openers: nothing acknowledged is lost,
 //! nothing is half there, nobody is stuck.
 
-use crate::common::{Child, Random, Role, TestStore, number, setting, tell};
+use crate::common::{Child, Random, Role, STUCK, TestStore, give_up_after, number, setting, tell};
 use memstone::{Error, Options, Result, Snapshot, Store, WriteTxn};
 use std::collections::HashMap;
 use std::io::Write;
@@ -14,7 +14,7 @@ const PROCESSES: usize = 6;
 
 fn open(path: &str) -> Result<Store> {
     // Small, so that it is full often.
-    Options::new().log_cap(256 << 10).timeout(Duration::from_secs(20)).open(path)
+    Options::new().log_cap(256 << 10).timeout(4 * STUCK).open(path)
 }
 
 /// What belongs together: the same row in two tables, a count of all rows, and the newest of each process.
@@ -72,7 +72,7 @@ fn related_rows(words: &[String]) {
                 1 => related(&store.read().unwrap()),
                 _ => {}
             }
-            assert!(started.elapsed() < Duration::from_secs(15), "stuck for {:?}", started.elapsed());
+            give_up_after(started, "a commit and what follows it");
         }
     }
 }
@@ -142,7 +142,7 @@ fn nothing_is_lost_whoever_is_killed() {
         if all > progress.1 {
             progress = (Instant::now(), all);
         }
-        assert!(progress.0.elapsed() < Duration::from_secs(20), "nobody commits any more; kill {kill}, seed {seed}");
+        give_up_after(progress.0, &format!("nobody commits any more; kill {kill}, seed {seed}"));
     }
     for mut child in children {
         child.say("stop");

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod background;
 mod bad_input;
 mod changes;
 mod counter;
@@ -31,6 +32,7 @@ mod torture_run;
 fn child_entry() {
     torture_run::worker::play();
     common::play(&[
+        background::ROLES,
         changes::ROLES,
         counter::ROLES,
         fairness::ROLES,

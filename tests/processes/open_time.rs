@@ -1,47 +1,63 @@
-//! Opening is quick, whatever the size; after a kill the log's cap bounds it.
+//! What opening costs: as much as for an empty store, whatever the size; after a kill the log's cap bounds it.
+//! How long it takes is measured by `benches/field` (`single`, the row "reopen and read").
 
-use crate::common::{Child, Role, TestStore, listen, measured, tell};
+use crate::common::{Child, Role, TestStore, cost::read_by_this_thread, listen, skip, tell};
 use memstone::{Durability, Options, Store, WriteOptions};
-use std::time::{Duration, Instant};
 
-/// The promise is about what users run; unoptimised code takes some times as long.
-const BOUND: Duration = Duration::from_millis(if cfg!(debug_assertions) { 4 } else { 1 });
+pub const ROLES: &[Role] = &[("fill_log", fill_log), ("opens", opens)];
 
-pub const ROLES: &[Role] = &[("fill_log", fill_log)];
-
-/// The median time that opening takes.
-fn median_open(test: &TestStore, times: usize) -> Duration {
-    let mut took = Vec::new();
-    for _ in 0..times {
-        let started = Instant::now();
-        let store = Store::open(&test.path).unwrap();
-        took.push(started.elapsed());
-        store.close().unwrap();
+/// Opens the store, reads a row, and tells what was read for it: bytes, calls, pages of a map.
+fn opens(words: &[String]) {
+    let before = cost();
+    let store = Store::open(&words[0]).unwrap();
+    assert_eq!(store.read().unwrap().raw("rows").unwrap().get(b"a").unwrap().unwrap(), b"1");
+    let after = cost();
+    if let (Some(before), Some(after)) = (before, after) {
+        let [bytes, calls, pages] = [after.0 - before.0, after.1 - before.1, after.2 - before.2];
+        tell(format!("{bytes} {calls} {pages}"));
+    } else {
+        tell("unknown");
     }
-    took.sort();
-    took[times / 2]
+}
+
+/// Bytes that this thread has read by calls, such calls, and faults of pages.
+fn cost() -> Option<(u64, u64, u64)> {
+    let (bytes, calls) = read_by_this_thread()?;
+    // SAFETY: all zeros is a value of it, which the call fills in.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` outlives the call.
+    assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) }, 0);
+    Some((bytes, calls, (usage.ru_minflt + usage.ru_majflt) as u64))
 }
 
 #[test]
-fn an_existing_store_opens_within_a_millisecond_whatever_its_size() {
-    let test = TestStore::alone();
+#[cfg(target_os = "linux")]
+fn opening_reads_as_little_of_a_large_store_as_of_a_small_one() {
+    let test = TestStore::new();
+    let costs = || {
+        let child = Child::start("opens", &[&test.path.display()]);
+        let line = child.hear();
+        child.finish();
+        let figures = line.split(' ').map(|figure| figure.parse().ok()).collect::<Option<Vec<u64>>>()?;
+        Some([figures[0], figures[1], figures[2]])
+    };
     let store = test.open();
     store.write(|tx| tx.raw("rows")?.put(b"a", b"1")).unwrap();
     store.close().unwrap();
-    let mut small = Duration::MAX;
-    measured(5, || {
-        small = median_open(&test, 51);
-        println!("a small store opens in {small:?}");
-        if small < BOUND { Ok(()) } else { Err(format!("{small:?}")) }
-    });
+    let small = costs();
     let store = test.open();
     store.write(|tx| tx.raw("more")?.bulk_load((0..64_000_u64).map(|i| (i.to_be_bytes(), [i as u8; 1000])))).unwrap();
     store.close().unwrap();
-    measured(5, || {
-        let large = median_open(&test, 51);
-        println!("a store of {} MiB opens in {large:?}", std::fs::metadata(&test.path).unwrap().len() >> 20);
-        if large < BOUND { Ok(()) } else { Err(format!("{large:?}")) }
-    });
+    let Some((small, large)) = small.zip(costs()) else {
+        skip("/proc/thread-self/io");
+        return;
+    };
+    let size = std::fs::metadata(&test.path).unwrap().len() >> 20;
+    println!("bytes read, calls, page faults: {small:?} for a small store, {large:?} for one of {size} MiB");
+    // Some more of the free map, the catalog and a second table; 16,000 pages are there.
+    assert!(large[0] <= small[0] + (128 << 10), "{large:?}, {small:?}");
+    assert!(large[1] <= small[1] + 40, "{large:?}, {small:?}");
+    assert!(large[2] <= small[2] + 400, "{large:?}, {small:?}");
 }
 
 /// Commits until the log holds much, then waits to be killed.
@@ -66,18 +82,21 @@ fn fill_log(words: &[String]) {
 
 #[test]
 fn after_a_kill_the_log_bounds_it() {
-    let test = TestStore::alone();
-    measured(3, || {
-        let _ = std::fs::remove_file(&test.path);
-        let mut child = Child::start("fill_log", &[&test.path.display(), &(4 << 20)]);
-        let rows: u64 = child.hear().parse().unwrap();
-        child.kill();
-        let started = Instant::now();
-        let store = test.open();
-        assert_eq!(store.read().unwrap().raw("rows").unwrap().len().unwrap(), rows);
-        let took = started.elapsed();
-        println!("opened and read in {took:?} after a kill, log {:?}", store.stats().unwrap().log);
-        store.write(|tx| tx.raw("t")?.put(b"a", b"1")).unwrap();
-        if took < Duration::from_millis(500) { Ok(()) } else { Err(format!("{took:?}")) }
-    });
+    const CAP: u64 = 4 << 20;
+    let test = TestStore::new();
+    let mut child = Child::start("fill_log", &[&test.path.display(), &CAP]);
+    let rows: u64 = child.hear().parse().unwrap();
+    child.kill();
+    let before = read_by_this_thread();
+    let store = test.open();
+    assert_eq!(store.read().unwrap().raw("rows").unwrap().len().unwrap(), rows);
+    let after = read_by_this_thread();
+    let log = store.stats().unwrap().log;
+    store.write(|tx| tx.raw("t")?.put(b"a", b"1")).unwrap();
+    let Some((before, after)) = before.zip(after) else {
+        skip("/proc/thread-self/io");
+        return;
+    };
+    println!("{} bytes read by {} calls after a kill, log {log:?}", after.0 - before.0, after.1 - before.1);
+    assert!(after.0 - before.0 <= 3 * CAP, "{} bytes", after.0 - before.0);
 }

@@ -1,6 +1,6 @@
 //! Users who may not do everything. The superuser may, so a child becomes somebody else.
 
-use crate::common::{Child, Role, TestStore, listen, number, sidecar_of, tell};
+use crate::common::{Child, Role, STUCK, TestStore, listen, number, sidecar_of, skip, tell};
 use memstone::{Error, Options, Store};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
@@ -26,7 +26,7 @@ fn superuser() -> bool {
     // SAFETY: always succeeds.
     let is = unsafe { libc::geteuid() } == 0;
     if !is {
-        println!("only the superuser can become somebody else: skipped");
+        skip("the superuser, who can become another user");
     }
     is
 }
@@ -78,7 +78,7 @@ fn unwritable(words: &[String]) {
     tell(store.last_commit().unwrap());
     let lsn: u64 = listen().parse().unwrap();
     // Another process has committed since, without a sidecar that this one may use.
-    let seen = store.wait_for_change(lsn, std::time::Duration::from_secs(20)).unwrap();
+    let seen = store.wait_for_change(lsn, STUCK).unwrap();
     assert!(seen > lsn);
     assert_eq!(value(), 2);
 }

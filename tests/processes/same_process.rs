@@ -2,7 +2,6 @@
 
 use crate::common::{TestStore, number};
 use memstone::{Error, Store};
-use std::time::{Duration, Instant};
 
 #[test]
 fn opening_twice_shares_the_store() {
@@ -23,16 +22,14 @@ fn opening_twice_shares_the_store() {
 }
 
 #[test]
-fn a_write_within_a_write_is_told_at_once() {
+fn a_write_within_a_write_is_told_instead_of_waiting() {
     let test = TestStore::new();
     let (store, other) = (test.open(), test.open());
     let _tx = store.begin_write().unwrap();
-    let started = Instant::now();
     for store in [&store, &other] {
         assert!(matches!(store.begin_write().err().unwrap(), Error::Nested { .. }));
         assert!(matches!(store.try_write(|_| Ok::<_, Error>(())).unwrap_err(), Error::Nested { .. }));
     }
-    assert!(started.elapsed() < Duration::from_secs(1));
 }
 
 #[test]

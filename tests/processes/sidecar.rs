@@ -1,7 +1,7 @@
 //! The sidecar may be deleted, cut, or overwritten at any time: no increment is lost or doubled,
-//! nobody crashes, and readers are at most a second behind.
+//! nobody crashes, and every reader sees what was acknowledged before it looked.
 
-use crate::common::{Child, Random, Role, TestStore, number, setting, stop_flag, tell};
+use crate::common::{Child, Random, Role, TestStore, give_up_after, number, setting, stop_flag, tell};
 use crate::counter::counter;
 use memstone::{Error, Store};
 use std::os::unix::fs::FileExt;
@@ -70,31 +70,22 @@ fn survive(kinds: &[Damage], seed: u64) {
     let store = test.open();
     let mut children: Vec<_> = (0..4).map(|_| Child::start("count_on", &[&test.path.display()])).collect();
     let mut random = Random(seed);
-    let mut seen: Vec<(Instant, u64)> = Vec::new();
-    let mut behind = Duration::ZERO;
-    let time = Duration::from_millis(setting("MEMSTONE_SIDECAR_MS", 2500));
-    let (started, mut times) = (Instant::now(), 0);
-    seen.push((Instant::now(), children[0].hear().parse().unwrap()));
-    while started.elapsed() < time {
+    let times = setting("MEMSTONE_SIDECAR_DAMAGES", 80);
+    let (mut acked, mut last): (u64, u64) = (children[0].hear().parse().unwrap(), 0);
+    for _ in 0..times {
         damage(&test, kinds[random.below(kinds.len() as u64) as usize], &mut random);
-        times += 1;
-        let until = Instant::now() + Duration::from_millis(random.below(60));
-        while Instant::now() < until {
+        for _ in 0..random.below(20) {
             std::thread::sleep(Duration::from_millis(3));
             for child in &mut children {
                 child.must_run();
                 while let Some(line) = child.heard() {
-                    seen.push((Instant::now(), line.parse().unwrap()));
+                    acked = acked.max(line.parse().unwrap());
                 }
             }
-            // What was there before must be seen by now, but for a second and the time that reading takes.
-            let now = Instant::now();
             let n = counter(&store);
-            for (at, acked) in seen.iter().rev().take_while(|(_, acked)| *acked > n) {
-                behind = behind.max(now.saturating_duration_since(*at));
-                let late = now.saturating_duration_since(*at);
-                assert!(late < Duration::from_millis(1300), "{acked} was acknowledged {late:?} ago, {n} is seen");
-            }
+            assert!(n >= last, "the reader saw {last}, and then {n}");
+            assert!(n >= acked, "{acked} was acknowledged before, {n} is seen");
+            last = n;
         }
     }
     let mut total = 0;
@@ -104,7 +95,7 @@ fn survive(kinds: &[Damage], seed: u64) {
     for child in children {
         total += child.finish().iter().find_map(|line| line.strip_prefix("total ")).unwrap().parse::<u64>().unwrap();
     }
-    println!("{times} times {kinds:?}: {total} increments, the reader was up to {behind:?} behind");
+    println!("{times} times {kinds:?}: {total} increments");
     drop(store);
     assert_eq!(counter(&test.open()), total, "seed {seed}");
 }
@@ -131,6 +122,15 @@ fn everything_at_once() {
 
 #[test]
 fn a_reader_that_is_told_of_no_new_root_keeps_what_it_sees() {
+    // A store that lies idle for a second folds its log by itself. On a machine as slow as that, once more.
+    let started = Instant::now();
+    while !is_kept_beside_new_roots() {
+        give_up_after(started, "the log is folded each time before the reader has looked");
+    }
+}
+
+/// `false` if the log was folded before the reader had its state.
+fn is_kept_beside_new_roots() -> bool {
     let test = TestStore::new();
     let store = test.open();
     let put = |key: &[u8], value: &[u8]| store.write(|tx| tx.raw("t")?.put(key, value)).unwrap();
@@ -143,9 +143,8 @@ fn a_reader_that_is_told_of_no_new_root_keeps_what_it_sees() {
     put(b"long", &[1; 40_000]);
     // The next sidecar says what is durable, and nothing of that checkpoint.
     std::fs::remove_file(test.sidecar()).unwrap();
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_millis(1300) {
-        // Few commits, so that the log is not folded; many looks, so that the reader's state stays.
+    // Few commits, so that the log is not folded; many looks, so that the reader's state stays.
+    for _ in 0..4 {
         put(b"a", b"3");
         for _ in 0..20 {
             reader.read().unwrap();
@@ -154,11 +153,14 @@ fn a_reader_that_is_told_of_no_new_root_keeps_what_it_sees() {
     }
     let snap = reader.read().unwrap();
     assert!(snap.raw("t").unwrap().contains(b"long").unwrap());
-    assert_eq!(store.stats().unwrap().root_sequence, 2);
+    if store.stats().unwrap().root_sequence != 2 {
+        return false;
+    }
     put(b"long", b"short");
     for i in 0..6_u8 {
         store.checkpoint().unwrap();
         put(&[i], &[2; 40_000]);
     }
     assert!(snap.raw("t").unwrap().get(b"long").unwrap().unwrap() == [1; 40_000][..]);
+    true
 }

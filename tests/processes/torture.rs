@@ -14,6 +14,7 @@ fn a_short_storm_leaves_one_order_of_commits() {
         dir: Some(test.dir.path().to_path_buf()),
         worker_args: ["--exact", "child_entry", "--nocapture"].map(str::to_owned).to_vec(),
         disks: false,
+        ..Settings::default()
     };
     assert!(everything(&settings));
 }

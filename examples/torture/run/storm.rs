@@ -1,85 +1,101 @@
 //! What happens to the workers.
 
+use super::kinds::{self, Kind};
+use super::sidecar::Sidecar;
 use super::small_disk::SmallDisk;
-use super::{Random, Settings, worker};
+use super::worker::{self, Task};
+use super::{Random, Settings};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// Nobody may be without progress for so long.
-const STUCK: Duration = Duration::from_secs(40);
+const STUCK: Duration = Duration::from_secs(90);
 
 pub struct Storm<'s> {
     settings: &'s Settings,
     disk: Option<&'s SmallDisk>,
     dir: PathBuf,
     random: Random,
-    workers: Vec<(Child, u64)>,
+    /// Each with its number, and its place among them, which the next one takes.
+    workers: Vec<(Child, u64, u64)>,
     pub path: PathBuf,
     pub histories: Vec<PathBuf>,
     pub violations: Vec<String>,
     kills: u64,
     stops: u64,
-    damages: u64,
+    sidecar: Sidecar,
+    damages: BTreeMap<&'static str, u64>,
+    moves: u64,
     floods: u64,
     took: Duration,
 }
 
 impl fmt::Display for Storm<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Storm { kills, stops, damages, floods, .. } = self;
+        let Storm { kills, stops, damages, moves, floods, .. } = self;
         let (seconds, processes) = (self.took.as_secs_f64(), self.settings.processes);
         write!(
             f,
             "{processes} processes for {seconds:.0} s, {kills} kills survived, {stops} stops, \
-            {damages} damages to the sidecar, disk filled {floods} times"
+            sidecar damaged: {damages:?}, file moved {moves} times, disk filled {floods} times"
         )
     }
 }
 
 impl<'s> Storm<'s> {
     pub fn new(settings: &'s Settings, dir: &Path, disk: Option<&'s SmallDisk>) -> Storm<'s> {
-        let home = disk.map_or(dir, SmallDisk::path);
+        let path = disk.map_or(dir, SmallDisk::path).join("torture.mst");
         Storm {
             settings,
             disk,
-            dir: dir.to_path_buf(),
+            dir: dir.join("told"),
             random: Random(settings.seed),
             workers: Vec::new(),
-            path: home.join("torture.mst"),
+            sidecar: Sidecar::new(&path),
+            path,
             histories: Vec::new(),
             violations: Vec::new(),
             kills: 0,
             stops: 0,
-            damages: 0,
+            damages: BTreeMap::new(),
+            moves: 0,
             floods: 0,
             took: Duration::ZERO,
         }
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, place: u64) {
         let number = self.histories.len() as u64 + 1;
         let history = self.dir.join(format!("history-{number}"));
-        let child = worker::start(
-            &self.settings.worker_args,
-            &self.path,
-            &history,
+        let kinds = self.settings.kinds;
+        // If there are more kinds than workers, those that are started later are of other kinds.
+        let turn = if kinds.len() as u64 > self.settings.processes { number } else { place + 1 };
+        let task = Task {
+            kind: Kind::of(turn, kinds),
+            path: self.path.clone(),
+            history: history.clone(),
             number,
-            self.settings.seed,
-            self.disk.is_some(),
-        );
+            seed: self.settings.seed,
+            small_disk: self.disk.is_some(),
+            mixed: self.settings.mixed(),
+        };
+        let child = worker::start_worker(&self.settings.worker_args, &task);
         self.histories.push(history);
-        self.workers.push((child, number));
+        self.workers.push((child, number, place));
     }
 
     pub fn run(mut self) -> Storm<'s> {
+        std::fs::create_dir_all(&self.dir).unwrap();
+        if self.settings.mixed() {
+            kinds::prepare(&self.path, &self.dir).unwrap();
+        }
         let started = Instant::now();
         let time = Duration::from_secs(self.settings.seconds);
-        for _ in 0..self.settings.processes {
-            self.start();
+        for place in 0..self.settings.processes {
+            self.start(place);
         }
         let mut progress = (0, Instant::now());
         while started.elapsed() < time && self.violations.is_empty() {
@@ -91,8 +107,13 @@ impl<'s> Storm<'s> {
             }
             match self.random.below(120) {
                 0..2 => self.stop_some(),
-                2..4 => self.damage(),
+                2..4 if self.settings.damages => {
+                    let how = self.sidecar.damage(&mut self.random, self.settings.mixed());
+                    *self.damages.entry(how).or_default() += 1;
+                }
                 4 if self.disk.is_some() => self.flood(),
+                5 if self.settings.mixed() => self.move_away(),
+                6..8 => self.sidecar.copy(&mut self.random),
                 _ => {}
             }
             let written: u64 =
@@ -116,20 +137,20 @@ impl<'s> Storm<'s> {
     }
 
     fn signal(&self, victim: usize, signal: i32) {
-        let (child, _) = &self.workers[victim];
+        let (child, ..) = &self.workers[victim];
         // SAFETY: the child was not waited for, so its id is its own.
         unsafe { libc::kill(child.id() as i32, signal) };
     }
 
     fn kill(&mut self) {
         let victim = self.victim();
-        let (mut child, number) = self.workers.swap_remove(victim);
+        let (mut child, number, place) = self.workers.swap_remove(victim);
         let ended = child.try_wait().unwrap();
         let _ = child.kill();
         let _ = child.wait();
         self.judge_end(number, ended.map(|status| format!("ended by itself: {status}")));
         self.kills += 1;
-        self.start();
+        self.start(place);
     }
 
     fn judge_end(&mut self, number: u64, problem: Option<String>) {
@@ -149,27 +170,14 @@ impl<'s> Storm<'s> {
         self.stops += some.len() as u64;
     }
 
-    fn damage(&mut self) {
-        let mut name = self.path.clone().into_os_string();
-        name.push("-shm");
-        let path = PathBuf::from(name);
-        let len = std::fs::metadata(&path).map_or(0, |meta| meta.len());
-        match self.random.below(4) {
-            0 => drop(std::fs::remove_file(&path)),
-            1 => {
-                let len = self.random.below(len + 1);
-                drop(File::options().write(true).open(&path).map(|file| file.set_len(len)));
-            }
-            2 => {
-                let garbage: Vec<u8> = (0..len / 8).flat_map(|_| self.random.next().to_le_bytes()).collect();
-                drop(File::options().write(true).open(&path).map(|file| file.write_all_at(&garbage, 0)));
-            }
-            _ => {
-                let (at, word) = (self.random.below(2048), self.random.next().to_le_bytes());
-                drop(File::options().write(true).open(&path).map(|file| file.write_all_at(&word, at)));
-            }
+    /// The data file loses its name for a moment.
+    fn move_away(&mut self) {
+        let away = self.path.with_extension("away");
+        if self.random.below(4) == 0 && std::fs::rename(&self.path, &away).is_ok() {
+            std::thread::sleep(Duration::from_micros(self.random.below(20_000)));
+            std::fs::rename(&away, &self.path).unwrap();
+            self.moves += 1;
         }
-        self.damages += 1;
     }
 
     fn flood(&mut self) {
@@ -182,11 +190,11 @@ impl<'s> Storm<'s> {
     }
 
     fn end(&mut self) {
-        for (child, _) in &mut self.workers {
+        for (child, ..) in &mut self.workers {
             drop(child.stdin.take());
         }
         let started = Instant::now();
-        for (mut child, number) in std::mem::take(&mut self.workers) {
+        for (mut child, number, _) in std::mem::take(&mut self.workers) {
             let status = loop {
                 if let Some(status) = child.try_wait().unwrap() {
                     break Some(status);

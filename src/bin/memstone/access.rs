@@ -8,7 +8,7 @@ use memstone::{RawTableMut, Snapshot, Store, Table, TableInfo, WriteOptions, Wri
 
 use crate::failure::Failure;
 use crate::keys::KeyType;
-use crate::values::{Document, ValueType};
+use crate::values::ValueType;
 
 /// The table that a verb works on.
 #[derive(Args)]
@@ -26,6 +26,13 @@ pub(crate) struct Types {
     pub(crate) values: ValueType,
 }
 
+impl Types {
+    /// The types that a table records by these names.
+    fn named((keys, values): &(String, String)) -> Types {
+        Types { keys: KeyType::named(keys), values: ValueType::named(values) }
+    }
+}
+
 /// The store, to read it only: it is neither created nor written to.
 pub(crate) fn open_to_read(file: &PathBuf) -> Result<Store, Failure> {
     Ok(Store::options().create(false).read_only(true).open(file)?)
@@ -37,19 +44,28 @@ impl Place {
         Ok(open_to_read(&self.file)?.read()?)
     }
 
-    /// The types of the table, which has to be there.
-    pub(crate) fn types(&self, tables: &[TableInfo]) -> Result<Types, Failure> {
-        match tables.iter().find(|info| info.name == self.table) {
-            Some(info) => {
-                Ok(Types { keys: KeyType::named(&info.key_type), values: ValueType::named(&info.value_type) })
-            }
-            None => {
-                let names: Vec<_> = tables.iter().map(|info| info.name.as_str()).collect();
-                let others =
-                    if names.is_empty() { "no tables".to_owned() } else { format!("tables: {}", names.join(", ")) };
-                Err(Failure::NotFound(format!("there is no table {:?} (the store has {others})", self.table)))
-            }
+    /// The table's types in a snapshot, which has to have it.
+    pub(crate) fn types_in(&self, snapshot: &Snapshot) -> Result<Types, Failure> {
+        match snapshot.table_types(&self.table)? {
+            Some(names) => Ok(Types::named(&names)),
+            None => Err(self.no_table(&snapshot.tables()?)),
         }
+    }
+
+    /// The table, which has to be there, to change it.
+    pub(crate) fn find<'t>(&self, txn: &'t WriteTxn) -> Result<(RawTableMut<'t>, Types), Failure> {
+        match txn.table_types(&self.table)? {
+            Some(names) => Ok((txn.bytes_of(&self.table)?, Types::named(&names))),
+            None => Err(self.no_table(&txn.tables()?)),
+        }
+    }
+
+    /// The table, to change it; if it is not there, it is created with string keys.
+    pub(crate) fn find_or_create<'t>(&self, txn: &'t WriteTxn) -> Result<(RawTableMut<'t>, Types), Failure> {
+        if txn.table_types(&self.table)?.is_none() {
+            txn.table(Table::<&str, serde_json::Value>::new(&self.table))?;
+        }
+        self.find(txn)
     }
 
     /// Runs `body` in a write transaction and commits; gives what it returned and the commit's LSN.
@@ -65,20 +81,14 @@ impl Place {
         Ok((done, txn.commit()?))
     }
 
-    /// The table in a write transaction; if it is not there, it is created with string keys.
-    pub(crate) fn open<'t>(&'t self, txn: &'t WriteTxn) -> Result<(RawTableMut<'t>, Types), Failure> {
-        let types = match self.types(&txn.tables()?) {
-            Ok(types) => types,
-            Err(_) => {
-                txn.table(Table::<&str, Document>::new(&self.table))?;
-                self.types(&txn.tables()?)?
-            }
-        };
-        Ok((txn.bytes_of(&self.table)?, types))
-    }
-
     /// The failure to find a key.
     pub(crate) fn no_key(&self, key: &str) -> Failure {
         Failure::NotFound(format!("there is no key {key:?} in table {:?}", self.table))
+    }
+
+    fn no_table(&self, tables: &[TableInfo]) -> Failure {
+        let names: Vec<_> = tables.iter().map(|info| info.name.as_str()).collect();
+        let others = if names.is_empty() { "no tables".to_owned() } else { format!("tables: {}", names.join(", ")) };
+        Failure::NotFound(format!("there is no table {:?} (the store has {others})", self.table))
     }
 }

@@ -21,8 +21,8 @@ pub(crate) struct Del {
 impl Del {
     pub(crate) fn run(self, common: &Common, out: &mut Output) -> Result<(), Failure> {
         let ((), commit) = self.place.write(false, common.timeout, |txn| {
-            let types = self.place.types(&txn.tables()?)?;
-            let old = txn.bytes_of(&self.place.table)?.remove(&types.keys.key(&self.key)?)?;
+            let (table, types) = self.place.find(txn)?;
+            let old = table.remove(&types.keys.key(&self.key)?)?;
             // A failure rolls back: where nothing is taken out, nothing is committed.
             old.map(drop).ok_or_else(|| self.place.no_key(&self.key))
         })?;

@@ -25,6 +25,10 @@ impl Failure {
             Failure::Usage(_) | Failure::Store(Error::Invalid(_) | Error::TooLarge { .. }) => ("usage", 2),
             Failure::Store(Error::Busy { .. }) => ("busy", 3),
             Failure::Store(Error::Corrupt(_)) => ("corrupt", 4),
+            Failure::Store(Error::NotShared { .. }) => ("not_shared", 5),
+            Failure::Store(Error::Moved { .. }) => ("moved", 5),
+            Failure::Store(Error::Unconfirmed { .. }) => ("unknown_outcome", 5),
+            Failure::Store(Error::Internal(_)) => ("internal", 5),
             Failure::Store(_) | Failure::Other(_) => ("other", 5),
             Failure::ClosedPipe => ("closed_pipe", 0),
         }
@@ -57,5 +61,30 @@ impl From<Error> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         Failure::Other(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_has_its_kind_and_code() {
+        let path = std::path::PathBuf::new;
+        for (error, kind) in [
+            (Error::NotFound { path: path() }, ("not_found", 1)),
+            (Error::NoTable { table: String::new() }, ("not_found", 1)),
+            (Error::Invalid(String::new()), ("usage", 2)),
+            (Error::TooLarge { what: "key", size: 2, limit: 1 }, ("usage", 2)),
+            (Error::NotShared { path: path(), reason: String::new(), holder: None }, ("not_shared", 5)),
+            (Error::Moved { path: path(), found: String::new() }, ("moved", 5)),
+            (Error::Unconfirmed { path: path(), reason: String::new() }, ("unknown_outcome", 5)),
+            (Error::Internal(String::new()), ("internal", 5)),
+            (Error::ReadOnly { path: path() }, ("other", 5)),
+            (Error::Poisoned { path: path(), reason: String::new() }, ("other", 5)),
+        ] {
+            let text = error.to_string();
+            assert_eq!(Failure::from(error).kind(), kind, "{text}");
+        }
     }
 }

@@ -6,9 +6,14 @@ use serde_json::{Value, json};
 use crate::access::Place;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::text::hex;
 use crate::values::ValueType;
 
 /// Print the value of a key as JSON
+///
+/// What JSON cannot express is printed in a notation that `put` takes: {"$bytes": hex},
+/// {"$map": [[key, value], …]} for maps with other keys than text, {"$msgpack": hex} for any other
+/// MessagePack.
 #[derive(Args)]
 pub(crate) struct Get {
     #[command(flatten)]
@@ -19,14 +24,21 @@ pub(crate) struct Get {
     /// Print a string without quotes and line end, and bytes as they are
     #[arg(long, conflicts_with = "json")]
     raw: bool,
+    /// Print the stored bytes as hex digits, exactly, for `put --hex`
+    #[arg(long, conflicts_with = "raw")]
+    hex: bool,
 }
 
 impl Get {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let snapshot = self.place.read()?;
-        let types = self.place.types(&snapshot.tables()?)?;
+        let types = self.place.types_in(&snapshot)?;
         let table = snapshot.raw(&self.place.table)?;
         let bytes = table.get(&types.keys.key(&self.key)?)?.ok_or_else(|| self.place.no_key(&self.key))?;
+        if self.hex {
+            let digits = hex(&bytes);
+            return if out.json() { out.line(json!({ "key": self.key, "hex": digits })) } else { out.line(digits) };
+        }
         if self.raw && types.values == ValueType::Bytes {
             return out.bytes(&bytes);
         }

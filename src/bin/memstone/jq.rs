@@ -5,7 +5,7 @@ use jaq_core::load::lex::{Lexer, Token};
 use jaq_core::load::parse::{Def, Parser, Term};
 use jaq_core::load::{Arena, File, Loader};
 use jaq_core::{Compiler, Ctx, Filter, Vars};
-use jaq_json::Val;
+use jaq_json::{Num, Val};
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -47,27 +47,42 @@ impl Program {
         Ok(Program { filter, variables })
     }
 
-    /// The one value that the program makes of `input`.
-    pub(crate) fn run(&self, input: &Value) -> Result<Value, Failure> {
+    /// The one value that the program makes of `input`. A failure of the program is the caller's mistake.
+    pub(crate) fn run(&self, input: &Val) -> Result<Val, Failure> {
         let context = Ctx::<JustLut<Val>>::new(&self.filter.lut, Vars::new(self.variables.iter().cloned()));
-        let mut outputs = self.filter.id.run((context, to_jq(input)?)).map(|output| match output {
+        let mut outputs = self.filter.id.run((context, input.clone())).map(|output| match output {
             Ok(value) => Ok(value),
-            Err(exception) => Err(Failure::Other(match exception.get_err() {
+            Err(exception) => Err(Failure::Usage(match exception.get_err() {
                 Ok(error) => format!("the jq program failed: {error}"),
                 Err(_) => "the jq program halted".to_owned(),
             })),
         });
-        let output = outputs.next().ok_or(Failure::Other("the jq program gave no value".to_owned()))??;
-        if outputs.next().transpose()?.is_some() {
-            return Err(Failure::Other("the jq program gave several values, not one".to_owned()));
+        let output = outputs.next().ok_or(Failure::Usage("the jq program gave no value".to_owned()))??;
+        match outputs.next().transpose()? {
+            Some(_) => Err(Failure::Usage("the jq program gave several values, not one".to_owned())),
+            None => Ok(output),
         }
-        serde_json::from_str(&output.to_string())
-            .map_err(|error| Failure::Other(format!("the jq program gave a value that is not JSON: {error}")))
     }
 }
 
+/// JSON as jq has it, to the last bit of its numbers.
 fn to_jq(value: &Value) -> Result<Val, Failure> {
-    jaq_json::read::parse_single(value.to_string().as_bytes()).map_err(|error| Failure::Other(format!("{error}")))
+    Ok(match value {
+        Value::Null => Val::Null,
+        Value::Bool(flag) => Val::Bool(*flag),
+        Value::String(text) => Val::utf8_str(text.clone()),
+        Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(number), _, _) => Val::Num(Num::from_integral(number)),
+            (_, Some(number), _) => Val::Num(Num::from_integral(number)),
+            (_, _, Some(number)) => Val::Num(Num::Float(number)),
+            _ => return Err(Failure::Usage(format!("the number {number} has no exact form"))),
+        },
+        Value::Array(items) => items.iter().map(to_jq).collect::<Result<_, _>>()?,
+        Value::Object(fields) => {
+            let entry = |(name, value): (&String, &Value)| Ok((Val::utf8_str(name.clone()), to_jq(value)?));
+            Val::obj(fields.iter().map(entry).collect::<Result<_, Failure>>()?)
+        }
+    })
 }
 
 /// A built-in definition beside one that borrows the caller's program.
@@ -96,7 +111,8 @@ mod tests {
     use super::*;
 
     fn run(code: &str, input: Value) -> Result<Value, Failure> {
-        Program::compile(code, &[("id".to_owned(), json!("x"))])?.run(&input)
+        let output = Program::compile(code, &[("id".to_owned(), json!("x"))])?.run(&to_jq(&input)?)?;
+        Ok(serde_json::from_str(&output.to_string()).unwrap())
     }
 
     #[test]
@@ -141,9 +157,9 @@ mod tests {
         let usage =
             |code| matches!(run(code, json!(1)), Err(Failure::Usage(message)) if message.contains("is wrong: "));
         assert!(usage(".a +") && usage("nothing_such") && usage("$y") && usage("\"a"));
-        let other = |code, part| matches!(run(code, json!(1)), Err(Failure::Other(message)) if message.contains(part));
-        assert!(
-            other("empty", "no value") && other(".,.", "several") && other(".a", "cannot") && other("halt", "halted")
-        );
+        for (code, part) in [("empty", "no value"), (".,.", "several"), (".a", "cannot"), ("halt", "halted")] {
+            let failure = run(code, json!(1));
+            assert!(matches!(&failure, Err(Failure::Usage(message)) if message.contains(part)), "{code}: {failure:?}");
+        }
     }
 }

@@ -6,6 +6,8 @@ use memstone::{AsKey, CodecError, Key, Place};
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::text::{escaped, hex, unescaped, unhex};
+use crate::values::bytes_as_json;
 
 /// The type of a table's keys, as far as it can be told from its recorded name.
 pub(crate) enum KeyType {
@@ -90,21 +92,22 @@ impl KeyType {
     }
 
     /// A key's JSON form: numbers, strings, arrays for tuples; bytes as escaped text, fixed arrays
-    /// as hex. What does not decode is shown as bytes.
+    /// as hex. What does not decode is shown as `{"$bytes": hex}`, which no key that does is.
     pub(crate) fn show(&self, mut bytes: &[u8]) -> Value {
         let whole = bytes;
         match self.decode(Place::Last, &mut bytes) {
             Ok(value) if bytes.is_empty() => value,
-            _ => escaped(whole).into(),
+            _ => bytes_as_json(whole),
         }
     }
 
-    /// A key as text in one line, for people.
+    /// A key as text in one line, for people. No two keys of a table are shown alike.
     pub(crate) fn line(&self, bytes: &[u8]) -> String {
-        match self.show(bytes) {
-            Value::String(text) if text.chars().any(char::is_control) => text.escape_debug().to_string(),
-            Value::String(text) => text,
-            other => other.to_string(),
+        match (self, self.show(bytes)) {
+            // Their bytes are their text, sound or not.
+            (KeyType::Scalar(Scalar { name: "str" | "bytes", .. }), _) => escaped(bytes),
+            (KeyType::Scalar(_) | KeyType::Array(_), Value::String(text)) => escaped(text.as_bytes()),
+            (_, other) => other.to_string(),
         }
     }
 
@@ -145,6 +148,11 @@ impl KeyType {
         }
     }
 
+    /// Whether null is one of its values: within an option, such a value is shown as an array of itself.
+    fn may_be_null(&self) -> bool {
+        matches!(self, KeyType::Option(_) | KeyType::Scalar(Scalar { name: "()", .. }))
+    }
+
     fn argument(&self, text: &str) -> Option<Value> {
         match self {
             KeyType::Scalar(_) | KeyType::Array(_) => Some(text.into()),
@@ -158,11 +166,13 @@ impl KeyType {
             KeyType::Array(size) => {
                 let (array, rest) = bytes.split_at_checked(*size).ok_or(CodecError::new("cut off"))?;
                 *bytes = rest;
-                Ok(array.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
+                Ok(hex(array).into())
             }
             KeyType::Option(part) => match u8::decode(place, bytes)? {
                 0 => Ok(Value::Null),
-                _ => part.decode(place, bytes),
+                1 if part.may_be_null() => part.decode(place, bytes).map(|value| vec![value].into()),
+                1 => part.decode(place, bytes),
+                other => Err(CodecError::new(format!("{other} as the mark of an option"))),
             },
             KeyType::Tuple(parts) => {
                 let part = |(index, part): (usize, &KeyType)| {
@@ -183,7 +193,15 @@ impl KeyType {
             }
             KeyType::Option(part) => {
                 out.push(u8::from(!value.is_null()));
-                if value.is_null() { Some(()) } else { part.encode(value, place, out) }
+                match value {
+                    Value::Null => Some(()),
+                    Value::Array(values) if part.may_be_null() => match values.as_slice() {
+                        [value] => part.encode(value, place, out),
+                        _ => None,
+                    },
+                    _ if part.may_be_null() => None,
+                    value => part.encode(value, place, out),
+                }
             }
             KeyType::Tuple(parts) => {
                 let values = value.as_array().filter(|values| values.len() == parts.len())?;
@@ -225,54 +243,6 @@ fn parse(rest: &mut &str) -> Option<KeyType> {
     Some(KeyType::Tuple(parts))
 }
 
-/// Bytes as text: UTF-8 as it is, a backslash doubled, all else and control characters as `\xNN`.
-pub(crate) fn escaped(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for chunk in bytes.utf8_chunks() {
-        for letter in chunk.valid().chars() {
-            match letter {
-                '\\' => text.push_str("\\\\"),
-                control if control.is_control() => {
-                    let mut buffer = [0; 4];
-                    control.encode_utf8(&mut buffer).bytes().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
-                }
-                other => text.push(other),
-            }
-        }
-        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
-    }
-    text
-}
-
-/// The bytes that [`escaped`] shows so.
-fn unescaped(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        bytes.extend_from_slice(before.as_bytes());
-        rest = if let Some(after) = after.strip_prefix('\\') {
-            bytes.push(b'\\');
-            after
-        } else {
-            let (digits, after) = after.strip_prefix('x')?.split_at_checked(2)?;
-            bytes.extend(unhex(digits)?);
-            after
-        };
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    Some(bytes)
-}
-
-/// Hex digits, with or without the dashes of a UUID.
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = text
-        .chars()
-        .filter(|letter| *letter != '-')
-        .map(|letter| letter.to_digit(16)?.try_into().ok())
-        .collect::<Option<_>>()?;
-    digits.chunks(2).map(|pair| if let [high, low] = pair { Some(high << 4 | low) } else { None }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -311,9 +281,41 @@ mod tests {
             assert!(matches!(KeyType::named(name).key(text), Err(Failure::Usage(_))), "{name} {text}");
         }
         // Not of the recorded type, or of no known type: shown as bytes.
-        assert_eq!(KeyType::named("u32").show(b"ab"), json!("ab"));
+        assert_eq!(KeyType::named("u32").show(b"ab"), json!({ "$bytes": "6162" }));
+        assert_eq!(KeyType::named("option<u8>").show(b"\x02\x07"), json!({ "$bytes": "0207" }), "no mark of an option");
         assert_eq!(KeyType::named("mine<str>").show(b"a\xFF"), json!("a\\xff"));
-        assert_eq!(KeyType::named("str").line(b"a\nb"), "a\\nb");
+    }
+
+    #[test]
+    fn no_two_keys_share_a_line() {
+        let lines = [
+            ("str", &b"a\nb"[..], r"a\x0ab"),
+            ("str", br"a\x0ab", r"a\\x0ab"),
+            ("str", br"a\nb", r"a\\nb"),
+            ("str", b"\xFF", r"\xff"),
+            ("str", br"\xff", r"\\xff"),
+            ("str", br#"{"$bytes":"ff"}"#, r#"{"$bytes":"ff"}"#),
+            ("str", "\u{85}\u{2028}é".as_bytes(), r"\xc2\x85\xe2\x80\xa8é"),
+            ("bytes", b"k\0\xFF\n", r"k\x00\xff\x0a"),
+            ("bytes", br"k\x00", r"k\\x00"),
+            ("u8", b"7", "55"),
+            ("u8", b"77", r#"{"$bytes":"3737"}"#),
+            ("option<str>", b"\0", "null"),
+            ("option<str>", b"\x01null", r#""null""#),
+            ("option<option<u8>>", b"\x01\0", "[null]"),
+            ("option<option<u8>>", b"\x01\x01\x07", "[7]"),
+            ("(str,str)", b"a\tb\0\0c\n", r#"["a\tb","c\n"]"#),
+        ];
+        for (name, key, line) in lines {
+            let keys = KeyType::named(name);
+            assert_eq!(keys.line(key), line, "{name} {key:02x?}");
+            if matches!(keys, KeyType::Option(_)) {
+                assert_eq!(keys.key(line).unwrap(), key, "{name} {line}");
+            }
+        }
+        for (name, text) in [("option<()>", "7"), ("option<option<u8>>", "7"), ("option<option<u8>>", "[7,8]")] {
+            assert!(KeyType::named(name).key(text).is_err(), "{name} {text}");
+        }
     }
 
     #[test]

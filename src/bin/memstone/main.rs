@@ -1,22 +1,25 @@
 //! `memstone`: a store on the command line. One file for each verb; what they share is in
-//! `access` (opening stores and tables), `keys` and `values` (their form as text and JSON),
-//! `output` and `failure` (what is printed, and the exit code).
+//! `access` (opening stores and tables), `keys` and `values` (their form as text and JSON), `edit`
+//! and `jq` (changing them), `output` and `failure` (what is printed, and the exit code).
 
 mod access;
 mod clock;
 mod del;
 mod demo;
+mod edit;
 mod failure;
 mod get;
 mod jq;
 mod jq_null;
 mod keys;
 mod locks;
+mod msgpack;
 mod output;
 mod put;
 mod scan;
 mod stat;
 mod tables;
+mod text;
 mod update;
 mod values;
 mod watch;
@@ -47,7 +50,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  not found: no such key, table or store
-  2  usage: the command line, the JSON or the jq program is wrong
+  2  usage: the command line, the JSON or the jq program is wrong, or a value would be altered
   3  busy: the lock was not free before the deadline
   4  corrupt: the store is damaged
   5  any other failure

@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::text::is_control;
 
 pub(crate) struct Output {
     out: BufWriter<io::Stdout>,
@@ -22,8 +23,17 @@ impl Output {
         self.json
     }
 
+    /// A line. What JSON leaves in it that ends a line elsewhere, or steers a terminal, is escaped as
+    /// JSON does; whatever else is printed has no such thing.
     pub(crate) fn line(&mut self, line: impl Display) -> Result<(), Failure> {
-        writeln!(self.out, "{line}").map_err(unwritable)
+        let line = line.to_string();
+        let harmless = |letter| !is_control(letter) || matches!(letter, '\n' | '\t');
+        if line.chars().all(harmless) {
+            return writeln!(self.out, "{line}").map_err(unwritable);
+        }
+        let escape =
+            |letter| if harmless(letter) { letter.to_string() } else { format!("\\u{:04x}", u32::from(letter)) };
+        writeln!(self.out, "{}", line.chars().map(escape).collect::<String>()).map_err(unwritable)
     }
 
     /// Bytes as they are, with no line end.

@@ -6,9 +6,13 @@ use serde_json::json;
 use crate::access::Place;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::values::Form;
 use crate::{Common, values};
 
 /// Set the value of a key; the store and the table are created if they are not there
+///
+/// What JSON cannot express has a notation: {"$bytes": hex}, {"$map": [[key, value], …]} for maps
+/// with other keys than text, {"$msgpack": hex} for any other MessagePack.
 #[derive(Args)]
 pub(crate) struct Put {
     #[command(flatten)]
@@ -19,17 +23,25 @@ pub(crate) struct Put {
     /// The value as JSON; `-` reads it from standard input
     #[arg(allow_negative_numbers = true)]
     value: String,
-    /// Take the value as text, not as JSON
+    /// Take the value as text, not as JSON; for a table of bytes, as any bytes
     #[arg(long)]
     string: bool,
+    /// Take the value as hex digits of the bytes to store, as `get --hex` prints them
+    #[arg(long, conflicts_with = "string")]
+    hex: bool,
 }
 
 impl Put {
     pub(crate) fn run(self, common: &Common, out: &mut Output) -> Result<(), Failure> {
         // Read before the lock is taken: nobody should wait for this standard input.
-        let value = values::argument(&self.value, self.string)?;
+        let form = match (self.string, self.hex) {
+            (true, _) => Form::Text,
+            (_, true) => Form::Hex,
+            _ => Form::Json,
+        };
+        let value = values::argument(&self.value, form)?;
         let ((), commit) = self.place.write(true, common.timeout, |txn| {
-            let (table, types) = self.place.open(txn)?;
+            let (table, types) = self.place.find_or_create(txn)?;
             Ok(table.put(&types.keys.key(&self.key)?, &types.values.encode(value)?)?)
         })?;
         if out.json() { out.line(json!({ "key": self.key, "commit": commit })) } else { Ok(()) }

@@ -38,7 +38,7 @@ pub(crate) struct Scan {
 impl Scan {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let snapshot = self.place.read()?;
-        let types = self.place.types(&snapshot.tables()?)?;
+        let types = self.place.types_in(&snapshot)?;
         let table = snapshot.raw(&self.place.table)?;
         let key = |text: &Option<String>| text.as_deref().map(|text| types.keys.key(text)).transpose();
         let range = match &self.prefix {

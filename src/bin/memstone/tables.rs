@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::access::open_to_read;
 use crate::failure::Failure;
 use crate::output::{Output, columns};
+use crate::text::name;
 
 /// List the tables with their types and number of entries
 #[derive(Args)]
@@ -24,7 +25,7 @@ impl Tables {
         }
         let mut rows = vec![["TABLE", "KEYS", "VALUES", "ENTRIES"].map(str::to_owned).to_vec()];
         rows.extend(tables.into_iter().map(|table| {
-            vec![table.name.escape_debug().to_string(), table.key_type, table.value_type, table.entries.to_string()]
+            vec![name(&table.name), name(&table.key_type), name(&table.value_type), table.entries.to_string()]
         }));
         columns(&rows).into_iter().try_for_each(|line| out.line(line))
     }

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::access::Place;
+use crate::edit::Original;
 use crate::failure::Failure;
 use crate::jq::Program;
 use crate::output::Output;
@@ -16,7 +17,9 @@ use crate::{Common, values};
 ///   memstone update memory.mst sessions '.items += [{"id": $id}]' --arg id "$ID"
 ///
 /// Nobody can write in between, so no change of another process is lost. If the program fails,
-/// nothing is changed. The store and the table are created if they are not there.
+/// nothing is changed. What it leaves as it is keeps its bytes; what JSON cannot express (bytes,
+/// maps with other keys than text, …) can be kept, moved, copied or taken out, but not rebuilt.
+/// The store and the table are created if they are not there.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Update {
@@ -40,12 +43,15 @@ impl Update {
     pub(crate) fn run(self, common: &Common, out: &mut Output) -> Result<(), Failure> {
         let program = Program::compile(&self.program, &self.variables()?)?;
         let (value, commit) = self.place.write(true, common.timeout, |txn| {
-            let (table, types) = self.place.open(txn)?;
+            let (table, types) = self.place.find_or_create(txn)?;
             let key = types.keys.key(&self.key)?;
-            let old = table.get(&key)?.map(|bytes| types.values.decode(&bytes)).transpose()?;
-            let new = program.run(&old.unwrap_or(Value::Null))?;
-            table.put(&key, &types.values.encode(new.clone())?)?;
-            Ok(new)
+            let old = table.get(&key)?.map(|bytes| bytes.to_vec());
+            let original = Original::new(types.values, old.as_deref());
+            let new = original.encode(&program.run(original.value())?)?;
+            if old.as_ref() != Some(&new) {
+                table.put(&key, &new)?;
+            }
+            Ok(types.values.show(&new))
         })?;
         if out.json() { out.line(json!({ "key": self.key, "value": value, "commit": commit })) } else { Ok(()) }
     }
@@ -54,7 +60,7 @@ impl Update {
         let pairs = |flat: &[String], as_string: bool| {
             let pair = |pair: &[String]| match pair {
                 [name, text] if as_string => Ok((name.clone(), Value::from(text.as_str()))),
-                [name, text] => Ok((name.clone(), values::argument(text, false)?)),
+                [name, text] => Ok((name.clone(), values::json(text)?)),
                 _ => Err(Failure::Usage("a name and a value are needed".to_owned())),
             };
             flat.chunks(2).map(pair).collect::<Result<Vec<_>, _>>()

@@ -1,172 +1,281 @@
 //! Values of any table as JSON, and JSON as their bytes.
+//!
+//! Numbers, text, lists and maps with text keys are themselves. What JSON cannot express has a
+//! notation of its own, an object of one field, and goes in and out by it without change:
+//!
+//! - `{"$bytes": "ff00"}`: bytes, as hex digits
+//! - `{"$map": [[key, value], …]}`: a map whose keys are not distinct texts, or one that would
+//!   otherwise look like this notation
+//! - `{"$msgpack": "d40509"}`: any other MessagePack (extensions, floats that are no numbers)
 
-use std::fmt;
 use std::io::Read;
 
-use memstone::{Blob, Value as _};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Serialize, Serializer};
-use serde_json::Value;
+use memstone::Value as _;
+use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
-use crate::keys::escaped;
+use crate::msgpack::{self, Broken, Part, What, Writer};
+use crate::text::{hex, unhex};
 
-/// A JSON value, kept as MessagePack.
-///
-/// Unlike `serde_json::Value` it reads whatever MessagePack has: bytes as a list of numbers, an
-/// extension as its type and bytes, and map keys that are not strings as their JSON text.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Document(pub(crate) Value);
-
-impl Serialize for Document {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Document {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Document, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Value;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-            fn visit_unit<E>(self) -> Result<Value, E> {
-                Ok(Value::Null)
-            }
-            fn visit_bool<E>(self, flag: bool) -> Result<Value, E> {
-                Ok(flag.into())
-            }
-            fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
-                Ok(number.into())
-            }
-            fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-                Ok(number.into())
-            }
-            fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-                Ok(number.into())
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-                Ok(text.into())
-            }
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Value, E> {
-                Ok(bytes.into())
-            }
-            fn visit_newtype_struct<D: Deserializer<'de>>(self, extension: D) -> Result<Value, D::Error> {
-                extension.deserialize_tuple(2, Any)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-                let mut array = Vec::new();
-                while let Some(Document(item)) = items.next_element()? {
-                    array.push(item);
-                }
-                Ok(array.into())
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-                let mut object = serde_json::Map::new();
-                while let Some((Document(key), Document(value))) = entries.next_entry()? {
-                    let key = if let Value::String(text) = key { text } else { key.to_string() };
-                    object.insert(key, value);
-                }
-                Ok(object.into())
-            }
-        }
-        deserializer.deserialize_any(Any).map(Document)
-    }
-}
+const BYTES: &str = "$bytes";
+const MAP: &str = "$map";
+const MESSAGE_PACK: &str = "$msgpack";
 
 /// How a table keeps its values.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum ValueType {
     MessagePack,
     Bytes,
 }
 
+/// A value as the caller gave it.
+pub(crate) enum Given {
+    Json(Value),
+    /// Text as it is; in a table of bytes, any bytes.
+    Text(Vec<u8>),
+    /// The bytes that the table is to hold.
+    Stored(Vec<u8>),
+}
+
 impl ValueType {
     /// The type called `name`; one that is not known counts as bytes.
     pub(crate) fn named(name: &str) -> ValueType {
-        if name == Document::type_name() { ValueType::MessagePack } else { ValueType::Bytes }
+        if name == Value::type_name() { ValueType::MessagePack } else { ValueType::Bytes }
     }
 
+    /// The JSON form of a stored value. No two values share one, but for the width of their numbers.
     pub(crate) fn decode(self, bytes: &[u8]) -> Result<Value, Failure> {
         match self {
-            ValueType::MessagePack => Document::decode(bytes)
-                .map(|document| document.0)
-                .map_err(|error| Failure::Other(format!("the value cannot be decoded: {error}"))),
-            ValueType::Bytes => Ok(String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| escaped(bytes)).into()),
+            ValueType::MessagePack => msgpack::read(bytes).map(|part| as_json(&part)).map_err(|broken| {
+                Failure::Other(format!("the value is no MessagePack: {broken}; get --hex prints its bytes"))
+            }),
+            ValueType::Bytes => Ok(str::from_utf8(bytes).map_or_else(|_| bytes_as_json(bytes), Value::from)),
         }
     }
 
-    /// Like `decode`, for lists: what cannot be decoded is shown as bytes.
+    /// Like `decode`, for lists: what is no MessagePack is shown as bytes in its notation.
     pub(crate) fn show(self, bytes: &[u8]) -> Value {
-        self.decode(bytes).unwrap_or_else(|_| escaped(bytes).into())
+        self.decode(bytes).unwrap_or_else(|_| json!({ MESSAGE_PACK: hex(bytes) }))
     }
 
-    pub(crate) fn encode(self, value: Value) -> Result<Vec<u8>, Failure> {
-        let failed = |error| Failure::Usage(format!("the value cannot be stored: {error}"));
-        match (self, value) {
-            (ValueType::MessagePack, value) => Ok(Document(value).encode().map_err(failed)?.into_owned()),
-            (ValueType::Bytes, Value::String(text)) => Ok(Blob(text.into_bytes()).0),
-            (ValueType::Bytes, _) => Err(Failure::Usage("this table holds bytes: give a string".to_owned())),
+    /// The bytes to store for a value.
+    pub(crate) fn encode(self, given: Given) -> Result<Vec<u8>, Failure> {
+        let bytes = match (self, given) {
+            (ValueType::MessagePack, Given::Json(value)) => to_messagepack(&value)?,
+            (ValueType::MessagePack, Given::Text(text)) => {
+                let text = str::from_utf8(&text).map_err(|_| Failure::Usage("the value is not UTF-8".to_owned()))?;
+                to_messagepack(&text.into())?
+            }
+            (ValueType::Bytes, Given::Json(value)) => match (&value, notation(&value)) {
+                (_, Some((BYTES, digits))) => from_hex(digits)?,
+                (Value::String(text), _) => text.clone().into_bytes(),
+                _ => return Err(Failure::Usage(format!("{NO_TEXT} or {{\"$bytes\": hex}}"))),
+            },
+            (_, Given::Text(bytes) | Given::Stored(bytes)) => bytes,
+        };
+        if self == ValueType::MessagePack {
+            // Whoever owns the table must be able to read it.
+            msgpack::read(&bytes).map_err(unstorable)?;
         }
+        Ok(bytes)
     }
 }
 
-/// The value that an argument means: JSON, or a string as it is; `-` reads standard input.
-pub(crate) fn argument(text: &str, as_string: bool) -> Result<Value, Failure> {
+/// What a table of bytes says to other JSON.
+pub(crate) const NO_TEXT: &str = "this table holds bytes: give a string";
+
+pub(crate) fn unstorable(broken: Broken) -> Failure {
+    Failure::Usage(format!("the value cannot be stored as MessagePack: {broken}"))
+}
+
+pub(crate) fn bytes_as_json(bytes: &[u8]) -> Value {
+    json!({ BYTES: hex(bytes) })
+}
+
+fn as_json(part: &Part<'_>) -> Value {
+    let other = || json!({ MESSAGE_PACK: hex(part.raw) });
+    // `from_f64` has none for what is no number.
+    let float = |number| serde_json::Number::from_f64(number).map_or_else(other, Value::Number);
+    match &part.what {
+        What::Nil => Value::Null,
+        What::Bool(flag) => (*flag).into(),
+        What::Unsigned(number) => (*number).into(),
+        What::Signed(number) => (*number).into(),
+        What::Single(number) => float((*number).into()),
+        What::Float(number) => float(*number),
+        What::Text(text) => str::from_utf8(text).map_or_else(|_| other(), Value::from),
+        What::Bytes(bytes) => bytes_as_json(bytes),
+        What::Extension => other(),
+        What::Array(items) => items.iter().map(as_json).collect(),
+        What::Map(entries) => object(entries).map_or_else(|| json!({ MAP: pairs(entries) }), Value::Object),
+    }
+}
+
+fn pairs(entries: &[(Part<'_>, Part<'_>)]) -> Vec<Value> {
+    entries.iter().map(|(key, value)| vec![as_json(key), as_json(value)].into()).collect()
+}
+
+/// A map as an object: not if its keys are no distinct texts, or it looks like the notation.
+fn object(entries: &[(Part<'_>, Part<'_>)]) -> Option<Map<String, Value>> {
+    fn key<'b>(part: &Part<'b>) -> Option<&'b str> {
+        if let What::Text(text) = part.what { str::from_utf8(text).ok() } else { None }
+    }
+    if let [(only, _)] = entries
+        && matches!(key(only), Some(BYTES | MAP | MESSAGE_PACK))
+    {
+        return None;
+    }
+    let mut object = Map::new();
+    for (name, value) in entries {
+        if object.insert(key(name)?.to_owned(), as_json(value)).is_some() {
+            return None;
+        }
+    }
+    Some(object)
+}
+
+/// The name and content of our notation, where a value is one.
+fn notation(value: &Value) -> Option<(&'static str, &Value)> {
+    let object = value.as_object().filter(|object| object.len() == 1)?;
+    [BYTES, MAP, MESSAGE_PACK].into_iter().find_map(|name| Some((name, object.get(name)?)))
+}
+
+fn to_messagepack(value: &Value) -> Result<Vec<u8>, Failure> {
+    let mut out = Writer::default();
+    write(value, &mut out, 0)?;
+    Ok(out.bytes)
+}
+
+fn write(value: &Value, out: &mut Writer, depth: usize) -> Result<(), Failure> {
+    match notation(value) {
+        Some((BYTES, digits)) => return out.blob(&from_hex(digits)?).map_err(unstorable),
+        Some((MAP, pairs)) => return write_pairs(pairs, out, msgpack::deeper(depth).map_err(unstorable)?),
+        Some((_, digits)) => {
+            let bytes = from_hex(digits)?;
+            msgpack::read(&bytes).map_err(unstorable)?;
+            out.bytes.extend_from_slice(&bytes);
+            return Ok(());
+        }
+        None => {}
+    }
+    match value {
+        Value::Null => out.nil(),
+        Value::Bool(flag) => out.bool(*flag),
+        Value::String(text) => out.text(text).map_err(unstorable)?,
+        Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(number), _, _) => out.unsigned(number).map_err(unstorable)?,
+            (_, Some(number), _) => out.signed(number).map_err(unstorable)?,
+            (_, _, Some(number)) => out.float(number),
+            _ => return Err(Failure::Usage(format!("the number {number} has no exact form"))),
+        },
+        Value::Array(items) => {
+            let depth = msgpack::deeper(depth).map_err(unstorable)?;
+            out.array(items.len()).map_err(unstorable)?;
+            items.iter().try_for_each(|item| write(item, out, depth))?;
+        }
+        Value::Object(fields) => {
+            let depth = msgpack::deeper(depth).map_err(unstorable)?;
+            out.map(fields.len()).map_err(unstorable)?;
+            for (name, value) in fields {
+                out.text(name).map_err(unstorable)?;
+                write(value, out, depth)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_pairs(pairs: &Value, out: &mut Writer, depth: usize) -> Result<(), Failure> {
+    let wrong = || Failure::Usage(format!("\"{MAP}\" wants an array of pairs of a key and a value"));
+    let pairs = pairs.as_array().ok_or_else(wrong)?;
+    out.map(pairs.len()).map_err(unstorable)?;
+    for pair in pairs {
+        let [key, value] = pair.as_array().map(Vec::as_slice).unwrap_or_default() else { return Err(wrong()) };
+        write(key, out, depth)?;
+        write(value, out, depth)?;
+    }
+    Ok(())
+}
+
+fn from_hex(digits: &Value) -> Result<Vec<u8>, Failure> {
+    digits.as_str().and_then(unhex).ok_or_else(|| {
+        let plain = format!("to store this very object, give {{\"{MAP}\": [[name, value]]}}");
+        Failure::Usage(format!("{digits} is no string of hex digits, two for each byte; {plain}"))
+    })
+}
+
+/// How the argument for a value is to be taken.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Form {
+    Json,
+    Text,
+    Hex,
+}
+
+/// The value that an argument means; `-` reads standard input.
+pub(crate) fn argument(text: &str, form: Form) -> Result<Given, Failure> {
     let mut read = Vec::new();
     if text == "-" {
         std::io::stdin().read_to_end(&mut read)?;
     } else {
         read.extend_from_slice(text.as_bytes());
     }
-    let text = String::from_utf8(read).map_err(|_| Failure::Usage("the value is not UTF-8".to_owned()))?;
-    if as_string {
-        return Ok(text.into());
+    if form == Form::Text {
+        return Ok(Given::Text(read));
     }
-    serde_json::from_str(&text).map_err(|error| {
+    let text = str::from_utf8(&read).map_err(|_| Failure::Usage("the value is not UTF-8".to_owned()))?;
+    match form {
+        Form::Hex => {
+            let bytes = unhex(text.trim()).ok_or_else(|| Failure::Usage("the value is not hex digits".to_owned()));
+            bytes.map(Given::Stored)
+        }
+        _ => json(text).map(Given::Json),
+    }
+}
+
+/// JSON whose numbers are kept exactly: integers of 64 bits, floats to the last bit.
+pub(crate) fn json(text: &str) -> Result<Value, Failure> {
+    let value = serde_json::from_str(text).map_err(|error| {
         Failure::Usage(format!("the value is not JSON ({error}); to store text as it is, add --string"))
+    })?;
+    match integer_beyond_64_bits(text) {
+        None => Ok(value),
+        Some(number) => {
+            let advice = "give it as a string, or with a fraction if a float is meant";
+            Err(Failure::Usage(format!("the integer {number} does not fit 64 bits and would be altered: {advice}")))
+        }
+    }
+}
+
+/// An integer in sound JSON that its parser would silently make a float of.
+fn integer_beyond_64_bits(json: &str) -> Option<&str> {
+    let is_number = |letter: char| letter.is_ascii_digit() || matches!(letter, '+' | '-' | '.' | 'e' | 'E');
+    let is_integer =
+        |number: &str| number.ends_with(|last: char| last.is_ascii_digit()) && !number.contains(['.', 'e', 'E']);
+    let fits = |number: &str| number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok();
+    let mut words = outside_strings(json).flat_map(|piece| piece.split(move |letter| !is_number(letter)));
+    words.find(|word| is_integer(word) && !fits(word))
+}
+
+/// What stands between the strings of sound JSON.
+fn outside_strings(json: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(json);
+    std::iter::from_fn(move || {
+        let all = rest.take()?;
+        let Some((piece, mut text)) = all.split_once('"') else { return Some(all) };
+        while let Some(at) = text.find(['"', '\\']) {
+            let mut letters = text.get(at..)?.chars();
+            if letters.next() == Some('"') {
+                rest = Some(letters.as_str());
+                break;
+            }
+            // A backslash takes the next letter with it.
+            letters.next();
+            text = letters.as_str();
+        }
+        Some(piece)
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn json_goes_in_and_comes_out() {
-        let value = json!({ "b": [1, -2, 1.5, null, true, u64::MAX, i64::MIN], "a": { "nested": "é" } });
-        let bytes = ValueType::MessagePack.encode(value.clone()).unwrap();
-        assert_eq!(ValueType::MessagePack.decode(&bytes).unwrap(), value);
-        assert!(bytes.starts_with(b"\x82\xA1b"), "the fields keep their order");
-    }
-
-    #[test]
-    fn what_json_has_not() {
-        let show = |bytes: &[u8]| ValueType::MessagePack.show(bytes);
-        assert_eq!(show(b"\x81\x07\xC4\x02\x01\x02"), json!({ "7": [1, 2] }));
-        assert_eq!(show(b"\xD4\x05\x09"), json!([5, [9]]));
-        assert_eq!(show(b"\xCA\x7F\xC0\x00\x00"), json!(null), "not a number");
-        assert_eq!(show(b"\xA1"), json!("\\xa1"), "cut off");
-        assert!(ValueType::MessagePack.decode(b"\xA1").is_err());
-    }
-
-    #[test]
-    fn plain_bytes() {
-        assert_eq!(ValueType::Bytes.encode("a\n".into()).unwrap(), b"a\n");
-        assert!(ValueType::Bytes.encode(json!(1)).is_err());
-        assert_eq!(ValueType::Bytes.show(b"a\n"), json!("a\n"));
-        assert_eq!(ValueType::Bytes.show(b"\xFF"), json!("\\xff"));
-    }
-
-    #[test]
-    fn arguments() {
-        assert_eq!(argument("[1]", false).unwrap(), json!([1]));
-        assert_eq!(argument("[1]", true).unwrap(), json!("[1]"));
-        assert!(matches!(argument("{a", false), Err(Failure::Usage(message)) if message.contains("--string")));
-    }
-}
+pub(crate) mod tests;

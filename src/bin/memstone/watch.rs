@@ -12,6 +12,7 @@ use crate::access::open_to_read;
 use crate::clock::rfc3339;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::text::name;
 
 /// Print commits of any process as they land
 ///
@@ -56,7 +57,8 @@ impl Watch {
                     changes.iter().map(|(name, change)| ((*name).clone(), json!(change))).collect();
                 out.line(json!({ "time": time, "commit": commit, "entries": changes }))?;
             } else {
-                let changes: Vec<_> = changes.iter().map(|(name, change)| format!("{name} {change:+}")).collect();
+                let changes: Vec<_> =
+                    changes.iter().map(|(table, change)| format!("{} {change:+}", name(table))).collect();
                 out.line(format_args!("{time} {commit} {}", changes.join(", ")).to_string().trim_end())?;
             }
             // Somebody may be waiting for this very line.

@@ -24,6 +24,11 @@ pub(crate) fn number() -> Option<usize> {
     PLAYER.try_with(|player| player.borrow().as_ref().map(|(_, number)| *number)).ok().flatten()
 }
 
+/// The conductor's time, if this thread has a number.
+pub(crate) fn now_us() -> Option<u64> {
+    player().map(|(conductor, _)| conductor.now_us())
+}
+
 pub(crate) fn is_played() -> bool {
     number().is_some()
 }

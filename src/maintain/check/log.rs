@@ -5,7 +5,7 @@ use super::slots::Root;
 use super::uses::Use;
 use super::{Place, Walk};
 use crate::disk::format::{
-    LOG_BLOCK, MAX_KEY_SIZE, MAX_VALUE_SIZE, OVERFLOW_SIZE, Overflow, get_u16, get_u32, get_u64,
+    LOG_BLOCK, MAX_FRAME_PAYLOAD, MAX_KEY_SIZE, MAX_VALUE_SIZE, OVERFLOW_SIZE, Overflow, get_u16, get_u32, get_u64,
 };
 
 const FRAME_MAGIC: [u8; 4] = *b"mlf1";
@@ -138,8 +138,10 @@ impl Ring {
         }
         let mut frame = Frame { bytes: vec![0; FRAME_HEADER], position };
         self.read(file, &mut frame.bytes, position)?;
-        let len = FRAME_HEADER as u64 + u64::from(get_u32(&frame.bytes, 56));
-        if !frame.bytes.starts_with(&FRAME_MAGIC) || len > room || !wanted(&frame) {
+        let payload = get_u32(&frame.bytes, 56);
+        let len = FRAME_HEADER as u64 + u64::from(payload);
+        let possible = payload <= MAX_FRAME_PAYLOAD && len <= room;
+        if !frame.bytes.starts_with(&FRAME_MAGIC) || !possible || !wanted(&frame) {
             return Ok(None);
         }
         frame.bytes.resize(usize::try_from(len).unwrap_or(FRAME_HEADER), 0);

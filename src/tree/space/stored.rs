@@ -290,7 +290,7 @@ impl Space {
         let len = u32::try_from(pages).unwrap_or(u32::MAX);
         let page = self
             .allocate(len)
-            .ok_or_else(|| Error::Invalid("the free map was saved without asking for growth first".to_owned()))?;
+            .ok_or_else(|| Error::Internal("the free map was saved without asking for growth first".to_owned()))?;
         Ok(Own { page, len, birth: version })
     }
 

@@ -127,7 +127,8 @@ fn write(store: &Store, id: u32, sources: &[Source], end: Instant) -> Result<(),
     let start = usize::try_from(id).unwrap_or_default();
     for (number, (source, text)) in (0..).zip(notes.cycle().skip(start * 7)) {
         let begun = Instant::now();
-        if begun >= end {
+        // Each writes at least once, however slow the machine is.
+        if number > 0 && begun >= end {
             break;
         }
         let txn = store.begin_write()?;

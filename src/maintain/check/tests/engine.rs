@@ -19,7 +19,7 @@ struct Engine {
     version: u64,
     roots: BTreeMap<u32, TreeRoot>,
     catalog: TreeRoot,
-    pins: Vec<u64>,
+    pins: Vec<std::ops::Range<u64>>,
 }
 
 impl PageStore for Engine {
@@ -162,7 +162,7 @@ proptest! {
             }
             engine.apply(table, changes);
             engine.checkpoint();
-            engine.pins = if pin { vec![engine.version - 1] } else { engine.pins.into_iter().take(1).collect() };
+            engine.pins = if pin { vec![engine.version - 1..engine.version; 1] } else { engine.pins.into_iter().take(1).collect() };
 
             let report = check_disk(&*engine.disk, &CheckOptions::new()).unwrap();
             let findings: Vec<_> = report.findings.iter().filter(|f| !f.message.contains("is missing from this copy")).collect();

@@ -107,11 +107,8 @@ impl Disk for MemDisk {
     fn map(&self, _: u64) -> io::Result<Option<Arc<dyn Mapping>>> {
         Ok(None)
     }
-    fn sidecar(&self, _: usize, _: bool) -> io::Result<Arc<dyn SharedMemory>> {
+    fn sidecar(&self, _: usize, _: usize, _: bool) -> io::Result<Arc<dyn SharedMemory>> {
         panic!("the check opens the sidecar")
-    }
-    fn remove_sidecar(&self) -> io::Result<()> {
-        panic!("the check removes the sidecar")
     }
     fn now_ms(&self) -> u64 {
         0

@@ -1,0 +1,174 @@
+//! Which versions of the tree snapshots of any process still need, told by one lock byte for each.
+
+use crate::disk::fork::fork_generation;
+use crate::disk::locks::{PIN, lock};
+use crate::disk::platform::{Disk, LockMode};
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// The tree versions that this process holds snapshots of, each with one kernel lock.
+pub(crate) struct Pins {
+    disk: Arc<dyn Disk>,
+    held: Mutex<HashMap<u64, usize>>,
+    generation: u32,
+    on_release: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// One use of a pinned version.
+pub(crate) struct Pin {
+    pins: Arc<Pins>,
+    version: u64,
+}
+
+impl Pins {
+    pub(crate) fn new(disk: Arc<dyn Disk>) -> Arc<Pins> {
+        Arc::new(Pins { disk, held: Mutex::default(), generation: fork_generation(), on_release: OnceLock::new() })
+    }
+
+    /// Has this called each time the last use of a version ends. Only the first call counts.
+    pub(crate) fn on_release(&self, call: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_release.set(Box::new(call));
+    }
+
+    /// Pins a version. The caller looks afterwards whether it might still be pinned, and drops the pin if not.
+    pub(crate) fn pin(self: &Arc<Self>, version: u64) -> Result<Pin> {
+        let mut held = lock(&self.held);
+        let count = held.entry(version).or_insert(0);
+        if *count == 0 {
+            // A pin is only ever shared, so only a failing system refuses it.
+            let taken = self.disk.try_lock(PIN + version, LockMode::Shared);
+            match taken.map_err(|e| Error::io("pin", self.disk.path(), e)) {
+                Ok(true) => {}
+                Ok(false) => {
+                    held.remove(&version);
+                    let source = std::io::Error::new(std::io::ErrorKind::WouldBlock, "a snapshot's lock was refused");
+                    return Err(Error::io("pin", self.disk.path(), source));
+                }
+                Err(e) => {
+                    held.remove(&version);
+                    return Err(e);
+                }
+            }
+        }
+        *count += 1;
+        Ok(Pin { pins: Arc::clone(self), version })
+    }
+
+    /// All versions below `end` that any process has pinned, as ranges that ascend and lie apart.
+    ///
+    /// The kernel joins adjacent locks of one owner, and a foreign lock may cover anything: each range
+    /// stays one from end to end, however many versions it covers.
+    pub(crate) fn all(&self, end: u64) -> Result<Vec<Range<u64>>> {
+        let own: Vec<_> = lock(&self.held).keys().filter(|v| **v < end).map(|v| *v..*v + 1).collect();
+        let mut found = own;
+        let mut ranges = vec![(PIN, end)];
+        while let Some((first, len)) = ranges.pop() {
+            if len == 0 {
+                continue;
+            }
+            let probe = self.disk.probe(first, len).map_err(|e| Error::io("look for pins", self.disk.path(), e))?;
+            let Some((at, count)) = probe else { continue };
+            let at = at.clamp(first, first + len - 1);
+            let stop = at.saturating_add(count.max(1)).min(first + len);
+            found.push(at - PIN..stop - PIN);
+            ranges.push((first, at - first));
+            ranges.push((stop, first + len - stop));
+        }
+        Ok(joined(found))
+    }
+}
+
+/// The same numbers, as ranges that ascend and lie apart.
+fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    ranges.dedup_by(|next, before| {
+        let joins = next.start <= before.end;
+        if joins {
+            before.end = before.end.max(next.end);
+        }
+        joins
+    });
+    ranges
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        // In a forked child the kernel's lock is the parent's, and the mutex may be held for ever.
+        if self.pins.generation != fork_generation() {
+            return;
+        }
+        let mut held = lock(&self.pins.held);
+        if let Some(count) = held.get_mut(&self.version) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.version);
+                let _ = self.pins.disk.unlock(PIN + self.version);
+                drop(held);
+                if let Some(call) = self.pins.on_release.get() {
+                    call();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::{Free, Image, World};
+    use crate::disk::unix::{OpenMode, UnixDisk};
+
+    type Both = (Arc<Pins>, Arc<Pins>);
+
+    fn simulated() -> Both {
+        let world = World::new(Image::default(), Arc::new(Free));
+        (Pins::new(world.disk(0)), Pins::new(world.disk(1)))
+    }
+
+    fn real() -> (tempfile::NamedTempFile, Both) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || Pins::new(Arc::new(UnixDisk::open(file.path(), OpenMode::default()).unwrap()));
+        let both = (open(), open());
+        (file, both)
+    }
+
+    #[test]
+    fn a_version_is_pinned_until_its_last_user_is_gone() {
+        let (pins, others) = simulated();
+        let both = || (pins.all(9).unwrap(), others.all(9).unwrap());
+        let (first, second, newer) = (pins.pin(5).unwrap(), pins.pin(5).unwrap(), pins.pin(7).unwrap());
+        drop(first);
+        assert_eq!(both(), (vec![5..6, 7..8], vec![5..6, 7..8]));
+        drop(newer);
+        assert_eq!(both(), (vec![5..6; 1], vec![5..6; 1]));
+        drop(second);
+        assert_eq!(both(), (vec![], vec![]));
+    }
+
+    #[test]
+    fn any_number_of_pins_is_found_by_their_owner_and_by_others() {
+        let (_file, kernel) = real();
+        for (pins, others) in [simulated(), kernel] {
+            let mut held: Vec<_> = (3..9003).map(|version| pins.pin(version).unwrap()).collect();
+            let foreign = others.pin(9005).unwrap();
+            let found = || (pins.all(10_000).unwrap(), others.all(10_000).unwrap());
+            assert_eq!(found(), (vec![3..9003, 9005..9006], vec![3..9003, 9005..9006]));
+            assert_eq!(others.all(4000).unwrap(), [3..4000; 1], "cut to the question");
+            held.drain(4000..4001).for_each(drop);
+            held.drain(..10).for_each(drop);
+            drop(foreign);
+            assert_eq!(found(), (vec![13..4003, 4004..9003], vec![13..4003, 4004..9003]));
+        }
+    }
+
+    #[test]
+    fn a_foreign_lock_of_any_length_is_one_range() {
+        let (file, (pins, others)) = real();
+        let _own = others.pin(7).unwrap();
+        let foreign = std::fs::File::open(file.path()).unwrap();
+        crate::disk::lock::share_range(&foreign, 1 << 61, 0).unwrap();
+        assert_eq!(pins.all(1 << 60).unwrap(), [0..1 << 60; 1]);
+    }
+}

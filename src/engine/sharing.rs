@@ -1,0 +1,236 @@
+//! Who shares the store with this process, and through which sidecar.
+//!
+//! Hints are right only if all who write publish to one sidecar. A process finds the sidecar by the
+//! path through which it came, and two that came by different directory entries (a hard link, a file
+//! mounted alone into a container, a name given after the first had opened it) would find different
+//! ones. So each holds a lock byte that stands for its *place*, on the file itself, where every other
+//! sees it: a process that finds another place taken is refused.
+//!
+//! A sidecar speaks for those who have used it without a break: each writer holds a lock byte that
+//! stands for it. One that no other process uses (a copy put back, what the dead have left, a planted
+//! one) is not joined; it is set up afresh. A process that cannot have a sidecar must be the only one that
+//! writes; those that read beside it see what the file itself proves to be durable.
+
+use crate::disk::holders::holder_of;
+use crate::disk::host::process_identity;
+use crate::disk::locks::{ByteLock, MEMBERS, OPEN, PLACES, READERS, WRITERS, lock, try_lock};
+use crate::disk::platform::{Disk, LockMode, SITES};
+use crate::disk::sidecar::{SIDECAR_SIZE, Sidecar};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The other processes that have the store open.
+#[derive(Clone, Copy)]
+pub(crate) struct Others {
+    /// Some may write, or only read.
+    pub(crate) writers: bool,
+    pub(crate) readers: bool,
+    /// Some may write, or only read, and came by another place.
+    writers_elsewhere: bool,
+    readers_elsewhere: bool,
+}
+
+impl Others {
+    pub(crate) fn look(disk: &dyn Disk) -> Result<Others> {
+        let place = disk.place();
+        let held = |first, len| {
+            let found = disk.probe(first, len).map_err(|e| Error::io("look for others", disk.path(), e))?;
+            Ok::<_, Error>(found.is_some())
+        };
+        let elsewhere = |base| Ok::<_, Error>(held(base, place)? || held(base + place + 1, PLACES - place - 1)?);
+        let (writers_elsewhere, readers_elsewhere) = (elsewhere(WRITERS)?, elsewhere(READERS)?);
+        Ok(Others {
+            writers: writers_elsewhere || held(WRITERS + place, 1)?,
+            readers: readers_elsewhere || held(READERS + place, 1)?,
+            writers_elsewhere,
+            readers_elsewhere,
+        })
+    }
+
+    pub(crate) fn nobody(self) -> bool {
+        !self.writers && !self.readers
+    }
+
+    /// Refuses to share the store with those who look for its sidecar elsewhere. (Readers alone need none.)
+    pub(crate) fn must_be_here(self, disk: &dyn Disk) -> Result<()> {
+        if self.writers_elsewhere || self.readers_elsewhere && disk.writable() {
+            let reason = "it came by another path or name of the file, so the two would not find one sidecar; \
+                open the store by the same path (mount its directory, not the file alone), or close it there first";
+            return Err(not_shared(disk, reason.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Says to all who look at the file that it is open, and by which place. Held as long as it is open.
+pub(crate) fn appear(disk: &Arc<dyn Disk>) -> Result<ByteLock> {
+    let base = if disk.writable() { WRITERS } else { READERS };
+    ByteLock::take(disk, base + disk.place(), LockMode::Shared, "presence", None)
+}
+
+fn not_shared(disk: &dyn Disk, reason: String) -> Error {
+    let holder = holder_of(disk, WRITERS, PLACES).or_else(|| holder_of(disk, READERS, PLACES));
+    Error::NotShared { path: disk.path().to_path_buf(), reason, holder }
+}
+
+impl Engine {
+    /// The error for a process that has no sidecar, and is not alone.
+    pub(crate) fn without_sidecar(&self, why: &io::Error) -> Error {
+        let reason = format!(
+            "the sidecar ({}-shm) cannot be made or opened ({why}), and only the one process that writes can do without; \
+            allow this user to write the directory, or close the store there first",
+            self.path().display()
+        );
+        not_shared(&*self.disk, reason)
+    }
+
+    pub(crate) fn known_sidecar(&self) -> Arc<Sidecar> {
+        Arc::clone(&self.sidecar.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The sidecar that the name leads to now, and why it is the last one known if there is none. A process
+    /// that publishes asks here first, so that a message never goes to a sidecar that others have left.
+    pub(crate) fn current_sidecar(&self) -> (Arc<Sidecar>, Result<()>) {
+        let sidecar = self.known_sidecar();
+        if sidecar.is_current() && sidecar.is_ours() {
+            return (sidecar, Ok(()));
+        }
+        let joined = self.rejoin_sidecar(true);
+        (self.known_sidecar(), joined)
+    }
+
+    /// Whether the process may go on without a current sidecar: no other writes, or its file has lost its
+    /// name, and then all who share the file lost the sidecar's name with it.
+    pub(crate) fn may_do_without_sidecar(&self) -> Result<bool> {
+        Ok(self.disk.lost_name().is_some() || !self.has_writers()?)
+    }
+
+    /// Uses the sidecar that other writers use. `false` if there is none that can be found and trusted.
+    pub(crate) fn join_sidecar(&self) -> Result<bool> {
+        for site in 0..SITES {
+            let Ok(memory) = self.disk.sidecar(site, SIDECAR_SIZE, false) else { continue };
+            let sidecar = Sidecar::new(memory, &self.store_id, self.disk.identity());
+            // A writer that cannot publish could not be told from a stopped one.
+            let of_use = sidecar.memory().is_writable() || !self.disk.writable();
+            if of_use && sidecar.is_ours() && sidecar.is_current() && self.is_in_use(&sidecar)? {
+                self.use_sidecar(sidecar)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a writer has used this sidecar until now.
+    pub(crate) fn is_in_use(&self, sidecar: &Sidecar) -> Result<bool> {
+        let id = sidecar.memory().id();
+        if lock(&self.member).as_ref().is_some_and(|(own, _)| *own == id) {
+            return Ok(true);
+        }
+        Ok(self.disk.probe(MEMBERS + id, 1).map_err(self.io("look for others"))?.is_some())
+    }
+
+    /// Starts a sidecar that says nothing yet. The caller holds OPEN. With `reuse` nobody else may write,
+    /// and one that is there is cleared: so readers that have it go on with it.
+    pub(crate) fn start_sidecar(&self, reuse: bool) -> Result<io::Result<()>> {
+        let mut refused = io::Error::from(io::ErrorKind::NotFound);
+        for site in 0..SITES {
+            let there = self.disk.sidecar(site, SIDECAR_SIZE, false).ok();
+            let made = match there.filter(|memory| reuse && memory.is_writable()) {
+                Some(memory) => Ok(memory),
+                None if reuse => self.disk.sidecar(site, SIDECAR_SIZE, true),
+                None => self.no_other_site_is_in_use(site).and_then(|()| self.disk.sidecar(site, SIDECAR_SIZE, true)),
+            };
+            match made {
+                Ok(memory) => {
+                    let sidecar = Sidecar::new(memory, &self.store_id, self.disk.identity());
+                    sidecar.set_up();
+                    sidecar.set_poisoned(self.poisoned.load(Ordering::Acquire));
+                    self.use_sidecar(sidecar)?;
+                    return Ok(Ok(()));
+                }
+                // The reason at the first site is the one that a user can do something about.
+                Err(e) if site == 0 => refused = e,
+                Err(_) => {}
+            }
+        }
+        tracing::debug!(error = %refused, "no sidecar can be made");
+        Ok(Err(refused))
+    }
+
+    /// Those who use a sidecar at another site would not hear of one that is started here. One that cannot be
+    /// opened may be in use.
+    fn no_other_site_is_in_use(&self, site: usize) -> io::Result<()> {
+        for other in (0..SITES).filter(|other| *other != site) {
+            match self.disk.sidecar(other, SIDECAR_SIZE, false) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+                Ok(memory) => {
+                    let sidecar = Sidecar::new(memory, &self.store_id, self.disk.identity());
+                    if self.is_in_use(&sidecar).map_err(|e| io::Error::other(e.to_string()))? {
+                        return Err(io::Error::other("the others use one elsewhere"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn use_sidecar(&self, sidecar: Sidecar) -> Result<()> {
+        if self.disk.writable() {
+            let id = sidecar.memory().id();
+            let mut member = lock(&self.member);
+            if member.as_ref().is_none_or(|(own, _)| *own != id) {
+                let byte = ByteLock::take(&self.disk, MEMBERS + id, LockMode::Shared, "sidecar", self.deadline())?;
+                *member = Some((id, byte));
+            }
+        }
+        if let Some((index, _)) = &self.slot {
+            let (pid, host, command) = process_identity();
+            let slot = sidecar.slot(*index);
+            if !slot.is_introduced_as(self.incarnation) {
+                slot.introduce(self.incarnation, pid, &host, &command);
+            }
+            sidecar.raise_slot_bound(index + 1);
+        }
+        *self.sidecar.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sidecar);
+        self.sidecar_seen_ms.store(self.disk.now_ms(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Another thread or process is joining, or starting, a sidecar.
+    pub(crate) fn busy_opening(&self) -> Error {
+        Error::Busy { path: self.path().to_path_buf(), lock: "open", waited: Duration::ZERO, holder: None }
+    }
+
+    /// The sidecar was deleted, cut, or overwritten: joins the one that others started, or starts one.
+    /// Readers do not wait for a process that is doing the same (`wait` = false). The error says why
+    /// there is none.
+    pub(crate) fn rejoin_sidecar(&self, wait: bool) -> Result<()> {
+        let _one = match try_lock(&self.rejoining) {
+            Some(one) => one,
+            None if wait => lock(&self.rejoining),
+            None => return Err(self.busy_opening()),
+        };
+        if self.join_sidecar()? {
+            return Ok(());
+        }
+        // A file without its name must not take the sidecar away from the one that has it now.
+        self.check_name()?;
+        let lost = || self.without_sidecar(&io::ErrorKind::NotFound.into());
+        if !self.disk.writable() || self.is_alone.load(Ordering::Acquire) && !self.has_writers()? {
+            return Err(lost());
+        }
+        let deadline = if wait { self.deadline() } else { Some(Instant::now()) };
+        let _open = ByteLock::take(&self.disk, OPEN, LockMode::Exclusive, "open", deadline)?;
+        if !self.join_sidecar()? {
+            self.start_sidecar(false)?.map_err(|why| self.without_sidecar(&why))?;
+            tracing::info!("the sidecar was lost; started a new one");
+        }
+        self.is_alone.store(false, Ordering::Release);
+        Ok(())
+    }
+}
