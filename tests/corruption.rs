@@ -156,8 +156,13 @@ fn last_batch(sample: &Sample) -> Option<usize> {
 fn names_the_place(place: &Corruption, flipped: usize, sample: &Sample) -> bool {
     let start = place.offset as usize;
     let size = match place.page {
-        // A frame may follow at once or in the next block; those of the samples are short.
-        None => 2 * 4096,
+        // A frame may follow at once or in the next block. A long value is in it if a checkpoint ran meanwhile.
+        None => {
+            let frames = [start, start.next_multiple_of(4096)]
+                .into_iter()
+                .filter(|at| sample.bytes.get(*at..at + 64).is_some_and(|header| header.starts_with(b"mlf1")));
+            frames.map(|at| u32_at(&sample.bytes, at + 56) as usize).max().unwrap_or(0) + 2 * 4096
+        }
         Some(page) => {
             assert_eq!(page as usize * sample.page_size, start);
             u32_at(&sample.bytes, start + 28) as usize * sample.page_size

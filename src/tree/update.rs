@@ -225,7 +225,8 @@ impl<'s, 'p> Update<'s, 'p> {
             return Ok(());
         }
         if index < leaf.done {
-            return Err(Error::Internal("the changes to a tree must ascend".to_owned()));
+            // Keys of a forged tree, which are touched to be moved, may come in any order.
+            return Err(Error::corrupt("keys", 0, None, "keys that ascend", "a key below the one before it"));
         }
         self.open_leaf(leaf)?;
         self.feed(leaf, index)?;
@@ -540,7 +541,8 @@ impl<'s, 'p> Update<'s, 'p> {
     #[expect(clippy::indexing_slicing, reason = "the line above makes the level")]
     fn level(&mut self, level: usize) -> Result<&mut Level> {
         if level > usize::from(MAX_LEVEL) {
-            return Err(Error::Internal(format!("a tree cannot grow to {level} levels")));
+            let expected = format!("a tree of at most {MAX_LEVEL} levels");
+            return Err(Error::corrupt("branch", 0, None, expected, format!("one of {level}")));
         }
         while self.levels.len() <= level {
             self.levels.push(Level::new(self.levels.is_empty(), self.pages.page_size() as usize));
