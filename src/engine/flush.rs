@@ -171,9 +171,10 @@ impl Engine {
         // A sidecar that was lost meanwhile tells those who have it; the one that others started since says
         // nothing yet, or its readers find in the file what it does not tell.
         let (current, _) = self.current_sidecar();
-        current.rise_durable(lsn);
+        let next = (!Arc::ptr_eq(sidecar, &current)).then_some(&current);
+        next.inspect(|next| next.rise_durable(lsn));
         self.raise_durable(lsn);
-        for told in [sidecar, &current] {
+        for told in [Some(sidecar), next].into_iter().flatten() {
             told.wake_flushed();
             told.wake_changed();
         }
