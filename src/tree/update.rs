@@ -225,7 +225,6 @@ impl<'s, 'p> Update<'s, 'p> {
             return Ok(());
         }
         if index < leaf.done {
-            // Keys of a forged tree, which are touched to be moved, may come in any order.
             return Err(Error::corrupt("keys", 0, None, "keys that ascend", "a key below the one before it"));
         }
         self.open_leaf(leaf)?;
@@ -541,8 +540,7 @@ impl<'s, 'p> Update<'s, 'p> {
     #[expect(clippy::indexing_slicing, reason = "the line above makes the level")]
     fn level(&mut self, level: usize) -> Result<&mut Level> {
         if level > usize::from(MAX_LEVEL) {
-            let expected = format!("a tree of at most {MAX_LEVEL} levels");
-            return Err(Error::corrupt("branch", 0, None, expected, format!("one of {level}")));
+            return Err(Error::corrupt("branch", 0, None, format!("a level up to {MAX_LEVEL}"), level.to_string()));
         }
         while self.levels.len() <= level {
             self.levels.push(Level::new(self.levels.is_empty(), self.pages.page_size() as usize));
