@@ -5,8 +5,7 @@
 //! Commits go on meanwhile behind the mark. Any failure before the root slot leaves the old state
 //! whole.
 //!
-//! A transaction too large for the log takes the same way: it is applied on top of the log, under
-//! the same root, and becomes visible when that root is durable.
+//! A transaction too large for the log takes the same way: applied on top of it, visible with the durable root.
 
 use crate::bytes::Bytes;
 use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
@@ -16,7 +15,7 @@ use crate::disk::root::{MAX_SEGMENTS, Root, Segment};
 use crate::disk::sidecar::{Counter, State};
 use crate::engine::append::{AppendGuard, Appended, now_us};
 use crate::engine::changes::{Changes, Write};
-use crate::engine::compact::{SLACK_PAGES, WORTHWHILE};
+use crate::engine::compact::{SLACK_PAGES, WORTHWHILE, begin_moving_down, move_catalog_down};
 use crate::engine::fold::Folding;
 use crate::engine::view::{View, decode_name};
 use crate::engine::{Engine, MIN_LOG};
@@ -413,14 +412,18 @@ impl CheckpointTurn<'_> {
             let run = fold.pages().overflow_run(value)?;
             fold.free(value.ptr.page, run, birth.min(view.tree.root.sequence))?;
         }
-        if plan.compact > 0 {
-            self.engine.move_down(view, fold, &mut catalog, plan.compact)?;
+        let cutoff = (plan.compact > 0).then(|| begin_moving_down(fold)).flatten();
+        if let Some(cutoff) = cutoff {
+            self.engine.move_tables_down(view, fold, &mut catalog, cutoff, plan.compact)?;
         }
         let rows = catalog.into_iter().map(|(table, row)| {
             let change = row.map_or(Change::Delete, |row| Change::Put(row.encode()));
             Ok((table.to_be_bytes(), change))
         });
         root.catalog = update(fold, TABLE_CATALOG, root.catalog, rows)?;
+        if let Some(cutoff) = cutoff {
+            root.catalog = move_catalog_down(fold, root.catalog, cutoff, plan.compact)?;
+        }
         Ok(())
     }
 

@@ -21,22 +21,47 @@ pub(crate) const WORTHWHILE: u64 = 4;
 /// Free pages that are never worth the trouble.
 pub(crate) const SLACK_PAGES: u64 = 64;
 
+/// The page below which everything would fit, if moving pages down pays: pages are taken below it from here on.
+pub(crate) fn begin_moving_down(fold: &mut Folding<'_>) -> Option<u32> {
+    let (free, count) = (fold.space.free_pages(), fold.space.page_count());
+    if free < SLACK_PAGES || free * WORTHWHILE < count {
+        return None;
+    }
+    let cutoff = u32::try_from(count - free).unwrap_or(u32::MAX);
+    fold.space.move_below(cutoff);
+    Some(cutoff)
+}
+
+/// Touches up to `budget` keys of the catalog. Its pages are only written when a table's tree has moved; the last
+/// of them, left where it is, would keep the file as long as it ever was.
+pub(crate) fn move_catalog_down(
+    fold: &mut Folding<'_>,
+    root: TreeRoot,
+    cutoff: u32,
+    budget: usize,
+) -> Result<TreeRoot> {
+    if root.ptr.is_none() {
+        return Ok(root);
+    }
+    // What was written for this version is read again here.
+    fold.write_out()?;
+    let pages = Arc::clone(fold.pages());
+    let found = relocatable(&pages, TABLE_CATALOG, root, cutoff, None, budget)?;
+    let touches = found.keys.iter().map(|key| Ok((key.as_slice(), Change::<&[u8]>::Touch { cutoff })));
+    update(fold, TABLE_CATALOG, root, touches)
+}
+
 impl Engine {
     /// Touches up to `budget` keys, and puts the tables' new trees into `catalog`, which holds those
     /// that the checkpoint changed.
-    pub(crate) fn move_down(
+    pub(crate) fn move_tables_down(
         &self,
         view: &View,
         fold: &mut Folding<'_>,
         catalog: &mut BTreeMap<u32, Option<TreeRoot>>,
+        cutoff: u32,
         mut budget: usize,
     ) -> Result<()> {
-        let (free, count) = (fold.space.free_pages(), fold.space.page_count());
-        if free < SLACK_PAGES || free * WORTHWHILE < count {
-            return Ok(());
-        }
-        let cutoff = u32::try_from(count - free).unwrap_or(u32::MAX);
-        fold.space.move_below(cutoff);
         // What was written for this version is read again here.
         fold.write_out()?;
         let mut resume = lock(&self.compacting);

@@ -334,6 +334,43 @@ mod tests {
     }
 
     #[test]
+    fn the_catalog_does_not_keep_the_file_long() {
+        const SIZE: usize = 4 << 20;
+        let clock = Arc::new(Clock::default());
+        let (_, _, store) = new_store(Arc::clone(&clock) as _, 1 << 20);
+        let engine = store.engine();
+        let start = Instant::now();
+        let mut rounds = Rounds::new(start);
+        let mut rest = |mut chores| {
+            for looks in 0.. {
+                let now = clock.0.fetch_add(2000, Ordering::SeqCst);
+                if rounds.step(engine, std::mem::take(&mut chores), start + Duration::from_millis(now)) {
+                    return;
+                }
+                assert!(looks < 40, "no end in sight");
+            }
+        };
+        store.write(|tx| tx.raw("kept")?.put(b"k", b"v")).unwrap();
+        rest(Chores::default());
+        // The file is as short as it can be: what is written now lies behind the value, once the snapshots keep
+        // all the pages before it.
+        store.write(|tx| tx.raw("t")?.put(b"long", &vec![7; SIZE])).unwrap();
+        let mut snaps = vec![store.read().unwrap()];
+        for n in 0..20_u8 {
+            store.write(|tx| tx.raw("u")?.put(b"k", &[n])).unwrap();
+            store.checkpoint().unwrap();
+            snaps.push(store.read().unwrap());
+        }
+        store.write(|tx| tx.raw("t")?.remove(b"long").and(tx.raw("u")?.remove(b"k")).map(drop)).unwrap();
+        rest(Chores::default());
+        drop(snaps);
+        rest(Chores { released: true, ..Chores::default() });
+        let pages = engine.slots().unwrap().newest.page_count;
+        assert!(pages < 100, "{pages} pages");
+        assert_eq!(store.read().unwrap().raw("kept").unwrap().get(b"k").unwrap().unwrap()[..], *b"v");
+    }
+
+    #[test]
     fn only_the_last_use_of_a_version_is_told_of() {
         let (_, _, store) = new_store(Arc::new(crate::disk::sim::Free), 1 << 20);
         let pins = &store.engine().pins;

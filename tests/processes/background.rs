@@ -70,9 +70,7 @@ fn wait_until_below(store: &Store, bytes: u64) {
     }
 }
 
-/// `cargo test --features cli --test processes what_a_deleted -- --ignored`
 #[test]
-#[ignore = "fails in about half of its runs: sometimes no checkpoint follows the release of the last snapshot"]
 fn what_a_deleted_value_took_is_given_back_when_nobody_reads_it_any_more() {
     const SIZE: usize = 32 << 20;
     let test = TestStore::new_in(Path::new("/dev/shm"));
