@@ -7,7 +7,6 @@ use crate::disk::netfs::remote_filesystem;
 use crate::disk::platform::Disk as _;
 use crate::disk::rename::rename_to_free_name;
 use crate::disk::unix::{OpenMode, UnixDisk};
-use crate::engine::checkpoint::Plan;
 use crate::engine::open_store::OpenStore;
 use crate::engine::stats::{Locks, Stats};
 use crate::engine::{DEFAULT_LOG_CAP, DEFAULT_PATIENCE, Engine, MAX_LOG_CAP, MIN_LOG, Settings, open};
@@ -374,11 +373,10 @@ impl Store {
     /// Folds the log into the tree now. It happens by itself when the log has grown or lies idle.
     ///
     /// # Errors
-    /// [`Error::Busy`] if another checkpoint did not end before the timeout, [`Error::Full`], [`Error::Io`].
+    /// [`Error::Busy`] if another checkpoint did not end before the timeout, [`Error::Full`], [`Error::Io`],
+    /// [`Error::Poisoned`] if an earlier flush failed and the disk still refuses.
     pub fn checkpoint(&self) -> Result<()> {
-        let engine = self.engine();
-        self.in_file(engine.check_writable().and_then(|()| engine.checkpoint(&Plan::default(), engine.deadline())))?;
-        Ok(())
+        self.in_file(self.engine().checkpoint_now())
     }
 
     /// The LSN of the newest transaction that a snapshot taken now would have.

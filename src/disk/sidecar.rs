@@ -34,7 +34,7 @@ const VISIBLE: usize = 17; // rising: lsn
 const FLUSHED_UNSEALED: usize = 18; // rising: lsn
 const ROOT: usize = 19; // rising: sequence
 const TABLES: usize = 20; // rising: lsn
-const POISON: usize = 21; // sealed like a rising one: 1 if poisoned, 0 if not
+const POISON: usize = 21; // rising: how often a flush failed or was mended; odd while one is not mended
 const FLUSH_TIME: usize = 22; // sealed like a rising one: µs
 const TICKET: usize = 48;
 const SLOT_BOUND: usize = 49;
@@ -270,7 +270,7 @@ impl Sidecar {
         for index in 0..SLOTS {
             self.slot(index).set_ticket(0);
         }
-        self.set_poisoned(false);
+        self.store(POISON, self.seal(POISON, 0));
         self.publish(IDENTITY, &[PROTOCOL]);
     }
 
@@ -342,12 +342,26 @@ impl Sidecar {
         self.restore(TABLES, self.load(TABLES), lsn);
     }
 
-    pub(crate) fn poisoned(&self) -> bool {
-        self.risen(POISON) == Some(1)
+    /// How often a flush has failed, or was mended. Odd: one has failed, and was not mended yet.
+    pub(crate) fn failures(&self) -> u64 {
+        self.risen(POISON).unwrap_or(0)
     }
 
-    pub(crate) fn set_poisoned(&self, poisoned: bool) {
-        self.store(POISON, self.seal(POISON, u64::from(poisoned)));
+    pub(crate) fn poisoned(&self) -> bool {
+        !self.failures().is_multiple_of(2)
+    }
+
+    /// Tells that a flush has failed: also the process that is about to tell that an earlier one is mended.
+    pub(crate) fn poison(&self) {
+        let failures = self.failures();
+        self.restore(POISON, self.load(POISON), failures + 1 + failures % 2);
+    }
+
+    /// Tells that the last of so many failures is mended. `false`: another one came meanwhile.
+    pub(crate) fn heal(&self, failures: u64) -> bool {
+        let (from, to) = (self.seal(POISON, failures), self.seal(POISON, failures + 1));
+        self.own_word(POISON)
+            .is_none_or(|word| word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok())
     }
 
     /// How long flushes have taken of late.

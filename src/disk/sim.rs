@@ -15,7 +15,7 @@ pub(crate) use replay::{Limits, Replay};
 
 use crate::disk::platform::{Disk, FileId, Held, LockMode, Mapping, SharedMemory};
 use crate::error::Holder;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::io;
 use std::path::Path;
@@ -127,6 +127,9 @@ impl Image {
     }
 }
 
+/// The path of each simulated file.
+pub(crate) const PATH: &str = "simulated.mst";
+
 /// One change of the file, or a remark of the test between changes.
 #[derive(Clone)]
 pub(crate) enum Event {
@@ -142,6 +145,8 @@ pub(crate) enum Event {
     Flush,
     /// Everything that was not durable may have been dropped, and later flushes will not write it.
     FlushFailed,
+    /// The cache lets go of a block whose flush failed: what is read from now on is what the disk holds.
+    Dropped(usize, Arc<Block>),
     /// Commit `n` begins.
     Begun(usize),
     /// All commits up to `n` were acknowledged.
@@ -244,6 +249,58 @@ struct State {
     descriptions: usize,
     /// Grows with each failed flush; each description reports it once.
     failures: u64,
+    cache: Option<Cache>,
+}
+
+/// A cache that lets go of what it could not write: sooner or later the older bytes are read again.
+struct Cache {
+    /// What the disk holds.
+    disk: Image,
+    /// Blocks that a failed flush left, and that were not written since.
+    unwritten: BTreeSet<usize>,
+    rng: Rng,
+}
+
+impl State {
+    fn after_flush(&mut self, failed: bool) {
+        let Some(cache) = &mut self.cache else { return };
+        cache.disk.set_len(self.image.len);
+        for index in 0..self.image.blocks.len() {
+            let (now, disk) = (&self.image.blocks[index], &mut cache.disk.blocks[index]);
+            if Arc::ptr_eq(now, disk) {
+                continue;
+            }
+            if failed {
+                cache.unwritten.insert(index);
+            } else if !cache.unwritten.contains(&index) {
+                *disk = Arc::clone(now);
+            }
+        }
+    }
+
+    /// Now and then, lets go of some of the blocks that could not be written.
+    fn drop_blocks(&mut self) {
+        let Some(cache) = &mut self.cache else { return };
+        if cache.unwritten.is_empty() || !cache.rng.one_in(20) {
+            return;
+        }
+        let (all, mut dropped) = (cache.rng.one_in(2), Vec::new());
+        cache.unwritten.retain(|index| {
+            let keep = !all && cache.rng.one_in(2);
+            if !keep {
+                dropped.push(*index);
+            }
+            keep
+        });
+        for index in dropped {
+            let Some(place) = self.image.blocks.get_mut(index) else { continue };
+            *place = cache.disk.block(index);
+            if let Some((_, events)) = &mut self.history {
+                trace!("{}: block {index} is dropped from the cache", events.len());
+                events.push(Event::Dropped(index, Arc::clone(place)));
+            }
+        }
+    }
 }
 
 /// One data file, all that is known of it, and all who use it.
@@ -271,6 +328,17 @@ impl World {
         if let Some((_, events)) = &mut self.state().history {
             events.push(event);
         }
+    }
+
+    /// From now on the cache lets go of what it could not write, at any time after. What the file holds now is durable.
+    pub(crate) fn drop_unwritten(&self, rng: Rng) {
+        let mut state = self.state();
+        let disk = state.image.clone();
+        state.cache = Some(Cache { disk, unwritten: BTreeSet::new(), rng });
+    }
+
+    pub(crate) fn drops(&self) -> bool {
+        self.state().cache.is_some()
     }
 
     /// The file as it was when the record began, and the record so far.
@@ -411,6 +479,7 @@ impl SimDisk {
     fn enter(&self, call: Call) -> io::Result<Verdict> {
         self.check_alive()?;
         let verdict = self.world.conductor.before(self.process, call);
+        self.world.state().drop_blocks();
         // It may have been killed while others ran.
         self.check_alive()?;
         match verdict {
@@ -422,6 +491,9 @@ impl SimDisk {
     fn write_recorded(&self, bytes: &[u8], offset: u64) {
         let mut state = self.world.state();
         let touched = state.image.write(bytes, offset);
+        if let Some(cache) = &mut state.cache {
+            cache.unwritten.retain(|index| !touched.contains(index));
+        }
         let (first, len) = (touched.start, state.image.len);
         let blocks = touched.map(|index| state.image.block(index)).collect();
         if let Some((_, events)) = &mut state.history {
@@ -441,6 +513,10 @@ impl SimDisk {
     fn resize(&self, len: u64) {
         let mut state = self.world.state();
         let cut = state.image.set_len(len).map(|index| (index, state.image.block(index)));
+        if let Some(cache) = &mut state.cache {
+            cache.disk.set_len(len);
+            cache.unwritten.retain(|index| *index < len.div_ceil(BLOCK as u64) as usize);
+        }
         if let Some((_, events)) = &mut state.history {
             trace!("{}: process {} sets the length {len}", events.len(), self.process);
             events.push(Event::SetLen { len, cut });
@@ -456,7 +532,7 @@ impl Drop for SimDisk {
 
 impl Disk for SimDisk {
     fn path(&self) -> &Path {
-        Path::new("simulated.mst")
+        Path::new(PATH)
     }
 
     fn identity(&self) -> FileId {
@@ -548,6 +624,7 @@ impl Disk for SimDisk {
                 trace!("{}: process {}'s flush fails", events.len(), self.process);
                 events.push(Event::FlushFailed);
             }
+            state.after_flush(true);
             return Err(e);
         }
         let failures = state.failures;
@@ -557,6 +634,7 @@ impl Disk for SimDisk {
             trace!("{}: process {} flushes{told}", events.len(), self.process);
             events.push(Event::Flush);
         }
+        state.after_flush(false);
         if self.seen.swap(failures, Ordering::SeqCst) != failures {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }

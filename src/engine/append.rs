@@ -9,12 +9,12 @@ use crate::disk::platform::LockMode;
 use crate::disk::root::{Root, Slots, peek_sequence};
 use crate::disk::sidecar::{Sidecar, TailHint, WordsBefore};
 use crate::engine::Engine;
-use crate::engine::flush::Sealed;
+use crate::engine::flush::{Failures, Sealed};
 use crate::engine::sharing::Others;
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
-use crate::log::ring::{Ring, continues, next_block};
-use crate::log::walk::{Point, Walker, seems_to_go_on};
+use crate::log::ring::{Ring, next_block};
+use crate::log::walk::{Point, Walker, goes_on_elsewhere, seems_to_go_on};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -33,13 +33,15 @@ pub(crate) struct Appender {
     /// Whether the next frame may share a block with the last one: only if no flush may have
     /// covered that block.
     pub(crate) open: bool,
+    /// [`Engine::forgotten`] when the tail was last looked for from a root on.
+    forgotten: u64,
 }
 
 impl Appender {
     pub(crate) fn new(root: Arc<Root>) -> Appender {
         let ring = Arc::new(Ring::new(&root));
         let tail = Point::start_of(&root);
-        Appender { root, ring, tail, start: tail.end, open: false }
+        Appender { root, ring, tail, start: tail.end, open: false, forgotten: 0 }
     }
 
     /// Takes over a newer durable root.
@@ -72,8 +74,11 @@ pub(crate) struct AppendGuard<'a> {
     pub(crate) state: MutexGuard<'a, Appender>,
     pub(crate) sidecar: Arc<Sidecar>,
     engine: &'a Engine,
-    /// A newer root is the one to build on, and nobody can confirm it before a failed flush is mended.
+    /// A newer root is the one to build on, and nobody can confirm it before a failed flush is mended; or frames
+    /// that were told are gone.
     in_doubt: bool,
+    /// What was known of failed flushes before the tail was looked for.
+    pub(crate) failures: Failures,
     /// The log went on behind what was told of it.
     pub(crate) walked: bool,
 }
@@ -117,7 +122,9 @@ impl Engine {
         {
             return Err(why);
         }
-        let mut guard = AppendGuard { state, sidecar, engine: self, in_doubt: false, walked: false, _kernel: kernel };
+        let failures = self.failures(&sidecar);
+        let (in_doubt, walked) = (false, false);
+        let mut guard = AppendGuard { state, sidecar, engine: self, in_doubt, failures, walked, _kernel: kernel };
         guard.find_tail()?;
         // Without a sidecar nobody could have told us of a flush.
         guard.state.open &= current;
@@ -130,6 +137,10 @@ impl AppendGuard<'_> {
         let engine = self.engine;
         let before = self.sidecar.words_before();
         let told = engine.learn(&self.sidecar);
+        let forgotten = engine.forgotten.load(Ordering::Acquire);
+        if self.state.forgotten != forgotten {
+            *self.state = Appender { forgotten, ..Appender::new(Arc::clone(&self.state.root)) };
+        }
         let newer = self.newer_roots()?;
         if let Some(root) = newer.as_ref().and_then(|slots| engine.certain_root(slots)) {
             self.build_on(root);
@@ -141,6 +152,15 @@ impl AppendGuard<'_> {
         {
             self.follow_hint()?;
             self.walk_on()?;
+        }
+        if self.sidecar.tail().is_some_and(|hint| hint.lsn > self.state.tail.lsn) {
+            // Frames that were told are gone: a flush failed, and its process did not live to say so.
+            if !engine.is_poisoned(&self.sidecar) {
+                engine.poison(&self.sidecar);
+            }
+            self.in_doubt = true;
+        } else if self.walked {
+            self.publish();
         }
         if !told && !engine.is_poisoned(&self.sidecar) {
             self.show_all(&before)?;
@@ -208,20 +228,52 @@ impl AppendGuard<'_> {
                 self.sidecar.rise_tables(frame.header.lsn);
             }
         }
-        if self.walked {
-            self.publish();
-        }
         Ok(())
     }
 
-    /// A root may have been written and never told of, and it may lay the ring out otherwise, or hold a
-    /// transaction of its own. What is appended must fit it. Its writer held APPEND until it could tell, so
+    /// The newest LSN that was given, as far as is known here.
+    pub(crate) fn newest_told(&self) -> u64 {
+        let hint = self.sidecar.tail().map_or(0, |tail| tail.lsn);
+        let seen = self.sidecar.visible().unwrap_or(0).max(self.engine.visible());
+        self.state.tail.lsn.max(hint).max(seen)
+    }
+
+    /// Forgets the tail, which may never have been durable, and looks for the chain's end from a durable root on.
+    pub(crate) fn start_over(&mut self, root: Root) -> Result<()> {
+        let engine = self.engine;
+        engine.forget_log();
+        let forgotten = engine.forgotten.load(Ordering::Acquire);
+        *self.state = Appender { forgotten, ..Appender::new(Arc::new(root)) };
+        self.walk_on()?;
+        self.sidecar.rise_root(self.state.root.sequence);
+        self.sidecar.rise_tables(self.state.root.checkpoint_lsn);
+        engine.raise_root(self.state.root.sequence);
+        Ok(())
+    }
+
+    /// Tells that what so many failed flushes have left is mended, up to the tail.
+    pub(crate) fn recovered(&mut self, failures: u64) -> Result<()> {
+        self.in_doubt = false;
+        self.seal();
+        self.engine.poisoned.store(false, Ordering::Release);
+        if self.sidecar.heal(failures) {
+            return Ok(());
+        }
+        Err(self.engine.poisoned_error("another flush failed meanwhile"))
+    }
+
+    /// A root may have been written and never told of, and it may lay the ring out otherwise, hold a
+    /// transaction of its own, or let the log go on beyond the older root's ring. What is appended must fit it. Its writer held APPEND until it could tell, so
     /// it is gone, or told of it through a sidecar that is gone: the root is made durable, and told. Gives
     /// whether the log goes on from it.
     fn settle_doubtful(&mut self, newest: Root) -> Result<bool> {
         let engine = self.engine;
         let known = &self.state.root;
-        if newest.sequence <= known.sequence || continues(known, &newest, self.state.tail.lsn) {
+        if newest.sequence <= known.sequence {
+            return Ok(false);
+        }
+        let elsewhere = goes_on_elsewhere(&*engine.disk, known, &newest, self.state.tail);
+        if !elsewhere.map_err(engine.io("read the log"))? {
             return Ok(false);
         }
         self.in_doubt = engine.is_poisoned(&self.sidecar);
@@ -262,6 +314,11 @@ impl AppendGuard<'_> {
         Ok(())
     }
 
+    /// Gives the tail back, and what was known of failed flushes when something was appended.
+    pub(crate) fn into_failures(self) -> Failures {
+        self.failures
+    }
+
     /// Whether a frame of at most so many bytes has room, sealed batch or not.
     pub(crate) fn has_room(&self, len: u64) -> bool {
         next_block(self.state.tail.end) + len.next_multiple_of(8) + RESERVE <= self.state.ring.end()
@@ -270,7 +327,7 @@ impl AppendGuard<'_> {
     /// Appends a frame. On an error it is not in the log, unless that is [`Error::Unconfirmed`].
     pub(crate) fn append(&mut self, frame: &mut FrameBuilder, kind: FrameKind, relaxed: bool) -> Result<Appended> {
         let engine = self.engine;
-        if self.in_doubt {
+        if self.in_doubt || engine.is_poisoned(&self.sidecar) {
             return Err(engine.unmended());
         }
         let state = &mut *self.state;
@@ -335,6 +392,10 @@ impl AppendGuard<'_> {
     /// Tells the others where the tail is, and under which root: without it they would look for the tail's
     /// frames in an older ring.
     pub(crate) fn publish(&self) {
+        if self.in_doubt {
+            // What was told before is what no LSN may be given twice of.
+            return;
+        }
         let Appender { tail, start, open, .. } = *self.state;
         self.sidecar.set_tail(TailHint { end: tail.end, start, lsn: tail.lsn, crc: tail.crc, open });
         self.sidecar.rise_root(self.state.root.sequence);

@@ -49,6 +49,17 @@ pub(crate) struct Plan<'p> {
     pub(crate) compact: usize,
     /// A transaction to apply on top.
     pub(crate) direct: Option<&'p Changes>,
+    /// Frames are gone that were never durable.
+    pub(crate) lost: Option<Lost>,
+}
+
+/// What a failed flush has left of the log.
+#[derive(Clone, Copy)]
+pub(crate) struct Lost {
+    /// Its end, which is durable.
+    end: Point,
+    /// The newest LSN that was given.
+    newest: u64,
 }
 
 /// What came of it.
@@ -79,6 +90,8 @@ pub(crate) fn is_worthwhile(spare: u64, page_count: u64) -> bool {
 pub(crate) struct CheckpointTurn<'e> {
     pub(crate) engine: &'e Engine,
     kernel: Option<ByteLock>,
+    /// The turn is that of a process that mends so many failed flushes: nothing else may flush meanwhile.
+    mends: Option<u64>,
     _process: FairGuard,
 }
 
@@ -124,7 +137,17 @@ impl Engine {
         if let Some(slot) = self.slot(&sidecar) {
             slot.set_state(State::Checkpointing, true);
         }
-        CheckpointTurn { engine: self, kernel: Some(kernel), _process: process }
+        CheckpointTurn { engine: self, kernel: Some(kernel), mends: None, _process: process }
+    }
+
+    /// Folds what is there, also when a failed flush must be mended first.
+    pub(crate) fn checkpoint_now(self: &Arc<Self>) -> Result<()> {
+        self.check_writable()?;
+        let fold = || self.checkpoint(&Plan::default(), self.deadline()).map(drop);
+        match fold() {
+            Err(Error::Poisoned { .. }) => self.begin(self.deadline()).map(drop).and_then(|()| fold()),
+            done => done,
+        }
     }
 
     pub(crate) fn checkpoint(&self, plan: &Plan<'_>, deadline: Deadline) -> Result<Done> {
@@ -193,7 +216,17 @@ impl CheckpointTurn<'_> {
     pub(crate) fn flush(&self) -> Result<()> {
         let engine = self.engine;
         let sidecar = engine.current_sidecar().0;
-        engine.flush_file(&sidecar).map_err(|e| engine.poisoned_error(format!("a checkpoint's flush failed: {e}")))
+        engine
+            .flush_alone(&sidecar, self.mends.is_some())
+            .map_err(|e| engine.poisoned_error(format!("a checkpoint's flush failed: {e}")))
+    }
+
+    /// Folds what is left of the log into a root that passes over every LSN that was given.
+    pub(crate) fn pass_over(&mut self, end: Point, newest: u64, failures: u64, deadline: Deadline) -> Result<()> {
+        self.mends = Some(failures);
+        let done = self.run(&Plan { lost: Some(Lost { end, newest }), ..Plan::default() }, deadline);
+        self.mends = None;
+        done.map(drop)
     }
 
     /// Marks the log, unless its last frame is such a mark already. Gives the point after it, and how
@@ -240,8 +273,14 @@ impl CheckpointTurn<'_> {
     fn fold(&self, plan: &Plan<'_>, deadline: Deadline) -> Result<Option<(Done, u64)>> {
         let engine = self.engine;
         self.settle_root()?;
-        let Some((mark, wanted)) = self.rotate(plan, deadline)? else { return Ok(None) };
-        engine.wait_durable(mark.lsn)?;
+        let (mark, wanted) = match plan.lost {
+            Some(lost) => (lost.end, 0),
+            None => {
+                let Some(rotated) = self.rotate(plan, deadline)? else { return Ok(None) };
+                engine.wait_durable(rotated.0.lsn)?;
+                rotated
+            }
+        };
         let view = engine.view_at(mark.lsn)?;
         let base = Arc::clone(&view.tree);
         if base.root.sequence != engine.known_root() || view.lsn != mark.lsn {
@@ -264,7 +303,8 @@ impl CheckpointTurn<'_> {
         self.flush()?;
 
         // The ring and the LSN change under APPEND alone, so that whoever appends next sees them as they then are.
-        let changes_log = added.is_some() || plan.shrink || plan.direct.is_some();
+        let passes_on = plan.direct.is_some() || plan.lost.is_some();
+        let changes_log = added.is_some() || plan.shrink || passes_on;
         let append = if changes_log { Some(engine.lock_append(deadline)?) } else { None };
         if let Some(append) = &append {
             let tail = append.state.tail;
@@ -285,9 +325,12 @@ impl CheckpointTurn<'_> {
         self.trim(&mut fold, plan.shrink);
         let space = fold.save_space()?;
         (root.free_directory, root.pending, root.page_count) = (space.directory, space.pending, space.page_count);
-        if plan.direct.is_some() {
+        if passes_on {
             // WRITER is held, so only marks can have come since: a process that lost its sidecar leaves one.
-            root.checkpoint_lsn = append.as_ref().map_or(mark.lsn, |append| append.state.tail.lsn) + 1;
+            let tail = append.as_ref().map_or(mark.lsn, |append| append.state.tail.lsn);
+            root.checkpoint_lsn = plan.lost.map_or(tail, |lost| lost.newest.max(tail)) + 1;
+        }
+        if plan.direct.is_some() {
             root.last_commit = root.checkpoint_lsn;
         }
         fold.write_out()?;
@@ -308,7 +351,7 @@ impl CheckpointTurn<'_> {
                 engine.current_sidecar().0.rise_root(root.sequence);
                 engine.raise_root(root.sequence);
             }
-            Some(append) => self.tell_of_new_log(append, &root, plan.direct.is_some()),
+            Some(append) => self.tell_of_new_log(append, &root, passes_on)?,
         }
         let len = root.page_count * u64::from(root.page_size);
         if len < old_len {
@@ -329,16 +372,19 @@ impl CheckpointTurn<'_> {
 
     /// Tells of a root that changes the ring, or holds a transaction of its own. APPEND is held since before its
     /// slot was written: a process that takes it finds this root told, or knows that its writer is gone.
-    fn tell_of_new_log(&self, mut append: AppendGuard<'_>, root: &Arc<Root>, direct: bool) {
+    fn tell_of_new_log(&self, mut append: AppendGuard<'_>, root: &Arc<Root>, passes_on: bool) -> Result<()> {
         let engine = self.engine;
         append.state.adopt(Arc::clone(root));
         // The sidecar may have been lost while the pages were written, and the next one have spoken already.
         append.sidecar = engine.current_sidecar().0;
+        if let Some(failures) = self.mends {
+            append.recovered(failures)?;
+        }
         append.seal();
         append.tell_of_root();
         engine.raise_root(root.sequence);
-        if !direct {
-            return;
+        if !passes_on {
+            return Ok(());
         }
         let sidecar = Arc::clone(&append.sidecar);
         engine.publish_durable(&sidecar, root.checkpoint_lsn);
@@ -352,6 +398,7 @@ impl CheckpointTurn<'_> {
         {
             tracing::warn!(%error, "the transaction is durable, but the log does not tell of it");
         }
+        Ok(())
     }
 
     /// Applies the log's newest versions, and a transaction on top of them, table by table.

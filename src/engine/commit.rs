@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::engine::append::Appended;
 use crate::engine::changes::{Changes, Write};
 use crate::engine::checkpoint::{CheckpointTurn, Plan};
+use crate::engine::flush::Failures;
 use crate::engine::fold::Folding;
 use crate::engine::janitor::Chore;
 use crate::engine::queue::WriterTurn;
@@ -65,8 +66,8 @@ impl Engine {
         let turn = self.take_writer(deadline)?;
         self.check_name()?;
         if self.is_poisoned(&self.sidecar()) {
-            let _folding = self.lock_checkpoint(deadline)?;
-            self.heal(deadline)?;
+            let mut folding = self.lock_checkpoint(deadline)?;
+            self.heal(&mut folding, deadline)?;
         }
         Ok(turn)
     }
@@ -101,7 +102,7 @@ impl Engine {
         }
         let mut frame = changes.encode();
         let mut tries = 0;
-        let (lsn, crowded, flush) = loop {
+        let (lsn, crowded, flush, failures) = loop {
             let mut append = self.lock_append(deadline)?;
             // The tail that was just found is the true one, and who walked there has told of every change.
             if changes.assumes.is_some_and(|lsn| append.sidecar.tables() != Some(lsn)) {
@@ -115,7 +116,8 @@ impl Engine {
                     let proven = self.proven.load(Ordering::Acquire);
                     let alone = durability == Durability::Sync && proven && !append.sidecar.is_busy();
                     let sync = if alone { self.try_lock_sync().map_err(|e| self.unconfirmed(e))? } else { None };
-                    break (lsn, crowded, sync.map(|sync| (sync, append.seal())));
+                    let flush = sync.map(|sync| (sync, append.seal()));
+                    break (lsn, crowded, flush, append.into_failures());
                 }
                 Appended::NoRoom => {}
             }
@@ -145,7 +147,7 @@ impl Engine {
             self.fold_soon();
         }
         match durability {
-            Durability::Sync => self.wait_durable(lsn).map_err(|e| self.unconfirmed(e))?,
+            Durability::Sync => self.wait_durable_since(lsn, &failures).map_err(|e| self.unconfirmed(e))?,
             Durability::Relaxed => {
                 sidecar.wake_changed();
                 if self.settings.threads {
@@ -161,12 +163,13 @@ impl Engine {
 
     /// Returns when what a transaction has read, up to `lsn`, is as safe as what it writes would be. It read
     /// the log to its end, beyond what readers see: what it tells its caller must be seen by all who look later.
-    pub(crate) fn settle_reads(&self, lsn: u64, durability: Durability) -> Result<()> {
+    /// `failures` were counted while the transaction still had its turn, and with it the log its frames.
+    pub(crate) fn settle_reads(&self, lsn: u64, durability: Durability, failures: &Failures) -> Result<()> {
         let safe = match durability {
             Durability::Sync => self.durable_lsn(),
             Durability::Relaxed => self.visible(),
         };
-        if lsn <= safe { Ok(()) } else { self.wait_durable(lsn) }
+        if lsn <= safe && !self.has_failed_since(failures) { Ok(()) } else { self.wait_durable_since(lsn, failures) }
     }
 
     fn fold_soon(&self) {

@@ -4,8 +4,8 @@
 use crate::disk::format::SLOT_SIZE;
 use crate::disk::locks::Deadline;
 use crate::disk::platform::SITES;
-use crate::disk::root::Root;
-use crate::disk::sidecar::{SIDECAR_SIZE, Sidecar};
+use crate::disk::root::{Root, Slots};
+use crate::disk::sidecar::{SIDECAR_SIZE, Sidecar, TailHint};
 use crate::engine::Engine;
 use crate::engine::append::AppendGuard;
 use crate::engine::checkpoint::CheckpointTurn;
@@ -20,6 +20,8 @@ use std::sync::atomic::Ordering;
 pub(crate) struct Told {
     pub(crate) durable: u64,
     pub(crate) root: u64,
+    /// Where the log ended.
+    pub(crate) tail: Option<TailHint>,
     pub(crate) poisoned: bool,
 }
 
@@ -39,35 +41,42 @@ impl Engine {
             Some(Told {
                 durable: sidecar.durable().unwrap_or(0),
                 root: sidecar.root().unwrap_or(0),
+                tail: sidecar.tail().filter(|_| sidecar.is_ours()),
                 poisoned: !sidecar.is_ours() || sidecar.poisoned(),
             })
         })
     }
 
     /// For the first to open: writes once more what those who left did not call durable.
-    pub(crate) fn write_what_was_left(
-        &self,
-        root: &Root,
-        ring: &Ring,
-        told: Told,
-        certain: bool,
-        end: u64,
-    ) -> Result<()> {
+    pub(crate) fn write_what_was_left(&self, root: &Root, told: Told, certain: bool, end: u64) -> Result<()> {
         if root.sequence > told.root && !certain || told.poisoned {
-            self.write_slot_once_more(root)?;
+            self.write_slots_once_more(root, &self.slots()?)?;
         }
-        if end > told.durable {
-            self.write_frames_anew(ring, Point::start_of(root), told.durable)?;
+        if end > told.durable || told.poisoned {
+            self.write_frames_once_more(&Ring::new(root), Point::start_of(root), told.durable)?;
         }
         Ok(())
     }
 
-    /// Writes a root's slot as it is found, so that the next flush covers it. The caller holds CHECKPOINT or
+    /// Writes a root's slot once more, so that the next flush covers it. The caller holds CHECKPOINT or
     /// APPEND, or is alone: so the root after the next, which takes this slot, cannot be written meanwhile.
+    /// (What the file shows at this moment may be the root before it again, after a flush that failed.)
     pub(crate) fn write_slot_once_more(&self, root: &Root) -> Result<()> {
-        let (offset, mut slot) = (Root::slot_offset(root.sequence), [0; SLOT_SIZE]);
-        self.disk.read_at(&mut slot, offset).map_err(self.io("read the root slots"))?;
-        self.disk.write_at(&slot, offset).map_err(self.io("write a root slot"))
+        self.disk.write_at(&root.encode(), Root::slot_offset(root.sequence)).map_err(self.io("write a root slot"))
+    }
+
+    /// The same with the other slot, too. A root whose flush failed may be gone from the system's cache and be on
+    /// disk all the same: after a power loss it would be the newest, and its pages have been used again by then.
+    pub(crate) fn write_slots_once_more(&self, newest: &Root, slots: &Slots) -> Result<()> {
+        let other = [Some(&slots.newest), slots.older.as_ref()].into_iter().flatten();
+        match other.filter(|root| root.sequence % 2 != newest.sequence % 2).next_back() {
+            Some(other) => self.write_slot_once_more(other)?,
+            None => {
+                let nothing = self.disk.write_at(&[0; SLOT_SIZE], Root::slot_offset(newest.sequence + 1));
+                nothing.map_err(self.io("write a root slot"))?;
+            }
+        }
+        self.write_slot_once_more(newest)
     }
 
     /// Takes APPEND to seal a batch that this process is to flush. The first time, what others wrote and
@@ -84,7 +93,7 @@ impl Engine {
         if append.state.tail.lsn > durable {
             let (root, ring) = (&append.state.root, &append.state.ring);
             let from = if known.lsn > root.checkpoint_lsn { known } else { Point::start_of(root) };
-            self.write_frames_anew(ring, from, durable)?;
+            self.write_frames_once_more(ring, from, durable)?;
         }
         self.proven.store(true, Ordering::Release);
         Ok(append)
@@ -116,13 +125,16 @@ impl CheckpointTurn<'_> {
         let (sidecar, _) = engine.current_sidecar();
         engine.learn(&sidecar);
         let slots = engine.slots()?;
-        let (twins, newest) = (slots.are_twins(), slots.newest);
-        if newest.sequence > engine.known_root() || twins {
-            engine.write_slot_once_more(&newest)?;
-        }
-        if newest.sequence > engine.known_root() {
+        let (twins, newest) = (slots.are_twins(), &slots.newest);
+        // Once in each process, as with the log: see `lock_append_to_seal`.
+        let proven = engine.proven_roots.load(Ordering::Acquire);
+        if newest.sequence > engine.known_root() || !proven {
+            engine.write_slots_once_more(newest, &slots)?;
             self.flush()?;
             engine.raise_root(newest.sequence);
+            engine.proven_roots.store(true, Ordering::Release);
+        } else if twins {
+            engine.write_slot_once_more(newest)?;
         }
         // A twin needs no flush of its own: the next root, which takes its elder's slot, is written after one.
         sidecar.rise_root(newest.sequence);

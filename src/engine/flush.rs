@@ -6,15 +6,17 @@
 //! flushes, never what is durable.
 //!
 //! After a failed flush the kernel may have dropped the pages it could not write while it still
-//! shows them. So nothing is believed to be on disk that was not known durable before: the store
-//! is poisoned until every frame since then has been written anew and flushed.
+//! shows them, or shows older bytes again. So nothing is believed to be on disk that was not known durable
+//! before: the store is poisoned until every frame since then was written once more and flushed, and a new
+//! root passes over those that are gone.
 
 use crate::disk::format::LOG_BLOCK;
 use crate::disk::locks::{ByteLock, Deadline, SYNC, lock, try_lock};
 use crate::disk::platform::LockMode;
-use crate::disk::root::Slots;
+use crate::disk::root::{Root, Slots};
 use crate::disk::sidecar::{Counter, Sidecar};
 use crate::engine::Engine;
+use crate::engine::checkpoint::CheckpointTurn;
 use crate::error::{Error, Result};
 use crate::log::ring::{Ring, next_block};
 use crate::log::walk::{Point, Walker};
@@ -37,6 +39,13 @@ pub(crate) struct SyncGuard<'e> {
     _process: MutexGuard<'e, ()>,
 }
 
+/// How many flushes had failed, as this process and its sidecar knew at one moment.
+pub(crate) struct Failures {
+    own: u64,
+    pub(crate) told: u64,
+    sidecar: Arc<Sidecar>,
+}
+
 /// A batch that the next flush covers.
 pub(crate) struct Sealed {
     pub(crate) tail: Point,
@@ -47,17 +56,27 @@ impl Engine {
     /// Returns when the transaction `lsn` and all before it are durable: flushes for all, or waits for the
     /// process that does so, or, if that one does not move on, flushes beside it. There is no deadline but
     /// for the locks, for what is in the log already has a fate that only a flush decides.
+    ///
+    /// The transaction must be in the log when this is called; see [`Engine::wait_durable_since`].
     pub(crate) fn wait_durable(&self, lsn: u64) -> Result<()> {
+        self.wait_durable_since(lsn, &self.failures(&self.sidecar()))
+    }
+
+    /// The same for one that was in the log when those failures were counted, and the store was fit for writing.
+    /// A failed flush since then may have taken it out of the log: then no LSN tells of it any more.
+    pub(crate) fn wait_durable_since(&self, lsn: u64, before: &Failures) -> Result<()> {
         let (mut flushes, mut since) = (None, self.disk.now_ms());
         loop {
             let sidecar = self.sidecar();
             let seen = sidecar.flushed_word();
             self.learn(&sidecar);
-            if self.durable_lsn() >= lsn {
-                return Ok(());
-            }
-            if self.is_poisoned(&sidecar) {
+            let is_durable = self.durable_lsn() >= lsn;
+            // Looked at after that: a root that passes over an LSN is told when the failure was.
+            if self.has_failed_since(before) || !is_durable && self.is_poisoned(&sidecar) {
                 return Err(self.poisoned_error("the flush that was to cover it failed"));
+            }
+            if is_durable {
+                return Ok(());
             }
             if self.try_flush()? {
                 continue;
@@ -70,14 +89,26 @@ impl Engine {
                 self.flush_beside()?;
                 continue;
             }
-            // Simulated time passes only in calls of the platform, which memory of this process alone makes none of.
-            #[cfg(test)]
-            if sidecar.memory().id() == 0 {
-                self.disk.sleep(LOOK);
-                continue;
+            if !self.slept_in_simulated_time(&sidecar) {
+                sidecar.wait_flushed(seen, LOOK);
             }
-            sidecar.wait_flushed(seen, LOOK);
         }
+    }
+
+    /// Instead of a wait on a word of memory that is this process' own: in a simulation time passes only in calls of
+    /// the platform, and that memory makes none.
+    #[cfg(test)]
+    pub(crate) fn slept_in_simulated_time(&self, sidecar: &Sidecar) -> bool {
+        let simulated = sidecar.memory().id() == 0 && self.path() == std::path::Path::new(crate::disk::sim::PATH);
+        if simulated {
+            self.disk.sleep(LOOK);
+        }
+        simulated
+    }
+
+    #[cfg(not(test))]
+    pub(crate) fn slept_in_simulated_time(&self, _: &Sidecar) -> bool {
+        false
     }
 
     /// Flushes for everybody, whether or not another process is doing so.
@@ -111,7 +142,8 @@ impl Engine {
 
     /// The same without waiting for any lock.
     pub(crate) fn flush_if_free(&self) -> Result<()> {
-        if self.proven.load(Ordering::Acquire)
+        if !self.is_poisoned(&self.known_sidecar())
+            && self.proven.load(Ordering::Acquire)
             && let Some(sync) = self.try_lock_sync()?
             && let Some(mut append) = self.try_lock_append()?
         {
@@ -203,12 +235,15 @@ impl Engine {
     }
 
     /// Flushes the file, unless a failed flush waits to be mended; poisons the store if this one fails.
-    ///
+    pub(crate) fn flush_file(&self, sidecar: &Sidecar) -> io::Result<()> {
+        self.flush_alone(sidecar, false)
+    }
+
     /// One thread at a time: all of a process share a description, and the system tells only one of those who flush
     /// through it that something was dropped.
-    pub(crate) fn flush_file(&self, sidecar: &Sidecar) -> io::Result<()> {
+    pub(crate) fn flush_alone(&self, sidecar: &Sidecar, mends: bool) -> io::Result<()> {
         let _alone = lock(&self.flushing);
-        if self.is_poisoned(sidecar) {
+        if !mends && self.is_poisoned(sidecar) {
             return Err(io::Error::other(UNMENDED));
         }
         let flushed = self.disk.flush();
@@ -220,72 +255,76 @@ impl Engine {
 
     /// From now on nothing that was not known durable is believed to be on disk.
     pub(crate) fn poison(&self, sidecar: &Sidecar) {
+        self.failures.fetch_add(1, Ordering::AcqRel);
         self.poisoned.store(true, Ordering::Release);
-        sidecar.set_poisoned(true);
+        sidecar.poison();
         sidecar.wake_flushed();
     }
 
-    /// Mends a poisoned store: writes every frame that is not known durable anew, and both roots'
-    /// newest, and flushes. The frames' bytes and places stay the same, so whatever of them did
-    /// reach the disk is overwritten by itself, and a torn write changes nothing.
-    /// The caller holds WRITER and CHECKPOINT.
-    pub(crate) fn heal(&self, deadline: Deadline) -> Result<()> {
-        let _sync = self.lock_sync(deadline)?;
+    /// What is known of failed flushes at this moment, for [`Engine::wait_durable_since`].
+    pub(crate) fn failures(&self, sidecar: &Arc<Sidecar>) -> Failures {
+        let own = self.failures.load(Ordering::Acquire);
+        Failures { own, told: sidecar.failures(), sidecar: Arc::clone(sidecar) }
+    }
+
+    pub(crate) fn has_failed_since(&self, before: &Failures) -> bool {
+        before.own != self.failures.load(Ordering::Acquire) || before.told != before.sidecar.failures()
+    }
+
+    /// Makes a poisoned store fit for writing. The caller holds WRITER, too.
+    ///
+    /// All that is found of what was not known durable is written once more, and flushed. Frames keep their
+    /// bytes and places, so whatever of them did reach the disk is overwritten by itself, and a torn write
+    /// changes nothing. But the system may show older bytes again where it could not write: then frames are
+    /// gone that other processes have read. A new root passes over every LSN that was given since, so that none
+    /// is given twice, and all begin again from that root.
+    pub(crate) fn heal(&self, turn: &mut CheckpointTurn<'_>, deadline: Deadline) -> Result<()> {
+        let sync = self.lock_sync(deadline)?;
         let mut append = self.lock_append(deadline)?;
         if !self.is_poisoned(&append.sidecar) {
             return Ok(());
         }
-        let durable = self.durable_lsn();
-        let Slots { newest, older } = self.slots()?;
+        let (failures, told) = (append.failures.told, append.newest_told());
+        let root = self.write_what_is_in_doubt(self.durable_lsn())?;
+        // Read only now: what was written a moment ago may have been older bytes already.
+        append.start_over(root)?;
+        let end = append.state.tail;
+        self.publish_durable(&append.sidecar, end.lsn);
+        if told <= end.lsn {
+            append.recovered(failures)?;
+        } else {
+            // (The new root waits for a flush of the log, which takes SYNC itself.)
+            drop((append, sync));
+            turn.pass_over(end, told, failures, deadline)?;
+        }
+        self.proven.store(true, Ordering::Release);
+        self.proven_roots.store(true, Ordering::Release);
+        tracing::warn!(lsn = end.lsn, lost = told.saturating_sub(end.lsn), "a failed flush was mended");
+        Ok(())
+    }
+
+    /// Writes what is not known durable once more, in its place, and flushes it. Gives the newest root.
+    fn write_what_is_in_doubt(&self, durable: u64) -> Result<Root> {
+        let slots = self.slots()?;
+        self.write_slots_once_more(&slots.newest, &slots)?;
+        let Slots { newest, older } = slots;
         // A root whose flush failed may be on disk or not, and its ring may be the current one or
         // not. Written again it is durable for certain once the flush below succeeds: its pages
         // were flushed before it was first written.
         let doubtful = newest.sequence > self.known_root();
-        if doubtful {
-            self.write_slot_once_more(&newest)?;
-        }
         let roots = if doubtful { [older.as_ref(), Some(&newest)] } else { [Some(&newest), None] };
-        let mut point = Point::default();
-        let mut ring = Ring::new(&newest);
         for root in roots.into_iter().flatten() {
             // (A transaction that went straight to the tree has no frame: the chain goes on from its root.)
-            ring = Ring::new(root);
-            point = self.write_frames_anew(&ring, Point::start_of(root), durable)?;
+            self.write_frames_once_more(&Ring::new(root), Point::start_of(root), durable)?;
         }
-        {
-            let _alone = lock(&self.flushing);
-            self.disk.flush().map_err(|e| self.poisoned_error(format!("the disk still refuses: {e}")))?;
-        }
-        if doubtful {
-            let sequence = newest.sequence;
-            append.state.adopt(Arc::new(newest));
-            append.tell_of_root();
-            self.raise_root(sequence);
-        }
-        let tail = append.state.tail;
-        if tail.lsn < point.lsn || tail == point {
-            append.state.tail = point;
-        } else if tail.lsn > point.lsn || tail.crc != point.crc {
-            return Err(Error::corrupt(
-                "log",
-                ring.file_offset(point.end),
-                None,
-                format!("transactions up to {}", append.state.tail.lsn),
-                format!("the chain ends after {}", point.lsn),
-            )
-            .in_file(self.path()));
-        }
-        append.seal();
-        self.proven.store(true, Ordering::Release);
-        self.poisoned.store(false, Ordering::Release);
-        append.sidecar.set_poisoned(false);
-        self.publish_durable(&append.sidecar, point.lsn);
-        tracing::warn!(lsn = point.lsn, "a failed flush was mended: every frame since was written anew");
-        Ok(())
+        let _alone = lock(&self.flushing);
+        self.disk.flush().map_err(|e| self.poisoned_error(format!("the disk still refuses: {e}")))?;
+        Ok(newest)
     }
 
-    /// Writes the frames of the chain after `durable` anew, in their places, and gives the chain's end.
-    pub(crate) fn write_frames_anew(&self, ring: &Ring, mut point: Point, durable: u64) -> Result<Point> {
+    /// Writes the frames of the chain after `durable` once more, in their places, and what lies where the next one
+    /// would: a frame that is gone from the system's cache may be on disk, and point at pages that are used again.
+    pub(crate) fn write_frames_once_more(&self, ring: &Ring, mut point: Point, durable: u64) -> Result<()> {
         let mut walker = Walker::new(&*self.disk, ring, self.store_tag, point);
         let mut block = 0;
         while let Some(frame) = walker.next()? {
@@ -293,15 +332,19 @@ impl Engine {
                 // Whole blocks, for a page is what the kernel drops; none of them holds durable
                 // frames, since each batch starts in a new one.
                 let start = frame.header.position.max(block);
-                let start = start - start % LOG_BLOCK;
                 block = next_block(frame.after.end);
-                let mut bytes = vec![0; usize::try_from(block - start).unwrap_or(0)];
-                ring.read(&*self.disk, start, &mut bytes).map_err(self.io("read the log"))?;
-                ring.write(&*self.disk, start, &bytes).map_err(self.io("write the log anew"))?;
+                self.write_blocks_once_more(ring, start - start % LOG_BLOCK, block)?;
             }
             point = frame.after;
         }
-        Ok(point)
+        let next = next_block(point.end);
+        if next + LOG_BLOCK <= ring.end() { self.write_blocks_once_more(ring, next, next + LOG_BLOCK) } else { Ok(()) }
+    }
+
+    fn write_blocks_once_more(&self, ring: &Ring, start: u64, end: u64) -> Result<()> {
+        let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(0)];
+        ring.read(&*self.disk, start, &mut bytes).map_err(self.io("read the log"))?;
+        ring.write(&*self.disk, start, &bytes).map_err(self.io("write the log once more"))
     }
 }
 

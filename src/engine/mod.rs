@@ -110,8 +110,14 @@ pub(crate) struct Engine {
     durable_root: AtomicU64,
     /// A flush failed and nothing has mended it yet.
     poisoned: AtomicBool,
+    /// How many flushes of this process have failed.
+    failures: AtomicU64,
+    /// How often what was read of the log was forgotten.
+    forgotten: AtomicU64,
     /// A flush of this process proves what others wrote before it came.
     proven: AtomicBool,
+    /// The same of root slots.
+    proven_roots: AtomicBool,
     /// How many flushes had ended, one more than that, when a flusher was found not to move on.
     stalled: AtomicU64,
     /// The log's end at the last look for a batch that nobody flushes, and when that was.
@@ -237,6 +243,11 @@ impl Engine {
                     return Err(
                         Error::corrupt("root slots", 0, None, "the store that was opened", found).in_file(self.path())
                     );
+                }
+                // A twin is known without a flush of its own. Where that failed, the slot may show an older root again.
+                Ok(Slots { newest, .. }) if newest.sequence + 1 == self.known_root() => {
+                    let twin = Root { sequence: newest.sequence + 1, ..newest.clone() };
+                    return Ok(Slots { newest: twin, older: Some(newest) });
                 }
                 Ok(slots) => return Ok(slots),
                 Err(e) => last = Some(e),

@@ -19,8 +19,7 @@ use crate::engine::sharing::{Others, appear};
 use crate::engine::view::ViewState;
 use crate::engine::{Engine, MIN_LOG, Settings};
 use crate::error::{Error, Result};
-use crate::log::ring::Ring;
-use crate::log::walk::Walker;
+use crate::log::walk::{Point, Walker};
 use crate::tree::pages::Verified;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -123,7 +122,10 @@ impl Engine {
             relaxed: AtomicU64::new(0),
             durable_root: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
+            failures: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
             proven: AtomicBool::new(false),
+            proven_roots: AtomicBool::new(false),
             stalled: AtomicU64::new(0),
             unflushed: Mutex::new((0, 0)),
             compacting: Mutex::new(None),
@@ -174,47 +176,56 @@ impl Engine {
 
     /// Nobody else may write: finds the log's end, makes it durable, and tells it.
     fn recover(&self, certain: bool, told: Option<Told>) -> Result<()> {
-        let mut appender = self.appender();
-        let root = Arc::clone(&appender.root);
-        let ring = Ring::new(&root);
-        let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, appender.tail);
-        let mut frames = 0_u64;
-        while let Some(frame) = walker.next()? {
-            appender.start = frame.header.position;
-            frames += 1;
-        }
-        appender.tail = walker.point();
-        walker.verify_end(root.sequence)?;
+        let root = Arc::clone(&self.appender().root);
+        let found = self.log_end(&root)?;
+        let told = told.unwrap_or_default();
         if self.disk.writable() {
-            self.write_what_was_left(&root, &ring, told.unwrap_or_default(), certain, appender.tail.lsn)?;
+            self.write_what_was_left(&root, told, certain, found.lsn)?;
         }
         let sidecar = self.known_sidecar();
         // What a killed process wrote may lie in the system's cache only. From here on it counts.
-        if (frames > 0 || told.is_some_and(|told| told.poisoned) || !certain)
+        if (found.lsn > root.checkpoint_lsn || told.poisoned || !certain)
             && let Err(e) = self.disk.flush()
             && self.disk.writable()
         {
             // The next to open knows from this, or from what was told before, what must be written once more.
-            let (known, durable) = told.map_or((0, root.checkpoint_lsn), |told| (told.root, told.durable));
-            sidecar.tell_all(&sidecar.words_before(), known, durable, 0);
-            sidecar.set_poisoned(true);
+            sidecar.tell_all(&sidecar.words_before(), told.root, told.durable.max(root.checkpoint_lsn), 0);
+            sidecar.poison();
             return Err(Error::io("flush", self.path(), e));
         }
-        let (tail, start) = (appender.tail, appender.start);
-        drop(appender);
+        // What was written once more may have been older bytes already, where a flush had failed.
+        let end = self.log_end(&root)?;
         self.proven.store(true, Ordering::Release);
+        self.proven_roots.store(self.disk.writable(), Ordering::Release);
         self.raise_root(root.sequence);
-        self.raise_durable(tail.lsn);
+        self.raise_durable(end.lsn);
         if self.disk.writable() {
-            sidecar.set_tail(TailHint { end: tail.end, start, lsn: tail.lsn, crc: tail.crc, open: false });
-            sidecar.rise_tables(tail.lsn);
-            sidecar.tell_all(&sidecar.words_before(), root.sequence, tail.lsn, tail.lsn);
+            // No LSN is given twice: those who only read may still have frames that are gone. The first to append
+            // finds that the log ends before what is told, and sees to it.
+            let newest = told.tail.map_or(0, |tail| tail.lsn).max(found.lsn).max(end.lsn);
+            sidecar.set_tail(TailHint { lsn: newest, ..end });
+            sidecar.rise_tables(newest);
+            sidecar.tell_all(&sidecar.words_before(), root.sequence, end.lsn, end.lsn);
             sidecar.wake_changed();
         }
-        if frames > 0 {
-            tracing::info!(frames, lsn = tail.lsn, "recovered: the log was read to its end");
+        if end.lsn > root.checkpoint_lsn {
+            tracing::info!(lsn = end.lsn, "recovered: the log was read to its end");
         }
         Ok(())
+    }
+
+    /// Walks to the log's end, which must be one, and makes it known to those who append here.
+    fn log_end(&self, root: &Root) -> Result<TailHint> {
+        let mut appender = self.appender();
+        let ring = Arc::clone(&appender.ring);
+        let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, Point::start_of(root));
+        while let Some(frame) = walker.next()? {
+            appender.start = frame.header.position;
+        }
+        appender.tail = walker.point();
+        walker.verify_end(root.sequence)?;
+        let Point { end, crc, lsn } = appender.tail;
+        Ok(TailHint { end, start: appender.start, lsn, crc, open: false })
     }
 
     pub(crate) fn slot_is_alive(&self, index: usize) -> bool {

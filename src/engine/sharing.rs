@@ -148,7 +148,9 @@ impl Engine {
                 Ok(memory) => {
                     let sidecar = Sidecar::new(memory, &self.store_id, self.disk.identity());
                     sidecar.set_up();
-                    sidecar.set_poisoned(self.poisoned.load(Ordering::Acquire));
+                    if self.poisoned.load(Ordering::Acquire) {
+                        sidecar.poison();
+                    }
                     self.use_sidecar(sidecar)?;
                     return Ok(Ok(()));
                 }
@@ -197,6 +199,8 @@ impl Engine {
             sidecar.raise_slot_bound(index + 1);
         }
         *self.sidecar.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sidecar);
+        // Those who use it may have lost, and left out, what this process read of the log before.
+        self.forget_log();
         self.sidecar_seen_ms.store(self.disk.now_ms(), Ordering::Relaxed);
         Ok(())
     }

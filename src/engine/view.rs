@@ -14,8 +14,8 @@ use crate::engine::hints::Look;
 use crate::engine::janitor::Chore;
 use crate::error::{Error, Result};
 use crate::log::index::{Change, Generation};
-use crate::log::ring::{Ring, continues};
-use crate::log::walk::{Point, Walker};
+use crate::log::ring::Ring;
+use crate::log::walk::{Point, Walker, goes_on_elsewhere};
 use crate::tree::cursor::get;
 use crate::tree::pages::Pages;
 use std::cell::Cell;
@@ -84,6 +84,8 @@ pub(crate) struct ViewState {
     shown: u64,
     /// The newest LSN that a frame read here says was durable before it.
     proved: u64,
+    /// [`Engine::forgotten`] when the log was last read from a root on.
+    forgotten: u64,
 }
 
 /// How far a refresh must get.
@@ -307,6 +309,12 @@ impl Engine {
         Ok(view)
     }
 
+    /// Has the log read again from the root on: frames that this process has read, and that were never durable, may
+    /// be gone.
+    pub(crate) fn forget_log(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Lets go of the tree version and of a large index that nobody has asked for lately.
     pub(crate) fn relax_view(&self, idle_ms: u64) -> bool {
         let mut state = lock(&self.view);
@@ -331,7 +339,7 @@ impl Engine {
 
     fn refresh(&self, state: &mut ViewState, until: Until) -> Result<()> {
         let newer = state.tree.as_ref().is_none_or(|tree| tree.root.sequence < self.known_root());
-        if newer || state.ring.is_none() {
+        if newer || state.ring.is_none() || state.forgotten != self.forgotten.load(Ordering::Acquire) {
             self.adopt(state)?;
         }
         for attempt in 0.. {
@@ -349,8 +357,11 @@ impl Engine {
             // Whoever appended a frame knew the root in it to be durable.
             self.raise_root(newest.min(root));
             self.learn(&self.known_sidecar());
-            if until == Until::Newest && !continues(&tree_of(state)?.root, &newest_slot, state.point.lsn) {
-                self.confirm_root()?;
+            if until == Until::Newest && root > pinned {
+                let elsewhere = goes_on_elsewhere(&*self.disk, &tree_of(state)?.root, &newest_slot, state.point);
+                if elsewhere.map_err(self.io("read the log"))? {
+                    self.confirm_root()?;
+                }
             }
             if root > pinned && self.adopt_newer(state, pinned)? {
                 continue;
@@ -360,6 +371,12 @@ impl Engine {
             }
             // Promised, and not there: damage, or an empty promise by garbage.
             if attempt > 2 && state.point == before {
+                if root > pinned {
+                    // Nobody tells of the newer root, and what was promised is only found through it.
+                    self.confirm_root()?;
+                    self.adopt(state)?;
+                    continue;
+                }
                 let ring = self.ring_of(state)?;
                 return Walker::new(&*self.disk, &ring, self.store_tag, state.point).verify_end(pinned);
             }
@@ -432,7 +449,9 @@ impl Engine {
         };
         let root = Arc::clone(&tree.root);
         state.ring = Some(Arc::new(Ring::new(&root)));
-        if root.checkpoint_lsn > state.point.lsn || state.generations.is_empty() {
+        let forgotten = self.forgotten.load(Ordering::Acquire);
+        let forgets = std::mem::replace(&mut state.forgotten, forgotten) != forgotten;
+        if forgets || root.checkpoint_lsn > state.point.lsn || state.generations.is_empty() {
             state.point = Point::start_of(&root);
             state.generations = vec![Arc::new(Generation::new(root.checkpoint_lsn))];
         } else {

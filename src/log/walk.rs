@@ -6,7 +6,7 @@ use crate::disk::platform::Disk;
 use crate::disk::root::Root;
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FRAME_LSN, FRAME_PREVIOUS_CRC, FrameHeader, frame_crc};
-use crate::log::ring::{Ring, next_block};
+use crate::log::ring::{Ring, continues, next_block};
 use std::cell::Cell;
 use std::io;
 use std::ops::Range;
@@ -203,6 +203,12 @@ pub(crate) fn seems_to_go_on(disk: &dyn Disk, ring: &Ring, point: Point) -> io::
         }
     }
     Ok(false)
+}
+
+/// Whether a chain that ends at `end` under `older` goes on under `newer` only: its ring may be another one, it may hold
+/// a transaction that the chain does not have, or frames may lie where the older root's ring has ended.
+pub(crate) fn goes_on_elsewhere(disk: &dyn Disk, older: &Root, newer: &Root, end: Point) -> io::Result<bool> {
+    Ok(!continues(older, newer, end.lsn) || seems_to_go_on(disk, &Ring::new(newer), end)?)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::scheduler::{NEVER, Odds, Policy, Scheduler};
 use super::{effort, new_store};
 use crate::disk::sim::threads;
 use crate::disk::sim::{Access, Free, Rng, World, trace};
+use crate::engine::commit::Durability;
 use crate::txn::snapshot::Snapshot;
 use crate::{Error, Store};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -27,7 +28,12 @@ fn log_cap(seed: u64) -> u64 {
 /// What a caller may be told, by a disk that fails or one that does not, and where some cannot share the store.
 fn forgiven(faulty: bool, kinds: bool) -> fn(&Error) -> bool {
     fn is_refused(error: &Error) -> bool {
-        matches!(error, Error::NotShared { .. } | Error::Moved { .. })
+        match error {
+            Error::NotShared { .. } | Error::Moved { .. } => true,
+            // The sidecar was lost after the frame was in the log.
+            Error::Unconfirmed { reason, .. } => reason.contains("cannot be worked with"),
+            _ => false,
+        }
     }
     match (faulty, kinds) {
         (false, false) => |_| false,
@@ -166,7 +172,11 @@ impl Actor {
                     let look = self.oracle.look(&snapshot, if may_be_late { floor } else { seen.max(floor) });
                     let (number, found) = look.map_err(|e| format!("{e}; {:?}", self.access))?;
                     self.floor.fetch_max(number, SeqCst);
-                    self.oracle.note_seen(number);
+                    // One that came after a failed flush, is told nothing and cannot write once more what it finds, may
+                    // show what the cache lets go of later.
+                    if !(may_be_late && self.world.drops()) {
+                        self.oracle.note_seen(number);
+                    }
                     if !faulty {
                         self.oracle.note_shown(found);
                     }
@@ -195,7 +205,8 @@ impl Actor {
         let (changes, durability) = loop {
             let kind = [Kind::Mixed, Kind::Single, Kind::Relaxed][self.rng.below(3)];
             if let Some(Step::Commit(changes, durability)) = steps(kind, &mut self.rng, 1).pop() {
-                break (changes, durability);
+                // What is dropped from the cache before its flush takes relaxed commits with it.
+                break (changes, if self.world.drops() { Durability::Sync } else { durability });
             }
         };
         let n = self.oracle.write(store, changes, durability, forgiven)?;
@@ -251,6 +262,10 @@ fn run(seed: u64, threads: usize, faults: bool) -> Result<(usize, usize, usize, 
     let (empty, _, _) = new_store(Arc::new(Free), log_cap);
     let world = World::new(empty.image(), Arc::clone(&scheduler) as _);
     world.record();
+    let drops = faults && (seed / 3).is_multiple_of(2);
+    if drops {
+        world.drop_unwritten(Rng(seed));
+    }
     let spoils = rng.one_in(2);
     let kinds = threads == 1 && seed.is_multiple_of(2);
     let oracle = Arc::new(Oracle::new(&world));

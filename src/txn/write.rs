@@ -144,8 +144,10 @@ impl WriteTxn {
 
     /// Gives the turn back, and sees to it that what was read will be seen by all who look later.
     fn settle_reads(&mut self) -> Result<()> {
+        let engine = Arc::clone(self.store.engine());
+        let failures = engine.failures(&engine.known_sidecar());
         self.turn = None;
-        self.base.get().map_or(Ok(()), |base| self.engine().settle_reads(base.lsn, self.durability))
+        self.base.get().map_or(Ok(()), |base| engine.settle_reads(base.lsn, self.durability, &failures))
     }
 
     // Tables.

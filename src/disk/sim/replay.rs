@@ -110,6 +110,11 @@ impl Replay {
                 self.dirty.values_mut().for_each(|dirty| dirty.stuck = true);
                 true
             }
+            Event::Dropped(index, block) => {
+                // What is on disk stays one of the two.
+                self.current.blocks[*index] = Arc::clone(block);
+                false
+            }
             Event::Begun(n) => {
                 self.begun = *n;
                 false
