@@ -388,5 +388,12 @@ mod tests {
         assert!(stranger(1234, 9, 0o600) && stranger(0, 9, 0o600));
         assert!(stranger(77, 4321, 0o660) && stranger(77, 9, 0o666));
         assert!(!stranger(77, 4321, 0o640) && !stranger(77, 9, 0o660) && !stranger(77, 9, 0o644));
+        // So it is not joined, though this process could.
+        fs::remove_file(&path).unwrap();
+        drop(Sidecar::create(&path, SIZE, &fs::metadata(&data).unwrap()).unwrap());
+        assert!(stranger(1234, 9, 0o644) && Sidecar::open(&path, SIZE, &fs::metadata(&data).unwrap()).is_ok());
+        assert!(!stranger(77, 9, 0o644));
+        let refused = Sidecar::open(&path, SIZE, &fs::metadata(&data).unwrap()).err().unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
     }
 }

@@ -333,6 +333,18 @@ impl Sidecar {
         self.rise(ROOT, sequence);
     }
 
+    /// Says less than before, as an older copy put back in place does.
+    #[cfg(test)]
+    pub(crate) fn set_root_back(&self, sequence: u64) {
+        self.store(ROOT, self.seal(ROOT, sequence));
+    }
+
+    /// Makes the word say nothing that tells what is visible.
+    #[cfg(test)]
+    pub(crate) fn spoil_visible(&self) {
+        self.store(VISIBLE, 0);
+    }
+
     /// LSN of the newest transaction that changed the set of tables, if that is known for certain.
     pub(crate) fn tables(&self) -> Option<u64> {
         self.risen(TABLES)
@@ -741,6 +753,16 @@ mod tests {
         // What goes beyond the told end of the log can only be garbage.
         sidecar.set_tail(TailHint { end: 9, start: 8, lsn: 9, crc: 6, open: true });
         assert_eq!(sidecar.durable(), None);
+    }
+
+    #[test]
+    fn a_word_that_began_to_speak_meanwhile_is_only_raised() {
+        let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
+        let silent = sidecar.words_before();
+        sidecar.tell_all(&silent, 1, 10, 10);
+        // A process that looked at the file before that, and found less.
+        sidecar.tell_all(&silent, 1, 7, 7);
+        assert_eq!((sidecar.durable(), sidecar.visible()), (Some(10), Some(10)));
     }
 
     #[test]

@@ -291,6 +291,15 @@ impl World {
         self.state().sidecars.clear();
     }
 
+    /// Moves the sidecar beside the data file out of the way, to be put back later.
+    pub(crate) fn hide_sidecar(&self) -> Arc<Words> {
+        self.state().sidecars.remove(&0).unwrap()
+    }
+
+    pub(crate) fn show_sidecar(&self, hidden: Arc<Words>) {
+        self.state().sidecars.insert(0, hidden);
+    }
+
     /// Keeps a copy of a sidecar, as a backup of the directory would.
     pub(crate) fn copy_sidecar(&self) {
         let mut state = self.state();

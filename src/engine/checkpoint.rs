@@ -176,7 +176,8 @@ impl CheckpointTurn<'_> {
 
     fn space(&self) -> Result<Space> {
         let engine = self.engine;
-        let base = engine.open_tree(Arc::new(engine.confirm_root()?), None)?;
+        self.settle_root()?;
+        let base = engine.open_tree(Arc::new(engine.slots()?.newest), None)?;
         Ok(Folding::new(engine, &base, &engine.pins)?.space)
     }
 

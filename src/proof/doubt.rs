@@ -44,7 +44,7 @@ impl Conductor for Script {
     }
 }
 
-fn put(store: &Store, key: &str) -> crate::Result<()> {
+pub(super) fn put(store: &Store, key: &str) -> crate::Result<()> {
     store.write(|tx| tx.raw("t")?.put(key.as_bytes(), b"value"))
 }
 
@@ -59,11 +59,11 @@ fn put_and_mend(store: &Store, key: &str) {
 }
 
 /// A transaction that goes straight to the tree.
-fn put_much(store: &Store) -> crate::Result<()> {
+pub(super) fn put_much(store: &Store) -> crate::Result<()> {
     store.write(|tx| (0..40).try_for_each(|n: u8| tx.raw("t")?.put(&[n], &[n; 1000])))
 }
 
-fn keys(store: &Store) -> usize {
+pub(super) fn keys(store: &Store) -> usize {
     store.read().unwrap().raw("t").unwrap().prefix(b"").unwrap().filter(|row| row.is_ok()).count()
 }
 
