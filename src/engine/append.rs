@@ -33,13 +33,15 @@ pub(crate) struct Appender {
     /// Whether the next frame may share a block with the last one: only if no flush may have
     /// covered that block.
     pub(crate) open: bool,
+    /// The newest change of the set of tables that this process has found, or was told of.
+    tables: u64,
 }
 
 impl Appender {
     pub(crate) fn new(root: Arc<Root>) -> Appender {
         let ring = Arc::new(Ring::new(&root));
         let tail = Point::start_of(&root);
-        Appender { root, ring, tail, start: tail.end, open: false }
+        Appender { root, ring, tail, start: tail.end, open: false, tables: 0 }
     }
 
     /// Takes over a newer durable root.
@@ -130,6 +132,7 @@ impl AppendGuard<'_> {
         let engine = self.engine;
         let before = self.sidecar.words_before();
         let told = engine.learn(&self.sidecar);
+        let told_tail = self.sidecar.tail();
         let newer = self.newer_roots()?;
         if let Some(root) = newer.as_ref().and_then(|slots| engine.certain_root(slots)) {
             self.build_on(root);
@@ -142,10 +145,33 @@ impl AppendGuard<'_> {
             self.follow_hint()?;
             self.walk_on()?;
         }
+        self.put_tables_right(told_tail);
         if !told && !engine.is_poisoned(&self.sidecar) {
             self.show_all(&before)?;
         }
         Ok(())
+    }
+
+    /// An older copy of the sidecar, written over it in place, tells of an older set of tables than the one that
+    /// this process has found. If its tail lies before the root, a change may be hidden in the root.
+    fn put_tables_right(&mut self, told_tail: Option<TailHint>) {
+        let Some(told) = self.sidecar.tables() else { return };
+        let folded = self.state.root.checkpoint_lsn;
+        let hidden = told_tail.is_some_and(|tail| tail.lsn < folded);
+        self.state.tables = self.state.tables.max(told).max(if hidden { folded } else { 0 });
+        if told < self.state.tables {
+            self.sidecar.rise_tables(self.state.tables);
+        }
+    }
+
+    /// The transaction that changed the set of tables last, if that is known for certain.
+    pub(crate) fn tables(&self) -> Option<u64> {
+        self.sidecar.tables().map(|told| told.max(self.state.tables))
+    }
+
+    fn tell_of_tables(&mut self, lsn: u64) {
+        self.state.tables = self.state.tables.max(lsn);
+        self.sidecar.rise_tables(lsn);
     }
 
     /// The slots, if they may hold a newer root than the one known here.
@@ -205,6 +231,7 @@ impl AppendGuard<'_> {
             state.open = false;
             self.walked = true;
             if frame.header.changes_tables {
+                state.tables = state.tables.max(frame.header.lsn);
                 self.sidecar.rise_tables(frame.header.lsn);
             }
         }
@@ -239,8 +266,8 @@ impl AppendGuard<'_> {
     }
 
     /// Tells of a root that was confirmed a moment ago, and may hold a transaction that no frame tells of.
-    pub(crate) fn tell_of_root(&self) {
-        self.sidecar.rise_tables(self.state.root.checkpoint_lsn);
+    pub(crate) fn tell_of_root(&mut self) {
+        self.tell_of_tables(self.state.root.checkpoint_lsn);
         self.publish();
     }
 
@@ -308,7 +335,7 @@ impl AppendGuard<'_> {
         state.start = position;
         state.open = true;
         if frame.changes_tables() {
-            self.sidecar.rise_tables(lsn);
+            self.tell_of_tables(lsn);
         }
         self.publish();
         if relaxed {
