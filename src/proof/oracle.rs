@@ -39,6 +39,17 @@ pub(super) struct Known {
     refused: HashSet<usize>,
     /// Somebody damaged or removed the sidecar.
     pub(super) hints_lost: bool,
+    /// How often an older copy was written over the sidecar, in place; and how often when the newest commit began
+    /// that was acknowledged as durable: its flush was told to all after that.
+    pub(super) set_back: usize,
+    caught_up: usize,
+}
+
+impl Known {
+    /// Whether a process that did not see the newest commits yet may miss them, until the next flush of any process.
+    pub(super) fn is_set_back(&self) -> bool {
+        self.set_back > self.caught_up
+    }
 }
 
 pub(super) struct Oracle {
@@ -150,7 +161,10 @@ impl Oracle {
             let value = tx.read_raw(META)?.get(key)?;
             Ok(value.map_or(0, |v| usize::try_from(u64::from_be_bytes(v[..].try_into().unwrap())).unwrap()))
         };
-        let least = self.known().seen;
+        let (least, set_back) = {
+            let known = self.known();
+            (known.seen, known.set_back)
+        };
         let (base, base_id) = match get(NUMBER).and_then(|base| Ok((base, get(ID)?))) {
             Ok(found) => found,
             Err(e) => return forgive(Err(e), forgiven, "read in a transaction").map(|()| 0),
@@ -188,6 +202,7 @@ impl Oracle {
         }
         known.seen = known.seen.max(n);
         if durability == Durability::Sync {
+            known.caught_up = known.caught_up.max(set_back);
             known.acked = known.acked.max(n);
             self.world.remark(Event::Acked(known.acked));
         }

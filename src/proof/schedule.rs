@@ -142,10 +142,14 @@ impl Actor {
                 // The sidecar keeps the memory of a failed flush from one process to the next.
                 2 if self.spoils && !faulty => {
                     self.oracle.known().hints_lost = true;
-                    match (self.rng.below(if self.kinds { 5 } else { 2 }), self.world.sidecar()) {
+                    match (self.rng.below(if self.kinds { 6 } else { 2 }), self.world.sidecar()) {
                         (0, Some(words)) => words.spoil(&mut self.rng),
                         (2, _) => self.world.copy_sidecar(),
                         (3, _) => self.world.restore_sidecar(false),
+                        (5, _) => {
+                            self.oracle.known().set_back += 1;
+                            self.world.restore_sidecar(true);
+                        }
                         (4, _) if self.rng.one_in(6) => self.world.lose_name(self.access.name),
                         _ => self.world.remove_sidecar(),
                     }
@@ -155,6 +159,7 @@ impl Actor {
                     // what the file proves. It never goes back.
                     let (floor, seen) = (self.floor.load(SeqCst), self.oracle.known().seen);
                     let mut may_be_late = self.access.read_only && !store.engine().has_hints();
+                    may_be_late |= self.oracle.known().is_set_back();
                     let snapshot = match store.read() {
                         Ok(snapshot) => snapshot,
                         Err(e) => {
@@ -163,6 +168,7 @@ impl Actor {
                         }
                     };
                     may_be_late |= self.access.read_only && !store.engine().has_hints();
+                    may_be_late |= self.oracle.known().is_set_back();
                     let look = self.oracle.look(&snapshot, if may_be_late { floor } else { seen.max(floor) });
                     let (number, found) = look.map_err(|e| format!("{e}; {:?}", self.access))?;
                     self.floor.fetch_max(number, SeqCst);
