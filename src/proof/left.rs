@@ -1,5 +1,5 @@
-//! What the dead have left: a flush that failed while nobody lived to tell, roots and frames of which no sidecar tells,
-//! words that nobody stands behind.
+//! What the dead have left: a flush that failed while no process lived to tell, roots and frames of which no sidecar tells,
+//! words that no process stands behind.
 
 use super::doubt::{keys, put, put_much};
 use super::oracle::Oracle;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 const LOG_CAP: u64 = 64 << 10;
 const FAILS: Verdict = Verdict::Fail(libc::EIO);
 
-/// Each flush of a checkpoint, the root's at last, and nobody is left; with the sidecar or without.
+/// Each flush of a checkpoint, the root's at last, and no process is left; with the sidecar or without.
 #[test]
 fn the_first_to_come_writes_frames_and_root_of_a_failed_flush_once_more() {
     for nth in 0..4 {
@@ -26,7 +26,7 @@ fn the_first_to_come_writes_frames_and_root_of_a_failed_flush_once_more() {
             let (world, disk, store) = new_store(Arc::clone(&stage) as _, LOG_CAP);
             let oracle = Oracle::new(&world);
             let write = |store: &Store| oracle.write(store, Vec::new(), Durability::Sync, |_| false).unwrap();
-            assert_eq!((0..5).map(|_| write(&store)).last(), Some(5));
+            (0..5).for_each(|n| assert_eq!(write(&store), n + 1));
             oracle.write(&store, Vec::new(), Durability::Relaxed, |_| false).unwrap();
             let folds = stage.until((0, Call::Flush, nth), move || drop(store.checkpoint()));
             // The flush fails; the process dies before it can say so.
@@ -36,7 +36,7 @@ fn the_first_to_come_writes_frames_and_root_of_a_failed_flush_once_more() {
             }
             let died = world.history().1.len();
             let store = open_store(&world, 1, LOG_CAP).1.unwrap();
-            assert_eq!((0..12).map(|_| write(&store)).count(), 12);
+            (0..12).for_each(|_| assert!(write(&store) > 5));
             // The root that was lost is missed when the next one but one, in the place of its elder, is torn.
             for seed in 0..if nth == 3 { 20 } else { 1 } {
                 let lost = oracle.power_losses(&mut Rng(seed), LOG_CAP, |_, at| at > died);
@@ -62,6 +62,8 @@ fn after_the_death_of_a_root(act: impl FnOnce(&Arc<World>)) {
     act(&world);
 }
 
+type Act<'a> = &'a dyn Fn(&Arc<World>, &Store);
+
 #[test]
 fn a_newcomer_does_not_believe_its_own_flush_of_a_root_that_nobody_told_of() {
     let newcomer = |world: &Arc<World>| open_store(world, 1, LARGE_CAP).1.unwrap();
@@ -71,7 +73,7 @@ fn a_newcomer_does_not_believe_its_own_flush_of_a_root_that_nobody_told_of() {
         act();
         still.unlock(byte).unwrap();
     };
-    let acts: [(&str, &dyn Fn(&Arc<World>, &Store)); 5] = [
+    let acts: [(&str, Act<'_>); 5] = [
         ("reads", &|_, store| drop(store.read().unwrap())),
         ("reads, kept from APPEND", &|world, store| kept_from(APPEND, world, &|| drop(store.read().unwrap()))),
         ("takes APPEND", &|_, store| drop(store.engine().lock_append(None).unwrap())),
@@ -132,7 +134,7 @@ fn frames_behind_a_root_of_which_no_sidecar_tells_are_found() {
 }
 
 /// A writer dies, its commit in the log and not told of. One reader was there before, and goes by the sidecar that
-/// the dead have left; another one comes later, and finds nobody who could be about to tell.
+/// the dead have left; another one comes later, and finds no writer that could be about to tell.
 #[test]
 fn readers_of_what_a_dead_writer_left_see_the_same() {
     let stage = Arc::new(Stage::default());
