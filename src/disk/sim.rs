@@ -32,7 +32,7 @@ pub(crate) type Block = [u8; BLOCK];
 
 static ZERO: LazyLock<Arc<Block>> = LazyLock::new(|| Arc::new([0; BLOCK]));
 
-/// Tells what happens, for whoever looks into a failure, if `MEMSTONE_TRACE` is set.
+/// Tells what happens, to look into a failure by, if `MEMSTONE_TRACE` is set.
 macro_rules! trace {
     ($($what:tt)*) => {
         if $crate::disk::sim::is_traced() {

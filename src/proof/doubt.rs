@@ -1,5 +1,5 @@
 //! A root whose slot was written, although the write failed: others may confirm it and build on it
-//! before a flush fails, and whoever mends that must follow.
+//! before a flush fails, and the process that repairs that must follow.
 
 use super::{new_store, open_store, settings};
 use crate::disk::sim::{Call, Conductor, Killed, Verdict, World};
@@ -48,7 +48,7 @@ pub(super) fn put(store: &Store, key: &str) -> crate::Result<()> {
     store.write(|tx| tx.raw("t")?.put(key.as_bytes(), b"value"))
 }
 
-/// Whoever mends a flush that failed may hear of it once more.
+/// The process that repairs a failed flush may hear of it once more.
 fn put_and_mend(store: &Store, key: &str) {
     for _ in 0..3 {
         match put(store, key) {
@@ -95,7 +95,7 @@ fn what_follows_a_doubtful_root_is_mended_with_it() {
     // The second process confirms that root, by a flush, and goes on from it: the flush of that fails.
     script.after(1, Call::Flush, 1, Verdict::Fail(libc::EIO));
     assert!(matches!(put(&second, "second"), Err(Error::Unconfirmed { .. })));
-    // The first hears of it, too, then mends both.
+    // The first hears of it, too, then repairs both.
     put_and_mend(&first, "third");
     assert_eq!((keys(&first), keys(&second)), (43, 43));
     super::check::structure(&first).unwrap();
@@ -124,7 +124,7 @@ fn nothing_is_appended_while_a_root_is_in_doubt() {
     assert_eq!((keys(&first), keys(&second)), (3, 3));
 }
 
-/// Whoever makes a root with a transaction in it is killed before it can tell. A frame by somebody who
+/// The maker of a root with a transaction in it is killed before it can tell. A frame by a process that
 /// knows the older root alone would take that transaction's place.
 #[test]
 fn a_root_that_nobody_told_of_is_found_before_anything_is_appended() {

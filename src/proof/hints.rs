@@ -42,7 +42,7 @@ fn a_tail_that_is_not_in_the_file_is_not_built_upon() {
     }
 }
 
-/// Time flies: everybody looks at once whether the sidecar is still there.
+/// Time flies: each process looks at once whether the sidecar is still there.
 #[derive(Default)]
 struct Hurry(AtomicU64);
 
@@ -87,7 +87,7 @@ impl Conductor for Bare {
     }
 }
 
-/// Somebody seals and flushes what another wrote, and cannot tell it: the next frame starts a block of its own.
+/// A process seals and flushes what another wrote, and cannot tell it: the next frame starts a block of its own.
 #[test]
 fn after_a_sidecar_was_lost_no_frame_shares_a_block() {
     let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);

@@ -1,4 +1,4 @@
-//! A process remembers which tables the names stand for, and somebody else changes that, and dies
+//! A process remembers which tables the names stand for, and another one changes that, and dies
 //! before it can tell.
 
 use super::{new_store, open_store};

@@ -37,7 +37,7 @@ pub(super) struct Known {
     acks: HashSet<usize>,
     /// Attempts that gave an error which says that nothing was changed.
     refused: HashSet<usize>,
-    /// Somebody damaged or removed the sidecar.
+    /// The sidecar was damaged or removed.
     pub(super) hints_lost: bool,
     /// How often an older copy was written over the sidecar, in place; and how often when the newest commit began
     /// that was acknowledged as durable: its flush was told to all after that.
@@ -116,8 +116,8 @@ impl Oracle {
         known.seen = known.seen.max(n);
     }
 
-    /// An attempt was shown to a reader. Unless it is a relaxed one that means that it is durable. (Whoever
-    /// is without hints flushes what he finds, but seals nothing: a torn write may still take it.)
+    /// An attempt was shown to a reader. Unless it is a relaxed one that means that it is durable. (A process
+    /// without hints flushes what it finds, but seals nothing: a torn write may still take it.)
     pub(super) fn note_shown(&self, id: usize) {
         let mut known = self.known();
         let Attempt { number, sync, .. } = known.attempts[id];
@@ -132,7 +132,7 @@ impl Oracle {
         self.known().attempts.iter_mut().for_each(|attempt| attempt.sync = false);
     }
 
-    /// A flush came back to somebody who saw commit `n`.
+    /// A flush came back to a process that saw commit `n`.
     pub(super) fn note_flushed(&self, n: usize) {
         let mut known = self.known();
         known.acked = known.acked.max(n);
@@ -209,7 +209,7 @@ impl Oracle {
         Ok(n)
     }
 
-    /// Nobody is left: the next one finds everything.
+    /// No process is left: the next one finds everything.
     pub(super) fn at_the_end(&self, log_cap: u64) -> Result<(), String> {
         let text = |e: Error| format!("at the end: {e}");
         let (disk, store) = open_store(&self.world, 99, log_cap);

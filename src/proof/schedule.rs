@@ -38,7 +38,7 @@ fn forgiven(faulty: bool, kinds: bool) -> fn(&Error) -> bool {
 }
 
 /// How a process comes to the file, where not all come in the same way. (On a disk that fails none writes
-/// without a sidecar: it would not hear of what others mended; see `docs/PROOF.md`.)
+/// without a sidecar: it would not hear of what others repaired; see `docs/PROOF.md`.)
 fn some_access(rng: &mut Rng, faulty: bool) -> Access {
     let plain = Access::default();
     match rng.below(12) {

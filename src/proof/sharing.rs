@@ -145,7 +145,7 @@ fn a_process_that_cannot_use_the_sidecar_of_another_writer_does_not_write() {
     assert_eq!(count(&alone).unwrap(), 3);
 }
 
-/// A process reads, with nobody there who may write. Then a writer comes, and its commit, which lies in the log
+/// A process reads, with no process there that may write. Then a writer comes, and its commit, which lies in the log
 /// by now, stands still before its flush.
 #[test]
 fn a_reader_asks_once_more_for_writers_after_it_has_read() {
@@ -178,7 +178,7 @@ fn a_process_without_a_sidecar_must_be_the_only_writer() {
     }
     // One that cannot open it does not come in.
     assert!(is_not_shared(open_as(&world, 3, Access { cannot_open: true, ..none }).1));
-    // Readers are in nobody's way. They see what the file proves.
+    // Readers are in no writer's way. They see what the file proves.
     drop((alone, other));
     let reader = open_as(&world, 4, READER).1.unwrap();
     let alone = open_as(&world, 5, none).1.unwrap();
@@ -254,7 +254,7 @@ fn a_reader_that_stays_sees_what_writers_that_come_and_go_acknowledge() {
     }
 }
 
-/// A reader opened while nobody wrote. What a writer has in flight is shown by neither, then by both.
+/// A reader opened while no process wrote. What a writer has in flight is shown by neither, then by both.
 #[test]
 fn no_reader_shows_a_commit_before_all_do() {
     let conductor = Arc::new(Meanwhile::default());
@@ -343,7 +343,7 @@ fn a_short_timeout_leaves_no_commit_in_doubt() {
     }
 }
 
-/// The holder of SYNC is stopped. Nobody waits for it, and commits of several processes go on.
+/// The holder of SYNC is stopped. No commit waits for it more than once, and those of several processes go on.
 #[test]
 fn a_stopped_flusher_is_waited_for_once() {
     let conductor = Arc::new(Meanwhile::default());

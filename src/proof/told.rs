@@ -105,7 +105,7 @@ fn a_log_that_has_lapped_since_the_sidecar_was_lost_is_noticed_by_its_root() {
     assert_eq!(count(&reader).unwrap(), 59);
 }
 
-/// An older copy that nobody uses lies where the sidecar was. (The holder of APPEND can be asked nothing.)
+/// An older copy that no process uses lies where the sidecar was. (The holder of APPEND can be asked nothing.)
 #[test]
 fn a_copy_that_no_writer_uses_is_not_joined() {
     let (stage, world, _disk, first, []) = some();
@@ -195,7 +195,7 @@ fn no_root_is_pinned_by_the_words_of_a_sidecar_that_was_left() {
 }
 
 /// A frame whose root this process was not told of: the sidecar's word was set back. A long value of that frame is
-/// kept for that root's snapshots, not for those of an older one. (CHECKPOINT is held, so nobody can be asked.)
+/// kept for that root's snapshots, not for those of an older one. (CHECKPOINT is held, so it cannot be asked.)
 #[test]
 fn a_state_with_a_frame_of_a_newer_root_rests_on_that_root() {
     const LOG_CAP: u64 = 1 << 20;
