@@ -5,8 +5,8 @@
 //! stale copy of. So a handler in the child puts a dead descriptor in the place of each data
 //! file's, and counts the generation up, by which every handle of the parent is known for stale.
 //!
-//! Whoever opens a data file must not race a fork of another thread: the child would inherit a
-//! description that nobody told the handler of. Forks are therefore counted when they start and
+//! Opening a data file must not race a fork of another thread: the child would inherit a
+//! description that the handler was not told of. Forks are therefore counted when they start and
 //! when they end, and an opening that saw one is done again. A fork never waits for an opening.
 
 use std::fs::File;
@@ -32,7 +32,7 @@ static SLOTS: [AtomicI32; CAPACITY] = [const { AtomicI32::new(0) }; CAPACITY];
 /// Something that a process does once, however many threads ask for it.
 ///
 /// The standard library's way to say so hangs in a child that was forked while another thread was
-/// at it: the thread that would finish is not there. Here the child does it anew.
+/// at it: the thread that would finish is not there. Here the child does it once more.
 pub(super) struct Once(AtomicU32);
 
 impl Once {
@@ -120,7 +120,7 @@ fn register(file: &File) -> io::Result<Registration> {
 fn install() -> io::Result<()> {
     static INSTALLED: Once = Once::new();
     INSTALLED.run(|| {
-        // The reading end of a pipe that nobody writes: every use of it as a data file fails,
+        // The reading end of a pipe without a writer: every use of it as a data file fails,
         // and unlike the null device it is there in any sandbox.
         let (reader, _) = io::pipe()?;
         DEAD.store(std::os::fd::OwnedFd::from(reader).into_raw_fd(), SeqCst);
@@ -279,7 +279,7 @@ pub(crate) mod tests {
             let dead = open.read_at(&mut [0; 4], 0).is_err();
             // SAFETY: only asks for the descriptor's flags.
             let closes = unsafe { libc::fcntl(fd, libc::F_GETFD) } & libc::FD_CLOEXEC != 0;
-            // A slot that the child took anew must survive the end of the parent's handle.
+            // A slot that the child took for itself must survive the end of the parent's handle.
             let (own, _file) = open_registered(|| File::open(path)).unwrap();
             let taken = own.entry;
             drop(registration);

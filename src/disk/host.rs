@@ -38,7 +38,7 @@ pub(crate) fn process_identity() -> (u32, String, String) {
     (std::process::id(), host_name(), cut(&words.join(" ")))
 }
 
-/// This process as the holder of a lock, since nobody knows when.
+/// This process as the holder of a lock, since an unknown time.
 pub(crate) fn this_process() -> Holder {
     let (pid, host, command) = process_identity();
     Holder { pid, host, command, since: None, stopped: false }

@@ -112,7 +112,7 @@ impl Drop for ByteLock {
 }
 
 /// How long the first in a queue is passed by those that run already. Handing a lock over each time it is
-/// given back costs a sleep and a wake-up each time; after this long it is handed over, so nobody starves. It is a
+/// given back costs a sleep and a wake-up each time; after this long it is handed over, so that no thread starves. It is a
 /// little longer than one who was woken waits for a processor when all of them are busy.
 pub(crate) const PASSED_BY: Duration = Duration::from_millis(3);
 
@@ -281,7 +281,7 @@ impl FairLock {
         }
         state.leave(turn);
         if !state.held {
-            // That it is free was told to this one, perhaps, and to nobody else.
+            // That it is free was told to this one, perhaps, and to no other.
             state.wake_first();
         }
         Waited::TooLate
@@ -296,7 +296,7 @@ impl FairState {
 
 impl Drop for FairGuard {
     fn drop(&mut self) {
-        // In a forked child nobody waits for it, and whoever had the mutex would never give it back.
+        // In a forked child no thread waits for it, and one that had the mutex would never give it back.
         if self.generation != fork_generation() {
             return;
         }

@@ -1,5 +1,5 @@
 //! Which file systems lie on another machine, or on several. Their locks and maps cannot be
-//! trusted between hosts, so a store there may be damaged without anybody's fault.
+//! trusted between hosts, so a store there may be damaged through no fault of a program.
 //!
 //! Two witnesses are asked, and either can say "remote": the file system's magic number, and its
 //! type in the mount table, which alone knows what stands behind FUSE.
@@ -133,7 +133,7 @@ fn judge(magic: u32, mounted_as: Option<&str>) -> Option<String> {
     if let Some((_, name)) = REMOTE_MAGIC.iter().find(|(number, _)| *number == magic) {
         return Some((*name).to_owned());
     }
-    // Without a mount table nobody knows what is behind FUSE.
+    // Without a mount table it cannot be told what is behind FUSE.
     (magic == FUSE_MAGIC && mounted_as.is_none()).then(|| "fuse".to_owned())
 }
 

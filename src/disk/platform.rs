@@ -39,7 +39,7 @@ pub(crate) struct Held {
 
 /// A read-only view of the first bytes of the data file. It may reach beyond the end of the
 /// file: those bytes must not be touched until the file has grown over them. What a foreign truncation
-/// pulls away reads as zeros, never as a fault, to whoever has the bytes already.
+/// pulls away reads as zeros, never as a fault, to a reader that has the bytes already.
 pub(crate) trait Mapping: Send + Sync {
     /// The mapped bytes; none once a part of them is known to be lost. Only bytes of pages that
     /// no process rewrites may be read through it.
@@ -101,7 +101,7 @@ pub(crate) trait Disk: Send + Sync {
     /// Gives the lock on one byte back.
     fn unlock(&self, byte: u64) -> io::Result<()>;
     /// Some range of bytes, within `[first, first + len)`, that another description has locked in
-    /// any mode: its first byte and length. `None` when nobody else holds any. Not always the
+    /// any mode: its first byte and length. `None` when no other holds any. Not always the
     /// lowest such range.
     fn probe(&self, first: u64, len: u64) -> io::Result<Option<(u64, u64)>>;
     /// Which processes hold locks, through other descriptions, on bytes of `[first, first + len)`, as far as the
@@ -132,7 +132,7 @@ pub(crate) trait Disk: Send + Sync {
 pub(crate) const SITES: usize = 2;
 
 /// Memory shared by all processes that have the store open. It may hold anything at any time;
-/// whoever reads it checks what it reads.
+/// a process that reads it checks what it reads.
 pub(crate) trait SharedMemory: Send + Sync {
     /// The words of it.
     fn words(&self) -> &[AtomicU64];

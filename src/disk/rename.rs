@@ -1,4 +1,4 @@
-//! Giving a file a name that nobody else has taken meanwhile.
+//! Giving a file a name that no other file has got meanwhile.
 
 use std::ffi::CString;
 use std::io;

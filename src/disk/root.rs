@@ -193,7 +193,7 @@ impl Root {
 
 impl Slots {
     /// Whether both roots say the same. A process that leaves writes its last root a second time, so
-    /// that whoever opens the store next knows, without a flush, that the newest state is durable: the
+    /// that the next process to open the store knows, without a flush, that the newest state is durable: the
     /// second writing began when the first was.
     pub(crate) fn are_twins(&self) -> bool {
         self.older.as_ref().is_some_and(|older| {
@@ -248,7 +248,7 @@ pub(crate) fn read_slots(prefix: &[u8], path: &std::path::Path) -> Result<Slots>
     let [a, b] = found;
     let (newest, older) = match (a, b) {
         (Some(a), Some(b)) if a.store_id != b.store_id => {
-            // Both are whole, yet of two stores: somebody copied a block. Neither may be guessed.
+            // Both are whole, yet of two stores: a block was copied. Neither may be guessed.
             return Err(
                 Error::corrupt("root slots", 0, None, "two roots of one store", "roots of two stores").in_file(path)
             );

@@ -70,7 +70,7 @@ impl Sidecar {
         Sidecar::map(&file, path, size, writable)
     }
 
-    /// Makes a new one, which everybody may use who may use the data file, described by `data`.
+    /// Makes a new one, which all may use who may use the data file, described by `data`.
     pub(super) fn create(path: &Path, size: usize, data: &fs::Metadata) -> io::Result<Sidecar> {
         sweep(path);
         let mut random = [0; 8];
@@ -103,7 +103,7 @@ impl Sidecar {
 }
 
 /// Whether a sidecar was made by a user who may write the data file: such a one could spoil the store in
-/// any case, and nobody else may tell what is durable.
+/// any case, and no other user may tell what is durable.
 fn is_trusted(sidecar: &fs::Metadata, data: &fs::Metadata) -> bool {
     // SAFETY: always succeeds.
     let own = unsafe { libc::geteuid() };
@@ -384,9 +384,16 @@ mod tests {
             is_trusted(&sidecar(), &fs::metadata(&data).unwrap())
         };
         std::os::unix::fs::chown(&data, Some(1234), Some(4321)).unwrap();
-        // The owner, and the superuser; a member of the group, or anybody, where those may write.
+        // The owner, and the superuser; a member of the group, or any user, where those may write.
         assert!(stranger(1234, 9, 0o600) && stranger(0, 9, 0o600));
         assert!(stranger(77, 4321, 0o660) && stranger(77, 9, 0o666));
         assert!(!stranger(77, 4321, 0o640) && !stranger(77, 9, 0o660) && !stranger(77, 9, 0o644));
+        // So it is not joined, though this process could.
+        fs::remove_file(&path).unwrap();
+        drop(Sidecar::create(&path, SIZE, &fs::metadata(&data).unwrap()).unwrap());
+        assert!(stranger(1234, 9, 0o644) && Sidecar::open(&path, SIZE, &fs::metadata(&data).unwrap()).is_ok());
+        assert!(!stranger(77, 9, 0o644));
+        let refused = Sidecar::open(&path, SIZE, &fs::metadata(&data).unwrap()).err().unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
     }
 }

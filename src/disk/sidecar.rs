@@ -43,7 +43,7 @@ const FLUSHES: usize = 50;
 const FLUSHED: usize = 56;
 /// Wakes those who wait for a change.
 const CHANGED: usize = 57;
-/// How many wait, in the word two further on: without waiters nobody needs to be woken.
+/// How many wait, in the word two further on: without waiters there is no one to wake.
 const WAITERS: usize = 2;
 /// Until when the last of them waits, in the word four further on: one killed in its wait does not count for ever.
 const WAITING_UNTIL: usize = 4;
@@ -333,6 +333,18 @@ impl Sidecar {
         self.rise(ROOT, sequence);
     }
 
+    /// Says less than before, as an older copy put back in place does.
+    #[cfg(test)]
+    pub(crate) fn set_root_back(&self, sequence: u64) {
+        self.store(ROOT, self.seal(ROOT, sequence));
+    }
+
+    /// Makes the word say nothing that tells what is visible.
+    #[cfg(test)]
+    pub(crate) fn spoil_visible(&self) {
+        self.store(VISIBLE, 0);
+    }
+
     /// LSN of the newest transaction that changed the set of tables, if that is known for certain.
     pub(crate) fn tables(&self) -> Option<u64> {
         self.risen(TABLES)
@@ -376,7 +388,7 @@ impl Sidecar {
 
     fn wait(&self, at: usize, seen: u64, timeout: Duration) {
         let (Some(waiters), Some(until)) = (self.own_word(at + WAITERS), self.own_word(at + WAITING_UNTIL)) else {
-            // Nobody can know of this waiter: it looks for itself.
+            // No waker can know of this waiter: it looks for itself.
             return self.memory.wait(at, low(seen), timeout.min(UNANNOUNCED));
         };
         let end = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).saturating_add(now_ms());
@@ -388,7 +400,7 @@ impl Sidecar {
         let _ = waiters.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| Some(n.saturating_sub(1)));
     }
 
-    /// Whether anybody waits on a word. A count that outlived all whom it counted is put right.
+    /// Whether a process waits on a word. A count that outlived all whom it counted is put right.
     fn is_waited_for(&self, at: usize) -> bool {
         let (Some(waiters), Some(until)) = (self.word(at + WAITERS), self.word(at + WAITING_UNTIL)) else {
             return false;
@@ -437,7 +449,7 @@ impl Sidecar {
         }
     }
 
-    /// Whether anybody waits for a turn to write, or for a flush.
+    /// Whether a process waits for its turn to write, or for a flush.
     pub(crate) fn is_busy(&self) -> bool {
         self.is_waited_for(FLUSHED) || self.first_waiter().is_some()
     }
@@ -542,7 +554,7 @@ impl Slot<'_> {
         self.sidecar.store(self.base + SLOT_SINCE, now_us);
     }
 
-    /// Takes a ticket away that nobody stands behind, unless it has changed meanwhile.
+    /// Takes a ticket away that no process stands behind, unless it has changed meanwhile.
     pub(crate) fn clear_ticket(&self, ticket: u64) {
         if let Some(word) = self.sidecar.own_word(self.base + SLOT_TICKET) {
             let _ = word.compare_exchange(ticket, 0, Ordering::AcqRel, Ordering::Acquire);
@@ -668,7 +680,7 @@ impl SharedMemory for PrivateMemory {
     }
 
     fn is_current(&self) -> bool {
-        // A real sidecar is looked for each time somebody asks.
+        // A real sidecar is looked for each time this is asked.
         false
     }
 
@@ -686,97 +698,5 @@ impl SharedMemory for PrivateMemory {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FILE: FileId = FileId { device: 1, inode: 2 };
-
-    fn garbage(memory: &dyn SharedMemory) {
-        for word in memory.words() {
-            word.store(0x1234_5678_9abc_def0, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn garbage_is_told_from_a_message() {
-        let memory: Arc<dyn SharedMemory> = Arc::new(PrivateMemory::new());
-        let sidecar = Sidecar::new(Arc::clone(&memory), b"0123456789abcdef", FILE);
-        assert!(!sidecar.is_ours());
-        sidecar.set_up();
-        assert!(sidecar.is_ours());
-        assert_eq!(sidecar.tail(), None);
-        let tail = TailHint { end: 9, start: 8, lsn: 7, crc: 6, open: true };
-        sidecar.set_tail(tail);
-        sidecar.tell_all(&sidecar.words_before(), 1, 4, 0);
-        sidecar.rise_durable(5);
-        assert_eq!((sidecar.tail(), sidecar.durable(), sidecar.visible()), (Some(tail), Some(5), Some(0)));
-        garbage(&*memory);
-        assert_eq!((sidecar.tail(), sidecar.durable(), sidecar.is_ours()), (None, None, false));
-        assert!(!sidecar.poisoned());
-        let _ = (sidecar.first_waiter(), sidecar.slot(3).holder(None));
-        // It may have said more: only a process that has looked at the file lets it speak again.
-        sidecar.rise_durable(3);
-        assert_eq!(sidecar.durable(), None);
-        sidecar.tell_all(&sidecar.words_before(), 1, 3, 4);
-        assert_eq!((sidecar.root(), sidecar.durable(), sidecar.visible()), (Some(1), Some(3), Some(4)));
-    }
-
-    #[test]
-    fn a_sidecar_of_another_store_or_file_says_nothing() {
-        let memory: Arc<dyn SharedMemory> = Arc::new(PrivateMemory::new());
-        let sidecar = Sidecar::new(Arc::clone(&memory), &[7; 16], FILE);
-        sidecar.set_up();
-        sidecar.tell_all(&sidecar.words_before(), 1, 5, 5);
-        for (id, file) in
-            [([8; 16], FILE), ([7; 16], FileId { inode: 3, ..FILE }), ([7; 16], FileId { device: 3, ..FILE })]
-        {
-            let other = Sidecar::new(Arc::clone(&memory), &id, file);
-            assert_eq!((other.is_ours(), other.durable(), other.root()), (false, None, None));
-        }
-    }
-
-    #[test]
-    fn rising_words_never_fall() {
-        let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
-        sidecar.tell_all(&sidecar.words_before(), 1, 0, 0);
-        let before = sidecar.words_before();
-        for (lsn, says) in [(3, 3), (9, 9), (4, 9), (1 << VALUE_BITS, 9), (10, 10)] {
-            sidecar.rise_durable(lsn);
-            assert_eq!(sidecar.durable(), Some(says));
-        }
-        // One that speaks is not lowered by a process that looked at the file earlier.
-        sidecar.tell_all(&sidecar.words_before(), 1, 7, 7);
-        assert_eq!((sidecar.durable(), sidecar.visible()), (Some(10), Some(7)));
-        // A word that has spoken since is not put back, even if it is silent again.
-        garbage(&*sidecar.memory);
-        sidecar.tell_all(&before, 1, 7, 7);
-        assert_eq!((sidecar.durable(), sidecar.visible()), (None, None));
-        sidecar.tell_all(&sidecar.words_before(), 1, 10, 10);
-        // What goes beyond the told end of the log can only be garbage.
-        sidecar.set_tail(TailHint { end: 9, start: 8, lsn: 9, crc: 6, open: true });
-        assert_eq!(sidecar.durable(), None);
-    }
-
-    #[test]
-    fn a_waiter_that_was_killed_is_not_waited_for_for_ever() {
-        let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
-        sidecar.word(FLUSHED + WAITERS).unwrap().store(1, Ordering::SeqCst);
-        sidecar.word(FLUSHED + WAITING_UNTIL).unwrap().store(now_ms() + 100_000, Ordering::SeqCst);
-        assert!(sidecar.is_busy());
-        sidecar.word(FLUSHED + WAITING_UNTIL).unwrap().store(now_ms() - 1, Ordering::SeqCst);
-        assert!(!sidecar.is_busy());
-        assert_eq!(sidecar.load(FLUSHED + WAITERS), 0);
-    }
-
-    #[test]
-    fn the_lowest_ticket_is_first() {
-        let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
-        sidecar.raise_slot_bound(4);
-        assert_eq!(sidecar.first_waiter(), None);
-        sidecar.slot(3).set_ticket(sidecar.draw_ticket());
-        sidecar.slot(1).set_ticket(sidecar.draw_ticket());
-        assert_eq!(sidecar.first_waiter(), Some((3, 1)));
-        sidecar.slot(3).clear_ticket(1);
-        assert_eq!(sidecar.first_waiter(), Some((1, 2)));
-    }
-}
+#[path = "sidecar_tests.rs"]
+mod tests;

@@ -1,8 +1,8 @@
 //! Touching a page of a map that has no file behind it raises SIGBUS, which would kill the
-//! process. It happens when somebody truncates the file, or when the disk cannot read. The guard
+//! process. It happens when the file is truncated, or when the disk cannot read. The guard
 //! puts a page of zeros there instead, so that the page's checksum reports the damage.
 //!
-//! Only faults inside guarded maps are healed; every other one goes on to whoever handled SIGBUS
+//! Only faults inside guarded maps are healed; every other one goes on to the handler of SIGBUS
 //! before, or kills the process as it would have.
 
 use std::ffi::{c_int, c_void};
@@ -64,7 +64,7 @@ fn chunk_made_at(place: &AtomicPtr<Chunk>) -> Option<&'static Chunk> {
     chunk_at(place).or_else(|| {
         let made: *mut Chunk = Box::into_raw(Box::new([const { Slot::new() }; CHUNK]));
         if place.compare_exchange(std::ptr::null_mut(), made, SeqCst, SeqCst).is_err() {
-            // SAFETY: another thread was quicker, and nobody has seen this one.
+            // SAFETY: another thread was quicker, and no other has seen this one.
             drop(unsafe { Box::from_raw(made) });
         }
         chunk_at(place)
@@ -186,7 +186,7 @@ fn zero(page: usize, len: usize, writable: bool) -> bool {
     let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
     let flags = libc::MAP_FIXED | libc::MAP_ANON | libc::MAP_PRIVATE;
     let errno = errno();
-    // SAFETY: the pages belong to a map that its owner keeps mapped while somebody reads it, and
+    // SAFETY: the pages belong to a map that its owner keeps mapped while it is read, and
     // someone does: this fault. They are unreadable, so nothing is lost. A plain system call, which
     // is safe in a signal handler; `errno` is put back for the code that was interrupted.
     unsafe {

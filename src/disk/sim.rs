@@ -8,6 +8,7 @@
 //! What a crash leaves is made by [`Replay`]: it follows the record and knows, for each block, what
 //! is durable and which later contents may or may not have reached the disk.
 
+mod cache;
 mod replay;
 pub(crate) mod threads;
 
@@ -15,7 +16,8 @@ pub(crate) use replay::{Limits, Replay};
 
 use crate::disk::platform::{Disk, FileId, Held, LockMode, Mapping, SharedMemory};
 use crate::error::Holder;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use cache::Cache;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::io;
 use std::path::Path;
@@ -32,7 +34,7 @@ pub(crate) type Block = [u8; BLOCK];
 
 static ZERO: LazyLock<Arc<Block>> = LazyLock::new(|| Arc::new([0; BLOCK]));
 
-/// Tells what happens, for whoever looks into a failure, if `MEMSTONE_TRACE` is set.
+/// Tells what happens, to look into a failure by, if `MEMSTONE_TRACE` is set.
 macro_rules! trace {
     ($($what:tt)*) => {
         if $crate::disk::sim::is_traced() {
@@ -126,9 +128,6 @@ impl Image {
         Some(count - 1)
     }
 }
-
-/// The path of each simulated file.
-pub(crate) const PATH: &str = "simulated.mst";
 
 /// One change of the file, or a remark of the test between changes.
 #[derive(Clone)]
@@ -252,57 +251,6 @@ struct State {
     cache: Option<Cache>,
 }
 
-/// A cache that lets go of what it could not write: sooner or later the older bytes are read again.
-struct Cache {
-    /// What the disk holds.
-    disk: Image,
-    /// Blocks that a failed flush left, and that were not written since.
-    unwritten: BTreeSet<usize>,
-    rng: Rng,
-}
-
-impl State {
-    fn after_flush(&mut self, failed: bool) {
-        let Some(cache) = &mut self.cache else { return };
-        cache.disk.set_len(self.image.len);
-        for index in 0..self.image.blocks.len() {
-            let (now, disk) = (&self.image.blocks[index], &mut cache.disk.blocks[index]);
-            if Arc::ptr_eq(now, disk) {
-                continue;
-            }
-            if failed {
-                cache.unwritten.insert(index);
-            } else if !cache.unwritten.contains(&index) {
-                *disk = Arc::clone(now);
-            }
-        }
-    }
-
-    /// Now and then, lets go of some of the blocks that could not be written.
-    fn drop_blocks(&mut self) {
-        let Some(cache) = &mut self.cache else { return };
-        if cache.unwritten.is_empty() || !cache.rng.one_in(20) {
-            return;
-        }
-        let (all, mut dropped) = (cache.rng.one_in(2), Vec::new());
-        cache.unwritten.retain(|index| {
-            let keep = !all && cache.rng.one_in(2);
-            if !keep {
-                dropped.push(*index);
-            }
-            keep
-        });
-        for index in dropped {
-            let Some(place) = self.image.blocks.get_mut(index) else { continue };
-            *place = cache.disk.block(index);
-            if let Some((_, events)) = &mut self.history {
-                trace!("{}: block {index} is dropped from the cache", events.len());
-                events.push(Event::Dropped(index, Arc::clone(place)));
-            }
-        }
-    }
-}
-
 /// One data file, all that is known of it, and all who use it.
 pub(crate) struct World {
     state: Mutex<State>,
@@ -330,17 +278,6 @@ impl World {
         }
     }
 
-    /// From now on the cache lets go of what it could not write, at any time after. What the file holds now is durable.
-    pub(crate) fn drop_unwritten(&self, rng: Rng) {
-        let mut state = self.state();
-        let disk = state.image.clone();
-        state.cache = Some(Cache { disk, unwritten: BTreeSet::new(), rng });
-    }
-
-    pub(crate) fn drops(&self) -> bool {
-        self.state().cache.is_some()
-    }
-
     /// The file as it was when the record began, and the record so far.
     pub(crate) fn history(&self) -> (Image, Vec<Event>) {
         self.state().history.clone().unwrap()
@@ -357,6 +294,15 @@ impl World {
 
     pub(crate) fn remove_sidecar(&self) {
         self.state().sidecars.clear();
+    }
+
+    /// Moves the sidecar beside the data file out of the way, to be put back later.
+    pub(crate) fn hide_sidecar(&self) -> Arc<Words> {
+        self.state().sidecars.remove(&0).unwrap()
+    }
+
+    pub(crate) fn show_sidecar(&self, hidden: Arc<Words>) {
+        self.state().sidecars.insert(0, hidden);
     }
 
     /// Keeps a copy of a sidecar, as a backup of the directory would.
@@ -479,7 +425,7 @@ impl SimDisk {
     fn enter(&self, call: Call) -> io::Result<Verdict> {
         self.check_alive()?;
         let verdict = self.world.conductor.before(self.process, call);
-        self.world.state().drop_blocks();
+        self.world.state().drop_blocks(false);
         // It may have been killed while others ran.
         self.check_alive()?;
         match verdict {
@@ -532,7 +478,7 @@ impl Drop for SimDisk {
 
 impl Disk for SimDisk {
     fn path(&self) -> &Path {
-        Path::new(PATH)
+        Path::new("simulated.mst")
     }
 
     fn identity(&self) -> FileId {

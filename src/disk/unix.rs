@@ -88,7 +88,7 @@ impl UnixDisk {
             peeks: RwLock::default(),
         };
         if create && meta.len() == 0 {
-            // Whoever finds the file empty may be the one who writes its first commit, and that
+            // The process that finds the file empty may be the one that writes its first commit, and that
             // is durable only if the file's name is.
             disk.sync_name()?;
         }
@@ -475,7 +475,7 @@ mod tests {
         disk.write_at(b"mine", 0).unwrap();
         fs::rename(&path, directory.path().join("elsewhere")).unwrap();
         fs::write(&path, b"other").unwrap();
-        // Where a descriptor cannot be opened anew, there is no map, but never a wrong one.
+        // Where a descriptor cannot be opened once more, there is no map, but never a wrong one.
         let map = disk.map(4).unwrap();
         assert!(map.is_some() || !cfg!(target_os = "linux"));
         assert!(map.is_none_or(|map| map.bytes() == b"mine"));

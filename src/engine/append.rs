@@ -14,7 +14,7 @@ use crate::engine::sharing::Others;
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
 use crate::log::ring::{Ring, next_block};
-use crate::log::walk::{Point, Walker, goes_on_elsewhere, seems_to_go_on};
+use crate::log::walk::{Point, Walker, seems_to_go_on};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -34,14 +34,16 @@ pub(crate) struct Appender {
     /// covered that block.
     pub(crate) open: bool,
     /// [`Engine::forgotten`] when the tail was last looked for from a root on.
-    forgotten: u64,
+    pub(crate) forgotten: u64,
+    /// The newest change of the set of tables that this process has found, or was told of.
+    pub(crate) tables: u64,
 }
 
 impl Appender {
     pub(crate) fn new(root: Arc<Root>) -> Appender {
         let ring = Arc::new(Ring::new(&root));
         let tail = Point::start_of(&root);
-        Appender { root, ring, tail, start: tail.end, open: false, forgotten: 0 }
+        Appender { root, ring, tail, start: tail.end, open: false, forgotten: 0, tables: 0 }
     }
 
     /// Takes over a newer durable root.
@@ -73,10 +75,10 @@ pub(crate) struct AppendGuard<'a> {
     _kernel: ByteLock,
     pub(crate) state: MutexGuard<'a, Appender>,
     pub(crate) sidecar: Arc<Sidecar>,
-    engine: &'a Engine,
+    pub(crate) engine: &'a Engine,
     /// A newer root is the one to build on, and nobody can confirm it before a failed flush is mended; or frames
     /// that were told are gone.
-    in_doubt: bool,
+    pub(crate) in_doubt: bool,
     /// What was known of failed flushes before the tail was looked for.
     pub(crate) failures: Failures,
     /// The log went on behind what was told of it.
@@ -139,8 +141,10 @@ impl AppendGuard<'_> {
         let told = engine.learn(&self.sidecar);
         let forgotten = engine.forgotten.load(Ordering::Acquire);
         if self.state.forgotten != forgotten {
-            *self.state = Appender { forgotten, ..Appender::new(Arc::clone(&self.state.root)) };
+            let (root, tables) = (Arc::clone(&self.state.root), self.state.tables);
+            *self.state = Appender { forgotten, tables, ..Appender::new(root) };
         }
+        let told_tail = self.sidecar.tail();
         let newer = self.newer_roots()?;
         if let Some(root) = newer.as_ref().and_then(|slots| engine.certain_root(slots)) {
             self.build_on(root);
@@ -153,6 +157,7 @@ impl AppendGuard<'_> {
             self.follow_hint()?;
             self.walk_on()?;
         }
+        self.put_tables_right(told_tail);
         if self.sidecar.tail().is_some_and(|hint| hint.lsn > self.state.tail.lsn) {
             // Frames that were told are gone: a flush failed, and its process did not live to say so.
             if !engine.is_poisoned(&self.sidecar) {
@@ -166,6 +171,28 @@ impl AppendGuard<'_> {
             self.show_all(&before)?;
         }
         Ok(())
+    }
+
+    /// An older copy of the sidecar, written over it in place, tells of an older set of tables than the one that
+    /// this process has found. If its tail lies before the root, a change may be hidden in the root.
+    fn put_tables_right(&mut self, told_tail: Option<TailHint>) {
+        let Some(told) = self.sidecar.tables() else { return };
+        let folded = self.state.root.checkpoint_lsn;
+        let hidden = told_tail.is_some_and(|tail| tail.lsn < folded);
+        self.state.tables = self.state.tables.max(told).max(if hidden { folded } else { 0 });
+        if told < self.state.tables {
+            self.sidecar.rise_tables(self.state.tables);
+        }
+    }
+
+    /// The transaction that changed the set of tables last, if that is known for certain.
+    pub(crate) fn tables(&self) -> Option<u64> {
+        self.sidecar.tables().map(|told| told.max(self.state.tables))
+    }
+
+    fn tell_of_tables(&mut self, lsn: u64) {
+        self.state.tables = self.state.tables.max(lsn);
+        self.sidecar.rise_tables(lsn);
     }
 
     /// The slots, if they may hold a newer root than the one known here.
@@ -210,7 +237,7 @@ impl AppendGuard<'_> {
     }
 
     /// Walks to the chain's end, and tells of what no process lived to tell of.
-    fn walk_on(&mut self) -> Result<()> {
+    pub(crate) fn walk_on(&mut self) -> Result<()> {
         let engine = self.engine;
         let state = &mut *self.state;
         if !seems_to_go_on(&*engine.disk, &state.ring, state.tail).map_err(engine.io("read the log"))? {
@@ -225,74 +252,16 @@ impl AppendGuard<'_> {
             state.open = false;
             self.walked = true;
             if frame.header.changes_tables {
+                state.tables = state.tables.max(frame.header.lsn);
                 self.sidecar.rise_tables(frame.header.lsn);
             }
         }
         Ok(())
     }
 
-    /// The newest LSN that was given, as far as is known here.
-    pub(crate) fn newest_told(&self) -> u64 {
-        let hint = self.sidecar.tail().map_or(0, |tail| tail.lsn);
-        let seen = self.sidecar.visible().unwrap_or(0).max(self.engine.visible());
-        self.state.tail.lsn.max(hint).max(seen)
-    }
-
-    /// Forgets the tail, which may never have been durable, and looks for the chain's end from a durable root on.
-    pub(crate) fn start_over(&mut self, root: Root) -> Result<()> {
-        let engine = self.engine;
-        engine.forget_log();
-        let forgotten = engine.forgotten.load(Ordering::Acquire);
-        *self.state = Appender { forgotten, ..Appender::new(Arc::new(root)) };
-        self.walk_on()?;
-        self.sidecar.rise_root(self.state.root.sequence);
-        self.sidecar.rise_tables(self.state.root.checkpoint_lsn);
-        engine.raise_root(self.state.root.sequence);
-        Ok(())
-    }
-
-    /// Tells that what so many failed flushes have left is mended, up to the tail.
-    pub(crate) fn recovered(&mut self, failures: u64) -> Result<()> {
-        self.in_doubt = false;
-        self.seal();
-        self.engine.poisoned.store(false, Ordering::Release);
-        if self.sidecar.heal(failures) {
-            return Ok(());
-        }
-        Err(self.engine.poisoned_error("another flush failed meanwhile"))
-    }
-
-    /// A root may have been written and never told of, and it may lay the ring out otherwise, hold a
-    /// transaction of its own, or let the log go on beyond the older root's ring. What is appended must fit it. Its writer held APPEND until it could tell, so
-    /// it is gone, or told of it through a sidecar that is gone: the root is made durable, and told. Gives
-    /// whether the log goes on from it.
-    fn settle_doubtful(&mut self, newest: Root) -> Result<bool> {
-        let engine = self.engine;
-        let known = &self.state.root;
-        if newest.sequence <= known.sequence {
-            return Ok(false);
-        }
-        let elsewhere = goes_on_elsewhere(&*engine.disk, known, &newest, self.state.tail);
-        if !elsewhere.map_err(engine.io("read the log"))? {
-            return Ok(false);
-        }
-        self.in_doubt = engine.is_poisoned(&self.sidecar);
-        if self.in_doubt {
-            // Nothing can be confirmed; the process that mends the failed flush sees to the root.
-            return Ok(false);
-        }
-        engine.write_slot_once_more(&newest)?;
-        engine.flush_found()?;
-        let sequence = newest.sequence;
-        self.state.adopt(Arc::new(newest));
-        self.tell_of_root();
-        engine.raise_root(sequence);
-        Ok(true)
-    }
-
     /// Tells of a root that was confirmed a moment ago, and may hold a transaction that no frame tells of.
-    pub(crate) fn tell_of_root(&self) {
-        self.sidecar.rise_tables(self.state.root.checkpoint_lsn);
+    pub(crate) fn tell_of_root(&mut self) {
+        self.tell_of_tables(self.state.root.checkpoint_lsn);
         self.publish();
     }
 
@@ -365,7 +334,7 @@ impl AppendGuard<'_> {
         state.start = position;
         state.open = true;
         if frame.changes_tables() {
-            self.sidecar.rise_tables(lsn);
+            self.tell_of_tables(lsn);
         }
         self.publish();
         if relaxed {
@@ -419,48 +388,5 @@ fn confirms(engine: &Engine, ring: &Ring, hint: &TailHint) -> Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::locks::try_lock;
-    use crate::disk::sim::{Call, Conductor, Verdict};
-    use crate::proof::new_store;
-    use std::sync::Mutex;
-
-    type Look = Box<dyn Fn() -> bool + Send>;
-
-    /// Looks at something each time a kernel lock is about to be given back.
-    #[derive(Default)]
-    struct AtUnlock(Mutex<(Option<Look>, Vec<bool>)>);
-
-    impl Conductor for AtUnlock {
-        fn before(&self, _: usize, call: Call) -> Verdict {
-            let (look, seen) = &mut *self.0.lock().unwrap();
-            if let (Call::Unlock, Some(look)) = (call, look) {
-                seen.push(look());
-            }
-            Verdict::Go
-        }
-    }
-
-    #[test]
-    fn whoever_gives_a_kernel_lock_back_still_owns_it_within_the_process() {
-        let conductor = Arc::new(AtUnlock::default());
-        let (_, _, store) = new_store(Arc::clone(&conductor) as _, 1 << 20);
-        let engine = store.engine();
-        let seen = |look: fn(&Engine) -> bool, take_and_drop: &dyn Fn()| {
-            let engine = Arc::clone(engine);
-            *conductor.0.lock().unwrap() = (Some(Box::new(move || look(&engine))), Vec::new());
-            take_and_drop();
-            std::mem::take(&mut *conductor.0.lock().unwrap()).1
-        };
-        let append = seen(|engine| try_lock(&engine.appender).is_none(), &|| drop(engine.lock_append(None).unwrap()));
-        assert_eq!(append, [true]);
-        let sync = seen(|engine| try_lock(&engine.syncing).is_none(), &|| drop(engine.lock_sync(None).unwrap()));
-        assert_eq!(sync, [true]);
-        let writer = seen(|engine| engine.writer.try_take().is_none(), &|| drop(engine.take_writer(None).unwrap()));
-        assert_eq!(writer, [true]);
-        let checkpoint =
-            seen(|engine| engine.checkpointing.try_take().is_none(), &|| drop(engine.lock_checkpoint(None).unwrap()));
-        assert_eq!(checkpoint, [true]);
-    }
-}
+#[path = "append_tests.rs"]
+mod tests;

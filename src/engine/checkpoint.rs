@@ -11,18 +11,18 @@ use crate::bytes::Bytes;
 use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
 use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, Waited};
 use crate::disk::platform::LockMode;
-use crate::disk::root::{MAX_SEGMENTS, Root, Segment};
+use crate::disk::root::{Root, Segment};
 use crate::disk::sidecar::{Counter, State};
 use crate::engine::append::{AppendGuard, Appended, now_us};
 use crate::engine::changes::{Changes, Write};
 use crate::engine::compact::{SLACK_PAGES, WORTHWHILE, begin_moving_down, move_catalog_down};
 use crate::engine::fold::Folding;
+use crate::engine::ring_plan::RingPlan;
 use crate::engine::view::{View, decode_name};
 use crate::engine::{Engine, MIN_LOG};
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
 use crate::log::index::{self, Pointed};
-use crate::log::ring::{Ring, next_block};
 use crate::log::walk::Point;
 use crate::tree::space::Space;
 use crate::tree::update::{Change, PageStore, update};
@@ -57,9 +57,9 @@ pub(crate) struct Plan<'p> {
 #[derive(Clone, Copy)]
 pub(crate) struct Lost {
     /// Its end, which is durable.
-    end: Point,
+    pub(crate) end: Point,
     /// The newest LSN that was given.
-    newest: u64,
+    pub(crate) newest: u64,
 }
 
 /// What came of it.
@@ -91,7 +91,7 @@ pub(crate) struct CheckpointTurn<'e> {
     pub(crate) engine: &'e Engine,
     kernel: Option<ByteLock>,
     /// The turn is that of a process that mends so many failed flushes: nothing else may flush meanwhile.
-    mends: Option<u64>,
+    pub(crate) mends: Option<u64>,
     _process: FairGuard,
 }
 
@@ -198,7 +198,8 @@ impl CheckpointTurn<'_> {
 
     fn space(&self) -> Result<Space> {
         let engine = self.engine;
-        let base = engine.open_tree(Arc::new(engine.confirm_root()?), None)?;
+        self.settle_root()?;
+        let base = engine.open_tree(Arc::new(engine.slots()?.newest), None)?;
         Ok(Folding::new(engine, &base, &engine.pins)?.space)
     }
 
@@ -219,14 +220,6 @@ impl CheckpointTurn<'_> {
         engine
             .flush_alone(&sidecar, self.mends.is_some())
             .map_err(|e| engine.poisoned_error(format!("a checkpoint's flush failed: {e}")))
-    }
-
-    /// Folds what is left of the log into a root that passes over every LSN that was given.
-    pub(crate) fn pass_over(&mut self, end: Point, newest: u64, failures: u64, deadline: Deadline) -> Result<()> {
-        self.mends = Some(failures);
-        let done = self.run(&Plan { lost: Some(Lost { end, newest }), ..Plan::default() }, deadline);
-        self.mends = None;
-        done.map(drop)
     }
 
     /// Marks the log, unless its last frame is such a mark already. Gives the point after it, and how
@@ -501,61 +494,6 @@ impl CheckpointTurn<'_> {
         if tail > slack {
             fold.space.truncate(count - (tail - slack / 2));
         }
-    }
-}
-
-/// The ring as the new root will have it.
-struct RingPlan {
-    segments: Vec<Segment>,
-    offset: u64,
-    position: u64,
-    page_size: u64,
-}
-
-impl RingPlan {
-    fn new(base: &Root, mark: Point) -> RingPlan {
-        let position = mark.end.max(base.log_position);
-        let (segments, offset) = Ring::new(base).rotated(position);
-        RingPlan { segments, offset, position, page_size: u64::from(base.page_size) }
-    }
-
-    fn bytes(&self, segments: &[Segment]) -> u64 {
-        segments.iter().map(|s| u64::from(s.pages)).sum::<u64>() * self.page_size
-    }
-
-    /// Puts a segment at the ring's end. No live frame may lie beyond it, which is where the ring wraps
-    /// into the part of the first segment before the log position.
-    fn extend(&mut self, segment: Segment, tail: Point, mark: Point) -> bool {
-        if tail == mark {
-            // Nothing is live: the ring may start anywhere.
-            self.restart();
-        }
-        let fits = self.segments.len() < MAX_SEGMENTS
-            && self.offset + (tail.end.max(self.position) - self.position) <= self.bytes(&self.segments);
-        if fits {
-            self.segments.push(segment);
-        }
-        fits
-    }
-
-    /// Lets the log go on at the start of the first segment.
-    fn restart(&mut self) {
-        self.position = next_block(self.position);
-        self.offset = 0;
-    }
-
-    /// Keeps one segment that is large enough, the log being empty; gives the others.
-    fn shrink(&mut self) -> Vec<Segment> {
-        let enough = |s: &&Segment| u64::from(s.pages) * self.page_size >= MIN_LOG;
-        let Some(kept) = self.segments.iter().filter(enough).min_by_key(|s| (s.pages, s.page)).copied() else {
-            return Vec::new();
-        };
-        let gone: Vec<_> = self.segments.iter().filter(|s| **s != kept).copied().collect();
-        if !gone.is_empty() {
-            self.segments = vec![kept];
-            self.restart();
-        }
-        gone
     }
 }
 

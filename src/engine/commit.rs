@@ -105,7 +105,7 @@ impl Engine {
         let (lsn, crowded, flush, failures) = loop {
             let mut append = self.lock_append(deadline)?;
             // The tail that was just found is the true one, and who walked there has told of every change.
-            if changes.assumes.is_some_and(|lsn| append.sidecar.tables() != Some(lsn)) {
+            if changes.assumes.is_some_and(|lsn| append.tables() != Some(lsn)) {
                 return Ok(None);
             }
             match append.append(&mut frame, FrameKind::Commit, durability == Durability::Relaxed)? {

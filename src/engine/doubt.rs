@@ -4,14 +4,14 @@
 use crate::disk::format::SLOT_SIZE;
 use crate::disk::locks::Deadline;
 use crate::disk::platform::SITES;
-use crate::disk::root::{Root, Slots};
+use crate::disk::root::{Root, Slots, read_slots};
 use crate::disk::sidecar::{SIDECAR_SIZE, Sidecar, TailHint};
 use crate::engine::Engine;
 use crate::engine::append::AppendGuard;
 use crate::engine::checkpoint::CheckpointTurn;
 use crate::error::Result;
 use crate::log::ring::Ring;
-use crate::log::walk::{Point, Walker};
+use crate::log::walk::{Point, Walker, goes_on_elsewhere};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -50,7 +50,7 @@ impl Engine {
     /// For the first to open: writes once more what those who left did not call durable.
     pub(crate) fn write_what_was_left(&self, root: &Root, told: Told, certain: bool, end: u64) -> Result<()> {
         if root.sequence > told.root && !certain || told.poisoned {
-            self.write_slots_once_more(root, &self.slots()?)?;
+            self.write_slots_once_more(root)?;
         }
         if end > told.durable || told.poisoned {
             self.write_frames_once_more(&Ring::new(root), Point::start_of(root), told.durable)?;
@@ -62,21 +62,29 @@ impl Engine {
     /// APPEND, or is alone: so the root after the next, which takes this slot, cannot be written meanwhile.
     /// (What the file shows at this moment may be the root before it again, after a flush that failed.)
     pub(crate) fn write_slot_once_more(&self, root: &Root) -> Result<()> {
+        let mut prefix = [0; 2 * SLOT_SIZE];
+        self.disk.read_at(&mut prefix, 0).map_err(self.io("read the root slots"))?;
+        let found = read_slots(&prefix, self.path()).is_ok_and(|Slots { newest, older }| {
+            newest.sequence == root.sequence || older.is_some_and(|older| older.sequence == root.sequence)
+        });
+        if found {
+            return self.write_back_slot(root.sequence);
+        }
         self.disk.write_at(&root.encode(), Root::slot_offset(root.sequence)).map_err(self.io("write a root slot"))
     }
 
     /// The same with the other slot, too. A root whose flush failed may be gone from the system's cache and be on
     /// disk all the same: after a power loss it would be the newest, and its pages have been used again by then.
-    pub(crate) fn write_slots_once_more(&self, newest: &Root, slots: &Slots) -> Result<()> {
-        let other = [Some(&slots.newest), slots.older.as_ref()].into_iter().flatten();
-        match other.filter(|root| root.sequence % 2 != newest.sequence % 2).next_back() {
-            Some(other) => self.write_slot_once_more(other)?,
-            None => {
-                let nothing = self.disk.write_at(&[0; SLOT_SIZE], Root::slot_offset(newest.sequence + 1));
-                nothing.map_err(self.io("write a root slot"))?;
-            }
-        }
+    pub(crate) fn write_slots_once_more(&self, newest: &Root) -> Result<()> {
+        self.write_back_slot(newest.sequence + 1)?;
         self.write_slot_once_more(newest)
+    }
+
+    /// Writes the slot of a sequence as it is found.
+    fn write_back_slot(&self, sequence: u64) -> Result<()> {
+        let (offset, mut slot) = (Root::slot_offset(sequence), [0; SLOT_SIZE]);
+        self.disk.read_at(&mut slot, offset).map_err(self.io("read the root slots"))?;
+        self.disk.write_at(&slot, offset).map_err(self.io("write a root slot"))
     }
 
     /// Takes APPEND to seal a batch that this process is to flush. The first time, what others wrote and
@@ -129,7 +137,7 @@ impl CheckpointTurn<'_> {
         // Once in each process, as with the log: see `lock_append_to_seal`.
         let proven = engine.proven_roots.load(Ordering::Acquire);
         if newest.sequence > engine.known_root() || !proven {
-            engine.write_slots_once_more(newest, &slots)?;
+            engine.write_slots_once_more(newest)?;
             self.flush()?;
             engine.raise_root(newest.sequence);
             engine.proven_roots.store(true, Ordering::Release);
@@ -139,5 +147,35 @@ impl CheckpointTurn<'_> {
         // A twin needs no flush of its own: the next root, which takes its elder's slot, is written after one.
         sidecar.rise_root(newest.sequence);
         Ok(())
+    }
+}
+
+impl AppendGuard<'_> {
+    /// A root may have been written and never told of, and it may lay the ring out otherwise, hold a
+    /// transaction of its own, or let the log go on beyond the older root's ring. What is appended must fit it. Its writer held APPEND until it could tell, so
+    /// it is gone, or told of it through a sidecar that is gone: the root is made durable, and told. Gives
+    /// whether the log goes on from it.
+    pub(crate) fn settle_doubtful(&mut self, newest: Root) -> Result<bool> {
+        let engine = self.engine;
+        let known = &self.state.root;
+        if newest.sequence <= known.sequence {
+            return Ok(false);
+        }
+        let elsewhere = goes_on_elsewhere(&*engine.disk, known, &newest, self.state.tail);
+        if !elsewhere.map_err(engine.io("read the log"))? {
+            return Ok(false);
+        }
+        self.in_doubt = engine.is_poisoned(&self.sidecar);
+        if self.in_doubt {
+            // Nothing can be confirmed; the process that mends the failed flush sees to the root.
+            return Ok(false);
+        }
+        engine.write_slot_once_more(&newest)?;
+        engine.flush_found()?;
+        let sequence = newest.sequence;
+        self.state.adopt(Arc::new(newest));
+        self.tell_of_root();
+        engine.raise_root(sequence);
+        Ok(true)
     }
 }

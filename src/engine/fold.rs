@@ -220,3 +220,26 @@ impl PageStore for Folding<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::Free;
+    use crate::proof::new_store;
+
+    /// The fold reads pages in place, in the map of the file: one that it frees it may still be reading.
+    #[test]
+    fn a_page_that_a_fold_wrote_and_freed_is_not_written_again_in_the_same_step() {
+        let (_world, _disk, store) = new_store(Arc::new(Free), 1 << 20);
+        let engine = store.engine();
+        let _turn = engine.lock_checkpoint(None).unwrap();
+        let base = engine.open_tree(Arc::new(engine.slots().unwrap().newest), None).unwrap();
+        let mut fold = Folding::new(engine, &base, &engine.pins).unwrap();
+        let page = fold.allocate(1).unwrap();
+        fold.free(page, 1, fold.version()).unwrap();
+        let next = fold.allocate(1).unwrap();
+        assert_ne!(next, page);
+        fold.release_own();
+        assert_eq!(fold.allocate(1).unwrap(), page);
+    }
+}

@@ -15,11 +15,14 @@ pub(crate) mod compact;
 pub(crate) mod doubt;
 pub(crate) mod flush;
 pub(crate) mod fold;
+pub(crate) mod heal;
 pub(crate) mod hints;
 pub(crate) mod janitor;
+pub(crate) mod known_tables;
 pub(crate) mod open;
 pub(crate) mod open_store;
 pub(crate) mod queue;
+pub(crate) mod ring_plan;
 pub(crate) mod sharing;
 pub(crate) mod stats;
 pub(crate) mod view;
@@ -33,11 +36,12 @@ use crate::disk::sidecar::{Sidecar, Slot};
 use crate::error::{Error, Result};
 use crate::tree::pages::Verified;
 use append::Appender;
+use known_tables::KnownTables;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
-use view::{KnownTables, View, ViewState};
+use view::{View, ViewState};
 
 /// What the user may set when opening.
 #[derive(Debug, Clone)]
@@ -277,13 +281,25 @@ impl Engine {
 
     /// The newest root, made durable by a flush of our own if nobody said that it is. All are told
     /// before it is used: a transaction in it is then seen by all who look later.
+    ///
+    /// The flush of its maker may have failed before this process opened the file, and its maker may be dead: then
+    /// CHECKPOINT is free, and the slot is written once more, so that the flush proves it. (What a process that may
+    /// only read takes for durable, it does not tell.)
     pub(crate) fn confirm_root(&self) -> Result<Root> {
-        let slots = self.slots()?;
+        let mut slots = self.slots()?;
         if slots.newest.sequence > self.known_root() {
+            let writable = self.disk.writable();
             if !slots.are_twins() {
+                let turn = if writable { self.try_lock_checkpoint()? } else { None };
+                if turn.is_some() {
+                    slots = self.slots()?;
+                    self.write_slot_once_more(&slots.newest)?;
+                }
                 self.flush_found()?;
             }
-            self.known_sidecar().rise_root(slots.newest.sequence);
+            if writable {
+                self.known_sidecar().rise_root(slots.newest.sequence);
+            }
             self.raise_root(slots.newest.sequence);
         }
         Ok(slots.newest)

@@ -200,10 +200,13 @@ impl Engine {
         self.raise_root(root.sequence);
         self.raise_durable(end.lsn);
         if self.disk.writable() {
-            // No LSN is given twice: those who only read may still have frames that are gone. The first to append
-            // finds that the log ends before what is told, and sees to it.
+            // No LSN is given twice: those who only read may still have frames that are gone. The first to write
+            // passes over them.
             let newest = told.tail.map_or(0, |tail| tail.lsn).max(found.lsn).max(end.lsn);
             sidecar.set_tail(TailHint { lsn: newest, ..end });
+            if newest > end.lsn {
+                self.poison(&sidecar);
+            }
             sidecar.rise_tables(newest);
             sidecar.tell_all(&sidecar.words_before(), root.sequence, end.lsn, end.lsn);
             sidecar.wake_changed();

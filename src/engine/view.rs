@@ -8,7 +8,7 @@ use crate::bytes::Bytes;
 use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
 use crate::disk::locks::lock;
 use crate::disk::pins::Pin;
-use crate::disk::root::Root;
+use crate::disk::root::{Root, peek_sequence};
 use crate::engine::Engine;
 use crate::engine::hints::Look;
 use crate::engine::janitor::Chore;
@@ -56,22 +56,6 @@ pub(crate) struct TableEntry {
     pub(crate) root: TreeRoot,
 }
 
-/// What stays the same about a table as long as the set of tables does.
-#[derive(Debug, Clone)]
-pub(crate) struct KnownTable {
-    pub(crate) id: u32,
-    pub(crate) key_type: Box<str>,
-    pub(crate) value_type: Box<str>,
-}
-
-/// The tables that this process has looked up since the set of tables last changed.
-#[derive(Default)]
-pub(crate) struct KnownTables {
-    /// The transaction that last changed it.
-    as_of: u64,
-    tables: HashMap<Box<str>, KnownTable>,
-}
-
 /// What the process has read so far.
 #[derive(Default)]
 pub(crate) struct ViewState {
@@ -79,9 +63,6 @@ pub(crate) struct ViewState {
     ring: Option<Arc<Ring>>,
     generations: Vec<Arc<Generation>>,
     point: Point,
-
-    /// The newest LSN that a snapshot of this process has had: later ones are never older.
-    shown: u64,
     /// The newest LSN that a frame read here says was durable before it.
     proved: u64,
     /// [`Engine::forgotten`] when the log was last read from a root on.
@@ -239,14 +220,19 @@ impl Engine {
         self.confirm_root()?;
         let mut state = lock(&self.view);
         self.refresh(&mut state, Until::Tail)?;
-        let proved = state.proved.max(tree_of(&state)?.root.checkpoint_lsn);
-        let view = self.publish_view(&mut state, proved.max(self.visible()))?;
+        self.raise_durable(state.proved);
+        let view = self.publish_view(&mut state, self.visible())?;
         Ok((state.point.lsn, view))
     }
 
     /// The state at the end of the log, durable or not: what the next transaction builds on.
     /// The caller holds WRITER, so nothing is committed meanwhile.
     pub(crate) fn newest_view(&self) -> Result<Arc<View>> {
+        // A root of which nobody told may be one whose flush failed before this process opened the file. The holder
+        // of APPEND settles it, before anything is built on it. (Not with the view locked, which readers need.)
+        if peek_sequence(&*self.disk).map_err(self.io("look at the file"))? > self.known_root() {
+            drop(self.lock_append(self.deadline())?);
+        }
         let mut state = lock(&self.view);
         self.note_used();
         self.refresh(&mut state, Until::Newest)?;
@@ -271,28 +257,8 @@ impl Engine {
         Ok(View { tree, ring, generations, lsn, last_commit, tables: RwLock::default() })
     }
 
-    /// A table as this process knows it, and the LSN as of which: the newest change of the set of
-    /// tables, if everybody who made one lived to tell of it. The commit finds out.
-    pub(crate) fn known_table(&self, name: &str) -> Option<(KnownTable, u64)> {
-        let sidecar = self.sidecar();
-        let known = lock(&self.tables);
-        let found = known.tables.get(name).filter(|_| sidecar.tables() == Some(known.as_of))?;
-        Some((found.clone(), known.as_of))
-    }
-
-    pub(crate) fn remember_table(&self, name: &str, table: &KnownTable) {
-        let Some(as_of) = self.sidecar().tables() else { return };
-        let mut known = lock(&self.tables);
-        if known.as_of != as_of {
-            known.as_of = as_of;
-            known.tables.clear();
-        }
-        known.tables.insert(name.into(), table.clone());
-    }
-
     fn publish_view(&self, state: &mut ViewState, lsn: u64) -> Result<Arc<View>> {
-        let lsn = lsn.min(state.point.lsn).max(state.shown);
-        state.shown = lsn;
+        let lsn = lsn.min(state.point.lsn);
         let tree = tree_of(state)?;
         let generations: Vec<_> = state.generations.clone();
         let mut tables = HashMap::new();

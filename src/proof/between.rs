@@ -48,7 +48,7 @@ enum Act {
     /// Leaves as the last one.
     LeaveLast,
     Open,
-    /// Opens a store that was left by a death, with nobody there.
+    /// Opens a store that was left by a death, with no other process there.
     OpenFirst,
 }
 
@@ -154,7 +154,7 @@ impl Conductor for Door {
 }
 
 fn settings() -> Settings {
-    // Whoever stands still may hold a lock: nobody can wait for it here.
+    // The actor that stands still may hold a lock: none can wait for it here.
     Settings {
         timeout: Duration::from_millis(1),
         patience: Duration::ZERO,
@@ -345,7 +345,7 @@ pub(super) fn beginning() -> (Image, Vec<Attempt>) {
         play.fold(&store, never).unwrap();
     }
     let attempts = play.oracle.known().attempts.clone();
-    // Left by nobody: a store that is in use.
+    // No process has left: a store that is in use.
     (world.image(), attempts)
 }
 

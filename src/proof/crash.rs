@@ -232,7 +232,7 @@ fn what_a_power_loss_leaves_holds_what_was_acknowledged() {
     assert!(total.states > 1000);
 }
 
-/// Whoever leaves writes the last root twice, and the second writing may be lost although what was
+/// A process that leaves writes the last root twice, and the second writing may be lost although what was
 /// built on it is there: a frame that begins a block of its own while the one before it is lost, too.
 #[test]
 fn a_twin_that_was_lost_is_no_damage() {
@@ -273,7 +273,7 @@ fn a_root_that_was_lost_with_a_transaction_is_damage() {
 }
 
 /// A disk that loses or misdirects a write, and says that all is well, may cost the newest commits:
-/// nobody could know of them. It must never give a value that was not committed with all the others.
+/// no process could know of them. It must never give a value that was not committed with all the others.
 fn lies(kind: Kind, seed: u64, count: usize) -> (usize, usize) {
     let mut rng = Rng(seed);
     let recording = record(kind, &steps(kind, &mut rng, 40));

@@ -1,7 +1,7 @@
 //! A few threads of a few processes do a few things, and all that a few deviations from the usual turn make of it.
 //!
 //! Schedules sample long runs; these scenes are short, and gone through systematically: first with
-//! nobody interrupted, then with one deviation at each place where there is a choice (another thread
+//! no thread interrupted, then with one deviation at each place where there is a choice (another thread
 //! goes on, this one stands still for longer than others wait, its process is killed), then with two.
 //! Most faults of concurrency need no more than that; see `Script` for where the method comes from.
 
@@ -159,7 +159,7 @@ fn run(start: &Start, scene: &Scene, deviations: &[(usize, Turn)]) -> Result<Vec
     let world = World::new(start.0.clone(), Arc::clone(&scheduler) as _);
     world.record();
     let oracle = Oracle::after(&world, start.1.clone());
-    // What opens them is nobody's call that the scheduler knows: it goes on at once.
+    // What opens them is no call that the scheduler knows: it goes on at once.
     let stores = (0..processes).map(|process| {
         let disk = world.disk(100 + process);
         scheduler.live(process, &disk);
@@ -201,7 +201,7 @@ fn run(start: &Start, scene: &Scene, deviations: &[(usize, Turn)]) -> Result<Vec
 
 /// Whether a call orders threads. What they do between two of these is their own, but for the sidecar's words and the roots.
 fn orders(call: Option<Call>) -> bool {
-    // Where somebody begins to wait the next one is chosen without a call.
+    // Where a thread begins to wait the next one is chosen without a call.
     matches!(call, None | Some(Call::Lock | Call::Unlock | Call::Mutex | Call::Write))
 }
 
@@ -258,7 +258,7 @@ fn explore(ones: usize, twos: usize) {
                 if twos == NEVER || !orders(usual[first.0].call) {
                     continue;
                 }
-                // (Whoever waits for one who stands still looks again and again.)
+                // (A thread that waits for one that stands still looks again and again.)
                 let soon = &choices[..choices.len().min(first.0 + SOON)];
                 for second in others(soon, first.0 + 1, orders).iter().skip(first.0 % twos).step_by(twos) {
                     tally.run(&start, scene, &[*first, *second]);

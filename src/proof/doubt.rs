@@ -1,5 +1,5 @@
 //! A root whose slot was written, although the write failed: others may confirm it and build on it
-//! before a flush fails, and whoever mends that must follow.
+//! before a flush fails, and the process that repairs that must follow.
 
 use super::{new_store, open_store, settings};
 use crate::disk::sim::{Call, Conductor, Killed, Verdict, World};
@@ -10,19 +10,19 @@ use crate::{Error, Store};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-const LOG_CAP: u64 = 128 << 10;
+pub(super) const LOG_CAP: u64 = 128 << 10;
 
 /// Counts calls of one kind by one process, and lets the n-th, counted from 0, come out otherwise.
 #[derive(Default)]
-struct Script(Mutex<Option<(usize, Call, usize, Verdict)>>);
+pub(super) struct Script(Mutex<Option<(usize, Call, usize, Verdict)>>);
 
 impl Script {
-    fn after(&self, process: usize, call: Call, nth: usize, verdict: Verdict) {
+    pub(super) fn after(&self, process: usize, call: Call, nth: usize, verdict: Verdict) {
         *self.0.lock().unwrap() = Some((process, call, nth, verdict));
     }
 
     /// How many calls are still to be let pass.
-    fn left(&self) -> usize {
+    pub(super) fn left(&self) -> usize {
         self.0.lock().unwrap().take().unwrap().2
     }
 }
@@ -44,12 +44,12 @@ impl Conductor for Script {
     }
 }
 
-fn put(store: &Store, key: &str) -> crate::Result<()> {
+pub(super) fn put(store: &Store, key: &str) -> crate::Result<()> {
     store.write(|tx| tx.raw("t")?.put(key.as_bytes(), b"value"))
 }
 
-/// Whoever mends a flush that failed may hear of it once more.
-fn put_and_mend(store: &Store, key: &str) {
+/// The process that repairs a failed flush may hear of it once more.
+pub(super) fn put_and_mend(store: &Store, key: &str) {
     for _ in 0..3 {
         match put(store, key) {
             Ok(()) => break,
@@ -59,16 +59,16 @@ fn put_and_mend(store: &Store, key: &str) {
 }
 
 /// A transaction that goes straight to the tree.
-fn put_much(store: &Store) -> crate::Result<()> {
+pub(super) fn put_much(store: &Store) -> crate::Result<()> {
     store.write(|tx| (0..40).try_for_each(|n: u8| tx.raw("t")?.put(&[n], &[n; 1000])))
 }
 
-fn keys(store: &Store) -> usize {
+pub(super) fn keys(store: &Store) -> usize {
     store.read().unwrap().raw("t").unwrap().prefix(b"").unwrap().filter(|row| row.is_ok()).count()
 }
 
 /// Two processes; the first has put one row.
-fn pair() -> (Arc<Script>, Arc<World>, Store, Store) {
+pub(super) fn pair() -> (Arc<Script>, Arc<World>, Store, Store) {
     let script = Arc::new(Script::default());
     let (world, _, first) = new_store(Arc::clone(&script) as _, LOG_CAP);
     put(&first, "first").unwrap();
@@ -95,7 +95,7 @@ fn what_follows_a_doubtful_root_is_mended_with_it() {
     // The second process confirms that root, by a flush, and goes on from it: the flush of that fails.
     script.after(1, Call::Flush, 1, Verdict::Fail(libc::EIO));
     assert!(matches!(put(&second, "second"), Err(Error::Unconfirmed { .. })));
-    // The first hears of it, too, then mends both.
+    // The first hears of it, too, then repairs both.
     put_and_mend(&first, "third");
     assert_eq!((keys(&first), keys(&second)), (43, 43));
     super::check::structure(&first).unwrap();
@@ -124,7 +124,7 @@ fn nothing_is_appended_while_a_root_is_in_doubt() {
     assert_eq!((keys(&first), keys(&second)), (3, 3));
 }
 
-/// Whoever makes a root with a transaction in it is killed before it can tell. A frame by somebody who
+/// The maker of a root with a transaction in it is killed before it can tell. A frame by a process that
 /// knows the older root alone would take that transaction's place.
 #[test]
 fn a_root_that_nobody_told_of_is_found_before_anything_is_appended() {

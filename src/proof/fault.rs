@@ -1,8 +1,8 @@
-//! Every call of the platform fails, one after the other: once, or from then on until it is mended.
+//! Every call of the platform fails, one after the other: once, or from then on until it is repaired.
 //!
 //! A workload is run without faults, to count the calls of each kind; then again and again, with the
 //! n-th call of a kind failing. Nothing acknowledged may be lost, an error must be clean, and the
-//! store must be of use again once the fault is gone: through the same handle, and opened anew. A
+//! store must be of use again once the fault is gone: through the same handle, and opened once more. A
 //! commit whose fate was called unknown may be there or not, wholly; the next one that succeeds settles it; one
 //! that gave another error is not there. After that, power losses must leave what was acknowledged: a failed flush dropped what it was to write.
 

@@ -49,7 +49,7 @@ fn a_tail_that_is_not_in_the_file_is_passed_over() {
     }
 }
 
-/// Time flies: everybody looks at once whether the sidecar is still there.
+/// Time flies: each process looks at once whether the sidecar is still there.
 #[derive(Default)]
 struct Hurry(AtomicU64);
 
@@ -94,7 +94,7 @@ impl Conductor for Bare {
     }
 }
 
-/// Somebody seals and flushes what another wrote, and cannot tell it: the next frame starts a block of its own.
+/// A process seals and flushes what another wrote, and cannot tell it: the next frame starts a block of its own.
 #[test]
 fn after_a_sidecar_was_lost_no_frame_shares_a_block() {
     let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
@@ -143,6 +143,8 @@ fn a_failed_flush_that_the_sidecar_tells_of_is_mended() {
     world.record();
     let oracle = Oracle::new(&world);
     let (store, other) = (open_store(&world, 0, LOG_CAP).1.unwrap(), open_store(&world, 1, LOG_CAP).1.unwrap());
+    // A flush of its own has proved all there is, and proves what comes.
+    oracle.write(&other, Vec::new(), Durability::Sync, |_| false).unwrap();
     oracle.write(&store, Vec::new(), Durability::Relaxed, |_| false).unwrap();
     // The flush that fails has sealed its batch: what comes next does not write this block again.
     let sealed = store.engine().lock_append(None).unwrap().seal();

@@ -8,12 +8,15 @@
 //! `MEMSTONE_STATES`, `MEMSTONE_SCHEDULES`; see `docs/PROOF.md`.
 
 mod between;
+mod blocks;
 mod check;
 mod crash;
 mod deviations;
 mod doubt;
 mod fault;
 mod hints;
+mod left;
+mod lost;
 mod model;
 mod names;
 mod news;
@@ -23,7 +26,9 @@ mod schedule;
 mod scheduler;
 mod sharing;
 mod space;
+mod still;
 mod tell;
+mod told;
 mod turns;
 
 use crate::disk::sim::{Conductor, Free, Image, Limits, Replay, Rng, SimDisk, World};

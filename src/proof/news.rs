@@ -26,7 +26,7 @@ fn nobody_sees_a_commit_before_its_flush_has_returned() {
     assert_eq!(count(&second).unwrap(), 2);
 }
 
-/// Whoever flushes for all is stopped, for longer than others wait for it (a second), and goes on, or is killed.
+/// The holder of SYNC is stopped, for longer than others wait for it (a second), and goes on, or is killed.
 #[test]
 fn a_commit_that_did_not_wait_for_a_stopped_flusher_is_seen() {
     for dies in [false, true] {
@@ -73,7 +73,7 @@ fn a_snapshot_stays_what_it_is() {
     assert_eq!([&old, &other, &new].map(count_in), [Some(1), Some(1), Some(2)]);
 }
 
-/// Time stands still here, so nobody looks whether there is another sidecar than the one it knows.
+/// Time stands still here, so no process looks whether there is another sidecar than the one it knows.
 #[test]
 fn whoever_comes_or_goes_leaves_the_others_their_sidecar() {
     let (world, _disk, first) = new_store(Arc::new(Free), LOG_CAP);

@@ -37,8 +37,19 @@ pub(super) struct Known {
     acks: HashSet<usize>,
     /// Attempts that gave an error which says that nothing was changed.
     refused: HashSet<usize>,
-    /// Somebody damaged or removed the sidecar.
+    /// The sidecar was damaged or removed.
     pub(super) hints_lost: bool,
+    /// How often an older copy was written over the sidecar, in place; and how often when the newest commit began
+    /// that was acknowledged as durable: its flush was told to all after that.
+    pub(super) set_back: usize,
+    caught_up: usize,
+}
+
+impl Known {
+    /// Whether a process that did not see the newest commits yet may miss them, until the next flush of any process.
+    pub(super) fn is_set_back(&self) -> bool {
+        self.set_back > self.caught_up
+    }
 }
 
 pub(super) struct Oracle {
@@ -105,8 +116,8 @@ impl Oracle {
         known.seen = known.seen.max(n);
     }
 
-    /// An attempt was shown to a reader. Unless it is a relaxed one that means that it is durable. (Whoever
-    /// is without hints flushes what he finds, but seals nothing: a torn write may still take it.)
+    /// An attempt was shown to a reader. Unless it is a relaxed one that means that it is durable. (A process
+    /// without hints flushes what it finds, but seals nothing: a torn write may still take it.)
     pub(super) fn note_shown(&self, id: usize) {
         let mut known = self.known();
         let Attempt { number, sync, .. } = known.attempts[id];
@@ -121,7 +132,7 @@ impl Oracle {
         self.known().attempts.iter_mut().for_each(|attempt| attempt.sync = false);
     }
 
-    /// A flush came back to somebody who saw commit `n`.
+    /// A flush came back to a process that saw commit `n`.
     pub(super) fn note_flushed(&self, n: usize) {
         let mut known = self.known();
         known.acked = known.acked.max(n);
@@ -150,7 +161,10 @@ impl Oracle {
             let value = tx.read_raw(META)?.get(key)?;
             Ok(value.map_or(0, |v| usize::try_from(u64::from_be_bytes(v[..].try_into().unwrap())).unwrap()))
         };
-        let least = self.known().seen;
+        let (least, set_back) = {
+            let known = self.known();
+            (known.seen, known.set_back)
+        };
         let (base, base_id) = match get(NUMBER).and_then(|base| Ok((base, get(ID)?))) {
             Ok(found) => found,
             Err(e) => return forgive(Err(e), forgiven, "read in a transaction").map(|()| 0),
@@ -188,13 +202,14 @@ impl Oracle {
         }
         known.seen = known.seen.max(n);
         if durability == Durability::Sync {
+            known.caught_up = known.caught_up.max(set_back);
             known.acked = known.acked.max(n);
             self.world.remark(Event::Acked(known.acked));
         }
         Ok(n)
     }
 
-    /// Nobody is left: the next one finds everything.
+    /// No process is left: the next one finds everything.
     pub(super) fn at_the_end(&self, log_cap: u64) -> Result<(), String> {
         let text = |e: Error| format!("at the end: {e}");
         let (disk, store) = open_store(&self.world, 99, log_cap);

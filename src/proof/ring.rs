@@ -1,7 +1,8 @@
 //! The log's ring fills up, grows and shrinks, while others commit.
 
+use super::still::Stage;
 use super::turns::{Meanwhile, count, count_one};
-use super::{new_store, open_store, settings};
+use super::{check, new_store, open_store, settings};
 use crate::disk::sim::{Call, Free};
 use crate::engine::checkpoint::Plan;
 use crate::engine::{MIN_LOG, Settings};
@@ -76,4 +77,36 @@ fn a_full_log_can_be_folded() {
     drop(folding);
     writer.checkpoint().unwrap();
     assert_eq!(count(&store).unwrap(), full.unwrap().0);
+}
+
+/// A checkpoint makes the ring smaller. At each of its writes and flushes another process tries to commit.
+#[test]
+fn no_frame_is_appended_while_the_ring_changes() {
+    let mut refused = 0;
+    for (call, nth) in [Call::Write, Call::Flush].into_iter().flat_map(|call| (0..8).map(move |nth| (call, nth))) {
+        let stage = Arc::new(Stage::default());
+        let (world, _disk, first) = new_store(Arc::clone(&stage) as _, LOG_CAP);
+        let plan = Plan { room_for: 40 << 10, ..Plan::default() };
+        first.engine().checkpoint(&plan, None).unwrap();
+        assert_eq!(capacity(&first), LOG_CAP);
+        count_one(&first).unwrap();
+        let impatient = Settings { timeout: Duration::ZERO, ..settings(LOG_CAP) };
+        let second = Store::on_disk(world.disk(1) as _, impatient).unwrap();
+        let engine = Arc::clone(first.engine());
+        let shrink = move || engine.checkpoint(&Plan { shrink: true, ..Plan::default() }, None).unwrap();
+        let Some(shrinks) = stage.up_to((0, call, nth), shrink) else { continue };
+        let counted = count_one(&second);
+        shrinks.go_on();
+        match counted {
+            Ok(_) => {}
+            Err(Error::Busy { lock: "append", .. }) => refused += 1,
+            Err(e) => panic!("{e}"),
+        }
+        let counts = if counted.is_ok() { 2 } else { 1 };
+        let third = open_store(&world, 2, LOG_CAP).1.unwrap();
+        assert_eq!([&first, &second, &third].map(|store| count(store).unwrap()), [counts; 3]);
+        count_one(&third).unwrap();
+        check::structure(&third).unwrap();
+    }
+    assert!(refused > 1, "the root's write, and its flush");
 }

@@ -44,7 +44,7 @@ fn forgiven(faulty: bool, kinds: bool) -> fn(&Error) -> bool {
 }
 
 /// How a process comes to the file, where not all come in the same way. (On a disk that fails none writes
-/// without a sidecar: it would not hear of what others mended; see `docs/PROOF.md`.)
+/// without a sidecar: it would not hear of what others repaired; see `docs/PROOF.md`.)
 fn some_access(rng: &mut Rng, faulty: bool) -> Access {
     let plain = Access::default();
     match rng.below(12) {
@@ -148,10 +148,14 @@ impl Actor {
                 // The sidecar keeps the memory of a failed flush from one process to the next.
                 2 if self.spoils && !faulty => {
                     self.oracle.known().hints_lost = true;
-                    match (self.rng.below(if self.kinds { 5 } else { 2 }), self.world.sidecar()) {
+                    match (self.rng.below(if self.kinds { 6 } else { 2 }), self.world.sidecar()) {
                         (0, Some(words)) => words.spoil(&mut self.rng),
                         (2, _) => self.world.copy_sidecar(),
                         (3, _) => self.world.restore_sidecar(false),
+                        (5, _) => {
+                            self.oracle.known().set_back += 1;
+                            self.world.restore_sidecar(true);
+                        }
                         (4, _) if self.rng.one_in(6) => self.world.lose_name(self.access.name),
                         _ => self.world.remove_sidecar(),
                     }
@@ -161,6 +165,7 @@ impl Actor {
                     // what the file proves. It never goes back.
                     let (floor, seen) = (self.floor.load(SeqCst), self.oracle.known().seen);
                     let mut may_be_late = self.access.read_only && !store.engine().has_hints();
+                    may_be_late |= self.oracle.known().is_set_back();
                     let snapshot = match store.read() {
                         Ok(snapshot) => snapshot,
                         Err(e) => {
@@ -169,6 +174,7 @@ impl Actor {
                         }
                     };
                     may_be_late |= self.access.read_only && !store.engine().has_hints();
+                    may_be_late |= self.oracle.known().is_set_back();
                     let look = self.oracle.look(&snapshot, if may_be_late { floor } else { seen.max(floor) });
                     let (number, found) = look.map_err(|e| format!("{e}; {:?}", self.access))?;
                     self.floor.fetch_max(number, SeqCst);
@@ -264,7 +270,7 @@ fn run(seed: u64, threads: usize, faults: bool) -> Result<(usize, usize, usize, 
     world.record();
     let drops = faults && (seed / 3).is_multiple_of(2);
     if drops {
-        world.drop_unwritten(Rng(seed));
+        world.drop_unwritten(Some(Rng(seed)));
     }
     let spoils = rng.one_in(2);
     let kinds = threads == 1 && seed.is_multiple_of(2);

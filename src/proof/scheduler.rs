@@ -11,9 +11,9 @@ use std::time::Duration;
 
 /// A run that takes more calls than this goes round in circles.
 const MOST_CALLS: usize = 300_000;
-/// If all would sleep so long, in µs, they wait for each other: nobody sleeps so long on purpose.
+/// If all would sleep so long, in µs, they wait for each other: none sleeps so long on purpose.
 const FOR_EVER: u64 = 10_000_000_000;
-/// Longer, in µs, than anybody waits for one who stands still.
+/// Longer, in µs, than any waits for one that stands still.
 const STALL: u64 = 3_000_000;
 /// One in so many: never.
 pub(super) const NEVER: usize = usize::MAX;
@@ -38,18 +38,18 @@ struct Player {
 
 /// Who goes on.
 pub(super) enum Policy {
-    /// Anybody, and one call in so many lets another go on.
+    /// Any of them, and one call in so many lets another go on.
     Walk(usize),
-    /// The first in this order that can; one call in so many puts whoever makes it last.
+    /// The first in this order that can; one call in so many puts its maker last.
     ///
     /// Burckhardt, Kothari, Musuvathi, Nagarakatte: A randomized scheduler with probabilistic guarantees of
     /// finding bugs, 2010.
     Order(Vec<usize>, usize),
-    /// Whoever goes on already, and after him the next in turn, but for some deviations.
+    /// The one that goes on already, and after it the next in turn, but for some deviations.
     Script(Script),
 }
 
-/// Something else than whoever goes on going on.
+/// Something else than that the one which runs goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     To(usize),
@@ -72,7 +72,7 @@ pub(super) struct Choice {
     /// Who could go on, a bit for each.
     pub(super) ready: u32,
     pub(super) chosen: usize,
-    /// Before which call this was; `None` when somebody began to wait, or left.
+    /// Before which call this was; `None` when a thread began to wait, or left.
     pub(super) call: Option<Call>,
 }
 
@@ -100,7 +100,7 @@ impl Script {
 
 /// What is to happen, one in so many.
 pub(super) struct Odds {
-    /// A call puts whoever makes it to sleep, or kills him.
+    /// A call puts its maker to sleep, or kills it.
     pub(super) stall: usize,
     pub(super) kill: usize,
     /// A flush, or a write, fails.
@@ -217,7 +217,7 @@ impl Scheduler {
         state.choose(None);
     }
 
-    /// A process has opened the file, anew.
+    /// A process has opened the file, once more.
     pub(super) fn live(&self, process: usize, disk: &Arc<SimDisk>) {
         self.state().players[process].disk = Some(Arc::clone(disk));
     }
@@ -260,7 +260,7 @@ impl Scheduler {
         }
     }
 
-    /// Whoever calls from now on goes on at once. Gives the number of kills and calls, or what went wrong.
+    /// A thread that calls from now on goes on at once. Gives the number of kills and calls, or what went wrong.
     pub(super) fn end(&self) -> Result<(usize, usize), String> {
         let mut state = self.state();
         state.players.clear();
@@ -322,7 +322,7 @@ impl State {
         self.players[next].turn.notify_one();
     }
 
-    /// What the script has in store for whoever makes the next call.
+    /// What the script has in store for the next call's maker.
     fn deviation(&self) -> Option<Turn> {
         match &self.policy {
             Policy::Script(script) => script.deviation(),

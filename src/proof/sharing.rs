@@ -1,5 +1,6 @@
 //! Processes that reach one file in different ways, sidecars that come and go, and what is seen meanwhile.
 
+use super::still::Stage;
 use super::turns::{Meanwhile, count, count_one};
 use super::{new_store, open_store, settings};
 use crate::disk::locks::{APPEND, SYNC};
@@ -15,18 +16,21 @@ use std::time::Duration;
 
 const LOG_CAP: u64 = 64 << 10;
 
-fn world() -> Arc<World> {
+pub(super) fn world() -> Arc<World> {
     World::new(new_store(Arc::new(Free), LOG_CAP).0.image(), Arc::new(Free))
 }
 
-fn open_as(world: &Arc<World>, process: usize, access: Access) -> (Arc<SimDisk>, Result<Store>) {
+pub(super) fn open_as(world: &Arc<World>, process: usize, access: Access) -> (Arc<SimDisk>, Result<Store>) {
     let disk = world.disk_of(process, access);
     let store = Store::on_disk(Arc::clone(&disk) as _, settings(LOG_CAP));
     (disk, store)
 }
 
 const BY_ANOTHER_NAME: Access = Access { name: 1, ..PLAIN };
-const READER: Access = Access { read_only: true, ..PLAIN };
+pub(super) const READER: Access = Access { read_only: true, ..PLAIN };
+/// It can neither make nor find a sidecar.
+pub(super) const NOWHERE: Access =
+    Access { cannot_make: true, cannot_make_elsewhere: true, cannot_open: true, ..PLAIN };
 const PLAIN: Access = Access {
     name: 0,
     read_only: false,
@@ -40,7 +44,7 @@ fn is_not_shared(result: Result<Store>) -> bool {
     matches!(result, Err(Error::NotShared { .. }))
 }
 
-fn count_relaxed(store: &Store) {
+pub(super) fn count_relaxed(store: &Store) {
     let options = WriteOptions::new().durability(Durability::Relaxed);
     let counted = store.write_with(options, |tx| {
         let n = tx.raw("t")?.get(b"count")?.map_or(0, |n| n[0]);
@@ -86,6 +90,77 @@ fn a_file_that_lost_its_name_is_read_but_not_written() {
     assert!(world.sidecar().is_some() && other.close().is_ok());
 }
 
+/// Another sidecar has that name now, or none: the one of the file that took this one's place.
+#[test]
+fn a_file_that_lost_its_name_leaves_the_sidecars_name_alone() {
+    let world = world();
+    let [store, other] = [0, 1].map(|process| open_store(&world, process, LOG_CAP).1.unwrap());
+    count_one(&store).unwrap();
+    let tx = other.begin_write().unwrap();
+    world.lose_name(0);
+    world.remove_sidecar();
+    tx.raw("t").unwrap().put(b"count", &[2]).unwrap();
+    tx.commit().unwrap();
+    assert_eq!([&store, &other].map(|store| count(store).unwrap()), [2, 2]);
+    store.checkpoint().unwrap();
+    for store in [store, other] {
+        store.close().unwrap();
+        assert!(world.sidecar().is_none());
+    }
+}
+
+/// Another one opens the store while this one leaves it: at each lock that it takes for that.
+#[test]
+fn only_the_last_process_that_leaves_takes_the_sidecar_away() {
+    for nth in 0.. {
+        let stage = Arc::new(Stage::default());
+        let (world, _disk, first) = new_store(Arc::clone(&stage) as _, LOG_CAP);
+        count_one(&first).unwrap();
+        let Some(leaves) = stage.up_to((0, Call::Lock, nth), move || first.close().unwrap()) else {
+            assert!(nth > 2);
+            break;
+        };
+        let newcomer = open_store(&world, 1, LOG_CAP).1.unwrap();
+        leaves.go_on();
+        assert!(newcomer.engine().has_hints());
+        count_one(&newcomer).unwrap();
+        let reader = open_as(&world, 2, READER).1.unwrap();
+        newcomer.close().unwrap();
+        assert!(world.sidecar().is_some(), "the reader goes on with it");
+        assert_eq!(count(&reader).unwrap(), 2);
+    }
+}
+
+#[test]
+fn a_process_that_cannot_use_the_sidecar_of_another_writer_does_not_write() {
+    let world = world();
+    let alone = open_as(&world, 0, NOWHERE).1.unwrap();
+    count_one(&alone).unwrap();
+    let other = open_store(&world, 1, LOG_CAP).1.unwrap();
+    assert!(matches!(count_one(&alone), Err(Error::NotShared { .. })));
+    count_one(&other).unwrap();
+    assert_eq!(count(&other).unwrap(), 2);
+    other.close().unwrap();
+    count_one(&alone).unwrap();
+    assert_eq!(count(&alone).unwrap(), 3);
+}
+
+/// A process reads, with no process there that may write. Then a writer comes, and its commit, which lies in the log
+/// by now, stands still before its flush.
+#[test]
+fn a_reader_asks_once_more_for_writers_after_it_has_read() {
+    let stage = Arc::new(Stage::default());
+    let (world, _disk, first) = new_store(Arc::clone(&stage) as _, LOG_CAP);
+    count_one(&first).unwrap();
+    first.close().unwrap();
+    let reader = open_as(&world, 1, READER).1.unwrap();
+    let reads = stage.until((1, Call::Read, 0), move || count(&reader).unwrap());
+    let writer = open_store(&world, 0, LOG_CAP).1.unwrap();
+    let writes = stage.until((0, Call::Flush, 0), move || count_one(&writer).unwrap());
+    assert_eq!(reads.go_on(), 1);
+    writes.go_on();
+}
+
 #[test]
 fn a_process_without_a_sidecar_must_be_the_only_writer() {
     let none = Access { cannot_make: true, cannot_make_elsewhere: true, ..PLAIN };
@@ -103,7 +178,7 @@ fn a_process_without_a_sidecar_must_be_the_only_writer() {
     }
     // One that cannot open it does not come in.
     assert!(is_not_shared(open_as(&world, 3, Access { cannot_open: true, ..none }).1));
-    // Readers are in nobody's way. They see what the file proves.
+    // Readers are in no writer's way. They see what the file proves.
     drop((alone, other));
     let reader = open_as(&world, 4, READER).1.unwrap();
     let alone = open_as(&world, 5, none).1.unwrap();
@@ -179,7 +254,7 @@ fn a_reader_that_stays_sees_what_writers_that_come_and_go_acknowledge() {
     }
 }
 
-/// A reader opened while nobody wrote. What a writer has in flight is shown by neither, then by both.
+/// A reader opened while no process wrote. What a writer has in flight is shown by neither, then by both.
 #[test]
 fn no_reader_shows_a_commit_before_all_do() {
     let conductor = Arc::new(Meanwhile::default());
@@ -268,7 +343,7 @@ fn a_short_timeout_leaves_no_commit_in_doubt() {
     }
 }
 
-/// The holder of SYNC is stopped. Nobody waits for it, and commits of several processes go on.
+/// The holder of SYNC is stopped. No commit waits for it more than once, and those of several processes go on.
 #[test]
 fn a_stopped_flusher_is_waited_for_once() {
     let conductor = Arc::new(Meanwhile::default());

@@ -204,7 +204,7 @@ fn a_long_value_does_not_wait_for_a_checkpoint() {
     all_there(&first);
     after_power_losses(&world, CAP, all_there);
     first.checkpoint().unwrap();
-    // With nobody in the way it goes to pages again.
+    // With CHECKPOINT free it goes to pages again.
     put(&second, b"again", 100_000);
     assert_eq!(long(&second), 100_000);
     first.checkpoint().unwrap();

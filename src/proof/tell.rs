@@ -40,7 +40,7 @@ impl Conductor for Dying {
     }
 }
 
-/// With somebody there who has nothing to do with it, or nobody.
+/// With another process there that has nothing to do with it, or none.
 fn after_a_death(bystander: bool) {
     let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
     let dying = Arc::new(Dying::default());

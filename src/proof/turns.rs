@@ -44,7 +44,7 @@ impl Conductor for Meanwhile {
         Verdict::Go
     }
 
-    /// Time passes only while somebody waits.
+    /// Time passes only in waiting.
     fn sleep(&self, _: usize, time: Duration) {
         self.1.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
@@ -90,7 +90,7 @@ fn meanwhile(call: Call, nth: usize, act: Act, other: Act) -> Result<u64> {
     let (world, _disk, first) = new_store(Arc::clone(&conductor) as _, LOG_CAP);
     let reader = open_store(&world, 2, LOG_CAP).1.unwrap();
     let mut acknowledged = count_one(&first).unwrap();
-    // Nobody can wait here for whoever stands still.
+    // The process that stands still cannot be waited for here.
     let settings = Settings { timeout: Duration::ZERO, ..settings(LOG_CAP) };
     let second = Store::on_disk(world.disk(1) as _, settings).unwrap();
     let told = Arc::new(Mutex::new(None));
@@ -135,7 +135,7 @@ fn one_process_at_a_time_opens_the_store() {
     let impatient = Settings { timeout: Duration::ZERO, ..settings(LOG_CAP) };
     let (told, disk) = (Arc::new(Mutex::new(None)), world.disk(1));
     let tell = Arc::clone(&told);
-    // Nobody else is there: the first one starts a sidecar.
+    // No other process is there: the first one starts a sidecar.
     conductor.before(Call::Sidecar, 1, move || *tell.lock().unwrap() = Some(Store::on_disk(disk as _, impatient)));
     let first = open_store(&world, 0, LOG_CAP).1.unwrap();
     let told = told.lock().unwrap().take().unwrap();

@@ -7,7 +7,8 @@
 
 use crate::disk::format::{FIRST_USER_TABLE, MAX_NAME_SIZE, TABLE_NAMES, TreeRoot};
 use crate::engine::changes::Write;
-use crate::engine::view::{KnownTable, TableEntry, View, decode_name, encode_name};
+use crate::engine::known_tables::KnownTable;
+use crate::engine::view::{TableEntry, View, decode_name, encode_name};
 use crate::error::{Error, Result};
 use crate::log::index::Change;
 use crate::txn::merge::Ground;

@@ -50,21 +50,44 @@ pub struct Point {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sidecar {
     pub tail: Option<(Point, bool)>,
+    // Rising words.
     pub durable: u8,
-    pub relaxed: u8,
+    pub visible: u8,
     pub root: u8,
+    /// FLUSHED_UNSEALED.
+    pub unsealed: u8,
     pub poison: u8,
 }
 
-pub const NEW_SIDECAR: Sidecar = Sidecar { tail: None, durable: SILENT, relaxed: SILENT, root: SILENT, poison: 0 };
+pub const NEW_SIDECAR: Sidecar =
+    Sidecar { tail: None, durable: SILENT, visible: SILENT, root: SILENT, unsealed: 0, poison: 0 };
+
+/// `Sidecar::rise`: silence is left alone.
+pub fn rise(word: &mut u8, value: u8) {
+    if *word != SILENT {
+        *word = (*word).max(value);
+    }
+}
+
+impl Sidecar {
+    /// `Sidecar::tell_all`: what is silent speaks again.
+    pub fn tell_all(&mut self, root: u8, durable: u8, visible: u8) {
+        for (word, value) in [(&mut self.root, root), (&mut self.durable, durable), (&mut self.visible, visible)] {
+            *word = if *word == SILENT { value } else { (*word).max(value) };
+        }
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Process {
     pub alive: bool,
     pub durable: u8,
-    pub relaxed: u8,
+    /// Known to be visible, durable or not.
+    pub visible: u8,
     pub known_root: u8,
     pub poisoned: bool,
+    /// A flush of this process proves what others wrote before it came.
+    pub proven: bool,
     /// Which of the two sidecars it has mapped.
     pub sidecar: u8,
     // `Appender`.
@@ -108,6 +131,7 @@ pub enum At {
     Wait(Then),
     Flushing(Then),
     PublishDurable(Then),
+    TellDurable(Then),
     FlushingAlone(Then),
     Poison,
     StillPoisoned,
@@ -380,7 +404,7 @@ impl Model for Log {
         image[State::slot_block(1)][0] = 1;
         let mut roots = [Root::default(); ROOTS];
         roots[0].sequence = 1;
-        let board = Sidecar { tail: Some((Point::default(), false)), durable: 0, relaxed: 0, root: 1, ..NEW_SIDECAR };
+        let board = Sidecar { tail: Some((Point::default(), false)), durable: 0, visible: 0, root: 1, ..NEW_SIDECAR };
         let mut state = State {
             disk: Disk::holding(&image),
             frames: [Frame::default(); FRAMES],
@@ -399,7 +423,8 @@ impl Model for Log {
         };
         for (actor, (_, process, left)) in self.actors.iter().enumerate() {
             state.actors[actor].left = *left;
-            state.processes[*process] = Process { alive: true, known_root: 1, root: 1, ..Process::default() };
+            state.processes[*process] =
+                Process { alive: true, known_root: 1, root: 1, proven: true, ..Process::default() };
         }
         state
     }

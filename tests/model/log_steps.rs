@@ -2,8 +2,8 @@
 
 use crate::explore::Step;
 use crate::log::{
-    APPEND, Actor, At, CHECKPOINT, Frame, Log, NEW_SIDECAR, Point, RESERVE, Role, Root, SILENT, SYNC, Sidecar, State,
-    Then, WRITER, Why, bit, next_block, place,
+    APPEND, Actor, At, CHECKPOINT, Frame, Log, NEW_SIDECAR, Point, Process, RESERVE, Role, Root, SILENT, SYNC, Sidecar,
+    State, Then, WRITER, Why, bit, next_block, place, rise,
 };
 use crate::rules::Broken;
 
@@ -27,19 +27,18 @@ impl State {
 
     /// `Engine::learn`.
     pub fn learn(&mut self, process: usize) -> bool {
-        let Sidecar { durable, relaxed, root, .. } = *self.sidecar(process);
-        if durable == SILENT {
-            return false;
-        }
+        let Sidecar { durable, visible, root, .. } = *self.sidecar(process);
         let process = &mut self.processes[process];
-        process.durable = process.durable.max(durable);
-        if relaxed != SILENT {
-            process.relaxed = process.relaxed.max(relaxed);
+        let mut told = true;
+        for (known, word) in
+            [(&mut process.durable, durable), (&mut process.visible, visible), (&mut process.known_root, root)]
+        {
+            told &= word != SILENT;
+            if word != SILENT {
+                *known = (*known).max(word);
+            }
         }
-        if root != SILENT {
-            process.known_root = process.known_root.max(root);
-        }
-        true
+        told
     }
 
     /// `Engine::create_sidecar`.
@@ -105,8 +104,10 @@ impl State {
         } else {
             tail = end;
         }
+        // A flush may have covered the block, whatever the hint says.
+        let flushed = self.processes[process].durable.max(self.sidecar(process).unsealed);
         self.processes[process].tail = tail;
-        self.processes[process].open = open;
+        self.processes[process].open = open && (flushed < tail.lsn || broken == Broken::Seal);
     }
 
     /// `AppendGuard::append`, where there is room: gives the frame's id.
@@ -131,8 +132,10 @@ impl State {
 
     /// `AppendGuard::publish`.
     fn publish(&mut self, process: usize) {
-        let word = Some((self.processes[process].tail, self.processes[process].open));
-        self.sidecar(process).tail = word;
+        let Process { tail, open, root, .. } = self.processes[process];
+        let sequence = self.root(root).sequence;
+        self.sidecar(process).tail = Some((tail, open));
+        rise(&mut self.sidecar(process).root, sequence);
     }
 
     /// `AppendGuard::seal`.
@@ -201,7 +204,7 @@ impl Log {
                     to.actors[a].left -= 1;
                     let told = to.learn(p);
                     to.actors[a].floor = to.promised();
-                    to.actors[a].lsn = to.processes[p].durable.max(to.processes[p].relaxed);
+                    to.actors[a].lsn = to.processes[p].durable.max(to.processes[p].visible);
                     if !told {
                         to.actors[a].lsn = SILENT;
                     }
@@ -232,7 +235,7 @@ impl Log {
                         if to.root(newest).sequence > to.root(to.processes[p].root).sequence {
                             to.adopt(p, newest);
                         }
-                        self.found_tail(to, a, why);
+                        self.show_all(to, a, why);
                     }
                 });
             }
@@ -263,8 +266,8 @@ impl Log {
                 let publish = |to: &mut State| {
                     if role == Role::Relaxed {
                         let lsn = to.actors[a].lsn;
-                        to.processes[p].relaxed = to.processes[p].relaxed.max(lsn);
-                        to.sidecar(p).relaxed = lsn;
+                        to.processes[p].visible = to.processes[p].visible.max(lsn);
+                        rise(&mut to.sidecar(p).visible, lsn);
                     }
                     to.publish(p);
                     to.actors[a].locks &= !(APPEND | WRITER);
@@ -280,7 +283,7 @@ impl Log {
                         to.actors[a].at = At::Wait(Then::Acknowledge);
                     }
                 });
-                if role == Role::Writer && free(SYNC) {
+                if role == Role::Writer && free(SYNC) && s.processes[p].proven {
                     step("publish, lock_sync, seal", &|to| {
                         to.actors[a].locks |= SYNC;
                         publish(to);
@@ -324,7 +327,6 @@ impl Log {
                 } else if s.budget.stalls > 0 {
                     step("wait_durable: the flusher seems stopped", &|to| {
                         to.budget.stalls -= 1;
-                        to.late = true;
                         to.actors[a].at = At::LockAppend(Why::SealAlone(then));
                     });
                 }
@@ -334,15 +336,24 @@ impl Log {
                     if self.broken == Broken::SealAfterFlush {
                         to.actors[a].floor = to.processes[p].tail.lsn;
                     }
-                    let sealed = to.actors[a].floor;
-                    to.processes[p].durable = to.processes[p].durable.max(sealed);
-                    let alone = actor.at == At::FlushingAlone(then);
-                    to.actors[a].at = if alone { At::Wait(then) } else { At::PublishDurable(then) };
+                    to.actors[a].at = At::PublishDurable(then);
                 }
             }),
             At::PublishDurable(then) => step("publish_durable", &|to| {
-                let durable = to.processes[p].durable;
-                to.sidecar(p).durable = durable;
+                let sealed = to.actors[a].floor;
+                if self.broken == Broken::ShowBeforeTelling {
+                    to.processes[p].durable = to.processes[p].durable.max(sealed);
+                    to.actors[a].at = At::TellDurable(then);
+                    return;
+                }
+                to.join_sidecar(p);
+                rise(&mut to.sidecar(p).durable, sealed);
+                to.actors[a].at = At::TellDurable(then);
+            }),
+            At::TellDurable(then) => step("raise_durable", &|to| {
+                let sealed = to.actors[a].floor;
+                rise(&mut to.sidecar(p).durable, sealed);
+                to.processes[p].durable = to.processes[p].durable.max(sealed);
                 to.actors[a].locks &= !SYNC;
                 to.actors[a].at = At::Wait(then);
             }),
@@ -385,7 +396,7 @@ impl Log {
                     to.actors[a].at = At::Settling;
                 } else {
                     to.processes[p].known_root = to.processes[p].known_root.max(sequence);
-                    to.sidecar(p).root = sequence;
+                    rise(&mut to.sidecar(p).root, sequence);
                     to.actors[a].at = At::LockAppend(Why::Mark);
                 }
             }),
@@ -393,7 +404,7 @@ impl Log {
                 if self.flushed(to, a) {
                     let sequence = to.root(to.actors[a].root).sequence;
                     to.processes[p].known_root = to.processes[p].known_root.max(sequence);
-                    to.sidecar(p).root = sequence;
+                    rise(&mut to.sidecar(p).root, sequence);
                     to.actors[a].at = At::LockAppend(Why::Mark);
                 }
             }),
@@ -413,7 +424,7 @@ impl Log {
             At::TellRoot => step("fold: set_root", &|to| {
                 to.join_sidecar(p);
                 let sequence = to.root(to.actors[a].root).sequence;
-                to.sidecar(p).root = sequence;
+                rise(&mut to.sidecar(p).root, sequence);
                 self.folded(to, a);
             }),
 
@@ -423,6 +434,7 @@ impl Log {
                 if self.flushed(to, a) {
                     let sequence = to.root(to.actors[a].root).sequence;
                     to.processes[p].known_root = to.processes[p].known_root.max(sequence);
+                    rise(&mut to.sidecar(p).root, sequence);
                     to.actors[a].at = At::Adopt;
                 }
             }),
@@ -447,7 +459,11 @@ impl Log {
             At::Finding => step("snapshot_without_hints: flushed", &|to| {
                 if self.flushed(to, a) {
                     let found = to.actors[a].view.lsn;
-                    to.processes[p].relaxed = to.processes[p].relaxed.max(found);
+                    to.processes[p].visible = to.processes[p].visible.max(found);
+                    let Process { known_root, durable, .. } = to.processes[p];
+                    let board = to.sidecar(p);
+                    board.unsealed = board.unsealed.max(found);
+                    board.tell_all(known_root, durable, found);
                     self.show_view(to, a);
                 }
             }),
@@ -485,7 +501,8 @@ impl Log {
         to.disk.begin_flush(a);
         if let (At::Flushing(_), Broken::PublishBeforeFlush) = (at, self.broken) {
             to.processes[p].durable = to.processes[p].durable.max(to.actors[a].floor);
-            to.sidecar(p).durable = to.processes[p].durable;
+            let durable = to.processes[p].durable;
+            rise(&mut to.sidecar(p).durable, durable);
         }
         out.push(Step { who: NAMES[a], what: "flush begins", to, honest: true });
     }
@@ -510,10 +527,14 @@ impl Log {
         to.join_sidecar(p);
         let told = to.learn(p);
         let known = to.root(to.processes[p].root).sequence;
-        let unsure = !told || to.sidecar(p).root != known || to.processes[p].known_root > known;
-        if unsure && !to.is_poisoned(p) {
-            let newest = to.newest();
-            if to.root(newest).sequence > to.processes[p].known_root && self.broken != Broken::ReuseBeforeRoot {
+        let newest = to.newest();
+        let doubtful = to.root(newest).sequence > to.processes[p].known_root;
+        if !to.is_poisoned(p) {
+            if doubtful && self.broken != Broken::ReuseBeforeRoot || !told {
+                // `settle_doubtful`, and the flush of `show_all`.
+                if doubtful && self.broken != Broken::OpenWithoutWriting {
+                    to.disk.rewrite(State::slot_block(to.root(newest).sequence));
+                }
                 to.actors[a].root = newest;
                 to.actors[a].at = At::Confirming(why);
                 return;
@@ -525,10 +546,33 @@ impl Log {
         self.found_tail(to, a, why);
     }
 
+    /// `AppendGuard::show_all`, after its flush: what is here may be seen, and its last block has been flushed.
+    fn show_all(&self, to: &mut State, a: usize, why: Why) {
+        let p = self.process(a);
+        let board = *to.sidecar(p);
+        if [board.durable, board.visible, board.root].contains(&SILENT) {
+            to.find_tail(p, self.broken);
+            to.processes[p].open = false;
+            to.publish(p);
+            let Process { known_root, durable, tail, .. } = to.processes[p];
+            to.sidecar(p).tell_all(known_root, durable, tail.lsn);
+        }
+        self.found_tail(to, a, why);
+    }
+
     fn found_tail(&self, to: &mut State, a: usize, why: Why) {
         let p = self.process(a);
         to.find_tail(p, self.broken);
         let tail = to.processes[p].tail;
+        if matches!(why, Why::Seal(_) | Why::SealAlone(_)) && !to.processes[p].proven {
+            // `lock_append_to_seal`.
+            let Process { root, durable, .. } = to.processes[p];
+            let root = *to.root(root);
+            if self.broken != Broken::OpenWithoutWriting {
+                to.write_frames_anew(&root, durable, self.broken);
+            }
+            to.processes[p].proven = true;
+        }
         match why {
             Why::Commit => to.actors[a].at = At::Append,
             Why::Seal(then) => {
@@ -645,7 +689,7 @@ impl Log {
                 view = root.point;
             }
             to.processes[p].known_root = to.processes[p].known_root.max(root.sequence);
-            to.sidecar(p).root = root.sequence;
+            rise(&mut to.sidecar(p).root, root.sequence);
             to.adopt(p, doubtful);
         }
         if to.processes[p].tail.lsn > view.lsn {
@@ -657,8 +701,9 @@ impl Log {
         to.processes[p].durable = to.processes[p].durable.max(view.lsn);
         to.processes[p].poisoned = false;
         to.sidecar(p).poison = 0;
+        to.processes[p].proven = true;
         let durable = to.processes[p].durable;
-        to.sidecar(p).durable = durable;
+        rise(&mut to.sidecar(p).durable, durable);
         to.actors[a].locks = WRITER;
         to.actors[a].at = At::Begin;
     }
@@ -672,6 +717,10 @@ impl Log {
             if to.is_poisoned(p) {
                 to.reset(a);
                 return;
+            }
+            // `confirm_root`: with CHECKPOINT, if it is free, the slot is written once more.
+            if to.is_free(CHECKPOINT) && self.broken != Broken::OpenWithoutWriting {
+                to.disk.rewrite(State::slot_block(root.sequence));
             }
             to.actors[a].root = newest;
             to.actors[a].at = At::Adopting;
@@ -702,7 +751,7 @@ impl Log {
             to.wrong = Some("a reader calls a whole log damaged");
             return;
         }
-        if visible == SILENT && view.lsn > to.processes[p].durable.max(to.processes[p].relaxed) {
+        if visible == SILENT && view.lsn > to.processes[p].durable.max(to.processes[p].visible) {
             to.actors[a].at = At::Found;
             return;
         }

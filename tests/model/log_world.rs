@@ -1,7 +1,7 @@
 //! What the world does to the log's users: death, lost power, a lost sidecar. And how they come back.
 
 use crate::explore::Step;
-use crate::log::{APPEND, At, CHECKPOINT, Log, Point, SILENT, State, place};
+use crate::log::{APPEND, At, Log, Point, SILENT, State, place};
 use crate::rules::Broken;
 
 const PLACES: [&str; 3] = ["process 1", "process 2", "process 3"];
@@ -57,7 +57,7 @@ impl Log {
             }
         }
         if s.named.is_some() && s.budget.lost_sidecars > 0 {
-            step("somebody", "deletes the sidecar", false, &|to| {
+            step("the world", "deletes the sidecar", false, &|to| {
                 to.budget.lost_sidecars -= 1;
                 to.late = true;
                 to.named = None;
@@ -71,21 +71,21 @@ impl Log {
                 to.late = true;
             };
             let n = usize::from(named);
-            step("somebody", "spoils TAIL", false, &|to| {
+            step("the world", "spoils TAIL", false, &|to| {
                 spoil(to);
                 to.sidecars[n].tail = None;
             });
-            step("somebody", "spoils DURABLE", false, &|to| {
+            step("the world", "spoils DURABLE", false, &|to| {
                 spoil(to);
                 to.sidecars[n].durable = SILENT;
             });
-            step("somebody", "spoils ROOT", false, &|to| {
+            step("the world", "spoils ROOT", false, &|to| {
                 spoil(to);
                 to.sidecars[n].root = SILENT;
             });
-            step("somebody", "spoils RELAXED", false, &|to| {
+            step("the world", "spoils VISIBLE", false, &|to| {
                 spoil(to);
-                to.sidecars[n].relaxed = SILENT;
+                to.sidecars[n].visible = SILENT;
             });
         }
         if s.budget.power_losses > 0 {
@@ -119,9 +119,6 @@ impl Log {
                     to.processes[process].alive = true;
                     to.join_sidecar(process);
                     to.join(process);
-                    if self.broken != Broken::OpenWithoutWriting {
-                        to.write_doubtful_anew(process, self.broken);
-                    }
                 });
             }
             return;
@@ -135,21 +132,22 @@ impl Log {
             };
             let root = *to.root(newest);
             let board = to.named.map(|named| to.sidecars[usize::from(named)]);
-            let told = board.filter(|board| board.durable != SILENT || board.poison == 1);
-            if let Some(board) = told.filter(|_| self.broken != Broken::OpenWithoutWriting) {
-                let word = |word: u8| if word == SILENT { 0 } else { word };
-                if root.sequence > word(board.root) {
+            // Without a sidecar all of it is in doubt.
+            let word = |word: Option<u8>| word.filter(|word| *word != SILENT).unwrap_or(0);
+            let (told_root, told_durable) = (word(board.map(|b| b.root)), word(board.map(|b| b.durable)));
+            if self.broken != Broken::OpenWithoutWriting {
+                if root.sequence > told_root || board.is_some_and(|board| board.poison == 1) {
                     to.disk.rewrite(State::slot_block(root.sequence));
                 }
-                to.write_frames_anew(&root, word(board.durable), self.broken);
+                to.write_frames_anew(&root, told_durable, self.broken);
             }
             to.disk.begin_flush(actor);
-            if told.is_none() {
-                // It stays only if the flush fails.
-                to.create_sidecar(process);
-                let board = &mut to.sidecars[usize::from(to.processes[process].sidecar)];
-                (board.durable, board.poison) = (root.point.lsn, 1);
-            }
+            // It says this only if the flush fails.
+            to.create_sidecar(process);
+            let durable = if board.is_some() { told_durable } else { root.point.lsn };
+            let board = &mut to.sidecars[usize::from(to.processes[process].sidecar)];
+            board.tell_all(told_root, durable, 0);
+            board.poison = 1;
             Some((newest, tail))
         };
         step(place_of, "opens the store: recovers", true, &|to| {
@@ -158,10 +156,11 @@ impl Log {
             to.create_sidecar(process);
             let sequence = to.root(newest).sequence;
             let mine = &mut to.processes[process];
-            (mine.alive, mine.known_root, mine.durable, mine.relaxed) = (true, sequence, tail.lsn, 0);
-            (mine.root, mine.tail, mine.open, mine.poisoned) = (newest, tail, false, false);
+            (mine.alive, mine.known_root, mine.durable, mine.visible) = (true, sequence, tail.lsn, 0);
+            (mine.root, mine.tail, mine.open, mine.poisoned, mine.proven) = (newest, tail, false, false, true);
             let board = &mut to.sidecars[usize::from(to.processes[process].sidecar)];
-            (board.tail, board.durable, board.relaxed, board.root) = (Some((tail, false)), tail.lsn, 0, sequence);
+            board.tail = Some((tail, false));
+            board.tell_all(sequence, tail.lsn, tail.lsn);
         });
         if s.budget.failed_flushes > 0 {
             step(place_of, "opens the store: the flush fails", false, &|to| {
@@ -175,25 +174,11 @@ impl Log {
 }
 
 impl State {
-    /// `Engine::write_doubtful_anew`, in one step.
-    fn write_doubtful_anew(&mut self, process: usize, broken: Broken) {
-        let durable = self.sidecar(process).durable;
-        if durable == SILENT || self.is_poisoned(process) {
-            return;
-        }
-        let (newest, _) = self.slots(&self.disk.shown());
-        let root = *self.root(newest);
-        if root.sequence > self.processes[process].known_root && self.is_free(CHECKPOINT) {
-            self.disk.rewrite(State::slot_block(root.sequence));
-        }
-        let mine = *self.root(self.processes[process].root);
-        self.write_frames_anew(&mine, durable, broken);
-    }
-
     /// `Engine::open` of one who is not the first.
     fn join(&mut self, process: usize) {
         let mine = &mut self.processes[process];
-        (mine.durable, mine.relaxed, mine.known_root, mine.poisoned, mine.open) = (0, 0, 0, false, false);
+        (mine.durable, mine.visible, mine.known_root) = (0, 0, 0);
+        (mine.poisoned, mine.open, mine.proven) = (false, false, false);
         self.learn(process);
         let (newest, older) = self.slots(&self.disk.shown());
         let certain = self.root(newest).sequence <= self.processes[process].known_root;

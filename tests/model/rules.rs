@@ -21,6 +21,8 @@ pub enum Broken {
     OpenAfterDeath,
     /// The batch is called durable before the disk has answered.
     PublishBeforeFlush,
+    /// A process shows what a flush has covered before others are told of it.
+    ShowBeforeTelling,
     /// Commits are acknowledged when they are appended.
     AckBeforeFlush,
     /// The flush begins before its batch is known: it is credited with what was appended meanwhile.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 struct Dirty {
     /// What may be on disk besides the durable content, oldest first.
     versions: Vec<(Arc<Block>, u64)>,
-    /// A flush of it failed: no later flush writes it, unless it is written anew.
+    /// A flush of it failed: no later flush writes it, unless it is written once more.
     stuck: bool,
 }
 

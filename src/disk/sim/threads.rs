@@ -1,5 +1,5 @@
 //! Threads of one simulated process: the locks between them are points at which the conductor may
-//! let another go on, and whoever waits for one lets the conductor know, instead of the system.
+//! let another go on, and a thread that waits for one lets the conductor know, instead of the system.
 
 use super::{Call, Conductor};
 use std::cell::RefCell;
@@ -33,7 +33,7 @@ pub(crate) fn is_played() -> bool {
     number().is_some()
 }
 
-/// Returns when the lock is free. It stays so: nobody else runs until the next call.
+/// Returns when the lock is free. It stays so: no other thread runs until the next call.
 pub(crate) fn before_lock(is_free: impl Fn() -> bool) {
     let Some((conductor, number)) = player() else { return };
     let _ = conductor.before(number, Call::Mutex);

@@ -1,0 +1,61 @@
+//! How a new root lays out the log.
+
+use crate::disk::root::{MAX_SEGMENTS, Root, Segment};
+use crate::engine::MIN_LOG;
+use crate::log::ring::{Ring, next_block};
+use crate::log::walk::Point;
+
+/// The ring as the new root will have it.
+pub(crate) struct RingPlan {
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) offset: u64,
+    pub(crate) position: u64,
+    page_size: u64,
+}
+
+impl RingPlan {
+    pub(crate) fn new(base: &Root, mark: Point) -> RingPlan {
+        let position = mark.end.max(base.log_position);
+        let (segments, offset) = Ring::new(base).rotated(position);
+        RingPlan { segments, offset, position, page_size: u64::from(base.page_size) }
+    }
+
+    fn bytes(&self, segments: &[Segment]) -> u64 {
+        segments.iter().map(|s| u64::from(s.pages)).sum::<u64>() * self.page_size
+    }
+
+    /// Puts a segment at the ring's end. No live frame may lie beyond it, which is where the ring wraps
+    /// into the part of the first segment before the log position.
+    pub(crate) fn extend(&mut self, segment: Segment, tail: Point, mark: Point) -> bool {
+        if tail == mark {
+            // Nothing is live: the ring may start anywhere.
+            self.restart();
+        }
+        let fits = self.segments.len() < MAX_SEGMENTS
+            && self.offset + (tail.end.max(self.position) - self.position) <= self.bytes(&self.segments);
+        if fits {
+            self.segments.push(segment);
+        }
+        fits
+    }
+
+    /// Lets the log go on at the start of the first segment.
+    fn restart(&mut self) {
+        self.position = next_block(self.position);
+        self.offset = 0;
+    }
+
+    /// Keeps one segment that is large enough, the log being empty; gives the others.
+    pub(crate) fn shrink(&mut self) -> Vec<Segment> {
+        let enough = |s: &&Segment| u64::from(s.pages) * self.page_size >= MIN_LOG;
+        let Some(kept) = self.segments.iter().filter(enough).min_by_key(|s| (s.pages, s.page)).copied() else {
+            return Vec::new();
+        };
+        let gone: Vec<_> = self.segments.iter().filter(|s| **s != kept).copied().collect();
+        if !gone.is_empty() {
+            self.segments = vec![kept];
+            self.restart();
+        }
+        gone
+    }
+}

@@ -1,0 +1,99 @@
+//! Frames, and roots, that were written and are gone: a flush failed, and the system shows older bytes again.
+
+use super::doubt::{keys, pair, put, put_and_mend};
+use super::{new_store, open_store};
+use crate::Error;
+use crate::disk::sim::{Call, Event, Free, Verdict, World};
+use std::sync::Arc;
+
+#[test]
+fn frames_that_are_gone_are_passed_over_by_all() {
+    let (script, world, first, second) = pair();
+    world.drop_unwritten(None);
+    let engine = second.engine();
+    let before = engine.failures(&engine.known_sidecar());
+    script.after(1, Call::Flush, 0, Verdict::Fail(libc::EIO));
+    let lost = put(&second, "lost");
+    assert!(matches!(lost, Err(Error::Unconfirmed { .. })), "{lost:?}");
+    let given = engine.sidecar().tail().unwrap().lsn;
+    world.drop_now();
+    // One that came after it, and heard of nothing.
+    let (_, third) = open_store(&world, 2, super::doubt::LOG_CAP);
+    let third = third.unwrap();
+    put_and_mend(&third, "next");
+    for store in [&first, &second, &third] {
+        assert_eq!(keys(store), 2);
+        assert!(store.read().unwrap().raw("t").unwrap().get(b"lost").unwrap().is_none());
+    }
+    // Each hears of the failure once, by its own description.
+    for store in [&first, &second, &third] {
+        put_and_mend(store, "again");
+    }
+    assert_eq!((keys(&first), keys(&second), keys(&third)), (3, 3, 3));
+    assert!(third.engine().sidecar().tail().unwrap().lsn > given + 1);
+    // A thread that slept all the while must not take the root that passes over its commit for an answer.
+    let answer = engine.wait_durable_since(given, &before);
+    assert!(matches!(answer, Err(Error::Poisoned { .. })), "{answer:?}");
+}
+
+#[test]
+fn frames_that_are_told_and_gone_are_passed_over_without_a_word_of_the_failure() {
+    let (script, world, first, second) = pair();
+    world.drop_unwritten(None);
+    script.after(1, Call::Flush, 0, Verdict::Fail(libc::EIO));
+    assert!(put(&second, "lost").is_err());
+    let sidecar = second.engine().sidecar();
+    let given = sidecar.tail().unwrap().lsn;
+    // As if its process had been killed before it told of the failure. The first has not read the frame.
+    assert!(sidecar.heal(sidecar.failures()));
+    world.drop_now();
+    let (_, third) = open_store(&world, 2, super::doubt::LOG_CAP);
+    let third = third.unwrap();
+    put_and_mend(&third, "next");
+    assert!(third.engine().sidecar().tail().unwrap().lsn > given + 1);
+    assert_eq!((keys(&first), keys(&third)), (2, 2));
+}
+
+#[test]
+fn a_root_that_is_gone_is_overwritten_before_its_pages_are() {
+    let (script, world, first, second) = pair();
+    world.record();
+    world.drop_unwritten(None);
+    put(&second, "more").unwrap();
+    // Its mark, its pages twice, then the root.
+    script.after(1, Call::Flush, 3, Verdict::Fail(libc::EIO));
+    let checkpoint = second.checkpoint();
+    assert!(checkpoint.is_ok() || script.left() == 0, "{checkpoint:?}");
+    world.drop_now();
+    put_and_mend(&first, "next");
+    first.checkpoint().unwrap();
+    let (_, events) = world.history();
+    let failed = events.iter().rposition(|event| matches!(event, Event::FlushFailed)).expect("no flush has failed");
+    let after = events[failed..].iter().take_while(|event| !matches!(event, Event::Flush));
+    let written: Vec<usize> =
+        after.filter_map(|event| if let Event::Write { first, .. } = event { Some(*first) } else { None }).collect();
+    assert!(written.contains(&0) && written.contains(&1), "{written:?}");
+    assert_eq!(keys(&second), 3);
+}
+
+#[test]
+fn a_log_that_goes_on_beyond_the_older_root_s_ring_is_found_to_its_end() {
+    for rows in 0..24 {
+        let (world, _disk, store) = new_store(Arc::new(Free), 64 << 10);
+        let fill = |from: usize, to: usize| {
+            (from..to).for_each(|n| store.write(|tx| tx.raw("t")?.put(&[n as u8], &[7; 2500])).unwrap());
+        };
+        fill(0, rows);
+        store.checkpoint().unwrap();
+        fill(rows, 24);
+        // Nothing tells of the newer root any more.
+        world.remove_sidecar();
+        let (_, other) = open_store(&world, 1, 64 << 10);
+        let other = other.unwrap();
+        put(&other, "one more").unwrap();
+        let (_, found) = open_store(&World::new(world.image(), Arc::new(Free)), 2, 64 << 10);
+        for store in [&found.unwrap(), &store, &other] {
+            assert_eq!(keys(store), 25, "after {rows} rows");
+        }
+    }
+}
