@@ -85,24 +85,13 @@ impl Engine {
                 self.flush_beside()?;
                 continue;
             }
-            if !self.slept_in_simulated_time(&sidecar) {
+            // Simulated time passes only in calls of the platform, which memory of this process alone makes none of.
+            if cfg!(test) && sidecar.memory().id() == 0 {
+                self.disk.sleep(LOOK);
+            } else {
                 sidecar.wait_flushed(seen, LOOK);
             }
         }
-    }
-
-    /// Instead of a wait on a word of memory that is this process' own: in a simulation time passes only in calls of
-    /// the platform, and that memory makes none.
-    #[cfg(test)]
-    pub(crate) fn slept_in_simulated_time(&self, sidecar: &Sidecar) -> bool {
-        let own = sidecar.memory().id() == 0;
-        own.then(|| self.disk.sleep(LOOK));
-        own
-    }
-
-    #[cfg(not(test))]
-    pub(crate) fn slept_in_simulated_time(&self, _: &Sidecar) -> bool {
-        false
     }
 
     /// Flushes for everybody, whether or not another process is doing so.

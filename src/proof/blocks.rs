@@ -2,12 +2,13 @@
 //! take the earlier one, which was shown, or acknowledged, by then.
 
 use super::sharing::{NOWHERE, count_relaxed, open_as};
+use super::still::Stage;
 use super::turns::{count, count_one};
 use super::{new_store, open_store, settings};
 use crate::disk::locks::APPEND;
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::sidecar::TailHint;
-use crate::disk::sim::Free;
+use crate::disk::sim::{Call, Free};
 use crate::engine::Settings;
 use crate::log::ring::next_block;
 use crate::{Error, Store};
@@ -46,6 +47,21 @@ fn what_was_flushed_unsealed_is_left_alone_and_not_called_durable() {
     still.unlock(APPEND).unwrap();
     count_relaxed(&store);
     starts_a_block(&store, before);
+}
+
+/// A flush stands still: it may have covered the last block already, and be told of later.
+#[test]
+fn what_is_being_flushed_shares_no_block() {
+    let stage = Arc::new(Stage::default());
+    let (world, _disk, first) = new_store(Arc::clone(&stage) as _, LOG_CAP);
+    let second = open_store(&world, 1, LOG_CAP).1.unwrap();
+    let counts = first.clone();
+    let still = stage.until((0, Call::Flush, 0), move || count_one(&counts).unwrap());
+    let before = tail(&second);
+    count_relaxed(&second);
+    starts_a_block(&second, before);
+    still.go_on();
+    assert_eq!(count(&first).unwrap(), 2);
 }
 
 /// Another process seals and flushes, and has no way to say so.
