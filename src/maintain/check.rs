@@ -11,9 +11,7 @@
 //! 4. `space`: the free map and the pending list;
 //! 5. `uses`: each page has exactly one use.
 
-mod file;
 mod log;
-mod node;
 mod slots;
 mod space;
 #[cfg(test)]
@@ -30,15 +28,11 @@ use crate::disk::format::{SLOTS_SIZE, get_u32};
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::error::{Error, Result};
-use file::File;
-use slots::{Root, Slots};
+use crate::maintain::format::PIN;
+use crate::maintain::format::file::File;
+use crate::maintain::format::slots::{Root, Slots};
 use uses::{Use, Uses};
 
-/// Lock byte of version 0. Whoever holds the byte of a version in any mode keeps the pages of its
-/// tree from being used again.
-const PIN: u64 = (1 << 62) + (1 << 61);
-/// Versions beyond this one have no lock byte.
-const MAX_SEQUENCE: u64 = (1 << 61) - 1;
 /// How often the newest root may change under the check before it gives up.
 const ATTEMPTS: u32 = 200;
 
@@ -321,7 +315,7 @@ fn start_report(disk: &dyn Disk, options: &CheckOptions) -> Result<Findings> {
 /// A store without any root that holds together.
 fn no_root(disk: &dyn Disk, slots: &Slots, options: &CheckOptions) -> Result<Report> {
     let mut findings = start_report(disk, options)?;
-    slots.judge(None, &mut findings);
+    slots::judge(slots, None, &mut findings);
     findings.damage(Place::byte(0), "no root slot is whole: nothing can be found from here");
     Ok(findings.report)
 }
@@ -336,7 +330,7 @@ fn check_pinned(
     last: bool,
 ) -> Result<Option<Report>> {
     let mut findings = start_report(disk, options)?;
-    slots.judge(Some(&root), &mut findings);
+    slots::judge(slots, Some(&root), &mut findings);
     let report = &mut findings.report;
     report.store_id = uuid(&root.store);
     report.format_version = root.format_version;

@@ -2,3 +2,4 @@
 
 pub(crate) mod check;
 pub(crate) mod content;
+mod format;

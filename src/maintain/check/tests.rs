@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::disk::format::*;
+use crate::maintain::format::node;
 use crate::tree::space::SpaceRoot;
 use sample::*;
 

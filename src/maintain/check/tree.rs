@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::file::Expect;
-use super::node::{self, Value};
 use super::uses::Use;
 use super::{Place, TableReport, Walk};
 use crate::disk::format::{
-    FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_NAME_SIZE, MAX_PAGE_SIZE, MAX_VALUE_SIZE,
-    NODE_END, Overflow, PAGE_HEADER, PAGE_LEVEL, Ptr, TABLE_CATALOG, TABLE_NAMES, TreeRoot, get_u16, get_u32,
+    FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, MAX_VALUE_SIZE, NODE_END,
+    Overflow, PAGE_HEADER, PAGE_LEVEL, Ptr, TABLE_CATALOG, TABLE_NAMES, TreeRoot, get_u32,
 };
+use crate::maintain::format::file::Expect;
+use crate::maintain::format::node::{self, Value};
+use crate::maintain::format::rows::{NameRow, catalog_row, name_row};
 
 /// Longest value that is kept of the store's own tables: two type names.
 const MAX_OWN_VALUE: u64 = 1 << 18;
@@ -34,9 +35,8 @@ impl Walk<'_> {
         let rows = self.tree(self.root.catalog, catalog, true);
         let mut roots = BTreeMap::new();
         for (key, value) in rows {
-            let id = key.first_chunk::<4>().filter(|_| key.len() == 4).map(|key| u32::from_be_bytes(*key));
-            match (id, TreeRoot::decode(&value)) {
-                (Some(id), Some(root)) if id == TABLE_NAMES || self.is_user_table(id) => _ = roots.insert(id, root),
+            match catalog_row(&key, &value) {
+                Some((id, root)) if id == TABLE_NAMES || self.is_user_table(id) => _ = roots.insert(id, root),
                 _ => self.row("(catalog)", format!("the row {} is no table's", key.escape_ascii())),
             }
         }
@@ -46,11 +46,12 @@ impl Walk<'_> {
         let mut tables = BTreeMap::new();
         for (key, value) in rows {
             let name = String::from_utf8_lossy(&key).into_owned();
-            let Some(table) = named(&key, &value).filter(|table| self.is_user_table(table.id)) else {
+            let Some(row) = name_row(&key, &value).filter(|row| self.is_user_table(row.id)) else {
                 self.row("(names)", format!("the row of table {name:?} cannot be understood"));
                 continue;
             };
-            let id = table.id;
+            let NameRow { name: _, id, key_type, value_type } = row;
+            let table = TableReport { name: name.clone(), id, key_type, value_type, ..TableReport::default() };
             if let Some(TableReport { name: other, .. }) = tables.insert(id, table) {
                 self.row("(names)", format!("the tables {other:?} and {name:?} have the same id {id}"));
             }
@@ -122,22 +123,6 @@ impl Walk<'_> {
         }
         true
     }
-}
-
-/// A row of the names table.
-fn named(key: &[u8], value: &[u8]) -> Option<TableReport> {
-    let name = std::str::from_utf8(key).ok().filter(|name| name.len() <= MAX_NAME_SIZE)?;
-    let (head, rest) = value.split_at_checked(6)?;
-    let (key_type, rest) = rest.split_at_checked(usize::from(get_u16(head, 4)))?;
-    let (len, value_type) = rest.split_at_checked(2)?;
-    (value_type.len() == usize::from(get_u16(len, 0))).then_some(())?;
-    Some(TableReport {
-        name: name.to_owned(),
-        id: get_u32(head, 0),
-        key_type: std::str::from_utf8(key_type).ok()?.to_owned(),
-        value_type: std::str::from_utf8(value_type).ok()?.to_owned(),
-        ..TableReport::default()
-    })
 }
 
 impl Tree<'_, '_> {
