@@ -134,6 +134,10 @@ pub use engine::stats::{LockStats, Locks, LogStats, ProcessStats, Stats, TableIn
 pub use error::{Corruption, Error, Holder, Result};
 pub use maintain::check::{CheckOptions, Finding, PageCounts, Report, Severity, TableReport, check};
 pub use maintain::content::content_hash;
+pub use maintain::repair::report::{
+    BeyondFrame, Certainty, LostRange, LostValue, RepairReport, RepairedTable, RootSource, SalvagedPage,
+};
+pub use maintain::repair::{Phase, Progress, RepairOptions, repair, repair_with};
 pub use store::{Options, Store};
 pub use txn::range::RawRange;
 pub use txn::savepoint::Savepoint;

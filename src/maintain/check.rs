@@ -12,10 +12,11 @@
 //! 5. `uses`: each page has exactly one use.
 
 mod log;
+mod names;
 mod slots;
 mod space;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tree;
 mod uses;
 
@@ -257,6 +258,7 @@ struct Walk<'d> {
     root: Root,
     uses: Uses,
     findings: Findings,
+    logged: names::Logged,
 }
 
 impl Walk<'_> {
@@ -366,8 +368,14 @@ fn check_pinned(
         root,
         uses: Uses::default(),
         findings,
+        logged: names::Logged::default(),
     };
     walk.claim(0, first_page, Use::Slots, None);
+    if walk.root.last_commit > walk.root.checkpoint_lsn {
+        let (newest, folded) = (walk.root.last_commit, walk.root.checkpoint_lsn);
+        let message = format!("its newest transaction has LSN {newest}, but its tree ends with LSN {folded}");
+        walk.findings.damage(Place::byte(walk.root.offset), message);
+    }
     // Everything the log says comes before the trees: its frames live only until the next root.
     let before = (walk.findings.report.clone(), walk.uses.clone());
     walk.log();
@@ -376,6 +384,7 @@ fn check_pinned(
             return Ok(None);
         }
         (walk.findings.report, walk.uses) = before;
+        walk.logged = names::Logged::default();
         walk.claim_log();
         walk.findings.report.notes.push(
             "the log was not checked: checkpoints came faster than it could be read; the tree of the root is checked"

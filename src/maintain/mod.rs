@@ -3,3 +3,4 @@
 pub(crate) mod check;
 pub(crate) mod content;
 mod format;
+pub(crate) mod repair;

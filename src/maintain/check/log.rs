@@ -109,13 +109,17 @@ impl Walk<'_> {
         self.findings.report.commit_time_us = frame.commit_time();
         let place = Place::byte(ring.locate(frame.position).0);
         let mut values = Vec::new();
+        let logged = &mut self.logged;
         let content = match frame.kind() {
             _ if frame.has_unknown_flags() => Err("reserved bits of its header are set".to_owned()),
+            _ if frame.durable_lsn() >= frame.lsn() => {
+                Err(format!("it says that LSN {} was durable before it was written", frame.durable_lsn()))
+            }
             KIND_COMMIT => operations(frame.payload(), frame.operations(), |table, op| {
                 if let Op::PutLong { value, .. } = op {
                     values.push((table, value));
                 }
-                Ok(())
+                logged.see(place.offset, frame.lsn(), table, op)
             }),
             KIND_ROTATE if frame.payload().is_empty() && frame.operations() == 0 => Ok(()),
             KIND_ROTATE => Err("a mark with operations".to_owned()),

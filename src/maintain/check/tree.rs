@@ -42,19 +42,25 @@ impl Walk<'_> {
         }
         let names =
             TableReport { name: "(names)".to_owned(), id: TABLE_NAMES, internal: true, ..TableReport::default() };
+        let damage = self.findings.report.damage;
         let rows = self.tree(roots.remove(&TABLE_NAMES).unwrap_or_default(), names, true);
         let mut tables = BTreeMap::new();
+        let mut ids = BTreeMap::new();
         for (key, value) in rows {
             let name = String::from_utf8_lossy(&key).into_owned();
             let Some(row) = name_row(&key, &value).filter(|row| self.is_user_table(row.id)) else {
                 self.row("(names)", format!("the row of table {name:?} cannot be understood"));
                 continue;
             };
+            ids.insert(key, row.id);
             let NameRow { name: _, id, key_type, value_type } = row;
             let table = TableReport { name: name.clone(), id, key_type, value_type, ..TableReport::default() };
             if let Some(TableReport { name: other, .. }) = tables.insert(id, table) {
                 self.row("(names)", format!("the tables {other:?} and {name:?} have the same id {id}"));
             }
+        }
+        if self.findings.report.damage == damage {
+            self.judge_logged(ids);
         }
         for id in roots.keys().copied().collect::<Vec<_>>() {
             tables.entry(id).or_insert_with(|| {

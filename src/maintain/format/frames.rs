@@ -8,8 +8,8 @@ use crate::disk::format::{
     LOG_BLOCK, MAX_FRAME_PAYLOAD, MAX_KEY_SIZE, MAX_VALUE_SIZE, OVERFLOW_SIZE, Overflow, get_u16, get_u32, get_u64,
 };
 
-const FRAME_MAGIC: [u8; 4] = *b"mlf1";
-const FRAME_HEADER: usize = 64;
+pub(in crate::maintain) const FRAME_MAGIC: [u8; 4] = *b"mlf1";
+pub(in crate::maintain) const FRAME_HEADER: usize = 64;
 const COVERED: usize = 8;
 pub(in crate::maintain) const KIND_COMMIT: u8 = 1;
 pub(in crate::maintain) const KIND_ROTATE: u8 = 2;
@@ -60,6 +60,12 @@ impl Frame {
     }
     pub(in crate::maintain) fn kind(&self) -> u8 {
         self.bytes.get(12).copied().unwrap_or(0)
+    }
+    fn is_whole(&self, file: &File<'_>) -> bool {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&file.store_tag.to_le_bytes());
+        crc.update(self.bytes.get(COVERED..).unwrap_or_default());
+        crc.finalize() == self.crc()
     }
     /// Whether bits are set that have no meaning.
     pub(in crate::maintain) fn has_unknown_flags(&self) -> bool {
@@ -155,10 +161,7 @@ impl Ring {
         frame.bytes.resize(usize::try_from(len).unwrap_or(FRAME_HEADER), 0);
         self.read(file, &mut frame.bytes, position)?;
         *spent += len;
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(&file.store_tag.to_le_bytes());
-        crc.update(frame.bytes.get(COVERED..).unwrap_or_default());
-        Ok((crc.finalize() == frame.crc() && wanted(&frame)).then_some(frame))
+        Ok((frame.is_whole(file) && wanted(&frame)).then_some(frame))
     }
 
     /// The next frame of the chain: where the last one ended or, after a seal, at the next block.
@@ -181,6 +184,23 @@ impl Ring {
         }
         Ok(None)
     }
+}
+
+/// The frame that starts at a byte of the file, wherever a root says the log is, if it is whole and lies in one piece.
+/// `spent` counts the bytes read.
+pub(in crate::maintain) fn frame_at(file: &File<'_>, offset: u64, spent: &mut u64) -> Option<Frame> {
+    let mut frame = Frame { bytes: vec![0; FRAME_HEADER], position: 0 };
+    file.read(&mut frame.bytes, offset).ok()?;
+    let len = FRAME_HEADER as u64 + u64::from(get_u32(&frame.bytes, 56));
+    let end = file.offset(file.pages);
+    if !frame.bytes.starts_with(&FRAME_MAGIC) || offset + len > end || len > u64::from(MAX_FRAME_PAYLOAD) {
+        return None;
+    }
+    frame.position = frame.claimed_position();
+    frame.bytes.resize(usize::try_from(len).ok()?, 0);
+    *spent += len;
+    file.read(&mut frame.bytes, offset).ok()?;
+    frame.is_whole(file).then_some(frame)
 }
 
 /// What one operation of a frame does, and to which table.
