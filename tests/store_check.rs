@@ -1,6 +1,6 @@
 //! The exit status and the output of `store-check`.
 #![cfg(feature = "cli")]
-#![expect(clippy::expect_used, reason = "a test may fail")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail")]
 
 use std::fs;
 use std::path::Path;
@@ -114,4 +114,20 @@ fn a_repair_waits_for_nobody_and_refuses_nonsense() {
     fs::write(&foreign, "shopping list").expect("written");
     assert_eq!(run(&["--repair"], &[&foreign]).status.code(), Some(5));
     assert!(!dir.path().join("notes.txt.repaired").exists());
+}
+
+#[test]
+fn memstone_check_tells_the_same_in_short() {
+    for (kind, most, code) in [(1, 0, 0), (2, 9, 4)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = damaged(dir.path(), kind, most);
+        let memstone = |args: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_memstone"));
+            command.arg("check").arg(&path).args(args).output().expect("memstone runs")
+        };
+        let output = memstone(&["--values"]);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stdout));
+        let json: serde_json::Value = serde_json::from_slice(&memstone(&["--json"]).stdout).expect("one object");
+        assert_eq!(json["damage"].as_u64().is_some_and(|damage| damage > 0), code == 4);
+    }
 }

@@ -41,19 +41,27 @@ const ATTEMPTS: u32 = 200;
 #[derive(Debug, Clone)]
 pub struct CheckOptions {
     max_findings: usize,
+    values: bool,
 }
 
 impl CheckOptions {
     /// The defaults.
     #[must_use]
     pub fn new() -> CheckOptions {
-        CheckOptions { max_findings: 1000 }
+        CheckOptions { max_findings: 1000, values: false }
     }
 
     /// How many findings are told in full (default 1000); all are counted.
     #[must_use]
     pub fn max_findings(mut self, findings: usize) -> CheckOptions {
         self.max_findings = findings;
+        self
+    }
+
+    /// Whether values are held against the type that their table notes, as keys always are (default: no).
+    #[must_use]
+    pub fn values(mut self, values: bool) -> CheckOptions {
+        self.values = values;
         self
     }
 }
@@ -259,6 +267,8 @@ struct Walk<'d> {
     uses: Uses,
     findings: Findings,
     logged: names::Logged,
+    /// Values are held against their types.
+    values: bool,
 }
 
 impl Walk<'_> {
@@ -369,6 +379,7 @@ fn check_pinned(
         uses: Uses::default(),
         findings,
         logged: names::Logged::default(),
+        values: options.values,
     };
     walk.claim(0, first_page, Use::Slots, None);
     if walk.root.last_commit > walk.root.checkpoint_lsn {

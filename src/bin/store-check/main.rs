@@ -33,6 +33,9 @@ struct Args {
     /// Print at most this many findings for each file.
     #[arg(long, default_value_t = 1000, value_name = "N")]
     max_findings: usize,
+    /// Hold values against the type that their table notes, as keys always are.
+    #[arg(long, conflicts_with = "repair")]
+    values: bool,
     /// Write a repaired store.
     #[arg(long)]
     repair: bool,

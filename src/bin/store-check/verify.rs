@@ -8,7 +8,7 @@ use crate::{Args, Outcome, print};
 
 /// Verifies one file, and tells what is found.
 pub(crate) fn run(path: &Path, args: &Args) -> Outcome {
-    let options = CheckOptions::new().max_findings(args.max_findings);
+    let options = CheckOptions::new().max_findings(args.max_findings).values(args.values);
     let report = match memstone::check(path, &options) {
         Ok(report) => report,
         Err(error) => return Outcome::failed(path, &error, args.json),

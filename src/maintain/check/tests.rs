@@ -1,6 +1,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "small numbers made by the tests")]
 
 mod engine;
+mod faults;
 pub(in crate::maintain) mod sample;
 
 use std::collections::BTreeMap;

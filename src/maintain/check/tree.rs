@@ -11,6 +11,7 @@ use crate::disk::format::{
 use crate::maintain::format::file::Expect;
 use crate::maintain::format::node::{self, Value};
 use crate::maintain::format::rows::{NameRow, catalog_row, name_row};
+use crate::maintain::format::types::{KeyType, value_fits};
 
 /// Longest value that is kept of the store's own tables: two type names.
 const MAX_OWN_VALUE: u64 = 1 << 18;
@@ -25,6 +26,7 @@ struct Tree<'w, 'd> {
     broken: bool,
     /// The rows, if they are wanted.
     rows: Option<Vec<Row>>,
+    key_type: KeyType,
 }
 
 impl Walk<'_> {
@@ -85,7 +87,8 @@ impl Walk<'_> {
 
     fn tree(&mut self, root: TreeRoot, report: TableReport, keep: bool) -> Vec<Row> {
         let offset = self.file.offset(root.ptr.page);
-        let mut tree = Tree { walk: self, report, broken: false, rows: keep.then(Vec::new) };
+        let key_type = KeyType::named(&report.key_type);
+        let mut tree = Tree { walk: self, report, broken: false, rows: keep.then(Vec::new), key_type };
         if !root.ptr.is_none() {
             tree.node(root.ptr, None, None, None);
         }
@@ -97,6 +100,12 @@ impl Walk<'_> {
         }
         self.findings.report.tables.push(report);
         rows.unwrap_or_default()
+    }
+
+    /// Reads a long value that was verified just before.
+    fn long_bytes(&self, long: Overflow, table: u32) -> Result<Vec<u8>, String> {
+        let expect = Expect { kinds: &[KIND_OVERFLOW], table, version: self.file.version };
+        self.file.long_value(long.ptr, expect, Overflow::pages(long.len, self.file.page_size), long.len)
     }
 
     /// Verifies a long value and marks its pages. `place`, the one of its pointer, is told if the
@@ -194,9 +203,14 @@ impl Tree<'_, '_> {
         for (key, value) in entries {
             self.report.entries += 1;
             self.report.key_bytes += key.len() as u64;
+            if !self.key_type.fits(key) {
+                let message = format!("the key {} is none of the type {}", key.escape_ascii(), self.report.key_type);
+                self.walk.findings.warning(place, message);
+            }
             let value = match value {
                 Value::Inline(value) => {
                     self.report.value_bytes += value.len() as u64;
+                    self.judge_value(key, value, place);
                     Some(value.to_vec()).filter(|_| self.rows.is_some())
                 }
                 Value::Long(long) => {
@@ -207,6 +221,10 @@ impl Tree<'_, '_> {
                     self.report.long_values += 1;
                     self.report.long_value_pages += Overflow::pages(long.len, self.walk.file.page_size);
                     self.report.value_bytes += long.len;
+                    if self.walk.values && !value_fits(&self.report.value_type, &[]) {
+                        let value = self.walk.long_bytes(long, id)?;
+                        self.judge_value(key, &value, place);
+                    }
                     if self.rows.is_some() { self.own_value(long)? } else { None }
                 }
             };
@@ -215,6 +233,14 @@ impl Tree<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    fn judge_value(&mut self, key: &[u8], value: &[u8], place: Place<'_>) {
+        if self.walk.values && !value_fits(&self.report.value_type, value) {
+            let message =
+                format!("the value of key {} is none of the type {}", key.escape_ascii(), self.report.value_type);
+            self.walk.findings.warning(place, message);
+        }
     }
 
     /// Reads a long value of the store's own tables, which was verified just before.

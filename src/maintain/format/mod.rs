@@ -9,6 +9,7 @@ pub(in crate::maintain) mod pages;
 pub(in crate::maintain) mod rows;
 pub(in crate::maintain) mod slots;
 pub(in crate::maintain) mod space;
+pub(in crate::maintain) mod types;
 
 const BASE: u64 = 1 << 62;
 /// Lock byte of a process that opens or leaves the store.

@@ -272,3 +272,69 @@ fn a_file_cut_anywhere() {
         all_that_is_left(&known, bytes, &cut);
     }
 }
+
+#[test]
+fn older_rows_come_back_only_when_asked_for() {
+    let known = known(3000, false, false);
+    let mut taken = 0;
+    for run in known.used.iter().filter(|run| matches!(run.what, What::Leaf | What::Top)) {
+        let bytes = known.without(&[run]);
+        let (proven, without) = repaired(bytes.clone(), false).unwrap();
+        let (all, with) = repaired(bytes, true).unwrap();
+        for (name, rows) in &proven {
+            assert!(rows.iter().all(|(key, value)| all[name].get(key) == Some(value)), "a proven row is another one");
+            for key in all[name].keys().filter(|key| !rows.contains_key(*key)) {
+                taken += 1;
+                let table = with.tables.iter().find(|table| table.name == *name).unwrap();
+                assert!(table.lost_ranges.iter().any(|range| holds(range, key)), "outside of what is lost");
+            }
+        }
+        let pages = |report: &RepairReport, taken| {
+            let pages = report.tables.iter().flat_map(|table| &table.salvaged);
+            pages.filter(|page| page.certainty == Certainty::Unproven && page.taken == taken).count()
+        };
+        assert_eq!((pages(&without, true), pages(&with, false)), (0, 0));
+        assert_eq!(pages(&without, false), pages(&with, true));
+        assert!(run.keys.is_empty() || !with.is_complete() && !without.is_complete());
+    }
+    assert!(taken > 100, "{taken}");
+}
+
+#[test]
+fn transactions_behind_a_damaged_one_are_told_and_taken_only_when_asked_for() {
+    let known = known(600, true, true);
+    let frames = frames(&known.bytes);
+    assert!(frames.len() > 30);
+    let is_late = |key: &&Vec<u8>| key.len() == 4 && key[0] == 0;
+    let late = |content: &Content| content.get("late").map_or(0, |rows| rows.keys().filter(is_late).count());
+    for (at, offset) in frames.iter().enumerate().take(frames.len() - 1) {
+        let mut bytes = known.bytes.clone();
+        bytes[*offset as usize + 70] ^= 1;
+        let (content, report) = repaired(bytes.clone(), false).unwrap();
+        assert_eq!((report.frames, report.is_complete()), (at as u64, false));
+        let newest = report.frames_beyond.last().unwrap().lsn;
+        assert_eq!((report.lost_to_lsn, report.frames_beyond.len()), (Some(newest), frames.len() - 1 - at));
+        assert!(late(&content) <= at);
+        let (content, report) = repaired(bytes, true).unwrap();
+        assert!(!report.is_complete() && report.frames_beyond.iter().all(|frame| frame.taken));
+        // The first one tells of the table: without it there is none.
+        assert!(late(&content) >= 28 || at < 2, "{at}: {}", late(&content));
+        assert!(at < 2 || content["late"][&b"long"[..]].len() == 50_000);
+    }
+}
+
+#[test]
+fn an_older_value_does_not_stand_for_one_that_is_destroyed() {
+    let mut known = known(600, true, true);
+    assert_eq!(known.content["late"][&b"long"[..]].len(), 50_000);
+    let is_value = |page: &[u8]| page[12] == 3 && page[32..40] == 50_000_u64.to_le_bytes();
+    let at = known.bytes.chunks(4096).position(is_value).unwrap();
+    known.bytes[at * 4096 + 9000] ^= 1;
+    let (content, report) = repaired(known.bytes.clone(), false).unwrap();
+    assert!(!content["late"].contains_key(&b"long"[..]), "its value of before is outdated");
+    let late = report.tables.iter().find(|table| table.name == "late").unwrap();
+    assert_eq!((late.lost_values[0].key.as_str(), late.lost_values[0].page), ("long", at as u64));
+    assert!(!report.is_complete());
+    known.content.get_mut("late").unwrap().remove(&b"long"[..]);
+    assert!(content == known.content);
+}

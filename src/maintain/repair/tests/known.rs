@@ -110,7 +110,8 @@ fn write_tail(store: &Store, rows: u32) {
             .write(|tx| {
                 tx.raw("alpha")?.put(format!("key {:06}", n * 17 % rows).as_bytes(), b"by the log")?;
                 tx.raw("alpha")?.delete(format!("key {:06}", n * 23 % rows).as_bytes())?;
-                tx.raw("late")?.put(&n.to_be_bytes(), b"only the log has it")
+                tx.raw("late")?.put(&n.to_be_bytes(), b"only the log has it")?;
+                tx.raw("late")?.put(b"long", b"short still")
             })
             .unwrap();
     }
@@ -221,6 +222,15 @@ impl Sink for Rows {
         };
         Ok(())
     }
+}
+
+/// Where the frames of the log lie in the file.
+pub(super) fn frames(bytes: &[u8]) -> Vec<u64> {
+    let disk = MemDisk::new(bytes.to_vec());
+    let now = Progress { phase: Phase::Reading, bytes: 0 };
+    let mut go_on = |_: Progress| ControlFlow::Continue(());
+    let watch = &mut Watch { path: PathBuf::new(), now, told: 0, callback: &mut go_on };
+    source::choose(&disk, watch).unwrap().log.chain.iter().map(|mark| mark.offset).collect()
 }
 
 /// What a repair of these bytes gives.
