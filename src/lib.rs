@@ -134,6 +134,7 @@ pub use engine::stats::{LockStats, Locks, LogStats, ProcessStats, Stats, TableIn
 pub use error::{Corruption, Error, Holder, Result};
 pub use maintain::check::{CheckOptions, Finding, PageCounts, Report, Severity, TableReport, check};
 pub use maintain::content::content_hash;
+pub use maintain::inspect::{FrameView, FreePages, PageView, RootCopy, free_pages, log_frames, page_view, root_copies};
 pub use maintain::repair::report::{
     BeyondFrame, Certainty, LostRange, LostValue, RepairReport, RepairedTable, RootSource, SalvagedPage,
 };

@@ -97,7 +97,6 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("src/engine/checkpoint.rs", 570),
     ("src/engine/view.rs", 560),
     ("src/error.rs", 410),
-    ("src/maintain/check.rs", 420),
     ("src/store.rs", 470),
     ("src/tree/node.rs", 490),
     ("src/tree/update.rs", 640),

@@ -131,3 +131,48 @@ fn memstone_check_tells_the_same_in_short() {
         assert_eq!(json["damage"].as_u64().is_some_and(|damage| damage > 0), code == 4);
     }
 }
+
+#[test]
+fn what_is_inside_can_be_looked_at() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = damaged(dir.path(), 1, 0);
+    let json = |args: &[&str]| {
+        let output = run(&[&["--json"], args].concat(), &[&path]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let lines = text(&output.stdout);
+        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<serde_json::Value>>()
+    };
+    let roots = json(&["--roots"]);
+    assert_eq!(roots.len(), 4);
+    let root = roots.iter().max_by_key(|root| root["sequence"].as_u64()).expect("four");
+    assert!(root["broken"].is_null() && root["catalog"].as_u64() > Some(1), "{root}");
+    let catalog = json(&["--dump-page", &root["catalog"].to_string()]);
+    assert_eq!((&catalog[0]["kind"], &catalog[0]["table"]), (&"leaf".into(), &0.into()));
+    assert_eq!(catalog[0]["entries"].as_array().map(Vec::len), Some(2), "names, and one table");
+    let map = json(&["--dump-page", &root["free_map"].to_string()]);
+    assert_eq!(map[0]["kind"], "free directory");
+    let free = json(&["--free"]);
+    assert!(free[0]["free"].as_array().is_some_and(|ranges| !ranges.is_empty()), "{free:?}");
+    assert_eq!(json(&["--dump-log"]).len(), 0, "it was closed, so all is in the tree");
+    let store = memstone::Store::open(&path).expect("opened");
+    store.write(|tx| tx.raw("rows")?.put(b"one", b"more")).expect("written");
+    let frames = json(&["--dump-log"]);
+    assert_eq!((frames.len(), &frames[0]["operations"]), (1, &1.into()));
+    assert_eq!(run(&["--dump-page", "999999999"], &[&path]).status.code(), Some(2));
+    assert!(text(&run(&["--roots", "--free"], &[&path]).stdout).contains("  sequence: "));
+    // A damaged page is shown as what it was.
+    drop(store);
+    let path = damaged(
+        &{
+            let other = dir.path().join("other");
+            fs::create_dir(&other).expect("made");
+            other
+        },
+        2,
+        9,
+    );
+    let bytes = fs::read(&path).expect("read");
+    let page = bytes.chunks(4096).skip(2).position(|page| page[12] == 2).expect("a branch") + 2;
+    let shown = text(&run(&["--dump-page", &page.to_string()], &[&path]).stdout);
+    assert!(shown.contains("branch, damaged: its bytes do not match its CRC"), "{shown}");
+}

@@ -3,4 +3,5 @@
 pub(crate) mod check;
 pub(crate) mod content;
 mod format;
+pub(crate) mod inspect;
 pub(crate) mod repair;

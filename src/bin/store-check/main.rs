@@ -1,5 +1,6 @@
 //! Verifies stores in full, beside live writers and without changing a byte; repairs damaged ones.
 
+mod look;
 mod repair;
 mod verify;
 
@@ -36,6 +37,18 @@ struct Args {
     /// Hold values against the type that their table notes, as keys always are.
     #[arg(long, conflicts_with = "repair")]
     values: bool,
+    /// Print the copies of the root slots, and verify nothing.
+    #[arg(long, conflicts_with = "repair")]
+    roots: bool,
+    /// Print what a page holds, and verify nothing else.
+    #[arg(long, value_name = "N", conflicts_with = "repair")]
+    dump_page: Option<u32>,
+    /// Print the frames of the log that are not in the tree yet, and verify nothing.
+    #[arg(long, conflicts_with = "repair")]
+    dump_log: bool,
+    /// Print which pages are free, or pending, and verify nothing.
+    #[arg(long, conflicts_with = "repair")]
+    free: bool,
     /// Write a repaired store.
     #[arg(long)]
     repair: bool,
@@ -55,10 +68,10 @@ const EXIT_CODES: &str = "\
 Exit codes (of several files, the first of these that fits):
   4  damage was found; with --repair: something is lost, or uncertain, as the report says
   3  busy: another process has the store open, and it cannot be repaired meanwhile
+  2  wrong usage
   5  any other failure: not there, not a store, no permission, no space
   1  repaired: everything is there
-  0  no damage
-  2  wrong usage";
+  0  no damage";
 
 /// What came of one file; of several, the worst counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +79,7 @@ enum Outcome {
     Clean,
     Repaired,
     Failed,
+    Usage,
     Busy,
     Damaged,
 }
@@ -75,6 +89,7 @@ impl Outcome {
         match self {
             Outcome::Clean => 0,
             Outcome::Repaired => 1,
+            Outcome::Usage => 2,
             Outcome::Busy => 3,
             Outcome::Damaged => 4,
             Outcome::Failed => 5,
@@ -90,6 +105,7 @@ impl Outcome {
         match error {
             Error::Busy { .. } => Outcome::Busy,
             Error::Corrupt(_) => Outcome::Damaged,
+            Error::Invalid(_) => Outcome::Usage,
             _ => Outcome::Failed,
         }
     }
@@ -106,7 +122,12 @@ fn main() -> ExitCode {
         eprintln!("store-check: --output is for one file");
         return ExitCode::from(2);
     }
-    let each = |path: &PathBuf| if args.repair { repair::run(path, &args) } else { verify::run(path, &args) };
+    let looks = args.roots || args.dump_log || args.free || args.dump_page.is_some();
+    let each = |path: &PathBuf| match (args.repair, looks) {
+        (true, _) => repair::run(path, &args),
+        (false, true) => look::run(path, &args),
+        (false, false) => verify::run(path, &args),
+    };
     // No shortcut: each file is worked on.
     let outcomes: Vec<Outcome> = args.files.iter().map(each).collect();
     ExitCode::from(outcomes.into_iter().max().map_or(0, Outcome::code))
