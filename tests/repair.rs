@@ -205,3 +205,19 @@ fn the_result_has_the_permissions_of_the_damaged_file() {
     assert_eq!(fs::metadata(output.unwrap().output).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(worst, 0);
 }
+
+#[test]
+fn keys_that_are_none_of_their_type_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.mst");
+    let store = Store::open(&path).unwrap();
+    store.write(|tx| tx.table(memstone::Table::<&str, u8>::new("typed"))?.insert("a", 1)).unwrap();
+    store.write(|tx| tx.bytes_of("typed")?.put(&[0xFF], &[0xC1])).unwrap();
+    let hash = content_hash(&store.read().unwrap()).unwrap();
+    store.close().unwrap();
+    let report = check(&path, &CheckOptions::new().values(true)).unwrap();
+    assert_eq!((report.damage, report.warnings), (0, 2), "{:?}", report.findings);
+    let report = repair(&path, &RepairOptions::new()).unwrap();
+    assert!(report.is_complete());
+    assert_eq!(hash_of(&report.output), hash);
+}
