@@ -154,7 +154,7 @@ fn each_kind_of_page_with_each_other() {
             // Each kind once with each page, and some of the many leaves.
             let mut kinds: BTreeMap<(What, u32), &Used> = BTreeMap::new();
             for second in known.used.iter().skip(at + 1) {
-                let table = if second.what == What::Leaf { second.table } else { 0 };
+                let table = if matches!(second.what, What::Leaf | What::Top) { second.table } else { 0 };
                 if !kinds.contains_key(&(second.what, table)) || random.below(4) == 0 {
                     kinds.insert((second.what, table), second);
                 }
