@@ -270,6 +270,12 @@ pub enum Error {
         /// The data file.
         path: PathBuf,
     },
+    /// The caller's progress callback broke a long piece of work off. Nothing is left of it.
+    #[error("{}: broken off", path.display())]
+    Cancelled {
+        /// The data file.
+        path: PathBuf,
+    },
     /// An argument makes no sense.
     #[error("{0}")]
     Invalid(String),

@@ -1,6 +1,6 @@
 //! The exit status and the output of `store-check`.
 #![cfg(feature = "cli")]
-#![expect(clippy::expect_used, reason = "a test may fail")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail")]
 
 use std::fs;
 use std::path::Path;
@@ -57,4 +57,122 @@ fn damage_is_told_with_its_place_and_outweighs_failures() {
     assert_eq!(json["findings"][1]["offset"], 2048);
     assert_eq!(json["findings"][1]["severity"], "damage");
     assert_eq!(fs::read(&broken).expect("read"), bytes, "it was not touched");
+}
+
+/// A closed store with branches and leaves, and the number of its pages of a kind (1 leaf, 2 branch) with one of them, or all, destroyed.
+fn damaged(dir: &Path, kind: u8, most: usize) -> std::path::PathBuf {
+    let path = dir.join("store.mst");
+    let store = memstone::Store::open(&path).expect("opened");
+    let fill = store.write(|tx| (0..2000_u32).try_for_each(|n| tx.raw("rows")?.put(&n.to_be_bytes(), &[7; 100])));
+    fill.and_then(|()| store.close()).expect("written");
+    let mut bytes = fs::read(&path).expect("read");
+    for page in bytes.chunks_mut(4096).skip(2).filter(|page| page[12] == kind && page[24] == 16).take(most) {
+        page[200..300].fill(0xee);
+    }
+    fs::write(&path, bytes).expect("written");
+    path
+}
+
+#[test]
+fn a_repair_tells_by_its_status_what_came_of_it() {
+    for (kind, most, code) in [(1, 0, 0), (2, 9, 1), (1, 1, 4)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = damaged(dir.path(), kind, most);
+        assert_eq!(run(&[], &[&path]).status.code(), Some(if most == 0 { 0 } else { 4 }));
+        let output = run(&["--repair"], &[&path]);
+        let told = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert!(told.contains("store.mst.repaired") && told.contains("LOST") == (code == 4), "{told}");
+        assert_eq!(run(&[], &[&dir.path().join("store.mst.repaired")]).status.code(), Some(0));
+        // There is one already.
+        assert_eq!(run(&["--repair"], &[&path]).status.code(), Some(5));
+        let other = dir.path().join("other.mst");
+        let output = run(&["--repair", "--json", "--output", &other.to_string_lossy()], &[&path]);
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
+        assert_eq!(json["complete"], code != 4, "{json}");
+        assert_eq!(json["tables"][0]["name"], "rows");
+        let in_place = run(&["--repair", "--in-place"], &[&path]);
+        assert_eq!(in_place.status.code(), Some(code), "{}", text(&in_place.stdout));
+        assert_eq!(run(&["--quiet"], &[&path]).status.code(), Some(0));
+    }
+}
+
+#[test]
+fn a_repair_waits_for_nobody_and_refuses_nonsense() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = damaged(dir.path(), 2, 0);
+    let writer = memstone::Store::open(&path).expect("opened");
+    let output = run(&["--repair"], &[&path]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    drop(writer);
+    assert_eq!(run(&["--repair"], &[&dir.path().join("missing")]).status.code(), Some(5));
+    for usage in [&["--in-place"][..], &["--unproven"], &["--repair", "--in-place", "--output", "x"]] {
+        assert_eq!(run(usage, &[&path]).status.code(), Some(2), "{usage:?}");
+    }
+    assert_eq!(run(&["--repair", "--output", "x"], &[&path, &path]).status.code(), Some(2));
+    let foreign = dir.path().join("notes.txt");
+    fs::write(&foreign, "shopping list").expect("written");
+    assert_eq!(run(&["--repair"], &[&foreign]).status.code(), Some(5));
+    assert!(!dir.path().join("notes.txt.repaired").exists());
+}
+
+#[test]
+fn memstone_check_tells_the_same_in_short() {
+    for (kind, most, code) in [(1, 0, 0), (2, 9, 4)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = damaged(dir.path(), kind, most);
+        let memstone = |args: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_memstone"));
+            command.arg("check").arg(&path).args(args).output().expect("memstone runs")
+        };
+        let output = memstone(&["--values"]);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stdout));
+        let json: serde_json::Value = serde_json::from_slice(&memstone(&["--json"]).stdout).expect("one object");
+        assert_eq!(json["damage"].as_u64().is_some_and(|damage| damage > 0), code == 4);
+    }
+}
+
+#[test]
+fn what_is_inside_can_be_looked_at() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = damaged(dir.path(), 1, 0);
+    let json = |args: &[&str]| {
+        let output = run(&[&["--json"], args].concat(), &[&path]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let lines = text(&output.stdout);
+        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<serde_json::Value>>()
+    };
+    let roots = json(&["--roots"]);
+    assert_eq!(roots.len(), 4);
+    let root = roots.iter().max_by_key(|root| root["sequence"].as_u64()).expect("four");
+    assert!(root["broken"].is_null() && root["catalog"].as_u64() > Some(1), "{root}");
+    let catalog = json(&["--dump-page", &root["catalog"].to_string()]);
+    assert_eq!((&catalog[0]["kind"], &catalog[0]["table"]), (&"leaf".into(), &0.into()));
+    assert_eq!(catalog[0]["entries"].as_array().map(Vec::len), Some(2), "names, and one table");
+    let map = json(&["--dump-page", &root["free_map"].to_string()]);
+    assert_eq!(map[0]["kind"], "free directory");
+    let free = json(&["--free"]);
+    assert!(free[0]["free"].as_array().is_some_and(|ranges| !ranges.is_empty()), "{free:?}");
+    assert_eq!(json(&["--dump-log"]).len(), 0, "it was closed, so all is in the tree");
+    let store = memstone::Store::open(&path).expect("opened");
+    store.write(|tx| tx.raw("rows")?.put(b"one", b"more")).expect("written");
+    let frames = json(&["--dump-log"]);
+    assert_eq!((frames.len(), &frames[0]["operations"]), (1, &1.into()));
+    assert_eq!(run(&["--dump-page", "999999999"], &[&path]).status.code(), Some(2));
+    assert!(text(&run(&["--roots", "--free"], &[&path]).stdout).contains("  sequence: "));
+    // A damaged page is shown as what it was.
+    drop(store);
+    let path = damaged(
+        &{
+            let other = dir.path().join("other");
+            fs::create_dir(&other).expect("made");
+            other
+        },
+        2,
+        9,
+    );
+    let bytes = fs::read(&path).expect("read");
+    let page = bytes.chunks(4096).skip(2).position(|page| page[12] == 2).expect("a branch") + 2;
+    let shown = text(&run(&["--dump-page", &page.to_string()], &[&path]).stdout);
+    assert!(shown.contains("branch, damaged: its bytes do not match its CRC"), "{shown}");
 }

@@ -11,34 +11,29 @@
 //! 4. `space`: the free map and the pending list;
 //! 5. `uses`: each page has exactly one use.
 
-mod file;
 mod log;
-mod node;
+mod names;
+mod report;
 mod slots;
 mod space;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tree;
 mod uses;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
-
-use serde::Serialize;
 
 use crate::disk::format::{SLOTS_SIZE, get_u32};
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::error::{Error, Result};
-use file::File;
-use slots::{Root, Slots};
+use crate::maintain::format::PIN;
+use crate::maintain::format::file::File;
+use crate::maintain::format::slots::{Root, Slots};
+pub use report::{Finding, PageCounts, Report, Severity, TableReport};
 use uses::{Use, Uses};
 
-/// Lock byte of version 0. Whoever holds the byte of a version in any mode keeps the pages of its
-/// tree from being used again.
-const PIN: u64 = (1 << 62) + (1 << 61);
-/// Versions beyond this one have no lock byte.
-const MAX_SEQUENCE: u64 = (1 << 61) - 1;
 /// How often the newest root may change under the check before it gives up.
 const ATTEMPTS: u32 = 200;
 
@@ -46,13 +41,14 @@ const ATTEMPTS: u32 = 200;
 #[derive(Debug, Clone)]
 pub struct CheckOptions {
     max_findings: usize,
+    values: bool,
 }
 
 impl CheckOptions {
     /// The defaults.
     #[must_use]
     pub fn new() -> CheckOptions {
-        CheckOptions { max_findings: 1000 }
+        CheckOptions { max_findings: 1000, values: false }
     }
 
     /// How many findings are told in full (default 1000); all are counted.
@@ -61,143 +57,18 @@ impl CheckOptions {
         self.max_findings = findings;
         self
     }
+
+    /// Whether values are held against the type that their table notes, as keys always are (default: no).
+    #[must_use]
+    pub fn values(mut self, values: bool) -> CheckOptions {
+        self.values = values;
+        self
+    }
 }
 
 impl Default for CheckOptions {
     fn default() -> CheckOptions {
         CheckOptions::new()
-    }
-}
-
-/// How bad a [`Finding`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Something is not as it should be, but no committed data is lost or in danger.
-    Warning,
-    /// Committed data is damaged, or will be if writing goes on.
-    Damage,
-}
-
-/// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// Where it is, in bytes from the start of the file.
-    pub offset: u64,
-    /// The page that starts there; `None` in the root slots and in the log.
-    pub page: Option<u64>,
-    /// The table it belongs to.
-    pub table: Option<String>,
-    /// What is wrong.
-    pub message: String,
-}
-
-/// The pages of a store by what they are for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct PageCounts {
-    /// All pages, those under the root slots included.
-    pub total: u64,
-    /// Under the root slots.
-    pub slots: u64,
-    /// In the log's segments.
-    pub log: u64,
-    /// Leaves and branches.
-    pub tree: u64,
-    /// Long values, those that only the log names included.
-    pub values: u64,
-    /// The free map and the pending list.
-    pub free_map: u64,
-    /// Free.
-    pub free: u64,
-    /// Waiting for snapshots to end.
-    pub pending: u64,
-    /// Used by nothing, yet not free.
-    pub lost: u64,
-}
-
-/// One table, as the tree holds it: what the log adds is not counted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct TableReport {
-    /// Its name.
-    pub name: String,
-    /// Its id.
-    pub id: u32,
-    /// One of the two that the store keeps for itself.
-    pub internal: bool,
-    /// Name of the keys' type.
-    pub key_type: String,
-    /// Name of the values' type.
-    pub value_type: String,
-    /// Entries found.
-    pub entries: u64,
-    /// Levels of the tree; 0 for an empty one.
-    pub levels: u8,
-    /// Leaves.
-    pub leaves: u64,
-    /// Branches.
-    pub branches: u64,
-    /// Bytes that the nodes' entries take, headers included.
-    pub node_bytes: u64,
-    /// Pages of the nodes.
-    pub node_pages: u64,
-    /// Values kept outside the leaves.
-    pub long_values: u64,
-    /// Pages of those.
-    pub long_value_pages: u64,
-    /// Bytes of all keys.
-    pub key_bytes: u64,
-    /// Bytes of all values.
-    pub value_bytes: u64,
-}
-
-/// What [`check`] found.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Report {
-    /// The file.
-    pub path: PathBuf,
-    /// Its length in bytes.
-    pub file_bytes: u64,
-    /// The store's id, as a UUID.
-    pub store_id: String,
-    /// Version of the file format.
-    pub format_version: u32,
-    /// Bytes of a page.
-    pub page_size: u32,
-    /// Sequence of the root that was checked.
-    pub root_sequence: u64,
-    /// The newest transaction that is in the tree.
-    pub checkpoint_lsn: u64,
-    /// The newest transaction of all.
-    pub lsn: u64,
-    /// When that was committed, in microseconds since 1970.
-    pub commit_time_us: u64,
-    /// Frames in the log that the tree does not hold yet.
-    pub log_frames: u64,
-    /// Bytes from the checkpoint to the log's tail.
-    pub log_bytes: u64,
-    /// Bytes of the log's segments.
-    pub log_capacity: u64,
-    /// Pages by use.
-    pub pages: PageCounts,
-    /// The tables, by id; those of the store itself come first.
-    pub tables: Vec<TableReport>,
-    /// How many findings are damage.
-    pub damage: u64,
-    /// How many findings are warnings.
-    pub warnings: u64,
-    /// The findings, up to the number asked for.
-    pub findings: Vec<Finding>,
-    /// What was left out, and why.
-    pub notes: Vec<String>,
-}
-
-impl Report {
-    /// Whether there is no finding at all.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.damage == 0 && self.warnings == 0
     }
 }
 
@@ -263,6 +134,9 @@ struct Walk<'d> {
     root: Root,
     uses: Uses,
     findings: Findings,
+    logged: names::Logged,
+    /// Values are held against their types.
+    values: bool,
 }
 
 impl Walk<'_> {
@@ -321,7 +195,7 @@ fn start_report(disk: &dyn Disk, options: &CheckOptions) -> Result<Findings> {
 /// A store without any root that holds together.
 fn no_root(disk: &dyn Disk, slots: &Slots, options: &CheckOptions) -> Result<Report> {
     let mut findings = start_report(disk, options)?;
-    slots.judge(None, &mut findings);
+    slots::judge(slots, None, &mut findings);
     findings.damage(Place::byte(0), "no root slot is whole: nothing can be found from here");
     Ok(findings.report)
 }
@@ -336,7 +210,7 @@ fn check_pinned(
     last: bool,
 ) -> Result<Option<Report>> {
     let mut findings = start_report(disk, options)?;
-    slots.judge(Some(&root), &mut findings);
+    slots::judge(slots, Some(&root), &mut findings);
     let report = &mut findings.report;
     report.store_id = uuid(&root.store);
     report.format_version = root.format_version;
@@ -372,8 +246,15 @@ fn check_pinned(
         root,
         uses: Uses::default(),
         findings,
+        logged: names::Logged::default(),
+        values: options.values,
     };
     walk.claim(0, first_page, Use::Slots, None);
+    if walk.root.last_commit > walk.root.checkpoint_lsn {
+        let (newest, folded) = (walk.root.last_commit, walk.root.checkpoint_lsn);
+        let message = format!("its newest transaction has LSN {newest}, but its tree ends with LSN {folded}");
+        walk.findings.damage(Place::byte(walk.root.offset), message);
+    }
     // Everything the log says comes before the trees: its frames live only until the next root.
     let before = (walk.findings.report.clone(), walk.uses.clone());
     walk.log();
@@ -382,6 +263,7 @@ fn check_pinned(
             return Ok(None);
         }
         (walk.findings.report, walk.uses) = before;
+        walk.logged = names::Logged::default();
         walk.claim_log();
         walk.findings.report.notes.push(
             "the log was not checked: checkpoints came faster than it could be read; the tree of the root is checked"

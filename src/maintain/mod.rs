@@ -1,3 +1,7 @@
 //! What keeps a store well over the years.
 
 pub(crate) mod check;
+pub(crate) mod content;
+mod format;
+pub(crate) mod inspect;
+pub(crate) mod repair;

@@ -6,7 +6,12 @@ use memstone::{Error, Options, Store};
 use std::ffi::CString;
 use std::path::Path;
 
-pub const ROLES: &[Role] = &[("small_disk", small_disk), ("file_limit", file_limit), ("beyond_limit", beyond_limit)];
+pub const ROLES: &[Role] = &[
+    ("small_disk", small_disk),
+    ("file_limit", file_limit),
+    ("repair_in_little_room", repair_in_little_room),
+    ("beyond_limit", beyond_limit),
+];
 
 fn mount(kind: &str, at: &Path, flags: libc::c_ulong, data: &str) -> bool {
     let text = |s: &str| CString::new(s).unwrap();
@@ -155,4 +160,26 @@ fn a_process_is_not_killed_by_its_limit_on_the_size_of_files() {
     let heard = Child::start("beyond_limit", &[&test.path.display(), &new.display(), &none.display()]).finish();
     assert_eq!(heard.len(), 1);
     check(&new);
+}
+
+/// Repairs a store of some megabytes where no file may grow beyond a size.
+fn repair_in_little_room(words: &[String]) {
+    for room in [4096, 100 << 10, 700 << 10, 1 << 20] {
+        limit(room);
+        let error = memstone::repair(&words[0], &memstone::RepairOptions::new()).unwrap_err();
+        assert!(matches!(error, Error::Full { .. }), "{room}: {error}");
+    }
+    tell("refused");
+}
+
+#[test]
+fn a_repair_without_room_leaves_nothing() {
+    let test = TestStore::new();
+    let store = test.open();
+    store.write(|tx| (0..500_u64).try_for_each(|i| tx.raw("rows")?.put(&i.to_be_bytes(), &[i as u8; 3000]))).unwrap();
+    store.close().unwrap();
+    let before = std::fs::read(&test.path).unwrap();
+    assert_eq!(Child::start("repair_in_little_room", &[&test.path.display()]).finish(), ["refused"]);
+    assert_eq!(std::fs::read_dir(test.dir.path()).unwrap().count(), 1);
+    assert!(std::fs::read(&test.path).unwrap() == before);
 }

@@ -29,6 +29,7 @@ impl Failure {
             Failure::Store(Error::Moved { .. }) => ("moved", 5),
             Failure::Store(Error::Unconfirmed { .. }) => ("unknown_outcome", 5),
             Failure::Store(Error::Internal(_)) => ("internal", 5),
+            Failure::Store(Error::Cancelled { .. }) => ("cancelled", 5),
             Failure::Store(_) | Failure::Other(_) => ("other", 5),
             Failure::ClosedPipe => ("closed_pipe", 0),
         }
@@ -80,6 +81,7 @@ mod tests {
             (Error::Moved { path: path(), found: String::new() }, ("moved", 5)),
             (Error::Unconfirmed { path: path(), reason: String::new() }, ("unknown_outcome", 5)),
             (Error::Internal(String::new()), ("internal", 5)),
+            (Error::Cancelled { path: path() }, ("cancelled", 5)),
             (Error::ReadOnly { path: path() }, ("other", 5)),
             (Error::Poisoned { path: path(), reason: String::new() }, ("other", 5)),
         ] {

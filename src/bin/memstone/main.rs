@@ -3,6 +3,7 @@
 //! and `jq` (changing them), `output` and `failure` (what is printed, and the exit code).
 
 mod access;
+mod check;
 mod clock;
 mod del;
 mod demo;
@@ -85,6 +86,7 @@ enum Verb {
     Tables(tables::Tables),
     Stat(stat::Stat),
     Locks(locks::Locks),
+    Check(check::Check),
     Watch(watch::Watch),
     WithLock(with_lock::WithLock),
     Demo(demo::Demo),
@@ -118,6 +120,7 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Tables(tables) => tables.run(out)?,
         Verb::Stat(stat) => stat.run(out)?,
         Verb::Locks(locks) => locks.run(out)?,
+        Verb::Check(check) => return check.run(out),
         Verb::Watch(watch) => watch.run(out)?,
         Verb::WithLock(with_lock) => return with_lock.run(common),
         Verb::Demo(demo) => demo.run(out)?,

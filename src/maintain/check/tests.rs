@@ -1,7 +1,8 @@
 #![expect(clippy::cast_possible_truncation, reason = "small numbers made by the tests")]
 
 mod engine;
-mod sample;
+mod faults;
+pub(in crate::maintain) mod sample;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -10,6 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::disk::format::*;
+use crate::maintain::format::node;
 use crate::tree::space::SpaceRoot;
 use sample::*;
 

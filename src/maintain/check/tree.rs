@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::file::Expect;
-use super::node::{self, Value};
 use super::uses::Use;
 use super::{Place, TableReport, Walk};
 use crate::disk::format::{
-    FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_NAME_SIZE, MAX_PAGE_SIZE, MAX_VALUE_SIZE,
-    NODE_END, Overflow, PAGE_HEADER, PAGE_LEVEL, Ptr, TABLE_CATALOG, TABLE_NAMES, TreeRoot, get_u16, get_u32,
+    FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, MAX_VALUE_SIZE, NODE_END,
+    Overflow, PAGE_HEADER, PAGE_LEVEL, Ptr, TABLE_CATALOG, TABLE_NAMES, TreeRoot, get_u32,
 };
+use crate::maintain::format::file::Expect;
+use crate::maintain::format::node::{self, Value};
+use crate::maintain::format::rows::{NameRow, catalog_row, name_row};
+use crate::maintain::format::types::{KeyType, value_fits};
 
 /// Longest value that is kept of the store's own tables: two type names.
 const MAX_OWN_VALUE: u64 = 1 << 18;
@@ -24,6 +26,7 @@ struct Tree<'w, 'd> {
     broken: bool,
     /// The rows, if they are wanted.
     rows: Option<Vec<Row>>,
+    key_type: KeyType,
 }
 
 impl Walk<'_> {
@@ -34,26 +37,32 @@ impl Walk<'_> {
         let rows = self.tree(self.root.catalog, catalog, true);
         let mut roots = BTreeMap::new();
         for (key, value) in rows {
-            let id = key.first_chunk::<4>().filter(|_| key.len() == 4).map(|key| u32::from_be_bytes(*key));
-            match (id, TreeRoot::decode(&value)) {
-                (Some(id), Some(root)) if id == TABLE_NAMES || self.is_user_table(id) => _ = roots.insert(id, root),
+            match catalog_row(&key, &value) {
+                Some((id, root)) if id == TABLE_NAMES || self.is_user_table(id) => _ = roots.insert(id, root),
                 _ => self.row("(catalog)", format!("the row {} is no table's", key.escape_ascii())),
             }
         }
         let names =
             TableReport { name: "(names)".to_owned(), id: TABLE_NAMES, internal: true, ..TableReport::default() };
+        let damage = self.findings.report.damage;
         let rows = self.tree(roots.remove(&TABLE_NAMES).unwrap_or_default(), names, true);
         let mut tables = BTreeMap::new();
+        let mut ids = BTreeMap::new();
         for (key, value) in rows {
             let name = String::from_utf8_lossy(&key).into_owned();
-            let Some(table) = named(&key, &value).filter(|table| self.is_user_table(table.id)) else {
+            let Some(row) = name_row(&key, &value).filter(|row| self.is_user_table(row.id)) else {
                 self.row("(names)", format!("the row of table {name:?} cannot be understood"));
                 continue;
             };
-            let id = table.id;
+            ids.insert(key, row.id);
+            let NameRow { name: _, id, key_type, value_type } = row;
+            let table = TableReport { name: name.clone(), id, key_type, value_type, ..TableReport::default() };
             if let Some(TableReport { name: other, .. }) = tables.insert(id, table) {
                 self.row("(names)", format!("the tables {other:?} and {name:?} have the same id {id}"));
             }
+        }
+        if self.findings.report.damage == damage {
+            self.judge_logged(ids);
         }
         for id in roots.keys().copied().collect::<Vec<_>>() {
             tables.entry(id).or_insert_with(|| {
@@ -78,7 +87,8 @@ impl Walk<'_> {
 
     fn tree(&mut self, root: TreeRoot, report: TableReport, keep: bool) -> Vec<Row> {
         let offset = self.file.offset(root.ptr.page);
-        let mut tree = Tree { walk: self, report, broken: false, rows: keep.then(Vec::new) };
+        let key_type = KeyType::named(&report.key_type);
+        let mut tree = Tree { walk: self, report, broken: false, rows: keep.then(Vec::new), key_type };
         if !root.ptr.is_none() {
             tree.node(root.ptr, None, None, None);
         }
@@ -90,6 +100,12 @@ impl Walk<'_> {
         }
         self.findings.report.tables.push(report);
         rows.unwrap_or_default()
+    }
+
+    /// Reads a long value that was verified just before.
+    fn long_bytes(&self, long: Overflow, table: u32) -> Result<Vec<u8>, String> {
+        let expect = Expect { kinds: &[KIND_OVERFLOW], table, version: self.file.version };
+        self.file.long_value(long.ptr, expect, Overflow::pages(long.len, self.file.page_size), long.len)
     }
 
     /// Verifies a long value and marks its pages. `place`, the one of its pointer, is told if the
@@ -122,22 +138,6 @@ impl Walk<'_> {
         }
         true
     }
-}
-
-/// A row of the names table.
-fn named(key: &[u8], value: &[u8]) -> Option<TableReport> {
-    let name = std::str::from_utf8(key).ok().filter(|name| name.len() <= MAX_NAME_SIZE)?;
-    let (head, rest) = value.split_at_checked(6)?;
-    let (key_type, rest) = rest.split_at_checked(usize::from(get_u16(head, 4)))?;
-    let (len, value_type) = rest.split_at_checked(2)?;
-    (value_type.len() == usize::from(get_u16(len, 0))).then_some(())?;
-    Some(TableReport {
-        name: name.to_owned(),
-        id: get_u32(head, 0),
-        key_type: std::str::from_utf8(key_type).ok()?.to_owned(),
-        value_type: std::str::from_utf8(value_type).ok()?.to_owned(),
-        ..TableReport::default()
-    })
 }
 
 impl Tree<'_, '_> {
@@ -203,9 +203,14 @@ impl Tree<'_, '_> {
         for (key, value) in entries {
             self.report.entries += 1;
             self.report.key_bytes += key.len() as u64;
+            if !self.key_type.fits(key) {
+                let message = format!("the key {} is none of the type {}", key.escape_ascii(), self.report.key_type);
+                self.walk.findings.warning(place, message);
+            }
             let value = match value {
                 Value::Inline(value) => {
                     self.report.value_bytes += value.len() as u64;
+                    self.judge_value(key, value, place);
                     Some(value.to_vec()).filter(|_| self.rows.is_some())
                 }
                 Value::Long(long) => {
@@ -216,6 +221,10 @@ impl Tree<'_, '_> {
                     self.report.long_values += 1;
                     self.report.long_value_pages += Overflow::pages(long.len, self.walk.file.page_size);
                     self.report.value_bytes += long.len;
+                    if self.walk.values && !value_fits(&self.report.value_type, &[]) {
+                        let value = self.walk.long_bytes(long, id)?;
+                        self.judge_value(key, &value, place);
+                    }
                     if self.rows.is_some() { self.own_value(long)? } else { None }
                 }
             };
@@ -224,6 +233,14 @@ impl Tree<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    fn judge_value(&mut self, key: &[u8], value: &[u8], place: Place<'_>) {
+        if self.walk.values && !value_fits(&self.report.value_type, value) {
+            let message =
+                format!("the value of key {} is none of the type {}", key.escape_ascii(), self.report.value_type);
+            self.walk.findings.warning(place, message);
+        }
     }
 
     /// Reads a long value of the store's own tables, which was verified just before.

@@ -12,34 +12,37 @@ use crate::disk::format::*;
 use crate::disk::platform::{Disk, LockMode, Mapping, SharedMemory};
 use crate::tree::space::{Space, SpaceRoot};
 
-pub(super) const PAGE: usize = 4096;
-pub(super) const STORE: [u8; 16] = *b"\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10";
-pub(super) const LOG_PAGE: u32 = 2;
-pub(super) const LOG_PAGES: [u32; 2] = [4, 3];
-pub(super) const LOG_POSITION: u64 = 1 << 20;
-pub(super) const LOG_OFFSET: u64 = 4096 * 2;
+pub(in crate::maintain) const PAGE: usize = 4096;
+pub(in crate::maintain) const STORE: [u8; 16] = *b"\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10";
+pub(in crate::maintain) const LOG_PAGE: u32 = 2;
+pub(in crate::maintain) const LOG_PAGES: [u32; 2] = [4, 3];
+pub(in crate::maintain) const LOG_POSITION: u64 = 1 << 20;
+pub(in crate::maintain) const LOG_OFFSET: u64 = 4096 * 2;
 /// Page of the long value that the log names.
-pub(super) const LOG_VALUE: u32 = 50;
+pub(in crate::maintain) const LOG_VALUE: u32 = 50;
+
+/// The row of a table with the id 19.
+pub(in crate::maintain) const NEW_TABLE: &str = "\u{13}\0\0\0\u{3}\0str\u{2}\0u8";
 
 type Hook = Box<dyn Fn(u32, &mut Vec<u8>) + Send + Sync>;
 
 /// A file in memory, whose first bytes are given and whose rest is zeros.
-pub(super) struct MemDisk {
-    pub(super) bytes: Mutex<Vec<u8>>,
+pub(in crate::maintain) struct MemDisk {
+    pub(in crate::maintain) bytes: Mutex<Vec<u8>>,
     /// Longer than the bytes: the rest is zeros.
-    pub(super) len: u64,
+    pub(in crate::maintain) len: u64,
     /// Whether an engine writes to it; the check never does.
-    pub(super) engine: AtomicBool,
-    pub(super) locked: Mutex<BTreeMap<u64, u32>>,
-    pub(super) reads: AtomicU32,
+    pub(in crate::maintain) engine: AtomicBool,
+    pub(in crate::maintain) locked: Mutex<BTreeMap<u64, u32>>,
+    pub(in crate::maintain) reads: AtomicU32,
     /// Called with the number of each read, before it.
-    pub(super) hook: Hook,
+    pub(in crate::maintain) hook: Hook,
     /// The same for each lock taken.
-    pub(super) lock_hook: Hook,
+    pub(in crate::maintain) lock_hook: Hook,
 }
 
 impl MemDisk {
-    pub(super) fn new(bytes: Vec<u8>) -> MemDisk {
+    pub(in crate::maintain) fn new(bytes: Vec<u8>) -> MemDisk {
         let len = bytes.len() as u64;
         MemDisk {
             bytes: Mutex::new(bytes),
@@ -116,30 +119,30 @@ impl Disk for MemDisk {
     fn sleep(&self, _: Duration) {}
 }
 
-pub(super) enum Val {
+pub(in crate::maintain) enum Val {
     Short(Vec<u8>),
     Long(Overflow),
 }
 
-pub(super) fn short(value: &str) -> Val {
+pub(in crate::maintain) fn short(value: &str) -> Val {
     Val::Short(value.as_bytes().to_vec())
 }
 
 /// Writes runs one after the other.
-pub(super) struct Pages {
-    pub(super) bytes: Vec<u8>,
-    pub(super) version: u64,
+pub(in crate::maintain) struct Pages {
+    pub(in crate::maintain) bytes: Vec<u8>,
+    pub(in crate::maintain) version: u64,
 }
 
 impl Pages {
-    pub(super) fn seal(&mut self, kind: u8, level: u8, table: u32, run: Vec<u8>) -> Ptr {
+    pub(in crate::maintain) fn seal(&mut self, kind: u8, level: u8, table: u32, run: Vec<u8>) -> Ptr {
         let page = (self.bytes.len() / PAGE) as u32;
         let (run, crc) = seal(page, self.version, kind, level, table, run);
         self.bytes.extend_from_slice(&run);
         Ptr { page, crc }
     }
 
-    pub(super) fn leaf(&mut self, table: u32, entries: &[(&str, Val)]) -> Ptr {
+    pub(in crate::maintain) fn leaf(&mut self, table: u32, entries: &[(&str, Val)]) -> Ptr {
         let keys: Vec<&[u8]> = entries.iter().map(|(key, _)| key.as_bytes()).collect();
         let prefix = shared(&keys);
         let mut run = vec![0; PAGE_HEADER];
@@ -161,7 +164,7 @@ impl Pages {
         self.seal(KIND_LEAF, 0, table, run)
     }
 
-    pub(super) fn branch(&mut self, table: u32, level: u8, children: &[Ptr], separators: &[&str]) -> Ptr {
+    pub(in crate::maintain) fn branch(&mut self, table: u32, level: u8, children: &[Ptr], separators: &[&str]) -> Ptr {
         let keys: Vec<&[u8]> = separators.iter().map(|key| key.as_bytes()).collect();
         let prefix = shared(&keys);
         let mut run = vec![0; PAGE_HEADER];
@@ -181,19 +184,26 @@ impl Pages {
         self.seal(KIND_BRANCH, level, table, run)
     }
 
-    pub(super) fn value(&mut self, table: u32, len: usize) -> Overflow {
+    pub(in crate::maintain) fn value(&mut self, table: u32, len: usize) -> Overflow {
         Overflow { ptr: self.seal(KIND_OVERFLOW, 0, table, long_value(len)), len: len as u64 }
     }
 }
 
-pub(super) fn long_value(len: usize) -> Vec<u8> {
+pub(in crate::maintain) fn long_value(len: usize) -> Vec<u8> {
     let mut run = vec![0; PAGE_HEADER];
     put_u64(&mut run, PAGE_PAYLOAD_LEN, len as u64);
     run.extend((0..len).map(|at| at as u8));
     run
 }
 
-pub(super) fn seal(page: u32, version: u64, kind: u8, level: u8, table: u32, mut run: Vec<u8>) -> (Vec<u8>, u32) {
+pub(in crate::maintain) fn seal(
+    page: u32,
+    version: u64,
+    kind: u8,
+    level: u8,
+    table: u32,
+    mut run: Vec<u8>,
+) -> (Vec<u8>, u32) {
     run.resize(run.len().next_multiple_of(PAGE), 0);
     put_u32(&mut run, PAGE_NUMBER, page);
     run[PAGE_STORE..PAGE_STORE + 4].copy_from_slice(&STORE[..4]);
@@ -208,16 +218,16 @@ pub(super) fn seal(page: u32, version: u64, kind: u8, level: u8, table: u32, mut
     (run, crc)
 }
 
-pub(super) fn shared(keys: &[&[u8]]) -> usize {
+pub(in crate::maintain) fn shared(keys: &[&[u8]]) -> usize {
     keys[0].iter().zip(keys[keys.len() - 1]).take_while(|(a, b)| a == b).count()
 }
 
-pub(super) fn head(rest: &[u8]) -> [u8; 4] {
+pub(in crate::maintain) fn head(rest: &[u8]) -> [u8; 4] {
     // On disk the number is little-endian, its first byte thus the last.
     std::array::from_fn(|at| rest.get(3 - at).copied().unwrap_or(0))
 }
 
-pub(super) fn finish(run: &mut [u8], count: usize, prefix: usize) {
+pub(in crate::maintain) fn finish(run: &mut [u8], count: usize, prefix: usize) {
     put_u16(run, NODE_COUNT, count as u16);
     put_u16(run, NODE_PREFIX, prefix as u16);
     let end = run.len() as u32;
@@ -226,18 +236,18 @@ pub(super) fn finish(run: &mut [u8], count: usize, prefix: usize) {
 
 /// What a root slot says.
 #[derive(Clone)]
-pub(super) struct Slot {
-    pub(super) sequence: u64,
-    pub(super) checkpoint_lsn: u64,
-    pub(super) log_crc: u32,
-    pub(super) catalog: TreeRoot,
-    pub(super) space: SpaceRoot,
-    pub(super) next_table: u32,
-    pub(super) segments: Vec<(u32, u32)>,
+pub(in crate::maintain) struct Slot {
+    pub(in crate::maintain) sequence: u64,
+    pub(in crate::maintain) checkpoint_lsn: u64,
+    pub(in crate::maintain) log_crc: u32,
+    pub(in crate::maintain) catalog: TreeRoot,
+    pub(in crate::maintain) space: SpaceRoot,
+    pub(in crate::maintain) next_table: u32,
+    pub(in crate::maintain) segments: Vec<(u32, u32)>,
 }
 
 impl Slot {
-    pub(super) fn write(&self, file: &mut [u8]) {
+    pub(in crate::maintain) fn write(&self, file: &mut [u8]) {
         let mut copy = vec![0; 2048];
         copy[..8].copy_from_slice(&MAGIC);
         put_u32(&mut copy, 12, 1);
@@ -273,17 +283,17 @@ impl Slot {
 
 /// One frame, not yet placed.
 #[derive(Clone)]
-pub(super) struct Mark {
-    pub(super) kind: u8,
-    pub(super) lsn: u64,
-    pub(super) root_sequence: u64,
-    pub(super) durable_lsn: u64,
-    pub(super) operations: u32,
-    pub(super) payload: Vec<u8>,
+pub(in crate::maintain) struct Mark {
+    pub(in crate::maintain) kind: u8,
+    pub(in crate::maintain) lsn: u64,
+    pub(in crate::maintain) root_sequence: u64,
+    pub(in crate::maintain) durable_lsn: u64,
+    pub(in crate::maintain) operations: u32,
+    pub(in crate::maintain) payload: Vec<u8>,
 }
 
 impl Mark {
-    pub(super) fn puts(lsn: u64, rows: &[(u32, &str, &str)]) -> Mark {
+    pub(in crate::maintain) fn puts(lsn: u64, rows: &[(u32, &str, &str)]) -> Mark {
         let mut payload = Vec::new();
         for (table, key, value) in rows {
             payload.push(1);
@@ -296,7 +306,7 @@ impl Mark {
         Mark { kind: 1, lsn, root_sequence: 5, durable_lsn: lsn - 1, operations: rows.len() as u32, payload }
     }
 
-    pub(super) fn long(lsn: u64, table: u32, key: &str, long: Overflow) -> Mark {
+    pub(in crate::maintain) fn long(lsn: u64, table: u32, key: &str, long: Overflow) -> Mark {
         let mut payload = vec![3];
         payload.extend_from_slice(&table.to_le_bytes());
         payload.extend_from_slice(&(key.len() as u16).to_le_bytes());
@@ -306,7 +316,7 @@ impl Mark {
     }
 
     /// Writes it at a log position; gives its end and CRC.
-    pub(super) fn write(&self, file: &mut [u8], position: u64, previous: u32) -> (u64, u32) {
+    pub(in crate::maintain) fn write(&self, file: &mut [u8], position: u64, previous: u32) -> (u64, u32) {
         let mut frame = vec![0; 64];
         frame[..4].copy_from_slice(b"mlf1");
         put_u32(&mut frame, 8, previous);
@@ -329,7 +339,7 @@ impl Mark {
 }
 
 /// The byte of the file at a log position: the two segments have a page between them.
-pub(super) fn place(position: u64) -> usize {
+pub(in crate::maintain) fn place(position: u64) -> usize {
     let first = LOG_PAGES[0] as usize * PAGE;
     let ring = first + LOG_PAGES[1] as usize * PAGE;
     let at = (LOG_OFFSET + position - LOG_POSITION) as usize % ring;
@@ -338,19 +348,19 @@ pub(super) fn place(position: u64) -> usize {
 }
 
 /// A store that the tests bend before it is put together.
-pub(super) struct Store {
-    pub(super) pages: Pages,
+pub(in crate::maintain) struct Store {
+    pub(in crate::maintain) pages: Pages,
     /// Rows of the catalog and of names.
-    pub(super) tables: Vec<(u32, TreeRoot)>,
-    pub(super) names: Vec<(&'static str, u32)>,
-    pub(super) slot: Slot,
-    pub(super) frames: Vec<Mark>,
-    pub(super) pending: Vec<(u32, u32)>,
-    pub(super) log_value: Vec<u8>,
+    pub(in crate::maintain) tables: Vec<(u32, TreeRoot)>,
+    pub(in crate::maintain) names: Vec<(&'static str, u32)>,
+    pub(in crate::maintain) slot: Slot,
+    pub(in crate::maintain) frames: Vec<Mark>,
+    pub(in crate::maintain) pending: Vec<(u32, u32)>,
+    pub(in crate::maintain) log_value: Vec<u8>,
 }
 
 impl Store {
-    pub(super) fn new() -> Store {
+    pub(in crate::maintain) fn new() -> Store {
         let mut pages = Pages { bytes: vec![0; 10 * PAGE], version: 4 };
         let long = pages.value(16, 9000);
         let leaves = [
@@ -383,7 +393,7 @@ impl Store {
                 segments: vec![(LOG_PAGE, LOG_PAGES[0]), (LOG_PAGE + LOG_PAGES[0] + 1, LOG_PAGES[1])],
             },
             frames: vec![
-                Mark::puts(41, &[(1, "new", "not looked at"), (16, "key/a", "9"), (16, "key/b", "9"), (17, "a", "")]),
+                Mark::puts(41, &[(1, "new", NEW_TABLE), (16, "key/a", "9"), (16, "key/b", "9"), (17, "a", "")]),
                 Mark { kind: 2, ..Mark::puts(42, &[]) },
                 Mark::long(43, 17, "long", log_long),
                 // Long enough to reach into the second segment.
@@ -396,7 +406,7 @@ impl Store {
         }
     }
 
-    pub(super) fn build(mut self) -> Vec<u8> {
+    pub(in crate::maintain) fn build(mut self) -> Vec<u8> {
         let values: Vec<Vec<u8>> = self
             .names
             .iter()
@@ -433,7 +443,7 @@ impl Store {
     }
 }
 
-pub(super) fn write_log(file: &mut [u8], frames: &[Mark]) -> Vec<u64> {
+pub(in crate::maintain) fn write_log(file: &mut [u8], frames: &[Mark]) -> Vec<u64> {
     let (mut position, mut crc) = (LOG_POSITION, 0xabcd);
     let mut starts = Vec::new();
     for (index, frame) in frames.iter().enumerate() {

@@ -10,15 +10,15 @@ use crate::disk::format::{
 /// In an entry's second word: the value is long.
 const LONG: u16 = 0x8000;
 
-pub(super) enum Value<'n> {
+pub(in crate::maintain) enum Value<'n> {
     Inline(&'n [u8]),
     Long(Overflow),
 }
 
-pub(super) struct Branch {
-    pub(super) children: Vec<Ptr>,
+pub(in crate::maintain) struct Branch {
+    pub(in crate::maintain) children: Vec<Ptr>,
     /// One less than children.
-    pub(super) separators: Vec<Vec<u8>>,
+    pub(in crate::maintain) separators: Vec<Vec<u8>>,
 }
 
 /// Common parts of both kinds: entries, common prefix, end.
@@ -78,7 +78,7 @@ fn order<K: AsRef<[u8]>>(node: &[u8], heads: usize, prefix: usize, keys: &[K], w
 }
 
 /// The entries of a leaf.
-pub(super) fn leaf(node: &[u8], page_size: u32) -> Result<Vec<(&[u8], Value<'_>)>, String> {
+pub(in crate::maintain) fn leaf(node: &[u8], page_size: u32) -> Result<Vec<(&[u8], Value<'_>)>, String> {
     let (count, prefix, end) = counts(node)?;
     if count == 0 {
         return Err("a leaf without entries".to_owned());
@@ -121,7 +121,7 @@ pub(super) fn leaf(node: &[u8], page_size: u32) -> Result<Vec<(&[u8], Value<'_>)
 }
 
 /// The children of a branch and what lies between them.
-pub(super) fn branch(node: &[u8]) -> Result<Branch, String> {
+pub(in crate::maintain) fn branch(node: &[u8]) -> Result<Branch, String> {
     let (count, prefix_len, end) = counts(node)?;
     if count < 2 {
         return Err(format!("a branch with {count} children"));

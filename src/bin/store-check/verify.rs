@@ -1,71 +1,25 @@
-//! Verifies stores in full, beside live writers and without changing a byte.
+//! Verifying: what is found in each file.
 
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::Path;
 
-use clap::Parser;
 use memstone::{CheckOptions, Report, Severity};
 
-const DAMAGED: u8 = 4;
-const FAILED: u8 = 5;
+use crate::{Args, Outcome, print};
 
-/// Verify memstone stores in full: every page, key and pointer, the log, and that each page has
-/// exactly one use. Other processes may go on using the store; the file is never written.
-///
-/// Exit status: 0 no damage, 2 wrong usage, 4 damage found in any file, 5 a file could not be
-/// checked.
-#[derive(Parser)]
-#[command(name = "store-check", version)]
-struct Args {
-    /// The data files.
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// Print one JSON object for each file.
-    #[arg(long)]
-    json: bool,
-    /// Print nothing about files without findings.
-    #[arg(short, long)]
-    quiet: bool,
-    /// Print what each table holds and what the pages are used for.
-    #[arg(short, long)]
-    verbose: bool,
-    /// Print at most this many findings for each file.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    max_findings: usize,
-}
-
-fn main() -> ExitCode {
-    let args = Args::parse();
-    let options = CheckOptions::new().max_findings(args.max_findings);
-    let (mut damaged, mut failed) = (false, false);
-    for path in &args.files {
-        let text = match memstone::check(path, &options) {
-            Ok(report) => {
-                damaged |= report.damage > 0;
-                match (args.json, args.quiet && report.is_clean()) {
-                    (_, true) => continue,
-                    (true, _) => serde_json::to_string(&report).map(|json| json + "\n").unwrap_or_default(),
-                    (false, _) => describe(&report, &args),
-                }
-            }
-            Err(error) => {
-                failed = true;
-                eprintln!("store-check: {error}");
-                if !args.json {
-                    continue;
-                }
-                format!("{}\n", serde_json::json!({ "path": path.to_string_lossy(), "error": error.to_string() }))
-            }
-        };
-        // Whoever reads this may stop early, as `head` does: the exit status still tells.
-        let _ = std::io::stdout().write_all(text.as_bytes());
+/// Verifies one file, and tells what is found.
+pub(crate) fn run(path: &Path, args: &Args) -> Outcome {
+    let options = CheckOptions::new().max_findings(args.max_findings).values(args.values);
+    let report = match memstone::check(path, &options) {
+        Ok(report) => report,
+        Err(error) => return Outcome::failed(path, &error, args.json),
+    };
+    if !args.quiet || !report.is_clean() {
+        match args.json {
+            true => print(&(serde_json::to_string(&report).unwrap_or_default() + "\n")),
+            false => print(&describe(&report, args)),
+        }
     }
-    ExitCode::from(match (damaged, failed) {
-        (true, _) => DAMAGED,
-        (false, true) => FAILED,
-        (false, false) => 0,
-    })
+    if report.damage > 0 { Outcome::Damaged } else { Outcome::Clean }
 }
 
 fn describe(report: &Report, args: &Args) -> String {

@@ -1,8 +1,9 @@
 //! Reading runs of pages and judging their headers. What is wrong comes back as words.
 
 use crate::disk::format::{
-    PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RESERVED, PAGE_RUN, PAGE_STORE,
-    PAGE_TABLE, PAGE_VERSION, Ptr, get_u16, get_u32, get_u64,
+    KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL,
+    PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RESERVED, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, TABLE_SPACE,
+    get_u16, get_u32, get_u64,
 };
 use crate::disk::platform::Disk;
 
@@ -11,32 +12,32 @@ const PIECE: u64 = 1 << 20;
 
 /// What a run must be.
 #[derive(Clone, Copy)]
-pub(super) struct Expect {
-    pub(super) kinds: &'static [u8],
-    pub(super) table: u32,
+pub(in crate::maintain) struct Expect {
+    pub(in crate::maintain) kinds: &'static [u8],
+    pub(in crate::maintain) table: u32,
     /// Newest root that it may have been written for.
-    pub(super) version: u64,
+    pub(in crate::maintain) version: u64,
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct File<'d> {
-    pub(super) disk: &'d dyn Disk,
-    pub(super) page_size: u32,
-    pub(super) store_tag: u32,
+pub(in crate::maintain) struct File<'d> {
+    pub(in crate::maintain) disk: &'d dyn Disk,
+    pub(in crate::maintain) page_size: u32,
+    pub(in crate::maintain) store_tag: u32,
     /// Pages below lie under the root slots.
-    pub(super) first_page: u32,
+    pub(in crate::maintain) first_page: u32,
     /// Pages that exist.
-    pub(super) pages: u32,
+    pub(in crate::maintain) pages: u32,
     /// Sequence of the root.
-    pub(super) version: u64,
+    pub(in crate::maintain) version: u64,
 }
 
 impl File<'_> {
-    pub(super) fn offset(&self, page: u32) -> u64 {
+    pub(in crate::maintain) fn offset(&self, page: u32) -> u64 {
         u64::from(page) * u64::from(self.page_size)
     }
 
-    pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> Result<(), String> {
+    pub(in crate::maintain) fn read(&self, buf: &mut [u8], offset: u64) -> Result<(), String> {
         let mut done = 0;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             match self.disk.read_at(rest, offset + done as u64) {
@@ -50,7 +51,7 @@ impl File<'_> {
     }
 
     /// Whether a run lies within the pages of the root.
-    pub(super) fn within(&self, page: u32, run: u64) -> Result<(), String> {
+    pub(in crate::maintain) fn within(&self, page: u32, run: u64) -> Result<(), String> {
         if page < self.first_page || run == 0 || u64::from(page) + run > u64::from(self.pages) {
             return Err(format!("{run} pages from page {page} on do not exist"));
         }
@@ -58,7 +59,7 @@ impl File<'_> {
     }
 
     /// A whole run of at most `max_pages`, verified.
-    pub(super) fn run(&self, ptr: Ptr, expect: Expect, max_pages: u32) -> Result<Vec<u8>, String> {
+    pub(in crate::maintain) fn run(&self, ptr: Ptr, expect: Expect, max_pages: u32) -> Result<Vec<u8>, String> {
         self.within(ptr.page, 1)?;
         let mut run = vec![0; self.page_size as usize];
         self.read(&mut run, self.offset(ptr.page))?;
@@ -81,9 +82,58 @@ impl File<'_> {
         Ok(run)
     }
 
+    /// The payload of a run of the free map, and the pages of the run.
+    pub(in crate::maintain) fn space_payload(&self, ptr: Ptr, kind: u8) -> Result<(Vec<u8>, u32), String> {
+        let (kinds, max_pages): (&[u8], u32) = match kind {
+            KIND_FREE_DIRECTORY => (&[KIND_FREE_DIRECTORY], self.pages),
+            KIND_FREE_REGION => (&[KIND_FREE_REGION], 1),
+            _ => (&[KIND_PENDING], self.pages),
+        };
+        let mut run = self.run(ptr, Expect { kinds, table: TABLE_SPACE, version: self.version }, max_pages)?;
+        let pages = u32::try_from(run.len() / self.page_size as usize).unwrap_or(u32::MAX);
+        let len = usize::try_from(get_u64(&run, PAGE_PAYLOAD_LEN)).unwrap_or(usize::MAX);
+        let end = len.saturating_add(PAGE_HEADER);
+        match run.get(end..) {
+            Some(rest) if rest.iter().all(|byte| *byte == 0) => {}
+            Some(_) => return Err("bytes after its payload are not zero".to_owned()),
+            None => return Err(format!("a payload of {len} bytes in {pages} pages")),
+        }
+        run.truncate(end);
+        run.drain(..PAGE_HEADER);
+        Ok((run, pages))
+    }
+
     /// Verifies a run of known length piece by piece; `len` is its payload's length. The run need
     /// not lie within the pages of the root.
-    pub(super) fn long_run(&self, ptr: Ptr, expect: Expect, pages: u64, len: u64) -> Result<(), String> {
+    pub(in crate::maintain) fn long_run(&self, ptr: Ptr, expect: Expect, pages: u64, len: u64) -> Result<(), String> {
+        self.long_run_pieces(ptr, expect, pages, len, |_| {})
+    }
+
+    /// A long value, verified.
+    pub(in crate::maintain) fn long_value(
+        &self,
+        ptr: Ptr,
+        expect: Expect,
+        pages: u64,
+        len: u64,
+    ) -> Result<Vec<u8>, String> {
+        let size = usize::try_from(pages * u64::from(self.page_size)).unwrap_or(usize::MAX);
+        let mut run = Vec::new();
+        run.try_reserve_exact(size).map_err(|_| format!("no memory for a run of {size} bytes"))?;
+        self.long_run_pieces(ptr, expect, pages, len, |piece| run.extend_from_slice(piece))?;
+        run.truncate(PAGE_HEADER + usize::try_from(len).unwrap_or(usize::MAX - PAGE_HEADER));
+        run.drain(..PAGE_HEADER);
+        Ok(run)
+    }
+
+    fn long_run_pieces(
+        &self,
+        ptr: Ptr,
+        expect: Expect,
+        pages: u64,
+        len: u64,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), String> {
         let total = pages * u64::from(self.page_size);
         let mut piece = vec![0; usize::try_from(total.min(PIECE)).unwrap_or(0)];
         let mut crc = crc32fast::Hasher::new();
@@ -107,6 +157,7 @@ impl File<'_> {
             if piece.get(padding..).unwrap_or_default().iter().any(|byte| *byte != 0) {
                 return Err("bytes after its payload are not zero".to_owned());
             }
+            each(piece);
             done += size as u64;
         }
         if crc.finalize() != ptr.crc { Err("its bytes do not match its CRC".to_owned()) } else { Ok(()) }
@@ -143,7 +194,7 @@ impl File<'_> {
         if version > expect.version {
             return Err(format!("it was written for root {version}, later than {}", expect.version));
         }
-        if get_u16(run, PAGE_RESERVED) != 0 || (level != 0) != (kind == crate::disk::format::KIND_BRANCH) {
+        if get_u16(run, PAGE_RESERVED) != 0 || (level != 0) != (kind == KIND_BRANCH) {
             return Err(format!("level {level} of kind {kind}"));
         }
         if pages == 0 {

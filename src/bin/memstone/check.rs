@@ -1,0 +1,41 @@
+//! `memstone check`: verifies a store in full. `store-check` does more: several stores, repair.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use memstone::{CheckOptions, Severity};
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Verify a store in full, beside live writers; exits with 4 if it is damaged
+#[derive(Args)]
+pub(crate) struct Check {
+    /// The store's file
+    file: PathBuf,
+    /// Hold values against the type that their table notes, as keys always are
+    #[arg(long)]
+    values: bool,
+}
+
+impl Check {
+    pub(crate) fn run(self, out: &mut Output) -> Result<ExitCode, Failure> {
+        let report = memstone::check(&self.file, &CheckOptions::new().values(self.values))?;
+        let code = ExitCode::from(if report.damage > 0 { 4 } else { 0 });
+        if out.json() {
+            out.line(json!(report))?;
+            return Ok(code);
+        }
+        for finding in &report.findings {
+            let severity = if finding.severity == Severity::Damage { "damage" } else { "warning" };
+            let table = finding.table.as_ref().map(|table| format!(", table {table:?}")).unwrap_or_default();
+            out.line(format!("{severity} at byte {}{table}: {}", finding.offset, finding.message))?;
+        }
+        let (damage, warnings) = (report.damage, report.warnings);
+        let verdict = if damage > 0 { "DAMAGED: `store-check --repair` saves what can be saved" } else { "sound" };
+        out.line(format!("{verdict} ({damage} findings of damage, {warnings} warnings, up to LSN {})", report.lsn))?;
+        Ok(code)
+    }
+}

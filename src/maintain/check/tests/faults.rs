@@ -1,0 +1,291 @@
+//! Faults made by hand: each is found, in the right kind and place.
+
+use super::*;
+
+/// Where a finding belongs.
+enum At {
+    /// A page of this table.
+    Table(&'static str),
+    /// A page of the free map.
+    Space,
+    /// A byte of the log.
+    Log,
+    /// A byte of the root slots.
+    Slots,
+    /// The end of the file.
+    End,
+}
+
+use At::{End, Log, Slots, Space};
+
+const ALPHA: At = At::Table("alpha");
+const BETA: At = At::Table("beta");
+const CATALOG: At = At::Table("(catalog)");
+const NAMES: At = At::Table("(names)");
+
+impl At {
+    fn is(&self, finding: &Finding, len: u64) -> bool {
+        let page = finding.page.is_some_and(|page| finding.offset == page * PAGE as u64);
+        let log = u64::from(LOG_PAGE) * PAGE as u64..11 * PAGE as u64;
+        match self {
+            At::Table(name) => page && finding.table.as_deref() == Some(name),
+            Space => page && finding.table.is_none(),
+            Log => finding.page.is_none() && log.contains(&finding.offset),
+            Slots => finding.page.is_none() && finding.offset < 8192 && finding.offset.is_multiple_of(2048),
+            End => finding.page.is_none() && finding.offset == len,
+        }
+    }
+}
+
+/// Builds a store that was bent before, bends its bytes, and looks for the finding.
+#[track_caller]
+fn found(number: &mut u32, what: &str, at: &At, bend: impl FnOnce(&mut Store), bytes: impl FnOnce(&mut Vec<u8>)) {
+    let mut store = Store::new();
+    bend(&mut store);
+    let mut file = store.build();
+    bytes(&mut file);
+    let disk = MemDisk::new(file.clone());
+    let report = check_disk(&disk, &CheckOptions::new().values(true)).unwrap();
+    let right = report.findings.iter().any(|f| f.message.contains(what) && at.is(f, file.len() as u64));
+    assert!(right, "fault {number}: {what:?} is not in {:#?}", report.findings);
+    *number += 1;
+}
+
+/// The leaf of table 17 with bent bytes under a right CRC.
+fn leaf(bend: impl FnOnce(&mut [u8])) -> impl FnOnce(&mut Store) {
+    move |s| {
+        let ptr = s.pages.leaf(
+            17,
+            &[
+                ("aa", short("1")),
+                ("ab", short("2")),
+                ("b", Val::Long(Overflow { ptr: Ptr { page: 40, crc: 1 }, len: 9 })),
+            ],
+        );
+        s.tables[1].1 = TreeRoot { ptr: sealed(&mut s.pages.bytes, ptr.page, bend), count: 3 };
+    }
+}
+
+/// A branch of table 17 with bent bytes under a right CRC.
+fn branch(bend: impl FnOnce(&mut [u8])) -> impl FnOnce(&mut Store) {
+    move |s| {
+        let children = ["a", "b", "c"].map(|key| s.pages.leaf(17, &[(key, short("v"))]));
+        let ptr = s.pages.branch(17, 1, &children, &["b", "c"]);
+        s.tables[1].1 = TreeRoot { ptr: sealed(&mut s.pages.bytes, ptr.page, bend), count: 3 };
+    }
+}
+
+fn sealed(bytes: &mut [u8], page: u32, bend: impl FnOnce(&mut [u8])) -> Ptr {
+    let page_bytes = &mut bytes[page as usize * PAGE..][..PAGE];
+    bend(page_bytes);
+    let crc = crc32fast::hash(&page_bytes[4..]);
+    put_u32(page_bytes, PAGE_CRC, crc);
+    Ptr { page, crc }
+}
+
+/// Bends all four copies of the root slots, or those of the newest, under right CRCs.
+fn slots(bend: impl Fn(&mut [u8])) -> impl FnOnce(&mut Vec<u8>) {
+    move |file| {
+        for at in (0..8192).step_by(2048) {
+            bend(&mut file[at..at + 2048]);
+            let crc = crc32fast::hash(&file[at + 12..at + 2048]);
+            put_u32(&mut file[at..], 8, crc);
+        }
+    }
+}
+
+/// Bends a run of the free map whose pointer lies at this offset of the slots.
+fn space(pointer: usize, bend: impl FnOnce(&mut [u8])) -> impl FnOnce(&mut Vec<u8>) {
+    move |file| {
+        let page = get_u32(file, 4096 + pointer);
+        let ptr = sealed(file, page, bend);
+        slots(|slot| put_u32(slot, pointer + 4, ptr.crc))(file);
+    }
+}
+
+fn frame(frame: Mark) -> impl FnOnce(&mut Store) {
+    move |s| s.frames.push(frame)
+}
+
+fn raw(operations: u32, payload: &[u8]) -> Mark {
+    Mark { operations, payload: payload.to_vec(), ..Mark::puts(46, &[]) }
+}
+
+const SAME: fn(&mut Store) = |_| {};
+const AS_BUILT: fn(&mut Vec<u8>) = |_| {};
+
+#[test]
+fn in_headers_and_leaves() {
+    let n = &mut 0;
+    let mut in_leaf = |what: &str, bend: &dyn Fn(&mut [u8])| found(n, what, &BETA, leaf(bend), AS_BUILT);
+    in_leaf("misdirected", &|page| put_u32(page, PAGE_NUMBER, 9));
+    in_leaf("the tag", &|page| page[PAGE_STORE] ^= 1);
+    in_leaf("its kind is 3", &|page| page[PAGE_KIND] = 3);
+    in_leaf("its kind is 77", &|page| page[PAGE_KIND] = 77);
+    in_leaf("level 1 of kind 1", &|page| page[PAGE_LEVEL] = 1);
+    in_leaf("level 0 of kind 1", &|page| page[PAGE_RESERVED] = 1);
+    in_leaf("written for root 6", &|page| put_u64(page, PAGE_VERSION, 6));
+    in_leaf("belongs to table 16", &|page| put_u32(page, PAGE_TABLE, 16));
+    in_leaf("a run of no pages", &|page| put_u32(page, PAGE_RUN, 0));
+    in_leaf("longer than the 16 allowed", &|page| put_u32(page, PAGE_RUN, 40));
+    in_leaf("a leaf without entries", &|page| put_u16(page, NODE_COUNT, 0));
+    in_leaf("bytes after its end are not zero", &|page| put_u32(page, NODE_END, 50));
+    in_leaf("beyond the node", &|page| put_u32(page, NODE_END, 5000));
+    in_leaf("entries end at", &|page| page[NODE_END] += 1);
+    in_leaf("entry 0 starts at", &|page| page[PAGE_HEADER + 12] += 1);
+    in_leaf("head 0 is", &|page| page[PAGE_HEADER + 3] ^= 1);
+    in_leaf("keys share 0 bytes, but 1", &|page| put_u16(page, NODE_PREFIX, 1));
+    in_leaf("a key lies outside", &|page| put_u16(page, PAGE_HEADER + 18, 9000));
+    in_leaf("too long for a leaf", &|page| {
+        put_u32(page, NODE_END, 4096);
+        put_u16(page, PAGE_HEADER + 20, 2000);
+    });
+    in_leaf("key 1 does not come after", &|page| {
+        page[PAGE_HEADER + 18 + 4 + 1] = b'c';
+        page[PAGE_HEADER + 2] = b'c';
+    });
+    in_leaf("17 bytes for a pointer", &|page| page[PAGE_HEADER + 18 + 7 + 7 + 2] = 17);
+    found(n, "damaged, stale or lost", &BETA, |s| s.tables[1].1.ptr.crc ^= 1, AS_BUILT);
+    found(n, "do not match its CRC", &BETA, SAME, |f| f[20 * PAGE + 60] ^= 1);
+    found(n, "all zeros", &BETA, SAME, |f| f[20 * PAGE..21 * PAGE].fill(0));
+    found(n, "do not exist", &BETA, |s| s.tables[1].1.ptr.page = 1 << 20, AS_BUILT);
+    found(n, "used twice: by the root slots", &BETA, |s| s.tables[1].1.ptr.page = 1, AS_BUILT);
+    found(n, "2 entries are noted", &ALPHA, |s| s.tables[0].1.count = 2, AS_BUILT);
+    assert!(*n >= 27, "{n}");
+}
+
+#[test]
+fn in_branches_and_values() {
+    let n = &mut 0;
+    let mut in_branch = |what: &str, bend: &dyn Fn(&mut [u8])| found(n, what, &BETA, branch(bend), AS_BUILT);
+    in_branch("a branch with 1 children", &|page| put_u16(page, NODE_COUNT, 1));
+    in_branch("the list of children lies outside", &|page| put_u16(page, NODE_COUNT, 600));
+    in_branch("suffix 0 starts at", &|page| page[PAGE_HEADER + 8] += 1);
+    in_branch("head 1 is", &|page| page[PAGE_HEADER + 7] ^= 1);
+    in_branch("separator 1 does not come after", &|page| {
+        page[PAGE_HEADER + 36] = b'd';
+        page[PAGE_HEADER + 3] = b'd';
+    });
+    in_branch("level 0 below level 2", &|page| page[PAGE_LEVEL] = 2);
+    in_branch("level 41", &|page| page[PAGE_LEVEL] = 41);
+    in_branch("used twice: by a tree and by a tree", &|page| {
+        page.copy_within(PAGE_HEADER + 12..PAGE_HEADER + 16, PAGE_HEADER + 20)
+    });
+    in_branch("outside of the range", &|page| {
+        (0..8).for_each(|at| page.swap(PAGE_HEADER + 20 + at, PAGE_HEADER + 28 + at))
+    });
+    let long = |bend: fn(&mut Overflow)| {
+        move |s: &mut Store| {
+            let mut long = s.pages.value(17, 5000);
+            bend(&mut long);
+            s.tables[1].1 = TreeRoot { ptr: s.pages.leaf(17, &[("a", Val::Long(long))]), count: 1 };
+        }
+    };
+    found(n, "not 4999", &BETA, long(|long| long.len -= 1), AS_BUILT);
+    found(n, "cannot be", &BETA, long(|long| long.len = u64::MAX), AS_BUILT);
+    found(n, "cannot be", &BETA, long(|long| long.ptr.page = 1), AS_BUILT);
+    found(n, "damaged, stale or lost", &BETA, long(|long| long.ptr.crc ^= 1), AS_BUILT);
+    found(n, "used twice: by the log", &BETA, long(|long| long.ptr.page = LOG_PAGE), AS_BUILT);
+    found(n, "its bytes do not match", &ALPHA, SAME, |f| f[12 * PAGE + 9] ^= 1);
+    found(
+        n,
+        "belongs to table 16",
+        &BETA,
+        |s| {
+            let long = s.pages.value(16, 10);
+            s.tables[1].1 = TreeRoot { ptr: s.pages.leaf(17, &[("a", Val::Long(long))]), count: 1 };
+        },
+        AS_BUILT,
+    );
+    assert!(*n >= 16, "{n}");
+}
+
+#[test]
+fn in_catalog_names_types_and_uses() {
+    let n = &mut 0;
+    found(n, "table 17 has entries but no name", &CATALOG, |s| _ = s.names.remove(1), AS_BUILT);
+    found(n, "have the same id", &NAMES, |s| s.names[2].1 = 17, AS_BUILT);
+    found(n, "is no table's", &CATALOG, |s| s.tables[1].0 = 19, AS_BUILT);
+    found(n, "is no table's", &CATALOG, |s| s.tables[0].0 = 2, AS_BUILT);
+    found(n, "cannot be understood", &NAMES, |s| s.names[2].1 = 19, AS_BUILT);
+    found(n, "a node: ", &CATALOG, SAME, |f| f[23 * PAGE + 50] ^= 1);
+    found(n, "a node: ", &NAMES, SAME, |f| f[22 * PAGE + 50] ^= 1);
+    found(
+        n,
+        "is none of the type str",
+        &BETA,
+        |s| {
+            let ptr = s.pages.leaf(17, &[("aa", short("1")), ("ab", short("2"))]);
+            let bend = |page: &mut [u8]| {
+                let key = PAGE_HEADER + 12 + 5 + 2 + 4;
+                page[key + 1] = 0xFF;
+                put_u32(page, PAGE_HEADER + 4, 0xFF00_0000);
+            };
+            s.tables[1].1 = TreeRoot { ptr: sealed(&mut s.pages.bytes, ptr.page, bend), count: 2 };
+        },
+        AS_BUILT,
+    );
+    found(n, "used twice: by a tree and by a tree", &BETA, |s| s.tables[1].1 = s.tables[0].1, AS_BUILT);
+    found(n, "pages belong to nothing", &Space, |s| s.pending.truncate(1), AS_BUILT);
+    found(n, "by a tree and by the pending pages", &Space, |s| s.pending.push((s.tables[1].1.ptr.page, 1)), AS_BUILT);
+    found(n, "by the log and by the pending pages", &Space, |s| s.pending.push((LOG_PAGE + 1, 1)), AS_BUILT);
+    found(n, "used twice: by the log", &Space, |s| s.slot.segments[1].0 = LOG_PAGE + 1, AS_BUILT);
+    let (directory, pending) = (96, 104);
+    found(n, "directory: it has 32 bytes", &Space, SAME, space(directory, |page| page[PAGE_PAYLOAD_LEN] += 16));
+    found(n, "is not understood", &Space, SAME, space(directory, |page| page[PAGE_HEADER + 12] = 1));
+    found(n, "are noted", &Space, SAME, space(directory, |page| page[PAGE_HEADER + 8] ^= 1));
+    found(n, "a region of the free map: its CRC", &Space, SAME, space(directory, |page| page[PAGE_HEADER + 4] ^= 1));
+    found(n, "its kind is 6", &Space, SAME, space(directory, |page| page[PAGE_KIND] = KIND_PENDING));
+    found(n, "a group of", &Space, SAME, space(pending, |page| put_u64(page, PAGE_HEADER + 8, 99)));
+    found(n, "a group is cut off", &Space, SAME, space(pending, |page| put_u32(page, PAGE_HEADER + 16, 900)));
+    found(n, "do not exist", &Space, SAME, space(pending, |page| put_u32(page, PAGE_HEADER + 20, 1 << 20)));
+    found(n, "after its payload", &Space, SAME, space(pending, |page| page[4000] = 1));
+    assert!(*n >= 22, "{n}");
+}
+
+#[test]
+fn in_slots_and_log() {
+    let n = &mut 0;
+    found(n, "broken: its bytes do not match", &Slots, SAME, |f| f[2048 + 100] ^= 1);
+    found(n, "the magic bytes are missing", &Slots, SAME, |f| f[6144] ^= 1);
+    found(n, "is missing from this copy", &Slots, SAME, |f| f[2048..4096].fill(0));
+    found(n, "not root 4", &Slots, SAME, |f| {
+        put_u64(f, 48, 2);
+        let crc = crc32fast::hash(&f[12..2048]);
+        put_u32(f, 8, crc);
+    });
+    found(n, "a page size of 4097", &Slots, SAME, slots(|slot| put_u32(slot, 24, 4097)));
+    found(n, "99 log segments", &Slots, SAME, slots(|slot| put_u32(slot, 76, 99)));
+    found(n, "reserved bytes are not zero", &Slots, SAME, slots(|slot| slot[124] = 1));
+    found(n, "it says it is slot 7", &Slots, SAME, slots(|slot| put_u32(slot, 28, 7)));
+    found(n, "newest transaction has LSN 41", &Slots, SAME, slots(|slot| put_u64(slot, 144, 41)));
+    found(n, "at byte 8200 of its segment", &Slots, SAME, slots(|slot| put_u64(slot, 128, 8200)));
+    found(n, "beyond its first segment", &Slots, SAME, slots(|slot| put_u64(slot, 128, 1 << 20)));
+    found(n, "a log segment: ", &Slots, SAME, slots(|slot| put_u32(slot, 152, 1 << 20)));
+    found(n, "the file should have", &End, SAME, |f| f.truncate(f.len() - PAGE));
+    let mut in_frame = |what: &str, bad: Mark| found(n, what, &Log, frame(bad), AS_BUILT);
+    in_frame("comes too late", Mark::puts(46, &[(17, "a", ""), (16, "a", "")]));
+    in_frame("does not come after", Mark::puts(46, &[(17, "a", ""), (17, "a", "")]));
+    in_frame("bytes follow", Mark { operations: 1, ..Mark::puts(46, &[(17, "a", ""), (17, "b", "")]) });
+    in_frame("cut off", Mark { operations: 3, ..Mark::puts(46, &[(17, "a", ""), (17, "b", "")]) });
+    in_frame("its kind is 7", Mark { kind: 7, ..Mark::puts(46, &[]) });
+    in_frame("a mark with", Mark { kind: 2, ..Mark::puts(46, &[(17, "a", "")]) });
+    in_frame("the code 9", raw(1, &[9; 30]));
+    in_frame("LSN 46 was durable before", Mark { durable_lsn: 46, ..Mark::puts(46, &[]) });
+    in_frame("root 7 was durable", Mark { root_sequence: 7, ..Mark::puts(46, &[]) });
+    in_frame("changes table 30, which has no name", Mark::puts(46, &[(30, "a", "")]));
+    in_frame("changes table 3, which no", Mark::puts(46, &[(3, "a", "")]));
+    in_frame("the row of table \"x\" cannot be", Mark::puts(46, &[(1, "x", "y")]));
+    in_frame("dropped after a change", raw(2, &[2, 17, 0, 0, 0, 1, 0, b'a', 4, 16, 0, 0, 0]));
+    in_frame("dropped twice", raw(2, &[4, 17, 0, 0, 0, 4, 17, 0, 0, 0]));
+    in_frame("which this frame drops", raw(2, &[4, 17, 0, 0, 0, 2, 17, 0, 0, 0, 1, 0, b'a']));
+    in_frame("cannot be", Mark::long(46, 17, "a", Overflow { ptr: Ptr { page: 1 << 30, crc: 1 }, len: 10 }));
+    let named_and_gone = |s: &mut Store| {
+        s.frames.push(raw(1, &[2, 1, 0, 0, 0, 3, 0, b'n', b'e', b'w']));
+        s.frames.push(Mark::puts(47, &[(19, "a", "")]));
+    };
+    found(n, "changes table 19, which has no name", &Log, named_and_gone, AS_BUILT);
+    let starts = write_log(&mut Store::new().build(), &Store::new().frames);
+    found(n, "breaks off after LSN 41", &Log, SAME, |f| f[place(starts[1] + 20)] ^= 1);
+    assert!(*n >= 31, "{n}");
+}

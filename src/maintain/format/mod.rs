@@ -1,0 +1,23 @@
+//! The bytes of the file, read from the documented format alone: nothing is taken from the engine but constants,
+//! so that what checks and repairs a store does not believe a slip of the engine for the same reason. Whatever the file
+//! holds, nothing here panics, and what is wrong comes back as words.
+
+pub(in crate::maintain) mod file;
+pub(in crate::maintain) mod frames;
+pub(in crate::maintain) mod node;
+pub(in crate::maintain) mod pages;
+pub(in crate::maintain) mod rows;
+pub(in crate::maintain) mod slots;
+pub(in crate::maintain) mod space;
+pub(in crate::maintain) mod types;
+
+const BASE: u64 = 1 << 62;
+/// Lock byte of a process that opens or leaves the store.
+pub(in crate::maintain) const OPEN: u64 = BASE;
+/// First lock byte of those who have the store open for writing.
+pub(in crate::maintain) const WRITERS: u64 = BASE + (1 << 60);
+/// First lock byte of those who have it open for reading; there are as many bytes of each.
+pub(in crate::maintain) const READERS: u64 = WRITERS + (1 << 50);
+/// Lock byte of version 0. Whoever holds the byte of a version in any mode keeps the pages of its
+/// tree from being used again.
+pub(in crate::maintain) const PIN: u64 = BASE + (1 << 61);

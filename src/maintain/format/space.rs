@@ -1,0 +1,93 @@
+//! The free map and the pending list.
+
+use crate::disk::format::{PAGE_HEADER, Ptr, get_u32, get_u64};
+
+const DIRECTORY_ENTRY: usize = 16;
+const GROUP_HEADER: usize = 20;
+const RANGE: usize = 8;
+
+/// Pages that one region of the free map tells of.
+pub(in crate::maintain) fn region_pages(page_size: u32) -> u64 {
+    (page_size as usize - PAGE_HEADER) as u64 * 8
+}
+
+/// An entry of the free map's directory.
+pub(in crate::maintain) struct Region {
+    /// The first page that it tells of.
+    pub(in crate::maintain) first: u64,
+    /// The region's page; none if no page of it is free.
+    pub(in crate::maintain) ptr: Ptr,
+    /// Free pages, as noted.
+    pub(in crate::maintain) free: u32,
+    /// Whether it can be one.
+    pub(in crate::maintain) is_sound: bool,
+}
+
+/// The regions in a directory's payload, for a file of so many pages.
+pub(in crate::maintain) fn regions(payload: &[u8], page_size: u32, page_count: u64) -> Result<Vec<Region>, String> {
+    let pages = region_pages(page_size);
+    let regions = page_count.div_ceil(pages);
+    if payload.len() as u64 != regions * DIRECTORY_ENTRY as u64 {
+        return Err(format!("it has {} bytes for {regions} regions", payload.len()));
+    }
+    let entries =
+        payload.chunks_exact(DIRECTORY_ENTRY).zip((0..).step_by(usize::try_from(pages).unwrap_or(usize::MAX)));
+    Ok(entries
+        .map(|(entry, first)| {
+            let ptr = Ptr { page: get_u32(entry, 0), crc: get_u32(entry, 4) };
+            let (free, reserved) = (get_u32(entry, 8), get_u32(entry, 12));
+            let is_sound = reserved == 0 && (!ptr.is_none() || free == 0 && ptr.crc == 0);
+            Region { first, ptr, free, is_sound }
+        })
+        .collect())
+}
+
+/// Calls `each` for the runs of set bits in a region's payload: from a page, to just before another. Gives the number of set bits.
+pub(in crate::maintain) fn free_runs(bits: &[u8], first: u64, mut each: impl FnMut(u64, u64)) -> u64 {
+    let (mut free, mut start) = (0, None);
+    let end = std::iter::once((bits.len() * 8, false));
+    let all =
+        bits.iter().enumerate().flat_map(|(at, byte)| (0..8).map(move |bit| (at * 8 + bit, byte >> bit & 1 == 1)));
+    for (at, set) in all.chain(end) {
+        let page = first + at as u64;
+        match (set, start) {
+            (true, None) => start = Some(page),
+            (false, Some(from)) => {
+                free += page - from;
+                each(from, page);
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    free
+}
+
+/// Calls `each` with the first page and the length of each range of a pending list that a root of this `version` may have.
+pub(in crate::maintain) fn pending(
+    mut rest: &[u8],
+    version: u64,
+    mut each: impl FnMut(u32, u32) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut last_group = None;
+    while !rest.is_empty() {
+        let (birth, freed, n) = (get_u64(rest, 0), get_u64(rest, 8), get_u32(rest, 16) as usize);
+        let (_, ranges) = rest.split_at_checked(GROUP_HEADER).ok_or("a group is cut off")?;
+        let (ranges, left) = ranges.split_at_checked(n.saturating_mul(RANGE)).ok_or("a group is cut off")?;
+        if n == 0 || birth >= freed || freed > version || last_group >= Some((freed, birth)) {
+            return Err(format!("a group of {n} ranges, written for root {birth}, freed by root {freed}"));
+        }
+        last_group = Some((freed, birth));
+        rest = left;
+        let mut end = 0;
+        for range in ranges.chunks_exact(RANGE) {
+            let (page, run) = (get_u32(range, 0), get_u32(range, 4));
+            if page < end || run == 0 {
+                return Err(format!("the range from page {page} on does not come after the one before it"));
+            }
+            end = page.saturating_add(run).saturating_add(1);
+            each(page, run)?;
+        }
+    }
+    Ok(())
+}

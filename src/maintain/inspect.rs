@@ -1,0 +1,281 @@
+//! Looking inside a store, whole or damaged: roots, pages, the log, free pages. Nothing is changed, and nothing is locked: beside
+//! live writers the parts may be of different moments.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::format::file::{Expect, File};
+use super::format::frames::{KIND_COMMIT, Ring};
+use super::format::node::{self, Value};
+use super::format::pages::describe;
+use super::format::slots::{Content, Root, Slots};
+use super::format::space::{free_runs, pending, regions};
+use crate::disk::format::{
+    KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING, SLOTS_SIZE, get_u32,
+};
+use crate::disk::platform::Disk;
+use crate::disk::unix::{OpenMode, UnixDisk};
+use crate::error::{Error, Result};
+
+/// One of the four copies of the root slots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RootCopy {
+    /// Where it lies.
+    pub offset: u64,
+    /// What is wrong with it, or that it was never written; `None` if it is whole.
+    pub broken: Option<String>,
+    /// The root's sequence; this and what follows is 0 if the copy is not whole.
+    pub sequence: u64,
+    /// Up to which LSN the log is in the tree.
+    pub checkpoint_lsn: u64,
+    /// When, in microseconds since 1970.
+    pub checkpoint_time_us: u64,
+    /// Where the log goes on.
+    pub log_position: u64,
+    /// Page of the catalog's root.
+    pub catalog: u32,
+    /// Page of the free map's directory.
+    pub free_map: u32,
+    /// Page of the pending list.
+    pub pending: u32,
+    /// Pages in the file.
+    pub pages: u64,
+}
+
+/// A page, by what it says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PageView {
+    /// Its number.
+    pub page: u32,
+    /// Its kind, or what is wrong with it.
+    pub kind: String,
+    /// Level in the tree.
+    pub level: u8,
+    /// Sequence of the root that it was written for.
+    pub version: u64,
+    /// Id of its table.
+    pub table: u32,
+    /// Pages of the run that starts here.
+    pub pages: u32,
+    /// Keys and values of a leaf, separators and children of a branch; bytes that are not printable ASCII as `\xNN`.
+    pub entries: Vec<(String, String)>,
+}
+
+/// A frame of the log's chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FrameView {
+    /// Its LSN.
+    pub lsn: u64,
+    /// Where it lies in the file.
+    pub offset: u64,
+    /// Its position in the log.
+    pub position: u64,
+    /// Whether it is a transaction; otherwise it is the mark of a checkpoint.
+    pub is_commit: bool,
+    /// Its operations.
+    pub operations: u32,
+    /// Its bytes, with the header.
+    pub bytes: u64,
+    /// What was known to be durable when it was written.
+    pub durable_lsn: u64,
+    /// The newest root then.
+    pub root_sequence: u64,
+    /// When it was committed, in microseconds since 1970.
+    pub time_us: u64,
+}
+
+/// Pages that the newest root does not use: from a page, and how many.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct FreePages {
+    /// Free.
+    pub free: Vec<(u64, u64)>,
+    /// Given up, but kept for snapshots of older versions.
+    pub pending: Vec<(u64, u64)>,
+    /// Parts of the free map that cannot be read, and why.
+    pub broken: Vec<String>,
+}
+
+fn open(path: &Path) -> Result<UnixDisk> {
+    UnixDisk::open(path, OpenMode { read_only: true, create: false })
+}
+
+fn newest(disk: &dyn Disk) -> Result<(File<'_>, Root)> {
+    let found = "no root slot is whole".to_owned();
+    let none = || Error::NotAStore { path: disk.path().to_path_buf(), found };
+    let root = Slots::read(disk)?.newest().ok_or_else(none)?;
+    let len = disk.len().map_err(|source| Error::io("stat", disk.path(), source))?;
+    let page_size = u64::from(root.page_size);
+    let file = File {
+        disk,
+        page_size: root.page_size,
+        store_tag: get_u32(&root.store, 0),
+        first_page: u32::try_from(SLOTS_SIZE.div_ceil(page_size)).unwrap_or(u32::MAX),
+        pages: u32::try_from(len / page_size).unwrap_or(u32::MAX),
+        version: root.sequence,
+    };
+    Ok((file, root))
+}
+
+/// The four copies of the root slots.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("memory.mst");
+/// # memstone::Store::open(&path)?;
+/// let copies = memstone::root_copies(&path)?;
+/// assert!(copies.iter().any(|copy| copy.broken.is_none() && copy.sequence > 0));
+/// # Ok::<(), memstone::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::NotAStore`], [`Error::Format`], [`Error::Io`].
+pub fn root_copies(path: impl AsRef<Path>) -> Result<Vec<RootCopy>> {
+    let copies = Slots::read(&open(path.as_ref())?)?.copies;
+    let none = |offset, broken: &str| RootCopy {
+        offset,
+        broken: Some(broken.to_owned()),
+        sequence: 0,
+        checkpoint_lsn: 0,
+        checkpoint_time_us: 0,
+        log_position: 0,
+        catalog: 0,
+        free_map: 0,
+        pending: 0,
+        pages: 0,
+    };
+    let copy = |(offset, content): (u64, Content)| match content {
+        Content::Zero => none(offset, "never written"),
+        Content::Broken(why) => none(offset, &why),
+        Content::Whole(root) => RootCopy {
+            offset,
+            broken: None,
+            sequence: root.sequence,
+            checkpoint_lsn: root.checkpoint_lsn,
+            checkpoint_time_us: root.commit_time,
+            log_position: root.log_position,
+            catalog: root.catalog.ptr.page,
+            free_map: root.directory.page,
+            pending: root.pending.page,
+            pages: root.page_count,
+        },
+    };
+    Ok(copies.into_iter().map(copy).collect())
+}
+
+/// A page, whatever leads to it.
+///
+/// # Errors
+/// As [`root_copies`]; [`Error::Invalid`] if there is no such page.
+pub fn page_view(path: impl AsRef<Path>, page: u32) -> Result<PageView> {
+    let disk = open(path.as_ref())?;
+    let (file, _) = newest(&disk)?;
+    file.within(page, 1).map_err(Error::Invalid)?;
+    let mut bytes = vec![0; file.page_size as usize];
+    let nothing = |kind: String| PageView { page, kind, level: 0, version: 0, table: 0, pages: 1, entries: Vec::new() };
+    if let Err(why) = file.read(&mut bytes, file.offset(page)) {
+        return Ok(nothing(why));
+    }
+    let Some(told) = describe(&bytes, page, file.store_tag) else {
+        return Ok(nothing("not the start of a run: a part of one, of the log, or free".to_owned()));
+    };
+    let (kind, kinds): (&str, &'static [u8]) = match told.kind {
+        KIND_LEAF => ("leaf", &[KIND_LEAF]),
+        KIND_BRANCH => ("branch", &[KIND_BRANCH]),
+        KIND_OVERFLOW => ("long value", &[KIND_OVERFLOW]),
+        KIND_FREE_REGION => ("free region", &[KIND_FREE_REGION]),
+        KIND_FREE_DIRECTORY => ("free directory", &[KIND_FREE_DIRECTORY]),
+        _ => ("pending list", &[KIND_PENDING]),
+    };
+    let expect = Expect { kinds, table: told.table, version: u64::MAX };
+    let (kind, entries) = match file.run(told.ptr, expect, file.pages) {
+        Ok(run) => match entries(&run, told.kind, file.page_size) {
+            Ok(entries) => (kind.to_owned(), entries),
+            Err(why) => (format!("{kind}, damaged: {why}"), Vec::new()),
+        },
+        Err(why) => (format!("{kind}, damaged: {why}"), Vec::new()),
+    };
+    Ok(PageView { page, kind, level: told.level, version: told.version, table: told.table, pages: told.pages, entries })
+}
+
+fn entries(run: &[u8], kind: u8, page_size: u32) -> Result<Vec<(String, String)>, String> {
+    let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
+    match kind {
+        KIND_LEAF => {
+            let value = |value: &Value<'_>| match value {
+                Value::Inline(bytes) => text(bytes),
+                Value::Long(long) => format!("{} bytes at page {}", long.len, long.ptr.page),
+            };
+            Ok(node::leaf(run, page_size)?.iter().map(|(key, v)| (text(key), value(v))).collect())
+        }
+        KIND_BRANCH => {
+            let branch = node::branch(run)?;
+            let from = std::iter::once(String::new()).chain(branch.separators.iter().map(|key| text(key)));
+            Ok(from.zip(&branch.children).map(|(key, child)| (key, format!("page {}", child.page))).collect())
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The frames that the newest root has not folded, in order.
+///
+/// # Errors
+/// As [`root_copies`].
+pub fn log_frames(path: impl AsRef<Path>) -> Result<Vec<FrameView>> {
+    let disk = open(path.as_ref())?;
+    let (file, root) = newest(&disk)?;
+    let Ok(ring) = Ring::new(&root) else { return Ok(Vec::new()) };
+    let (mut position, mut lsn, mut crc) = (root.log_position, root.checkpoint_lsn, root.log_crc);
+    let mut frames = Vec::new();
+    while let Ok(Some(frame)) = ring.next(&file, position, lsn.saturating_add(1), crc) {
+        (position, lsn, crc) = (frame.end(), frame.lsn(), frame.crc());
+        frames.push(FrameView {
+            lsn,
+            offset: ring.locate(frame.position).0,
+            position: frame.position,
+            is_commit: frame.kind() == KIND_COMMIT,
+            operations: frame.operations(),
+            bytes: frame.bytes.len() as u64,
+            durable_lsn: frame.durable_lsn(),
+            root_sequence: frame.root_sequence(),
+            time_us: frame.commit_time(),
+        });
+    }
+    Ok(frames)
+}
+
+/// The pages that the newest root calls free, or pending.
+///
+/// # Errors
+/// As [`root_copies`].
+pub fn free_pages(path: impl AsRef<Path>) -> Result<FreePages> {
+    let disk = open(path.as_ref())?;
+    let (file, root) = newest(&disk)?;
+    let mut pages = FreePages::default();
+    if !root.directory.is_none() {
+        let payload = file.space_payload(root.directory, KIND_FREE_DIRECTORY);
+        match payload.and_then(|(payload, _)| regions(&payload, root.page_size, root.page_count)) {
+            Ok(regions) => {
+                for region in regions.iter().filter(|region| !region.ptr.is_none()) {
+                    match file.space_payload(region.ptr, KIND_FREE_REGION) {
+                        Ok((bits, _)) => {
+                            _ = free_runs(&bits, region.first, |from, to| pages.free.push((from, to - from)));
+                        }
+                        Err(why) => pages.broken.push(format!("page {}: {why}", region.ptr.page)),
+                    }
+                }
+            }
+            Err(why) => pages.broken.push(format!("page {}: {why}", root.directory.page)),
+        }
+    }
+    if !root.pending.is_none() {
+        let list = file.space_payload(root.pending, KIND_PENDING).and_then(|(list, _)| {
+            pending(&list, root.sequence, |page, run| {
+                pages.pending.push((page.into(), run.into()));
+                Ok(())
+            })
+        });
+        pages.broken.extend(list.err().map(|why| format!("page {}: {why}", root.pending.page)));
+    }
+    Ok(pages)
+}
