@@ -133,6 +133,7 @@ pub use engine::commit::Durability;
 pub use engine::stats::{LockStats, Locks, LogStats, ProcessStats, Stats, TableInfo};
 pub use error::{Corruption, Error, Holder, Result};
 pub use maintain::check::{CheckOptions, Finding, PageCounts, Report, Severity, TableReport, check};
+pub use maintain::content::content_hash;
 pub use store::{Options, Store};
 pub use txn::range::RawRange;
 pub use txn::savepoint::Savepoint;
