@@ -17,6 +17,7 @@ pub(crate) mod flush;
 pub(crate) mod fold;
 pub(crate) mod hints;
 pub(crate) mod janitor;
+pub(crate) mod one_pass;
 pub(crate) mod open;
 pub(crate) mod open_store;
 pub(crate) mod queue;

@@ -36,6 +36,8 @@ pub(crate) struct Verified {
     /// Bucket `b` has `2^b` chunks, so that the first level is small and nothing ever moves.
     buckets: [OnceLock<Box<[Chunk]>>; 21],
     cache: [Mutex<Cache>; CACHE_SHARDS],
+    /// Whether nothing is remembered.
+    forgets: bool,
 }
 
 /// Verified runs in private memory, oldest out first.
@@ -48,7 +50,12 @@ struct Cache {
 
 impl Verified {
     pub(crate) fn new() -> Verified {
-        Verified { buckets: Default::default(), cache: Default::default() }
+        Verified { buckets: Default::default(), cache: Default::default(), forgets: false }
+    }
+
+    /// For one pass over all pages: each is verified whenever it is read, and takes no memory afterwards.
+    pub(crate) fn forgetting() -> Verified {
+        Verified { forgets: true, ..Verified::new() }
     }
 
     /// Bucket, chunk in it, place in that.
@@ -74,6 +81,9 @@ impl Verified {
     }
 
     fn set(&self, page: u32, crc: u32) {
+        if self.forgets {
+            return;
+        }
         let (bucket, chunk, at) = Self::place(page);
         let Some(chunks) = self.buckets.get(bucket) else { return };
         let chunks = chunks.get_or_init(|| (0..1usize << bucket).map(|_| OnceLock::new()).collect());
@@ -93,7 +103,7 @@ impl Verified {
 
     fn cache(&self, ptr: Ptr, run: &Arc<[u8]>) {
         let Some(shard) = self.shard(ptr) else { return };
-        if run.len() > CACHE_SIZE / CACHE_SHARDS / 4 {
+        if self.forgets || run.len() > CACHE_SIZE / CACHE_SHARDS / 4 {
             return;
         }
         let mut cache = shard.lock().unwrap_or_else(PoisonError::into_inner);
