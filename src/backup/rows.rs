@@ -8,10 +8,19 @@ use crate::maintain::content::ContentHash;
 use crate::txn::merge::{Direction, Ground, Walk};
 use crate::txn::snapshot::list_tables;
 use std::ops::Bound;
+use std::sync::mpsc::sync_channel;
 
 use super::builder::StoreBuilder;
 use super::manifest::TableManifest;
 use super::options::Watch;
+
+/// A table with fewer rows is not worth a thread.
+const SMALL_TABLE: u64 = 1000;
+/// So many bytes of rows are handed from one thread to the other at once, and so many batches may wait there.
+const BATCH_BYTES: usize = 256 << 10;
+const BATCHES: usize = 4;
+/// What a row takes beside its key and value.
+const ROW_BYTES: usize = size_of::<Row<'_>>();
 
 /// Key and value.
 pub(super) type Row<'s> = (Bytes<'s>, Bytes<'s>);
@@ -105,8 +114,46 @@ pub(super) fn copy(source: &dyn Source, builder: &mut StoreBuilder, watch: &mut 
     watch.expect(source.tables().iter().map(|table| table.rows).sum());
     let mut hash = ContentHash::new();
     for table in source.tables() {
-        let rows = source.rows(table.id)?;
-        builder.table(table, counted(table, rows, &mut hash, watch))?;
+        let mut rows = counted(table, source.rows(table.id)?, &mut hash, watch);
+        if table.rows < SMALL_TABLE {
+            builder.table(table, rows)?;
+            continue;
+        }
+        // Reading and hashing take about as long as building: each has a thread.
+        std::thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(BATCHES);
+            let building = scope.spawn(|| builder.table(table, receiver.into_iter().flat_map(each_row)));
+            // If nobody takes a batch any more, building has failed, and tells why.
+            while let Some(batch) = next_batch(&mut rows)
+                && sender.send(batch).is_ok()
+            {}
+            drop(sender);
+            building.join().unwrap_or_else(|_| Err(Error::Internal("building a table panicked".to_owned())))
+        })?;
     }
     Ok(hash.finish())
+}
+
+/// Some rows, and the error that ended them.
+type Batch<'s> = (Vec<Row<'s>>, Option<Error>);
+
+/// The next rows, as many as are worth handing on together; none at the end.
+fn next_batch<'s>(rows: &mut impl Iterator<Item = Result<Row<'s>>>) -> Option<Batch<'s>> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while bytes < BATCH_BYTES {
+        match rows.next() {
+            Some(Ok((key, value))) => {
+                bytes += ROW_BYTES + key.len() + value.len();
+                batch.push((key, value));
+            }
+            Some(Err(error)) => return Some((batch, Some(error))),
+            None if batch.is_empty() => return None,
+            None => break,
+        }
+    }
+    Some((batch, None))
+}
+
+fn each_row((rows, error): Batch<'_>) -> impl Iterator<Item = Result<Row<'_>>> {
+    rows.into_iter().map(Ok).chain(error.map(Err))
 }

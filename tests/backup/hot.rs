@@ -28,9 +28,9 @@ fn transfers(words: &[String]) {
         let transfer = |tx: &memstone::WriteTxn| {
             let accounts = tx.table(ACCOUNTS)?;
             let left = accounts.get(from)?.unwrap() - amount;
-            accounts.insert(from, &left)?;
+            accounts.insert(from, left)?;
             let right = accounts.get(to)?.unwrap() + amount;
-            accounts.insert(to, &right)
+            accounts.insert(to, right)
         };
         store.write(transfer).unwrap();
         done += 1;
@@ -51,7 +51,7 @@ fn total(store: &Store) -> i64 {
 fn a_backup_beside_eight_writers_is_one_state() {
     let test = TestStore::alone();
     let store = test.open();
-    store.write(|tx| (0..NUMBER).try_for_each(|n| tx.table(ACCOUNTS)?.insert(n, &EACH).map(drop))).unwrap();
+    store.write(|tx| (0..NUMBER).try_for_each(|n| tx.table(ACCOUNTS)?.insert(n, EACH).map(drop))).unwrap();
     let mut children: Vec<Child> =
         (0..8).map(|n| Child::start("transfers", &[&test.path.display(), &(n + 7)])).collect();
     children.iter().for_each(|child| assert_eq!(child.hear(), "busy"));
