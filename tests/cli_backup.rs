@@ -135,3 +135,29 @@ fn what_makes_no_sense_is_refused() {
     fails(5, "no manifest", &["backup", &file, &place.path("x"), "--since", &file]);
     assert_eq!(fs::read_dir(place.bench.dir.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn what_the_page_on_operations_says_can_be_done() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/OPERATIONS.md")).unwrap();
+    let part = text.split("\n## Backups\n").nth(1).unwrap().split("\n## Disk full").next().unwrap();
+    let blocks = part.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let commands: Vec<&str> = blocks.flat_map(str::lines).collect();
+    assert_eq!(commands.len(), 5, "{commands:?}");
+    let place = Place::new();
+    let dir = place.bench.dir.path();
+    fs::rename(&place.bench.file, dir.join("memory.mst")).unwrap();
+    let binaries = Path::new(env!("CARGO_BIN_EXE_memstone")).parent().unwrap();
+    let path = std::env::join_paths([binaries, Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+    ok(&["backup", &place.path("memory.mst"), &place.path("full.mst")]);
+    for command in commands {
+        // That day is not today.
+        let command = command.replace("2026-11-20", "2990-01-01");
+        if command.starts_with("memstone restore full.mst") {
+            fs::remove_file(dir.join("memory.mst")).unwrap();
+        }
+        let mut shell = Command::new("sh");
+        let outcome = outcome(shell.args(["-c", &command]).current_dir(dir).env("PATH", &path));
+        assert_eq!((outcome.code, outcome.err.as_str()), (0, ""), "{command}: {outcome:?}");
+        assert_eq!(ok(&["get", &place.path("memory.mst"), "a"]), "1\n", "{command}");
+    }
+}

@@ -1,8 +1,8 @@
 //! A new store, made in one pass from rows in key order.
 //!
 //! Pages are taken one after the other from the file's beginning, so it is written from front to end, and has no
-//! free page but for a few branches that were joined. No log, no commit: the root slots are written when
-//! everything else is durable.
+//! free page but for a few branches that were joined. No log, no commit, no flush: nobody finds the file before it
+//! is durable as a whole.
 
 use crate::bytes::Bytes;
 use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, TABLE_CATALOG, TABLE_NAMES, TreeRoot};
@@ -102,7 +102,7 @@ impl StoreBuilder {
         Ok(())
     }
 
-    /// Writes the rest, durably: the newest transaction of this state is `lsn`.
+    /// Writes the rest; the file stays to be flushed. The newest transaction of this state is `lsn`.
     pub(super) fn finish(mut self, lsn: u64, next_table: u32) -> Result<Root> {
         let names = self.names.into_iter().map(|(name, row)| Ok((name, Change::Put(row))));
         let names = self.pages.tree(TABLE_NAMES, names)?;
@@ -161,7 +161,7 @@ impl BuiltPages {
         Ok(())
     }
 
-    /// Everything becomes durable: the pages first, then the root, in both slots.
+    /// Writes what waits, the free map, and the root in both slots.
     fn finish(&mut self, root: &mut Root) -> Result<()> {
         self.write_out()?;
         self.space.truncate(0);
@@ -185,14 +185,14 @@ impl BuiltPages {
         root.page_count = self.space.page_count();
         let len = root.page_count * u64::from(root.page_size);
         self.disk.set_len(len).map_err(self.io("set the length"))?;
-        self.disk.flush().map_err(self.io("flush"))?;
-        // The same root twice, as a process that leaves writes it: so whoever opens it knows that it is durable.
+        // The same root twice, as a process that leaves writes it: so whoever opens it knows that it is durable. It is,
+        // before the file has a name by which it is opened.
         for sequence in [VERSION, LAST_VERSION] {
             root.sequence = sequence;
             let offset = Root::slot_offset(sequence);
             self.disk.write_at(&root.encode(), offset).map_err(self.io("write a root slot"))?;
         }
-        self.disk.flush().map_err(self.io("flush"))
+        Ok(())
     }
 }
 

@@ -143,6 +143,8 @@ impl Snapshot {
         manifest.content_hash = Some(hex(&hash));
         append_manifest(&file, state, &manifest)?;
         verify_store(&file, &manifest, watch)?;
+        watch.step(BackupStep::Flush)?;
+        file.flush()?;
         file.give_name(options.overwrite, watch)?;
         Ok(manifest)
     }
@@ -174,10 +176,10 @@ impl Snapshot {
             manifest.content_hash = Some(hex(&self.in_file(hash_of(state))?));
         }
         stream.finish(manifest.content_hash.clone())?;
-        watch.step(BackupStep::Flush)?;
-        file.flush()?;
         watch.step(BackupStep::Check)?;
         Chain::verify_increment(file.path(), base, watch)?;
+        watch.step(BackupStep::Flush)?;
+        file.flush()?;
         file.give_name(options.overwrite, watch)?;
         Ok(manifest)
     }
@@ -193,7 +195,7 @@ pub(super) fn hash_of(source: &dyn Source) -> Result<[u8; 32]> {
     Ok(hash.finish())
 }
 
-/// Writes a state as a store into an empty file, durably. Gives the hash of its content.
+/// Writes a state as a store into an empty file, which stays to be flushed. Gives the hash of its content.
 pub(super) fn build_store(
     source: &dyn Source,
     file: &Temporary,
@@ -204,7 +206,6 @@ pub(super) fn build_store(
     watch.step(BackupStep::Copy)?;
     let mut builder = StoreBuilder::new(disk, manifest.page_size)?;
     let hash = copy(source, &mut builder, watch)?;
-    watch.step(BackupStep::Flush)?;
     builder.finish(manifest.lsn, manifest.next_table)?;
     Ok(hash)
 }
@@ -215,7 +216,7 @@ fn append_manifest(file: &Temporary, state: &State, manifest: &Manifest) -> Resu
     let mut stream = StreamWriter::new(BufWriter::new(out), file.path().to_path_buf(), start, false, manifest)?;
     state.write_touched(&mut stream)?;
     stream.finish(manifest.content_hash.clone())?;
-    file.flush()
+    Ok(())
 }
 
 /// Verifies a store that was built: every page, and as many rows in each table as were meant to be there.

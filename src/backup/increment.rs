@@ -9,11 +9,11 @@
 //! does not tell.
 
 use crate::bytes::Bytes;
-use crate::disk::format::{KIND_OVERFLOW, PAGE_VERSION, get_u64};
+use crate::disk::format::{KIND_OVERFLOW, PAGE_VERSION, TreeRoot, get_u64};
 use crate::engine::view::View;
 use crate::error::Result;
 use crate::tree::node::{LeafValue, Node};
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::collections::{BTreeSet, btree_set};
 use std::io::Write;
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -34,10 +34,9 @@ pub(super) fn write_increment<W: Write>(
     let view = state.view();
     for table in state.tables() {
         stream.table(table.id)?;
-        let mut explicit: BTreeMap<Vec<u8>, Option<Bytes<'_>>> = BTreeMap::new();
         let of_base = touched.range((table.id, Vec::new())..).take_while(|(id, _)| *id == table.id);
-        let keys = of_base.map(|(_, key)| key.clone()).chain(state.logged_keys(table.id));
-        keys.for_each(|key| drop(explicit.insert(key, None)));
+        let of_base = of_base.map(|(_, key)| key.clone());
+        let explicit: BTreeSet<Vec<u8>> = of_base.chain(state.logged_keys(table.id)).collect();
         let known = base.tables.iter().any(|old| old.id == table.id);
         // A table that the base does not have is new: nothing of it can be kept.
         let since = if known { base.root_sequence } else { 0 };
@@ -66,13 +65,13 @@ impl State {
 }
 
 /// The keys that are said one by one.
-type Explicit<'v> = Peekable<btree_map::IntoIter<Vec<u8>, Option<Bytes<'v>>>>;
+type Explicit = Peekable<btree_set::IntoIter<Vec<u8>>>;
 
 fn write_table<W: Write>(
     view: &View,
     table: &TableManifest,
     since: u64,
-    explicit: BTreeMap<Vec<u8>, Option<Bytes<'_>>>,
+    explicit: BTreeSet<Vec<u8>>,
     stream: &mut StreamWriter<W>,
     watch: &mut Watch<'_>,
 ) -> Result<()> {
@@ -83,7 +82,7 @@ fn write_table<W: Write>(
         match part {
             Part::Row(key, value) => {
                 out.before(&key)?;
-                if out.explicit.peek().is_none_or(|(next, _)| **next != *key) {
+                if out.explicit.peek().is_none_or(|next| **next != *key) {
                     out.row(&key, &value.read(&view.tree.pages, table.id)?)?;
                 }
             }
@@ -96,8 +95,8 @@ fn write_table<W: Write>(
 struct TableWriter<'a, 'v, 'w, W: Write> {
     view: &'v View,
     table: u32,
-    root: crate::disk::format::TreeRoot,
-    explicit: Explicit<'v>,
+    root: TreeRoot,
+    explicit: Explicit,
     stream: &'a mut StreamWriter<W>,
     watch: &'a mut Watch<'w>,
 }
@@ -110,7 +109,7 @@ impl<W: Write> TableWriter<'_, '_, '_, W> {
 
     /// Says what the state has for the next of the explicit keys: a row, or nothing.
     fn say_next(&mut self) -> Result<Option<Vec<u8>>> {
-        let Some((key, _)) = self.explicit.next() else { return Ok(None) };
+        let Some(key) = self.explicit.next() else { return Ok(None) };
         let view = self.view;
         if let Some(value) = view.get(self.table, self.root, &key)? {
             self.row(&key, &value)?;
@@ -120,7 +119,7 @@ impl<W: Write> TableWriter<'_, '_, '_, W> {
 
     /// Says the explicit keys before this one.
     fn before(&mut self, key: &[u8]) -> Result<()> {
-        while self.explicit.peek().is_some_and(|(next, _)| next.as_slice() < key) {
+        while self.explicit.peek().is_some_and(|next| next.as_slice() < key) {
             self.say_next()?;
         }
         Ok(())
@@ -130,8 +129,8 @@ impl<W: Write> TableWriter<'_, '_, '_, W> {
     fn keep(&mut self, first: &[u8], last: &[u8]) -> Result<()> {
         self.before(first)?;
         let mut from = Bound::Included(first.to_vec());
-        while self.explicit.peek().is_some_and(|(next, _)| next.as_slice() <= last) {
-            let next = self.explicit.peek().map(|(next, _)| next.clone()).unwrap_or_default();
+        while self.explicit.peek().is_some_and(|next| next.as_slice() <= last) {
+            let next = self.explicit.peek().cloned().unwrap_or_default();
             if from != Bound::Included(next.clone()) {
                 self.stream.keep(from.as_ref().map(Vec::as_slice), Bound::Excluded(&next))?;
             }
@@ -168,7 +167,7 @@ struct Pruned<'v> {
 }
 
 impl<'v> Pruned<'v> {
-    fn new(view: &'v View, table: u32, root: crate::disk::format::TreeRoot, since: u64) -> Result<Pruned<'v>> {
+    fn new(view: &'v View, table: u32, root: TreeRoot, since: u64) -> Result<Pruned<'v>> {
         let root = if root.ptr.is_none() { None } else { Some(view.tree.pages.node(root.ptr, table, None)?) };
         Ok(Pruned { view, table, since, path: Vec::new(), root, last: None })
     }

@@ -16,10 +16,10 @@ pub enum BackupStep {
     Open,
     /// It reads rows, and writes them to a file under another name.
     Copy,
-    /// It flushes what it has written.
-    Flush,
     /// It reads and verifies what it has written.
     Check,
+    /// It flushes what it has written.
+    Flush,
     /// It is about to give the file its name: the last moment at which it can be ended.
     Name,
     /// The file that is replaced has its second name, and the new one not yet its own.

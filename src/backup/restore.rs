@@ -92,6 +92,8 @@ pub fn restore(
 /// Gives the new store the target's name. A store that has it gets a second name first, so that at
 /// every moment one of the two is found by the target's.
 fn take_place(file: Temporary, target: &Path, overwrite: bool, watch: &mut Watch<'_>) -> Result<Option<PathBuf>> {
+    watch.step(BackupStep::Flush)?;
+    file.flush()?;
     let Some(alone) = Alone::with(target)? else {
         return file.give_name(false, watch).map(|()| None);
     };

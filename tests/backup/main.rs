@@ -8,6 +8,7 @@ mod common;
 
 mod chain;
 mod hot;
+mod order;
 mod restoring;
 mod trouble;
 
@@ -16,7 +17,7 @@ use std::path::Path;
 
 #[test]
 fn child_entry() {
-    common::play(&[hot::ROLES, restoring::ROLES, trouble::ROLES]);
+    common::play(&[hot::ROLES, order::ROLES, restoring::ROLES, trouble::ROLES]);
 }
 
 /// Waits until another process has opened a file.
