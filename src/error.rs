@@ -283,9 +283,6 @@ pub enum Error {
         /// The processes that have it open, as far as the system tells.
         holders: Vec<Holder>,
     },
-    /// The caller's progress callback ended the operation. Nothing was changed.
-    #[error("cancelled by the caller")]
-    Cancelled,
     /// A backup cannot serve for what was asked of it. Nothing was changed.
     #[error("{}: {reason}", path.display())]
     Backup {
@@ -300,6 +297,12 @@ pub enum Error {
     /// The same thread asked for a second write transaction while it holds one.
     #[error("{}: this thread holds a write transaction already", path.display())]
     Nested {
+        /// The data file.
+        path: PathBuf,
+    },
+    /// The caller's progress callback broke a long piece of work off. Nothing is left of it.
+    #[error("{}: broken off", path.display())]
+    Cancelled {
         /// The data file.
         path: PathBuf,
     },

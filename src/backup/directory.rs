@@ -117,7 +117,7 @@ impl BackupDir {
         let _lock = self.lock()?;
         let base = if increment { self.base_for(&hex(&snapshot.engine().store_id))? } else { None };
         let path = |ending| self.path.join(format!("{}{ending}", stamp(now_us())));
-        let mut watch = options.watch();
+        let mut watch = options.watch(&self.path);
         let made = match base {
             None => None,
             Some(base) => {
@@ -198,7 +198,7 @@ impl BackupDir {
     /// [`Error::Corrupt`], [`Error::Backup`], [`Error::Io`].
     pub fn verify(&self, entry: &BackupEntry) -> Result<()> {
         let chain = Chain::open(&entry.path)?;
-        let mut silent: Watch<'_> = BackupOptions::new().watch();
+        let mut silent: Watch<'_> = BackupOptions::new().watch(&entry.path);
         chain.verify_streams(&mut silent)?;
         let found = hex(&hash_of(&chain).map_err(|e| e.in_file(&entry.path))?);
         match chain.manifest().content_hash.as_ref().filter(|expected| **expected != found) {

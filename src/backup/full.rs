@@ -19,6 +19,11 @@ use super::place::{Temporary, must_be_free};
 use super::rows::{Source, State, copy, counted};
 use super::stream::StreamWriter;
 
+/// From so many cores on a backup uses two of them at a time; with fewer, one.
+const CORES: usize = 4;
+/// What a stream is called in errors.
+const STREAM: &str = "the stream";
+
 impl Snapshot {
     /// Makes a full backup: a new file, itself an ordinary store, compact, with what this snapshot shows and a
     /// [`Manifest`] behind its pages. Other processes read and write on meanwhile; only the snapshot's own pages are kept from being
@@ -48,7 +53,7 @@ impl Snapshot {
     /// As [`Snapshot::backup_to`]; [`Error::Cancelled`]; [`Error::Backup`] if an increment cannot build on the backup that
     /// was named.
     pub fn backup_with(&self, path: impl AsRef<Path>, mut options: BackupOptions<'_>) -> Result<Manifest> {
-        let mut watch = options.watch();
+        let mut watch = options.watch(path.as_ref());
         self.backup_watched(path.as_ref(), &mut options, &mut watch)
     }
 
@@ -87,11 +92,11 @@ impl Snapshot {
         if options.since.is_some() {
             return Err(Error::Invalid("an increment is written to a file, not to a stream".to_owned()));
         }
-        let mut watch = options.watch();
+        let mut watch = options.watch(Path::new(STREAM));
         watch.step(BackupStep::Open)?;
         let state = self.state()?;
         let mut manifest = self.describe(&state)?;
-        let mut stream = StreamWriter::new(out, "the stream".into(), 0, options.compress, &manifest)?;
+        let mut stream = StreamWriter::new(out, STREAM.into(), 0, options.compress, &manifest)?;
         watch.expect(manifest.rows());
         watch.step(BackupStep::Copy)?;
         let mut hash = ContentHash::new();
@@ -139,7 +144,7 @@ impl Snapshot {
     fn full(&self, state: &State, path: &Path, options: &BackupOptions<'_>, watch: &mut Watch<'_>) -> Result<Manifest> {
         let mut manifest = self.describe(state)?;
         let file = Temporary::create(path)?;
-        let hash = self.in_file(build_store(state, &file, &manifest, watch))?;
+        let hash = self.in_file(build_store(state, &file, &manifest, CORES, watch))?;
         manifest.content_hash = Some(hex(&hash));
         append_manifest(&file, state, &manifest)?;
         verify_store(&file, &manifest, watch)?;
@@ -188,7 +193,7 @@ impl Snapshot {
 /// Hash of a state's content.
 pub(super) fn hash_of(source: &dyn Source) -> Result<[u8; 32]> {
     let mut hash = ContentHash::new();
-    let mut silent = BackupOptions::new().watch();
+    let mut silent = BackupOptions::new().watch(Path::new(""));
     for table in source.tables() {
         counted(table, source.rows(table.id)?, &mut hash, &mut silent).try_for_each(|row| row.map(drop))?;
     }
@@ -200,12 +205,13 @@ pub(super) fn build_store(
     source: &dyn Source,
     file: &Temporary,
     manifest: &Manifest,
+    cores: usize,
     watch: &mut Watch<'_>,
 ) -> Result<[u8; 32]> {
     let disk: Arc<dyn Disk> = Arc::new(file.disk()?);
     watch.step(BackupStep::Copy)?;
     let mut builder = StoreBuilder::new(disk, manifest.page_size)?;
-    let hash = copy(source, &mut builder, watch)?;
+    let hash = copy(source, &mut builder, cores, watch)?;
     builder.finish(manifest.lsn, manifest.next_table)?;
     Ok(hash)
 }

@@ -200,6 +200,7 @@ impl<'v> Pruned<'v> {
     /// Goes into a node, unless it is an old one.
     fn enter(&mut self, node: Node<'v>) -> Result<Option<Part<'v>>> {
         if node.version() > self.since {
+            self.view.tree.pages.expect_leaves(&node);
             self.path.push((node, 0));
             return Ok(None);
         }

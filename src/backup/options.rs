@@ -120,8 +120,8 @@ impl<'p> BackupOptions<'p> {
         self
     }
 
-    pub(super) fn watch(&mut self) -> Watch<'p> {
-        Watch::new(self.callback.take())
+    pub(super) fn watch(&mut self, path: &Path) -> Watch<'p> {
+        Watch::new(self.callback.take(), path)
     }
 }
 
@@ -162,22 +162,25 @@ impl<'p> RestoreOptions<'p> {
         self
     }
 
-    pub(super) fn watch(&mut self) -> Watch<'p> {
-        Watch::new(self.callback.take())
+    pub(super) fn watch(&mut self, path: &Path) -> Watch<'p> {
+        Watch::new(self.callback.take(), path)
     }
 }
 
 /// Tells the caller how far it is, and hears whether to go on.
 pub(super) struct Watch<'p> {
     callback: Option<Callback<'p>>,
+    /// What an error is about.
+    path: PathBuf,
     progress: BackupProgress,
     told: u64,
 }
 
 impl<'p> Watch<'p> {
-    fn new(callback: Option<Callback<'p>>) -> Watch<'p> {
+    fn new(callback: Option<Callback<'p>>, path: &Path) -> Watch<'p> {
+        let path = path.to_path_buf();
         let progress = BackupProgress { step: BackupStep::Open, rows: 0, bytes: 0, total_rows: 0 };
-        Watch { callback, progress, told: 0 }
+        Watch { callback, path, progress, told: 0 }
     }
 
     /// Another step begins.
@@ -205,7 +208,7 @@ impl<'p> Watch<'p> {
     fn tell(&mut self) -> Result<()> {
         self.told = self.progress.bytes;
         match self.callback.as_mut().map(|callback| callback(&self.progress)) {
-            Some(ControlFlow::Break(())) => Err(Error::Cancelled),
+            Some(ControlFlow::Break(())) => Err(Error::Cancelled { path: self.path.clone() }),
             _ => Ok(()),
         }
     }

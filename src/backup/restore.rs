@@ -65,7 +65,7 @@ pub fn restore(
     target: impl AsRef<Path>,
     mut options: RestoreOptions<'_>,
 ) -> Result<RestoreReport> {
-    let mut watch = options.watch();
+    let mut watch = options.watch(target.as_ref());
     watch.step(BackupStep::Open)?;
     // What a symbolic link leads to is replaced, not the link.
     let target = fs::canonicalize(target.as_ref()).unwrap_or_else(|_| target.as_ref().to_path_buf());
@@ -79,7 +79,7 @@ pub fn restore(
     chain.verify_streams(&mut watch)?;
     let manifest = chain.manifest().clone();
     let file = Temporary::create(&target)?;
-    let hash = hex(&build_store(&chain, &file, &manifest, &mut watch).map_err(|e| e.in_file(&source))?);
+    let hash = hex(&build_store(&chain, &file, &manifest, 2, &mut watch).map_err(|e| e.in_file(&source))?);
     if let Some(expected) = manifest.content_hash.as_ref().filter(|expected| **expected != hash) {
         let found = format!("{hash} (it was written to after it was made, or is damaged)");
         return Err(Error::corrupt("backup", 0, None, format!("content hash {expected}"), found).in_file(&source));

@@ -110,16 +110,24 @@ fn wrong_rows(table: &TableManifest, expected: &str, found: String) -> Error {
 }
 
 /// Copies a state into a store that is being built. Gives the hash of its content.
-pub(super) fn copy(source: &dyn Source, builder: &mut StoreBuilder, watch: &mut Watch<'_>) -> Result<[u8; 32]> {
+///
+/// Reading and hashing take about as long as building, so each may have a thread; `cores` tells how many of the machine's
+/// cores it takes for that, so that a backup leaves some to those who work on the store meanwhile.
+pub(super) fn copy(
+    source: &dyn Source,
+    builder: &mut StoreBuilder,
+    cores: usize,
+    watch: &mut Watch<'_>,
+) -> Result<[u8; 32]> {
+    let alone = std::thread::available_parallelism().is_ok_and(|there| there.get() < cores);
     watch.expect(source.tables().iter().map(|table| table.rows).sum());
     let mut hash = ContentHash::new();
     for table in source.tables() {
         let mut rows = counted(table, source.rows(table.id)?, &mut hash, watch);
-        if table.rows < SMALL_TABLE {
+        if alone || table.rows < SMALL_TABLE {
             builder.table(table, rows)?;
             continue;
         }
-        // Reading and hashing take about as long as building: each has a thread.
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(BATCHES);
             let building = scope.spawn(|| builder.table(table, receiver.into_iter().flat_map(each_row)));

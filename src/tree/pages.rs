@@ -26,6 +26,8 @@ const CACHE_SHARDS: usize = 16;
 /// A run up to this many bytes is read and verified in full to learn its birth.
 const CHEAP_RUN: u64 = 16 << 20;
 
+/// Pages so near to each other are read together, with what lies between.
+const NEAR_PAGES: u32 = 16;
 /// Pages of memory are at least this large, on any host.
 const SMALLEST_MEMORY_PAGE: usize = 4096;
 
@@ -171,6 +173,20 @@ impl Pages {
     pub(crate) fn node(&self, ptr: Ptr, table: u32, level: Option<u8>) -> Result<Node<'_>> {
         let run = self.fetch(ptr)?;
         Node::parse(run, table, level).unwrap_or_else(|| Err(self.not_a_node(ptr, table, level)))
+    }
+
+    /// For one pass over the tree: has the leaves below a branch read in the order in which they lie in the file.
+    pub(crate) fn expect_leaves(&self, branch: &Node<'_>) {
+        if !self.verified.forgets || branch.level() != 1 {
+            return;
+        }
+        let mut pages: Vec<u32> = (0..branch.count()).map(|index| branch.child(index).page).collect();
+        pages.sort_unstable();
+        for near in pages.chunk_by(|a, b| b - a <= NEAR_PAGES) {
+            if let (Some(first), Some(last)) = (near.first(), near.last()) {
+                self.disk.start_reading(u64::from(*first) << self.shift, (u64::from(last - first) + 1) << self.shift);
+            }
+        }
     }
 
     /// Exactly the long value.

@@ -8,7 +8,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-pub const ROLES: &[Role] = &[("all_works", all_works)];
+pub const ROLES: &[Role] = &[("all_works", all_works), ("one_full", one_full)];
+
+fn one_full(words: &[String]) {
+    let dir = Path::new(&words[0]);
+    Store::open(dir.join("memory.mst")).unwrap().read().unwrap().backup_to(dir.join("full")).unwrap();
+}
 
 /// Makes each kind of backup, and restores.
 fn all_works(words: &[String]) {
@@ -103,4 +108,43 @@ fn a_file_is_flushed_before_it_gets_its_name_and_the_directory_after() {
     }
     assert!(unsaid.is_empty(), "{unsaid:?} may be lost: {calls:#?}");
     assert_eq!(named, 6, "{calls:#?}");
+}
+
+#[test]
+fn leaves_are_asked_for_many_at_once_and_in_the_order_of_the_file() {
+    if !Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_ok_and(|out| out.status.success()) {
+        return skip("strace, and the right to trace a child (ptrace)");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("memory.mst")).unwrap();
+    // In no order, so that the leaves lie in none.
+    for round in 0..20_u32 {
+        let rows = |tx: &memstone::WriteTxn| {
+            (0..500_u32).try_for_each(|n| tx.raw("t")?.put(&(n * 20 + round * 7 % 20).to_be_bytes(), &[1; 400]))
+        };
+        store.write(rows).unwrap();
+        store.checkpoint().unwrap();
+    }
+    store.close().unwrap();
+    let leaves = memstone::check(dir.path().join("memory.mst"), &memstone::CheckOptions::new()).unwrap();
+    let leaves = leaves.tables.iter().map(|table| table.leaves).max().unwrap();
+    let out = dir.path().join("calls");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-e", "trace=fadvise64", "-o"]).arg(&out).arg(std::env::current_exe().unwrap());
+    Child::start_by(strace, "one_full", &[&dir.path().display()]).finish();
+    let text = std::fs::read_to_string(&out).unwrap();
+    let asked: Vec<(u64, u64)> = text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_once("fadvise64(")?.1.split(", ").skip(1);
+            Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+        })
+        .collect();
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let bytes: u64 = asked.iter().map(|(_, len)| len).sum();
+    println!("{} calls for {bytes} bytes, {leaves} leaves", asked.len());
+    assert!(bytes >= leaves * 4096, "each leaf is asked for");
+    assert!((asked.len() as u64) < leaves / 8, "{} calls for {leaves} leaves", asked.len());
 }

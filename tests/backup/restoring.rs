@@ -175,6 +175,28 @@ fn a_backup_that_was_written_to_is_a_store_and_no_backup() {
 }
 
 #[test]
+fn a_manifest_that_outlived_its_store_is_not_believed() {
+    let (place, _) = place();
+    let old = fs::read(&place.backup).unwrap();
+    let footer = old.len() - 32;
+    let start = u64::from_le_bytes(old[footer + 8..footer + 16].try_into().unwrap());
+    let store = Store::open(&place.backup).unwrap();
+    put(&store, b"k", b"later");
+    let hash = hash_of(&store.read().unwrap());
+    store.close().unwrap();
+    // As if the file had neither been cut nor grown over it.
+    let mut bytes = fs::read(&place.backup).unwrap();
+    let now = bytes.len() as u64;
+    bytes.extend_from_slice(&old[start as usize..]);
+    let footer = bytes.len() - 32;
+    bytes[footer + 8..footer + 16].copy_from_slice(&now.to_le_bytes());
+    let crc = crc32fast::hash(&bytes[footer + 4..]);
+    bytes[footer..footer + 4].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&place.backup, bytes).unwrap();
+    assert_eq!(restored(&place.backup, &place.dir.path().join("again.mst")), hash);
+}
+
+#[test]
 fn a_file_put_back_from_an_older_copy_cannot_fool_an_increment_that_is_proved() {
     let dir = tempfile::tempdir().unwrap();
     let (path, copy) = (dir.path().join("memory.mst"), dir.path().join("copy"));

@@ -163,7 +163,7 @@ fn cancelled_at_every_step_nothing_is_left() {
                 if left < 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
             match done {
-                Err(Error::Cancelled) => {
+                Err(Error::Cancelled { .. }) => {
                     assert_eq!(names_in(place.dir.path()), before, "{what} {last:?}");
                     let lock = |name: &String| name != ".lock";
                     let now: Vec<_> = names_in(place.backups().path()).into_iter().filter(lock).collect();
