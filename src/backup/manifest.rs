@@ -1,5 +1,6 @@
 //! What a backup says of itself.
 
+use crate::disk::format::{FIRST_USER_TABLE, MAX_NAME_SIZE, MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
 
@@ -93,7 +94,21 @@ impl Manifest {
     /// Rows of all tables.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.tables.iter().map(|table| table.rows).sum()
+        self.tables.iter().fold(0, |sum, table| sum.saturating_add(table.rows))
+    }
+
+    /// Whether a store can be made of what it says. A forged one is believed no further than that.
+    pub(super) fn is_sane(&self) -> bool {
+        let mut ids: Vec<u32> = self.tables.iter().map(|table| table.id).collect();
+        ids.sort_unstable();
+        let short = |name: &String| name.len() <= MAX_NAME_SIZE;
+        self.page_size.is_power_of_two()
+            && (MIN_PAGE_SIZE..=MAX_PAGE_SIZE).contains(&self.page_size)
+            && self.lsn < 1 << 62
+            && ids.first().is_none_or(|id| *id >= FIRST_USER_TABLE)
+            && ids.windows(2).all(|pair| pair.first() != pair.last())
+            && self.tables.windows(2).all(|pair| pair.first().map(|t| &t.name) < pair.last().map(|t| &t.name))
+            && self.tables.iter().all(|table| short(&table.name) && short(&table.key_type) && short(&table.value_type))
     }
 }
 
@@ -105,4 +120,37 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 pub(super) fn now_us() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_of_which_no_store_can_be_made_is_not_believed() {
+        let table = |id, name: &str| TableManifest {
+            id,
+            name: name.to_owned(),
+            key_type: "bytes".to_owned(),
+            value_type: "bytes".to_owned(),
+            rows: u64::MAX,
+        };
+        let sane =
+            Manifest { page_size: 4096, lsn: 7, tables: vec![table(17, "a"), table(16, "b")], ..Manifest::default() };
+        assert!(sane.is_sane());
+        assert_eq!(sane.rows(), u64::MAX);
+        let with = |change: fn(&mut Manifest)| {
+            let mut manifest = sane.clone();
+            change(&mut manifest);
+            manifest.is_sane()
+        };
+        for page_size in [0, 1, 2048, 4097, 131_072, u32::MAX] {
+            assert!(!Manifest { page_size, ..sane.clone() }.is_sane(), "{page_size}");
+        }
+        assert!(!with(|m| m.lsn = u64::MAX));
+        assert!(!with(|m| m.tables.reverse()), "not in the order of names");
+        assert!(!with(|m| m.tables.iter_mut().for_each(|table| table.id = 20)), "one id twice");
+        assert!(!with(|m| m.tables.iter_mut().for_each(|table| table.id -= 15)), "the store's own tables");
+        assert!(!with(|m| m.tables.iter_mut().for_each(|table| table.key_type = "x".repeat(70_000))));
+    }
 }

@@ -120,7 +120,7 @@ pub(super) fn copy(
     watch: &mut Watch<'_>,
 ) -> Result<[u8; 32]> {
     let alone = std::thread::available_parallelism().is_ok_and(|there| there.get() < cores);
-    watch.expect(source.tables().iter().map(|table| table.rows).sum());
+    watch.expect(source.tables().iter().fold(0, |sum, table| sum.saturating_add(table.rows)));
     let mut hash = ContentHash::new();
     for table in source.tables() {
         let mut rows = counted(table, source.rows(table.id)?, &mut hash, watch);
@@ -147,7 +147,7 @@ type Batch<'s> = (Vec<Row<'s>>, Option<Error>);
 
 /// The next rows, as many as are worth handing on together; none at the end.
 fn next_batch<'s>(rows: &mut impl Iterator<Item = Result<Row<'s>>>) -> Option<Batch<'s>> {
-    let (mut batch, mut bytes) = (Vec::new(), 0);
+    let (mut batch, mut bytes) = (Vec::with_capacity(BATCH_BYTES / (2 * ROW_BYTES)), 0);
     while bytes < BATCH_BYTES {
         match rows.next() {
             Some(Ok((key, value))) => {

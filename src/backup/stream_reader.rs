@@ -62,6 +62,9 @@ impl StreamFile {
         let manifest = Manifest::default();
         let mut stream = StreamFile { file, path: path.to_path_buf(), tag, start, last, manifest, end: End::default() };
         stream.manifest = stream.reader(FILE_HEADER as u64, 0).packed(HEAD)?;
+        if !stream.manifest.is_sane() {
+            return Err(damaged(path, start, "a manifest of which a store can be made", "another one"));
+        }
         // Its number is what the others before it leave.
         let number = stream.block_number(last)?;
         stream.end = stream.reader(last, number).packed(END)?;
@@ -139,16 +142,19 @@ pub(super) struct Records<'f> {
 
 impl Records<'_> {
     fn damage(&self, expected: &str, found: &str) -> Error {
-        damaged(&self.stream.path, self.stream.start + self.at, expected, found)
+        damaged(&self.stream.path, self.stream.start.saturating_add(self.at), expected, found)
     }
 
     fn next_block(&mut self) -> Result<()> {
+        if self.at > self.stream.last {
+            return Err(self.damage("a block", "a place behind the last one"));
+        }
         let (file, path) = (&self.stream.file, &self.stream.path);
         let offset = self.stream.start + self.at;
         let mut header = [0; BLOCK_HEADER];
         file.read_exact_at(&mut header, offset).map_err(|e| short(path, offset, e))?;
         let (stored, raw) = (get_u32(&header, 4) as usize, get_u32(&header, 8) as usize);
-        if self.at > self.stream.last || stored > MAX_BLOCK || raw > MAX_BLOCK || get_u64(&header, 16) != self.number {
+        if stored > MAX_BLOCK || raw > MAX_BLOCK || get_u64(&header, 16) != self.number {
             return Err(self.damage(&format!("block {}", self.number), "something else"));
         }
         let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, stored).collect();
@@ -164,7 +170,7 @@ impl Records<'_> {
             _ => return Err(self.damage("known flags", "others")),
         };
         self.at += (BLOCK_HEADER + stored) as u64;
-        self.number += 1;
+        self.number = self.number.saturating_add(1);
         self.place = 0;
         Ok(())
     }

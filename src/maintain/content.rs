@@ -149,7 +149,7 @@ mod tests {
             let store = Options::new().page_size(page_size).open(dir.path().join(name))?;
             for row in rows {
                 store
-                    .write(|tx| tx.table(Table::<u32, String>::new("typed"))?.insert(row, &"x".repeat(row as usize)))?;
+                    .write(|tx| tx.table(Table::<u32, String>::new("typed"))?.insert(row, "x".repeat(row as usize)))?;
             }
             Store::write(&store, |tx| tx.raw("empty").map(drop))?;
             let hash = content_hash(&store.read()?)?;
