@@ -106,11 +106,16 @@ fn take_place(file: Temporary, target: &Path, overwrite: bool, watch: &mut Watch
     let replaced = watch.step(BackupStep::Replace).and_then(|()| file.give_name(true, watch));
     // Those who waited to open the old file find, when they get the lock, that it has lost its name.
     drop(alone);
-    if let Err(e) = replaced {
-        let _ = fs::remove_file(&kept);
-        return Err(e);
-    }
+    replaced.inspect_err(|_| take_back(&kept, target))?;
     Ok(Some(kept))
+}
+
+/// Takes the second name away, unless it is the old store's only one by now.
+fn take_back(kept: &Path, target: &Path) {
+    let file = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    if file(kept).is_some() && file(kept) == file(target) {
+        let _ = fs::remove_file(kept);
+    }
 }
 
 /// Gives the file at `target` a second name, by which it stays.
@@ -121,7 +126,7 @@ fn keep(target: &Path) -> Result<PathBuf> {
         let kept = target.with_file_name(format!("{name}.before-restore-{}{number}", stamp(now_us())));
         match fs::hard_link(target, &kept) {
             Ok(()) => {
-                sync_directory(&kept)?;
+                sync_directory(&kept).inspect_err(|_| take_back(&kept, target))?;
                 return Ok(kept);
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -165,5 +170,30 @@ impl Alone {
             }
         }
         Err(Error::InUse { path: path.to_path_buf(), holders })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_store_never_loses_its_last_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("memory.mst");
+        fs::write(&target, "old").unwrap();
+        let kept = keep(&target).unwrap();
+        take_back(&kept, &target);
+        assert!(!kept.exists() && target.exists());
+        let kept = keep(&target).unwrap();
+        let other = keep(&target).unwrap();
+        assert_ne!(kept, other);
+        // It was replaced before what followed failed.
+        fs::write(dir.path().join("new"), "new").unwrap();
+        fs::rename(dir.path().join("new"), &target).unwrap();
+        take_back(&kept, &target);
+        fs::remove_file(&target).unwrap();
+        take_back(&kept, &target);
+        assert_eq!(fs::read(&kept).unwrap(), b"old");
     }
 }
