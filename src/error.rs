@@ -84,6 +84,14 @@ impl fmt::Display for Holder {
     }
 }
 
+/// Processes in a row, for an error.
+fn names(holders: &[Holder]) -> String {
+    if holders.is_empty() {
+        return "a process that cannot be named".to_owned();
+    }
+    holders.iter().map(|holder| format!("process {} ({})", holder.pid, holder.command)).collect::<Vec<_>>().join(", ")
+}
+
 /// Everything that can go wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -260,6 +268,28 @@ pub enum Error {
         path: PathBuf,
         /// What is there now: nothing, or another file.
         found: String,
+    },
+    /// There is a file by this name already, and it was not to be replaced. Nothing was changed.
+    #[error("{}: there is a file by this name already", path.display())]
+    Exists {
+        /// The path that was to be written.
+        path: PathBuf,
+    },
+    /// The store cannot be replaced while it is open. Nothing was changed.
+    #[error("{}: the store is open and cannot be replaced; close it first in: {}", path.display(), names(holders))]
+    InUse {
+        /// The data file.
+        path: PathBuf,
+        /// The processes that have it open, as far as the system tells.
+        holders: Vec<Holder>,
+    },
+    /// A backup cannot serve for what was asked of it. Nothing was changed.
+    #[error("{}: {reason}", path.display())]
+    Backup {
+        /// The backup, or the directory of backups.
+        path: PathBuf,
+        /// What is missing or does not fit, and what to do.
+        reason: String,
     },
     /// A state that the program's own rules exclude. Nothing was changed; please report it.
     #[error("internal error, please report it: {0}")]

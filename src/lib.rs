@@ -111,6 +111,7 @@
 //! key encoding. What happens inside is told as `tracing` events.
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests cast numbers that they chose"))]
 
+mod backup;
 mod bytes;
 mod disk;
 mod engine;
@@ -127,6 +128,10 @@ mod tree;
 mod txn;
 mod typed;
 
+pub use backup::{
+    BackupBase, BackupDir, BackupEntry, BackupKind, BackupOptions, BackupProgress, BackupState, BackupStep, Keep,
+    Manifest, RestoreOptions, RestoreReport, TableManifest, restore,
+};
 pub use bytes::Bytes;
 pub use disk::format::{MAX_KEY_SIZE, MAX_NAME_SIZE, MAX_VALUE_SIZE};
 pub use engine::commit::Durability;

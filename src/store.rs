@@ -40,6 +40,8 @@ pub struct Store {
 
 /// A half-made store this old has been given up by its maker.
 const LEFTOVER: Duration = Duration::from_secs(60);
+/// How often a file may be replaced while it is being opened.
+const OPENINGS: usize = 3;
 
 /// How to open a store. The defaults are right for most: created if missing, readable and writable,
 /// waits up to 30 s for a lock.
@@ -155,6 +157,15 @@ impl Options {
             let cap = self.log_cap;
             return Err(Error::Invalid(format!("a log cap of {cap} bytes is not from {MIN_LOG} to {MAX_LOG_CAP}")));
         }
+        let again = |_| match self.open_once(path) {
+            // Another file has the name since: that one is meant.
+            Err(Error::Moved { .. }) => None,
+            opened => Some(opened),
+        };
+        (1..OPENINGS).find_map(again).unwrap_or_else(|| self.open_once(path))
+    }
+
+    fn open_once(&self, path: &Path) -> Result<Store> {
         let there = || UnixDisk::open(path, OpenMode { read_only: self.read_only, create: false });
         let disk = match there() {
             Err(Error::NotFound { .. }) if self.create && !self.read_only => {

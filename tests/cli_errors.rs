@@ -82,7 +82,22 @@ fn wrong_usage() {
 fn help_tells_the_exit_codes() {
     let help = outcome(Command::new(env!("CARGO_BIN_EXE_memstone")).arg("--help"));
     assert_eq!(help.code, 0);
-    for verb in ["put", "get", "del", "scan", "update", "tables", "stat", "locks", "watch", "with-lock", "demo"] {
+    for verb in [
+        "put",
+        "get",
+        "del",
+        "scan",
+        "update",
+        "tables",
+        "stat",
+        "locks",
+        "watch",
+        "backup",
+        "backups",
+        "restore",
+        "with-lock",
+        "demo",
+    ] {
         assert!(help.out.contains(&format!("\n  {verb} ")), "{verb}");
     }
     assert!(help.out.contains("3  busy"));

@@ -60,13 +60,20 @@ const LAYERS: &[(&str, &[&str])] = &[
             "Options",
             "Snapshot",
             "Store",
+            "Table",
             "TableInfo",
             "WriteOptions",
+            "WriteTxn",
         ],
     ),
     // Ways in for the fuzz targets, behind a feature: to all that reads bytes from disk.
     ("fuzzing", &["disk::format", "disk::platform", "disk::root", "log", "tree", "typed"]),
     ("store", &["bytes", "error", "disk", "engine", "txn", "maintain"]),
+    // Backups read states as snapshots do, and build stores from the tree up. They open stores by the names that users know.
+    (
+        "backup",
+        &["bytes", "error", "disk", "engine", "log::index", "tree", "txn", "maintain", "Options", "Snapshot", "Store"],
+    ),
     // Behind a feature, for the fuzz targets: straight to what reads bytes.
     ("fuzzing", &["disk", "log", "tree"]),
 ];
@@ -92,11 +99,11 @@ const LONGEST: usize = 800;
 const LONG: usize = 400;
 const LONG_FILES: &[(&str, usize)] = &[
     ("src/disk/sidecar.rs", 705),
-    ("src/disk/unix.rs", 570),
+    ("src/disk/unix.rs", 580),
     ("src/engine/checkpoint.rs", 570),
     ("src/engine/view.rs", 560),
-    ("src/error.rs", 410),
-    ("src/store.rs", 470),
+    ("src/error.rs", 460),
+    ("src/store.rs", 480),
     ("src/tree/node.rs", 490),
     ("src/tree/update.rs", 640),
     ("src/typed/table.rs", 440),

@@ -95,6 +95,8 @@ pub(crate) trait Disk: Send + Sync {
     fn flush(&self) -> io::Result<()>;
     /// Starts writing the range out without waiting for it. A hint.
     fn start_writeback(&self, offset: u64, len: u64);
+    /// Starts reading the range without waiting for it. A hint.
+    fn start_reading(&self, _offset: u64, _len: u64) {}
     /// Takes or converts the lock on one byte if that needs no waiting.
     /// Exclusive locks need a disk that is writable.
     fn try_lock(&self, byte: u64, mode: LockMode) -> io::Result<bool>;

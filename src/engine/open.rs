@@ -69,6 +69,10 @@ impl Engine {
         let deadline = started.checked_add(settings.timeout);
         let mode = if writable { LockMode::Exclusive } else { LockMode::Shared };
         let open = ByteLock::take(&disk, OPEN, mode, "open", deadline)?;
+        if let Some(found) = disk.lost_name() {
+            // The file was replaced while its OPEN was waited for.
+            return Err(Error::Moved { path: disk.path().to_path_buf(), found: found.to_owned() });
+        }
         let others = Others::look(&*disk)?;
         others.must_be_here(&*disk)?;
         // Read only now: the last process may have folded the log, and gone, a moment ago.

@@ -30,7 +30,7 @@ const LOOKS: usize = 32;
 pub(crate) struct TreeVersion {
     pub(crate) root: Arc<Root>,
     pub(crate) pages: Arc<Pages>,
-    _pin: Option<Pin>,
+    pub(super) _pin: Option<Pin>,
 }
 
 /// One committed state.
@@ -43,7 +43,7 @@ pub(crate) struct View {
     pub(crate) lsn: u64,
     /// The newest transaction in this state; `lsn` may be that of a checkpoint's mark.
     pub(crate) last_commit: u64,
-    tables: RwLock<HashMap<Box<str>, Option<TableEntry>>>,
+    pub(super) tables: RwLock<HashMap<Box<str>, Option<TableEntry>>>,
 }
 
 /// A table as one state has it.

@@ -17,16 +17,21 @@ const ROW: u8 = 2;
 /// value; each of these with its length before it, as a `u64`, little-endian.
 pub(crate) struct ContentHash {
     hasher: blake3::Hasher,
+    /// What waits to be hashed: many bytes at once are hashed several times as fast.
+    waiting: Vec<u8>,
 }
+
+/// Bytes hashed at once.
+const AT_ONCE: usize = 64 << 10;
 
 impl ContentHash {
     pub(crate) fn new() -> ContentHash {
-        ContentHash { hasher: blake3::Hasher::new() }
+        ContentHash { hasher: blake3::Hasher::new(), waiting: Vec::with_capacity(2 * AT_ONCE) }
     }
 
     /// A table starts, and the one before it ends.
     pub(crate) fn table(&mut self, name: &[u8], key_type: &str, value_type: &str) {
-        self.hasher.update(&[TABLE]);
+        self.waiting.push(TABLE);
         self.sized(name);
         self.sized(key_type.as_bytes());
         self.sized(value_type.as_bytes());
@@ -34,18 +39,28 @@ impl ContentHash {
 
     /// The next row of the table.
     pub(crate) fn row(&mut self, key: &[u8], value: &[u8]) {
-        self.hasher.update(&[ROW]);
+        self.waiting.push(ROW);
         self.sized(key);
         self.sized(value);
     }
 
-    pub(crate) fn finish(self) -> [u8; 32] {
+    pub(crate) fn finish(mut self) -> [u8; 32] {
+        self.hasher.update(&self.waiting);
         self.hasher.finalize().into()
     }
 
     fn sized(&mut self, bytes: &[u8]) {
-        self.hasher.update(&(bytes.len() as u64).to_le_bytes());
-        self.hasher.update(bytes);
+        self.waiting.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        if bytes.len() < AT_ONCE {
+            self.waiting.extend_from_slice(bytes);
+        }
+        if self.waiting.len() >= AT_ONCE || bytes.len() >= AT_ONCE {
+            self.hasher.update(&self.waiting);
+            self.waiting.clear();
+        }
+        if bytes.len() >= AT_ONCE {
+            self.hasher.update(bytes);
+        }
     }
 }
 

@@ -174,6 +174,7 @@ impl<'a> Cursor<'a> {
         }
         let mut node = self.pages.node(ptr, self.table, level)?;
         while !node.is_leaf() {
+            self.pages.expect_leaves(&node);
             let index = if left { 0 } else { node.count() - 1 };
             let child = self.pages.node(node.child(index), self.table, Some(node.level() - 1))?;
             self.path.push((std::mem::replace(&mut node, child), index));

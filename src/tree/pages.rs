@@ -26,6 +26,8 @@ const CACHE_SHARDS: usize = 16;
 /// A run up to this many bytes is read and verified in full to learn its birth.
 const CHEAP_RUN: u64 = 16 << 20;
 
+/// Pages so near to each other are read together, with what lies between.
+const NEAR_PAGES: u32 = 16;
 /// Pages of memory are at least this large, on any host.
 const SMALLEST_MEMORY_PAGE: usize = 4096;
 
@@ -36,6 +38,8 @@ pub(crate) struct Verified {
     /// Bucket `b` has `2^b` chunks, so that the first level is small and nothing ever moves.
     buckets: [OnceLock<Box<[Chunk]>>; 21],
     cache: [Mutex<Cache>; CACHE_SHARDS],
+    /// Whether nothing is remembered.
+    forgets: bool,
 }
 
 /// Verified runs in private memory, oldest out first.
@@ -48,7 +52,12 @@ struct Cache {
 
 impl Verified {
     pub(crate) fn new() -> Verified {
-        Verified { buckets: Default::default(), cache: Default::default() }
+        Verified { buckets: Default::default(), cache: Default::default(), forgets: false }
+    }
+
+    /// For one pass over all pages: each is verified whenever it is read, and takes no memory afterwards.
+    pub(crate) fn forgetting() -> Verified {
+        Verified { forgets: true, ..Verified::new() }
     }
 
     /// Bucket, chunk in it, place in that.
@@ -74,6 +83,9 @@ impl Verified {
     }
 
     fn set(&self, page: u32, crc: u32) {
+        if self.forgets {
+            return;
+        }
         let (bucket, chunk, at) = Self::place(page);
         let Some(chunks) = self.buckets.get(bucket) else { return };
         let chunks = chunks.get_or_init(|| (0..1usize << bucket).map(|_| OnceLock::new()).collect());
@@ -93,7 +105,7 @@ impl Verified {
 
     fn cache(&self, ptr: Ptr, run: &Arc<[u8]>) {
         let Some(shard) = self.shard(ptr) else { return };
-        if run.len() > CACHE_SIZE / CACHE_SHARDS / 4 {
+        if self.forgets || run.len() > CACHE_SIZE / CACHE_SHARDS / 4 {
             return;
         }
         let mut cache = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,6 +173,20 @@ impl Pages {
     pub(crate) fn node(&self, ptr: Ptr, table: u32, level: Option<u8>) -> Result<Node<'_>> {
         let run = self.fetch(ptr)?;
         Node::parse(run, table, level).unwrap_or_else(|| Err(self.not_a_node(ptr, table, level)))
+    }
+
+    /// For one pass over the tree: has the leaves below a branch read in the order in which they lie in the file.
+    pub(crate) fn expect_leaves(&self, branch: &Node<'_>) {
+        if !self.verified.forgets || branch.level() != 1 {
+            return;
+        }
+        let mut pages: Vec<u32> = (0..branch.count()).map(|index| branch.child(index).page).collect();
+        pages.sort_unstable();
+        for near in pages.chunk_by(|a, b| b - a <= NEAR_PAGES) {
+            if let (Some(first), Some(last)) = (near.first(), near.last()) {
+                self.disk.start_reading(u64::from(*first) << self.shift, (u64::from(last - first) + 1) << self.shift);
+            }
+        }
     }
 
     /// Exactly the long value.

@@ -1,6 +1,7 @@
 //! Snapshots: one committed state, for as long as it is held.
 
 use crate::disk::format::TABLE_NAMES;
+use crate::engine::Engine;
 use crate::engine::open_store::OpenStore;
 use crate::engine::stats::TableInfo;
 use crate::engine::view::{TableEntry, View, decode_name};
@@ -43,7 +44,15 @@ impl Snapshot {
         Ok(Snapshot { view, store: Arc::clone(store) })
     }
 
-    fn in_file<T>(&self, result: Result<T>) -> Result<T> {
+    pub(crate) fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        self.store.engine()
+    }
+
+    pub(crate) fn in_file<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|e| e.in_file(self.store.engine().path()))
     }
 
@@ -112,7 +121,7 @@ impl Snapshot {
 }
 
 /// All tables, by the rows of the names table.
-pub(super) fn list_tables(names: Ground<'_>) -> Result<Vec<TableInfo>> {
+pub(crate) fn list_tables(names: Ground<'_>) -> Result<Vec<TableInfo>> {
     let mut tables = Vec::new();
     let mut walk = Walk::new(names, Direction::Forward, Bound::Unbounded)?;
     while let Some((name, found)) = walk.next()? {

@@ -3,6 +3,8 @@
 //! and `jq` (changing them), `output` and `failure` (what is printed, and the exit code).
 
 mod access;
+mod backup;
+mod backups;
 mod check;
 mod clock;
 mod del;
@@ -16,7 +18,9 @@ mod keys;
 mod locks;
 mod msgpack;
 mod output;
+mod progress;
 mod put;
+mod restore;
 mod scan;
 mod stat;
 mod tables;
@@ -51,9 +55,9 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  not found: no such key, table or store
-  2  usage: the command line, the JSON or the jq program is wrong, or a value would be altered
-  3  busy: the lock was not free before the deadline
-  4  corrupt: the store is damaged
+  2  usage: the command line, the JSON or the jq program is wrong, a value would be altered, or a file would be replaced
+  3  busy: the lock was not free before the deadline, or the store to be replaced is open
+  4  corrupt: the store, or a backup, is damaged
   5  any other failure
 with-lock exits with the code of its command once that has run (128 + N if signal N ended it).";
 
@@ -88,6 +92,9 @@ enum Verb {
     Locks(locks::Locks),
     Check(check::Check),
     Watch(watch::Watch),
+    Backup(backup::Backup),
+    Backups(backups::Backups),
+    Restore(restore::Restore),
     WithLock(with_lock::WithLock),
     Demo(demo::Demo),
     #[command(hide = true)]
@@ -122,6 +129,9 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Locks(locks) => locks.run(out)?,
         Verb::Check(check) => return check.run(out),
         Verb::Watch(watch) => watch.run(out)?,
+        Verb::Backup(backup) => backup.run(out)?,
+        Verb::Backups(backups) => return backups.run(out),
+        Verb::Restore(restore) => restore.run(out)?,
         Verb::WithLock(with_lock) => return with_lock.run(common),
         Verb::Demo(demo) => demo.run(out)?,
         Verb::DemoWorker(worker) => worker.run()?,

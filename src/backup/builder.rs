@@ -1,0 +1,240 @@
+//! A new store, made in one pass from rows in key order.
+//!
+//! Pages are taken one after the other from the file's beginning, so it is written from front to end, and has no
+//! free page but for a few branches that were joined. No log, no commit, no flush: nobody finds the file before it
+//! is durable as a whole.
+
+use crate::bytes::Bytes;
+use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, TABLE_CATALOG, TABLE_NAMES, TreeRoot};
+use crate::disk::platform::Disk;
+use crate::disk::root::{Root, Segment};
+use crate::engine::MIN_LOG;
+use crate::engine::view::encode_name;
+use crate::error::{Error, Result};
+use crate::tree::pages::{Pages, Verified};
+use crate::tree::space::Space;
+use crate::tree::update::{Change, PageStore, update};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::manifest::{TableManifest, now_us};
+use super::rows::Row;
+
+/// Adjacent pages are written together, up to this many bytes.
+const RUN_BYTES: usize = 1 << 20;
+/// The bitmap of pages grows by so many.
+const GROWTH_PAGES: u64 = 1 << 14;
+/// Root sequence of all that is built.
+const VERSION: u64 = 1;
+/// Root sequence of a store that nobody has written to since.
+pub(super) const LAST_VERSION: u64 = VERSION + 1;
+
+/// A store under construction, in an empty file.
+pub(super) struct StoreBuilder {
+    root: Root,
+    pages: BuiltPages,
+    trees: BTreeMap<u32, TreeRoot>,
+    names: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// Where its pages come from and go to.
+struct BuiltPages {
+    disk: Arc<dyn Disk>,
+    pages: Arc<Pages>,
+    space: Space,
+    /// Pages not yet written: the first one's number, and their bytes.
+    waiting: (u32, Vec<u8>),
+    /// Pages that are no longer needed.
+    own: Vec<(u32, u32)>,
+}
+
+impl StoreBuilder {
+    /// Begins a store with an id of its own in an empty file.
+    pub(super) fn new(disk: Arc<dyn Disk>, page_size: u32) -> Result<StoreBuilder> {
+        let mut store_id = [0; 16];
+        getrandom::fill(&mut store_id)
+            .map_err(|e| Error::io("get random bytes", disk.path(), std::io::Error::other(e.to_string())))?;
+        let first = Root::first_page(page_size);
+        let log_pages = u32::try_from(MIN_LOG / u64::from(page_size)).unwrap_or(1).max(1);
+        let page_count = u64::from(first + log_pages);
+        let root = Root {
+            page_size,
+            store_id,
+            sequence: VERSION,
+            checkpoint_lsn: 0,
+            log_position: LOG_BLOCK,
+            log_crc: 0,
+            log_offset: 0,
+            segments: vec![Segment { page: first, pages: log_pages }],
+            catalog: TreeRoot::default(),
+            free_directory: Ptr::NONE,
+            pending: Ptr::NONE,
+            page_count,
+            next_table: FIRST_USER_TABLE,
+            time: now_us(),
+            last_commit: 0,
+        };
+        let (log_start, log_bytes) =
+            (u64::from(first) * u64::from(page_size), u64::from(log_pages) * u64::from(page_size));
+        disk.allocate(log_start, log_bytes).map_err(|e| Error::io("allocate", disk.path(), e))?;
+        let verified = Arc::new(Verified::forgetting());
+        let tag = root.store_tag();
+        let pages = Arc::new(Pages::new(Arc::clone(&disk), None, verified, page_size, tag, page_count));
+        let space = Space::new(page_size, tag, first, page_count);
+        let pages = BuiltPages { disk, pages, space, waiting: (0, Vec::new()), own: Vec::new() };
+        Ok(StoreBuilder { root, pages, trees: BTreeMap::new(), names: BTreeMap::new() })
+    }
+
+    /// Adds a table, with rows in strictly ascending order of their keys.
+    pub(super) fn table<'s>(
+        &mut self,
+        table: &TableManifest,
+        rows: impl Iterator<Item = Result<Row<'s>>>,
+    ) -> Result<()> {
+        let changes = rows.map(|row| row.map(|(key, value)| (key, Change::<Bytes<'_>>::Put(value))));
+        let tree = self.pages.tree(table.id, changes)?;
+        if !tree.ptr.is_none() {
+            self.trees.insert(table.id, tree);
+        }
+        let row = encode_name(table.id, &table.key_type, &table.value_type);
+        self.names.insert(table.name.as_bytes().to_vec(), row);
+        self.root.next_table = self.root.next_table.max(table.id.saturating_add(1));
+        Ok(())
+    }
+
+    /// Writes the rest; the file stays to be flushed. The newest transaction of this state is `lsn`.
+    pub(super) fn finish(mut self, lsn: u64, next_table: u32) -> Result<Root> {
+        let names = self.names.into_iter().map(|(name, row)| Ok((name, Change::Put(row))));
+        let names = self.pages.tree(TABLE_NAMES, names)?;
+        if !names.ptr.is_none() {
+            self.trees.insert(TABLE_NAMES, names);
+        }
+        let rows = self.trees.into_iter().map(|(id, tree)| Ok((id.to_be_bytes(), Change::Put(tree.encode()))));
+        let mut root = self.root;
+        root.catalog = self.pages.tree(TABLE_CATALOG, rows)?;
+        root.next_table = root.next_table.max(next_table);
+        (root.checkpoint_lsn, root.last_commit) = (lsn, lsn);
+        self.pages.finish(&mut root)?;
+        Ok(root)
+    }
+}
+
+impl BuiltPages {
+    fn tree<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &mut self,
+        table: u32,
+        rows: impl Iterator<Item = Result<(K, Change<V>)>>,
+    ) -> Result<TreeRoot> {
+        let tree = update(self, table, TreeRoot::default(), rows)?;
+        // Not before: what the update still reads must not be written over.
+        for (page, run) in self.own.drain(..) {
+            self.space.release(page, run);
+        }
+        Ok(tree)
+    }
+
+    fn io(&self, op: &'static str) -> impl FnOnce(std::io::Error) -> Error + '_ {
+        move |source| Error::io(op, self.disk.path(), source)
+    }
+
+    fn grow(&mut self, pages: u64) -> Result<()> {
+        let count = self.space.page_count() + pages.max(GROWTH_PAGES);
+        self.space.grow(count);
+        if self.space.page_count() < count {
+            let source = std::io::Error::new(std::io::ErrorKind::StorageFull, "the store has as many pages as it can");
+            return Err(self.io("grow the file")(source));
+        }
+        self.pages.set_page_count(count);
+        Ok(())
+    }
+
+    fn write_out(&mut self) -> Result<()> {
+        let (page, bytes) = &mut self.waiting;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let offset = u64::from(*page) * u64::from(self.pages.page_size());
+        self.disk.write_at(bytes, offset).map_err(|e| Error::io("write a page", self.disk.path(), e))?;
+        // What is written out early does not make the commits of others wait for all of it at once.
+        self.disk.start_writeback(offset, bytes.len() as u64);
+        bytes.clear();
+        Ok(())
+    }
+
+    /// Writes what waits, the free map, and the root in both slots.
+    fn finish(&mut self, root: &mut Root) -> Result<()> {
+        self.write_out()?;
+        self.space.truncate(0);
+        if self.space.free_pages() > 0 {
+            loop {
+                match self.space.growth_needed() {
+                    0 => break,
+                    pages => {
+                        let count = self.space.page_count() + pages;
+                        self.space.grow(count);
+                    }
+                }
+            }
+            let (disk, page_size) = (Arc::clone(&self.disk), u64::from(root.page_size));
+            let saved = self.space.save(VERSION, &mut |page, bytes| {
+                let offset = u64::from(page) * page_size;
+                disk.write_at(bytes, offset).map_err(|e| Error::io("write the free map", disk.path(), e))
+            })?;
+            (root.free_directory, root.pending) = (saved.directory, saved.pending);
+        }
+        root.page_count = self.space.page_count();
+        let len = root.page_count * u64::from(root.page_size);
+        self.disk.set_len(len).map_err(self.io("set the length"))?;
+        // The same root twice, as a process that leaves writes it: so whoever opens it knows that it is durable. It is,
+        // before the file has a name by which it is opened.
+        for sequence in [VERSION, LAST_VERSION] {
+            root.sequence = sequence;
+            let offset = Root::slot_offset(sequence);
+            self.disk.write_at(&root.encode(), offset).map_err(self.io("write a root slot"))?;
+        }
+        Ok(())
+    }
+}
+
+impl PageStore for BuiltPages {
+    fn pages(&self) -> &Arc<Pages> {
+        &self.pages
+    }
+
+    fn version(&self) -> u64 {
+        VERSION
+    }
+
+    fn allocate(&mut self, run: u32) -> Result<u32> {
+        if let Some(page) = self.space.allocate(run) {
+            return Ok(page);
+        }
+        self.grow(u64::from(run))?;
+        self.space.allocate(run).ok_or_else(|| Error::Internal("no run of free pages after growing".to_owned()))
+    }
+
+    fn free(&mut self, page: u32, run: u32, _version: u64) -> Result<()> {
+        self.own.push((page, run));
+        Ok(())
+    }
+
+    fn asks_for_births(&self) -> bool {
+        false
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.write_out()
+    }
+
+    fn write(&mut self, page: u32, bytes: &[u8]) -> Result<()> {
+        let page_size = self.pages.page_size() as usize;
+        let (first, waiting) = &self.waiting;
+        let next = u64::from(*first) + (waiting.len() / page_size) as u64;
+        if u64::from(page) != next || waiting.len() + bytes.len() > RUN_BYTES {
+            self.write_out()?;
+            self.waiting.0 = page;
+        }
+        self.waiting.1.extend_from_slice(bytes);
+        Ok(())
+    }
+}

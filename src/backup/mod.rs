@@ -1,0 +1,27 @@
+//! Backups of a store, and bringing it back.
+//!
+//! A full backup is itself a store: `builder` makes it in one pass from `rows` in key order, `place` gives it its
+//! name when it is whole. An increment (`increment`) says what has changed since another backup, in a `stream` of
+//! checksummed blocks. A `chain` reads a full backup and its increments as one state, from which
+//! `restore` builds a store. `directory` keeps many of them.
+
+mod builder;
+mod chain;
+mod directory;
+mod full;
+mod increment;
+mod keep;
+mod manifest;
+mod options;
+mod place;
+mod restore;
+mod rows;
+mod stream;
+mod stream_reader;
+mod utc;
+
+pub use directory::{BackupDir, BackupEntry, BackupState};
+pub use keep::Keep;
+pub use manifest::{BackupBase, BackupKind, Manifest, TableManifest};
+pub use options::{BackupOptions, BackupProgress, BackupStep, RestoreOptions};
+pub use restore::{RestoreReport, restore};

@@ -1,0 +1,223 @@
+//! How a backup or a restore is done, and what its caller hears of it meanwhile.
+
+use crate::error::{Error, Result};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// The callback is asked at least this often, in bytes of keys and values.
+const TOLD_EVERY: u64 = 4 << 20;
+
+/// What a backup or a restore is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackupStep {
+    /// It opens what it reads.
+    Open,
+    /// It reads rows, and writes them to a file under another name.
+    Copy,
+    /// It reads and verifies what it has written.
+    Check,
+    /// It flushes what it has written.
+    Flush,
+    /// It is about to give the file its name: the last moment at which it can be ended.
+    Name,
+    /// The file that is replaced has its second name, and the new one not yet its own.
+    Replace,
+    /// The file has its name, which is not yet flushed.
+    Named,
+}
+
+/// How far a backup or a restore is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackupProgress {
+    /// What it is doing.
+    pub step: BackupStep,
+    /// Rows copied so far.
+    pub rows: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+    /// Rows there are in all.
+    pub total_rows: u64,
+}
+
+type Callback<'p> = Box<dyn FnMut(&BackupProgress) -> ControlFlow<()> + 'p>;
+
+/// How [`Snapshot::backup_with`](crate::Snapshot::backup_with) works.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+/// # store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// let mut rows = 0;
+/// let options = memstone::BackupOptions::new().progress(|progress| {
+///     rows = progress.rows;
+///     ControlFlow::Continue(())
+/// });
+/// store.read()?.backup_with(dir.path().join("backup.mst"), options)?;
+/// assert_eq!(rows, 1);
+/// # Ok::<(), memstone::Error>(())
+/// ```
+#[derive(Default)]
+pub struct BackupOptions<'p> {
+    pub(super) overwrite: bool,
+    pub(super) since: Option<PathBuf>,
+    pub(super) prove: bool,
+    pub(super) compress: bool,
+    callback: Option<Callback<'p>>,
+}
+
+impl<'p> BackupOptions<'p> {
+    /// The defaults: a full backup that replaces nothing.
+    #[must_use]
+    pub fn new() -> BackupOptions<'p> {
+        BackupOptions::default()
+    }
+
+    /// Whether a file by that name is replaced, in one step. Default: no.
+    #[must_use]
+    pub fn overwrite(mut self, overwrite: bool) -> BackupOptions<'p> {
+        self.overwrite = overwrite;
+        self
+    }
+
+    /// Makes an increment: only what has changed since this other backup of the same store was made, a full one or an
+    /// increment itself. Restoring needs it and all that it builds on.
+    ///
+    /// What has not changed is told by the versions of the tree's nodes. They lie about it if the store's file was put back, in place,
+    /// from a copy that is older than the base: then make a full backup, or use [`BackupOptions::prove`], which finds out.
+    #[must_use]
+    pub fn since(mut self, base: impl Into<PathBuf>) -> BackupOptions<'p> {
+        self.since = Some(base.into());
+        self
+    }
+
+    /// Whether an increment is proved before it gets its name: all of the state is read for its content hash, and all that the increment
+    /// builds on, to see that they give that content. That takes as long as reading both. (A full backup is always
+    /// verified.) Default: no.
+    #[must_use]
+    pub fn prove(mut self, prove: bool) -> BackupOptions<'p> {
+        self.prove = prove;
+        self
+    }
+
+    /// Whether an increment or a stream is compressed with zstd. Default: no. Full backups in a file are
+    /// stores, which are not compressed.
+    #[cfg(feature = "zstd")]
+    #[must_use]
+    pub fn compress(mut self, compress: bool) -> BackupOptions<'p> {
+        self.compress = compress;
+        self
+    }
+
+    /// Asked at every step and every few megabytes; `ControlFlow::Break` ends the backup with
+    /// [`Error::Cancelled`], and nothing of it stays.
+    #[must_use]
+    pub fn progress(mut self, callback: impl FnMut(&BackupProgress) -> ControlFlow<()> + 'p) -> BackupOptions<'p> {
+        self.callback = Some(Box::new(callback));
+        self
+    }
+
+    pub(super) fn watch(&mut self, path: &Path) -> Watch<'p> {
+        Watch::new(self.callback.take(), path)
+    }
+}
+
+/// How [`restore`](crate::restore) works.
+#[derive(Default)]
+pub struct RestoreOptions<'p> {
+    pub(super) overwrite: bool,
+    pub(super) at: Option<SystemTime>,
+    callback: Option<Callback<'p>>,
+}
+
+impl<'p> RestoreOptions<'p> {
+    /// The defaults: the newest state of the source, and no file is replaced.
+    #[must_use]
+    pub fn new() -> RestoreOptions<'p> {
+        RestoreOptions::default()
+    }
+
+    /// Whether a store by that name is replaced; it is kept under another name. Default: no.
+    #[must_use]
+    pub fn overwrite(mut self, overwrite: bool) -> RestoreOptions<'p> {
+        self.overwrite = overwrite;
+        self
+    }
+
+    /// From a directory of backups the newest one that was made at this time or before. Default: the newest.
+    #[must_use]
+    pub fn at(mut self, time: SystemTime) -> RestoreOptions<'p> {
+        self.at = Some(time);
+        self
+    }
+
+    /// Asked at every step and every few megabytes; `ControlFlow::Break` ends the restore with
+    /// [`Error::Cancelled`], and nothing was changed.
+    #[must_use]
+    pub fn progress(mut self, callback: impl FnMut(&BackupProgress) -> ControlFlow<()> + 'p) -> RestoreOptions<'p> {
+        self.callback = Some(Box::new(callback));
+        self
+    }
+
+    pub(super) fn watch(&mut self, path: &Path) -> Watch<'p> {
+        Watch::new(self.callback.take(), path)
+    }
+}
+
+/// Tells the caller how far it is, and hears whether to go on.
+pub(super) struct Watch<'p> {
+    callback: Option<Callback<'p>>,
+    /// What an error is about.
+    path: PathBuf,
+    progress: BackupProgress,
+    told: u64,
+}
+
+impl<'p> Watch<'p> {
+    fn new(callback: Option<Callback<'p>>, path: &Path) -> Watch<'p> {
+        let path = path.to_path_buf();
+        let progress = BackupProgress { step: BackupStep::Open, rows: 0, bytes: 0, total_rows: 0 };
+        Watch { callback, path, progress, told: 0 }
+    }
+
+    /// Another step begins.
+    pub(super) fn step(&mut self, step: BackupStep) -> Result<()> {
+        self.progress.step = step;
+        self.tell()
+    }
+
+    pub(super) fn expect(&mut self, rows: u64) {
+        self.progress.total_rows = rows;
+    }
+
+    /// A row of so many bytes was copied.
+    pub(super) fn row(&mut self, bytes: usize) -> Result<()> {
+        self.progress.rows += 1;
+        self.progress.bytes += bytes as u64;
+        if self.progress.bytes - self.told < TOLD_EVERY { Ok(()) } else { self.tell() }
+    }
+
+    /// So many bytes were read back.
+    pub(super) fn read(&mut self, _bytes: usize) -> Result<()> {
+        self.tell()
+    }
+
+    fn tell(&mut self) -> Result<()> {
+        self.told = self.progress.bytes;
+        match self.callback.as_mut().map(|callback| callback(&self.progress)) {
+            Some(ControlFlow::Break(())) => Err(Error::Cancelled { path: self.path.clone() }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The directory in which a file lies.
+pub(super) fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}

@@ -1,0 +1,199 @@
+//! Bringing a store back.
+
+use crate::disk::locks::{ByteLock, Deadline, OPEN, PLACES, READERS, WRITERS};
+use crate::disk::platform::{Disk, LockMode};
+use crate::disk::unix::{OpenMode, UnixDisk};
+use crate::error::{Error, Holder, Result};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::chain::Chain;
+use super::directory::BackupDir;
+use super::full::{build_store, verify_store};
+use super::manifest::{Manifest, hex, now_us};
+use super::options::{BackupStep, RestoreOptions, Watch};
+use super::place::{Temporary, must_be_free, sync_directory};
+use super::utc::stamp;
+
+/// How long another process may take to open or leave the store that is replaced.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What [`restore`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestoreReport {
+    /// The state that was restored.
+    pub manifest: Manifest,
+    /// The backup that it came from.
+    pub source: PathBuf,
+    /// Where the store that was replaced is kept.
+    pub replaced: Option<PathBuf>,
+}
+
+/// Brings a store back: from a full backup, a stream, an increment (what it builds on is looked for beside it), a directory of
+/// backups ([`BackupDir`]), or from any store that nobody is writing to.
+///
+/// All of the source is verified before anything is changed at the target. The new store is made under another name beside it, checked
+/// in full, flushed, and then takes the target's name in one step; a store that had the name is kept as
+/// `TARGET.before-restore-TIME`. It has an id of its own, so increments of it begin with a full backup.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("memory.mst");
+/// use memstone::RestoreOptions;
+/// let store = memstone::Store::open(&path)?;
+/// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// store.read()?.backup_to(dir.path().join("backup.mst"))?;
+/// store.write(|tx| tx.raw("t")?.put(b"k", b"oops"))?;
+/// store.close()?;
+/// let report = memstone::restore(dir.path().join("backup.mst"), &path, RestoreOptions::new().overwrite(true))?;
+/// assert!(report.replaced.is_some());
+/// assert_eq!(memstone::Store::open(&path)?.read()?.raw("t")?.get(b"k")?.unwrap(), b"v");
+/// # Ok::<(), memstone::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Exists`] without [`RestoreOptions::overwrite`]; [`Error::InUse`] while a process has the target open;
+/// [`Error::Corrupt`] if the source is damaged, [`Error::Backup`] if something that it builds on is missing; [`Error::NotFound`],
+/// [`Error::Full`], [`Error::Cancelled`], [`Error::Io`]. Nothing was changed.
+pub fn restore(
+    source: impl AsRef<Path>,
+    target: impl AsRef<Path>,
+    mut options: RestoreOptions<'_>,
+) -> Result<RestoreReport> {
+    let mut watch = options.watch(target.as_ref());
+    watch.step(BackupStep::Open)?;
+    // What a symbolic link leads to is replaced, not the link.
+    let target = fs::canonicalize(target.as_ref()).unwrap_or_else(|_| target.as_ref().to_path_buf());
+    must_be_free(&target, options.overwrite)?;
+    drop(Alone::with(&target)?);
+    let source = match source.as_ref() {
+        directory if directory.is_dir() => BackupDir::open(directory)?.newest_at(options.at)?,
+        file => file.to_path_buf(),
+    };
+    let chain = Chain::open(&source)?;
+    chain.verify_streams(&mut watch)?;
+    let manifest = chain.manifest().clone();
+    let file = Temporary::create(&target)?;
+    let hash = hex(&build_store(&chain, &file, &manifest, 2, &mut watch).map_err(|e| e.in_file(&source))?);
+    if let Some(expected) = manifest.content_hash.as_ref().filter(|expected| **expected != hash) {
+        let found = format!("{hash} (it was written to after it was made, or is damaged)");
+        return Err(Error::corrupt("backup", 0, None, format!("content hash {expected}"), found).in_file(&source));
+    }
+    verify_store(&file, &manifest, &mut watch)?;
+    let replaced = take_place(file, &target, options.overwrite, &mut watch)?;
+    Ok(RestoreReport { manifest, source, replaced })
+}
+
+/// Gives the new store the target's name. A store that has it gets a second name first, so that at
+/// every moment one of the two is found by the target's.
+fn take_place(file: Temporary, target: &Path, overwrite: bool, watch: &mut Watch<'_>) -> Result<Option<PathBuf>> {
+    watch.step(BackupStep::Flush)?;
+    file.flush()?;
+    let Some(alone) = Alone::with(target)? else {
+        return file.give_name(false, watch).map(|()| None);
+    };
+    if !overwrite {
+        return Err(Error::Exists { path: target.to_path_buf() });
+    }
+    like(&file, target)?;
+    file.flush()?;
+    let kept = keep(target)?;
+    let replaced = watch.step(BackupStep::Replace).and_then(|()| file.give_name(true, watch));
+    // Those who waited to open the old file find, when they get the lock, that it has lost its name.
+    drop(alone);
+    replaced.inspect_err(|_| take_back(&kept, target))?;
+    Ok(Some(kept))
+}
+
+/// Takes the second name away, unless it is the old store's only one by now.
+fn take_back(kept: &Path, target: &Path) {
+    let file = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    if file(kept).is_some() && file(kept) == file(target) {
+        let _ = fs::remove_file(kept);
+    }
+}
+
+/// Gives the file at `target` a second name, by which it stays.
+fn keep(target: &Path) -> Result<PathBuf> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    for attempt in 0..1000 {
+        let number = if attempt == 0 { String::new() } else { format!("-{attempt}") };
+        let kept = target.with_file_name(format!("{name}.before-restore-{}{number}", stamp(now_us())));
+        match fs::hard_link(target, &kept) {
+            Ok(()) => {
+                sync_directory(&kept).inspect_err(|_| take_back(&kept, target))?;
+                return Ok(kept);
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(Error::io("keep the old store under a second name", kept, e)),
+        }
+    }
+    Err(Error::Exists { path: target.to_path_buf() })
+}
+
+/// The new store belongs to those to whom the old one did.
+fn like(file: &Temporary, old: &Path) -> Result<()> {
+    let meta = fs::metadata(old).map_err(|e| Error::io("stat", old, e))?;
+    // Only the superuser may give files away; to keep one's own is no failure.
+    let _ = chown(file.path(), Some(meta.uid()), Some(meta.gid()));
+    let mode = fs::Permissions::from_mode(meta.permissions().mode() & 0o777);
+    file.file().set_permissions(mode).map_err(|e| Error::io("set the permissions", file.path(), e))
+}
+
+/// A store that no other handle has open, and none can open as long as this is held.
+struct Alone {
+    _open: ByteLock,
+}
+
+impl Alone {
+    /// `None`: there is no such file.
+    fn with(path: &Path) -> Result<Option<Alone>> {
+        let disk = match UnixDisk::open(path, OpenMode { read_only: false, create: false }) {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            disk => Arc::new(disk?) as Arc<dyn Disk>,
+        };
+        let deadline: Deadline = Instant::now().checked_add(PATIENCE);
+        let open = ByteLock::take(&disk, OPEN, LockMode::Exclusive, "open", deadline)?;
+        let held = |base| disk.probe(base, PLACES).map_err(|e| Error::io("look for others", path, e));
+        if held(WRITERS)?.is_none() && held(READERS)?.is_none() {
+            return Ok(Some(Alone { _open: open }));
+        }
+        let mut holders: Vec<Holder> = Vec::new();
+        for held in [WRITERS, READERS].into_iter().flat_map(|base| disk.holders(base, PLACES)) {
+            if holders.iter().all(|known| known.pid != held.holder.pid) {
+                holders.push(held.holder);
+            }
+        }
+        Err(Error::InUse { path: path.to_path_buf(), holders })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_store_never_loses_its_last_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("memory.mst");
+        fs::write(&target, "old").unwrap();
+        let kept = keep(&target).unwrap();
+        take_back(&kept, &target);
+        assert!(!kept.exists() && target.exists());
+        let kept = keep(&target).unwrap();
+        let other = keep(&target).unwrap();
+        assert_ne!(kept, other);
+        // It was replaced before what followed failed.
+        fs::write(dir.path().join("new"), "new").unwrap();
+        fs::rename(dir.path().join("new"), &target).unwrap();
+        take_back(&kept, &target);
+        fs::remove_file(&target).unwrap();
+        take_back(&kept, &target);
+        assert_eq!(fs::read(&kept).unwrap(), b"old");
+    }
+}
