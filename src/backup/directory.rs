@@ -20,6 +20,9 @@ use super::utc::stamp;
 /// How the names of full backups end, and those of increments.
 const FULL: &str = ".full.mst";
 const INCREMENT: &str = ".incr.mbk";
+/// How often the directory's lock is tried, and how much longer each pause is than the one before: a second or so in all.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// An increment on top of so many others becomes a full backup: what is kept by rule keeps all that it builds on.
 const LONGEST_CHAIN: usize = 30;
 /// A backup that seems to be made later than this from now was made by another clock.
@@ -237,13 +240,16 @@ impl BackupDir {
         let path = self.path.join(".lock");
         let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = file.map_err(|e| Error::io("open", &path, e))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(fs::TryLockError::WouldBlock) => {
-                Err(Error::Busy { path, lock: "backup directory", waited: Duration::ZERO, holder: None })
+        // A child that is being started by another thread has the lock, too, until it runs its program.
+        for attempt in 0..LOCK_TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE * attempt),
+                Err(fs::TryLockError::Error(e)) => return Err(Error::io("lock", &path, e)),
             }
-            Err(fs::TryLockError::Error(e)) => Err(Error::io("lock", &path, e)),
         }
+        let waited = LOCK_PAUSE * (LOCK_TRIES * (LOCK_TRIES - 1) / 2);
+        Err(Error::Busy { path, lock: "backup directory", waited, holder: None })
     }
 }
 

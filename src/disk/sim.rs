@@ -331,6 +331,11 @@ impl World {
         self.state().lost_names.push(name);
     }
 
+    /// The file has all its names again.
+    pub(crate) fn give_names_back(&self) {
+        self.state().lost_names.clear();
+    }
+
     /// A new description, of a process that goes by the given number.
     pub(crate) fn disk(self: &Arc<Self>, process: usize) -> Arc<SimDisk> {
         self.disk_of(process, Access::default())

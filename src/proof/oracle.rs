@@ -212,6 +212,7 @@ impl Oracle {
     /// No process is left: the next one finds everything.
     pub(super) fn at_the_end(&self, log_cap: u64) -> Result<(), String> {
         let text = |e: Error| format!("at the end: {e}");
+        self.world.give_names_back();
         let (disk, store) = open_store(&self.world, 99, log_cap);
         let store = store.map_err(text)?;
         let snapshot = store.read().map_err(text)?;
