@@ -87,7 +87,7 @@ pub struct TableReport {
     pub value_bytes: u64,
 }
 
-/// What [`check`] found.
+/// What [`crate::check`] found.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// The file.
