@@ -120,7 +120,7 @@ impl Engine {
             return Err(why);
         }
         let mut guard = AppendGuard { state, sidecar, engine: self, in_doubt: false, walked: false, _kernel: kernel };
-        guard.find_tail()?;
+        guard.find_tail(current)?;
         // Without a sidecar nobody could have told us of a flush.
         guard.state.open &= current;
         Ok(guard)
@@ -128,7 +128,7 @@ impl Engine {
 }
 
 impl AppendGuard<'_> {
-    fn find_tail(&mut self) -> Result<()> {
+    fn find_tail(&mut self, current: bool) -> Result<()> {
         let engine = self.engine;
         let before = self.sidecar.words_before();
         let told = engine.learn(&self.sidecar);
@@ -146,7 +146,8 @@ impl AppendGuard<'_> {
             self.walk_on()?;
         }
         self.put_tables_right(told_tail);
-        if !told && !engine.is_poisoned(&self.sidecar) {
+        // Frames that no sidecar of this process told of may have been acknowledged through another one.
+        if (!told || self.walked && !current) && !engine.is_poisoned(&self.sidecar) {
             self.show_all(&before)?;
         }
         Ok(())
