@@ -127,7 +127,7 @@ impl Engine {
         let failures = self.failures(&sidecar);
         let (in_doubt, walked) = (false, false);
         let mut guard = AppendGuard { state, sidecar, engine: self, in_doubt, failures, walked, _kernel: kernel };
-        guard.find_tail()?;
+        guard.find_tail(current)?;
         // Without a sidecar nobody could have told us of a flush.
         guard.state.open &= current;
         Ok(guard)
@@ -135,7 +135,7 @@ impl Engine {
 }
 
 impl AppendGuard<'_> {
-    fn find_tail(&mut self) -> Result<()> {
+    fn find_tail(&mut self, current: bool) -> Result<()> {
         let engine = self.engine;
         let before = self.sidecar.words_before();
         let told = engine.learn(&self.sidecar);
@@ -167,7 +167,8 @@ impl AppendGuard<'_> {
         } else if self.walked {
             self.publish();
         }
-        if !told && !engine.is_poisoned(&self.sidecar) {
+        // Frames that no sidecar of this process told of may have been acknowledged through another one.
+        if (!told || self.walked && !current) && !engine.is_poisoned(&self.sidecar) {
             self.show_all(&before)?;
         }
         Ok(())

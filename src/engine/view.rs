@@ -230,6 +230,7 @@ impl Engine {
     pub(crate) fn newest_view(&self) -> Result<Arc<View>> {
         // A root of which nobody told may be one whose flush failed before this process opened the file. The holder
         // of APPEND settles it, before anything is built on it. (Not with the view locked, which readers need.)
+        self.learn(&self.known_sidecar());
         if peek_sequence(&*self.disk).map_err(self.io("look at the file"))? > self.known_root() {
             drop(self.lock_append(self.deadline())?);
         }

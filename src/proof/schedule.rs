@@ -150,9 +150,13 @@ impl Actor {
                     self.oracle.known().hints_lost = true;
                     match (self.rng.below(if self.kinds { 6 } else { 2 }), self.world.sidecar()) {
                         (0, Some(words)) => words.spoil(&mut self.rng),
-                        (2, _) => self.world.copy_sidecar(),
+                        (2, _) => {
+                            trace!("process {}: the sidecar is copied", self.process);
+                            self.world.copy_sidecar();
+                        }
                         (3, _) => self.world.restore_sidecar(false),
                         (5, _) => {
+                            trace!("process {}: an older copy is written over the sidecar", self.process);
                             self.oracle.known().set_back += 1;
                             self.world.restore_sidecar(true);
                         }
@@ -176,6 +180,7 @@ impl Actor {
                     may_be_late |= self.access.read_only && !store.engine().has_hints();
                     may_be_late |= self.oracle.known().is_set_back();
                     let look = self.oracle.look(&snapshot, if may_be_late { floor } else { seen.max(floor) });
+                    trace!("process {}: reads {:?}", self.process, look.as_ref().ok());
                     let (number, found) = look.map_err(|e| format!("{e}; {:?}", self.access))?;
                     self.floor.fetch_max(number, SeqCst);
                     // One that came after a failed flush, is told nothing and cannot write once more what it finds, may
@@ -342,7 +347,7 @@ fn run_seeds(seeds: impl Iterator<Item = (u64, bool)>, threads: impl Fn(u64) -> 
 }
 
 /// Seeds that once found a fault.
-const FAILED: [u64; 4] = [143, 30178, 33445, 38171];
+const FAILED: [u64; 5] = [143, 30178, 33445, 38171, 701878];
 /// The same on a disk that fails.
 const FAILED_DISK: [u64; 14] =
     [11082, 12462, 13468, 13809, 13892, 14126, 14949, 42261, 47725, 102677, 102759, 113179, 117445, 119999];

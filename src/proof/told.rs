@@ -134,6 +134,20 @@ fn a_process_whose_file_lost_its_name_publishes_where_the_others_look() {
     assert_eq!([&second, &first].map(|store| count(store).unwrap()), [3, 3]);
 }
 
+/// The others have started another sidecar, and have gone; the file has lost its name, so it is not looked for any
+/// more. What lies in the file behind the words of the old one was acknowledged.
+#[test]
+fn what_was_told_elsewhere_is_seen_in_a_file_that_lost_its_name() {
+    let (_, world, _disk, first, [second]) = some();
+    world.remove_sidecar();
+    count_one(&second).unwrap();
+    count_one(&second).unwrap();
+    world.lose_name(0);
+    second.close().unwrap();
+    drop(first.engine().lock_append(None).unwrap());
+    assert_eq!(count(&first).unwrap(), 3);
+}
+
 /// One thread is about to join the sidecar that the others have started. Another one, meanwhile, comes upon a root
 /// made since: behind it, where the left sidecar's tail cannot lie, the log has gone on.
 #[test]
