@@ -67,10 +67,12 @@ impl Engine {
         let found = read_slots(&prefix, self.path()).is_ok_and(|Slots { newest, older }| {
             newest.sequence == root.sequence || older.is_some_and(|older| older.sequence == root.sequence)
         });
-        if found {
-            return self.write_back_slot(root.sequence);
-        }
-        self.disk.write_at(&root.encode(), Root::slot_offset(root.sequence)).map_err(self.io("write a root slot"))
+        let offset = Root::slot_offset(root.sequence);
+        // The bytes that were looked at, not those of another look: they may be the older ones by then.
+        let at = usize::try_from(offset).unwrap_or(0);
+        let as_found = prefix.get(at..at + SLOT_SIZE).filter(|_| found);
+        let anyway = root.encode();
+        self.disk.write_at(as_found.unwrap_or(&anyway), offset).map_err(self.io("write a root slot"))
     }
 
     /// The same with the other slot, too. A root whose flush failed may be gone from the system's cache and be on
