@@ -141,7 +141,7 @@ fn slow_calls_lose_nothing() {
         return skip("the right to trace a child (ptrace)");
     }
     let first = setting("MEMSTONE_SEED", 1);
-    for seed in first..first + setting("MEMSTONE_SLOW", 4) {
+    for seed in first..first + setting("MEMSTONE_SLOW", 8) {
         let test = TestStore::new();
         let child = Child::start("slowed", &[&test.path.display(), &seed]);
         println!("seed {seed}: {:?}", child.finish());

@@ -168,6 +168,8 @@ pub(crate) enum Call {
     Memory,
     /// A thread takes a lock within its process.
     Mutex,
+    /// A read, a write or a flush is done, and its thread has not gone on yet: the others of its process may.
+    Done,
 }
 
 /// What becomes of a call.
@@ -439,6 +441,15 @@ impl SimDisk {
         }
     }
 
+    /// Other threads may go on before this one uses what a call gave: they change what the process knows.
+    fn leave(&self) -> io::Result<()> {
+        if threads::is_played() {
+            let _ = self.world.conductor.before(self.process, Call::Done);
+            self.check_alive()?;
+        }
+        Ok(())
+    }
+
     fn write_recorded(&self, bytes: &[u8], offset: u64) {
         let mut state = self.world.state();
         let touched = state.image.write(bytes, offset);
@@ -509,7 +520,8 @@ impl Disk for SimDisk {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let _ = self.enter(Call::Read)?;
-        Ok(self.world.state().image.read(buf, offset))
+        let n = self.world.state().image.read(buf, offset);
+        self.leave().map(|()| n)
     }
 
     fn peek(&self, words: &mut [u64], offset: u64) -> io::Result<()> {
@@ -535,7 +547,7 @@ impl Disk for SimDisk {
             }
             _ => {
                 self.write_recorded(buf, offset);
-                Ok(())
+                self.leave()
             }
         }
     }
@@ -589,7 +601,8 @@ impl Disk for SimDisk {
         if self.seen.swap(failures, Ordering::SeqCst) != failures {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
-        Ok(())
+        drop(state);
+        self.leave()
     }
 
     fn start_writeback(&self, _: u64, _: u64) {}
@@ -709,10 +722,8 @@ impl SimMemory {
 impl SharedMemory for SimMemory {
     fn words(&self) -> &[AtomicU64] {
         // The dead are told by a verdict: they write to their grave.
-        match self.world.conductor.before(self.process, Call::Memory) {
-            Verdict::Go => &self.words.0,
-            _ => &self.grave.0,
-        }
+        let alive = self.world.conductor.before(self.process, Call::Memory) == Verdict::Go;
+        if alive { &self.words.0 } else { &self.grave.0 }
     }
 
     fn id(&self) -> u64 {

@@ -3,7 +3,7 @@
 use super::turns::{Meanwhile, count, count_one};
 use super::{after_power_losses, new_store, open_store};
 use crate::Store;
-use crate::disk::sim::{Call, Free, Killed, World};
+use crate::disk::sim::{Call, Free, Killed, World, threads};
 use crate::engine::commit::Durability;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteOptions;
@@ -127,4 +127,33 @@ fn whoever_leaves_makes_durable_what_is_not() {
     count_relaxed(&store);
     store.close().unwrap();
     is_there_after_a_power_loss(&world);
+}
+
+/// A thread looks for the newest root; another one of its process hears of the next root before the first goes on.
+#[test]
+fn a_root_told_of_during_a_look_is_not_taken_for_the_one_that_was_found() {
+    for nth in 0..24 {
+        let conductor = Arc::new(Meanwhile::default());
+        let (world, _disk, first) = new_store(Arc::clone(&conductor) as _, LOG_CAP);
+        let second = open_store(&world, 1, LOG_CAP).1.unwrap();
+        let fold = |store: &Store| count_one(store).and_then(|_| store.checkpoint()).unwrap();
+        // What is counted lies in the log; this is found in the tree alone.
+        second.write(|tx| tx.raw("t")?.put(b"kept", b"value")).unwrap();
+        fold(&second);
+        let (folding, hearing) = (second.clone(), Arc::clone(first.engine()));
+        conductor.before(Call::Done, nth, move || {
+            fold(&folding);
+            hearing.learn(&hearing.known_sidecar());
+        });
+        // Only a thread with a number is interrupted behind a call, too.
+        let (looking, player) = (first.clone(), Arc::clone(&conductor) as _);
+        let look = move || {
+            threads::play(player, 0);
+            looking.read().unwrap()
+        };
+        let snapshot = std::thread::spawn(look).join().unwrap();
+        (0..3).for_each(|_| fold(&second));
+        let kept = snapshot.raw("t").and_then(|table| table.get(b"kept").map(|value| value.unwrap().to_vec()));
+        assert_eq!(kept.unwrap(), *b"value", "interrupted behind read {nth}");
+    }
 }

@@ -1,0 +1,86 @@
+//! Which root is the newest, and whether it is certainly durable.
+
+use crate::disk::format::SLOT_SIZE;
+use crate::disk::root::{Root, Slots, read_slots};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+/// How often the root slots are read again while what is found cannot be all there is.
+const LOOKS: usize = 8;
+
+impl Engine {
+    /// Both root slots as the file shows them now. The newest may not be durable yet.
+    pub(crate) fn slots(&self) -> Result<Slots> {
+        let mut prefix = [0; 2 * SLOT_SIZE];
+        let mut last = None;
+        // Known before the slots are read: a root that is told of meanwhile need not be in what was read.
+        let known = self.known_root();
+        // A slot that is being written right now may read torn; its neighbour never is at that time.
+        for look in 0..LOOKS {
+            let n = self.disk.read_at(&mut prefix, 0).map_err(self.io("read the root slots"))?;
+            match read_slots(prefix.get(..n).unwrap_or_default(), self.path()) {
+                Ok(slots) if slots.newest.store_id != self.store_id => {
+                    let found = "another store took this file's place";
+                    return Err(
+                        Error::corrupt("root slots", 0, None, "the store that was opened", found).in_file(self.path())
+                    );
+                }
+                // One slot may have been read before the known root was written, and the other one torn.
+                Ok(slots) if slots.newest.sequence < known && look + 1 < LOOKS => {}
+                // A twin is known without a flush of its own. Where that failed, the slot may show an older root again.
+                Ok(Slots { newest, .. }) if newest.sequence + 1 == known => {
+                    let twin = Root { sequence: newest.sequence + 1, ..newest.clone() };
+                    return Ok(Slots { newest: twin, older: Some(newest) });
+                }
+                Ok(slots) => return Ok(slots),
+                Err(e) => last = Some(e),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::Internal("the root slots were not read".to_owned())))
+    }
+
+    /// The newest root that is certainly durable, of those in the slots; none if that cannot be told.
+    ///
+    /// The newest slot is durable if a process that flushed it said so. If none did, its
+    /// predecessor is: a root is only written once the one before it is durable.
+    pub(crate) fn certain_root(&self, slots: &Slots) -> Option<Root> {
+        if slots.newest.sequence <= self.known_root() || slots.are_twins() {
+            return Some(slots.newest.clone());
+        }
+        slots.older.clone().filter(|older| older.sequence + 1 == slots.newest.sequence)
+    }
+
+    /// The newest root that readers may use: certainly durable, by a flush of our own if need be.
+    pub(crate) fn durable_root(&self) -> Result<Root> {
+        match self.certain_root(&self.slots()?) {
+            Some(root) => Ok(root),
+            None => self.confirm_root(),
+        }
+    }
+
+    /// The newest root, made durable by a flush of our own if nobody said that it is. All are told
+    /// before it is used: a transaction in it is then seen by all who look later.
+    ///
+    /// The flush of its maker may have failed before this process opened the file, and its maker may be dead: then
+    /// CHECKPOINT is free, and the slot is written once more, so that the flush proves it. (What a process that may
+    /// only read takes for durable, it does not tell.)
+    pub(crate) fn confirm_root(&self) -> Result<Root> {
+        let mut slots = self.slots()?;
+        if slots.newest.sequence > self.known_root() {
+            let writable = self.disk.writable();
+            if !slots.are_twins() {
+                let turn = if writable { self.try_lock_checkpoint()? } else { None };
+                if turn.is_some() {
+                    slots = self.slots()?;
+                    self.write_slot_once_more(&slots.newest)?;
+                }
+                self.flush_found()?;
+            }
+            if writable {
+                self.known_sidecar().rise_root(slots.newest.sequence);
+            }
+            self.raise_root(slots.newest.sequence);
+        }
+        Ok(slots.newest)
+    }
+}
