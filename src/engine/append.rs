@@ -168,7 +168,9 @@ impl AppendGuard<'_> {
             self.publish();
         }
         // Frames that no sidecar of this process told of may have been acknowledged through another one.
-        if (!told || self.walked && !current) && !engine.is_poisoned(&self.sidecar) {
+        let unseen = engine.disk.lost_name().is_some() && self.state.tail.lsn > engine.visible();
+        let elsewhere = !current && (self.walked || unseen);
+        if (!told || elsewhere) && !engine.is_poisoned(&self.sidecar) {
             self.show_all(&before)?;
         }
         Ok(())

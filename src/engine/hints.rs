@@ -86,11 +86,12 @@ impl Engine {
             }
             std::hint::spin_loop();
         }
+        let mut moved = false;
         if !(sidecar.is_current() && sidecar.is_ours()) {
             match self.rejoin_patiently() {
                 Ok(()) => return Ok(Look::Again),
-                // What all who share a moved file know, they know through the sidecar that moved with it.
-                Err(Error::Moved { .. }) => {}
+                // Those who share a moved file may have left this sidecar before it was moved.
+                Err(Error::Moved { .. }) => moved = true,
                 // Others may have published to a sidecar that this process never saw.
                 Err(Error::Busy { .. }) => return Ok(Look::Untold),
                 Err(_) if !self.disk.writable() => return Ok(Look::Untold),
@@ -111,7 +112,11 @@ impl Engine {
             return Ok(Look::InFlight);
         }
         // Where the disk refuses, nothing new can be acknowledged: what is known goes on being shown.
-        Ok(self.settle_what_is_left().unwrap_or(Look::InFlight))
+        match self.settle_what_is_left() {
+            // The holder of a lock need not be about to publish here.
+            Ok(Look::InFlight) if moved => Ok(Look::Untold),
+            look => Ok(look.unwrap_or(Look::InFlight)),
+        }
     }
 
     /// Joins the sidecar that others have started, or starts one. It is gone, so what this process knows may be

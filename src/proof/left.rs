@@ -133,6 +133,34 @@ fn frames_behind_a_root_of_which_no_sidecar_tells_are_found() {
     check::structure(&newcomer).unwrap();
 }
 
+/// The newest root goes on with the log of the one before; a frame that lies across the end of the older one's ring is
+/// found by the newer one alone. A process that had looked for the log's end just before that root was told of comes
+/// back when the sidecar that told of it is gone.
+#[test]
+fn frames_behind_the_older_ring_are_found() {
+    let stage = Arc::new(Stage::default());
+    let (world, _disk, first) = new_store(Arc::clone(&stage) as _, LOG_CAP);
+    let [second, third] = [1, 2].map(|process| open_store(&world, process, LOG_CAP).1.unwrap());
+    // Two blocks each, so that one lies across that end.
+    let put = |store: &Store, n: u8| store.write(|tx| tx.raw("t")?.put(b"count", &[n; 5000])).unwrap();
+    (0..6).for_each(|_| assert!(count_one(&first).is_ok()));
+    let folding = first.clone();
+    // The root's slot is written next.
+    let folds = stage.until((0, Call::Flush, 2), move || folding.checkpoint().unwrap());
+    (7..10).for_each(|n| put(&third, n));
+    drop(second.engine().lock_append(None).unwrap());
+    folds.go_on();
+    let still = world.disk(3);
+    assert!(still.try_lock(CHECKPOINT, LockMode::Exclusive).unwrap());
+    (10..12).for_each(|n| put(&third, n));
+    still.unlock(CHECKPOINT).unwrap();
+    world.remove_sidecar();
+    second.engine().rejoin_sidecar(true).unwrap();
+    assert_eq!(count(&second).unwrap(), 11);
+    put(&second, 12);
+    assert_eq!([&first, &second, &third].map(|store| count(store).unwrap()), [12; 3]);
+}
+
 /// A writer dies, its commit in the log and not told of. One reader was there before, and goes by the sidecar that
 /// the dead have left; another one comes later, and finds no writer that could be about to tell.
 #[test]

@@ -347,7 +347,7 @@ fn run_seeds(seeds: impl Iterator<Item = (u64, bool)>, threads: impl Fn(u64) -> 
 }
 
 /// Seeds that once found a fault.
-const FAILED: [u64; 5] = [143, 30178, 33445, 38171, 701878];
+const FAILED: [u64; 9] = [143, 30178, 33445, 38171, 701878, 800321, 804980, 810335, 810751];
 /// The same on a disk that fails.
 const FAILED_DISK: [u64; 17] = [
     11082, 12462, 13468, 13809, 13892, 14126, 14949, 42261, 47725, 102677, 102759, 113179, 117445, 119999, 200383,
@@ -355,7 +355,7 @@ const FAILED_DISK: [u64; 17] = [
 ];
 
 /// With threads: seeds that failed with an order of locks that once was wrong.
-const FAILED_THREADS: [u64; 4] = [1230, 1578, 2502, 3178];
+const FAILED_THREADS: [u64; 6] = [1230, 1578, 1897, 2502, 3178, 4507];
 
 #[test]
 fn processes_in_any_order_agree() {

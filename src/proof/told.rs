@@ -6,7 +6,7 @@ use super::still::Stage;
 use super::turns::{count, count_one};
 use super::{after_power_losses, new_store, open_store};
 use crate::Store;
-use crate::disk::locks::CHECKPOINT;
+use crate::disk::locks::{APPEND, CHECKPOINT};
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::sim::{Call, Conductor, SimDisk, Verdict, World};
 use std::sync::{Arc, Mutex};
@@ -146,6 +146,21 @@ fn what_was_told_elsewhere_is_seen_in_a_file_that_lost_its_name() {
     second.close().unwrap();
     drop(first.engine().lock_append(None).unwrap());
     assert_eq!(count(&first).unwrap(), 3);
+}
+
+/// The same while a process holds APPEND and CHECKPOINT: that it is about to publish where this one looks is not said.
+#[test]
+fn no_writer_is_waited_for_at_a_sidecar_that_may_have_been_left() {
+    let (_, world, _disk, first, [second]) = some();
+    world.remove_sidecar();
+    count_one(&second).unwrap();
+    world.lose_name(0);
+    let still = world.disk(3);
+    for byte in [APPEND, CHECKPOINT] {
+        assert!(still.try_lock(byte, LockMode::Exclusive).unwrap());
+    }
+    drop(second);
+    assert_eq!(count(&first).unwrap(), 2);
 }
 
 /// One thread is about to join the sidecar that the others have started. Another one, meanwhile, comes upon a root
