@@ -168,8 +168,8 @@ impl AppendGuard<'_> {
             self.publish();
         }
         // Frames that no sidecar of this process told of may have been acknowledged through another one.
-        let unseen = engine.disk.lost_name().is_some() && self.state.tail.lsn > engine.visible();
-        let elsewhere = !current && (self.walked || unseen);
+        let unseen = || self.state.tail.lsn > engine.visible() && engine.disk.lost_name().is_some();
+        let elsewhere = !current && (self.walked || unseen());
         if (!told || elsewhere) && !engine.is_poisoned(&self.sidecar) {
             self.show_all(&before)?;
         }
