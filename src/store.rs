@@ -376,7 +376,8 @@ impl Store {
     /// Makes every relaxed commit durable, of all processes.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if the flush failed.
+    /// [`Error::Poisoned`] if the flush failed; [`Error::Unconfirmed`] if another one has failed since a relaxed
+    /// commit of this process that was not known durable: it may be lost.
     pub fn flush(&self) -> Result<()> {
         self.in_file(self.engine().flush_all())
     }

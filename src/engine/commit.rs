@@ -56,7 +56,8 @@ pub enum Durability {
     #[default]
     Sync,
     /// It is visible to everybody at once and flushed soon after. A power loss may lose the newest
-    /// such commits, in order, and nothing else; the death of a process loses none.
+    /// such commits, in order, and nothing else; the death of a process loses none. So may a flush that fails,
+    /// and then `Store::flush` says so.
     Relaxed,
 }
 
@@ -149,6 +150,7 @@ impl Engine {
         match durability {
             Durability::Sync => self.wait_durable_since(lsn, &failures).map_err(|e| self.unconfirmed(e))?,
             Durability::Relaxed => {
+                self.note_relaxed(lsn, failures);
                 sidecar.wake_changed();
                 if self.settings.threads {
                     self.janitor.call(Chore::Flush);

@@ -23,6 +23,7 @@ pub(crate) mod one_pass;
 pub(crate) mod open;
 pub(crate) mod open_store;
 pub(crate) mod queue;
+pub(crate) mod relaxed;
 pub(crate) mod ring_plan;
 pub(crate) mod roots;
 pub(crate) mod sharing;
@@ -38,6 +39,7 @@ use crate::error::{Error, Result};
 use crate::tree::pages::Verified;
 use append::Appender;
 use known_tables::KnownTables;
+use relaxed::Unflushed;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -127,6 +129,8 @@ pub(crate) struct Engine {
     stalled: AtomicU64,
     /// The log's end at the last look for a batch that nobody flushes, and when that was.
     unflushed: Mutex<(u64, u64)>,
+    /// Relaxed commits of this process that are not known durable.
+    unflushed_commits: Unflushed,
     /// Where moving pages down goes on: a table, and a key in it.
     compacting: Mutex<Option<(u32, Option<Vec<u8>>)>>,
     janitor: janitor::Janitor,

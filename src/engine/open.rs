@@ -15,6 +15,7 @@ use crate::engine::append::Appender;
 use crate::engine::checkpoint::Plan;
 use crate::engine::doubt::Told;
 use crate::engine::janitor::Janitor;
+use crate::engine::relaxed::Unflushed;
 use crate::engine::sharing::{Others, appear};
 use crate::engine::view::ViewState;
 use crate::engine::{Engine, MIN_LOG, Settings};
@@ -132,6 +133,7 @@ impl Engine {
             proven_roots: AtomicBool::new(false),
             stalled: AtomicU64::new(0),
             unflushed: Mutex::new((0, 0)),
+            unflushed_commits: Unflushed::default(),
             compacting: Mutex::new(None),
             janitor: Janitor::new(weak.clone()),
             fork_generation: crate::disk::fork::fork_generation(),
@@ -279,7 +281,12 @@ impl Engine {
             return Ok(());
         }
         self.janitor.stop();
-        let result = if self.disk.writable() { self.leave_tidily() } else { Ok(()) };
+        let result = if self.disk.writable() {
+            let flushed = self.flush_all();
+            flushed.and(self.leave_tidily())
+        } else {
+            Ok(())
+        };
         self.relax_view(0);
         *lock(&self.presence) = None;
         *lock(&self.member) = None;
@@ -290,10 +297,6 @@ impl Engine {
     fn leave_tidily(&self) -> Result<()> {
         // Our own look at an old version must not keep its pages.
         self.relax_view(0);
-        let relaxed = self.relaxed.load(Ordering::Acquire);
-        if relaxed > self.durable_lsn() {
-            self.wait_durable(relaxed)?;
-        }
         if self.has_writers()? {
             return Ok(());
         }

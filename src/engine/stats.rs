@@ -235,12 +235,6 @@ impl Engine {
         Ok(own.is_held() || foreign.is_some())
     }
 
-    pub(crate) fn flush_all(&self) -> Result<()> {
-        self.check_writable()?;
-        self.learn(&self.sidecar());
-        self.wait_durable(self.visible())
-    }
-
     pub(crate) fn wait_for_change(&self, after: u64, timeout: Duration) -> Result<u64> {
         let deadline = Instant::now().checked_add(timeout);
         loop {

@@ -4,6 +4,8 @@ use super::doubt::{keys, pair, put, put_and_mend};
 use super::{new_store, open_store};
 use crate::Error;
 use crate::disk::sim::{Call, Event, Free, Verdict, World};
+use crate::engine::commit::Durability;
+use crate::txn::write::WriteOptions;
 use std::sync::Arc;
 
 #[test]
@@ -34,6 +36,31 @@ fn frames_that_are_gone_are_passed_over_by_all() {
     // A thread that slept all the while must not take the root that passes over its commit for an answer.
     let answer = engine.wait_durable_since(given, &before);
     assert!(matches!(answer, Err(Error::Poisoned { .. })), "{answer:?}");
+}
+
+#[test]
+fn the_process_of_a_relaxed_commit_hears_that_it_may_be_lost() {
+    for dropped in [false, true] {
+        let (script, world, first, second) = pair();
+        world.drop_unwritten(None);
+        let relaxed = WriteOptions::new().durability(Durability::Relaxed);
+        first.write_with(relaxed, |tx| tx.raw("t")?.put(b"kept", b"v")).unwrap();
+        first.flush().unwrap();
+        second.write_with(relaxed, |tx| tx.raw("t")?.put(b"lost", b"v")).unwrap();
+        script.after(1, Call::Flush, 0, Verdict::Fail(libc::EIO));
+        assert!(matches!(second.flush(), Err(Error::Poisoned { .. })));
+        if dropped {
+            world.drop_now();
+        }
+        put_and_mend(&first, "next");
+        let heard = second.flush();
+        assert!(matches!(heard, Err(Error::Unconfirmed { .. })), "{heard:?}");
+        assert_eq!(second.read().unwrap().raw("t").unwrap().get(b"lost").unwrap().is_none(), dropped);
+        // Once; and the other process has lost nothing.
+        put_and_mend(&second, "again");
+        second.flush().unwrap();
+        first.flush().unwrap();
+    }
 }
 
 #[test]
