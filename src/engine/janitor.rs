@@ -209,8 +209,9 @@ impl Rounds {
     fn step(&mut self, engine: &Engine, chores: Chores, now: Instant) -> bool {
         if chores.flush {
             let relaxed = engine.relaxed.load(Ordering::Acquire);
-            if let Err(error) = engine.wait_durable(relaxed) {
-                tracing::warn!(%error, "relaxed commits could not be flushed");
+            match engine.wait_durable(relaxed) {
+                Ok(()) => engine.forget_flushed(),
+                Err(error) => tracing::warn!(%error, "relaxed commits could not be flushed"),
             }
         }
         let lsn = tail_lsn(engine);

@@ -12,17 +12,17 @@ pub(crate) struct Unflushed(Mutex<Option<(u64, Failures)>>);
 
 impl Engine {
     pub(crate) fn note_relaxed(&self, lsn: u64, failures: Failures) {
+        self.forget_flushed();
         let mut unflushed = lock(&self.unflushed_commits.0);
-        *unflushed = match unflushed.take() {
-            Some((before, oldest)) if !self.is_flushed(before, &oldest) => Some((lsn.max(before), oldest)),
-            _ => Some((lsn, failures)),
-        };
+        let newest = unflushed.take().map_or((lsn, failures), |(before, oldest)| (lsn.max(before), oldest));
+        *unflushed = Some(newest);
     }
 
-    /// Whether a commit is durable, and no failed flush can have taken it out of the log: a root that passes over
-    /// an LSN makes that durable, too.
-    fn is_flushed(&self, lsn: u64, since: &Failures) -> bool {
-        self.durable_lsn() >= lsn && !self.has_failed_since(since)
+    /// What is durable is not taken by flushes that fail later. (A root that passes over an LSN makes that durable, too.)
+    pub(crate) fn forget_flushed(&self) {
+        let flushed =
+            |(lsn, oldest): &mut (u64, Failures)| self.durable_lsn() >= *lsn && !self.has_failed_since(oldest);
+        drop(lock(&self.unflushed_commits.0).take_if(flushed));
     }
 
     /// Makes the relaxed commits of all processes durable. An error says, once, that some of this process may be lost.
@@ -30,12 +30,12 @@ impl Engine {
         self.check_writable()?;
         self.learn(&self.sidecar());
         self.wait_durable(self.visible())?;
-        match lock(&self.unflushed_commits.0).take() {
-            Some((lsn, oldest)) if !self.is_flushed(lsn, &oldest) => {
-                let reason = format!("a flush failed; relaxed commits up to LSN {lsn} may be lost");
-                Err(self.unconfirmed(self.poisoned_error(reason)))
-            }
-            _ => Ok(()),
-        }
+        self.forget_flushed();
+        let mut unflushed = lock(&self.unflushed_commits.0);
+        let failed = unflushed.take_if(|(_, oldest)| self.has_failed_since(oldest));
+        failed.map_or(Ok(()), |(lsn, _)| {
+            let reason = format!("a flush failed; relaxed commits up to LSN {lsn} may be lost");
+            Err(self.unconfirmed(self.poisoned_error(reason)))
+        })
     }
 }
