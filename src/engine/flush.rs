@@ -251,7 +251,12 @@ impl Engine {
     }
 
     pub(crate) fn has_failed_since(&self, before: &Failures) -> bool {
-        before.own != self.failures.load(Ordering::Acquire) || before.told != before.sidecar.failures()
+        if before.own != self.failures.load(Ordering::Acquire) || before.told != before.sidecar.failures() {
+            return true;
+        }
+        // Those who use another sidecar since then tell of failures there: it began with none.
+        let sidecar = self.known_sidecar();
+        !Arc::ptr_eq(&sidecar, &before.sidecar) && sidecar.failures() > 0
     }
 }
 

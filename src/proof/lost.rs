@@ -64,6 +64,23 @@ fn the_process_of_a_relaxed_commit_hears_that_it_may_be_lost() {
 }
 
 #[test]
+fn a_failure_that_is_told_through_another_sidecar_is_heard_of() {
+    let (script, world, first, second) = pair();
+    world.drop_unwritten(None);
+    let engine = first.engine();
+    put(&first, "waits").unwrap();
+    let before = engine.failures(&engine.known_sidecar());
+    world.remove_sidecar();
+    put(&second, "kept").unwrap();
+    assert!(engine.rejoin_sidecar(false).is_ok() && !engine.has_failed_since(&before));
+    script.after(1, Call::Flush, 0, Verdict::Fail(libc::EIO));
+    assert!(put(&second, "lost").is_err());
+    world.drop_now();
+    put_and_mend(&second, "next");
+    assert!(engine.has_failed_since(&before));
+}
+
+#[test]
 fn frames_that_are_told_and_gone_are_passed_over_without_a_word_of_the_failure() {
     let (script, world, first, second) = pair();
     world.drop_unwritten(None);
