@@ -391,6 +391,25 @@ impl Store {
         self.in_file(self.engine().checkpoint_now())
     }
 
+    /// Moves pages down and gives the file's free end back, while others go on. Gives the file's length in bytes
+    /// before and after. What a snapshot still needs stays: its space can be given back when it has ended.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// store.write(|tx| tx.raw("t")?.put(b"long", &[7; 4 << 20]))?;
+    /// store.write(|tx| tx.raw("t")?.delete(b"long"))?;
+    /// let (before, after) = store.compact()?;
+    /// assert!(before > 4 << 20 && after < 1 << 20);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Store::checkpoint`].
+    pub fn compact(&self) -> Result<(u64, u64)> {
+        self.in_file(self.engine().compact_all())
+    }
+
     /// The LSN of the newest transaction that a snapshot taken now would have.
     ///
     /// # Errors

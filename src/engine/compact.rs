@@ -7,6 +7,7 @@
 use crate::disk::format::{TABLE_CATALOG, TreeRoot};
 use crate::disk::locks::lock;
 use crate::engine::Engine;
+use crate::engine::checkpoint::Plan;
 use crate::engine::fold::Folding;
 use crate::engine::view::View;
 use crate::error::{Error, Result};
@@ -18,6 +19,10 @@ use std::sync::Arc;
 
 /// Compaction pays when this part of the file, or more, is free.
 pub(crate) const WORTHWHILE: u64 = 4;
+/// Keys that are touched in one round, by one fold, of a compaction that was asked for.
+const KEYS_A_ROUND: usize = 1 << 16;
+/// So many passes over all tables without making the file shorter end it: snapshots keep the rest.
+const PASSES: usize = 3;
 /// Free pages that are never worth the trouble.
 pub(crate) const SLACK_PAGES: u64 = 64;
 
@@ -52,6 +57,33 @@ pub(crate) fn move_catalog_down(
 }
 
 impl Engine {
+    /// Makes the file as short as it can be now. Gives its length before and after. Others may fold between two
+    /// rounds, and commit all the while.
+    pub(crate) fn compact_all(self: &Arc<Self>) -> Result<(u64, u64)> {
+        self.checkpoint_now()?;
+        let len = || self.disk.len().map_err(self.io("read the length"));
+        let before = len()?;
+        let (mut shortest, mut passes) = (before, 0);
+        let mut plan = Plan { shrink: true, compact: KEYS_A_ROUND, ..Plan::default() };
+        // What a checkpoint sets free can be used, or cut off, only by the next one.
+        while passes < PASSES {
+            let turn = self.lock_checkpoint(self.deadline())?;
+            turn.run(&plan, self.deadline())?;
+            plan.force = true;
+            if !turn.could_shrink()? {
+                break;
+            }
+            drop(turn);
+            let now = len()?;
+            if now < shortest {
+                (shortest, passes) = (now, 0);
+            } else if lock(&self.compacting).is_none() {
+                passes += 1;
+            }
+        }
+        Ok((before, len()?))
+    }
+
     /// Touches up to `budget` keys, and puts the tables' new trees into `catalog`, which holds those
     /// that the checkpoint changed.
     pub(crate) fn move_tables_down(

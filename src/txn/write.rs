@@ -233,6 +233,24 @@ impl WriteTxn {
         Ok(RawTableMut::new(self, table))
     }
 
+    /// The same as a table with these names of types; it is created if it does not exist: for tools that make any
+    /// store. The names are as [`Key::type_name`](crate::Key::type_name) and
+    /// [`Value::type_name`](crate::Value::type_name) give them.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// store.write(|tx| tx.bytes_as("notes", "str", "msgpack")?.put(b"k", b"\x07"))?;
+    /// assert_eq!(store.read()?.table(memstone::Table::<&str, u8>::new("notes"))?.get("k")?, Some(7));
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`WriteTxn::raw`].
+    pub fn bytes_as(&self, name: &str, key_type: &str, value_type: &str) -> Result<RawTableMut<'_>> {
+        self.open_table(name, key_type, value_type)
+    }
+
     /// The types of a table as this transaction sees them; see [`Snapshot::table_types`](crate::Snapshot::table_types).
     ///
     /// # Errors

@@ -28,7 +28,7 @@ pub(crate) struct Types {
 
 impl Types {
     /// The types that a table records by these names.
-    fn named((keys, values): &(String, String)) -> Types {
+    pub(crate) fn named((keys, values): &(String, String)) -> Types {
         Types { keys: KeyType::named(keys), values: ValueType::named(values) }
     }
 }

@@ -22,8 +22,9 @@ impl Failure {
     fn kind(&self) -> (&'static str, u8) {
         match self {
             Failure::NotFound(_) | Failure::Store(Error::NotFound { .. } | Error::NoTable { .. }) => ("not_found", 1),
-            Failure::Usage(_) | Failure::Store(Error::Invalid(_) | Error::TooLarge { .. }) => ("usage", 2),
-            Failure::Store(Error::Exists { .. }) => ("exists", 2),
+            Failure::Usage(_)
+            | Failure::Store(Error::Invalid(_) | Error::TooLarge { .. } | Error::TypeMismatch { .. }) => ("usage", 2),
+            Failure::Store(Error::Exists { .. } | Error::TableExists { .. }) => ("exists", 2),
             Failure::Store(Error::Busy { .. } | Error::InUse { .. }) => ("busy", 3),
             Failure::Store(Error::Backup { .. }) => ("backup", 5),
             Failure::Store(Error::Corrupt(_)) => ("corrupt", 4),
@@ -83,6 +84,7 @@ mod tests {
             (Error::Moved { path: path(), found: String::new() }, ("moved", 5)),
             (Error::Unconfirmed { path: path(), reason: String::new() }, ("unknown_outcome", 5)),
             (Error::Exists { path: path() }, ("exists", 2)),
+            (Error::TableExists { table: String::new() }, ("exists", 2)),
             (Error::InUse { path: path(), holders: Vec::new() }, ("busy", 3)),
             (Error::Backup { path: path(), reason: String::new() }, ("backup", 5)),
             (Error::Internal(String::new()), ("internal", 5)),

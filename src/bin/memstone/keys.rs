@@ -101,6 +101,12 @@ impl KeyType {
         }
     }
 
+    /// The key that has this JSON form.
+    pub(crate) fn bytes_of(&self, shown: &Value) -> Option<Vec<u8>> {
+        let mut key = Vec::new();
+        self.encode(shown, Place::Last, &mut key).map(|()| key)
+    }
+
     /// A key as text in one line, for people. No two keys of a table are shown alike.
     pub(crate) fn line(&self, bytes: &[u8]) -> String {
         match (self, self.show(bytes)) {
@@ -139,7 +145,7 @@ impl KeyType {
             .ok_or_else(|| Failure::Usage(format!("{text:?} is no prefix of keys of type {}", self.name())))
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             KeyType::Scalar(scalar) => scalar.name.to_owned(),
             KeyType::Array(size) => format!("[u8;{size}]"),

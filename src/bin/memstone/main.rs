@@ -6,20 +6,28 @@ mod access;
 mod backup;
 mod backups;
 mod check;
+mod checkpoint;
 mod clock;
+mod count;
+mod create;
 mod del;
 mod demo;
+mod drop;
+mod dump;
 mod edit;
 mod failure;
 mod get;
 mod jq;
 mod jq_null;
 mod keys;
+mod load;
 mod locks;
 mod msgpack;
 mod output;
 mod progress;
 mod put;
+mod range;
+mod rename;
 mod restore;
 mod scan;
 mod stat;
@@ -87,7 +95,16 @@ enum Verb {
     Del(del::Del),
     Scan(scan::Scan),
     Update(update::Update),
+    Count(count::Count),
     Tables(tables::Tables),
+    Create(create::Create),
+    Rename(rename::Rename),
+    Clear(drop::Clear),
+    Drop(drop::Drop),
+    Checkpoint(checkpoint::Checkpoint),
+    Compact(checkpoint::Compact),
+    Dump(dump::Dump),
+    Load(load::Load),
     Stat(stat::Stat),
     Locks(locks::Locks),
     Check(check::Check),
@@ -124,7 +141,16 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Del(del) => del.run(common, out)?,
         Verb::Scan(scan) => scan.run(out)?,
         Verb::Update(update) => update.run(common, out)?,
+        Verb::Count(count) => count.run(out)?,
         Verb::Tables(tables) => tables.run(out)?,
+        Verb::Create(create) => create.run(common, out)?,
+        Verb::Rename(rename) => rename.run(common, out)?,
+        Verb::Clear(clear) => clear.run(common, out)?,
+        Verb::Drop(drop) => drop.run(common, out)?,
+        Verb::Checkpoint(checkpoint) => checkpoint.run(common)?,
+        Verb::Compact(compact) => compact.run(common, out)?,
+        Verb::Dump(dump) => dump.run(out)?,
+        Verb::Load(load) => load.run(common, out)?,
         Verb::Stat(stat) => stat.run(out)?,
         Verb::Locks(locks) => locks.run(out)?,
         Verb::Check(check) => return check.run(out),

@@ -1,13 +1,12 @@
 //! `memstone scan`: prints keys and values in order.
 
-use std::ops::Bound;
-
 use clap::Args;
 use serde_json::json;
 
 use crate::access::Place;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::range::Keys;
 
 /// Print the keys and values of a table in order
 ///
@@ -18,15 +17,8 @@ use crate::output::Output;
 pub(crate) struct Scan {
     #[command(flatten)]
     place: Place,
-    /// Only keys that begin so; for tuples, a JSON array of leading parts
-    #[arg(long, conflicts_with_all = ["from", "to"])]
-    prefix: Option<String>,
-    /// Only keys from this one on
-    #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
-    from: Option<String>,
-    /// Only keys before this one
-    #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
-    to: Option<String>,
+    #[command(flatten)]
+    keys: Keys,
     /// At most so many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -40,15 +32,7 @@ impl Scan {
         let snapshot = self.place.read()?;
         let types = self.place.types_in(&snapshot)?;
         let table = snapshot.raw(&self.place.table)?;
-        let key = |text: &Option<String>| text.as_deref().map(|text| types.keys.key(text)).transpose();
-        let range = match &self.prefix {
-            Some(prefix) => table.prefix(&types.keys.prefix(prefix)?)?,
-            None => {
-                let (from, to) = (key(&self.from)?, key(&self.to)?);
-                let from = from.as_deref().map_or(Bound::Unbounded, Bound::Included);
-                table.range(from, to.as_deref().map_or(Bound::Unbounded, Bound::Excluded))?
-            }
-        };
+        let range = self.keys.span(&types.keys)?.of(&table)?;
         let mut show = |entry: memstone::Result<(memstone::Bytes<'_>, memstone::Bytes<'_>)>| {
             let (key, value) = entry?;
             let value = types.values.show(&value);

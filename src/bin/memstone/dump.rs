@@ -1,0 +1,90 @@
+//! `memstone dump`: the whole content as JSON lines, without any loss.
+//!
+//! The first line says what it is, the last one how many rows there are: a dump that was cut off is known by that. A
+//! line for each table with its types comes before its rows. A key or a value whose JSON would not lead back to the
+//! same bytes (a float of 32 bits, bytes that are no text) is given as its bytes in base64: `"k64"`, `"v64"`.
+
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use clap::Args;
+use memstone::{Snapshot, TableInfo};
+use serde_json::{Map, Value, json};
+
+use crate::access::{Types, open_to_read};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::values::Given;
+
+/// What the first line calls it.
+pub(crate) const FORMAT: &str = "memstone-dump";
+pub(crate) const VERSION: u64 = 1;
+
+/// Print all tables with their types, keys and values as JSON lines, for `load`
+///
+/// What is printed is one state, while others go on writing. Loaded into an empty store and dumped again it
+/// gives the same lines.
+#[derive(Args)]
+pub(crate) struct Dump {
+    /// The store's file
+    file: PathBuf,
+    /// Only this table; may be given several times
+    #[arg(long, value_name = "NAME")]
+    table: Vec<String>,
+    /// Only keys that begin so
+    #[arg(long, requires = "table")]
+    prefix: Option<String>,
+}
+
+impl Dump {
+    pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
+        let snapshot = open_to_read(&self.file)?.read()?;
+        let mut tables = snapshot.tables()?;
+        if let Some(missing) = self.table.iter().find(|name| !tables.iter().any(|table| table.name == **name)) {
+            return Err(Failure::NotFound(format!("there is no table {missing:?}")));
+        }
+        tables.retain(|table| self.table.is_empty() || self.table.contains(&table.name));
+        out.line(json!({ "format": FORMAT, "version": VERSION }))?;
+        let mut rows = 0_u64;
+        for table in &tables {
+            rows += self.dump_table(&snapshot, table, out)?;
+        }
+        out.line(json!({ "end": true, "tables": tables.len(), "rows": rows }))
+    }
+
+    fn dump_table(&self, snapshot: &Snapshot, table: &TableInfo, out: &mut Output) -> Result<u64, Failure> {
+        out.line(json!({ "table": table.name, "keys": table.key_type, "values": table.value_type }))?;
+        let types = Types::named(&(table.key_type.clone(), table.value_type.clone()));
+        let raw = snapshot.raw(&table.name)?;
+        let entries = match &self.prefix {
+            Some(prefix) => raw.prefix(&types.keys.prefix(prefix)?)?,
+            None => raw.prefix(b"")?,
+        };
+        let mut rows = 0;
+        for entry in entries {
+            let (key, value) = entry?;
+            out.line(row(&types, &key, &value))?;
+            rows += 1;
+        }
+        Ok(rows)
+    }
+}
+
+fn row(types: &Types, key: &[u8], value: &[u8]) -> Value {
+    let mut row = Map::new();
+    let shown = types.keys.show(key);
+    match types.keys.bytes_of(&shown) {
+        Some(bytes) if bytes == key => row.insert("k".to_owned(), shown),
+        _ => row.insert("k64".to_owned(), BASE64.encode(key).into()),
+    };
+    let shown = types.values.decode(value).ok().filter(|shown| {
+        let back = types.values.encode(Given::Json(shown.clone()));
+        back.is_ok_and(|bytes| bytes == value)
+    });
+    match shown {
+        Some(shown) => row.insert("v".to_owned(), shown),
+        None => row.insert("v64".to_owned(), BASE64.encode(value).into()),
+    };
+    Value::Object(row)
+}

@@ -1,0 +1,299 @@
+//! `memstone load`: what `dump` has printed comes into a store, wholly or not at all.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use clap::{Args, ValueEnum};
+use memstone::{Durability, RawTableMut, Store, WriteOptions, WriteTxn};
+use serde_json::{Map, Value, json};
+
+use crate::Common;
+use crate::access::Types;
+use crate::dump::{FORMAT, VERSION};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::values::{self, Given};
+
+/// A new store is filled by transactions of about so many bytes.
+const BATCH: usize = 8 << 20;
+
+/// Load what `dump` has printed
+///
+/// A store that is not there yet gets its name when it is whole. Into one that is there all goes in one transaction,
+/// which is held in memory until it is committed. If a line is wrong, nothing is loaded.
+#[derive(Args)]
+pub(crate) struct Load {
+    /// The store's file
+    file: PathBuf,
+    /// The dump; without it, or with `-`, standard input
+    dump: Option<PathBuf>,
+    /// Only this table; may be given several times
+    #[arg(long, value_name = "NAME")]
+    table: Vec<String>,
+    /// What becomes of a row whose key is there already
+    #[arg(long, value_enum, default_value = "replace")]
+    duplicates: Duplicates,
+    /// Leave out lines that are wrong, tell of each by its number, and load the others
+    #[arg(long)]
+    skip_bad: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum, PartialEq)]
+enum Duplicates {
+    /// It takes the place of the one that is there
+    Replace,
+    /// The one that is there stays
+    Keep,
+    /// Nothing is loaded
+    Fail,
+}
+
+/// What was done.
+#[derive(Default)]
+struct Account {
+    rows: u64,
+    replaced: u64,
+    kept: u64,
+    skipped: u64,
+}
+
+/// A line of a dump.
+enum Line {
+    Start,
+    Table(String, String, String),
+    Row(Map<String, Value>),
+    End(u64),
+}
+
+impl Load {
+    pub(crate) fn run(self, common: &Common, out: &mut Output) -> Result<(), Failure> {
+        let input: Box<dyn BufRead> = match self.dump.as_deref().filter(|dump| *dump != Path::new("-")) {
+            Some(dump) => Box::new(BufReader::with_capacity(1 << 16, open_dump(dump)?)),
+            None => Box::new(io::stdin().lock()),
+        };
+        let account = if self.file.exists() {
+            let store = Store::options().create(false).timeout(common.timeout).open(&self.file)?;
+            let txn = store.begin_write_with(WriteOptions::new().timeout(common.timeout))?;
+            let mut loading = Loading::new(&self, Lines::new(input));
+            loading.fill(&txn, usize::MAX)?;
+            let account = loading.finished()?;
+            txn.commit()?;
+            account
+        } else {
+            self.make(Lines::new(input))?
+        };
+        let Account { rows, replaced, kept, skipped } = account;
+        match out.json() {
+            true => out.line(json!({ "rows": rows, "replaced": replaced, "kept": kept, "skipped": skipped })),
+            false => out.line(format_args!("{rows} rows, {replaced} replaced, {kept} kept, {skipped} skipped")),
+        }
+    }
+
+    /// A new store, beside where it is to be, that gets its name when it is whole.
+    fn make(&self, lines: Lines) -> Result<Account, Failure> {
+        let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let unfinished = tempfile::Builder::new().prefix(".memstone-load-").tempdir_in(folder)?;
+        let path = unfinished.path().join("store");
+        let store = Store::options().single_process(true).open(&path)?;
+        let mut loading = Loading::new(self, lines);
+        loop {
+            // Nothing of it is kept before all is, so nothing needs a flush of its own.
+            let txn = store.begin_write_with(WriteOptions::new().durability(Durability::Relaxed))?;
+            let more = loading.fill(&txn, BATCH)?;
+            txn.commit()?;
+            if !more {
+                break;
+            }
+        }
+        let account = loading.finished()?;
+        store.flush()?;
+        store.close()?;
+        // Never over a store that was made meanwhile.
+        std::fs::hard_link(&path, &self.file)
+            .map_err(|error| Failure::Other(format!("cannot give the store its name: {error}")))?;
+        File::open(folder)?.sync_all()?;
+        Ok(account)
+    }
+}
+
+fn open_dump(dump: &Path) -> Result<File, Failure> {
+    File::open(dump).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::NotFound(format!("{}: no such file", dump.display())),
+        _ => Failure::Other(format!("{}: {error}", dump.display())),
+    })
+}
+
+/// The lines of a dump, with their numbers.
+struct Lines {
+    input: Box<dyn BufRead>,
+    bytes: Vec<u8>,
+    number: u64,
+}
+
+impl Lines {
+    fn new(input: Box<dyn BufRead>) -> Lines {
+        Lines { input, bytes: Vec::new(), number: 0 }
+    }
+
+    /// The next line, without its end.
+    fn next(&mut self) -> Result<Option<&[u8]>, Failure> {
+        self.bytes.clear();
+        self.number += 1;
+        let read = self.input.read_until(b'\n', &mut self.bytes)?;
+        Ok((read > 0).then(|| self.bytes.trim_ascii()))
+    }
+}
+
+/// Loading in progress.
+struct Loading<'l> {
+    load: &'l Load,
+    lines: Lines,
+    account: Account,
+    table: Option<(String, String, String)>,
+    /// Rows that the dump has, skipped ones and those of other tables included.
+    seen: u64,
+    started: bool,
+    ended: bool,
+}
+
+impl<'l> Loading<'l> {
+    fn new(load: &'l Load, lines: Lines) -> Loading<'l> {
+        Loading { load, lines, account: Account::default(), table: None, seen: 0, started: false, ended: false }
+    }
+
+    /// Loads about so many bytes; `false` if the dump is at its end.
+    fn fill(&mut self, txn: &WriteTxn, bytes: usize) -> Result<bool, Failure> {
+        let mut done = 0;
+        let mut place = self.place(txn)?;
+        while done < bytes {
+            let Some(line) = self.lines.next()? else { return Ok(false) };
+            if line.is_empty() {
+                continue;
+            }
+            done += line.len();
+            let parsed = parse(line);
+            let number = self.lines.number;
+            let loaded = match parsed {
+                Ok(Line::Table(name, keys, values)) => {
+                    self.table = Some((name, keys, values));
+                    self.place(txn).map(|found| place = found)
+                }
+                Ok(other) => self.take(&other, place.as_ref()),
+                Err(failure) => Err(failure),
+            };
+            match loaded {
+                Err(Failure::Usage(message)) if self.load.skip_bad && self.started => {
+                    self.account.skipped += 1;
+                    eprintln!("memstone: line {number} is left out: {message}");
+                }
+                Err(Failure::Usage(message)) => {
+                    return Err(Failure::Usage(format!("line {number}: {message}; nothing was loaded")));
+                }
+                other => other?,
+            }
+        }
+        Ok(true)
+    }
+
+    /// The table that rows go to now, unless they are left out.
+    fn place<'t>(&self, txn: &'t WriteTxn) -> Result<Option<(RawTableMut<'t>, Types)>, Failure> {
+        let Some((name, keys, values)) = &self.table else { return Ok(None) };
+        if !self.load.table.is_empty() && !self.load.table.contains(name) {
+            return Ok(None);
+        }
+        let table = txn.bytes_as(name, keys, values).map_err(|error| match error {
+            memstone::Error::TypeMismatch { .. } => Failure::Usage(error.to_string()),
+            error => error.into(),
+        })?;
+        Ok(Some((table, Types::named(&(keys.clone(), values.clone())))))
+    }
+
+    fn take(&mut self, line: &Line, place: Option<&(RawTableMut<'_>, Types)>) -> Result<(), Failure> {
+        let wrong = |what: &str| Failure::Usage(what.to_owned());
+        if !self.started && !matches!(line, Line::Start) {
+            return Err(wrong("this is no dump: its first line is not there"));
+        }
+        match line {
+            Line::Start => self.started = true,
+            Line::End(rows) if *rows != self.seen => {
+                return Err(Failure::Usage(format!("the dump has {} rows instead of {rows}", self.seen)));
+            }
+            Line::End(_) => self.ended = true,
+            Line::Table(..) => {}
+            Line::Row(row) => {
+                self.seen += 1;
+                if self.table.is_none() {
+                    return Err(wrong("a row before any table"));
+                }
+                if let Some((table, types)) = place {
+                    let (key, value) = entry(types, row)?;
+                    self.put(table, &key, &value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, table: &RawTableMut<'_>, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        let is_there = table.contains(key)?;
+        match self.load.duplicates {
+            Duplicates::Keep if is_there => self.account.kept += 1,
+            Duplicates::Fail if is_there => return Err(Failure::Usage("its key is there already".to_owned())),
+            _ => {
+                table.put(key, value)?;
+                self.account.rows += 1;
+                self.account.replaced += u64::from(is_there);
+            }
+        }
+        Ok(())
+    }
+
+    fn finished(self) -> Result<Account, Failure> {
+        if self.ended || self.load.skip_bad && self.started {
+            return Ok(self.account);
+        }
+        Err(Failure::Usage("the dump is cut off: its last line is not there; nothing was loaded".to_owned()))
+    }
+}
+
+fn parse(line: &[u8]) -> Result<Line, Failure> {
+    let text = str::from_utf8(line).map_err(|_| Failure::Usage("not UTF-8".to_owned()))?;
+    let Value::Object(fields) = values::json(text)? else { return Err(Failure::Usage("no object".to_owned())) };
+    let text = |name: &str| fields.get(name).and_then(Value::as_str);
+    if let Some(format) = text("format") {
+        if (format, fields.get("version").and_then(Value::as_u64)) != (FORMAT, Some(VERSION)) {
+            return Err(Failure::Usage(format!("not a {FORMAT} of version {VERSION}")));
+        }
+        return Ok(Line::Start);
+    }
+    if let (Some(name), Some(keys), Some(values)) = (text("table"), text("keys"), text("values")) {
+        return Ok(Line::Table(name.to_owned(), keys.to_owned(), values.to_owned()));
+    }
+    match fields.get("end") {
+        Some(_) => {
+            let rows = fields.get("rows").and_then(Value::as_u64);
+            rows.map(Line::End).ok_or_else(|| Failure::Usage("the last line without its rows".to_owned()))
+        }
+        None => Ok(Line::Row(fields)),
+    }
+}
+
+fn entry(types: &Types, row: &Map<String, Value>) -> Result<(Vec<u8>, Vec<u8>), Failure> {
+    let wrong = |what: &str| Failure::Usage(what.to_owned());
+    let base64 = |name: &str| {
+        let text = row.get(name).and_then(Value::as_str);
+        text.and_then(|text| BASE64.decode(text).ok())
+    };
+    let key = match row.get("k") {
+        Some(key) => types.keys.bytes_of(key).ok_or_else(|| wrong("\"k\" is no key of the table's type"))?,
+        None => base64("k64").ok_or_else(|| wrong("a row without \"k\", or \"k64\" in base64"))?,
+    };
+    let value = match row.get("v") {
+        Some(value) => types.values.encode(Given::Json(value.clone()))?,
+        None => base64("v64").ok_or_else(|| wrong("a row without \"v\", or \"v64\" in base64"))?,
+    };
+    Ok((key, value))
+}

@@ -1,0 +1,100 @@
+//! Which keys of a table a verb works on.
+
+use std::ops::Bound;
+
+use clap::Args;
+use memstone::{RawRange, RawTable, RawTableMut};
+
+use crate::failure::Failure;
+use crate::keys::KeyType;
+
+#[derive(Args)]
+pub(crate) struct Keys {
+    /// Only keys that begin so; for tuples, a JSON array of leading parts
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    prefix: Option<String>,
+    /// Only keys from this one on
+    #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
+    from: Option<String>,
+    /// Only keys before this one
+    #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
+    to: Option<String>,
+}
+
+/// The same, as bytes.
+pub(crate) enum Span {
+    Prefix(Vec<u8>),
+    Between(Option<Vec<u8>>, Option<Vec<u8>>),
+}
+
+impl Keys {
+    /// Whether all keys are meant.
+    pub(crate) fn is_all(&self) -> bool {
+        self.prefix.is_none() && self.from.is_none() && self.to.is_none()
+    }
+
+    pub(crate) fn span(&self, keys: &KeyType) -> Result<Span, Failure> {
+        let key = |text: &Option<String>| text.as_deref().map(|text| keys.key(text)).transpose();
+        Ok(match &self.prefix {
+            Some(prefix) => Span::Prefix(keys.prefix(prefix)?),
+            None => Span::Between(key(&self.from)?, key(&self.to)?),
+        })
+    }
+}
+
+impl Span {
+    fn bounds<'b>(from: &'b Option<Vec<u8>>, to: &'b Option<Vec<u8>>) -> (Bound<&'b [u8]>, Bound<&'b [u8]>) {
+        let from = from.as_deref().map_or(Bound::Unbounded, Bound::Included);
+        (from, to.as_deref().map_or(Bound::Unbounded, Bound::Excluded))
+    }
+
+    pub(crate) fn of<'s>(&self, table: &RawTable<'s>) -> Result<RawRange<'s>, Failure> {
+        Ok(match self {
+            Span::Prefix(prefix) => table.prefix(prefix)?,
+            Span::Between(from, to) => {
+                let (from, to) = Span::bounds(from, to);
+                table.range(from, to)?
+            }
+        })
+    }
+
+    /// Takes the entries out, and gives how many there were.
+    pub(crate) fn delete_from(&self, table: &RawTableMut<'_>) -> Result<u64, Failure> {
+        let after = match self {
+            Span::Prefix(prefix) => after_prefix(prefix),
+            Span::Between(_, to) => to.clone(),
+        };
+        let (Span::Prefix(from) | Span::Between(Some(from), _)) = self else {
+            return Ok(table.delete_range(Bound::Unbounded, Span::bounds(&None, &after).1)?);
+        };
+        Ok(table.delete_range(Bound::Included(from), Span::bounds(&None, &after).1)?)
+    }
+}
+
+/// The first key after all that begin so; none if there is none.
+fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut after = prefix.get(..=last)?.to_vec();
+    if let Some(byte) = after.last_mut() {
+        *byte += 1;
+    }
+    Some(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_after_a_prefix() {
+        for (prefix, after) in [
+            (&b"a"[..], Some(&b"b"[..])),
+            (b"a\xFF", Some(b"b")),
+            (b"a\xFE\xFF", Some(b"a\xFF")),
+            (b"\xFF\xFF", None),
+            (b"", None),
+        ] {
+            assert_eq!(after_prefix(prefix).as_deref(), after, "{prefix:02x?}");
+        }
+    }
+}
