@@ -153,6 +153,8 @@ struct Loading<'l> {
     lines: Lines,
     account: Account,
     table: Option<(String, String, String)>,
+    /// The greatest key of that table, which only this load writes to: there is none after it.
+    last: Option<Vec<u8>>,
     /// Rows that the dump has, skipped ones and those of other tables included.
     seen: u64,
     started: bool,
@@ -161,7 +163,8 @@ struct Loading<'l> {
 
 impl<'l> Loading<'l> {
     fn new(load: &'l Load, lines: Lines) -> Loading<'l> {
-        Loading { load, lines, account: Account::default(), table: None, seen: 0, started: false, ended: false }
+        let account = Account::default();
+        Loading { load, lines, account, table: None, last: None, seen: 0, started: false, ended: false }
     }
 
     /// Loads about so many bytes; `false` if the dump is at its end.
@@ -179,6 +182,7 @@ impl<'l> Loading<'l> {
             let loaded = match parsed {
                 Ok(Line::Table(name, keys, values)) => {
                     self.table = Some((name, keys, values));
+                    self.last = None;
                     self.place(txn).map(|found| place = found)
                 }
                 Ok(other) => self.take(&other, place.as_ref()),
@@ -238,7 +242,13 @@ impl<'l> Loading<'l> {
     }
 
     fn put(&mut self, table: &RawTableMut<'_>, key: &[u8], value: &[u8]) -> Result<(), Failure> {
-        let is_there = table.contains(key)?;
+        let last = match self.last.take() {
+            None => table.last()?.map(|(last, _)| last.to_vec()),
+            last => last,
+        };
+        let is_next = last.as_deref().is_none_or(|last| last < key);
+        self.last = if is_next { Some(key.to_vec()) } else { last };
+        let is_there = !is_next && table.contains(key)?;
         match self.load.duplicates {
             Duplicates::Keep if is_there => self.account.kept += 1,
             Duplicates::Fail if is_there => return Err(Failure::Usage("its key is there already".to_owned())),
