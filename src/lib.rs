@@ -135,7 +135,7 @@ pub use backup::{
 pub use bytes::Bytes;
 pub use disk::format::{MAX_KEY_SIZE, MAX_NAME_SIZE, MAX_VALUE_SIZE};
 pub use engine::commit::Durability;
-pub use engine::stats::{LockStats, Locks, LogStats, ProcessStats, Stats, TableInfo};
+pub use engine::stats::{LockStats, Locks, LogStats, NamedSnapshot, ProcessStats, Stats, TableInfo};
 pub use error::{Corruption, Error, Holder, Result};
 pub use maintain::check::{CheckOptions, Finding, PageCounts, Report, Severity, TableReport, check};
 pub use maintain::content::content_hash;
@@ -145,6 +145,7 @@ pub use maintain::repair::report::{
 };
 pub use maintain::repair::{Phase, Progress, RepairOptions, repair, repair_with};
 pub use store::{Options, Store};
+pub use txn::diff::{Diff, RowChange, RowChanges, TableChange, TableDiff};
 pub use txn::range::RawRange;
 pub use txn::savepoint::Savepoint;
 pub use txn::snapshot::Snapshot;
@@ -152,8 +153,8 @@ pub use txn::table::RawTable;
 pub use txn::write::{WriteOptions, WriteTxn};
 pub use txn::write_table::RawTableMut;
 pub use typed::{
-    AsKey, AsValue, Blob, CodecError, Key, KeyBounds, KeyPrefix, KeyRange, Keys, Place, Table, TypedRange, TypedTable,
-    TypedTableMut, Value, Values,
+    AsKey, AsValue, Blob, CodecError, Key, KeyBounds, KeyPrefix, KeyRange, Keys, Place, Table, TypedChange,
+    TypedChanges, TypedRange, TypedTable, TypedTableMut, Value, Values,
 };
 
 /// The examples of the README.
