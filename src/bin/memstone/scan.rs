@@ -27,6 +27,9 @@ pub(crate) struct Scan {
     /// Only keys before this one
     #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
     to: Option<String>,
+    /// Read the named snapshot instead of the newest state
+    #[arg(long, value_name = "NAME")]
+    at: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -37,7 +40,7 @@ pub(crate) struct Scan {
 
 impl Scan {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let snapshot = self.place.read()?;
+        let snapshot = self.place.read_at(self.at.as_deref())?;
         let types = self.place.types_in(&snapshot)?;
         let table = snapshot.raw(&self.place.table)?;
         let key = |text: &Option<String>| text.as_deref().map(|text| types.keys.key(text)).transpose();
