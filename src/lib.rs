@@ -80,6 +80,19 @@
 //! # Ok::<(), memstone::Error>(())
 //! ```
 //!
+//! [`Store::create_snapshot`] keeps a state by a name, until it is deleted; [`Snapshot::diff`] tells what differs between two
+//! states, and [`Store::roll_back_to`] goes back to one.
+//!
+//! ```
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+//! store.create_snapshot("before-migration")?;
+//! store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+//! let (before, now) = (store.snapshot("before-migration")?, store.read()?);
+//! assert_eq!(before.diff(&now)?.tables()[0].name(), "t");
+//! # Ok::<(), memstone::Error>(())
+//! ```
+//!
 //! # Durability
 //!
 //! A commit with [`Durability::Sync`], the default, is on the disk when it returns; all that wait share a

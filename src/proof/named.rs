@@ -5,6 +5,7 @@ use super::model::{KINDS, Kind, Model, Step, commit, numbered, perform, steps};
 use super::turns::Meanwhile;
 use super::{after_power_losses, check, new_store, open_store, settings};
 use crate::disk::sim::{Access, Call, Conductor, Event, Free, Killed, Limits, Replay, Rng, SimDisk, Verdict, World};
+use crate::engine::Settings;
 use crate::engine::checkpoint::Plan;
 use crate::engine::commit::Durability;
 use crate::maintain::check::{CheckOptions, check_disk};
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const CAP: u64 = 64 << 10;
 
@@ -244,6 +246,97 @@ fn a_process_killed_while_it_names_a_state_leaves_all_of_it_or_nothing() {
         }
         assert!(there > 3 && absent > 3, "{there} times there, {absent} times not");
     }
+}
+
+/// Whatever a process is about to do when another commits, folds, and gives a name of its own: each name has a state
+/// that was the newest at some time during its call.
+#[test]
+fn names_given_at_the_same_time_each_have_a_state_of_their_time() {
+    let mut changed = 0;
+    for call in [Call::Lock, Call::Unlock, Call::Write, Call::Flush, Call::Read] {
+        for nth in 0.. {
+            let conductor = Arc::new(Meanwhile::default());
+            let (world, _disk, first) = new_store(Arc::clone(&conductor) as _, CAP);
+            let impatient = Settings { timeout: Duration::ZERO, ..settings(CAP) };
+            let second = Store::on_disk(world.disk(1) as _, impatient).unwrap();
+            put(&second, 1);
+            let (visited, visitor) = (Arc::new(AtomicUsize::new(0)), second.clone());
+            let visits = Arc::clone(&visited);
+            conductor.before(call, nth, move || {
+                // What it cannot have because the first process holds it, it does without.
+                let wrote = visitor.write(|tx| tx.raw("mark")?.put(b"key", b"value"));
+                let named = visitor.create_snapshot("other");
+                _ = visitor.checkpoint();
+                let busy = |error: &Error| matches!(error, Error::Busy { .. });
+                assert!(wrote.as_ref().err().is_none_or(busy) && named.as_ref().err().is_none_or(busy));
+                visits.store(1 + usize::from(wrote.is_ok()) + 2 * usize::from(named.is_ok()), SeqCst);
+            });
+            first.create_snapshot("name").unwrap();
+            let visit = visited.load(SeqCst);
+            let wrote = matches!(visit, 2 | 4);
+            let is_marked = |store: &Store, name: &str| {
+                let snapshot = store.snapshot(name).unwrap();
+                assert_eq!(value(&snapshot).unwrap(), 1, "{call:?} {nth}");
+                snapshot.raw("mark").unwrap().contains(b"key").unwrap()
+            };
+            let marked = is_marked(&first, "name");
+            assert!(wrote || !marked, "{call:?} {nth}");
+            changed += usize::from(marked);
+            churn(&first, 4);
+            assert_eq!(is_marked(&second, "name"), marked, "{call:?} {nth}");
+            if visit > 2 {
+                assert_eq!(is_marked(&first, "other"), wrote, "{call:?} {nth}");
+            }
+            check::structure(&first).unwrap_or_else(|e| panic!("{call:?} {nth}: {e}"));
+            if visit == 0 {
+                break;
+            }
+        }
+    }
+    assert!(changed > 3, "{changed} names had what was committed meanwhile");
+}
+
+/// Counts what is read.
+#[derive(Default)]
+struct Reads(AtomicUsize);
+
+impl Conductor for Reads {
+    fn before(&self, _: usize, call: Call) -> Verdict {
+        self.0.fetch_add(usize::from(call == Call::Read), SeqCst);
+        Verdict::Go
+    }
+}
+
+#[test]
+fn what_differs_is_found_without_reading_the_rest() {
+    const ROWS: u32 = 40_000;
+    let reads = Arc::new(Reads::default());
+    let (world, _disk, store) = new_store(Arc::clone(&reads) as _, 8 << 20);
+    let write = |keys: std::ops::Range<u32>, value: u8| {
+        let rows =
+            |tx: &crate::WriteTxn| keys.clone().try_for_each(|n| tx.raw("t")?.put(&n.to_be_bytes(), &[value; 60]));
+        store.write(rows).unwrap();
+    };
+    write(0..ROWS, 1);
+    store.create_snapshot("before").unwrap();
+    write(20_000..20_010, 2);
+    store.close().unwrap();
+    let count = |act: &dyn Fn(&Store) -> usize| {
+        let store = open_store(&world, 1, 8 << 20).1.unwrap();
+        let before = reads.0.load(SeqCst);
+        (act(&store), reads.0.load(SeqCst) - before)
+    };
+    let (rows, diff) = count(&|store| {
+        let (then, now) = (store.snapshot("before").unwrap(), store.read().unwrap());
+        let diff = then.diff(&now).unwrap();
+        diff.tables().iter().map(|table| table.rows().unwrap().count()).sum()
+    });
+    let (all, scan) = count(&|store| {
+        let now = store.read().unwrap();
+        now.raw("t").unwrap().range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded).unwrap().count()
+    });
+    assert_eq!((rows, all), (10, ROWS as usize));
+    assert!(diff < 50 && scan > 700, "{diff} reads to compare, {scan} to read all");
 }
 
 /// Refuses the n-th write or flush of process 0.
