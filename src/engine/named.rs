@@ -5,7 +5,7 @@
 //! (see `Folding::new`). So a name that is taken away goes on pinning until the root without it is durable, and
 //! one that is given needs nothing more: it is given to the fold's own base, whose pages no fold reuses.
 
-use crate::disk::format::{MAX_NAME_SIZE, TABLE_SNAPSHOTS, TreeRoot, get_u64, put_bytes, put_u64};
+use crate::disk::format::{MAX_NAME_SIZE, Ptr, TABLE_SNAPSHOTS, TABLE_SPACE, TreeRoot, get_u64, put_bytes, put_u64};
 use crate::disk::locks::Deadline;
 use crate::disk::pins::Pin;
 use crate::disk::root::Root;
@@ -94,8 +94,7 @@ impl Naming<'_> {
             }
             Naming::Take(name) => {
                 let sequence = base.named(name)?.map(|row| row.sequence);
-                let at = fold.named.iter().position(|version| Some(*version) == sequence);
-                at.map(|at| fold.named.remove(at));
+                fold.named.retain(|version| Some(*version) != sequence);
                 (name, Change::Delete)
             }
         };
@@ -258,7 +257,6 @@ impl Engine {
 
 /// The pending pages of a root, without the free ones.
 fn pending_of(root: &Root, pages: &Pages) -> Result<Space> {
-    use crate::disk::format::{Ptr, TABLE_SPACE};
     let space = SpaceRoot { directory: Ptr::NONE, pending: root.pending, page_count: root.page_count };
     let mut read = |ptr, kind| pages.run(ptr, kind, TABLE_SPACE);
     Space::load(root.page_size, root.store_tag(), Root::first_page(root.page_size), space, &mut read)
