@@ -219,6 +219,18 @@ pub enum Error {
         /// The table's name.
         table: String,
     },
+    /// There is no named snapshot of that name.
+    #[error("there is no snapshot named {name:?}")]
+    NoSnapshot {
+        /// The snapshot's name.
+        name: String,
+    },
+    /// There is a named snapshot of that name already. Nothing was changed.
+    #[error("there is a snapshot named {name:?} already; delete it first, or choose another name")]
+    SnapshotExists {
+        /// The snapshot's name.
+        name: String,
+    },
     /// A value or key could not be encoded or decoded as the type asked for.
     #[error("table {table:?}: cannot {op} as {type_name}: {reason}")]
     Codec {

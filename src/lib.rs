@@ -80,6 +80,19 @@
 //! # Ok::<(), memstone::Error>(())
 //! ```
 //!
+//! [`Store::create_snapshot`] keeps a state by a name, until it is deleted; [`Snapshot::diff`] tells what differs between two
+//! states, and [`Store::roll_back_to`] goes back to one.
+//!
+//! ```
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+//! store.create_snapshot("before-migration")?;
+//! store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+//! let (before, now) = (store.snapshot("before-migration")?, store.read()?);
+//! assert_eq!(before.diff(&now)?.tables()[0].name(), "t");
+//! # Ok::<(), memstone::Error>(())
+//! ```
+//!
 //! # Durability
 //!
 //! A commit with [`Durability::Sync`], the default, is on the disk when it returns; all that wait share a
@@ -135,7 +148,7 @@ pub use backup::{
 pub use bytes::Bytes;
 pub use disk::format::{MAX_KEY_SIZE, MAX_NAME_SIZE, MAX_VALUE_SIZE};
 pub use engine::commit::Durability;
-pub use engine::stats::{LockStats, Locks, LogStats, ProcessStats, Stats, TableInfo};
+pub use engine::stats::{LockStats, Locks, LogStats, NamedSnapshot, ProcessStats, Stats, TableInfo};
 pub use error::{Corruption, Error, Holder, Result};
 pub use maintain::check::{CheckOptions, Finding, PageCounts, Report, Severity, TableReport, check};
 pub use maintain::content::content_hash;
@@ -145,6 +158,7 @@ pub use maintain::repair::report::{
 };
 pub use maintain::repair::{Phase, Progress, RepairOptions, repair, repair_with};
 pub use store::{Options, Store};
+pub use txn::diff::{Diff, RowChange, RowChanges, TableChange, TableDiff};
 pub use txn::range::RawRange;
 pub use txn::savepoint::Savepoint;
 pub use txn::snapshot::Snapshot;
@@ -152,8 +166,8 @@ pub use txn::table::RawTable;
 pub use txn::write::{WriteOptions, WriteTxn};
 pub use txn::write_table::RawTableMut;
 pub use typed::{
-    AsKey, AsValue, Blob, CodecError, Key, KeyBounds, KeyPrefix, KeyRange, Keys, Place, Table, TypedRange, TypedTable,
-    TypedTableMut, Value, Values,
+    AsKey, AsValue, Blob, CodecError, Key, KeyBounds, KeyPrefix, KeyRange, Keys, Place, Table, TypedChange,
+    TypedChanges, TypedRange, TypedTable, TypedTableMut, Value, Values,
 };
 
 /// The examples of the README.

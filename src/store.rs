@@ -1,5 +1,6 @@
 //! The store: opening it, and the ways into it.
 
+mod named;
 mod registry;
 
 use crate::disk::format::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MIN_PAGE_SIZE};

@@ -43,9 +43,23 @@ const LAYERS: &[(&str, &[&str])] = &[
             "tree",
         ],
     ),
-    ("txn", &["bytes", "error", "disk::format", "engine", "log::index", "tree::cursor", "tree::node"]),
+    ("txn", &["bytes", "error", "disk::format", "engine", "log::index", "tree::cursor", "tree::diff", "tree::node"]),
     // Typed tables know raw tables, by the names that users know them by.
-    ("typed", &["bytes", "error", "RawRange", "RawTable", "RawTableMut", "Snapshot", "WriteTxn"]),
+    (
+        "typed",
+        &[
+            "bytes",
+            "error",
+            "Diff",
+            "RawRange",
+            "RawTable",
+            "RawTableMut",
+            "RowChange",
+            "RowChanges",
+            "Snapshot",
+            "WriteTxn",
+        ],
+    ),
     // Maintenance knows the store by the names that users know it by, and the file by its own reader (see below).
     (
         "maintain",

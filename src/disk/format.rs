@@ -86,6 +86,8 @@ pub(crate) const TABLE_CATALOG: u32 = 0;
 pub(crate) const TABLE_NAMES: u32 = 1;
 /// Table id borne by pages of the free map, the pending list.
 pub(crate) const TABLE_SPACE: u32 = 2;
+/// Table id of the tree that maps a named snapshot's name to its state.
+pub(crate) const TABLE_SNAPSHOTS: u32 = 3;
 /// Ids of user tables start here. Ids are never used twice.
 pub(crate) const FIRST_USER_TABLE: u32 = 16;
 

@@ -81,7 +81,7 @@ impl Pins {
 }
 
 /// The same numbers, as ranges that ascend and lie apart.
-fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+pub(crate) fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.sort_unstable_by_key(|range| range.start);
     ranges.dedup_by(|next, before| {
         let joins = next.start <= before.end;

@@ -8,7 +8,7 @@
 //! A transaction too large for the log takes the same way: applied on top of it, visible with the durable root.
 
 use crate::bytes::Bytes;
-use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
+use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TABLE_SNAPSHOTS, TreeRoot};
 use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, Waited};
 use crate::disk::platform::LockMode;
 use crate::disk::root::{Root, Segment};
@@ -17,6 +17,7 @@ use crate::engine::append::{AppendGuard, Appended, now_us};
 use crate::engine::changes::{Changes, Write};
 use crate::engine::compact::{SLACK_PAGES, WORTHWHILE, begin_moving_down, move_catalog_down};
 use crate::engine::fold::Folding;
+use crate::engine::named::Naming;
 use crate::engine::ring_plan::RingPlan;
 use crate::engine::view::{View, decode_name};
 use crate::engine::{Engine, MIN_LOG};
@@ -24,7 +25,6 @@ use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
 use crate::log::index::{self, Pointed};
 use crate::log::walk::Point;
-use crate::tree::space::Space;
 use crate::tree::update::{Change, PageStore, update};
 use crate::tree::walk::free_tree;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +51,8 @@ pub(crate) struct Plan<'p> {
     pub(crate) direct: Option<&'p Changes>,
     /// Frames are gone that were never durable.
     pub(crate) lost: Option<Lost>,
+    /// A name to give to the base, or to take away.
+    pub(crate) naming: Option<Naming<'p>>,
 }
 
 /// What a failed flush has left of the log.
@@ -67,7 +69,7 @@ pub(crate) struct Lost {
 pub(crate) struct Done {
     /// LSN of the transaction that was applied on top.
     pub(crate) lsn: u64,
-    /// Pages that only the previous root, or a snapshot, still needs.
+    /// Pages that only the previous root, or a snapshot of a process, still needs; those of named snapshots are not counted.
     pub(crate) pending_pages: u64,
     pub(crate) free_pages: u64,
     pub(crate) page_count: u64,
@@ -186,21 +188,21 @@ impl CheckpointTurn<'_> {
 
     /// Whether another checkpoint would make the file notably smaller.
     pub(crate) fn could_shrink(&self) -> Result<bool> {
-        let space = self.space()?;
-        Ok(is_worthwhile(space.free_pages() + space.pending_pages(), space.page_count()))
+        let fold = self.newest_space()?;
+        Ok(is_worthwhile(fold.spare_pages(), fold.space.page_count()))
     }
 
     /// Pages that nothing needs now, pins of all processes considered, and all pages.
     pub(crate) fn free_pages(&self) -> Result<(u64, u64)> {
-        let space = self.space()?;
+        let Folding { space, .. } = self.newest_space()?;
         Ok((space.free_pages(), space.page_count()))
     }
 
-    fn space(&self) -> Result<Space> {
+    fn newest_space(&self) -> Result<Folding<'_>> {
         let engine = self.engine;
         self.settle_root()?;
         let base = engine.open_tree(Arc::new(engine.slots()?.newest), None)?;
-        Ok(Folding::new(engine, &base, &engine.pins)?.space)
+        Folding::new(engine, &base, &engine.pins)
     }
 
     /// Writes the newest root, which is durable, a second time; see [`Slots::are_twins`].
@@ -329,8 +331,9 @@ impl CheckpointTurn<'_> {
         fold.write_out()?;
         self.flush()?;
         let offset = Root::slot_offset(root.sequence);
-        // From here on a transaction that is applied on top may be found.
-        let unconfirmed = |e| if plan.direct.is_some() { engine.unconfirmed(e) } else { e };
+        // From here on a transaction that is applied on top, or a name, may be found.
+        let may_be_found = plan.direct.is_some() || plan.naming.is_some();
+        let unconfirmed = |e| if may_be_found { engine.unconfirmed(e) } else { e };
         if let Err(e) = engine.disk.write_at(&root.encode(), offset) {
             let e = engine.io("write a root slot")(e);
             let found = engine.slots().map_or(true, |slots| slots.newest.sequence == root.sequence);
@@ -356,7 +359,7 @@ impl CheckpointTurn<'_> {
         }
         let done = Done {
             lsn: root.last_commit,
-            pending_pages: fold.space.pending_pages(),
+            pending_pages: fold.spare_pages() - fold.space.free_pages(),
             free_pages: fold.space.free_pages(),
             page_count: root.page_count,
         };
@@ -455,6 +458,12 @@ impl CheckpointTurn<'_> {
         let cutoff = (plan.compact > 0).then(|| begin_moving_down(fold)).flatten();
         if let Some(cutoff) = cutoff {
             self.engine.move_tables_down(view, fold, &mut catalog, cutoff, plan.compact)?;
+        }
+        if let Some(naming) = plan.naming {
+            let (old, new) = naming.apply(&view.tree, fold)?;
+            if new != old {
+                catalog.insert(TABLE_SNAPSHOTS, (!new.ptr.is_none()).then_some(new));
+            }
         }
         let rows = catalog.into_iter().map(|(table, row)| {
             let change = row.map_or(Change::Delete, |row| Change::Put(row.encode()));

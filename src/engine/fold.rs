@@ -4,7 +4,7 @@
 //! root is durable nothing refers to them, so a crash leaves them free.
 
 use crate::disk::format::{Overflow, SLOTS_SIZE, TABLE_SPACE};
-use crate::disk::pins::Pins;
+use crate::disk::pins::{Pins, joined};
 use crate::disk::root::Root;
 use crate::engine::Engine;
 use crate::engine::view::{TreeVersion, View};
@@ -24,6 +24,8 @@ pub(crate) struct Folding<'e> {
     pages: Arc<Pages>,
     pub(crate) space: Space,
     version: u64,
+    /// The versions that named snapshots keep, ascending: those of the base, and then those of the root being made.
+    pub(crate) named: Vec<u64>,
     /// Whether a snapshot of a version before the base is held.
     older_snapshots: bool,
     /// Pages not yet written: the first one's number, and their bytes.
@@ -43,13 +45,19 @@ impl<'e> Folding<'e> {
         let pages = Arc::clone(&base.pages);
         let mut read = |ptr, kind| pages.run(ptr, kind, TABLE_SPACE);
         let mut space = Space::load(root.page_size, root.store_tag(), first_page, space_root, &mut read)?;
-        let pinned = pins.all(root.sequence)?;
+        // The base's names, whatever becomes of them in the root being made: until that one is durable, the
+        // base is what a crash leaves.
+        let named = base.named_versions()?;
+        let mut pinned = pins.all(root.sequence)?;
+        pinned.extend(named.iter().map(|version| *version..*version + 1));
+        let pinned = joined(pinned);
         space.reclaim(root.sequence, &pinned);
         let mut fold = Folding {
             engine,
             pages: Arc::clone(&base.pages),
             space,
             version: root.sequence + 1,
+            named,
             older_snapshots: !pinned.is_empty(),
             waiting: (0, Vec::new()),
             own: Vec::new(),
@@ -76,6 +84,12 @@ impl<'e> Folding<'e> {
             }
         }
         Ok(fold)
+    }
+
+    /// Pages that are free, or will be once the root being made is durable, but for what snapshots of processes keep.
+    pub(crate) fn spare_pages(&self) -> u64 {
+        let pending = self.space.pending_pages().saturating_sub(self.space.kept_pages(&self.named));
+        self.space.free_pages() + pending
     }
 
     /// Makes at least `pages` more pages.
@@ -178,7 +192,7 @@ impl PageStore for Folding<'_> {
         self.space.has_room_before(run, page)
     }
 
-    /// Versions before the base are never pinned again. So if none of them is pinned now, only the base's own
+    /// Versions before the base are never pinned again, and a new name is given to the base alone. So if none of them is pinned now, only the base's own
     /// snapshots can need what this version frees, whenever it was written.
     fn asks_for_births(&self) -> bool {
         self.older_snapshots

@@ -19,6 +19,7 @@ pub(crate) mod heal;
 pub(crate) mod hints;
 pub(crate) mod janitor;
 pub(crate) mod known_tables;
+pub(crate) mod named;
 pub(crate) mod one_pass;
 pub(crate) mod open;
 pub(crate) mod open_store;

@@ -35,8 +35,24 @@ pub struct Stats {
     pub pins: Vec<RangeInclusive<u64>>,
     /// The writer lock, all processes together.
     pub locks: LockStats,
+    /// The named snapshots.
+    pub snapshots: Vec<NamedSnapshot>,
     /// The tables.
     pub tables: Vec<TableInfo>,
+}
+
+/// A named snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NamedSnapshot {
+    /// Its name.
+    pub name: String,
+    /// LSN of the newest transaction in it.
+    pub lsn: u64,
+    /// When it was made.
+    pub time: SystemTime,
+    /// Bytes of the file that are kept for it alone: what deleting it gives back, unless a snapshot of a process
+    /// needs them still. What several names keep together counts for none of them.
+    pub kept: u64,
 }
 
 /// A table: its name, the types it was created with, and how many entries it has.
@@ -186,6 +202,7 @@ impl Engine {
             },
             pins: self.pins.all(root.sequence + 1)?.into_iter().map(|r| r.start..=r.end - 1).collect(),
             locks: sum.finish(),
+            snapshots: self.named_snapshots()?,
             tables,
         })
     }

@@ -392,14 +392,14 @@ impl Engine {
         Ok(newest)
     }
 
-    /// Takes over the newest root that is certainly durable, pinned.
+    /// The newest root that is certainly durable, pinned.
     ///
     /// Pin first, then look again: if it still is the one, the maker of the root after the next looks for
     /// pins later than this, and finds it, since the next root is told of before that. (Unless those who
     /// make roots have left this sidecar: then there is a newer root than the told one, and a look at the
     /// sidecar's name.)
-    fn adopt(&self, state: &mut ViewState) -> Result<()> {
-        let tree = loop {
+    pub(super) fn pinned_root(&self) -> Result<TreeVersion> {
+        loop {
             let root = self.durable_root()?;
             let pin = self.pins.pin(root.sequence)?;
             let sidecar = self.known_sidecar();
@@ -411,9 +411,14 @@ impl Engine {
                 // Nobody here can tell whether the newest is built upon already: then it is the one to pin.
                 self.confirm_root()?;
             } else if !again && !told_elsewhere {
-                break self.open_tree(Arc::new(root), Some(pin))?;
+                return self.open_tree(Arc::new(root), Some(pin));
             }
-        };
+        }
+    }
+
+    /// Takes over the newest root that is certainly durable.
+    fn adopt(&self, state: &mut ViewState) -> Result<()> {
+        let tree = self.pinned_root()?;
         let root = Arc::clone(&tree.root);
         state.ring = Some(Arc::new(Ring::new(&root)));
         let forgotten = self.forgotten.load(Ordering::Acquire);
@@ -463,6 +468,18 @@ fn tree_of(state: &ViewState) -> Result<Arc<TreeVersion>> {
     state.tree.clone().ok_or_else(|| Error::Internal("no root was read".to_owned()))
 }
 
+impl TreeVersion {
+    /// The tree of a table.
+    pub(crate) fn table(&self, table: u32) -> Result<TreeRoot> {
+        let Some(row) = get(&self.pages, TABLE_CATALOG, self.root.catalog, &table.to_be_bytes())? else {
+            return Ok(TreeRoot::default());
+        };
+        let row = row.read(&self.pages, TABLE_CATALOG)?;
+        TreeRoot::decode(&row)
+            .ok_or_else(|| Error::corrupt("catalog row", 0, None, "16 bytes", format!("{} bytes", row.len())))
+    }
+}
+
 impl View {
     /// Finds a table by name; `None` if there is none.
     pub(crate) fn table(&self, name: &str) -> Result<Option<TableEntry>> {
@@ -489,13 +506,7 @@ impl View {
 
     /// The tree of a table, without what the log adds.
     pub(crate) fn tree_root(&self, table: u32) -> Result<TreeRoot> {
-        let catalog = self.tree.root.catalog;
-        let Some(row) = get(&self.tree.pages, TABLE_CATALOG, catalog, &table.to_be_bytes())? else {
-            return Ok(TreeRoot::default());
-        };
-        let row = row.read(&self.tree.pages, TABLE_CATALOG)?;
-        TreeRoot::decode(&row)
-            .ok_or_else(|| Error::corrupt("catalog row", 0, None, "16 bytes", format!("{} bytes", row.len())))
+        self.tree.table(table)
     }
 
     /// What the log says of a key in this state.

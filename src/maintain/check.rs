@@ -8,10 +8,12 @@
 //! 1. `slots`: the newest root, which a shared lock on its version's byte then keeps whole;
 //! 2. `log`: the chain of frames after the checkpoint;
 //! 3. `tree`: catalog, names, and each table's tree with its long values;
-//! 4. `space`: the free map and the pending list;
-//! 5. `uses`: each page has exactly one use.
+//! 4. `named`: what the named snapshots use beside that;
+//! 5. `space`: the free map and the pending list;
+//! 6. `uses`: each page has exactly one use.
 
 mod log;
+mod named;
 mod names;
 mod report;
 mod slots;
@@ -135,6 +137,8 @@ struct Walk<'d> {
     uses: Uses,
     findings: Findings,
     logged: names::Logged,
+    pinned: named::Pinned<'d>,
+    kept: named::Kept,
     /// Values are held against their types.
     values: bool,
 }
@@ -247,8 +251,11 @@ fn check_pinned(
         uses: Uses::default(),
         findings,
         logged: names::Logged::default(),
+        pinned: named::Pinned::default(),
+        kept: named::Kept::default(),
         values: options.values,
     };
+    walk.pinned = named::Pinned::take(&walk.file, walk.root.catalog, walk.root.sequence)?;
     walk.claim(0, first_page, Use::Slots, None);
     if walk.root.last_commit > walk.root.checkpoint_lsn {
         let (newest, folded) = (walk.root.last_commit, walk.root.checkpoint_lsn);
@@ -264,14 +271,17 @@ fn check_pinned(
         }
         (walk.findings.report, walk.uses) = before;
         walk.logged = names::Logged::default();
+        // Their pins may have come too late.
+        walk.pinned = named::Pinned::default();
         walk.claim_log();
         walk.findings.report.notes.push(
-            "the log was not checked: checkpoints came faster than it could be read; the tree of the root is checked"
+            "the log was not checked: checkpoints came faster than it could be read; the tree of the root is checked, but no named snapshot"
                 .to_owned(),
         );
     }
     walk.trees();
     walk.space();
+    walk.judge_kept();
     walk.judge_uses();
     Ok(Some(walk.findings.report))
 }

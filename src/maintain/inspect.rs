@@ -270,7 +270,7 @@ pub fn free_pages(path: impl AsRef<Path>) -> Result<FreePages> {
     }
     if !root.pending.is_none() {
         let list = file.space_payload(root.pending, KIND_PENDING).and_then(|(list, _)| {
-            pending(&list, root.sequence, |page, run| {
+            pending(&list, root.sequence, |page, run, _| {
                 pages.pending.push((page.into(), run.into()));
                 Ok(())
             })

@@ -223,7 +223,9 @@ pub fn repair_with(
 
 fn tell(survey: &survey::Survey<'_>, plan: &plan::Plan, tables: Vec<RepairedTable>, unproven: bool) -> RepairReport {
     let mut notes: Vec<String> = survey.space.notes.iter().chain(&survey.log.notes).cloned().collect();
-    for (own, what) in [(&survey.catalog, "catalog"), (&survey.names, "names table")] {
+    for (own, what) in
+        [(&survey.catalog, "catalog"), (&survey.names, "names table"), (&survey.snapshots, "table of named snapshots")]
+    {
         let gap = |gap: &tree::Gap| format!("the {what} at page {}: {}", gap.page, gap.why);
         notes.extend(own.tree.gaps.iter().map(gap));
     }
@@ -237,6 +239,7 @@ fn tell(survey: &survey::Survey<'_>, plan: &plan::Plan, tables: Vec<RepairedTabl
         frames: plan.frames.len() as u64,
         frames_beyond: copy::beyond(survey, unproven),
         tables,
+        lost_snapshots: survey.snapshots.rows.iter().map(|(name, _)| name.escape_ascii().to_string()).collect(),
         tables_may_be_missing: !survey.knows_its_tables(),
         notes,
         ..RepairReport::default()

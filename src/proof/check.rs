@@ -24,6 +24,18 @@ pub(super) fn structure(store: &Store) -> Result<(), String> {
         let tree = TreeRoot::decode(&row).ok_or("a catalog row that is no tree")?;
         uses.tree(pages, table, tree)?;
     }
+    let named = view.tree.all_named().map_err(|e| e.to_string())?;
+    let mut kept = Vec::new();
+    for (name, row) in &named {
+        let mut uses = Uses { used: vec![false; uses.used.len()] };
+        let tables = uses.tree(pages, TABLE_CATALOG, row.catalog).map_err(|e| format!("the snapshot {name}: {e}"))?;
+        for (key, row) in tables {
+            let table = u32::from_be_bytes(key[..].try_into().map_err(|_| "a catalog key that is no id")?);
+            let tree = TreeRoot::decode(&row).ok_or("a catalog row that is no tree")?;
+            uses.tree(pages, table, tree).map_err(|e| format!("the snapshot {name}: {e}"))?;
+        }
+        kept.push((name, uses.used));
+    }
     let space_root = SpaceRoot { directory: root.free_directory, pending: root.pending, page_count: root.page_count };
     let mut own = Vec::new();
     let mut read = |ptr: Ptr, kind| {
@@ -36,6 +48,16 @@ pub(super) fn structure(store: &Store) -> Result<(), String> {
     let mut space = space.map_err(|e| e.to_string())?;
     for (page, run) in own {
         uses.take(page, run, "free map")?;
+    }
+    // What the next fold finds: nothing of a name is free, and nothing of it was given back.
+    let mut versions: Vec<_> = named.iter().map(|(_, row)| row.sequence..row.sequence + 1).collect();
+    versions.sort_unstable_by_key(|versions| versions.start);
+    space.reclaim(root.sequence, &versions);
+    for (name, used) in kept {
+        let lost = (0..).zip(used).find(|(page, used)| *used && !space.in_use(*page, 1) && *page >= first);
+        if let Some((page, _)) = lost {
+            return Err(format!("page {page} of the snapshot {name} is free"));
+        }
     }
     // What waits counts as free from here on.
     space.reclaim(u64::MAX, &[]);

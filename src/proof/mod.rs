@@ -18,6 +18,7 @@ mod hints;
 mod left;
 mod lost;
 mod model;
+mod named;
 mod names;
 mod news;
 mod oracle;

@@ -3,6 +3,7 @@
 
 mod build;
 pub(crate) mod cursor;
+pub(crate) mod diff;
 pub(crate) mod node;
 pub(crate) mod pages;
 pub(crate) mod space;

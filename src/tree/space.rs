@@ -209,6 +209,31 @@ impl Space {
         }
     }
 
+    /// Pending pages that any of these versions uses.
+    pub(crate) fn kept_pages(&self, versions: &[u64]) -> u64 {
+        self.used_by(versions).filter(|(users, _)| !users.is_empty()).map(|(_, pages)| pages).sum()
+    }
+
+    /// Of the pending pages, how many each of these versions uses alone. They ascend.
+    pub(crate) fn kept_alone(&self, versions: &[u64]) -> Vec<u64> {
+        let mut alone = vec![0; versions.len()];
+        for (users, pages) in self.used_by(versions).filter(|(users, _)| users.len() == 1) {
+            if let Some(sum) = alone.get_mut(users.start) {
+                *sum += pages;
+            }
+        }
+        alone
+    }
+
+    /// For each group of pending pages: which of the versions, that ascend, use it, `0..0` if none does; and its pages.
+    fn used_by<'a>(&'a self, versions: &'a [u64]) -> impl Iterator<Item = (Range<usize>, u64)> + 'a {
+        self.pending.iter().map(move |((freed, birth), ranges)| {
+            let (first, end) = (versions.partition_point(|v| v < birth), versions.partition_point(|v| v < freed));
+            let users = if first < end { first..end } else { 0..0 };
+            (users, ranges.iter().map(|(_, run)| u64::from(*run)).sum())
+        })
+    }
+
     pub(crate) fn free_pages(&self) -> u64 {
         u64::from(self.free.free())
     }

@@ -136,6 +136,12 @@ impl TestStore {
         self.allocated = 0;
     }
 
+    /// Begins the next version; what this one freed stays, for versions before it.
+    pub(crate) fn keep(&mut self) {
+        self.freed.clear();
+        self.version += 1;
+    }
+
     pub(crate) fn page_count(&self) -> u64 {
         u64::from(self.end)
     }

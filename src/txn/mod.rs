@@ -1,8 +1,10 @@
 //! Transactions: snapshots, write transactions, and the merged view of the write buffer, the log
 //! index and the tree that both read through.
 
+pub(crate) mod diff;
 pub(crate) mod merge;
 pub(crate) mod range;
+pub(crate) mod roll_back;
 pub(crate) mod savepoint;
 pub(crate) mod snapshot;
 pub(crate) mod table;

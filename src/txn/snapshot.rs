@@ -44,6 +44,13 @@ impl Snapshot {
         Ok(Snapshot { view, store: Arc::clone(store) })
     }
 
+    /// The state that a name stands for.
+    pub(crate) fn named(store: &Arc<OpenStore>, name: &str) -> Result<Snapshot> {
+        let view = store.engine().named_view(name).map_err(|e| e.in_file(store.engine().path()))?;
+        let store = Arc::clone(store);
+        view.map(|view| Snapshot { view, store }).ok_or_else(|| Error::NoSnapshot { name: name.to_owned() })
+    }
+
     pub(crate) fn view(&self) -> &Arc<View> {
         &self.view
     }

@@ -129,7 +129,7 @@ impl<K: ?Sized, V> Clone for Codec<'_, K, V> {
 impl<K: ?Sized, V> Copy for Codec<'_, K, V> {}
 
 impl<'s, K: Key + ?Sized, V: Value> Codec<'s, K, V> {
-    fn of(table: Table<'s, K, V>) -> Codec<'s, K, V> {
+    pub(super) fn of(table: Table<'s, K, V>) -> Codec<'s, K, V> {
         Codec { table: table.name, types: PhantomData }
     }
 

@@ -1,7 +1,7 @@
 //! Root slots, pages and pins: checkpoints use pages again that no durable root and no reader needs.
 //!
 //! Abstracted: a tree is two pages, of which a checkpoint writes one or both anew; a root holds its free map and pending
-//! list itself. What the log adds is what `log` is about. A transaction that went straight to the tree is a root.
+//! list itself, and the one name by which a state may be kept. What the log adds is what `log` is about. A transaction that went straight to the tree is a root.
 
 use crate::disk::{Disk, Image};
 use crate::explore::{Model, Step};
@@ -45,6 +45,8 @@ struct Root {
     line: u8,
     /// The root whose twin it is; 0 if it is none.
     elder: u8,
+    /// The root that the name stands for; 0 if there is no name.
+    named: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -86,9 +88,11 @@ struct Actor {
     free: u8,
     /// The version pinned; 0 if none.
     pin: u8,
+    /// The root that the name stood for at the first look.
+    named: u8,
 }
 
-const IDLE: Actor = Actor { at: At::Idle, flushing: false, left: 0, root: 0, free: 0, pin: 0 };
+const IDLE: Actor = Actor { at: At::Idle, flushing: false, left: 0, root: 0, free: 0, pin: 0, named: 0 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Budget {
@@ -119,6 +123,16 @@ pub struct State {
 pub enum Role {
     Folder,
     Reader,
+    /// Folds, and gives the base the name, or takes it away.
+    Namer,
+    /// Reads what the name stands for.
+    Opener,
+}
+
+impl Role {
+    fn folds(self) -> bool {
+        matches!(self, Role::Folder | Role::Namer)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -214,11 +228,11 @@ impl Pins {
         };
         let folding =
             |actor: &Actor| !matches!(actor.at, At::Idle | At::Adopting | At::Pin | At::LookAgain | At::Reading);
-        let locked = (0..ACTORS)
-            .any(|b| self.actors.get(b).is_some_and(|(role, ..)| *role == Role::Folder) && folding(&s.actors[b]));
+        let locked =
+            (0..ACTORS).any(|b| self.actors.get(b).is_some_and(|(role, ..)| role.folds()) && folding(&s.actors[b]));
         match actor.at {
             At::Idle if actor.left == 0 => {}
-            At::Idle if self.actors[a].0 == Role::Folder => {
+            At::Idle if self.actors[a].0.folds() => {
                 if !locked || self.broken == Broken::CheckpointLock {
                     step("lock_checkpoint", &|to| {
                         to.actors[a].left -= 1;
@@ -318,6 +332,9 @@ impl Pins {
                     to.actors[a].at = At::Pin;
                 }
             }),
+            At::Pin if self.actors[a].0 == Role::Opener => {
+                step("named_view: look for the name", &|to| self.look_for_name(to, a));
+            }
             At::Pin => step("adopt: pin", &|to| {
                 to.actors[a].pin = to.root(actor.root).sequence;
                 to.actors[a].at = if self.broken == Broken::Relook { At::Reading } else { At::LookAgain };
@@ -375,6 +392,24 @@ impl Pins {
         to.actors[a].at = if doubtful { At::Adopting } else { At::Pin };
     }
 
+    /// `Engine::named_view`, with the newest root, which is durable: pins what the name stands for, and looks once more.
+    fn look_for_name(&self, to: &mut State, a: usize) {
+        let Actor { root, named: before, .. } = to.actors[a];
+        let named = to.root(root).named;
+        if named == 0 {
+            return to.reset(a);
+        }
+        let pinned = named == before || self.broken == Broken::NamedRelook;
+        to.actors[a].pin = to.root(named).sequence;
+        to.actors[a].named = named;
+        if pinned {
+            (to.actors[a].root, to.actors[a].at) = (named, At::Reading);
+        } else {
+            to.learn(self.process(a));
+            self.read_slots(to, a);
+        }
+    }
+
     /// `Space::reclaim`, on top of what is free: the pages that may be written.
     fn reclaim(&self, to: &State, a: usize) -> u8 {
         let root = to.root(to.actors[a].root);
@@ -388,7 +423,10 @@ impl Pins {
                 let pin = to.actors[b].pin;
                 pin != 0 && *birth <= pin && pin < *freed && !(own && self.broken == Broken::OwnPins)
             });
-            if *freed > root.sequence || pinned && self.broken != Broken::Pins {
+            let takes = self.actors[a].0 == Role::Namer && self.broken == Broken::NamedAtOnce;
+            let named = root.named != 0 && self.broken != Broken::NamedPins && !takes;
+            let kept = named && (*birth..*freed).contains(&to.root(root.named).sequence);
+            if *freed > root.sequence || kept || pinned && self.broken != Broken::Pins {
                 free &= !(1 << at);
             }
         }
@@ -424,6 +462,9 @@ impl Pins {
             free &= !(1 << at);
             root.tree[side] = Page { at, written: index, birth: sequence };
             to.disk.write(usize::from(at), 0, content(index, side));
+        }
+        if self.actors[a].0 == Role::Namer {
+            root.named = if base.named == 0 { to.actors[a].root } else { 0 };
         }
         root.pending = [None; PENDING];
         for (place, pending) in root.pending.iter_mut().zip(&pending) {
@@ -536,6 +577,10 @@ impl Pins {
         }
         if !state.is_whole(image, newest) {
             return Some("the newest root has pages that hold something else");
+        }
+        let named = state.root(newest).named;
+        if named != 0 && !state.is_whole(image, named) {
+            return Some("a page of a named state was used again");
         }
         let told = if state.root_word == SILENT { 0 } else { state.root_word };
         let known = state.processes.iter().filter(|p| p.alive).map(|p| p.known_root);

@@ -56,6 +56,12 @@ pub enum Broken {
     TwoSlots,
     /// Pages go back to free when they were freed, whoever is still to read the root before.
     Pending,
+    /// Pages that a name of the base keeps are used again.
+    NamedPins,
+    /// They are used again by the fold that takes the name away.
+    NamedAtOnce,
+    /// A reader that has pinned what a name stands for does not look again whether it still does.
+    NamedRelook,
     /// Checkpoints take no lock.
     CheckpointLock,
     /// A root is told of before it is flushed.

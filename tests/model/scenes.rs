@@ -160,6 +160,9 @@ const CHECKPOINTS: &[(pins::Role, usize, u8)] = &[(pins::Role::Folder, 0, 2), (p
 const BOTH: &[(pins::Role, usize, u8)] =
     &[(pins::Role::Folder, 0, 2), (pins::Role::Folder, 1, 1), (pins::Role::Reader, 2, 1)];
 const ONE_PROCESS: &[(pins::Role, usize, u8)] = &[(pins::Role::Folder, 0, 3), (pins::Role::Reader, 0, 2)];
+const NAMER: &[(pins::Role, usize, u8)] = &[(pins::Role::Namer, 0, 2), (pins::Role::Folder, 1, 3)];
+const OPENER: &[(pins::Role, usize, u8)] =
+    &[(pins::Role::Namer, 0, 2), (pins::Role::Folder, 0, 3), (pins::Role::Opener, 1, 1)];
 const READER: &[(pins::Role, usize, u8)] = &[(pins::Role::Folder, 0, 3), (pins::Role::Reader, 1, 2)];
 const READERS: &[(pins::Role, usize, u8)] =
     &[(pins::Role::Folder, 0, 3), (pins::Role::Reader, 1, 2), (pins::Role::Reader, 2, 1)];
@@ -185,6 +188,9 @@ pub const PINS: &[(&str, bool, Pins)] = &[
         pages(&[(pins::Role::Folder, 0, 3)], pins::Budget { leaves: 2, opens: 2, failed_flushes: 1, ..CALM }),
     ),
     ("two threads, and a flush fails", false, pages(ONE_PROCESS, pins::Budget { failed_flushes: 1, ..CALM })),
+    ("a name", false, pages(NAMER, pins::Budget { kills: 1, ..CALM })),
+    ("a name, and the power fails", false, pages(NAMER, pins::Budget { power_losses: 1, opens: 1, ..CALM })),
+    ("a name is opened", false, pages(OPENER, pins::Budget { kills: 1, ..CALM })),
     ("two flushes fail", true, pages(BOTH, pins::Budget { failed_flushes: 2, kills: 1, ..CALM })),
     ("two readers", true, pages(READERS, pins::Budget { kills: 1, ..CALM })),
     (
@@ -207,6 +213,9 @@ pub const BROKEN_PINS: &[(Broken, &str, usize)] = &[
     (Broken::Pending, "a reader", 4),
     (Broken::TellBeforeFlush, "a reader", 7),
     (Broken::OwnPins, "a reader in the same process", 17),
+    (Broken::NamedPins, "a name", 14),
+    (Broken::NamedAtOnce, "a name, and the power fails", 13),
+    (Broken::NamedRelook, "a name is opened", 26),
     (Broken::SettleRoot, "processes die", 10),
     (Broken::CheckpointLock, "processes die", 11),
     (Broken::TwinOfDoubtful, "twins, and the power fails", 9),

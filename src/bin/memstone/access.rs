@@ -28,7 +28,7 @@ pub(crate) struct Types {
 
 impl Types {
     /// The types that a table records by these names.
-    pub(crate) fn named((keys, values): &(String, String)) -> Types {
+    pub(crate) fn named(keys: &str, values: &str) -> Types {
         Types { keys: KeyType::named(keys), values: ValueType::named(values) }
     }
 }
@@ -38,16 +38,22 @@ pub(crate) fn open_to_read(file: &PathBuf) -> Result<Store, Failure> {
     Ok(Store::options().create(false).read_only(true).open(file)?)
 }
 
+/// The newest state of a store, or a named snapshot.
+pub(crate) fn read_at(file: &PathBuf, name: Option<&str>) -> Result<Snapshot, Failure> {
+    let store = open_to_read(file)?;
+    Ok(name.map_or_else(|| store.read(), |name| store.snapshot(name))?)
+}
+
 impl Place {
-    /// A snapshot of the store.
-    pub(crate) fn read(&self) -> Result<Snapshot, Failure> {
-        Ok(open_to_read(&self.file)?.read()?)
+    /// The newest state of the store, or a named snapshot.
+    pub(crate) fn read_at(&self, name: Option<&str>) -> Result<Snapshot, Failure> {
+        read_at(&self.file, name)
     }
 
     /// The table's types in a snapshot, which has to have it.
     pub(crate) fn types_in(&self, snapshot: &Snapshot) -> Result<Types, Failure> {
         match snapshot.table_types(&self.table)? {
-            Some(names) => Ok(Types::named(&names)),
+            Some((keys, values)) => Ok(Types::named(&keys, &values)),
             None => Err(self.no_table(&snapshot.tables()?)),
         }
     }
@@ -55,7 +61,7 @@ impl Place {
     /// The table, which has to be there, to change it.
     pub(crate) fn find<'t>(&self, txn: &'t WriteTxn) -> Result<(RawTableMut<'t>, Types), Failure> {
         match txn.table_types(&self.table)? {
-            Some(names) => Ok((txn.bytes_of(&self.table)?, Types::named(&names))),
+            Some((keys, values)) => Ok((txn.bytes_of(&self.table)?, Types::named(&keys, &values))),
             None => Err(self.no_table(&txn.tables()?)),
         }
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use memstone::{BackupDir, BackupKind, BackupOptions, Keep, Manifest, Snapshot};
 use serde_json::json;
 
-use crate::access::open_to_read;
+use crate::access::read_at;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::progress::Progress;
@@ -43,6 +43,9 @@ pub(crate) struct Backup {
     /// goes unnoticed.
     #[arg(long)]
     quick: bool,
+    /// Back the named snapshot up instead of the newest state
+    #[arg(long, value_name = "NAME")]
+    at: Option<String>,
     /// Replace a file that has the name
     #[arg(long)]
     overwrite: bool,
@@ -57,7 +60,7 @@ impl Backup {
             let message = "--compress is for increments and streams: a full backup in a file is a store".to_owned();
             return Err(Failure::Usage(message));
         }
-        let snapshot = open_to_read(&self.file)?.read()?;
+        let snapshot = read_at(&self.file, self.at.as_deref())?;
         let progress = Progress::new()?;
         let options = BackupOptions::new().overwrite(self.overwrite).compress(self.compress).prove(!self.quick);
         let mut options = options.progress(|told| progress.tell(told));

@@ -17,11 +17,14 @@ pub(crate) struct Count {
     place: Place,
     #[command(flatten)]
     keys: Keys,
+    /// Read the named snapshot instead of the newest state
+    #[arg(long, value_name = "NAME")]
+    at: Option<String>,
 }
 
 impl Count {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let snapshot = self.place.read()?;
+        let snapshot = self.place.read_at(self.at.as_deref())?;
         let types = self.place.types_in(&snapshot)?;
         let table = snapshot.raw(&self.place.table)?;
         let entries = if self.keys.is_all() {

@@ -12,7 +12,7 @@ use clap::Args;
 use memstone::{Snapshot, TableInfo};
 use serde_json::{Map, Value, json};
 
-use crate::access::{Types, open_to_read};
+use crate::access::{Types, read_at};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::values::Given;
@@ -35,11 +35,14 @@ pub(crate) struct Dump {
     /// Only keys that begin so
     #[arg(long, requires = "table")]
     prefix: Option<String>,
+    /// Read the named snapshot instead of the newest state
+    #[arg(long, value_name = "NAME")]
+    at: Option<String>,
 }
 
 impl Dump {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let snapshot = open_to_read(&self.file)?.read()?;
+        let snapshot = read_at(&self.file, self.at.as_deref())?;
         let mut tables = snapshot.tables()?;
         if let Some(missing) = self.table.iter().find(|name| !tables.iter().any(|table| table.name == **name)) {
             return Err(Failure::NotFound(format!("there is no table {missing:?}")));
@@ -55,7 +58,7 @@ impl Dump {
 
     fn dump_table(&self, snapshot: &Snapshot, table: &TableInfo, out: &mut Output) -> Result<u64, Failure> {
         out.line(json!({ "table": table.name, "keys": table.key_type, "values": table.value_type }))?;
-        let types = Types::named(&(table.key_type.clone(), table.value_type.clone()));
+        let types = Types::named(&table.key_type, &table.value_type);
         let raw = snapshot.raw(&table.name)?;
         let entries = match &self.prefix {
             Some(prefix) => raw.prefix(&types.keys.prefix(prefix)?)?,

@@ -21,10 +21,15 @@ pub(crate) enum Failure {
 impl Failure {
     fn kind(&self) -> (&'static str, u8) {
         match self {
-            Failure::NotFound(_) | Failure::Store(Error::NotFound { .. } | Error::NoTable { .. }) => ("not_found", 1),
+            Failure::NotFound(_)
+            | Failure::Store(Error::NotFound { .. } | Error::NoTable { .. } | Error::NoSnapshot { .. }) => {
+                ("not_found", 1)
+            }
             Failure::Usage(_)
             | Failure::Store(Error::Invalid(_) | Error::TooLarge { .. } | Error::TypeMismatch { .. }) => ("usage", 2),
-            Failure::Store(Error::Exists { .. } | Error::TableExists { .. }) => ("exists", 2),
+            Failure::Store(Error::Exists { .. } | Error::TableExists { .. } | Error::SnapshotExists { .. }) => {
+                ("exists", 2)
+            }
             Failure::Store(Error::Busy { .. } | Error::InUse { .. }) => ("busy", 3),
             Failure::Store(Error::Backup { .. }) => ("backup", 5),
             Failure::Store(Error::Corrupt(_)) => ("corrupt", 4),
@@ -78,6 +83,8 @@ mod tests {
         for (error, kind) in [
             (Error::NotFound { path: path() }, ("not_found", 1)),
             (Error::NoTable { table: String::new() }, ("not_found", 1)),
+            (Error::NoSnapshot { name: String::new() }, ("not_found", 1)),
+            (Error::SnapshotExists { name: String::new() }, ("exists", 2)),
             (Error::Invalid(String::new()), ("usage", 2)),
             (Error::TooLarge { what: "key", size: 2, limit: 1 }, ("usage", 2)),
             (Error::NotShared { path: path(), reason: String::new(), holder: None }, ("not_shared", 5)),

@@ -21,6 +21,9 @@ pub(crate) struct Get {
     /// The key
     #[arg(allow_negative_numbers = true)]
     key: String,
+    /// Read the named snapshot instead of the newest state
+    #[arg(long, value_name = "NAME")]
+    at: Option<String>,
     /// Print a string without quotes and line end, and bytes as they are
     #[arg(long, conflicts_with = "json")]
     raw: bool,
@@ -31,7 +34,7 @@ pub(crate) struct Get {
 
 impl Get {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let snapshot = self.place.read()?;
+        let snapshot = self.place.read_at(self.at.as_deref())?;
         let types = self.place.types_in(&snapshot)?;
         let table = snapshot.raw(&self.place.table)?;
         let bytes = table.get(&types.keys.key(&self.key)?)?.ok_or_else(|| self.place.no_key(&self.key))?;

@@ -212,7 +212,7 @@ impl<'l> Loading<'l> {
             memstone::Error::TypeMismatch { .. } => Failure::Usage(error.to_string()),
             error => error.into(),
         })?;
-        Ok(Some((table, Types::named(&(keys.clone(), values.clone())))))
+        Ok(Some((table, Types::named(keys, values))))
     }
 
     fn take(&mut self, line: &Line, place: Option<&(RawTableMut<'_>, Types)>) -> Result<(), Failure> {

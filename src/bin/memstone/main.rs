@@ -30,6 +30,7 @@ mod range;
 mod rename;
 mod restore;
 mod scan;
+mod snapshot;
 mod stat;
 mod tables;
 mod text;
@@ -62,8 +63,8 @@ struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  not found: no such key, table or store
-  2  usage: the command line, the JSON or the jq program is wrong, a value would be altered, or a file would be replaced
+  1  not found: no such key, table, snapshot or store
+  2  usage: the command line, the JSON or the jq program is wrong, a value would be altered, or a file or snapshot would be replaced
   3  busy: the lock was not free before the deadline, or the store to be replaced is open
   4  corrupt: the store, or a backup, is damaged
   5  any other failure
@@ -112,6 +113,7 @@ enum Verb {
     Backup(backup::Backup),
     Backups(backups::Backups),
     Restore(restore::Restore),
+    Snapshot(snapshot::Snapshot),
     WithLock(with_lock::WithLock),
     Demo(demo::Demo),
     #[command(hide = true)]
@@ -158,6 +160,7 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Backup(backup) => backup.run(out)?,
         Verb::Backups(backups) => return backups.run(out),
         Verb::Restore(restore) => restore.run(out)?,
+        Verb::Snapshot(snapshot) => snapshot.run(common, out)?,
         Verb::WithLock(with_lock) => return with_lock.run(common),
         Verb::Demo(demo) => demo.run(out)?,
         Verb::DemoWorker(worker) => worker.run()?,

@@ -19,6 +19,9 @@ pub(crate) struct Scan {
     place: Place,
     #[command(flatten)]
     keys: Keys,
+    /// Read the named snapshot instead of the newest state
+    #[arg(long, value_name = "NAME")]
+    at: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -29,7 +32,7 @@ pub(crate) struct Scan {
 
 impl Scan {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let snapshot = self.place.read()?;
+        let snapshot = self.place.read_at(self.at.as_deref())?;
         let types = self.place.types_in(&snapshot)?;
         let table = snapshot.raw(&self.place.table)?;
         let range = self.keys.span(&types.keys)?.of(&table)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use crate::access::open_to_read;
+use crate::access::read_at;
 use crate::failure::Failure;
 use crate::output::{Output, columns};
 use crate::text::name;
@@ -15,11 +15,14 @@ use crate::text::name;
 pub(crate) struct Tables {
     /// The store's file
     file: PathBuf,
+    /// Read the named snapshot instead of the newest state
+    #[arg(long, value_name = "NAME")]
+    at: Option<String>,
 }
 
 impl Tables {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let tables = open_to_read(&self.file)?.read()?.tables()?;
+        let tables = read_at(&self.file, self.at.as_deref())?.tables()?;
         if out.json() {
             return tables.iter().try_for_each(|table| out.line(json!(table)));
         }

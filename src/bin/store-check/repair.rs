@@ -70,6 +70,9 @@ fn describe(report: &RepairReport, complete: bool) -> String {
     if report.tables_may_be_missing {
         lines.push(format!("{path}: LOST: perhaps whole tables"));
     }
+    for name in &report.lost_snapshots {
+        lines.push(format!("{path}: LOST: the snapshot named {name:?}; the damaged file has it still"));
+    }
     for table in &report.tables {
         describe_table(report, table, &mut lines);
     }

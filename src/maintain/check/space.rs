@@ -66,15 +66,19 @@ impl Walk<'_> {
 
     fn free(&mut self, from: u64, to: u64, region: u32) {
         match (u32::try_from(from), u32::try_from(to - from)) {
-            (Ok(page), Ok(run)) if to <= self.root.page_count => _ = self.claim(page, run, Use::Free, None),
+            (Ok(page), Ok(run)) if to <= self.root.page_count => {
+                self.claim(page, run, Use::Free, None);
+                self.is_free(page, run);
+            }
             _ => self.space_damage(region, format!("pages {from} to {to} are free, but beyond the end")),
         }
     }
 
     fn pending(&mut self, list: &[u8]) -> Result<(), String> {
-        pending(list, self.file.version, |page, run| {
+        pending(list, self.file.version, |page, run, group| {
             self.file.within(page, u64::from(run))?;
             self.claim(page, run, Use::Pending, None);
+            self.waiting(page, run, group);
             Ok(())
         })
     }

@@ -6,7 +6,7 @@ use super::uses::Use;
 use super::{Place, TableReport, Walk};
 use crate::disk::format::{
     FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, MAX_VALUE_SIZE, NODE_END,
-    Overflow, PAGE_HEADER, PAGE_LEVEL, Ptr, TABLE_CATALOG, TABLE_NAMES, TreeRoot, get_u32,
+    Overflow, PAGE_HEADER, PAGE_LEVEL, Ptr, TABLE_CATALOG, TABLE_NAMES, TABLE_SNAPSHOTS, TreeRoot, get_u32,
 };
 use crate::maintain::format::file::Expect;
 use crate::maintain::format::node::{self, Value};
@@ -38,7 +38,9 @@ impl Walk<'_> {
         let mut roots = BTreeMap::new();
         for (key, value) in rows {
             match catalog_row(&key, &value) {
-                Some((id, root)) if id == TABLE_NAMES || self.is_user_table(id) => _ = roots.insert(id, root),
+                Some((id, root)) if matches!(id, TABLE_NAMES | TABLE_SNAPSHOTS) || self.is_user_table(id) => {
+                    _ = roots.insert(id, root)
+                }
                 _ => self.row("(catalog)", format!("the row {} is no table's", key.escape_ascii())),
             }
         }
@@ -64,6 +66,13 @@ impl Walk<'_> {
         if self.findings.report.damage == damage {
             self.judge_logged(ids);
         }
+        let snapshots = TableReport {
+            name: "(snapshots)".to_owned(),
+            id: TABLE_SNAPSHOTS,
+            internal: true,
+            ..TableReport::default()
+        };
+        let snapshots = roots.remove(&TABLE_SNAPSHOTS).map(|root| self.tree(root, snapshots, true)).unwrap_or_default();
         for id in roots.keys().copied().collect::<Vec<_>>() {
             tables.entry(id).or_insert_with(|| {
                 self.row("(catalog)", format!("table {id} has entries but no name"));
@@ -73,6 +82,7 @@ impl Walk<'_> {
         for (id, table) in tables {
             self.tree(roots.remove(&id).unwrap_or_default(), table, false);
         }
+        self.named(snapshots);
     }
 
     fn is_user_table(&self, id: u32) -> bool {
@@ -80,7 +90,7 @@ impl Walk<'_> {
     }
 
     /// Something wrong in a row of the store's own tables.
-    fn row(&mut self, table: &str, message: String) {
+    pub(super) fn row(&mut self, table: &str, message: String) {
         let page = self.root.catalog.ptr.page;
         self.findings.damage(Place { offset: self.file.offset(page), page: Some(page), table: Some(table) }, message);
     }

@@ -19,6 +19,8 @@ pub(super) enum Use {
     FreeMap,
     Free,
     Pending,
+    /// A page that only named snapshots use. They are noted apart: to the root such a page is pending.
+    Named,
 }
 
 impl Use {
@@ -33,6 +35,7 @@ impl Use {
             Use::FreeMap => "the free map",
             Use::Free => "the free pages",
             Use::Pending => "the pending pages",
+            Use::Named => "a named snapshot",
         }
     }
 }
@@ -137,7 +140,7 @@ impl Walk<'_> {
                 Use::Value | Use::LogValue => &mut counts.values,
                 Use::FreeMap => &mut counts.free_map,
                 Use::Free => &mut counts.free,
-                Use::Pending => &mut counts.pending,
+                Use::Pending | Use::Named => &mut counts.pending,
             };
             *count += u64::from(run);
             if as_what == Use::Nothing {

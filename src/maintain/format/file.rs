@@ -58,6 +58,14 @@ impl File<'_> {
         Ok(())
     }
 
+    /// Judges the header of a run alone.
+    pub(in crate::maintain) fn head(&self, ptr: Ptr, expect: Expect) -> Result<(), String> {
+        self.within(ptr.page, 1)?;
+        let mut head = [0; PAGE_HEADER];
+        self.read(&mut head, self.offset(ptr.page))?;
+        self.header(&head, ptr, expect).map(drop)
+    }
+
     /// A whole run of at most `max_pages`, verified.
     pub(in crate::maintain) fn run(&self, ptr: Ptr, expect: Expect, max_pages: u32) -> Result<Vec<u8>, String> {
         self.within(ptr.page, 1)?;

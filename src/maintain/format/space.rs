@@ -1,5 +1,7 @@
 //! The free map and the pending list.
 
+use std::ops::Range;
+
 use crate::disk::format::{PAGE_HEADER, Ptr, get_u32, get_u64};
 
 const DIRECTORY_ENTRY: usize = 16;
@@ -63,11 +65,12 @@ pub(in crate::maintain) fn free_runs(bits: &[u8], first: u64, mut each: impl FnM
     free
 }
 
-/// Calls `each` with the first page and the length of each range of a pending list that a root of this `version` may have.
+/// Calls `each` with the first page and the length of each range of a pending list that a root of this `version` may have,
+/// and the versions that need it.
 pub(in crate::maintain) fn pending(
     mut rest: &[u8],
     version: u64,
-    mut each: impl FnMut(u32, u32) -> Result<(), String>,
+    mut each: impl FnMut(u32, u32, Range<u64>) -> Result<(), String>,
 ) -> Result<(), String> {
     let mut last_group = None;
     while !rest.is_empty() {
@@ -86,7 +89,7 @@ pub(in crate::maintain) fn pending(
                 return Err(format!("the range from page {page} on does not come after the one before it"));
             }
             end = page.saturating_add(run).saturating_add(1);
-            each(page, run)?;
+            each(page, run, birth..freed)?;
         }
     }
     Ok(())

@@ -148,6 +148,9 @@ pub struct RepairReport {
     pub frames_beyond: Vec<BeyondFrame>,
     /// The tables.
     pub tables: Vec<RepairedTable>,
+    /// Names of the named snapshots that the damaged store had, as far as they can be read: the result has none. As
+    /// long as the damaged file is kept, they may be read there.
+    pub lost_snapshots: Vec<String>,
     /// Whether a part of what the store says of its tables is destroyed, so that some may be missing altogether.
     pub tables_may_be_missing: bool,
     /// The result's [`content_hash`](crate::content_hash), as hex digits.
@@ -161,7 +164,7 @@ impl RepairReport {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let beyond = self.frames_beyond.iter().any(|frame| frame.taken);
-        let lost = self.lost_to_lsn.is_some() || self.tables_may_be_missing;
+        let lost = self.lost_to_lsn.is_some() || self.tables_may_be_missing || !self.lost_snapshots.is_empty();
         !lost && !beyond && self.tables.iter().all(RepairedTable::is_complete)
     }
 }

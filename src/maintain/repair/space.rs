@@ -39,7 +39,7 @@ impl Space {
         if !root.pending.is_none() {
             let list = file.space_payload(root.pending, KIND_PENDING);
             let result = list.and_then(|(list, _)| {
-                pending(&list, file.version, |page, run| {
+                pending(&list, file.version, |page, run, _| {
                     file.within(page, u64::from(run))?;
                     space.given_up.add(page, run);
                     Ok(())

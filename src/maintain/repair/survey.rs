@@ -8,7 +8,9 @@ use super::log::Log;
 use super::report::RootSource;
 use super::space::Space;
 use super::tree::{Gap, Met, TreeWalk, value_of};
-use crate::disk::format::{FIRST_USER_TABLE, SLOTS_SIZE, TABLE_CATALOG, TABLE_NAMES, TreeRoot, get_u32};
+use crate::disk::format::{
+    FIRST_USER_TABLE, SLOTS_SIZE, TABLE_CATALOG, TABLE_NAMES, TABLE_SNAPSHOTS, TreeRoot, get_u32,
+};
 use crate::disk::platform::Disk;
 use crate::error::{Error, Result};
 use crate::maintain::format::file::File;
@@ -47,6 +49,8 @@ pub(super) struct Survey<'d> {
     pub(super) space: Space,
     pub(super) catalog: Own,
     pub(super) names: Own,
+    /// The table of named snapshots: they are told, and not brought back.
+    pub(super) snapshots: Own,
     /// The users' tables that have rows, by id.
     pub(super) trees: BTreeMap<u32, Tree>,
     /// Pages of trees.
@@ -74,6 +78,7 @@ impl<'d> Survey<'d> {
             space,
             catalog: Own::default(),
             names: Own::default(),
+            snapshots: Own::default(),
             trees: BTreeMap::new(),
             used: Bits::default(),
             log,
@@ -108,6 +113,8 @@ impl<'d> Survey<'d> {
     ) -> Result<()> {
         if id == TABLE_NAMES {
             self.names = self.own(TABLE_NAMES, root, expected, watch)?;
+        } else if id == TABLE_SNAPSHOTS {
+            self.snapshots = self.own(TABLE_SNAPSHOTS, root, expected, watch)?;
         } else if id >= FIRST_USER_TABLE {
             let mut tree = Tree { root, expected, ..Tree::default() };
             let mut walk = TreeWalk { file: self.file, table: id, used: &mut self.used };

@@ -1,0 +1,322 @@
+//! What differs between two states of a store.
+//!
+//! Tables are found to be the same by their ids, which are never used twice. The rows of a table differ where its
+//! trees do (`tree::diff`, which reads no node that both have), and perhaps where the log of either state speaks
+//! of a key: what it says there may have been folded since, or undone.
+
+use crate::bytes::Bytes;
+use crate::disk::format::{TABLE_NAMES, TreeRoot};
+use crate::engine::Engine;
+use crate::engine::view::{TableEntry, View, decode_name};
+use crate::error::{Error, Result};
+use crate::tree::diff::{Difference, TreeDiff, Version};
+use crate::tree::node::LeafValue;
+use crate::txn::merge::{Direction, Ground, Walk};
+use crate::txn::snapshot::Snapshot;
+use crate::txn::table::check_types;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, btree_set};
+use std::iter::Peekable;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// What differs between two states of one store: the tables, and in them the rows.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+/// use memstone::TableChange;
+///
+/// store.write(|tx| tx.raw("notes")?.put(b"a", b"1"))?;
+/// store.create_snapshot("before")?;
+/// store.write(|tx| {
+///     tx.raw("notes")?.put(b"a", b"2")?;
+///     tx.raw("more")?.put(b"b", b"3")
+/// })?;
+///
+/// let (before, now) = (store.snapshot("before")?, store.read()?);
+/// let diff = before.diff(&now)?;
+/// let names: Vec<_> = diff.tables().iter().map(|table| (table.name(), table.change())).collect();
+/// assert_eq!(names, [("more", TableChange::Created), ("notes", TableChange::Rows)]);
+/// let row = diff.tables()[1].rows()?.next().unwrap()?;
+/// assert_eq!((&row.key[..], row.before.as_deref(), row.after.as_deref()), (&b"a"[..], Some(&b"1"[..]), Some(&b"2"[..])));
+/// # Ok::<(), memstone::Error>(())
+/// ```
+pub struct Diff<'s> {
+    tables: Vec<TableDiff<'s>>,
+}
+
+/// What became of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableChange {
+    /// It is only in the later state. Its rows, if it has any, are all new.
+    Created,
+    /// It is only in the earlier state.
+    Dropped,
+    /// It has another name. Rows of it may differ, too.
+    Renamed,
+    /// Rows of it differ.
+    Rows,
+}
+
+/// A table that differs.
+pub struct TableDiff<'s> {
+    engine: &'s Engine,
+    before: Option<Side<'s>>,
+    after: Option<Side<'s>>,
+}
+
+/// A row that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowChange<'s> {
+    /// Its key.
+    pub key: Bytes<'s>,
+    /// Its value in the earlier state; `None` if it was not there.
+    pub before: Option<Bytes<'s>>,
+    /// Its value in the later state; `None` if it is not there.
+    pub after: Option<Bytes<'s>>,
+}
+
+/// A table in one of the states.
+#[derive(Clone)]
+struct Side<'s> {
+    view: &'s View,
+    name: String,
+    types: (String, String),
+    id: u32,
+    root: TreeRoot,
+}
+
+impl Snapshot {
+    /// What differs between this state and a `later` one of the same store. It may be an earlier one as well: then
+    /// what is called created was dropped since.
+    ///
+    /// It costs what differs: parts of the trees that both states have are not read. Beside that it reads the names of all tables, and
+    /// looks up each key that the log of either state speaks of, which the log's cap bounds. The rows are found while they are asked for, in key
+    /// order. A table that was cleared, or replaced by one with the same types, is compared row by row.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the two are of different stores, [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`].
+    pub fn diff<'s>(&'s self, later: &'s Snapshot) -> Result<Diff<'s>> {
+        if !Arc::ptr_eq(self.engine(), later.engine()) {
+            return Err(Error::Invalid("only states of one store can be compared".to_owned()));
+        }
+        self.in_file(Diff::between(self.engine(), self.view(), later.view()))
+    }
+}
+
+impl<'s> Diff<'s> {
+    pub(crate) fn between(engine: &'s Engine, before: &'s View, after: &'s View) -> Result<Diff<'s>> {
+        engine.check_process()?;
+        let (mut old, mut new) = (sides(before)?, sides(after)?);
+        let mut pairs = Vec::new();
+        let kept: Vec<u32> = old.keys().filter(|id| new.contains_key(id)).copied().collect();
+        pairs.extend(kept.iter().map(|id| (old.remove(id), new.remove(id))));
+        // One that was cleared has another id.
+        for (_, after) in new {
+            let same = old.values().find(|before| before.name == after.name && before.types == after.types);
+            let id = same.map(|before| before.id);
+            pairs.push((id.and_then(|id| old.remove(&id)), Some(after)));
+        }
+        pairs.extend(old.into_values().map(|before| (Some(before), None)));
+        let mut tables = Vec::new();
+        for (before, after) in pairs {
+            let table = TableDiff { engine, before, after };
+            if table.change() != TableChange::Rows || table.rows()?.next().transpose()?.is_some() {
+                tables.push(table);
+            }
+        }
+        tables.sort_by(|a, b| a.name().cmp(b.name()));
+        Ok(Diff { tables })
+    }
+
+    /// The tables that differ, by name.
+    #[must_use]
+    pub fn tables(&self) -> &[TableDiff<'s>] {
+        &self.tables
+    }
+
+    /// The rows of a table of these types; `None` if it does not differ.
+    pub(crate) fn rows_of(&self, name: &str, key_type: &str, value_type: &str) -> Result<Option<RowChanges<'s>>> {
+        let Some(table) = self.tables.iter().find(|table| table.name() == name) else { return Ok(None) };
+        check_types(name, (key_type, value_type), table.types())?;
+        table.rows().map(Some)
+    }
+
+    /// Whether nothing differs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+}
+
+/// The tables of a state, by id.
+fn sides(view: &View) -> Result<BTreeMap<u32, Side<'_>>> {
+    let names = Ground { view, txn: None, table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? };
+    let mut found = BTreeMap::new();
+    let mut walk = Walk::new(names, Direction::Forward, Bound::Unbounded)?;
+    while let Some((name, row)) = walk.next()? {
+        // Copied before it is called a string: see `ReadMap`.
+        let name = String::from_utf8(name.to_vec()).ok();
+        let Some((name, TableEntry { id, key_type, value_type, .. })) = name.zip(decode_name(&names.read(row)?)) else {
+            return Err(Error::corrupt("names table", 0, None, "a name, an id and two type names", "something else"));
+        };
+        let types = (key_type.into(), value_type.into());
+        found.insert(id, Side { view, name, types, id, root: view.tree_root(id)? });
+    }
+    Ok(found)
+}
+
+impl<'s> TableDiff<'s> {
+    /// What became of the table.
+    #[must_use]
+    pub fn change(&self) -> TableChange {
+        match (&self.before, &self.after) {
+            (None, _) => TableChange::Created,
+            (_, None) => TableChange::Dropped,
+            (Some(before), Some(after)) if before.name != after.name => TableChange::Renamed,
+            _ => TableChange::Rows,
+        }
+    }
+
+    /// Its name: in the later state, if it is there.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name_after().or(self.name_before()).unwrap_or_default()
+    }
+
+    /// Its name in the earlier state; `None` if it was not there.
+    #[must_use]
+    pub fn name_before(&self) -> Option<&str> {
+        self.before.as_ref().map(|side| side.name.as_str())
+    }
+
+    /// Its name in the later state; `None` if it is not there.
+    #[must_use]
+    pub fn name_after(&self) -> Option<&str> {
+        self.after.as_ref().map(|side| side.name.as_str())
+    }
+
+    /// The names of the types of its keys and its values, as [`TableInfo`](crate::TableInfo) has them.
+    #[must_use]
+    pub fn types(&self) -> (&str, &str) {
+        let side = self.after.as_ref().or(self.before.as_ref());
+        side.map_or(("", ""), |side| (&side.types.0, &side.types.1))
+    }
+
+    /// The rows that differ, in key order. Of a table that is only in one of the states these are all its rows.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`]; so have the rows themselves.
+    pub fn rows(&self) -> Result<RowChanges<'s>> {
+        self.engine.check_process()?;
+        let (before, after) = (self.before.clone(), self.after.clone());
+        let versions = version(&before, &after).zip(version(&after, &before));
+        let (old, new) = versions.ok_or_else(|| Error::Internal("a table of neither state".to_owned()))?;
+        let in_tree = TreeDiff::new(old, new).map_err(|e| e.in_file(self.engine.path()))?;
+        let keys: BTreeSet<Vec<u8>> = before.iter().chain(&after).flat_map(Side::logged_keys).collect();
+        let logged = keys.into_iter().peekable();
+        Ok(RowChanges { engine: self.engine, before, after, in_tree, ahead: None, logged, done: false })
+    }
+}
+
+/// A table's tree in a state; an empty one, in the pages of the other state, if it is not there.
+fn version<'s>(side: &Option<Side<'s>>, other: &Option<Side<'s>>) -> Option<Version<'s>> {
+    let of = side.as_ref().or(other.as_ref())?;
+    let root = side.as_ref().map_or_else(TreeRoot::default, |side| side.root);
+    let tree = &of.view.tree;
+    Some(Version { pages: &tree.pages, table: of.id, root, page_count: tree.root.page_count })
+}
+
+impl<'s> Side<'s> {
+    /// The keys that the log speaks of in this state.
+    fn logged_keys(&self) -> impl Iterator<Item = Vec<u8>> + 's {
+        let (view, id) = (self.view, self.id);
+        let generations = view.generations.iter().filter(move |generation| generation.touches(id));
+        generations.flat_map(move |generation| generation.newest(id, view.lsn)).map(|version| version.key.to_vec())
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes<'s>>> {
+        self.view.get(self.id, self.root, key)
+    }
+
+    fn read(&self, value: LeafValue<'s>) -> Result<Bytes<'s>> {
+        value.read(&self.view.tree.pages, self.id)
+    }
+}
+
+/// The rows of a table that differ, in key order. After an error it ends.
+pub struct RowChanges<'s> {
+    engine: &'s Engine,
+    before: Option<Side<'s>>,
+    after: Option<Side<'s>>,
+    in_tree: TreeDiff<'s>,
+    /// What the trees say next.
+    ahead: Option<Difference<'s>>,
+    /// The keys that either log speaks of.
+    logged: Peekable<btree_set::IntoIter<Vec<u8>>>,
+    done: bool,
+}
+
+impl<'s> RowChanges<'s> {
+    fn step(&mut self) -> Result<Option<RowChange<'s>>> {
+        self.engine.check_process()?;
+        loop {
+            if self.ahead.is_none() {
+                self.ahead = self.in_tree.next()?;
+            }
+            let order = match (&self.ahead, self.logged.peek()) {
+                (None, None) => return Ok(None),
+                (Some(ahead), Some(logged)) => (*ahead.key).cmp(logged),
+                (None, Some(_)) => Ordering::Greater,
+                (Some(_), None) => Ordering::Less,
+            };
+            let change = if order.is_lt() { self.by_tree()? } else { self.by_log(order.is_eq())? };
+            if let Some(change) = change.filter(|change| change.before != change.after) {
+                return Ok(Some(change));
+            }
+        }
+    }
+
+    /// What the states have for the next key of the logs, of which the trees may speak, too.
+    fn by_log(&mut self, in_tree: bool) -> Result<Option<RowChange<'s>>> {
+        if in_tree {
+            self.ahead = None;
+        }
+        let Some(key) = self.logged.next() else { return Ok(None) };
+        let get = |side: &Option<Side<'s>>| side.as_ref().map_or(Ok(None), |side| side.get(&key));
+        let (before, after) = (get(&self.before)?, get(&self.after)?);
+        let len = key.len();
+        Ok(Some(RowChange { key: Bytes::shared(Arc::from(key), 0..len), before, after }))
+    }
+
+    /// What the trees have for the next key in which their pages differ.
+    fn by_tree(&mut self) -> Result<Option<RowChange<'s>>> {
+        let Some(Difference { key, before, after }) = self.ahead.take() else { return Ok(None) };
+        if let (Some(LeafValue::Overflow(old)), Some(LeafValue::Overflow(new))) = (&before, &after)
+            && old == new
+        {
+            return Ok(None);
+        }
+        let read = |side: &Option<Side<'s>>, value: Option<LeafValue<'s>>| {
+            side.as_ref().zip(value).map(|(side, value)| side.read(value)).transpose()
+        };
+        let (before, after) = (read(&self.before, before)?, read(&self.after, after)?);
+        Ok(Some(RowChange { key, before, after }))
+    }
+}
+
+impl<'s> Iterator for RowChanges<'s> {
+    type Item = Result<RowChange<'s>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let step = self.step().map_err(|e| e.in_file(self.engine.path()));
+        self.done = !matches!(step, Ok(Some(_)));
+        step.transpose()
+    }
+}
+
+impl std::iter::FusedIterator for RowChanges<'_> {}

@@ -1,0 +1,99 @@
+//! Going back to a state of the store, within a write transaction.
+//!
+//! What differs between the state that the transaction builds on and the one to go back to is written as any
+//! change is. So others see one transaction, and nothing of the log, the tree or the pins is special about it.
+
+use crate::error::{Error, Result};
+use crate::txn::diff::{Diff, RowChange, TableChange, TableDiff};
+use crate::txn::snapshot::Snapshot;
+use crate::txn::write::WriteTxn;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+impl WriteTxn {
+    /// Makes the store's content what it is in a snapshot, of this store: rows, tables, their names and types. Tables
+    /// that were created since are dropped; dropped ones come back. Nothing is visible to others before the commit, and
+    /// the transaction may go on to change more.
+    ///
+    /// It takes the time to find and write what differs, and the memory to hold that: all changes of a transaction are
+    /// held until it is committed.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// let before = store.read()?;
+    /// store.write(|tx| tx.drop_table("t").map(drop))?;
+    /// store.write(|tx| tx.roll_back_to_snapshot(&before))?;
+    /// assert_eq!(store.read()?.raw("t")?.get(b"k")?.unwrap(), b"v");
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the transaction has changed something already, or the snapshot is of another store;
+    /// [`Error::Corrupt`], [`Error::Io`]. After an error return it, so that the transaction is rolled back.
+    pub fn roll_back_to_snapshot(&self, snapshot: &Snapshot) -> Result<()> {
+        if !std::ptr::eq(self.engine(), Arc::as_ptr(snapshot.engine())) {
+            return Err(Error::Invalid("the snapshot is of another store".to_owned()));
+        }
+        // The names of tables that were assumed are settled by this.
+        let base = self.in_file(self.base())?;
+        if !self.changes.borrow().is_empty() {
+            let message = "a transaction that has changed something cannot go back to a snapshot";
+            return Err(Error::Invalid(message.to_owned()));
+        }
+        let diff = self.in_file(Diff::between(self.engine(), base, snapshot.view()))?;
+        let with = |change| diff.tables().iter().filter(move |table| table.change() == change);
+        for table in with(TableChange::Dropped) {
+            self.drop_table(table.name())?;
+        }
+        let renames = with(TableChange::Renamed).filter_map(|table| table.name_before().zip(table.name_after()));
+        self.rename_all(renames.map(|(from, to)| (from.to_owned(), to.to_owned())).collect())?;
+        for table in with(TableChange::Created) {
+            let (key_type, value_type) = table.types();
+            self.open_table(table.name(), key_type, value_type)?;
+        }
+        let there = diff.tables().iter().filter(|table| table.change() != TableChange::Dropped);
+        there.into_iter().try_for_each(|table| self.write_rows(table))
+    }
+
+    /// Tables may take each other's names: then one of them takes a name that nobody has, for a while.
+    fn rename_all(&self, mut waiting: VecDeque<(String, String)>) -> Result<()> {
+        let mut in_vain = 0;
+        while let Some((from, to)) = waiting.pop_front() {
+            if self.table_types(&to)?.is_none() {
+                self.rename_table(&from, &to)?;
+                in_vain = 0;
+                continue;
+            }
+            in_vain += 1;
+            if in_vain <= waiting.len() {
+                waiting.push_back((from, to));
+                continue;
+            }
+            let mut free = (0_u64..).map(|n| format!("(renamed {n})"));
+            let between = loop {
+                let Some(name) = free.next() else { return Err(Error::Internal("no name is free".to_owned())) };
+                if self.table_types(&name)?.is_none() && !waiting.iter().any(|(_, to)| *to == name) {
+                    break name;
+                }
+            };
+            self.rename_table(&from, &between)?;
+            waiting.push_back((between, to));
+            in_vain = 0;
+        }
+        Ok(())
+    }
+
+    fn write_rows(&self, table: &TableDiff<'_>) -> Result<()> {
+        let target = self.bytes_of(table.name())?;
+        for row in table.rows()? {
+            let RowChange { key, after, .. } = row?;
+            match after {
+                Some(value) => target.put(&key, &value)?,
+                None => target.delete(&key)?,
+            }
+        }
+        Ok(())
+    }
+}

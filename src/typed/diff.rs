@@ -1,0 +1,69 @@
+//! What differs between two states, in the types of a table.
+
+use super::key::Key;
+use super::table::{Codec, Table};
+use super::value::Value;
+use crate::error::Result;
+use crate::{Diff, RowChange, RowChanges};
+
+/// A row that differs, in the types of its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypedChange<K, V> {
+    /// Its key.
+    pub key: K,
+    /// Its value in the earlier state; `None` if it was not there.
+    pub before: Option<V>,
+    /// Its value in the later state; `None` if it is not there.
+    pub after: Option<V>,
+}
+
+/// The rows of a table that differ, in key order. One that cannot be decoded gives an error, and the iterator goes
+/// on behind it.
+pub struct TypedChanges<'s, K: ?Sized, V> {
+    rows: Option<RowChanges<'s>>,
+    codec: Codec<'s, K, V>,
+}
+
+impl<'s> Diff<'s> {
+    /// The rows of a table that differ; none if it does not differ, or is in neither state. The table is the one that
+    /// has the name in the later state, or, if it was dropped, had it in the earlier one.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// use memstone::{Table, TypedChange};
+    /// const AGES: Table<&str, u32> = Table::new("ages");
+    ///
+    /// store.write(|tx| tx.table(AGES)?.bulk_load([("ada", 36), ("bob", 7)]).map(drop))?;
+    /// let before = store.read()?;
+    /// store.write(|tx| tx.table(AGES)?.put("bob", 8))?;
+    /// let now = store.read()?;
+    /// let changes = before.diff(&now)?.table(AGES)?.collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(changes, [TypedChange { key: "bob".to_owned(), before: Some(7), after: Some(8) }]);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::TypeMismatch`](crate::Error::TypeMismatch) if the table has keys or values of other types; as
+    /// [`TableDiff::rows`](crate::TableDiff::rows).
+    pub fn table<K: Key + ?Sized, V: Value>(&self, table: Table<'s, K, V>) -> Result<TypedChanges<'s, K, V>> {
+        let rows = self.rows_of(table.name(), &K::type_name(), V::type_name())?;
+        Ok(TypedChanges { rows, codec: Codec::of(table) })
+    }
+}
+
+impl<K: Key + ?Sized, V: Value> TypedChanges<'_, K, V> {
+    fn decode(&self, row: RowChange<'_>) -> Result<TypedChange<K::Owned, V>> {
+        let value = |bytes: Option<crate::bytes::Bytes<'_>>| bytes.map(|bytes| self.codec.value(&bytes)).transpose();
+        Ok(TypedChange { key: self.codec.key(&row.key)?, before: value(row.before)?, after: value(row.after)? })
+    }
+}
+
+impl<K: Key + ?Sized, V: Value> Iterator for TypedChanges<'_, K, V> {
+    type Item = Result<TypedChange<K::Owned, V>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = self.rows.as_mut()?.next()?;
+        Some(row.and_then(|row| self.decode(row)))
+    }
+}
