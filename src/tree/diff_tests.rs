@@ -10,6 +10,8 @@ const TABLE: u32 = 16;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 type Batch = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// A key, and its value before and after.
+type Row = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// A tree that grows by batches, each a version of its own.
 struct Grown {
@@ -36,7 +38,7 @@ impl Grown {
     }
 
     /// The rows that differ between two roots, and how many nodes were read to find them.
-    fn diff(&self, before: TreeRoot, after: TreeRoot) -> (Vec<(Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>)>, u64) {
+    fn diff(&self, before: TreeRoot, after: TreeRoot) -> (Vec<Row>, u64) {
         let pages = self.store.reopened(0);
         let version = |root| Version { pages: &pages, table: TABLE, root, page_count: self.store.page_count() };
         let mut diff = TreeDiff::new(version(before), version(after)).unwrap();
@@ -52,7 +54,7 @@ impl Grown {
     }
 }
 
-fn expected(before: &Map, after: &Map) -> Vec<(Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>)> {
+fn expected(before: &Map, after: &Map) -> Vec<Row> {
     let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     let rows = keys.into_iter().map(|key| (key.clone(), before.get(key).cloned(), after.get(key).cloned()));
     rows.filter(|(_, before, after)| before != after).collect()
