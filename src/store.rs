@@ -1,12 +1,15 @@
 //! The store: opening it, and the ways into it.
 
+pub(crate) mod archive;
 mod registry;
 
+use crate::archive::keeper::Keeper;
 use crate::disk::format::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::disk::netfs::remote_filesystem;
 use crate::disk::platform::Disk as _;
 use crate::disk::rename::rename_to_free_name;
 use crate::disk::unix::{OpenMode, UnixDisk};
+use crate::engine::checkpoint::Plan;
 use crate::engine::open_store::OpenStore;
 use crate::engine::stats::{Locks, Stats};
 use crate::engine::{DEFAULT_LOG_CAP, DEFAULT_PATIENCE, Engine, MAX_LOG_CAP, MIN_LOG, Settings, open};
@@ -63,6 +66,7 @@ pub struct Options {
     log_cap: u64,
     single_process: bool,
     memory_map: bool,
+    archive: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -75,6 +79,7 @@ impl Default for Options {
             log_cap: DEFAULT_LOG_CAP,
             single_process: false,
             memory_map: cfg!(target_pointer_width = "64"),
+            archive: None,
         }
     }
 }
@@ -139,6 +144,14 @@ impl Options {
         self
     }
 
+    /// Archives the log in this directory, as [`Store::start_archive`] does, unless the store has an archive there already.
+    /// Default: as the store's own setting says.
+    #[must_use]
+    pub fn archive(mut self, directory: impl Into<PathBuf>) -> Options {
+        self.archive = Some(directory.into());
+        self
+    }
+
     /// Opens the store.
     ///
     /// # Errors
@@ -146,7 +159,8 @@ impl Options {
     /// [`Error::Format`] (a newer version), [`Error::Corrupt`], [`Error::UnsupportedFilesystem`],
     /// [`Error::NotShared`] (another process has it open, and the two would not find one sidecar),
     /// [`Error::Busy`] (another process that opens it has stopped),
-    /// [`Error::Invalid`] (a page size or log cap that cannot be), [`Error::Io`].
+    /// [`Error::Invalid`] (a page size or log cap that cannot be), [`Error::Io`]; with [`Options::archive`] as
+    /// [`Store::start_archive`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         if !self.page_size.is_power_of_two() || !(MIN_PAGE_SIZE..=MAX_PAGE_SIZE).contains(&self.page_size) {
@@ -162,7 +176,9 @@ impl Options {
             Err(Error::Moved { .. }) => None,
             opened => Some(opened),
         };
-        (1..OPENINGS).find_map(again).unwrap_or_else(|| self.open_once(path))
+        let store = (1..OPENINGS).find_map(again).unwrap_or_else(|| self.open_once(path))?;
+        self.archive.as_deref().map_or(Ok(()), |directory| store.archive_in(directory))?;
+        Ok(store)
     }
 
     fn open_once(&self, path: &Path) -> Result<Store> {
@@ -193,6 +209,7 @@ impl Options {
             log_cap: self.log_cap,
             memory_map: self.memory_map,
             threads: true,
+            archive: Some(Arc::<Keeper>::default()),
         };
         let disk = Arc::new(disk);
         let engine = Engine::open(Arc::<UnixDisk>::clone(&disk), settings).map_err(|e| e.in_file(path))?;
@@ -387,7 +404,7 @@ impl Store {
     /// [`Error::Busy`] if another checkpoint did not end before the timeout, [`Error::Full`], [`Error::Io`],
     /// [`Error::Poisoned`] if an earlier flush failed and the disk still refuses.
     pub fn checkpoint(&self) -> Result<()> {
-        self.in_file(self.engine().checkpoint_now())
+        self.in_file(self.engine().checkpoint_now(&Plan::default()))
     }
 
     /// The LSN of the newest transaction that a snapshot taken now would have.

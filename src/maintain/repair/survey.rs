@@ -108,7 +108,10 @@ impl<'d> Survey<'d> {
     ) -> Result<()> {
         if id == TABLE_NAMES {
             self.names = self.own(TABLE_NAMES, root, expected, watch)?;
-        } else if id >= FIRST_USER_TABLE {
+        } else if id < FIRST_USER_TABLE {
+            // The store's settings are its own, and no content: a repaired store has none.
+            self.own(id, root, expected, watch)?;
+        } else {
             let mut tree = Tree { root, expected, ..Tree::default() };
             let mut walk = TreeWalk { file: self.file, table: id, used: &mut self.used };
             walk.walk(root.ptr, &mut |met| {
