@@ -146,6 +146,13 @@ impl Options {
 
     /// Archives the log in this directory, as [`Store::start_archive`] does, unless the store has an archive there already.
     /// Default: as the store's own setting says.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let store = memstone::Options::new().archive(dir.path().join("backups")).open(dir.path().join("memory.mst"))?;
+    /// assert_eq!(store.archive_status()?.unwrap().trouble, None);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     #[must_use]
     pub fn archive(mut self, directory: impl Into<PathBuf>) -> Options {
         self.archive = Some(directory.into());

@@ -101,6 +101,13 @@ impl Archived {
         self.segments.first().map(|first| first.header.inode).unwrap_or_default()
     }
 
+    /// Segments that hold nothing after a transaction, from the first on. The newest one is never among them.
+    pub(crate) fn before(&self, commit: u64) -> impl Iterator<Item = &Path> {
+        let is_before = |listed: &Listed| listed.header.state.started && listed.header.state.last_commit <= commit;
+        let first = self.segments.iter().rposition(is_before).unwrap_or(0);
+        self.segments.iter().take(first).map(|listed| listed.path.as_path())
+    }
+
     /// When it was found that the store has another history than the archive.
     pub(crate) fn closed(&self) -> Result<Option<u64>> {
         Ok(self.survey(u64::MAX, Until::Newest)?.state.closed)

@@ -3,52 +3,43 @@
 //! What the transactions have put and deleted in the end lies in a store beside the new one, as long as that is built: so
 //! memory does not grow with them.
 
-use crate::disk::format::{FIRST_USER_TABLE, TABLE_NAMES};
+use crate::disk::format::{DEFAULT_PAGE_SIZE, FIRST_USER_TABLE, TABLE_NAMES};
 use crate::engine::archive::KeptChange;
 use crate::engine::commit::Durability;
+use crate::engine::open::create;
 use crate::engine::view::decode_name;
 use crate::error::{Error, Result};
 use crate::{Options, Snapshot, Store, WriteOptions, WriteTxn};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::chain::Chain;
 use super::manifest::{Manifest, TableManifest};
 use super::moment::Stretch;
-use super::options::{Watch, parent_of};
+use super::options::Watch;
+use super::place::Temporary;
 use super::rows::{Rows, Source};
 
 /// So many bytes of changes are handed to the scratch store at once.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// A store beside the new one, which goes with it.
+/// A store under a name of its own beside the new one, which goes when it was read.
 struct Scratch {
-    path: PathBuf,
-    store: Option<Store>,
+    // Given back before its file goes.
+    store: Store,
+    _file: Temporary,
 }
 
 impl Scratch {
     fn create(target: &Path) -> Result<Scratch> {
-        let random = getrandom::u32()
-            .map_err(|e| Error::io("get random bytes", target, std::io::Error::other(e.to_string())))?;
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let path = parent_of(target).join(format!(".{name}.{random:08x}.scratch"));
-        let mut scratch = Scratch { path, store: None };
-        scratch.store = Some(Options::new().single_process(true).open(&scratch.path)?);
-        Ok(scratch)
-    }
-
-    fn store(&self) -> Result<&Store> {
-        self.store.as_ref().ok_or_else(|| Error::Internal("the scratch store is gone".to_owned()))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        drop(self.store.take());
-        let _ = std::fs::remove_file(&self.path);
+        let file = Temporary::create(target)?;
+        let random = |e: getrandom::Error| Error::io("get random bytes", target, std::io::Error::other(e.to_string()));
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(random)?;
+        create(&file.disk()?, DEFAULT_PAGE_SIZE, id)?;
+        Ok(Scratch { store: Options::new().single_process(true).open(file.path())?, _file: file })
     }
 }
 
@@ -95,7 +86,7 @@ impl Replayed {
         let scratch = Scratch::create(target)?;
         let base = chain.manifest().clone();
         let mut replaying = Replaying {
-            store: scratch.store()?,
+            store: &scratch.store,
             tables: base.tables.iter().map(|table| (table.name.clone(), table.clone())).collect(),
             next_table: base.next_table,
             changed: BTreeSet::new(),
@@ -108,7 +99,7 @@ impl Replayed {
         let (lsn, time_us) = stretch.last;
         let tables = tables.into_values().collect();
         let manifest = Manifest { lsn, time_us, tables, next_table, content_hash: None, ..base };
-        let snapshot = Store::read(scratch.store()?)?;
+        let snapshot = Store::read(&scratch.store)?;
         let mut replayed = Replayed { chain, changed, manifest, snapshot, _scratch: scratch };
         replayed.count()?;
         Ok(replayed)

@@ -13,7 +13,7 @@ pub const ROLES: &[Role] =
     &[("folds", folds), ("commits_for_ever", commits_for_ever), ("small_archive", small_archive)];
 
 /// The archive's files, by number.
-fn segments(directory: &Path) -> Vec<PathBuf> {
+pub fn segments(directory: &Path) -> Vec<PathBuf> {
     let all = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let mut found: Vec<_> = all.filter(|path| path.extension().is_some_and(|ending| ending == "mlog")).collect();
     found.sort();
@@ -21,7 +21,7 @@ fn segments(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Leaves something at the end of the newest segment, as one that was killed does: the next batch begins another.
-fn spoil_end(directory: &Path) {
+pub fn spoil_end(directory: &Path) {
     let last = segments(directory).pop().unwrap();
     File::options().append(true).open(last).unwrap().write_all(b"torn").unwrap();
 }
