@@ -124,6 +124,7 @@
 //! key encoding. What happens inside is told as `tracing` events.
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests cast numbers that they chose"))]
 
+mod archive;
 mod backup;
 mod bytes;
 mod disk;
@@ -143,7 +144,7 @@ mod typed;
 
 pub use backup::{
     BackupBase, BackupDir, BackupEntry, BackupKind, BackupOptions, BackupProgress, BackupState, BackupStep, Keep,
-    Manifest, RestoreOptions, RestoreReport, TableManifest, restore,
+    Manifest, Moment, RestoreOptions, RestoreReport, TableManifest, restore,
 };
 pub use bytes::Bytes;
 pub use disk::format::{MAX_KEY_SIZE, MAX_NAME_SIZE, MAX_VALUE_SIZE};
@@ -157,6 +158,7 @@ pub use maintain::repair::report::{
     BeyondFrame, Certainty, LostRange, LostValue, RepairReport, RepairedTable, RootSource, SalvagedPage,
 };
 pub use maintain::repair::{Phase, Progress, RepairOptions, repair, repair_with};
+pub use store::archive::{ArchiveGap, ArchiveStatus};
 pub use store::{Options, Store};
 pub use txn::diff::{Diff, RowChange, RowChanges, TableChange, TableDiff};
 pub use txn::range::RawRange;

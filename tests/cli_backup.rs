@@ -142,15 +142,22 @@ fn what_the_page_on_operations_says_can_be_done() {
     let part = text.split("\n## Backups\n").nth(1).unwrap().split("\n## Disk full").next().unwrap();
     let blocks = part.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
     let commands: Vec<&str> = blocks.flat_map(str::lines).collect();
-    assert_eq!(commands.len(), 5, "{commands:?}");
+    assert_eq!(commands.len(), 12, "{commands:?}");
     let place = Place::new();
     let dir = place.bench.dir.path();
     fs::rename(&place.bench.file, dir.join("memory.mst")).unwrap();
     let binaries = Path::new(env!("CARGO_BIN_EXE_memstone")).parent().unwrap();
     let path = std::env::join_paths([binaries, Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
     ok(&["backup", &place.path("memory.mst"), &place.path("full.mst")]);
+    let mut then = String::new();
     for command in commands {
-        // That day is not today.
+        if command.contains(" flush") {
+            let date = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%S.%NZ"]).output().unwrap().stdout;
+            String::from_utf8(date).unwrap().trim().clone_into(&mut then);
+        }
+        // That day is not today, and that transaction another one.
+        let stat: Value = serde_json::from_str(&ok(&["stat", "--json", &place.path("memory.mst")])).unwrap();
+        let command = command.replace("2026-11-20T14:05", &then).replace("4711", &stat["last_commit"].to_string());
         let command = command.replace("2026-11-20", "2990-01-01");
         if command.starts_with("memstone restore full.mst") {
             fs::remove_file(dir.join("memory.mst")).unwrap();
@@ -160,4 +167,32 @@ fn what_the_page_on_operations_says_can_be_done() {
         assert_eq!((outcome.code, outcome.err.as_str()), (0, ""), "{command}: {outcome:?}");
         assert_eq!(ok(&["get", &place.path("memory.mst"), "a"]), "1\n", "{command}");
     }
+}
+
+#[test]
+fn any_moment_comes_back_from_an_archive() {
+    let place = Place::new();
+    let (file, dir, again) = (place.file(), place.path("backups"), place.path("again"));
+    assert!(ok(&["archive", &file, "status"]).contains("no archive"));
+    assert!(ok(&["archive", &file, "on", "--dir", &dir]).contains("transactions after"));
+    ok(&["backup", &file, "--dir", &dir]);
+    place.bench.ok("put", &["b", "2"]);
+    let lsn = || serde_json::from_str::<Value>(&ok(&["stat", "--json", &file])).unwrap()["last_commit"].to_string();
+    let good = lsn();
+    place.bench.ok("del", &["a"]);
+    assert!(ok(&["archive", &file, "flush"]).contains(&format!("up to {}", lsn())));
+    ok(&["restore", &dir, &again, "--to", &good]);
+    assert_eq!(ok(&["scan", &again]), "a\t1\nb\t2\n");
+    ok(&["restore", &dir, &again, "--to", "latest", "--overwrite"]);
+    assert_eq!(ok(&["scan", &again]), "b\t2\n");
+    fails(5, "reaches to", &["restore", &dir, &again, "--to", "2999-01-01", "--overwrite"]);
+    fails(2, "cannot be used with", &["restore", &dir, &again, "--to", "1", "--at", "2999-01-01"]);
+    let status: Value = serde_json::from_str(&ok(&["archive", "--json", &file, "status"])).unwrap();
+    assert_eq!((status["trouble"].is_null(), status["gaps"].as_array().unwrap().len()), (true, 0));
+    fs::rename(&dir, place.path("away")).unwrap();
+    place.bench.ok("put", &["c", "3"]);
+    let flushed = run(&["archive", &file, "flush"]);
+    assert!(flushed.code == 5 && flushed.out.contains("does not go on"), "{flushed:?}");
+    assert!(ok(&["archive", &file, "off"]).contains("ended"));
+    assert!(ok(&["archive", &file, "off"]).contains("none"));
 }

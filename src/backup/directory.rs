@@ -1,5 +1,6 @@
 //! A directory of backups: named by time, kept by rule.
 
+use crate::archive::reader::archives;
 use crate::error::{Error, Result};
 use crate::txn::snapshot::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -175,7 +176,8 @@ impl BackupDir {
     }
 
     /// Removes what the rule does not keep. The last good backup of each store stays, and so does all that a kept one builds on; what
-    /// cannot be read is left to be looked at, and so is what a clock ahead of this one has made. Returns what was removed.
+    /// cannot be read is left to be looked at, and so is what a clock ahead of this one has made. Segments of an archive go when all of
+    /// what they hold lies before the oldest backup. Returns what was removed.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Busy`] as with [`BackupDir::backup`].
@@ -185,14 +187,31 @@ impl BackupDir {
 
     fn prune_at(&self, keep: &Keep, now_us: u64) -> Result<Vec<PathBuf>> {
         let _lock = self.lock()?;
-        let removed = to_remove(&self.list()?, keep, now_us);
-        for path in &removed {
-            fs::remove_file(path).map_err(|e| Error::io("remove", path, e))?;
-        }
+        let remove = |path: &PathBuf| fs::remove_file(path).map_err(|e| Error::io("remove", path, e));
+        let mut removed = to_remove(&self.list()?, keep, now_us);
+        removed.iter().try_for_each(remove)?;
+        let unneeded = self.unneeded_segments()?;
+        // From the first on: what a kill leaves has no hole.
+        unneeded.iter().try_for_each(remove)?;
+        removed.extend(unneeded);
         if let Some(last) = removed.last() {
             sync_directory(last)?;
         }
         Ok(removed)
+    }
+
+    /// Segments of archives of which no backup is led on any more.
+    fn unneeded_segments(&self) -> Result<Vec<PathBuf>> {
+        let entries = self.list()?;
+        let mut unneeded = Vec::new();
+        for archive in archives(&self.path)? {
+            let store = hex(&archive.store_id());
+            let of_store = entries.iter().filter_map(BackupEntry::good).filter(|manifest| manifest.store_id == store);
+            if let Some(oldest) = of_store.map(|manifest| manifest.lsn).min() {
+                unneeded.extend(archive.before(oldest).map(Path::to_path_buf));
+            }
+        }
+        Ok(unneeded)
     }
 
     /// Reads a backup, and all that it builds on, in full: each row, and the hash of the content if it has one.

@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::moment::Moment;
+
 /// The callback is asked at least this often, in bytes of keys and values.
 const TOLD_EVERY: u64 = 4 << 20;
 
@@ -130,6 +132,7 @@ impl<'p> BackupOptions<'p> {
 pub struct RestoreOptions<'p> {
     pub(super) overwrite: bool,
     pub(super) at: Option<SystemTime>,
+    pub(super) to: Option<Moment>,
     callback: Option<Callback<'p>>,
 }
 
@@ -151,6 +154,15 @@ impl<'p> RestoreOptions<'p> {
     #[must_use]
     pub fn at(mut self, time: SystemTime) -> RestoreOptions<'p> {
         self.at = Some(time);
+        self
+    }
+
+    /// From a directory of backups with an archive ([`Store::start_archive`](crate::Store::start_archive)): this very moment. The newest backup before it is led on
+    /// by the transactions that were archived since. A moment for which not all of them are there is refused
+    /// ([`Error::Backup`](crate::Error::Backup), which says what is missing). Default: a backup's own state.
+    #[must_use]
+    pub fn to(mut self, moment: Moment) -> RestoreOptions<'p> {
+        self.to = Some(moment);
         self
     }
 

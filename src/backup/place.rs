@@ -146,7 +146,9 @@ fn remove_leftovers(target: &Path, name: &str) {
     for entry in entries.flatten() {
         let file = entry.file_name();
         let file = file.to_string_lossy();
-        let random = file.strip_prefix(&format!(".{name}.")).and_then(|rest| rest.strip_suffix(".part"));
+        // (A store that was used as such a file has a sidecar.)
+        let part = file.strip_suffix("-shm").unwrap_or(&file).strip_suffix(".part");
+        let random = part.and_then(|part| part.strip_prefix(&format!(".{name}.")));
         let ours = random.is_some_and(|random| random.len() == 8 && random.bytes().all(|b| b.is_ascii_hexdigit()));
         let age = || entry.metadata().and_then(|meta| meta.modified()).ok()?.elapsed().ok();
         if ours

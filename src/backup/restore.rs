@@ -15,8 +15,11 @@ use super::chain::Chain;
 use super::directory::BackupDir;
 use super::full::{build_store, verify_store};
 use super::manifest::{Manifest, hex, now_us};
+use super::moment::Way;
 use super::options::{BackupStep, RestoreOptions, Watch};
 use super::place::{Temporary, must_be_free, sync_directory};
+use super::replay::Replayed;
+use super::rows::Source;
 use super::utc::stamp;
 
 /// How long another process may take to open or leave the store that is replaced.
@@ -71,15 +74,22 @@ pub fn restore(
     let target = fs::canonicalize(target.as_ref()).unwrap_or_else(|_| target.as_ref().to_path_buf());
     must_be_free(&target, options.overwrite)?;
     drop(Alone::with(&target)?);
-    let source = match source.as_ref() {
-        directory if directory.is_dir() => BackupDir::open(directory)?.newest_at(options.at)?,
-        file => file.to_path_buf(),
-    };
+    let Way { backup: source, stretch } = way(source.as_ref(), &options)?;
     let chain = Chain::open(&source)?;
     chain.verify_streams(&mut watch)?;
-    let manifest = chain.manifest().clone();
+    let (state, manifest): (Box<dyn Source>, _) = match stretch {
+        None => {
+            let manifest = chain.manifest().clone();
+            (Box::new(chain), manifest)
+        }
+        Some(stretch) => {
+            let replayed = Replayed::new(chain, &stretch, &target, &mut watch)?;
+            let manifest = replayed.manifest().clone();
+            (Box::new(replayed), manifest)
+        }
+    };
     let file = Temporary::create(&target)?;
-    let hash = hex(&build_store(&chain, &file, &manifest, 2, &mut watch).map_err(|e| e.in_file(&source))?);
+    let hash = hex(&build_store(&*state, &file, &manifest, 2, &mut watch).map_err(|e| e.in_file(&source))?);
     if let Some(expected) = manifest.content_hash.as_ref().filter(|expected| **expected != hash) {
         let found = format!("{hash} (it was written to after it was made, or is damaged)");
         return Err(Error::corrupt("backup", 0, None, format!("content hash {expected}"), found).in_file(&source));
@@ -87,6 +97,20 @@ pub fn restore(
     verify_store(&file, &manifest, &mut watch)?;
     let replaced = take_place(file, &target, options.overwrite, &mut watch)?;
     Ok(RestoreReport { manifest, source, replaced })
+}
+
+/// What is to be read: a backup, and what follows it.
+fn way(source: &Path, options: &RestoreOptions<'_>) -> Result<Way> {
+    let backup = match (source.is_dir(), options.to) {
+        (true, Some(moment)) => return Way::find(&BackupDir::open(source)?, moment),
+        (true, None) => BackupDir::open(source)?.newest_at(options.at)?,
+        (false, None) => source.to_path_buf(),
+        (false, Some(_)) => {
+            let reason = "a moment is restored from a directory with backups and an archive, not from one backup";
+            return Err(Error::Backup { path: source.to_path_buf(), reason: reason.to_owned() });
+        }
+    };
+    Ok(Way { backup, stretch: None })
 }
 
 /// Gives the new store the target's name. A store that has it gets a second name first, so that at

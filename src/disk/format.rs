@@ -88,6 +88,10 @@ pub(crate) const TABLE_NAMES: u32 = 1;
 pub(crate) const TABLE_SPACE: u32 = 2;
 /// Table id of the tree that maps a named snapshot's name to its state.
 pub(crate) const TABLE_SNAPSHOTS: u32 = 3;
+/// Table id of the store's own settings, by name.
+pub(crate) const TABLE_SETTINGS: u32 = 4;
+/// Its row that tells of the archive of the log.
+pub(crate) const SETTING_ARCHIVE: &[u8] = b"archive";
 /// Ids of user tables start here. Ids are never used twice.
 pub(crate) const FIRST_USER_TABLE: u32 = 16;
 

@@ -14,6 +14,7 @@ use crate::disk::platform::LockMode;
 use crate::disk::root::{Root, Segment};
 use crate::disk::sidecar::{Counter, State};
 use crate::engine::append::{AppendGuard, Appended, now_us};
+use crate::engine::archive::Batch;
 use crate::engine::changes::{Changes, Write};
 use crate::engine::compact::{SLACK_PAGES, WORTHWHILE, begin_moving_down, move_catalog_down};
 use crate::engine::fold::Folding;
@@ -143,9 +144,9 @@ impl Engine {
     }
 
     /// Folds what is there, also when a failed flush must be mended first.
-    pub(crate) fn checkpoint_now(self: &Arc<Self>) -> Result<()> {
+    pub(crate) fn checkpoint_now(self: &Arc<Self>, plan: &Plan<'_>) -> Result<()> {
         self.check_writable()?;
-        let fold = || self.checkpoint(&Plan::default(), self.deadline()).map(drop);
+        let fold = || self.checkpoint(plan, self.deadline()).map(drop);
         match fold() {
             Err(Error::Poisoned { .. }) => self.begin(self.deadline()).map(drop).and_then(|()| fold()),
             done => done,
@@ -266,7 +267,7 @@ impl CheckpointTurn<'_> {
     }
 
     fn fold(&self, plan: &Plan<'_>, deadline: Deadline) -> Result<Option<(Done, u64)>> {
-        let engine = self.engine;
+        let (engine, begun) = (self.engine, now_us());
         self.settle_root()?;
         let (mark, wanted) = match plan.lost {
             Some(lost) => (lost.end, 0),
@@ -288,6 +289,7 @@ impl CheckpointTurn<'_> {
         root.checkpoint_lsn = mark.lsn;
         root.time = now_us();
         root.last_commit = view.last_commit;
+        let archive = Batch::new(engine, &view, mark, &root, begun)?.map(|batch| batch.with(plan.direct, plan.force));
         self.apply(&view, plan, &mut fold, &mut root)?;
 
         let mut ring = RingPlan::new(&base.root, mark);
@@ -295,6 +297,8 @@ impl CheckpointTurn<'_> {
         let added =
             if wanted > capacity && !plan.shrink { self.add_segment(&mut fold, wanted - capacity)? } else { None };
         fold.write_out()?;
+        // From the new root on the space of these frames may be used again.
+        archive.iter().for_each(Batch::keep);
         self.flush()?;
 
         // The ring and the LSN change under APPEND alone, so that whoever appends next sees them as they then are.
@@ -328,6 +332,7 @@ impl CheckpointTurn<'_> {
         if plan.direct.is_some() {
             root.last_commit = root.checkpoint_lsn;
         }
+        archive.iter().for_each(|batch| batch.keep_direct(root.checkpoint_lsn));
         fold.write_out()?;
         self.flush()?;
         let offset = Root::slot_offset(root.sequence);
@@ -349,6 +354,7 @@ impl CheckpointTurn<'_> {
             }
             Some(append) => self.tell_of_new_log(append, &root, passes_on)?,
         }
+        archive.iter().for_each(|batch| batch.confirm(root.checkpoint_lsn));
         let len = root.page_count * u64::from(root.page_size);
         if len < old_len {
             // Nothing refers to what is cut off: it is free in the durable root, and pinned by nobody.

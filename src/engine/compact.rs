@@ -60,7 +60,7 @@ impl Engine {
     /// Makes the file as short as it can be now. Gives its length before and after. Others may fold between two
     /// rounds, and commit all the while.
     pub(crate) fn compact_all(self: &Arc<Self>) -> Result<(u64, u64)> {
-        self.checkpoint_now()?;
+        self.checkpoint_now(&Plan::default())?;
         let len = || self.disk.len().map_err(self.io("read the length"));
         let before = len()?;
         let (mut shortest, mut passes) = (before, 0);

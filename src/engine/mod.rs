@@ -8,6 +8,7 @@
 //! nobody asks), `stats`.
 
 pub(crate) mod append;
+pub(crate) mod archive;
 pub(crate) mod changes;
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
@@ -60,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) memory_map: bool,
     /// Whether helper threads may be started; without them their work is done in line.
     pub(crate) threads: bool,
+    /// What keeps the log of a store that has an archive.
+    pub(crate) archive: Option<Arc<dyn archive::Archive>>,
 }
 
 /// Default for [`Settings::patience`].
@@ -97,8 +100,8 @@ pub(crate) struct Engine {
     /// There is no sidecar, and nobody else writes.
     is_alone: AtomicBool,
 
-    writer: Arc<FairLock>,
-    checkpointing: Arc<FairLock>,
+    pub(crate) writer: Arc<FairLock>,
+    pub(crate) checkpointing: Arc<FairLock>,
     syncing: Mutex<()>,
     /// Held while the file is flushed.
     flushing: Mutex<()>,

@@ -247,7 +247,7 @@ impl Engine {
 
     /// Whether a lock is held: by another process, as the system says, or by this one, whose own lock the system
     /// does not report.
-    fn is_held(&self, own: &FairLock, byte: u64) -> Result<bool> {
+    pub(crate) fn is_held(&self, own: &FairLock, byte: u64) -> Result<bool> {
         let foreign = self.disk.probe(byte, 1).map_err(self.io("ask for locks"))?;
         Ok(own.is_held() || foreign.is_some())
     }

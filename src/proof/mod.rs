@@ -7,6 +7,7 @@
 //! hold single rules of the protocol, each at a chosen call. How long it runs is set by
 //! `MEMSTONE_STATES`, `MEMSTONE_SCHEDULES`; see `docs/PROOF.md`.
 
+mod archive;
 mod between;
 mod blocks;
 mod check;
@@ -47,6 +48,7 @@ fn settings(log_cap: u64) -> Settings {
         log_cap,
         memory_map: false,
         threads: false,
+        archive: None,
     }
 }
 

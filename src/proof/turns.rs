@@ -2,6 +2,8 @@
 //! that must not be done at the same time, and is refused.
 
 use super::{check, new_store, open_store, settings};
+use crate::disk::locks::{CHECKPOINT, WRITER};
+use crate::disk::platform::{Disk, LockMode};
 use crate::disk::sim::{Call, Conductor, Free, Verdict, World};
 use crate::engine::Settings;
 use crate::{Error, Result, Store};
@@ -146,4 +148,16 @@ fn one_process_at_a_time_opens_the_store() {
         assert_eq!(count(&first).unwrap(), n, "they do not hear of each other");
     }
     assert!(is_refused);
+}
+
+/// Where the system does not tell who holds it, either, it tells that it is held.
+#[test]
+fn a_lock_whose_holder_left_no_name_is_held_all_the_same() {
+    let (world, _disk, store) = new_store(Arc::new(Free), LOG_CAP);
+    let (nameless, engine) = (world.disk(3), store.engine());
+    for (byte, own) in [(WRITER, &engine.writer), (CHECKPOINT, &engine.checkpointing)] {
+        assert!(!engine.is_held(own, byte).unwrap());
+        assert!(nameless.try_lock(byte, LockMode::Exclusive).unwrap() && engine.is_held(own, byte).unwrap());
+        nameless.unlock(byte).unwrap();
+    }
 }

@@ -6,6 +6,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod archive;
+mod archive_trouble;
 mod chain;
 mod hot;
 mod order;
@@ -17,7 +19,7 @@ use std::path::Path;
 
 #[test]
 fn child_entry() {
-    common::play(&[hot::ROLES, order::ROLES, restoring::ROLES, trouble::ROLES]);
+    common::play(&[archive_trouble::ROLES, hot::ROLES, order::ROLES, restoring::ROLES, trouble::ROLES]);
 }
 
 /// Waits until another process has opened a file.

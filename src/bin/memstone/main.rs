@@ -3,6 +3,7 @@
 //! and `jq` (changing them), `output` and `failure` (what is printed, and the exit code).
 
 mod access;
+mod archive;
 mod backup;
 mod backups;
 mod check;
@@ -114,6 +115,7 @@ enum Verb {
     Backups(backups::Backups),
     Restore(restore::Restore),
     Snapshot(snapshot::Snapshot),
+    Archive(archive::Archive),
     WithLock(with_lock::WithLock),
     Demo(demo::Demo),
     #[command(hide = true)]
@@ -161,6 +163,7 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Backups(backups) => return backups.run(out),
         Verb::Restore(restore) => restore.run(out)?,
         Verb::Snapshot(snapshot) => snapshot.run(common, out)?,
+        Verb::Archive(archive) => return archive.run(common, out),
         Verb::WithLock(with_lock) => return with_lock.run(common),
         Verb::Demo(demo) => demo.run(out)?,
         Verb::DemoWorker(worker) => worker.run()?,

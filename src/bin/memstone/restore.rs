@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::Args;
-use memstone::RestoreOptions;
+use memstone::{Moment, RestoreOptions};
 use serde_json::json;
 
 use crate::clock::rfc3339;
@@ -27,6 +27,9 @@ pub(crate) struct Restore {
     /// From a directory: the newest backup made at this time or before, such as 2026-11-21, 2026-11-21T15:45 (UTC) or 2026-11-21T15:45:06+01:00
     #[arg(long, value_name = "DATE", value_parser = date)]
     at: Option<SystemTime>,
+    /// From a directory with an archive: this very moment, as a time (as with --at), as the number of a transaction, or `latest`
+    #[arg(long, value_name = "TIME|LSN", value_parser = moment, conflicts_with = "at")]
+    to: Option<Moment>,
     /// Replace a store that is there
     #[arg(long)]
     overwrite: bool,
@@ -47,19 +50,31 @@ fn date(text: &str) -> Result<SystemTime, String> {
     Ok(time.timestamp().into())
 }
 
+/// Digits alone are the number of a transaction.
+fn moment(text: &str) -> Result<Moment, String> {
+    match text {
+        "latest" => Ok(Moment::Newest),
+        _ if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            text.parse().map(Moment::Lsn).map_err(|error: std::num::ParseIntError| error.to_string())
+        }
+        _ => date(text).map(Moment::Time),
+    }
+}
+
 impl Restore {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let progress = Progress::new()?;
         let options = RestoreOptions::new().overwrite(self.overwrite).progress(|told| progress.tell(told));
         let options = self.at.into_iter().fold(options, RestoreOptions::at);
+        let options = self.to.into_iter().fold(options, RestoreOptions::to);
         let report = match self.source == Path::new("-") {
             true => {
                 let spooled = Spooled::read(&self.file)?;
                 memstone::restore(&spooled.0, &self.file, options)?
             }
             false => {
-                if self.at.is_some() && !self.source.is_dir() {
-                    return Err(Failure::Usage("--at chooses from a directory of backups".to_owned()));
+                if (self.at.is_some() || self.to.is_some()) && !self.source.is_dir() {
+                    return Err(Failure::Usage("--at and --to choose from a directory of backups".to_owned()));
                 }
                 memstone::restore(&self.source, &self.file, options)?
             }
@@ -107,6 +122,13 @@ mod tests {
         assert_eq!(text("2026-11-21 15:45:06"), Ok("2026-11-21T15:45:06.000Z".to_owned()));
         assert_eq!(text("2026-11-21T15:45:06.5Z"), Ok("2026-11-21T15:45:06.500Z".to_owned()));
         assert_eq!(text("2026-11-21T15:45:06+01:00"), Ok("2026-11-21T14:45:06.000Z".to_owned()));
+        assert_eq!(moment("17"), Ok(Moment::Lsn(17)));
+        assert_eq!(moment("latest"), Ok(Moment::Newest));
+        assert_eq!(
+            moment("1970-01-01T00:00:01Z"),
+            Ok(Moment::Time(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1)))
+        );
+        assert!(moment("99999999999999999999").is_err() && moment("").is_err());
         assert!(text("yesterday").is_err() && text("").is_err() && text("2026-13-01").is_err());
     }
 }

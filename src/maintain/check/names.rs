@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Place, Walk};
-use crate::disk::format::{FIRST_USER_TABLE, TABLE_NAMES};
+use crate::disk::format::{FIRST_USER_TABLE, TABLE_NAMES, TABLE_SETTINGS};
 use crate::maintain::format::frames::Op;
 use crate::maintain::format::rows::name_row;
 
@@ -36,6 +36,7 @@ impl Logged {
             }
             Op::Delete { key } if table == TABLE_NAMES => Event::Name(key.to_vec(), None),
             Op::Drop => return Ok(()),
+            Op::Put { .. } | Op::Delete { .. } if table == TABLE_SETTINGS => return Ok(()),
             _ if table < FIRST_USER_TABLE => return Err(format!("it changes table {table}, which no transaction may")),
             _ if !self.changed.insert(table) => return Ok(()),
             _ => Event::Change(table),

@@ -6,7 +6,8 @@ use super::uses::Use;
 use super::{Place, TableReport, Walk};
 use crate::disk::format::{
     FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, MAX_VALUE_SIZE, NODE_END,
-    Overflow, PAGE_HEADER, PAGE_LEVEL, Ptr, TABLE_CATALOG, TABLE_NAMES, TABLE_SNAPSHOTS, TreeRoot, get_u32,
+    Overflow, PAGE_HEADER, PAGE_LEVEL, Ptr, TABLE_CATALOG, TABLE_NAMES, TABLE_SETTINGS, TABLE_SNAPSHOTS, TreeRoot,
+    get_u32,
 };
 use crate::maintain::format::file::Expect;
 use crate::maintain::format::node::{self, Value};
@@ -38,7 +39,9 @@ impl Walk<'_> {
         let mut roots = BTreeMap::new();
         for (key, value) in rows {
             match catalog_row(&key, &value) {
-                Some((id, root)) if matches!(id, TABLE_NAMES | TABLE_SNAPSHOTS) || self.is_user_table(id) => {
+                Some((id, root))
+                    if [TABLE_NAMES, TABLE_SNAPSHOTS, TABLE_SETTINGS].contains(&id) || self.is_user_table(id) =>
+                {
                     _ = roots.insert(id, root)
                 }
                 _ => self.row("(catalog)", format!("the row {} is no table's", key.escape_ascii())),
@@ -48,6 +51,14 @@ impl Walk<'_> {
             TableReport { name: "(names)".to_owned(), id: TABLE_NAMES, internal: true, ..TableReport::default() };
         let damage = self.findings.report.damage;
         let rows = self.tree(roots.remove(&TABLE_NAMES).unwrap_or_default(), names, true);
+        if let Some(settings) = roots.remove(&TABLE_SETTINGS) {
+            let name = "(settings)".to_owned();
+            self.tree(
+                settings,
+                TableReport { name, id: TABLE_SETTINGS, internal: true, ..TableReport::default() },
+                false,
+            );
+        }
         let mut tables = BTreeMap::new();
         let mut ids = BTreeMap::new();
         for (key, value) in rows {

@@ -115,7 +115,10 @@ impl<'d> Survey<'d> {
             self.names = self.own(TABLE_NAMES, root, expected, watch)?;
         } else if id == TABLE_SNAPSHOTS {
             self.snapshots = self.own(TABLE_SNAPSHOTS, root, expected, watch)?;
-        } else if id >= FIRST_USER_TABLE {
+        } else if id < FIRST_USER_TABLE {
+            // The store's settings are its own, and no content: a repaired store has none.
+            self.own(id, root, expected, watch)?;
+        } else {
             let mut tree = Tree { root, expected, ..Tree::default() };
             let mut walk = TreeWalk { file: self.file, table: id, used: &mut self.used };
             walk.walk(root.ptr, &mut |met| {

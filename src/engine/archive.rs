@@ -1,0 +1,227 @@
+//! Keeping the log's transactions before a fold gives their space away.
+//!
+//! The engine does not know where they go: what the file says of an archive is handed on as it is, and something above
+//! the engine takes the transactions, in order, while CHECKPOINT is held. A fold never fails because of it: what
+//! could not be kept is told by the archive itself, since the next batch does not connect to what it has.
+
+use crate::disk::format::{SETTING_ARCHIVE, TABLE_SETTINGS};
+use crate::disk::platform::FileId;
+use crate::disk::root::Root;
+use crate::engine::Engine;
+use crate::engine::changes::{Changes, Write};
+use crate::engine::checkpoint::Plan;
+use crate::engine::view::View;
+use crate::error::{Error, Result};
+use crate::log::frame::{FrameKind, Operation, Operations};
+use crate::log::walk::{Frame, Point, Walker};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What keeps transactions beyond the log. It is called by the holder of CHECKPOINT, before the root is written from
+/// which on their space may be used again.
+pub(crate) trait Archive: fmt::Debug + Send + Sync {
+    /// Keeps all transactions of a batch, durably.
+    fn keep(&self, batch: &Batch<'_>) -> Result<()>;
+
+    /// Keeps a transaction that goes straight to the tree on top of the batch, durably, before its root is written. It
+    /// counts once `confirm` was called, or when a later batch is based on that root.
+    fn keep_direct(&self, batch: &Batch<'_>, lsn: u64) -> Result<()>;
+
+    /// The transaction that was kept last by `keep_direct` is committed.
+    fn confirm(&self, lsn: u64) -> Result<()>;
+
+    /// Why the last batch was not kept.
+    fn trouble(&self) -> Option<String>;
+}
+
+/// What one fold takes out of the log.
+pub(crate) struct Batch<'a> {
+    engine: &'a Engine,
+    view: &'a View,
+    archive: Arc<dyn Archive>,
+    /// What the file says of its archive.
+    pub(crate) setting: Vec<u8>,
+    /// The end of what is folded, which is durable.
+    pub(crate) mark: Point,
+    /// The root that is being made: its sequence and time.
+    pub(crate) sequence: u64,
+    pub(crate) time: u64,
+    /// Every transaction with an earlier time is in this batch, or in one before.
+    pub(crate) covered: u64,
+    /// To be kept even if there is no transaction in it.
+    pub(crate) always: bool,
+    direct: Option<&'a Changes>,
+}
+
+/// A frame of the batch, before its changes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeptFrame {
+    pub(crate) lsn: u64,
+    pub(crate) crc: u32,
+    /// When it was committed, in microseconds since 1970.
+    pub(crate) time: u64,
+    /// Not a mark.
+    pub(crate) is_transaction: bool,
+}
+
+/// What a transaction does to a table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum KeptChange<'a> {
+    Put { key: &'a [u8], value: &'a [u8] },
+    Delete { key: &'a [u8] },
+    Drop,
+}
+
+/// Where the frames of a batch go, in the order of their LSNs, drops of tables first.
+pub(crate) trait Keep {
+    /// Whether the changes of this frame are wanted.
+    fn frame(&mut self, frame: KeptFrame) -> Result<bool>;
+    fn change(&mut self, table: u32, change: KeptChange<'_>) -> Result<()>;
+}
+
+impl<'a> Batch<'a> {
+    /// The batch of a fold; `None` if the file names no archive, or nothing here could keep it. `begun` is the time
+    /// before the mark was set.
+    pub(crate) fn new(
+        engine: &'a Engine,
+        view: &'a View,
+        mark: Point,
+        root: &Root,
+        begun: u64,
+    ) -> Result<Option<Batch<'a>>> {
+        let Some(archive) = engine.settings.archive.clone() else { return Ok(None) };
+        let Some(setting) = view.archive_setting()? else { return Ok(None) };
+        let (sequence, time) = (root.sequence, root.time);
+        let (always, direct) = (false, None);
+        Ok(Some(Batch { engine, view, archive, setting, mark, sequence, time, covered: begun, always, direct }))
+    }
+
+    /// With a transaction on top of it.
+    pub(crate) fn with(mut self, direct: Option<&'a Changes>, always: bool) -> Batch<'a> {
+        (self.direct, self.always) = (direct, always || direct.is_some());
+        self
+    }
+
+    /// Keeps it. A failure is no failure of the fold.
+    pub(crate) fn keep(&self) {
+        if let Err(error) = self.archive.keep(self) {
+            tracing::warn!(%error, lsn = self.mark.lsn, "the log is folded without being archived");
+        }
+    }
+
+    pub(crate) fn keep_direct(&self, lsn: u64) {
+        if self.direct.is_some()
+            && let Err(error) = self.archive.keep_direct(self, lsn)
+        {
+            tracing::warn!(%error, lsn, "a large transaction is not archived");
+        }
+    }
+
+    pub(crate) fn confirm(&self, lsn: u64) {
+        if self.direct.is_some()
+            && let Err(error) = self.archive.confirm(lsn)
+        {
+            tracing::warn!(%error, lsn, "the archive does not say yet that a large transaction is committed");
+        }
+    }
+
+    /// The root that the fold builds on.
+    pub(crate) fn base(&self) -> &Root {
+        &self.view.tree.root
+    }
+
+    pub(crate) fn store_id(&self) -> [u8; 16] {
+        self.engine.store_id
+    }
+
+    pub(crate) fn file(&self) -> FileId {
+        self.engine.disk.identity()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.engine.path()
+    }
+
+    /// The newest transaction in it, or before it.
+    pub(crate) fn last_commit(&self) -> u64 {
+        self.view.last_commit
+    }
+
+    /// Reads all frames from the root that the fold builds on up to the mark.
+    pub(crate) fn read(&self, keep: &mut dyn Keep) -> Result<()> {
+        let engine = self.engine;
+        let start = Point::start_of(self.base());
+        let mut walker = Walker::new(&*engine.disk, &self.view.ring, engine.store_tag, start);
+        while walker.point().lsn < self.mark.lsn {
+            let Some(frame) = walker.next()? else {
+                let lsn = walker.point().lsn;
+                return Err(Error::Internal(format!("the log ends with LSN {lsn} before its mark")));
+            };
+            self.read_frame(&frame, keep)?;
+        }
+        Ok(())
+    }
+
+    fn read_frame(&self, frame: &Frame, keep: &mut dyn Keep) -> Result<()> {
+        let (header, crc) = (&frame.header, frame.after.crc);
+        let is_transaction = header.kind == FrameKind::Commit;
+        if !keep.frame(KeptFrame { lsn: header.lsn, crc, time: header.time, is_transaction })? {
+            return Ok(());
+        }
+        let payload = frame.bytes.get(frame.payload()).unwrap_or_default();
+        let part = |range: std::ops::Range<usize>| payload.get(range).unwrap_or_default();
+        for operation in Operations::new(payload) {
+            match operation {
+                Some(Operation::Put { table, key, value }) => {
+                    keep.change(table, KeptChange::Put { key: part(key), value: part(value) })?;
+                }
+                Some(Operation::PutOverflow { table, key, value }) => {
+                    let value = self.view.tree.pages.overflow(value, table)?;
+                    keep.change(table, KeptChange::Put { key: part(key), value: &value })?;
+                }
+                Some(Operation::Delete { table, key }) => {
+                    keep.change(table, KeptChange::Delete { key: part(key) })?;
+                }
+                Some(Operation::DropTable { table }) => keep.change(table, KeptChange::Drop)?,
+                None => return Err(Error::Internal(format!("the frame of LSN {} makes no sense", header.lsn))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the transaction on top, which gets this LSN.
+    pub(crate) fn read_direct(&self, lsn: u64, keep: &mut dyn Keep) -> Result<()> {
+        let Some(changes) = self.direct else { return Ok(()) };
+        keep.frame(KeptFrame { lsn, crc: self.mark.crc, time: self.time, is_transaction: true })?;
+        changes.dropped.iter().try_for_each(|table| keep.change(*table, KeptChange::Drop))?;
+        for (table, keys) in changes.tables.iter().filter(|(table, _)| !changes.dropped.contains(table)) {
+            for (key, write) in keys {
+                match write {
+                    Write::Put(value) => keep.change(*table, KeptChange::Put { key, value })?,
+                    Write::PutOverflow(overflow) => {
+                        let value = self.view.tree.pages.overflow(*overflow, *table)?;
+                        keep.change(*table, KeptChange::Put { key, value: &value })?;
+                    }
+                    Write::Delete => keep.change(*table, KeptChange::Delete { key })?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// Folds, with a root made even if there is nothing to fold: so the archive knows that it has all that is committed.
+    pub(crate) fn archive_now(self: &Arc<Self>) -> Result<()> {
+        self.checkpoint_now(&Plan { force: true, ..Plan::default() })
+    }
+}
+
+impl View {
+    /// What this state says of the store's archive.
+    pub(crate) fn archive_setting(&self) -> Result<Option<Vec<u8>>> {
+        let root = self.tree_root(TABLE_SETTINGS)?;
+        Ok(self.get(TABLE_SETTINGS, root, SETTING_ARCHIVE)?.map(|row| row.to_vec()))
+    }
+}

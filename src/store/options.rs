@@ -1,0 +1,274 @@
+//! How a store is opened, and made if it is not there.
+
+use super::Store;
+use super::registry::{Subject, Turn};
+use crate::archive::keeper::Keeper;
+use crate::disk::format::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MIN_PAGE_SIZE};
+use crate::disk::netfs::remote_filesystem;
+use crate::disk::platform::Disk as _;
+use crate::disk::rename::rename_to_free_name;
+use crate::disk::unix::{OpenMode, UnixDisk};
+use crate::engine::open_store::OpenStore;
+use crate::engine::{DEFAULT_LOG_CAP, DEFAULT_PATIENCE, Engine, MAX_LOG_CAP, MIN_LOG, Settings, open};
+use crate::error::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A half-made store this old has been given up by its maker.
+const LEFTOVER: Duration = Duration::from_secs(60);
+/// How often a file may be replaced while it is being opened.
+const OPENINGS: usize = 3;
+
+/// How to open a store. The defaults are right for most: created if missing, readable and writable,
+/// waits up to 30 s for a lock.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("memory.mst");
+/// use std::time::Duration;
+/// let store = memstone::Options::new().timeout(Duration::from_secs(5)).open(&path)?;
+/// assert!(memstone::Options::new().create(false).open(dir.path().join("absent.mst")).is_err());
+/// # Ok::<(), memstone::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Options {
+    create: bool,
+    read_only: bool,
+    timeout: Duration,
+    page_size: u32,
+    log_cap: u64,
+    single_process: bool,
+    memory_map: bool,
+    archive: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            create: true,
+            read_only: false,
+            timeout: Duration::from_secs(30),
+            page_size: DEFAULT_PAGE_SIZE,
+            log_cap: DEFAULT_LOG_CAP,
+            single_process: false,
+            memory_map: cfg!(target_pointer_width = "64"),
+            archive: None,
+        }
+    }
+}
+
+impl Options {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Options {
+        Options::default()
+    }
+
+    /// Whether a store that does not exist is created. Default: yes.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Options {
+        self.create = create;
+        self
+    }
+
+    /// Whether the store is only read. Nothing is then ever written to the file. Default: no.
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Options {
+        self.read_only = read_only;
+        self
+    }
+
+    /// How long to wait for a lock before [`Error::Busy`]. Default: 30 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Options {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Page size in bytes of a store that is created: a power of two from 4096 to 65536. Default: 4096.
+    #[must_use]
+    pub fn page_size(mut self, page_size: u32) -> Options {
+        self.page_size = page_size;
+        self
+    }
+
+    /// The log never grows beyond so many bytes; from 64 KiB to 4 GiB. It starts small, grows under load,
+    /// and gives its space back when the store is idle. A larger log makes for fewer checkpoints and
+    /// a longer recovery. Default: 32 MiB.
+    #[must_use]
+    pub fn log_cap(mut self, bytes: u64) -> Options {
+        self.log_cap = bytes;
+        self
+    }
+
+    /// Opens a store on a network or cluster filesystem, whose locks cannot be trusted. The caller
+    /// promises that no other process opens it at the same time. Default: no.
+    #[must_use]
+    pub fn single_process(mut self, single_process: bool) -> Options {
+        self.single_process = single_process;
+        self
+    }
+
+    /// Whether pages are read through a map of the file, or into private memory. Default: yes, on
+    /// 64-bit hosts.
+    #[must_use]
+    pub fn memory_map(mut self, memory_map: bool) -> Options {
+        self.memory_map = memory_map;
+        self
+    }
+
+    /// Archives the log in this directory, as [`Store::start_archive`] does, unless the store has an archive there already.
+    /// Default: as the store's own setting says.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let store = memstone::Options::new().archive(dir.path().join("backups")).open(dir.path().join("memory.mst"))?;
+    /// assert_eq!(store.archive_status()?.unwrap().trouble, None);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    #[must_use]
+    pub fn archive(mut self, directory: impl Into<PathBuf>) -> Options {
+        self.archive = Some(directory.into());
+        self
+    }
+
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotAStore`] (a foreign or empty file, a directory: untouched),
+    /// [`Error::Format`] (a newer version), [`Error::Corrupt`], [`Error::UnsupportedFilesystem`],
+    /// [`Error::NotShared`] (another process has it open, and the two would not find one sidecar),
+    /// [`Error::Busy`] (another process that opens it has stopped),
+    /// [`Error::Invalid`] (a page size or log cap that cannot be), [`Error::Io`]; with [`Options::archive`] as
+    /// [`Store::start_archive`].
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Store> {
+        let path = path.as_ref();
+        if !self.page_size.is_power_of_two() || !(MIN_PAGE_SIZE..=MAX_PAGE_SIZE).contains(&self.page_size) {
+            let size = self.page_size;
+            return Err(Error::Invalid(format!("a page size of {size} is not a power of two from 4096 to 65536")));
+        }
+        if !(MIN_LOG..=MAX_LOG_CAP).contains(&self.log_cap) {
+            let cap = self.log_cap;
+            return Err(Error::Invalid(format!("a log cap of {cap} bytes is not from {MIN_LOG} to {MAX_LOG_CAP}")));
+        }
+        let again = |_| match self.open_once(path) {
+            // Another file has the name since: that one is meant.
+            Err(Error::Moved { .. }) => None,
+            opened => Some(opened),
+        };
+        let store = (1..OPENINGS).find_map(again).unwrap_or_else(|| self.open_once(path))?;
+        self.archive.as_deref().map_or(Ok(()), |directory| store.archive_in(directory))?;
+        Ok(store)
+    }
+
+    fn open_once(&self, path: &Path) -> Result<Store> {
+        let there = || UnixDisk::open(path, OpenMode { read_only: self.read_only, create: false });
+        let disk = match there() {
+            Err(Error::NotFound { .. }) if self.create && !self.read_only => {
+                let _turn = Turn::take(Subject::Path(path.to_path_buf()), path, self.timeout)?;
+                match there() {
+                    Err(Error::NotFound { .. }) => {
+                        self.refuse_remote(path)?;
+                        self.create_file(path)?;
+                        there()?
+                    }
+                    other => other?,
+                }
+            }
+            other => other?,
+        };
+        // One at a time, so that two threads that open the same file share it.
+        let turn = Turn::take(Subject::File(disk.identity(), self.read_only), path, self.timeout)?;
+        if let Some(open) = turn.store() {
+            return Ok(Store { open });
+        }
+        self.refuse_remote(path)?;
+        let settings = Settings {
+            timeout: self.timeout,
+            patience: DEFAULT_PATIENCE,
+            log_cap: self.log_cap,
+            memory_map: self.memory_map,
+            threads: true,
+            archive: Some(Arc::<Keeper>::default()),
+        };
+        let disk = Arc::new(disk);
+        let engine = Engine::open(Arc::<UnixDisk>::clone(&disk), settings).map_err(|e| e.in_file(path))?;
+        if !self.read_only && engine.known_root() <= 1 {
+            // Its maker may not have come to making the new store's name durable.
+            disk.sync_name()?;
+        }
+        let open = OpenStore::new(engine);
+        turn.opened(&open);
+        Ok(Store { open })
+    }
+
+    fn refuse_remote(&self, path: &Path) -> Result<()> {
+        if self.single_process {
+            return Ok(());
+        }
+        let place = if path.exists() { path.to_path_buf() } else { parent_of(path) };
+        match remote_filesystem(&place) {
+            Ok(Some(kind)) => Err(Error::UnsupportedFilesystem { path: path.to_path_buf(), kind }),
+            Ok(None) => Ok(()),
+            Err(e) => Err(Error::io("look at the filesystem", path, e)),
+        }
+    }
+
+    /// Makes an empty store under another name and gives it its own once it is whole and durable: a
+    /// crash leaves no half-made store, and of two that do so at once one wins.
+    fn create_file(&self, path: &Path) -> Result<()> {
+        let mut store_id = [0; 16];
+        getrandom::fill(&mut store_id)
+            .map_err(|e| Error::io("get random bytes", path, std::io::Error::other(e.to_string())))?;
+        let random = u32::from_le_bytes(store_id.first_chunk().copied().unwrap_or_default());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = parent_of(path).join(format!(".{name}.{random:08x}.new"));
+        let disk = UnixDisk::open(&temporary, OpenMode { read_only: false, create: true })
+            .map_err(|e| if let Error::Io { op, source, .. } = e { Error::io(op, path, source) } else { e })?;
+        let made = open::create(&disk, self.page_size, store_id)
+            .and_then(|()| give_name(&temporary, path).map_err(|e| Error::io("name the new store", path, e)));
+        drop(disk);
+        let _ = std::fs::remove_file(&temporary);
+        remove_leftovers(path, &name);
+        made
+    }
+}
+
+/// Gives a file its name unless that is taken: then the one who took it has won.
+fn give_name(temporary: &Path, path: &Path) -> std::io::Result<()> {
+    // Some filesystems know no second names, and some of those no renaming that replaces nothing. On the latter, of two
+    // that create the store in the same moment, one may replace the other's, which is empty still.
+    let named = std::fs::hard_link(temporary, path).or_else(|refused| match refused.kind() {
+        std::io::ErrorKind::AlreadyExists => Err(refused),
+        _ => rename_to_free_name(temporary, path),
+    });
+    match named {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::Unsupported && !path.exists() => std::fs::rename(temporary, path),
+        named => named,
+    }
+}
+
+/// Removes what processes left that were killed while they made this store.
+fn remove_leftovers(path: &Path, name: &str) {
+    let Ok(entries) = std::fs::read_dir(parent_of(path)) else { return };
+    for entry in entries.flatten() {
+        let file = entry.file_name();
+        let file = file.to_string_lossy();
+        let ours =
+            file.strip_prefix(&format!(".{name}.")).is_some_and(|rest| rest.len() == 12 && rest.ends_with(".new"));
+        let old =
+            || entry.metadata().and_then(|m| m.modified()).is_ok_and(|t| t.elapsed().is_ok_and(|age| age > LEFTOVER));
+        if ours && old() {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
