@@ -1,7 +1,10 @@
 //! Snapshots by name, by the library, in real files.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-use memstone::{CheckOptions, Error, Options, RepairOptions, Store, Table, check, content_hash, repair};
+use memstone::{
+    BackupOptions, CheckOptions, Error, Options, RepairOptions, RestoreOptions, Store, Table, check, content_hash,
+    repair,
+};
 
 const NOTES: Table<&str, String> = Table::new("notes");
 
@@ -57,4 +60,51 @@ fn a_repair_tells_which_names_are_lost() {
     let repaired = Store::open(&report.output).unwrap();
     assert_eq!(content_hash(&repaired.read().unwrap()).unwrap(), hash);
     assert_eq!(repaired.snapshots().unwrap(), []);
+}
+
+/// Nobody writes on: what the name kept goes back to the system all the same.
+#[test]
+fn an_idle_store_gives_back_what_a_deleted_name_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("store.mst")).unwrap();
+    store.write(|tx| tx.raw("t")?.put(b"long", &vec![7; 8 << 20])).unwrap();
+    store.create_snapshot("long").unwrap();
+    store.write(|tx| tx.raw("t")?.delete(b"long")).unwrap();
+    store.checkpoint().unwrap();
+    assert!(store.snapshots().unwrap()[0].kept >= 8 << 20);
+    store.delete_snapshot("long").unwrap();
+    // A minute ends a hang; it takes a second or two.
+    let small = (0..600).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        store.stats().unwrap().file_size < 4 << 20
+    });
+    assert!(small, "{} bytes", store.stats().unwrap().file_size);
+}
+
+#[test]
+fn backups_of_names_and_of_what_came_after_build_on_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let store = Store::open(at("store.mst")).unwrap();
+    (0..500).for_each(|n| put(&store, &format!("{n:03}"), "first"));
+    store.create_snapshot("first").unwrap();
+    (200..300).for_each(|n| put(&store, &format!("{n:03}"), "second"));
+    store.create_snapshot("second").unwrap();
+    put(&store, "third", "third");
+    let (first, second, now) =
+        (store.snapshot("first").unwrap(), store.snapshot("second").unwrap(), store.read().unwrap());
+    let since = |name: &str| BackupOptions::new().since(at(name));
+    first.backup_to(at("first.mst")).unwrap();
+    second.backup_with(at("second.incr"), since("first.mst")).unwrap();
+    now.backup_with(at("now.incr"), since("second.incr")).unwrap();
+    for (snapshot, name) in [(&second, "second.incr"), (&now, "now.incr")] {
+        let restored = at(&format!("{name}.mst"));
+        memstone::restore(at(name), &restored, RestoreOptions::new()).unwrap();
+        let restored = Store::open(&restored).unwrap().read().unwrap();
+        assert_eq!(content_hash(&restored).unwrap(), content_hash(snapshot).unwrap());
+    }
+    // A name is older than what was backed up since.
+    let refused = first.backup_with(at("first.incr"), since("now.incr"));
+    assert!(matches!(refused, Err(Error::Backup { .. })), "{:?}", refused.map(drop));
+    assert!(!at("first.incr").exists());
 }

@@ -192,8 +192,8 @@ impl PageStore for Folding<'_> {
         self.space.has_room_before(run, page)
     }
 
-    /// Versions before the base are never pinned again, and a new name is given to the base alone. So if none of them is pinned now, only the base's own
-    /// snapshots can need what this version frees, whenever it was written.
+    /// Versions before the base are never pinned again, and a new name is given to the base alone. So if none of
+    /// them is pinned now, only the base's own snapshots can need what this version frees, whenever it was written.
     fn asks_for_births(&self) -> bool {
         self.older_snapshots
     }

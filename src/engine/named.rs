@@ -77,8 +77,8 @@ impl NamedRow {
 /// What a fold does to the table.
 #[derive(Clone, Copy)]
 pub(crate) enum Naming<'p> {
-    /// Gives a name to the fold's base.
-    Give(&'p str),
+    /// Gives a name to the fold's base, which is what the row says.
+    Give(&'p str, NamedRow),
     /// Takes a name away.
     Take(&'p str),
 }
@@ -88,9 +88,12 @@ impl Naming<'_> {
     pub(crate) fn apply(self, base: &TreeVersion, fold: &mut Folding<'_>) -> Result<(TreeRoot, TreeRoot)> {
         let old = base.table(TABLE_SNAPSHOTS)?;
         let (name, change) = match self {
-            Naming::Give(name) => {
-                fold.named.push(base.root.sequence);
-                (name, Change::Put(NamedRow::of(&base.root).encode()))
+            Naming::Give(name, row) => {
+                if row.sequence != base.root.sequence {
+                    return Err(Error::Internal(format!("root {} is to be named, not the base", row.sequence)));
+                }
+                fold.named.push(row.sequence);
+                (name, Change::Put(row.encode()))
             }
             Naming::Take(name) => {
                 let sequence = base.named(name)?.map(|row| row.sequence);
@@ -164,8 +167,9 @@ impl Engine {
                 return Err(Error::SnapshotExists { name: name.to_owned() });
             }
             turn.run(&Plan::default(), deadline)?;
-            turn.run(&Plan { force: true, naming: Some(Naming::Give(name)), ..Plan::default() }, deadline)?;
-            turn.newest_tree()?.named(name)?.ok_or_else(|| Error::Internal("a name just given is not there".to_owned()))
+            let row = NamedRow::of(&turn.newest_tree()?.root);
+            turn.run(&Plan { force: true, naming: Some(Naming::Give(name, row)), ..Plan::default() }, deadline)?;
+            Ok(row)
         })
     }
 

@@ -512,7 +512,7 @@ fn live(kind: Kind, seed: u64, count: usize) {
             _ => store.checkpoint().unwrap(),
         }
         if n % 5 == 0 {
-            let report = check_disk(&*stores[0].as_ref().unwrap().engine().disk, &CheckOptions::new()).unwrap();
+            let report = check_disk(&*world.disk(2), &CheckOptions::new()).unwrap();
             assert!(report.is_clean(), "{kind:?}, seed {seed}, step {n}: {:?}", report.findings);
         }
         for store in stores.iter().flatten() {

@@ -96,10 +96,10 @@ impl Snapshot {
     /// order. A table that was cleared, or replaced by one with the same types, is compared row by row.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the two are of different stores, [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`].
+    /// [`Error::Invalid`] if the two were not taken from the same open store, [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`].
     pub fn diff<'s>(&'s self, later: &'s Snapshot) -> Result<Diff<'s>> {
         if !Arc::ptr_eq(self.engine(), later.engine()) {
-            return Err(Error::Invalid("only states of one store can be compared".to_owned()));
+            return Err(Error::Invalid("the two states were not taken from the same open store".to_owned()));
         }
         self.in_file(Diff::between(self.engine(), self.view(), later.view()))
     }

@@ -34,7 +34,7 @@ impl WriteTxn {
     /// [`Error::Corrupt`], [`Error::Io`]. After an error return it, so that the transaction is rolled back.
     pub fn roll_back_to_snapshot(&self, snapshot: &Snapshot) -> Result<()> {
         if !std::ptr::eq(self.engine(), Arc::as_ptr(snapshot.engine())) {
-            return Err(Error::Invalid("the snapshot is of another store".to_owned()));
+            return Err(Error::Invalid("the snapshot was not taken from this open store".to_owned()));
         }
         // The names of tables that were assumed are settled by this.
         let base = self.in_file(self.base())?;

@@ -289,3 +289,65 @@ fn in_slots_and_log() {
     found(n, "breaks off after LSN 41", &Log, SAME, |f| f[place(starts[1] + 20)] ^= 1);
     assert!(*n >= 31, "{n}");
 }
+
+/// A state of root `sequence` that is kept by a name: a table and its catalog, in pages that wait, or do not.
+fn named(sequence: u64, waits: bool, bend: impl FnOnce(&mut Pages, &mut Vec<u8>)) -> impl FnOnce(&mut Store) {
+    move |s| {
+        s.pages.version = sequence;
+        let leaf = s.pages.leaf(17, &[("k", short("old"))]);
+        let tree = TreeRoot { ptr: leaf, count: 1 }.encode().to_vec();
+        let catalog = s.pages.leaf(0, &[("\0\0\0\x11", Val::Short(tree))]);
+        if waits {
+            s.pending.extend([(leaf.page, 1), (catalog.page, 1)]);
+        }
+        let mut row = sequence.to_le_bytes().to_vec();
+        row.extend(TreeRoot { ptr: catalog, count: 1 }.encode());
+        [40, 40, 1_u64].iter().for_each(|number| row.extend(number.to_le_bytes()));
+        bend(&mut s.pages, &mut row);
+        s.pages.version = 5;
+        let table = s.pages.leaf(3, &[("one", Val::Short(row))]);
+        s.tables.insert(0, (3, TreeRoot { ptr: table, count: 1 }));
+    }
+}
+
+#[test]
+fn in_named_snapshots() {
+    const TABLE: At = At::Table("(snapshots)");
+    const ONE: At = At::Table("(snapshot one)");
+    let mut sound = Store::new();
+    named(4, true, |_, _| {})(&mut sound);
+    let report = check_disk(&MemDisk::new(sound.build()), &CheckOptions::new()).unwrap();
+    assert_eq!((report.findings, report.pages.pending), (vec![], 5));
+
+    let n = &mut 0;
+    let row = |bend: fn(&mut Vec<u8>)| named(4, true, move |_, row| bend(row));
+    found(n, "cannot be understood", &TABLE, row(|row| row.push(0)), AS_BUILT);
+    found(n, "cannot be understood", &TABLE, row(|row| put_u64(row, 0, 5)), AS_BUILT);
+    found(n, "cannot be understood", &TABLE, row(|row| put_u64(row, 24, 41)), AS_BUILT);
+    found(n, "its CRC is", &ONE, row(|row| row[12] ^= 1), AS_BUILT);
+    found(n, "do not exist", &ONE, row(|row| put_u32(row, 8, 4000)), AS_BUILT);
+    found(n, "not in the pending list", &Slots, named(4, false, |_, _| {}), AS_BUILT);
+    found(n, "as if no version needed it", &Space, named(2, true, |_, _| {}), AS_BUILT);
+    let other = |pages: &mut Pages, row: &mut Vec<u8>| {
+        let catalog = pages.leaf(0, &[("\0\0\0\x02", Val::Short(vec![0; 16]))]);
+        put_bytes(row, 8, &TreeRoot { ptr: catalog, count: 1 }.encode());
+    };
+    found(n, "is no table's", &ONE, named(4, true, other), AS_BUILT);
+    // What is a page of the newest trees by its number is another one by its CRC.
+    let stale = named(4, true, |_, row| put_u32(row, 8, 13));
+    found(n, "a page that is in use otherwise", &ONE, stale, AS_BUILT);
+}
+
+/// Each level has the one below it twice: a walk that took every way down would never end.
+#[test]
+fn catalogs_of_named_snapshots_that_share_subtrees_come_to_an_end() {
+    let mut store = Store::new();
+    named(4, true, |pages, row| {
+        let mut below = pages.leaf(0, &[("\0\0\0\x11", Val::Short(vec![0; 16]))]);
+        for level in 1..40 {
+            below = pages.branch(0, level, &[below, below], &["m"]);
+        }
+        put_bytes(row, 8, &TreeRoot { ptr: below, count: 1 }.encode());
+    })(&mut store);
+    check_disk(&MemDisk::new(store.build()), &CheckOptions::new()).unwrap();
+}
