@@ -262,3 +262,59 @@ impl GapRecord {
         Some(GapRecord { from: get_u64(bytes, 0), to: get_u64(bytes, 8), time: get_u64(bytes, 16), reason })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn header() -> Header {
+        let state = State { lsn: 7, started: true, last_commit: 6, pending: Some((8, 9)), ..State::default() };
+        let (archive, store_id, previous_hash) = ([1; 16], [2; 16], [3; 32]);
+        Header { tag: 5, archive, store_id, inode: 4, number: 2, previous_len: 300, previous_hash, begun: 10, state }
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        assert_eq!(Header::decode(&header().encode()), Some(Ok(header())));
+        let state = State { closed: Some(1), gap: (2, 3), gaps: 1, crc: 4, ..header().state };
+        assert_eq!(State::decode(&state.encode()), Some(state));
+        let gap = GapRecord { from: 1, to: 2, time: 3, reason: "no space".to_owned() };
+        assert_eq!(GapRecord::decode(&gap.encode()), Some(gap));
+        let mut bytes = Vec::new();
+        put_transaction(&mut bytes, 7, 8);
+        put_change(&mut bytes, 16, KeptChange::Put { key: b"k", value: b"value" });
+        put_change(&mut bytes, 17, KeptChange::Delete { key: b"" });
+        put_change(&mut bytes, 18, KeptChange::Drop);
+        let said: Vec<_> = Changes::new(&bytes).map(|said| format!("{:?}", said.unwrap())).collect();
+        assert_eq!(said.len(), 4);
+        assert_eq!(said[0], "Transaction { lsn: 7, time: 8 }");
+        assert!(said[1].contains("16") && said[3].contains("Drop"), "{said:?}");
+    }
+
+    #[test]
+    fn a_newer_version_and_other_bytes_are_told_apart() {
+        let mut newer = header().encode();
+        put_u32(&mut newer, 12, VERSION + 1);
+        let crc = crc32fast::hash(&newer[12..]);
+        put_u32(&mut newer, 8, crc);
+        assert_eq!(Header::decode(&newer), Some(Err(VERSION + 1)));
+        for at in 0..HEADER {
+            let mut bytes = header().encode();
+            bytes[at] ^= 1;
+            assert_eq!(Header::decode(&bytes), None, "byte {at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = (Header::decode(&bytes), State::decode(&bytes), GapRecord::decode(&bytes));
+            let mut last = true;
+            for said in Changes::new(&bytes) {
+                prop_assert!(last, "nothing comes after what makes no sense");
+                last = said.is_some();
+            }
+        }
+    }
+}

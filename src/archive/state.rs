@@ -140,3 +140,44 @@ pub(crate) enum Connection {
     /// The store has another history.
     Contradicts,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::platform::Disk as _;
+    use crate::disk::root::read_slots;
+    use crate::disk::sim::{Free, Image, World};
+    use crate::engine::open::create;
+    use std::sync::Arc;
+
+    /// A root up to an LSN, with that frame's CRC, and its newest transaction.
+    fn root(checkpoint_lsn: u64, log_crc: u32, last_commit: u64) -> Root {
+        let disk = World::new(Image::default(), Arc::new(Free)).disk(0);
+        create(&*disk, 4096, [7; 16]).unwrap();
+        let mut slots = vec![0; 8192];
+        disk.read_at(&mut slots, 0).unwrap();
+        Root { checkpoint_lsn, log_crc, last_commit, time: 50, ..read_slots(&slots, disk.path()).unwrap().newest }
+    }
+
+    #[test]
+    fn a_fold_connects_or_it_does_not() {
+        let state = State { started: true, lsn: 10, crc: 77, last_commit: 9, ..State::default() };
+        let connects = |lsn, crc, commit| state.connects(&root(lsn, crc, commit));
+        assert_eq!(State::default().connects(&root(5, 1, 4)), Connection::Begins);
+        assert_eq!(connects(10, 77, 9), Connection::Follows);
+        assert_eq!(connects(10, 78, 9), Connection::Contradicts, "another frame has that LSN");
+        assert_eq!(connects(12, 5, 9), Connection::Follows, "marks, or LSNs that were passed over");
+        assert_eq!(connects(12, 5, 11), Connection::Gap { from: 9, to: 11 });
+        assert_eq!(connects(12, 5, 8), Connection::Contradicts, "it has lost a transaction");
+        assert_eq!(connects(6, 5, 5), Connection::Ahead, "that fold did not come to its root");
+    }
+
+    #[test]
+    fn a_large_transaction_counts_with_its_root() {
+        let state = State { started: true, lsn: 10, last_commit: 9, pending: Some((11, 50)), ..State::default() };
+        assert_eq!(state.is_committed(&root(11, 1, 11)), Some(true));
+        assert_eq!(State { pending: Some((11, 51)), ..state }.is_committed(&root(11, 1, 11)), None, "of another root");
+        assert_eq!(state.is_committed(&root(10, 1, 9)), Some(false));
+        assert_eq!(state.is_committed(&root(14, 1, 13)), None, "who knows what was folded since");
+    }
+}

@@ -4,13 +4,14 @@
 //! The archive's files are real. What they hold is noted with the place in the record of the store's disk at which each
 //! call of the archive began and ended.
 
+use super::doubt::{LOG_CAP, Script, put, put_and_mend, put_much};
 use super::model::{KINDS, Kind, META, Model, NUMBER, Step, commit, number, numbered, steps};
 use super::{check, effort, settings};
 use crate::archive::keeper::Keeper;
 use crate::archive::reader::{Archived, Until};
 use crate::archive::setting::Setting;
-use crate::disk::format::TABLE_NAMES;
-use crate::disk::sim::{Event, Free, Image, Limits, Replay, Rng, World};
+use crate::disk::format::{FIRST_USER_TABLE, TABLE_NAMES};
+use crate::disk::sim::{Call, Event, Free, Image, Limits, Replay, Rng, Verdict, World};
 use crate::engine::archive::{Archive, Batch, KeptChange};
 use crate::engine::commit::Durability;
 use crate::engine::{Settings, open};
@@ -358,4 +359,56 @@ fn what_could_not_be_archived_is_a_gap() {
         .unwrap();
     found.dedup();
     assert_eq!(found, [next, large]);
+}
+
+/// What the archive leads to in the end: all rows of its one table.
+fn rows_in_the_end(directory: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let archives = crate::archive::reader::archives(directory).unwrap();
+    let survey = archives[0].survey(0, Until::Newest).unwrap();
+    assert!(survey.gaps.is_empty(), "{:?}", survey.gaps);
+    let mut rows = BTreeMap::new();
+    let read = archives[0].read(&survey, (0, u64::MAX), &mut |_, table, change| {
+        match change {
+            KeptChange::Put { key, value } if table >= FIRST_USER_TABLE => {
+                _ = rows.insert(key.to_vec(), value.to_vec())
+            }
+            KeptChange::Delete { key } if table >= FIRST_USER_TABLE => _ = rows.remove(key),
+            _ => {}
+        }
+        Ok(())
+    });
+    read.unwrap();
+    rows
+}
+
+/// A flush fails, in a commit or a fold, and what it was to write is gone: what was never committed is not in the
+/// archive, and LSNs that are passed over are no gap.
+#[test]
+fn a_failed_flush_makes_no_gap_and_leaves_no_lost_transaction() {
+    for (nth, large, folds) in (0..7).flat_map(|nth| [(nth, false, false), (nth, true, false), (nth, false, true)]) {
+        let place = format!("flush {nth}, large: {large}, folds: {folds}");
+        let directory = directory();
+        let script = Arc::new(Script::default());
+        let world = World::new(Image::default(), Arc::clone(&script) as _);
+        open::create(&*world.disk(0), 4096, *b"simulated store!").unwrap();
+        let store =
+            |process| Store::on_disk(world.disk(process) as _, with(Arc::new(Keeper::default()), LOG_CAP)).unwrap();
+        let (first, second) = (store(0), store(1));
+        first.start_archive(directory.path()).unwrap();
+        put(&first, "first").unwrap();
+        world.drop_unwritten(None);
+        script.after(1, Call::Flush, nth, Verdict::Fail(libc::EIO));
+        let done = if large { put_much(&second) } else { put(&second, "second") };
+        let folded = if folds { second.checkpoint() } else { Ok(()) };
+        world.drop_now();
+        let third = store(2);
+        put_and_mend(&third, "next");
+        let status = (0..4).find_map(|_| third.archive_now().ok()).unwrap_or_else(|| panic!("{place}"));
+        assert_eq!((&status.trouble, status.gaps.len()), (&None, 0), "{place}: {status:?}");
+        let snapshot = third.read().unwrap();
+        assert_eq!(status.last, snapshot.lsn(), "{place}, {done:?}, {folded:?}");
+        let table = snapshot.raw("t").unwrap();
+        let rows = table.prefix(b"").unwrap().map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())));
+        assert_eq!(rows_in_the_end(directory.path()), rows.collect::<Result<_>>().unwrap(), "{place}");
+    }
 }

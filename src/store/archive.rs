@@ -197,6 +197,8 @@ impl Store {
     }
 
     fn tell(&self, archive: &Archived, status: &mut ArchiveStatus) -> Result<()> {
+        // First: what is folded meanwhile is archived before it is in a root.
+        let root = self.in_file(self.engine().slots())?.newest;
         let survey = archive.survey(0, Until::Newest)?;
         let state = survey.state;
         status.first = state.started.then_some(survey.first_commit);
@@ -211,7 +213,6 @@ impl Store {
             let why = "the store's file was put back from an older copy: begin another archive, and make a full backup";
             status.trouble = Some(why.to_owned());
         }
-        let root = self.in_file(self.engine().slots())?.newest;
         if state.started && root.last_commit > state.last_commit && state.pending.is_none() {
             let reason = status.trouble.clone().unwrap_or_else(|| "they were folded without being archived".to_owned());
             let gap = ArchiveGap { from: state.last_commit, to: root.last_commit, found: None, reason };
