@@ -87,6 +87,26 @@ pub struct TableReport {
     pub value_bytes: u64,
 }
 
+impl TableReport {
+    /// Adds what was counted in a part of the tree.
+    pub(super) fn add(&mut self, part: &TableReport) {
+        self.levels = self.levels.max(part.levels);
+        for (sum, part) in [
+            (&mut self.entries, part.entries),
+            (&mut self.leaves, part.leaves),
+            (&mut self.branches, part.branches),
+            (&mut self.node_bytes, part.node_bytes),
+            (&mut self.node_pages, part.node_pages),
+            (&mut self.long_values, part.long_values),
+            (&mut self.long_value_pages, part.long_value_pages),
+            (&mut self.key_bytes, part.key_bytes),
+            (&mut self.value_bytes, part.value_bytes),
+        ] {
+            *sum += part;
+        }
+    }
+}
+
 /// What [`crate::check`] found.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {

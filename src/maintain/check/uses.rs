@@ -120,7 +120,7 @@ impl Uses {
     }
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     /// Counts the pages by use and tells which have none.
     pub(super) fn judge_uses(&mut self) {
         const TOLD: usize = 8;
