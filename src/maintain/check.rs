@@ -11,12 +11,14 @@
 //! 3. `tree`: catalog, names, and each table's tree with its long values: `levels` goes down from its root, `siblings` are the nodes of a level,
 //!    `pieces` reads them, `leaves` judges them;
 //! 4. `space`: the free map and the pending list;
-//! 5. `uses`: each page has exactly one use.
+//! 5. `uses`: each page has exactly one use;
+//! 6. `other`: the tree of the root before, which serves if the newest one is lost.
 
 mod leaves;
 mod levels;
 mod log;
 mod names;
+mod other;
 mod pieces;
 mod report;
 mod siblings;
@@ -355,6 +357,7 @@ fn check_pinned(
     walk.trees()?;
     walk.space();
     walk.judge_uses();
+    walk.other_root(slots)?;
     Ok(Some(walk.findings.report))
 }
 

@@ -122,6 +122,9 @@ pub struct Report {
     pub page_size: u32,
     /// Sequence of the root that was checked.
     pub root_sequence: u64,
+    /// Sequence of the root before it, if that one's tree was checked as well, as far as its pages are its own: the other slot has
+    /// it, and nobody had the store open for writing.
+    pub other_root: Option<u64>,
     /// The newest transaction that is in the tree.
     pub checkpoint_lsn: u64,
     /// The newest transaction of all.

@@ -171,3 +171,51 @@ fn a_check_tells_how_far_it_is_and_can_be_broken_off_at_any_time() {
         assert_eq!(calls, moment + 1, "the callback is not asked again");
     }
 }
+
+/// The file of a store that is open, with two roots that differ, and one in which a page of the older one alone is destroyed.
+#[test]
+fn the_tree_of_the_other_root_is_checked_as_far_as_it_is_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.mst");
+    let store = RealStore::open(&path).unwrap();
+    let key = |n: u32| n.to_be_bytes();
+    store.write(|tx| (0..3000).try_for_each(|n| tx.raw("rows")?.put(&key(n), &[1; 150]))).unwrap();
+    store.write(|tx| tx.raw("long")?.put(b"k", &[2; 3000])).unwrap();
+    store.checkpoint().unwrap();
+    store.write(|tx| (0..3000).step_by(500).try_for_each(|n| tx.raw("rows")?.put(&key(n), &[3; 150]))).unwrap();
+    store.write(|tx| tx.raw("long")?.put(b"k", b"short")).unwrap();
+    store.checkpoint().unwrap();
+    let file = std::fs::read(&path).unwrap();
+    let sound = report(&MemDisk::new(file.clone()), &options(1, HELD));
+    assert_eq!((sound.findings.len(), sound.other_root), (0, Some(sound.root_sequence - 1)));
+    let (mut nodes, mut longs, mut unseen, mut own) = (0, 0, 0, Vec::new());
+    for page in 2..file.len() / PAGE {
+        let mut bent = file.clone();
+        bent[page * PAGE + 3000] ^= 1;
+        let found = report(&MemDisk::new(bent), &options(1, HELD));
+        match found.findings.as_slice() {
+            [] => unseen += 1,
+            [one] if one.severity == Severity::Warning => {
+                assert_eq!(one.page, Some(page as u64), "{one:?}");
+                assert!(one.message.starts_with(&format!("root {}, which serves", sound.root_sequence - 1)), "{one:?}");
+                own.push(page);
+                nodes += u32::from(one.message.contains("a node of table"));
+                longs += u32::from(one.message.contains("a long value of table"));
+            }
+            _ => assert!(found.damage > 0, "{:?}", found.findings),
+        }
+    }
+    // Six leaves, the branch above them, the leaf of the other table, the catalog; the value.
+    assert!(nodes >= 9 && longs == 1, "{nodes} nodes, {longs} long values, {unseen} pages without a use");
+    // Another run was written there by a writer that died: no damage.
+    let mut reused = file.clone();
+    for page in own {
+        put_u64(&mut reused[page * PAGE..], PAGE_VERSION, sound.root_sequence + 1);
+        put_u32(&mut reused[page * PAGE..], PAGE_CRC, page as u32);
+    }
+    assert_eq!(report(&MemDisk::new(reused), &options(1, HELD)).findings, []);
+    // What a writer has open may be written over at any moment.
+    let live = check(&path, &CheckOptions::new()).unwrap();
+    assert!(live.other_root.is_none() && live.is_clean());
+    store.close().unwrap();
+}
