@@ -151,13 +151,14 @@ pub use disk::format::{MAX_KEY_SIZE, MAX_NAME_SIZE, MAX_VALUE_SIZE};
 pub use engine::commit::Durability;
 pub use engine::stats::{LockStats, Locks, LogStats, NamedSnapshot, ProcessStats, Stats, TableInfo};
 pub use error::{Corruption, Error, Holder, Result};
-pub use maintain::check::{CheckOptions, Finding, PageCounts, Report, Severity, TableReport, check};
+pub use maintain::check::{CheckOptions, Finding, PageCounts, Report, Severity, TableReport, check, check_with};
 pub use maintain::content::content_hash;
 pub use maintain::inspect::{FrameView, FreePages, PageView, RootCopy, free_pages, log_frames, page_view, root_copies};
 pub use maintain::repair::report::{
     BeyondFrame, Certainty, LostRange, LostValue, RepairReport, RepairedTable, RootSource, SalvagedPage,
 };
-pub use maintain::repair::{Phase, Progress, RepairOptions, repair, repair_with};
+pub use maintain::repair::{RepairOptions, repair, repair_with};
+pub use maintain::watch::{Phase, Progress};
 pub use store::archive::{ArchiveGap, ArchiveStatus};
 pub use store::{Options, Store};
 pub use txn::diff::{Diff, RowChange, RowChanges, TableChange, TableDiff};

@@ -1,24 +1,24 @@
 //! A new store, made in one pass from rows in key order.
 //!
 //! Pages are taken one after the other from the file's beginning, so it is written from front to end, and has no
-//! free page but for a few branches that were joined. No log, no commit, no flush: nobody finds the file before it
+//! free page. No log, no commit, no flush: nobody finds the file before it
 //! is durable as a whole.
 
-use crate::bytes::Bytes;
 use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, TABLE_CATALOG, TABLE_NAMES, TreeRoot};
 use crate::disk::platform::Disk;
 use crate::disk::root::{Root, Segment};
 use crate::engine::MIN_LOG;
 use crate::engine::view::encode_name;
 use crate::error::{Error, Result};
+use crate::tree::bulk::Bulk;
 use crate::tree::pages::{Pages, Verified};
 use crate::tree::space::Space;
-use crate::tree::update::{Change, PageStore, update};
+use crate::tree::update::PageStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::manifest::{TableManifest, now_us};
-use super::rows::Row;
+use super::rows::Item;
 
 /// Adjacent pages are written together, up to this many bytes.
 const RUN_BYTES: usize = 1 << 20;
@@ -44,8 +44,6 @@ struct BuiltPages {
     space: Space,
     /// Pages not yet written: the first one's number, and their bytes.
     waiting: (u32, Vec<u8>),
-    /// Pages that are no longer needed.
-    own: Vec<(u32, u32)>,
 }
 
 impl StoreBuilder {
@@ -81,7 +79,7 @@ impl StoreBuilder {
         let tag = root.store_tag();
         let pages = Arc::new(Pages::new(Arc::clone(&disk), None, verified, page_size, tag, page_count));
         let space = Space::new(page_size, tag, first, page_count);
-        let pages = BuiltPages { disk, pages, space, waiting: (0, Vec::new()), own: Vec::new() };
+        let pages = BuiltPages { disk, pages, space, waiting: (0, Vec::new()) };
         Ok(StoreBuilder { root, pages, trees: BTreeMap::new(), names: BTreeMap::new() })
     }
 
@@ -89,10 +87,16 @@ impl StoreBuilder {
     pub(super) fn table<'s>(
         &mut self,
         table: &TableManifest,
-        rows: impl Iterator<Item = Result<Row<'s>>>,
+        items: impl Iterator<Item = Result<Item<'s>>>,
     ) -> Result<()> {
-        let changes = rows.map(|row| row.map(|(key, value)| (key, Change::<Bytes<'_>>::Put(value))));
-        let tree = self.pages.tree(table.id, changes)?;
+        let mut bulk = Bulk::new(table.id, self.root.page_size);
+        for item in items {
+            match item? {
+                Item::Row((key, value)) => bulk.row(&mut self.pages, &key, &value)?,
+                Item::Leaf(leaf) => bulk.leaf(&mut self.pages, &leaf)?,
+            }
+        }
+        let tree = bulk.finish(&mut self.pages)?;
         if !tree.ptr.is_none() {
             self.trees.insert(table.id, tree);
         }
@@ -104,12 +108,11 @@ impl StoreBuilder {
 
     /// Writes the rest; the file stays to be flushed. The newest transaction of this state is `lsn`.
     pub(super) fn finish(mut self, lsn: u64, next_table: u32) -> Result<Root> {
-        let names = self.names.into_iter().map(|(name, row)| Ok((name, Change::Put(row))));
-        let names = self.pages.tree(TABLE_NAMES, names)?;
+        let names = self.pages.tree(TABLE_NAMES, self.names)?;
         if !names.ptr.is_none() {
             self.trees.insert(TABLE_NAMES, names);
         }
-        let rows = self.trees.into_iter().map(|(id, tree)| Ok((id.to_be_bytes(), Change::Put(tree.encode()))));
+        let rows = self.trees.into_iter().map(|(id, tree)| (id.to_be_bytes(), tree.encode()));
         let mut root = self.root;
         root.catalog = self.pages.tree(TABLE_CATALOG, rows)?;
         root.next_table = root.next_table.max(next_table);
@@ -123,14 +126,13 @@ impl BuiltPages {
     fn tree<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         &mut self,
         table: u32,
-        rows: impl Iterator<Item = Result<(K, Change<V>)>>,
+        rows: impl IntoIterator<Item = (K, V)>,
     ) -> Result<TreeRoot> {
-        let tree = update(self, table, TreeRoot::default(), rows)?;
-        // Not before: what the update still reads must not be written over.
-        for (page, run) in self.own.drain(..) {
-            self.space.release(page, run);
+        let mut bulk = Bulk::new(table, self.pages.page_size());
+        for (key, value) in rows {
+            bulk.row(self, key.as_ref(), value.as_ref())?;
         }
-        Ok(tree)
+        bulk.finish(self)
     }
 
     fn io(&self, op: &'static str) -> impl FnOnce(std::io::Error) -> Error + '_ {
@@ -214,16 +216,8 @@ impl PageStore for BuiltPages {
     }
 
     fn free(&mut self, page: u32, run: u32, _version: u64) -> Result<()> {
-        self.own.push((page, run));
+        self.space.release(page, run);
         Ok(())
-    }
-
-    fn asks_for_births(&self) -> bool {
-        false
-    }
-
-    fn settle(&mut self) -> Result<()> {
-        self.write_out()
     }
 
     fn write(&mut self, page: u32, bytes: &[u8]) -> Result<()> {

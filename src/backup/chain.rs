@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::full::hash_of;
 use super::manifest::{BackupKind, Manifest, TableManifest, hex};
 use super::options::{Watch, parent_of};
-use super::rows::{Row, Rows, Source, State};
+use super::rows::{Item, Items, Row, Rows, Source, State};
 use super::stream_reader::{Event, Records, StreamFile};
 
 /// No chain has more increments.
@@ -129,7 +129,7 @@ impl Chain {
     fn rows_with(&self, table: u32, increments: usize) -> Result<Rows<'_>> {
         let Some(newest) = increments.checked_sub(1) else {
             return match &self.ground {
-                Ground::Store(state, _) if state.tables().iter().any(|known| known.id == table) => state.rows(table),
+                Ground::Store(state, _) if state.has(table) => state.rows(table),
                 Ground::Store(..) => Ok(Box::new(std::iter::empty())),
                 Ground::Stream(stream) => events(stream, table, Box::new(std::iter::empty())),
             };
@@ -146,6 +146,13 @@ impl Source for Chain {
 
     fn rows(&self, table: u32) -> Result<Rows<'_>> {
         self.rows_with(table, self.increments.len())
+    }
+
+    fn items(&self, table: u32) -> Result<Items<'_>> {
+        match &self.ground {
+            Ground::Store(state, _) if self.increments.is_empty() && state.has(table) => state.items(table),
+            _ => Ok(Box::new(self.rows(table)?.map(|row| row.map(Item::Row)))),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::increment::write_increment;
 use super::manifest::{BackupBase, BackupKind, Manifest, hex, now_us};
 use super::options::{BackupOptions, BackupStep, Watch};
 use super::place::{Temporary, must_be_free};
-use super::rows::{Source, State, copy, counted};
+use super::rows::{Item, Source, State, copy, counted};
 use super::stream::StreamWriter;
 
 /// From so many cores on a backup uses two of them at a time; with fewer, one.
@@ -102,9 +102,11 @@ impl Snapshot {
         let mut hash = ContentHash::new();
         for table in state.tables() {
             stream.table(table.id)?;
-            for row in counted(table, state.rows(table.id)?, &mut hash, &mut watch) {
-                let (key, value) = self.in_file(row)?;
-                stream.row(&key, &value)?;
+            for item in counted(table, state.items(table.id)?, &mut hash, &mut watch) {
+                match self.in_file(item)? {
+                    Item::Row((key, value)) => stream.row(&key, &value)?,
+                    Item::Leaf(leaf) => leaf.rows().try_for_each(|(key, value)| stream.row(key, value))?,
+                }
             }
         }
         manifest.content_hash = Some(hex(&hash.finish()));
@@ -147,9 +149,7 @@ impl Snapshot {
         let hash = self.in_file(build_store(state, &file, &manifest, CORES, watch))?;
         manifest.content_hash = Some(hex(&hash));
         append_manifest(&file, state, &manifest)?;
-        verify_store(&file, &manifest, watch)?;
-        watch.step(BackupStep::Flush)?;
-        file.flush()?;
+        verify_and_flush(&file, &manifest, watch)?;
         file.give_name(options.overwrite, watch)?;
         Ok(manifest)
     }
@@ -195,7 +195,7 @@ pub(super) fn hash_of(source: &dyn Source) -> Result<[u8; 32]> {
     let mut hash = ContentHash::new();
     let mut silent = BackupOptions::new().watch(Path::new(""));
     for table in source.tables() {
-        counted(table, source.rows(table.id)?, &mut hash, &mut silent).try_for_each(|row| row.map(drop))?;
+        counted(table, source.items(table.id)?, &mut hash, &mut silent).try_for_each(|item| item.map(drop))?;
     }
     Ok(hash.finish())
 }
@@ -225,8 +225,24 @@ fn append_manifest(file: &Temporary, state: &State, manifest: &Manifest) -> Resu
     Ok(())
 }
 
+/// Verifies a store that was built, while it is flushed: the one takes the processors' time, the other the disk's.
+pub(super) fn verify_and_flush(file: &Temporary, manifest: &Manifest, watch: &mut Watch<'_>) -> Result<()> {
+    std::thread::scope(|scope| {
+        let flushing = std::thread::Builder::new().spawn_scoped(scope, || file.flush());
+        verify_store(file, manifest, watch)?;
+        watch.step(BackupStep::Flush)?;
+        match flushing {
+            Ok(flushing) => {
+                flushing.join().unwrap_or_else(|_| Err(Error::Internal("flushing a file panicked".to_owned())))
+            }
+            // No thread is to be had.
+            Err(_) => file.flush(),
+        }
+    })
+}
+
 /// Verifies a store that was built: every page, and as many rows in each table as were meant to be there.
-pub(super) fn verify_store(file: &Temporary, manifest: &Manifest, watch: &mut Watch<'_>) -> Result<()> {
+fn verify_store(file: &Temporary, manifest: &Manifest, watch: &mut Watch<'_>) -> Result<()> {
     watch.step(BackupStep::Check)?;
     let report = check(file.path(), &CheckOptions::new().max_findings(1))?;
     let found: BTreeSet<_> = report.tables.iter().filter(|table| !table.internal).map(|t| (t.id, t.entries)).collect();

@@ -103,7 +103,7 @@ struct TableWriter<'a, 'v, 'w, W: Write> {
 
 impl<W: Write> TableWriter<'_, '_, '_, W> {
     fn row(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.watch.row(key.len() + value.len())?;
+        self.watch.rows(1, key.len() + value.len())?;
         self.stream.row(key, value)
     }
 

@@ -205,9 +205,9 @@ impl<'p> Watch<'p> {
         self.progress.total_rows = rows;
     }
 
-    /// A row of so many bytes was copied.
-    pub(super) fn row(&mut self, bytes: usize) -> Result<()> {
-        self.progress.rows += 1;
+    /// Rows of so many bytes were copied.
+    pub(super) fn rows(&mut self, rows: u64, bytes: usize) -> Result<()> {
+        self.progress.rows += rows;
         self.progress.bytes += bytes as u64;
         if self.progress.bytes - self.told < TOLD_EVERY { Ok(()) } else { self.tell() }
     }

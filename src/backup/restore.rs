@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::chain::Chain;
 use super::directory::BackupDir;
-use super::full::{build_store, verify_store};
+use super::full::{build_store, verify_and_flush};
 use super::manifest::{Manifest, hex, now_us};
 use super::moment::Way;
 use super::options::{BackupStep, RestoreOptions, Watch};
@@ -94,7 +94,7 @@ pub fn restore(
         let found = format!("{hash} (it was written to after it was made, or is damaged)");
         return Err(Error::corrupt("backup", 0, None, format!("content hash {expected}"), found).in_file(&source));
     }
-    verify_store(&file, &manifest, &mut watch)?;
+    verify_and_flush(&file, &manifest, &mut watch)?;
     let replaced = take_place(file, &target, options.overwrite, &mut watch)?;
     Ok(RestoreReport { manifest, source, replaced })
 }
@@ -113,11 +113,9 @@ fn way(source: &Path, options: &RestoreOptions<'_>) -> Result<Way> {
     Ok(Way { backup, stretch: None })
 }
 
-/// Gives the new store the target's name. A store that has it gets a second name first, so that at
+/// Gives the new store, which is flushed, the target's name. A store that has it gets a second name first, so that at
 /// every moment one of the two is found by the target's.
 fn take_place(file: Temporary, target: &Path, overwrite: bool, watch: &mut Watch<'_>) -> Result<Option<PathBuf>> {
-    watch.step(BackupStep::Flush)?;
-    file.flush()?;
     let Some(alone) = Alone::with(target)? else {
         return file.give_name(false, watch).map(|()| None);
     };

@@ -5,6 +5,7 @@ use crate::disk::format::TABLE_NAMES;
 use crate::engine::view::View;
 use crate::error::{Error, Result};
 use crate::maintain::content::ContentHash;
+use crate::tree::bulk::FullLeaf;
 use crate::txn::merge::{Direction, Ground, Walk};
 use crate::txn::snapshot::list_tables;
 use std::ops::Bound;
@@ -19,13 +20,22 @@ const SMALL_TABLE: u64 = 1000;
 /// So many bytes of rows are handed from one thread to the other at once, and so many batches may wait there.
 const BATCH_BYTES: usize = 256 << 10;
 const BATCHES: usize = 4;
-/// What a row takes beside its key and value.
-const ROW_BYTES: usize = size_of::<Row<'_>>();
+/// What a part of a table takes beside its keys and values.
+const ITEM_BYTES: usize = size_of::<Item<'_>>();
 
 /// Key and value.
 pub(super) type Row<'s> = (Bytes<'s>, Bytes<'s>);
 /// The rows of a table, in key order.
 pub(super) type Rows<'s> = Box<dyn Iterator<Item = Result<Row<'s>>> + 's>;
+
+/// The next part of a table: a row, or as many as a leaf of the tree is full of.
+pub(super) enum Item<'s> {
+    Row(Row<'s>),
+    Leaf(FullLeaf<'s>),
+}
+
+/// The parts of a table, in key order.
+pub(super) type Items<'s> = Box<dyn Iterator<Item = Result<Item<'s>>> + 's>;
 
 /// A state that can be read table by table.
 pub(super) trait Source {
@@ -33,6 +43,10 @@ pub(super) trait Source {
     fn tables(&self) -> &[TableManifest];
     /// The rows of a table; none if there is no such table.
     fn rows(&self, table: u32) -> Result<Rows<'_>>;
+    /// The same rows, leaves that are full of them as a whole.
+    fn items(&self, table: u32) -> Result<Items<'_>> {
+        Ok(Box::new(self.rows(table)?.map(|row| row.map(Item::Row))))
+    }
 }
 
 /// The state that a snapshot shows.
@@ -65,36 +79,67 @@ impl Source for State {
     }
 
     fn rows(&self, table: u32) -> Result<Rows<'_>> {
-        let ground = Ground { view: &self.view, txn: None, table, root: self.view.tree_root(table)? };
-        let mut walk = Walk::new(ground, Direction::Forward, Bound::Unbounded)?;
-        Ok(Box::new(std::iter::from_fn(move || {
-            let step = walk.next().and_then(|row| match row {
-                Some((key, found)) => Ok(Some((key, ground.read(found)?))),
-                None => Ok(None),
-            });
-            step.transpose()
-        })))
+        let (ground, mut walk) = self.walk(table)?;
+        Ok(Box::new(std::iter::from_fn(move || next_row(&ground, &mut walk).transpose())))
     }
+
+    fn items(&self, table: u32) -> Result<Items<'_>> {
+        let (ground, mut walk) = self.walk(table)?;
+        let page_size = self.view.tree.pages.page_size();
+        Ok(Box::new(std::iter::from_fn(move || next_item(&ground, &mut walk, page_size).transpose())))
+    }
+}
+
+impl State {
+    /// Whether there is such a table.
+    pub(super) fn has(&self, table: u32) -> bool {
+        self.tables.iter().any(|known| known.id == table)
+    }
+
+    fn walk(&self, table: u32) -> Result<(Ground<'_>, Walk<'_>)> {
+        let ground = Ground { view: &self.view, txn: None, table, root: self.view.tree_root(table)? };
+        Ok((ground, Walk::new(ground, Direction::Forward, Bound::Unbounded)?))
+    }
+}
+
+fn next_row<'s>(ground: &Ground<'s>, walk: &mut Walk<'s>) -> Result<Option<Row<'s>>> {
+    match walk.next()? {
+        Some((key, found)) => Ok(Some((key, ground.read(found)?))),
+        None => Ok(None),
+    }
+}
+
+fn next_item<'s>(ground: &Ground<'s>, walk: &mut Walk<'s>, page_size: u32) -> Result<Option<Item<'s>>> {
+    if let Some(leaf) = walk.leaf_ahead()?
+        && let Some(full) = FullLeaf::of(leaf, page_size)?
+    {
+        walk.skip_leaf()?;
+        return Ok(Some(Item::Leaf(full)));
+    }
+    Ok(next_row(ground, walk)?.map(Item::Row))
 }
 
 /// The rows of a table as they pass by: in order, as many as there should be, told to the watch and the hash.
 pub(super) fn counted<'r, 's: 'r>(
     table: &'r TableManifest,
-    rows: Rows<'s>,
+    items: Items<'s>,
     hash: &'r mut ContentHash,
     watch: &'r mut Watch<'_>,
-) -> impl Iterator<Item = Result<Row<'s>>> + 'r {
+) -> impl Iterator<Item = Result<Item<'s>>> + 'r {
     hash.table(table.name.as_bytes(), &table.key_type, &table.value_type);
-    let (mut rows, mut last, mut count) = (rows, None::<Bytes<'s>>, 0_u64);
-    std::iter::from_fn(move || match rows.next() {
-        Some(Ok((key, value))) => {
-            if last.as_ref().is_some_and(|last| **last >= *key) {
+    let (mut items, mut last, mut count) = (items, None::<Bytes<'s>>, 0_u64);
+    std::iter::from_fn(move || match items.next() {
+        Some(Ok(item)) => {
+            let told = tell(&item, last.as_deref(), hash);
+            let Some((rows, bytes)) = told else {
                 return Some(Err(wrong_rows(table, "keys that ascend", "a key below the one before it".to_owned())));
-            }
-            count += 1;
-            hash.row(&key, &value);
-            last = Some(key.clone());
-            Some(watch.row(key.len() + value.len()).map(|()| (key, value)))
+            };
+            count += rows;
+            last = Some(match &item {
+                Item::Row((key, _)) => key.clone(),
+                Item::Leaf(leaf) => leaf.last_key(),
+            });
+            Some(watch.rows(rows, bytes).map(|()| item))
         }
         None if count != table.rows => {
             let found = format!("{count} rows");
@@ -103,6 +148,25 @@ pub(super) fn counted<'r, 's: 'r>(
         }
         other => other,
     })
+}
+
+/// Tells the hash of some rows: how many they are, and the bytes of their keys and values. `None` if their keys do not ascend.
+fn tell(item: &Item<'_>, last: Option<&[u8]>, hash: &mut ContentHash) -> Option<(u64, usize)> {
+    let (mut last, mut rows, mut bytes) = (last, 0, 0);
+    match item {
+        Item::Row((key, value)) => {
+            last.is_none_or(|last| last < key).then(|| hash.row(key, value))?;
+            (rows, bytes) = (1, key.len() + value.len());
+        }
+        Item::Leaf(leaf) => {
+            for (key, value) in leaf.rows() {
+                last.is_none_or(|last| last < key).then(|| hash.row(key, value))?;
+                last = Some(key);
+                (rows, bytes) = (rows + 1, bytes + key.len() + value.len());
+            }
+        }
+    }
+    Some((rows, bytes))
 }
 
 fn wrong_rows(table: &TableManifest, expected: &str, found: String) -> Error {
@@ -123,16 +187,16 @@ pub(super) fn copy(
     watch.expect(source.tables().iter().fold(0, |sum, table| sum.saturating_add(table.rows)));
     let mut hash = ContentHash::new();
     for table in source.tables() {
-        let mut rows = counted(table, source.rows(table.id)?, &mut hash, watch);
+        let mut items = counted(table, source.items(table.id)?, &mut hash, watch);
         if alone || table.rows < SMALL_TABLE {
-            builder.table(table, rows)?;
+            builder.table(table, items)?;
             continue;
         }
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(BATCHES);
-            let building = scope.spawn(|| builder.table(table, receiver.into_iter().flat_map(each_row)));
+            let building = scope.spawn(|| builder.table(table, receiver.into_iter().flat_map(each_item)));
             // If nobody takes a batch any more, building has failed, and tells why.
-            while let Some(batch) = next_batch(&mut rows)
+            while let Some(batch) = next_batch(&mut items)
                 && sender.send(batch).is_ok()
             {}
             drop(sender);
@@ -142,17 +206,21 @@ pub(super) fn copy(
     Ok(hash.finish())
 }
 
-/// Some rows, and the error that ended them.
-type Batch<'s> = (Vec<Row<'s>>, Option<Error>);
+/// Some parts of a table, and the error that ended them.
+type Batch<'s> = (Vec<Item<'s>>, Option<Error>);
 
-/// The next rows, as many as are worth handing on together; none at the end.
-fn next_batch<'s>(rows: &mut impl Iterator<Item = Result<Row<'s>>>) -> Option<Batch<'s>> {
-    let (mut batch, mut bytes) = (Vec::with_capacity(BATCH_BYTES / (2 * ROW_BYTES)), 0);
+/// The next parts, as many as are worth handing on together; none at the end.
+fn next_batch<'s>(items: &mut impl Iterator<Item = Result<Item<'s>>>) -> Option<Batch<'s>> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
     while bytes < BATCH_BYTES {
-        match rows.next() {
-            Some(Ok((key, value))) => {
-                bytes += ROW_BYTES + key.len() + value.len();
-                batch.push((key, value));
+        match items.next() {
+            Some(Ok(item)) => {
+                bytes += ITEM_BYTES
+                    + match &item {
+                        Item::Row((key, value)) => key.len() + value.len(),
+                        Item::Leaf(leaf) => leaf.size(),
+                    };
+                batch.push(item);
             }
             Some(Err(error)) => return Some((batch, Some(error))),
             None if batch.is_empty() => return None,
@@ -162,6 +230,6 @@ fn next_batch<'s>(rows: &mut impl Iterator<Item = Result<Row<'s>>>) -> Option<Ba
     Some((batch, None))
 }
 
-fn each_row((rows, error): Batch<'_>) -> impl Iterator<Item = Result<Row<'_>>> {
-    rows.into_iter().map(Ok).chain(error.map(Err))
+fn each_item((items, error): Batch<'_>) -> impl Iterator<Item = Result<Item<'_>>> {
+    items.into_iter().map(Ok).chain(error.map(Err))
 }

@@ -2,20 +2,28 @@
 //!
 //! It walks the file by itself, from the documented format alone: of the engine's code it shares
 //! nothing but the format's constants and the platform's face, so that a slip in the engine is
-//! not believed here for the same reason. It reads each page once and remembers one byte for each,
-//! so that time and memory are bounded by the file, whatever it holds.
+//! not believed here for the same reason. It reads each page once, so that time is bounded by the file, whatever it holds: the pages of a
+//! tree in the order in which they lie, not in that of their keys. It remembers one byte for each page, and of some of those that are still to be
+//! read what they must be, so that memory is bounded, too.
 //!
 //! 1. `slots`: the newest root, which a shared lock on its version's byte then keeps whole;
 //! 2. `log`: the chain of frames after the checkpoint;
-//! 3. `tree`: catalog, names, and each table's tree with its long values;
+//! 3. `tree`: catalog, names, and each table's tree with its long values: `levels` goes down from its root, `siblings` are the nodes of a level,
+//!    `pieces` reads them, `leaves` judges them;
 //! 4. `named`: what the named snapshots use beside that;
 //! 5. `space`: the free map and the pending list;
-//! 6. `uses`: each page has exactly one use.
+//! 6. `uses`: each page has exactly one use;
+//! 7. `other`: the tree of the root before, which serves if the newest one is lost.
 
+mod leaves;
+mod levels;
 mod log;
 mod named;
 mod names;
+mod other;
+mod pieces;
 mod report;
+mod siblings;
 mod slots;
 mod space;
 #[cfg(test)]
@@ -23,34 +31,47 @@ pub(super) mod tests;
 mod tree;
 mod uses;
 
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::disk::format::{SLOTS_SIZE, get_u32};
+use crate::disk::format::{KIND_FREE_DIRECTORY, SLOTS_SIZE, get_u32};
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::error::{Error, Result};
 use crate::maintain::format::PIN;
 use crate::maintain::format::file::File;
 use crate::maintain::format::slots::{Root, Slots};
+use crate::maintain::format::space::regions;
+use crate::maintain::watch::{Phase, Progress, Watch};
 pub use report::{Finding, PageCounts, Report, Severity, TableReport};
 use uses::{Use, Uses};
 
 /// How often the newest root may change under the check before it gives up.
 const ATTEMPTS: u32 = 200;
 
+/// Threads that a check has, unless it is told otherwise: judging a page takes about as long as getting it from the system's cache.
+const THREADS: usize = 2;
+/// Bytes that are held of nodes that are still to be read: enough for about a million leaves.
+const HELD: usize = 64 << 20;
+
 /// How [`check`] works.
 #[derive(Debug, Clone)]
 pub struct CheckOptions {
     max_findings: usize,
     values: bool,
+    threads: NonZeroUsize,
+    /// Bytes of what is held of nodes that are still to be read.
+    held: usize,
 }
 
 impl CheckOptions {
     /// The defaults.
     #[must_use]
     pub fn new() -> CheckOptions {
-        CheckOptions { max_findings: 1000, values: false }
+        let threads = NonZeroUsize::new(THREADS).unwrap_or(NonZeroUsize::MIN);
+        CheckOptions { max_findings: 1000, values: false, threads, held: HELD }
     }
 
     /// How many findings are told in full (default 1000); all are counted.
@@ -64,6 +85,14 @@ impl CheckOptions {
     #[must_use]
     pub fn values(mut self, values: bool) -> CheckOptions {
         self.values = values;
+        self
+    }
+
+    /// How many threads read and verify a large tree, the caller's included: at most this number, and at most one for each processor
+    /// (default 2). A store of less than a megabyte has no use for a second one.
+    #[must_use]
+    pub fn threads(mut self, threads: NonZeroUsize) -> CheckOptions {
+        self.threads = threads;
         self
     }
 }
@@ -81,8 +110,40 @@ impl Default for CheckOptions {
 /// If the file cannot be opened or read, is not a store, or is of a newer format. Damage is no
 /// error: it is in the [`Report`].
 pub fn check(path: impl AsRef<Path>, options: &CheckOptions) -> Result<Report> {
+    check_with(path, options, |_| ControlFlow::Continue(()))
+}
+
+/// [`check`], with a callback that is told of the progress every few megabytes, and may break it off.
+///
+/// Memory: a byte for each page of the file, the rows of the store's own tables, the frames of the log one by one, and of each tree what is
+/// known of pages that are still to be read: a fiftieth of it, but about 100 MiB at most.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("memory.mst");
+/// use memstone::{CheckOptions, Error};
+/// use std::ops::ControlFlow;
+/// # memstone::Store::open(&path)?.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// let mut last = None;
+/// let report = memstone::check_with(&path, &CheckOptions::new(), |progress| {
+///     last = Some(progress); // progress.bytes of progress.total
+///     ControlFlow::Continue(())
+/// })?;
+/// assert!(report.is_clean() && last.is_some());
+/// let broken_off = memstone::check_with(&path, &CheckOptions::new(), |_| ControlFlow::Break(()));
+/// assert!(matches!(broken_off, Err(Error::Cancelled { .. })));
+/// # Ok::<(), memstone::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`check`]; [`Error::Cancelled`] if the callback broke it off.
+pub fn check_with(
+    path: impl AsRef<Path>,
+    options: &CheckOptions,
+    mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Report> {
     let disk = UnixDisk::open(path.as_ref(), OpenMode { read_only: true, create: false })?;
-    check_disk(&disk, options)
+    check_disk_with(&disk, options, &mut Watch::new(path.as_ref(), &mut progress))
 }
 
 /// Where something was found.
@@ -131,7 +192,8 @@ impl Findings {
 }
 
 /// All that the parts of the check share.
-struct Walk<'d> {
+struct Walk<'d, 'p> {
+    watch: &'d mut Watch<'p>,
     file: File<'d>,
     root: Root,
     uses: Uses,
@@ -141,9 +203,20 @@ struct Walk<'d> {
     kept: named::Kept,
     /// Values are held against their types.
     values: bool,
+    threads: usize,
+    /// Bytes of what is held of nodes that are still to be read.
+    held: usize,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
+    /// As the free map notes it, for the progress alone.
+    fn bytes_in_use(&self) -> u64 {
+        let directory = self.file.space_payload(self.root.directory, KIND_FREE_DIRECTORY).map(|(payload, _)| payload);
+        let regions = directory.and_then(|list| regions(&list, self.file.page_size, self.root.page_count));
+        let free: u64 = regions.unwrap_or_default().iter().map(|region| u64::from(region.free)).sum();
+        u64::from(self.file.pages).saturating_sub(free) * u64::from(self.file.page_size)
+    }
+
     /// Marks a run as used; a finding, and `false`, if any page of it has a use already.
     fn claim(&mut self, page: u32, run: u32, as_what: Use, table: Option<&str>) -> bool {
         let Some((twice, other, count)) = self.uses.claim(page, run, as_what) else { return true };
@@ -161,8 +234,14 @@ impl Walk<'_> {
     }
 }
 
-/// Verifies the store on `disk`.
+/// Verifies the store on a disk of a test.
+#[cfg(test)]
 pub(crate) fn check_disk(disk: &dyn Disk, options: &CheckOptions) -> Result<Report> {
+    check_disk_with(disk, options, &mut Watch::new(disk.path(), &mut |_| ControlFlow::Continue(())))
+}
+
+/// Verifies the store on `disk`.
+fn check_disk_with(disk: &dyn Disk, options: &CheckOptions, watch: &mut Watch<'_>) -> Result<Report> {
     for attempt in 0..ATTEMPTS {
         let slots = Slots::read(disk)?;
         let Some(root) = slots.newest() else { return no_root(disk, &slots, options) };
@@ -171,7 +250,7 @@ pub(crate) fn check_disk(disk: &dyn Disk, options: &CheckOptions) -> Result<Repo
             // The version counts as pinned only if it is still the newest now that the lock is
             // held: a writer that looked for pins before that may have reused its pages.
             let result = if is_newest(disk, &root)? {
-                check_pinned(disk, &slots, root, options, attempt + 10 >= ATTEMPTS)
+                check_pinned(disk, &slots, root, options, watch, attempt + 10 >= ATTEMPTS)
             } else {
                 Ok(None)
             };
@@ -211,6 +290,7 @@ fn check_pinned(
     slots: &Slots,
     root: Root,
     options: &CheckOptions,
+    watch: &mut Watch<'_>,
     last: bool,
 ) -> Result<Option<Report>> {
     let mut findings = start_report(disk, options)?;
@@ -239,6 +319,7 @@ fn check_pinned(
     };
     let first_page = u32::try_from(SLOTS_SIZE.div_ceil(page_size)).unwrap_or(u32::MAX);
     let mut walk = Walk {
+        watch,
         file: File {
             disk,
             page_size: root.page_size,
@@ -254,6 +335,8 @@ fn check_pinned(
         pinned: named::Pinned::default(),
         kept: named::Kept::default(),
         values: options.values,
+        threads: options.threads.min(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)).get(),
+        held: options.held,
     };
     walk.pinned = named::Pinned::take(&walk.file, walk.root.catalog, walk.root.sequence)?;
     walk.claim(0, first_page, Use::Slots, None);
@@ -279,10 +362,12 @@ fn check_pinned(
                 .to_owned(),
         );
     }
-    walk.trees();
+    walk.watch.phase(Phase::Verifying, walk.bytes_in_use())?;
+    walk.trees()?;
     walk.space();
     walk.judge_kept();
     walk.judge_uses();
+    walk.other_root(slots)?;
     Ok(Some(walk.findings.report))
 }
 

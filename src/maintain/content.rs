@@ -26,12 +26,12 @@ const AT_ONCE: usize = 64 << 10;
 
 impl ContentHash {
     pub(crate) fn new() -> ContentHash {
-        ContentHash { hasher: blake3::Hasher::new(), waiting: Vec::with_capacity(2 * AT_ONCE) }
+        ContentHash { hasher: blake3::Hasher::new(), waiting: Vec::with_capacity(AT_ONCE) }
     }
 
     /// A table starts, and the one before it ends.
     pub(crate) fn table(&mut self, name: &[u8], key_type: &str, value_type: &str) {
-        self.waiting.push(TABLE);
+        self.feed(&[TABLE]);
         self.sized(name);
         self.sized(key_type.as_bytes());
         self.sized(value_type.as_bytes());
@@ -39,7 +39,7 @@ impl ContentHash {
 
     /// The next row of the table.
     pub(crate) fn row(&mut self, key: &[u8], value: &[u8]) {
-        self.waiting.push(ROW);
+        self.feed(&[ROW]);
         self.sized(key);
         self.sized(value);
     }
@@ -50,17 +50,20 @@ impl ContentHash {
     }
 
     fn sized(&mut self, bytes: &[u8]) {
-        self.waiting.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        if bytes.len() < AT_ONCE {
-            self.waiting.extend_from_slice(bytes);
-        }
-        if self.waiting.len() >= AT_ONCE || bytes.len() >= AT_ONCE {
+        self.feed(&(bytes.len() as u64).to_le_bytes());
+        self.feed(bytes);
+    }
+
+    /// Pieces of exactly this size keep to the boundaries within which the hash works on many blocks abreast.
+    fn feed(&mut self, mut bytes: &[u8]) {
+        while self.waiting.len() + bytes.len() >= AT_ONCE {
+            let (now, later) = bytes.split_at(AT_ONCE.saturating_sub(self.waiting.len()).min(bytes.len()));
+            self.waiting.extend_from_slice(now);
             self.hasher.update(&self.waiting);
             self.waiting.clear();
+            bytes = later;
         }
-        if bytes.len() >= AT_ONCE {
-            self.hasher.update(bytes);
-        }
+        self.waiting.extend_from_slice(bytes);
     }
 }
 
@@ -140,6 +143,28 @@ mod tests {
         ];
         let hashes: std::collections::BTreeSet<_> = told.iter().map(|tell| hash_of(tell)).collect();
         assert_eq!(hashes.len(), told.len());
+    }
+
+    #[test]
+    fn long_and_short_parts_are_hashed_as_one_stream() {
+        let value = |len: usize| (0..len).map(|at| (at % 251) as u8).collect::<Vec<_>>();
+        let rows = [0, 1, AT_ONCE - 100, AT_ONCE, 3, 3 * AT_ONCE + 7, AT_ONCE - 1, 5].map(value);
+        let mut whole = vec![TABLE];
+        let sized = |whole: &mut Vec<u8>, part: &[u8]| {
+            whole.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            whole.extend_from_slice(part);
+        };
+        [&b"t"[..], b"str", b"u8"].iter().for_each(|part| sized(&mut whole, part));
+        for row in &rows {
+            whole.push(ROW);
+            sized(&mut whole, &row[..row.len().min(9)]);
+            sized(&mut whole, row);
+        }
+        let hash = hash_of(|hash| {
+            hash.table(b"t", "str", "u8");
+            rows.iter().for_each(|row| hash.row(&row[..row.len().min(9)], row));
+        });
+        assert_eq!(hash, *blake3::hash(&whole).as_bytes());
     }
 
     #[test]

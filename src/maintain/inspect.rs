@@ -210,7 +210,7 @@ fn entries(run: &[u8], kind: u8, page_size: u32) -> Result<Vec<(String, String)>
         }
         KIND_BRANCH => {
             let branch = node::branch(run)?;
-            let from = std::iter::once(String::new()).chain(branch.separators.iter().map(|key| text(key)));
+            let from = std::iter::once(String::new()).chain(branch.separators.iter().map(text));
             Ok(from.zip(&branch.children).map(|(key, child)| (key, format!("page {}", child.page))).collect())
         }
         _ => Ok(Vec::new()),

@@ -5,3 +5,4 @@ pub(crate) mod content;
 mod format;
 pub(crate) mod inspect;
 pub(crate) mod repair;
+pub(crate) mod watch;

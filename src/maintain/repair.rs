@@ -30,15 +30,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
-
 use crate::disk::platform::Disk;
 use crate::error::{Error, Result};
+use crate::maintain::watch::{Phase, Progress, Watch};
 use report::{RepairReport, RepairedTable};
 use target::Target;
-
-/// Steps between two calls of a progress callback: it is called often enough, and costs nothing.
-const STEPS: u64 = 1 << 20;
 
 /// How [`repair`] works.
 #[derive(Debug, Clone, Default)]
@@ -80,71 +76,6 @@ impl RepairOptions {
     }
 }
 
-/// What is being done; see [`Progress`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Phase {
-    /// Following a root and its trees.
-    Reading,
-    /// Writing rows.
-    Writing,
-    /// Verifying what was written.
-    Verifying,
-    /// Giving it its name.
-    Publishing,
-}
-
-/// How far a long piece of work has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Progress {
-    /// What is being done.
-    pub phase: Phase,
-    /// Bytes read, or written, in this phase.
-    pub bytes: u64,
-}
-
-/// Tells of the progress, and hears whether to go on.
-struct Watch<'p> {
-    path: PathBuf,
-    now: Progress,
-    told: u64,
-    callback: &'p mut dyn FnMut(Progress) -> ControlFlow<()>,
-}
-
-impl Watch<'_> {
-    fn phase(&mut self, phase: Phase) -> Result<()> {
-        self.now = Progress { phase, bytes: 0 };
-        self.told = 0;
-        self.tell()
-    }
-
-    fn tell(&mut self) -> Result<()> {
-        match (self.callback)(self.now) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::Cancelled { path: self.path.clone() }),
-        }
-    }
-
-    /// So many bytes more have been dealt with.
-    fn more(&mut self, bytes: u64) -> Result<()> {
-        self.now.bytes += bytes;
-        self.told += bytes.max(1);
-        if self.told < STEPS {
-            return Ok(());
-        }
-        self.told = 0;
-        self.tell()
-    }
-
-    /// A pass over the file has come to this byte.
-    fn step(&mut self, at: u64) -> Result<()> {
-        self.now.bytes = at;
-        self.more(1 << 12)
-    }
-}
-
 /// Writes a new store with everything of a damaged one that can be proved, and reports the rest. See [`repair_with`].
 ///
 /// ```
@@ -182,8 +113,7 @@ pub fn repair_with(
     mut progress: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<RepairReport> {
     let path = path.as_ref();
-    let now = Progress { phase: Phase::Reading, bytes: 0 };
-    let watch = &mut Watch { path: path.to_path_buf(), now, told: 0, callback: &mut progress };
+    let watch = &mut Watch::new(path, &mut progress);
     let output = match &options.output {
         _ if options.in_place => path.to_path_buf(),
         Some(output) => output.clone(),
@@ -194,21 +124,21 @@ pub fn repair_with(
         return Err(Error::Io { op: "create the repaired store", path: output, source });
     }
     let disk = patient::open(path, options.in_place)?;
-    watch.phase(Phase::Reading)?;
+    watch.phase(Phase::Reading, 0)?;
     let mut survey = source::choose(&disk, watch)?;
     let mut plan = plan::plan(&mut survey, options.unproven, watch)?;
-    watch.phase(Phase::Writing)?;
+    watch.phase(Phase::Writing, 0)?;
     let names = plan.tables.iter().map(|table| table.row.clone()).collect();
     let mut target = Target::create(path, &output, survey.root.page_size, names)?;
     let tables = copy::copy(&survey, &mut plan, &mut target, options.unproven, watch)?;
-    watch.phase(Phase::Verifying)?;
+    watch.phase(Phase::Verifying, 0)?;
     let (hash, counts) = target.finish()?;
     let mut report = tell(&survey, &plan, tables, options.unproven);
     for table in &mut report.tables {
         table.entries = counts.iter().find(|info| info.name == table.name).map_or(0, |info| info.entries);
     }
     report.content_hash = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    watch.phase(Phase::Publishing)?;
+    watch.phase(Phase::Publishing, 0)?;
     if options.in_place {
         let kept = damaged_name(path);
         target.replace(path, &kept)?;

@@ -86,6 +86,12 @@ impl Level {
         !self.overflows() && !self.below(7, 10) && (self.leaf || self.len() >= MIN_CHILDREN)
     }
 
+    /// Bytes that are left in the first node.
+    pub(super) fn room(&self) -> usize {
+        let used = self.used(&self.front);
+        used.next_multiple_of(self.page_size) - used
+    }
+
     fn below(&self, part: usize, whole: usize) -> bool {
         self.used(&self.front) * whole < (self.page_size - PAGE_HEADER) * part
     }

@@ -98,6 +98,17 @@ impl<'a> Cursor<'a> {
         moved
     }
 
+    /// The leaf whose first entry it is at.
+    #[inline]
+    pub(crate) fn leaf_ahead(&self) -> Option<&Node<'a>> {
+        self.leaf.as_ref().filter(|(_, index)| *index == 0).map(|(leaf, _)| leaf)
+    }
+
+    /// To the first entry of the next leaf.
+    pub(crate) fn skip_leaf(&mut self) -> Result<bool> {
+        if self.leaf.is_none() { Ok(false) } else { self.cross(true) }
+    }
+
     /// To the following entry.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<bool> {

@@ -2,6 +2,7 @@
 //! the log or transactions.
 
 mod build;
+pub(crate) mod bulk;
 pub(crate) mod cursor;
 pub(crate) mod diff;
 pub(crate) mod node;

@@ -8,7 +8,7 @@ use crate::engine::view::View;
 use crate::error::Result;
 use crate::log::index::{Change, Generation, Version};
 use crate::tree::cursor::Cursor;
-use crate::tree::node::LeafValue;
+use crate::tree::node::{LeafValue, Node};
 use crate::txn::write::WriteTxn;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -150,6 +150,21 @@ impl<'s> Walk<'s> {
             Direction::Backward => self.cursor.prev()?,
         };
         Ok(())
+    }
+
+    /// Going forward, without a transaction: the leaf of the tree that has the next rows, if the walk is at its beginning and the log
+    /// says nothing of any key up to its last one.
+    pub(crate) fn leaf_ahead(&self) -> Result<Option<&Node<'s>>> {
+        let Some(leaf) = self.cursor.leaf_ahead() else { return Ok(None) };
+        let last = leaf.entry(leaf.count() - 1)?;
+        let untouched = |head: &Option<Version>| head.as_ref().is_none_or(|head| *head.key > *leaf.slice(&last.key));
+        let alone = self.buffer.is_none() && self.direction == Direction::Forward;
+        Ok(Some(leaf).filter(|_| alone && self.generations.iter().all(|(_, head)| untouched(head))))
+    }
+
+    /// Goes on behind that leaf.
+    pub(crate) fn skip_leaf(&mut self) -> Result<()> {
+        self.cursor.skip_leaf().map(drop)
     }
 
     /// The next entry.

@@ -48,6 +48,41 @@ fn total(store: &Store) -> i64 {
 }
 
 #[test]
+fn what_only_the_log_says_counts_in_full_leaves_too() {
+    let test = TestStore::alone();
+    let store = test.open();
+    let key = |n: u32| format!("{n:06}").into_bytes();
+    let table = "rows";
+    store.write(|tx| (0..3000).try_for_each(|n| tx.raw(table)?.put(&key(2 * n), &[1; 90]))).unwrap();
+    store.checkpoint().unwrap();
+    // From here on the log alone knows: before all leaves, at the ends of some, within some, and behind all of them.
+    let changes: [&dyn Fn(&memstone::WriteTxn) -> memstone::Result<()>; 6] = [
+        &|tx| tx.raw(table)?.put(b"", b"first"),
+        &|tx| (40..90).step_by(9).try_for_each(|n| tx.raw(table)?.delete(&key(2 * n))),
+        &|tx| (500..530).try_for_each(|n| tx.raw(table)?.put(&key(2 * n + 1), b"between")),
+        &|tx| (1000..1001).try_for_each(|n| tx.raw(table)?.put(&key(2 * n), b"instead")),
+        &|tx| tx.raw(table)?.put(&key(5998), &vec![7; 20_000]),
+        &|tx| tx.raw(table)?.put(&key(6001), b"last"),
+    ];
+    for (round, change) in changes.into_iter().enumerate() {
+        store.write(change).unwrap();
+        let (backup, again) = (test.dir.path().join(format!("b{round}")), test.dir.path().join(format!("r{round}")));
+        let snapshot = store.read().unwrap();
+        let manifest = snapshot.backup_to(&backup).unwrap();
+        let expected = hash_of(&snapshot);
+        assert_eq!(manifest.content_hash.as_deref(), Some(expected.as_str()), "round {round}");
+        assert_eq!(hash_in(&backup), expected);
+        restore(&backup, &again, RestoreOptions::new()).unwrap();
+        assert_eq!(hash_in(&again), expected);
+        let mut stream = Vec::new();
+        snapshot.backup_into(&mut stream, BackupOptions::new()).unwrap();
+        std::fs::write(&backup, stream).unwrap();
+        restore(&backup, &again, RestoreOptions::new().overwrite(true)).unwrap();
+        assert_eq!(hash_in(&again), expected);
+    }
+}
+
+#[test]
 fn a_backup_beside_eight_writers_is_one_state() {
     let test = TestStore::alone();
     let store = test.open();

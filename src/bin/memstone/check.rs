@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::progress::Progress;
 
 /// Verify a store in full, beside live writers; exits with 4 if it is damaged
 #[derive(Args)]
@@ -22,7 +23,10 @@ pub(crate) struct Check {
 
 impl Check {
     pub(crate) fn run(self, out: &mut Output) -> Result<ExitCode, Failure> {
-        let report = memstone::check(&self.file, &CheckOptions::new().values(self.values))?;
+        let progress = Progress::new()?;
+        let options = CheckOptions::new().values(self.values);
+        let report = memstone::check_with(&self.file, &options, |told| progress.tell_bytes(told))?;
+        drop(progress);
         let code = ExitCode::from(if report.damage > 0 { 4 } else { 0 });
         if out.json() {
             out.line(json!(report))?;

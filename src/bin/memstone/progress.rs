@@ -38,6 +38,21 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// The same for a check, which counts bytes.
+    pub(crate) fn tell_bytes(&self, told: memstone::Progress) -> ControlFlow<()> {
+        if self.bar.length() != Some(told.total)
+            && let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {binary_bytes} of {binary_total_bytes}")
+        {
+            self.bar.set_style(style);
+        }
+        self.bar.set_length(told.total);
+        self.bar.set_position(told.bytes);
+        self.bar.set_message("Check");
+        if self.interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();

@@ -5,7 +5,7 @@ use super::{Place, Walk};
 use crate::disk::format::LOG_BLOCK;
 use crate::maintain::format::frames::{Frame, KIND_COMMIT, KIND_ROTATE, Op, Ring, operations};
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     /// Marks the log's pages; `false` if its segments make no sense.
     pub(super) fn claim_log(&mut self) -> bool {
         let mut sound = true;
@@ -128,7 +128,7 @@ impl Walk<'_> {
         match content {
             Ok(()) => {
                 for (table, long) in values {
-                    self.long_value(long, table, Use::LogValue, place);
+                    self.logged_value(long, table, place);
                 }
             }
             Err(why) => self.findings.damage(place, format!("the frame of LSN {}: {why}", frame.lsn())),

@@ -65,7 +65,7 @@ pub(super) struct Kept {
     left: Option<u64>,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     /// The rows of the table of names, and what each of them leads to.
     pub(super) fn named(&mut self, rows: Vec<(Vec<u8>, Vec<u8>)>) {
         for (key, value) in rows {
@@ -153,13 +153,13 @@ impl Walk<'_> {
     }
 }
 
-struct NamedWalk<'w, 'd> {
-    walk: &'w mut Walk<'d>,
+struct NamedWalk<'w, 'd, 'p> {
+    walk: &'w mut Walk<'d, 'p>,
     version: u64,
     what: &'w str,
 }
 
-impl NamedWalk<'_, '_> {
+impl NamedWalk<'_, '_, '_> {
     fn tree(&mut self, table: u32, root: TreeRoot) {
         if !root.ptr.is_none() {
             self.node(table, root.ptr, None);

@@ -49,7 +49,7 @@ impl Logged {
     }
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     /// Judges what the log does, by the names that the tree holds: by name, the table's id.
     pub(super) fn judge_logged(&mut self, mut names: BTreeMap<Vec<u8>, u32>) {
         let mut live: BTreeSet<u32> = names.values().copied().collect();

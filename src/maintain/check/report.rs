@@ -87,6 +87,26 @@ pub struct TableReport {
     pub value_bytes: u64,
 }
 
+impl TableReport {
+    /// Adds what was counted in a part of the tree.
+    pub(super) fn add(&mut self, part: &TableReport) {
+        self.levels = self.levels.max(part.levels);
+        for (sum, part) in [
+            (&mut self.entries, part.entries),
+            (&mut self.leaves, part.leaves),
+            (&mut self.branches, part.branches),
+            (&mut self.node_bytes, part.node_bytes),
+            (&mut self.node_pages, part.node_pages),
+            (&mut self.long_values, part.long_values),
+            (&mut self.long_value_pages, part.long_value_pages),
+            (&mut self.key_bytes, part.key_bytes),
+            (&mut self.value_bytes, part.value_bytes),
+        ] {
+            *sum += part;
+        }
+    }
+}
+
 /// What [`crate::check`] found.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
@@ -102,6 +122,9 @@ pub struct Report {
     pub page_size: u32,
     /// Sequence of the root that was checked.
     pub root_sequence: u64,
+    /// Sequence of the root before it, if that one's tree was checked as well, as far as its pages are its own: the other slot has
+    /// it, and nobody had the store open for writing.
+    pub other_root: Option<u64>,
     /// The newest transaction that is in the tree.
     pub checkpoint_lsn: u64,
     /// The newest transaction of all.

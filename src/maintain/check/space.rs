@@ -5,7 +5,7 @@ use super::{Place, Walk};
 use crate::disk::format::{KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, PAGE_HEADER, Ptr};
 use crate::maintain::format::space::{Region, free_runs, pending, regions};
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     pub(super) fn space(&mut self) {
         if !self.root.directory.is_none()
             && let Some(directory) =

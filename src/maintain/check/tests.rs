@@ -2,6 +2,7 @@
 
 mod engine;
 mod faults;
+mod order;
 pub(in crate::maintain) mod sample;
 
 use std::collections::BTreeMap;

@@ -104,6 +104,24 @@ impl Uses {
         conflict
     }
 
+    /// Whether a page is pending; from then on it counts as one of a tree.
+    pub(super) fn take_pending(&mut self, page: u32) -> bool {
+        if self.get(page) != Use::Pending {
+            return false;
+        }
+        let at = (page % CHUNK) as usize;
+        let Some(chunk) = self.chunks.get_mut((page / CHUNK) as usize) else { return false };
+        if let Chunk::Uniform(all) = *chunk {
+            *chunk = Chunk::Mixed(vec![all; CHUNK as usize].into_boxed_slice());
+        }
+        if let Chunk::Mixed(pages) = chunk
+            && let Some(place) = pages.get_mut(at)
+        {
+            *place = Use::Tree;
+        }
+        true
+    }
+
     /// Calls `each` for the runs of equal use in the first `pages` pages, in order.
     fn runs(&self, pages: u32, mut each: impl FnMut(u32, u32, Use)) {
         let (mut start, mut current) = (0, self.get(0));
@@ -123,7 +141,7 @@ impl Uses {
     }
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     /// Counts the pages by use and tells which have none.
     pub(super) fn judge_uses(&mut self) {
         const TOLD: usize = 8;

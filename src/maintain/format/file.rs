@@ -7,6 +7,8 @@ use crate::disk::format::{
 };
 use crate::disk::platform::Disk;
 
+use super::node::is_zero;
+
 /// Long values are read in pieces of this size.
 const PIECE: u64 = 1 << 20;
 
@@ -69,24 +71,42 @@ impl File<'_> {
     /// A whole run of at most `max_pages`, verified.
     pub(in crate::maintain) fn run(&self, ptr: Ptr, expect: Expect, max_pages: u32) -> Result<Vec<u8>, String> {
         self.within(ptr.page, 1)?;
-        let mut run = vec![0; self.page_size as usize];
-        self.read(&mut run, self.offset(ptr.page))?;
-        let pages = self.header(&run, ptr, expect)?;
+        let mut first = vec![0; self.page_size as usize];
+        self.read(&mut first, self.offset(ptr.page))?;
+        Ok(self.run_of(&first, ptr, expect, max_pages)?.unwrap_or(first))
+    }
+
+    /// Verifies a run whose first page, which lies within those of the root, is at hand. Gives all of its bytes if it has
+    /// more than that page.
+    pub(in crate::maintain) fn run_of(
+        &self,
+        first: &[u8],
+        ptr: Ptr,
+        expect: Expect,
+        max_pages: u32,
+    ) -> Result<Option<Vec<u8>>, String> {
+        let pages = self.header(first, ptr, expect)?;
         if pages > max_pages {
             return Err(format!("a run of {pages} pages, longer than the {max_pages} allowed"));
         }
         self.within(ptr.page, u64::from(pages))?;
-        if pages > 1 {
-            // Long runs exist in long files alone, but such a file may be all holes.
-            let len = pages as usize * self.page_size as usize;
-            run.try_reserve_exact(len - run.len()).map_err(|_| format!("no memory for a run of {len} bytes"))?;
-            run.resize(len, 0);
-            let rest = run.get_mut(self.page_size as usize..).unwrap_or_default();
-            self.read(rest, self.offset(ptr.page) + u64::from(self.page_size))?;
-        }
-        if crc32fast::hash(run.get(PAGE_NUMBER..).unwrap_or_default()) != ptr.crc {
+        let more = if pages > 1 { Some(self.rest_of(first, ptr.page, pages)?) } else { None };
+        if crc32fast::hash(more.as_deref().unwrap_or(first).get(PAGE_NUMBER..).unwrap_or_default()) != ptr.crc {
             return Err("its bytes do not match its CRC".to_owned());
         }
+        Ok(more)
+    }
+
+    /// A run of which the first page is at hand.
+    fn rest_of(&self, first: &[u8], page: u32, pages: u32) -> Result<Vec<u8>, String> {
+        // Long runs exist in long files alone, but such a file may be all holes.
+        let len = pages as usize * self.page_size as usize;
+        let mut run = Vec::new();
+        run.try_reserve_exact(len).map_err(|_| format!("no memory for a run of {len} bytes"))?;
+        run.extend_from_slice(first);
+        run.resize(len, 0);
+        let rest = run.get_mut(first.len()..).unwrap_or_default();
+        self.read(rest, self.offset(page) + first.len() as u64)?;
         Ok(run)
     }
 
@@ -102,7 +122,7 @@ impl File<'_> {
         let len = usize::try_from(get_u64(&run, PAGE_PAYLOAD_LEN)).unwrap_or(usize::MAX);
         let end = len.saturating_add(PAGE_HEADER);
         match run.get(end..) {
-            Some(rest) if rest.iter().all(|byte| *byte == 0) => {}
+            Some(rest) if is_zero(rest) => {}
             Some(_) => return Err("bytes after its payload are not zero".to_owned()),
             None => return Err(format!("a payload of {len} bytes in {pages} pages")),
         }
@@ -144,31 +164,29 @@ impl File<'_> {
     ) -> Result<(), String> {
         let total = pages * u64::from(self.page_size);
         let mut piece = vec![0; usize::try_from(total.min(PIECE)).unwrap_or(0)];
-        let mut crc = crc32fast::Hasher::new();
-        let used = PAGE_HEADER as u64 + len;
-        let mut done = 0;
-        while done < total {
-            let size = usize::try_from((total - done).min(PIECE)).unwrap_or(0);
+        let mut run = LongRun { file: self, ptr, expect, pages, len, crc: crc32fast::Hasher::new(), done: 0 };
+        while run.done < total {
+            let size = usize::try_from((total - run.done).min(PIECE)).unwrap_or(0);
             let piece = piece.get_mut(..size).unwrap_or_default();
-            self.read(piece, self.offset(ptr.page) + done)?;
-            let mut from = 0;
-            if done == 0 {
-                let found = self.header(piece, ptr, expect)?;
-                if u64::from(found) != pages || get_u64(piece, PAGE_PAYLOAD_LEN) != len {
-                    let found_len = get_u64(piece, PAGE_PAYLOAD_LEN);
-                    return Err(format!("{found_len} bytes in {found} pages, not {len} bytes in {pages} pages"));
-                }
-                from = PAGE_NUMBER;
-            }
-            crc.update(piece.get(from..).unwrap_or_default());
-            let padding = usize::try_from(used.saturating_sub(done)).unwrap_or(usize::MAX);
-            if piece.get(padding..).unwrap_or_default().iter().any(|byte| *byte != 0) {
-                return Err("bytes after its payload are not zero".to_owned());
-            }
+            self.read(piece, self.offset(ptr.page) + run.done)?;
+            run.piece(piece)?;
             each(piece);
-            done += size as u64;
         }
-        if crc.finalize() != ptr.crc { Err("its bytes do not match its CRC".to_owned()) } else { Ok(()) }
+        run.end()
+    }
+
+    /// Verifies a run of known length of which all bytes are at hand.
+    pub(in crate::maintain) fn long_run_of(
+        &self,
+        bytes: &[u8],
+        ptr: Ptr,
+        expect: Expect,
+        pages: u64,
+        len: u64,
+    ) -> Result<(), String> {
+        let mut run = LongRun { file: self, ptr, expect, pages, len, crc: crc32fast::Hasher::new(), done: 0 };
+        run.piece(bytes)?;
+        run.end()
     }
 
     /// Judges a header; gives the pages of the run.
@@ -209,5 +227,44 @@ impl File<'_> {
             return Err("a run of no pages".to_owned());
         }
         Ok(pages)
+    }
+}
+
+/// A long value on its way.
+struct LongRun<'f, 'd> {
+    file: &'f File<'d>,
+    ptr: Ptr,
+    expect: Expect,
+    pages: u64,
+    len: u64,
+    crc: crc32fast::Hasher,
+    done: u64,
+}
+
+impl LongRun<'_, '_> {
+    /// The next bytes of it; the first of them hold the header.
+    fn piece(&mut self, piece: &[u8]) -> Result<(), String> {
+        let mut from = 0;
+        if self.done == 0 {
+            let found = self.file.header(piece, self.ptr, self.expect)?;
+            let (pages, len) = (self.pages, self.len);
+            if u64::from(found) != pages || get_u64(piece, PAGE_PAYLOAD_LEN) != len {
+                let found_len = get_u64(piece, PAGE_PAYLOAD_LEN);
+                return Err(format!("{found_len} bytes in {found} pages, not {len} bytes in {pages} pages"));
+            }
+            from = PAGE_NUMBER;
+        }
+        self.crc.update(piece.get(from..).unwrap_or_default());
+        let used = (PAGE_HEADER as u64 + self.len).saturating_sub(self.done);
+        let padding = usize::try_from(used).unwrap_or(usize::MAX);
+        if !is_zero(piece.get(padding..).unwrap_or_default()) {
+            return Err("bytes after its payload are not zero".to_owned());
+        }
+        self.done += piece.len() as u64;
+        Ok(())
+    }
+
+    fn end(self) -> Result<(), String> {
+        if self.crc.finalize() != self.ptr.crc { Err("its bytes do not match its CRC".to_owned()) } else { Ok(()) }
     }
 }

@@ -18,7 +18,40 @@ pub(in crate::maintain) enum Value<'n> {
 pub(in crate::maintain) struct Branch {
     pub(in crate::maintain) children: Vec<Ptr>,
     /// One less than children.
-    pub(in crate::maintain) separators: Vec<Vec<u8>>,
+    pub(in crate::maintain) separators: Separators,
+}
+
+/// What lies between the children of a branch, in key order.
+#[derive(Default)]
+pub(in crate::maintain) struct Separators {
+    bytes: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+}
+
+impl Separators {
+    fn push(&mut self, prefix: &[u8], suffix: &[u8]) {
+        self.bytes.extend_from_slice(prefix);
+        self.bytes.extend_from_slice(suffix);
+        self.ends.push(self.bytes.len());
+    }
+
+    pub(in crate::maintain) fn get(&self, index: usize) -> Option<&[u8]> {
+        let start = index.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
+        self.bytes.get(start..*self.ends.get(index)?)
+    }
+
+    pub(in crate::maintain) fn first(&self) -> Option<&[u8]> {
+        self.get(0)
+    }
+
+    pub(in crate::maintain) fn last(&self) -> Option<&[u8]> {
+        self.get(self.ends.len().checked_sub(1)?)
+    }
+
+    pub(in crate::maintain) fn iter(&self) -> impl DoubleEndedIterator<Item = &[u8]> + Clone {
+        (0..self.ends.len()).filter_map(|index| self.get(index))
+    }
 }
 
 /// Common parts of both kinds: entries, common prefix, end.
@@ -27,10 +60,15 @@ fn counts(node: &[u8]) -> Result<(usize, usize, usize), String> {
     let prefix = usize::from(get_u16(node, NODE_PREFIX));
     let end = get_u32(node, NODE_END) as usize;
     match node.get(end..) {
-        Some(rest) if rest.iter().all(|byte| *byte == 0) => Ok((count, prefix, end)),
+        Some(rest) if is_zero(rest) => Ok((count, prefix, end)),
         Some(_) => Err("bytes after its end are not zero".to_owned()),
         None => Err(format!("its content ends at {end}, beyond the node")),
     }
+}
+
+/// Whether all bytes are zero. Many are looked at together: nodes with room are largely zeros.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(64).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
 fn slice(node: &[u8], range: Range<usize>, what: &str) -> Result<Range<usize>, String> {
@@ -42,6 +80,9 @@ fn slice(node: &[u8], range: Range<usize>, what: &str) -> Result<Range<usize>, S
 
 /// The first four bytes, padded with zeros, as a big-endian number.
 fn head(bytes: &[u8]) -> u32 {
+    if let Some(first) = bytes.first_chunk::<4>() {
+        return u32::from_be_bytes(*first);
+    }
     let mut out = [0; 4];
     for (place, byte) in out.iter_mut().zip(bytes) {
         *place = *byte;
@@ -54,14 +95,20 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 }
 
 /// Keys must strictly ascend, share exactly `prefix` bytes, and have the heads that are stored.
-fn order<K: AsRef<[u8]>>(node: &[u8], heads: usize, prefix: usize, keys: &[K], what: &str) -> Result<(), String> {
-    let (Some(first), Some(last)) = (keys.first(), keys.last()) else { return Ok(()) };
-    let common = common_prefix(first.as_ref(), last.as_ref());
+fn order<'k>(
+    node: &[u8],
+    heads: usize,
+    prefix: usize,
+    keys: impl DoubleEndedIterator<Item = &'k [u8]> + Clone,
+    what: &str,
+) -> Result<(), String> {
+    let (Some(first), Some(last)) = (keys.clone().next(), keys.clone().next_back()) else { return Ok(()) };
+    let common = common_prefix(first, last);
     if common != prefix {
         return Err(format!("its {what}s share {common} bytes, but {prefix} are noted"));
     }
     let mut before: Option<&[u8]> = None;
-    for (index, key) in keys.iter().map(AsRef::as_ref).enumerate() {
+    for (index, key) in keys.enumerate() {
         if key.len() > MAX_KEY_SIZE {
             return Err(format!("{what} {index} has {} bytes, more than {MAX_KEY_SIZE}", key.len()));
         }
@@ -77,16 +124,36 @@ fn order<K: AsRef<[u8]>>(node: &[u8], heads: usize, prefix: usize, keys: &[K], w
     Ok(())
 }
 
-/// The entries of a leaf.
-pub(in crate::maintain) fn leaf(node: &[u8], page_size: u32) -> Result<Vec<(&[u8], Value<'_>)>, String> {
+/// Where an entry's parts lie in its leaf.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::maintain) struct Entry {
+    key: usize,
+    value: usize,
+    end: usize,
+    long: bool,
+}
+
+impl Entry {
+    pub(in crate::maintain) fn key<'n>(&self, leaf: &'n [u8]) -> &'n [u8] {
+        leaf.get(self.key..self.value).unwrap_or_default()
+    }
+
+    pub(in crate::maintain) fn value<'n>(&self, leaf: &'n [u8]) -> Value<'n> {
+        let bytes = leaf.get(self.value..self.end).unwrap_or_default();
+        let long = if self.long { Overflow::decode(bytes) } else { None };
+        long.map_or(Value::Inline(bytes), Value::Long)
+    }
+}
+
+/// The entries of a leaf, judged; `entries` is cleared before, so that one list serves many leaves.
+pub(in crate::maintain) fn leaf_entries(node: &[u8], page_size: u32, entries: &mut Vec<Entry>) -> Result<(), String> {
     let (count, prefix, end) = counts(node)?;
     if count == 0 {
         return Err("a leaf without entries".to_owned());
     }
     let offsets = PAGE_HEADER + 4 * count;
     let mut at = PAGE_HEADER + 6 * count;
-    let mut keys = Vec::with_capacity(count);
-    let mut entries = Vec::with_capacity(count);
+    entries.clear();
     for index in 0..count {
         let offset = usize::from(get_u16(node, offsets + 2 * index));
         if offset != at {
@@ -97,27 +164,27 @@ pub(in crate::maintain) fn leaf(node: &[u8], page_size: u32) -> Result<Vec<(&[u8
         let value_len = usize::from(word & !LONG);
         let key = slice(node, at + 4..at + 4 + key_len, "a key")?;
         let value = slice(node, key.end..key.end + value_len, "a value")?;
+        let long = word & LONG != 0;
+        if !long && value_len > max_inline(page_size) {
+            return Err(format!("entry {index} holds a value of {value_len} bytes, too long for a leaf"));
+        }
+        if long && value_len != OVERFLOW_SIZE {
+            return Err(format!("entry {index} has {value_len} bytes for a pointer of {OVERFLOW_SIZE}"));
+        }
         at = value.end;
-        let (key, value) = (node.get(key).unwrap_or_default(), node.get(value).unwrap_or_default());
-        let value = if word & LONG == 0 {
-            if value_len > max_inline(page_size) {
-                return Err(format!("entry {index} holds a value of {value_len} bytes, too long for a leaf"));
-            }
-            Value::Inline(value)
-        } else {
-            match Overflow::decode(value) {
-                Some(long) => Value::Long(long),
-                None => return Err(format!("entry {index} has {value_len} bytes for a pointer of {OVERFLOW_SIZE}")),
-            }
-        };
-        keys.push(key);
-        entries.push((key, value));
+        entries.push(Entry { key: key.start, value: value.start, end: value.end, long });
     }
     if at != end {
         return Err(format!("its entries end at {at}, but {end} is noted"));
     }
-    order(node, PAGE_HEADER, prefix, &keys, "key")?;
-    Ok(entries)
+    order(node, PAGE_HEADER, prefix, entries.iter().map(|entry| entry.key(node)), "key")
+}
+
+/// Keys and values of a leaf, judged.
+pub(in crate::maintain) fn leaf(node: &[u8], page_size: u32) -> Result<Vec<(&[u8], Value<'_>)>, String> {
+    let mut entries = Vec::new();
+    leaf_entries(node, page_size, &mut entries)?;
+    Ok(entries.iter().map(|entry| (entry.key(node), entry.value(node))).collect())
 }
 
 /// The children of a branch and what lies between them.
@@ -137,7 +204,7 @@ pub(in crate::maintain) fn branch(node: &[u8]) -> Result<Branch, String> {
         .map(|index| pointers + 8 * index)
         .map(|at| Ptr { page: get_u32(node, at), crc: get_u32(node, at + 4) })
         .collect();
-    let mut separators = Vec::with_capacity(between);
+    let mut separators = Separators::default();
     let mut at = suffixes;
     for index in 0..between {
         let offset = usize::from(get_u16(node, offsets + 2 * index));
@@ -150,9 +217,9 @@ pub(in crate::maintain) fn branch(node: &[u8]) -> Result<Branch, String> {
             return Err(format!("suffix {index} ends before it starts"));
         }
         let suffix = node.get(slice(node, at..next, "a suffix")?).unwrap_or_default();
-        separators.push([prefix, suffix].concat());
+        separators.push(prefix, suffix);
         at = next;
     }
-    order(node, heads, prefix_len, &separators, "separator")?;
+    order(node, heads, prefix_len, separators.iter(), "separator")?;
     Ok(Branch { children, separators })
 }

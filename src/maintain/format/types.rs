@@ -1,5 +1,7 @@
 //! Whether bytes are keys or values of the types that a table notes, by the documented encodings alone.
 
+use std::borrow::Cow;
+
 /// Types nested deeper than this are not judged.
 const MAX_NESTING: u32 = 32;
 /// MessagePack nested deeper than this is refused by readers.
@@ -89,7 +91,7 @@ fn take(kind: &KeyKind, rest: &mut &[u8], last: bool) -> Option<()> {
     }
     match kind {
         KeyKind::Str | KeyKind::Bytes => {
-            let bytes = if last { split(rest, rest.len())?.to_vec() } else { escaped(rest)? };
+            let bytes = if last { Cow::Borrowed(split(rest, rest.len())?) } else { Cow::Owned(escaped(rest)?) };
             (*kind == KeyKind::Bytes || std::str::from_utf8(&bytes).is_ok()).then_some(())
         }
         KeyKind::Fixed(len) => split(rest, *len).map(drop),

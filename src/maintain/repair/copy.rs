@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Watch;
 use super::bits::Bits;
 use super::leaves::fill;
 use super::log::Mark;
@@ -13,6 +12,7 @@ use super::tree::{Gap, Met, TreeWalk, long_value, value_of};
 use crate::error::Result;
 use crate::maintain::format::frames::Op;
 use crate::maintain::format::node::Value;
+use crate::maintain::watch::Watch;
 
 /// What takes the result's rows: a value of a table of the plan, or none.
 pub(super) trait Sink {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Watch;
 use super::leaves::{Leaf, fill};
 use super::log::Mark;
 use super::scan::{Seen, scan};
@@ -15,6 +14,7 @@ use crate::maintain::format::frames::Op;
 use crate::maintain::format::node;
 use crate::maintain::format::pages::Described;
 use crate::maintain::format::rows::{NameRow, catalog_row, name_row};
+use crate::maintain::watch::Watch;
 
 /// A table of the result.
 pub(super) struct TablePlan {

@@ -1,12 +1,12 @@
 //! One pass over all pages, in the order in which they lie, for those that say what they are.
 
-use super::Watch;
 use crate::disk::format::{KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, LOG_BLOCK, MAX_PAGE_SIZE, PAGE_NUMBER};
 use crate::disk::platform::Disk;
 use crate::error::{Error, Result};
 use crate::maintain::format::file::{Expect, File};
 use crate::maintain::format::frames::FRAME_MAGIC;
 use crate::maintain::format::pages::{Described, describe, page_size_of};
+use crate::maintain::watch::Watch;
 
 /// So much is read at once.
 const PIECE: usize = 1 << 20;

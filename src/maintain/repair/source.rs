@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::Watch;
 use super::log::{Log, Loose};
 use super::report::RootSource;
 use super::scan::{Seen, find_page_size, scan};
@@ -18,6 +17,7 @@ use crate::maintain::format::file::File;
 use crate::maintain::format::pages::Described;
 use crate::maintain::format::slots::{Content, Root, Slots};
 use crate::maintain::format::space::region_pages;
+use crate::maintain::watch::Watch;
 
 /// Catalogs that are tried when there is no root slot.
 const TRIED: usize = 4;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::Watch;
 use super::bits::Bits;
 use super::log::Log;
 use super::report::RootSource;
@@ -16,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::maintain::format::file::File;
 use crate::maintain::format::rows::catalog_row;
 use crate::maintain::format::slots::Root;
+use crate::maintain::watch::Watch;
 
 /// Gaps of one table beyond which neighbours are told as one.
 const MANY: usize = 10_000;

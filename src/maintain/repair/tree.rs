@@ -82,14 +82,14 @@ impl TreeWalk<'_, '_> {
             Err(why) => return each(gap(why)),
         };
         let (first, last) = (node.separators.first(), node.separators.last());
-        if low.is_some_and(|low| first.is_some_and(|first| low >= first.as_slice()))
-            || high.is_some_and(|high| last.is_some_and(|last| last.as_slice() >= high))
+        if low.is_some_and(|low| first.is_some_and(|first| low >= first))
+            || high.is_some_and(|high| last.is_some_and(|last| last >= high))
         {
             return each(gap("its separators are outside of the range that its parents give it".to_owned()));
         }
         for (index, child) in node.children.iter().enumerate() {
-            let left = index.checked_sub(1).and_then(|at| node.separators.get(at)).map(Vec::as_slice);
-            let right = node.separators.get(index).map(Vec::as_slice);
+            let left = index.checked_sub(1).and_then(|at| node.separators.get(at));
+            let right = node.separators.get(index);
             self.node(*child, Some(level), left.or(low), right.or(high), each)?;
         }
         Ok(())

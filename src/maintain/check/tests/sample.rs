@@ -35,6 +35,10 @@ pub(in crate::maintain) struct MemDisk {
     pub(in crate::maintain) engine: AtomicBool,
     pub(in crate::maintain) locked: Mutex<BTreeMap<u64, u32>>,
     pub(in crate::maintain) reads: AtomicU32,
+    /// Offset and length of each read.
+    pub(in crate::maintain) read: Mutex<Vec<(u64, usize)>>,
+    /// The disk cannot read this byte.
+    pub(in crate::maintain) bad: Option<u64>,
     /// Called with the number of each read, before it.
     pub(in crate::maintain) hook: Hook,
     /// The same for each lock taken.
@@ -50,6 +54,8 @@ impl MemDisk {
             engine: AtomicBool::new(false),
             locked: Mutex::default(),
             reads: AtomicU32::new(0),
+            read: Mutex::default(),
+            bad: None,
             hook: Box::new(|_, _| {}),
             lock_hook: Box::new(|_, _| {}),
         }
@@ -69,6 +75,10 @@ impl Disk for MemDisk {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut bytes = self.bytes.lock().unwrap();
         (self.hook)(self.reads.fetch_add(1, Ordering::Relaxed), &mut bytes);
+        self.read.lock().unwrap().push((offset, buf.len()));
+        if self.bad.is_some_and(|bad| (offset..offset + buf.len() as u64).contains(&bad)) {
+            return Err(io::Error::other("a bad sector"));
+        }
         let end = self.len.max(bytes.len() as u64);
         let len = buf.len().min(end.saturating_sub(offset) as usize);
         buf[..len].fill(0);

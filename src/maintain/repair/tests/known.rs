@@ -227,18 +227,16 @@ impl Sink for Rows {
 /// Where the frames of the log lie in the file.
 pub(super) fn frames(bytes: &[u8]) -> Vec<u64> {
     let disk = MemDisk::new(bytes.to_vec());
-    let now = Progress { phase: Phase::Reading, bytes: 0 };
     let mut go_on = |_: Progress| ControlFlow::Continue(());
-    let watch = &mut Watch { path: PathBuf::new(), now, told: 0, callback: &mut go_on };
+    let watch = &mut Watch::new(Path::new(""), &mut go_on);
     source::choose(&disk, watch).unwrap().log.chain.iter().map(|mark| mark.offset).collect()
 }
 
 /// What a repair of these bytes gives.
 pub(super) fn repaired(bytes: Vec<u8>, unproven: bool) -> Result<(Content, RepairReport)> {
     let disk = MemDisk::new(bytes);
-    let now = Progress { phase: Phase::Reading, bytes: 0 };
     let mut go_on = |_: Progress| ControlFlow::Continue(());
-    let watch = &mut Watch { path: PathBuf::new(), now, told: 0, callback: &mut go_on };
+    let watch = &mut Watch::new(Path::new(""), &mut go_on);
     let mut survey = source::choose(&disk, watch)?;
     let mut plan = plan::plan(&mut survey, unproven, watch)?;
     let mut rows = Rows::default();

@@ -1,0 +1,215 @@
+//! Leaves and long values, judged piece by piece; what is found is put together afterwards, so that several threads may judge.
+
+use super::pieces::Piece;
+use super::siblings::Siblings;
+use super::{Severity, TableReport};
+use crate::disk::format::{KIND_OVERFLOW, NODE_END, Overflow, PAGE_HEADER, PAGE_LEVEL, Ptr, get_u32};
+use crate::maintain::format::file::{Expect, File};
+use crate::maintain::format::node::{self, Entry, Value};
+use crate::maintain::format::types::{KeyType, value_fits};
+
+/// Key and value.
+pub(super) type Row = (Vec<u8>, Vec<u8>);
+
+/// What the entries of a table are held against.
+pub(super) struct Rules<'a> {
+    pub(super) file: File<'a>,
+    pub(super) nodes: Expect,
+    /// Pages of a node at most.
+    pub(super) node_pages: u32,
+    pub(super) keys: &'a KeyType,
+    pub(super) table: &'a TableReport,
+    /// Values are held against their type, and that type says something about them.
+    pub(super) values: bool,
+    /// The rows are wanted.
+    pub(super) keep: bool,
+    /// Findings of a piece that are told in full.
+    pub(super) max: usize,
+}
+
+/// A long value that a leaf points at.
+pub(super) struct Long {
+    pub(super) leaf: u32,
+    pub(super) value: Overflow,
+    /// Its key, if that is needed.
+    pub(super) key: Vec<u8>,
+}
+
+/// What was found in a piece.
+#[derive(Default)]
+pub(super) struct Judged {
+    /// Counts alone.
+    pub(super) counts: TableReport,
+    /// Page, what is wrong.
+    pub(super) findings: Vec<(Severity, u32, String)>,
+    /// Findings that are counted alone: damage, warnings.
+    pub(super) untold: (u64, u64),
+    /// Nodes of more than one page.
+    pub(super) runs: Vec<(u32, u32)>,
+    pub(super) longs: Vec<Long>,
+    pub(super) rows: Vec<Row>,
+    /// A node could not be understood, so that counts say nothing.
+    pub(super) broken: bool,
+}
+
+impl Rules<'_> {
+    /// Judges the leaves that lie in a piece; `order` are those of the siblings that the pieces were cut from.
+    pub(super) fn leaves(&self, siblings: &Siblings, order: &[u32], piece: &Piece, bytes: Option<&[u8]>) -> Judged {
+        let (mut judged, mut entries) = (Judged::default(), Vec::new());
+        for index in order.get(piece.runs.clone()).unwrap_or_default().iter().map(|index| *index as usize) {
+            let (ptr, low, high) = (siblings.node(index), siblings.low(index), siblings.high(index));
+            let more;
+            let run = match self.node(ptr, piece, bytes) {
+                Ok(Run::Here(page)) => page,
+                Ok(Run::Read(run)) => {
+                    more = run;
+                    &more
+                }
+                Err(why) => {
+                    self.damage(&mut judged, ptr.page, format!("a node: {why}"));
+                    continue;
+                }
+            };
+            self.leaf(ptr, run, low, high, &mut entries, &mut judged);
+        }
+        judged
+    }
+
+    /// A node, from the bytes of the piece that it lies in, if there are some, or else read alone.
+    pub(super) fn node<'b>(&self, ptr: Ptr, piece: &Piece, bytes: Option<&'b [u8]>) -> Result<Run<'b>, String> {
+        let page_size = self.file.page_size;
+        let page = bytes.and_then(|bytes| piece.from(bytes, ptr.page, page_size).get(..page_size as usize));
+        let Some(page) = page else { return self.file.run(ptr, self.nodes, self.node_pages).map(Run::Read) };
+        Ok(self.file.run_of(page, ptr, self.nodes, self.node_pages)?.map_or(Run::Here(page), Run::Read))
+    }
+
+    /// Judges a leaf whose checksum is right.
+    pub(super) fn leaf(
+        &self,
+        ptr: Ptr,
+        run: &[u8],
+        low: &[u8],
+        high: Option<&[u8]>,
+        entries: &mut Vec<Entry>,
+        judged: &mut Judged,
+    ) {
+        let pages = u32::try_from(run.len() / self.file.page_size as usize).unwrap_or(u32::MAX);
+        if pages > 1 {
+            judged.runs.push((ptr.page, pages));
+        }
+        let level = run.get(PAGE_LEVEL).copied().unwrap_or(0);
+        if level != 0 {
+            return self.damage(judged, ptr.page, format!("level {level} below level 1"));
+        }
+        let counts = &mut judged.counts;
+        (counts.levels, counts.leaves) = (1, counts.leaves + 1);
+        counts.node_pages += u64::from(pages);
+        counts.node_bytes += u64::from(get_u32(run, NODE_END));
+        if let Err(why) = node::leaf_entries(run, self.file.page_size, entries) {
+            return self.damage(judged, ptr.page, why);
+        }
+        let (first, last) = (entries.first().map(|e| e.key(run)), entries.last().map(|e| e.key(run)));
+        if Some(low) > first || high.is_some_and(|high| last >= Some(high)) {
+            let why = "its keys are outside of the range that its parents give it";
+            return self.damage(judged, ptr.page, why.to_owned());
+        }
+        for entry in entries.iter() {
+            self.entry(ptr.page, entry.key(run), entry.value(run), judged);
+        }
+    }
+
+    fn entry(&self, page: u32, key: &[u8], value: Value<'_>, judged: &mut Judged) {
+        judged.counts.entries += 1;
+        judged.counts.key_bytes += key.len() as u64;
+        if !self.keys.fits(key) {
+            let kind = &self.table.key_type;
+            self.warning(judged, page, || format!("the key {} is none of the type {kind}", key.escape_ascii()));
+        }
+        match value {
+            Value::Inline(value) => {
+                judged.counts.value_bytes += value.len() as u64;
+                self.value(page, key, value, judged);
+                if self.keep {
+                    judged.rows.push((key.to_vec(), value.to_vec()));
+                }
+            }
+            Value::Long(value) => {
+                let key = if self.keep || self.values { key.to_vec() } else { Vec::new() };
+                judged.longs.push(Long { leaf: page, value, key });
+            }
+        }
+    }
+
+    /// Judges long values, which lie in a piece; they are in the order of pages.
+    pub(super) fn longs(&self, longs: &[Long], piece: &Piece, bytes: Option<&[u8]>) -> Judged {
+        let mut judged = Judged::default();
+        for long in longs.get(piece.runs.clone()).unwrap_or_default() {
+            if let Err(why) = self.long(long, piece, bytes, &mut judged) {
+                // Its key is there: the tree is not broken.
+                self.told(&mut judged, Severity::Damage, long.value.ptr.page, || format!("a long value: {why}"));
+            }
+        }
+        judged
+    }
+
+    fn long(&self, long: &Long, piece: &Piece, bytes: Option<&[u8]>, judged: &mut Judged) -> Result<(), String> {
+        let (ptr, len) = (long.value.ptr, long.value.len);
+        let pages = Overflow::pages(len, self.file.page_size);
+        let expect = Expect { kinds: &[KIND_OVERFLOW], table: self.nodes.table, version: self.nodes.version };
+        let size = usize::try_from(pages * u64::from(self.file.page_size)).unwrap_or(usize::MAX);
+        let here = bytes.and_then(|bytes| piece.from(bytes, ptr.page, self.file.page_size).get(..size));
+        if let Some(run) = here {
+            self.file.long_run_of(run, ptr, expect, pages, len)?;
+            let end = PAGE_HEADER + usize::try_from(len).unwrap_or(usize::MAX - PAGE_HEADER);
+            self.long_bytes(long, run.get(PAGE_HEADER..end).unwrap_or_default(), judged);
+        } else if self.values || self.keep {
+            let value = self.file.long_value(ptr, expect, pages, len)?;
+            self.long_bytes(long, &value, judged);
+        } else {
+            self.file.long_run(ptr, expect, pages, len)?;
+        }
+        judged.counts.long_values += 1;
+        judged.counts.long_value_pages += pages;
+        judged.counts.value_bytes += len;
+        Ok(())
+    }
+
+    fn long_bytes(&self, long: &Long, value: &[u8], judged: &mut Judged) {
+        self.value(long.leaf, &long.key, value, judged);
+        if self.keep {
+            judged.rows.push((long.key.clone(), value.to_vec()));
+        }
+    }
+
+    fn value(&self, page: u32, key: &[u8], value: &[u8], judged: &mut Judged) {
+        if self.values && !value_fits(&self.table.value_type, value) {
+            let kind = &self.table.value_type;
+            let message = || format!("the value of key {} is none of the type {kind}", key.escape_ascii());
+            self.warning(judged, page, message);
+        }
+    }
+
+    fn damage(&self, judged: &mut Judged, page: u32, message: String) {
+        judged.broken = true;
+        self.told(judged, Severity::Damage, page, || message);
+    }
+
+    fn warning(&self, judged: &mut Judged, page: u32, message: impl FnOnce() -> String) {
+        self.told(judged, Severity::Warning, page, message);
+    }
+
+    fn told(&self, judged: &mut Judged, severity: Severity, page: u32, message: impl FnOnce() -> String) {
+        match severity {
+            _ if judged.findings.len() < self.max => judged.findings.push((severity, page, message())),
+            Severity::Damage => judged.untold.0 += 1,
+            Severity::Warning => judged.untold.1 += 1,
+        }
+    }
+}
+
+/// The bytes of a node.
+pub(super) enum Run<'b> {
+    /// In the piece.
+    Here(&'b [u8]),
+    Read(Vec<u8>),
+}

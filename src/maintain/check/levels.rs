@@ -1,0 +1,296 @@
+//! A tree from its root to its leaves, level by level: many nodes of a level are read in the order in which they lie in the
+//! file, and not in that of their keys.
+//!
+//! Branches, about a hundredth of the pages, say what each leaf must be: its checksum and the range of its keys. That is held for as many
+//! leaves as there is room for (`held`), and these are read at one go.
+
+use super::leaves::{Judged, Long, Row, Rules, Run};
+use super::pieces::{self, ROUND};
+use super::siblings::Siblings;
+use super::uses::Use;
+use super::{Place, Severity, TableReport, Walk};
+use crate::disk::format::{
+    KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_PAGE_SIZE, NODE_END, Overflow, PAGE_LEVEL, Ptr, get_u32,
+};
+use crate::error::Result;
+use crate::maintain::format::file::Expect;
+use crate::maintain::format::node;
+use crate::maintain::format::types::{KeyType, value_fits};
+
+/// Longest value that is kept of the store's own tables: two type names.
+const MAX_OWN_VALUE: u64 = 1 << 18;
+
+/// A tree on its way.
+pub(super) struct Tree<'w, 'd, 'p> {
+    walk: &'w mut Walk<'d, 'p>,
+    report: TableReport,
+    /// A part could not be read, so that counts say nothing.
+    broken: bool,
+    /// Whether the rows are wanted.
+    keep: bool,
+    rows: Vec<Row>,
+    key_type: KeyType,
+    /// Bytes held of nodes, on all levels.
+    held: usize,
+}
+
+impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
+    pub(super) fn new(walk: &'w mut Walk<'d, 'p>, report: TableReport, keep: bool) -> Tree<'w, 'd, 'p> {
+        let key_type = KeyType::named(&report.key_type);
+        Tree { walk, report, broken: false, keep, rows: Vec::new(), key_type, held: 0 }
+    }
+
+    /// What the tree holds; whether a part of it could not be read; the rows in key order, if they are wanted.
+    pub(super) fn finish(self) -> (TableReport, bool, Vec<Row>) {
+        let mut rows = self.rows;
+        rows.sort();
+        (self.report, self.broken, rows)
+    }
+
+    /// All of it.
+    pub(super) fn walk(&mut self, root: Ptr) -> Result<()> {
+        if !self.claim(root) {
+            return Ok(());
+        }
+        let rules = self.rules();
+        let run = match rules.file.run(root, rules.nodes, rules.node_pages) {
+            Ok(run) => run,
+            Err(why) => {
+                self.damage(root.page, format!("a node: {why}"));
+                return Ok(());
+            }
+        };
+        let level = run.get(PAGE_LEVEL).copied().unwrap_or(0);
+        if level == 0 {
+            let mut judged = Judged::default();
+            rules.leaf(root, &run, &[], None, &mut Vec::new(), &mut judged);
+            return self.found(vec![judged]);
+        }
+        let mut below = Siblings::from(&[]);
+        self.branch(root, level, &run, &[], None, &mut below);
+        drop(run);
+        self.descend(level - 1, below)
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        let file = self.walk.file;
+        let nodes = Expect { kinds: &[KIND_LEAF, KIND_BRANCH], table: self.report.id, version: file.version };
+        let values = self.walk.values && !value_fits(&self.report.value_type, &[]);
+        Rules {
+            file,
+            nodes,
+            // A node is never longer than the longest page.
+            node_pages: MAX_PAGE_SIZE / file.page_size,
+            keys: &self.key_type,
+            table: &self.report,
+            values,
+            keep: self.keep,
+            max: self.walk.findings.max,
+        }
+    }
+
+    fn damage(&mut self, page: u32, message: String) {
+        self.broken = true;
+        let place = Place { offset: self.walk.file.offset(page), page: Some(page), table: Some(&self.report.name) };
+        self.walk.findings.damage(place, message);
+    }
+
+    /// Marks the first page of a node when a pointer to it is found. A page that has a use already is not read again: that
+    /// bounds the time.
+    fn claim(&mut self, ptr: Ptr) -> bool {
+        let unused = self.walk.uses.get(ptr.page) == Use::Nothing;
+        if let Err(why) = self.walk.file.within(ptr.page, 1)
+            && unused
+        {
+            self.damage(ptr.page, format!("a node: {why}"));
+            return false;
+        }
+        let alone = self.walk.claim(ptr.page, 1, Use::Tree, Some(&self.report.name));
+        self.broken |= !alone;
+        alone
+    }
+
+    /// Nodes of this level, and all below them. Levels fall by one at each step, so the recursion is never deeper than
+    /// `MAX_LEVEL`.
+    fn descend(&mut self, level: u8, siblings: Siblings) -> Result<()> {
+        let size = siblings.size();
+        self.held += size;
+        if level == 0 {
+            self.leaves(&siblings)?;
+        } else {
+            let mut from = 0;
+            while from < siblings.len() {
+                // Half as many bytes as are held of what they lead to.
+                let branches = self.walk.held / (2 * self.walk.file.page_size as usize);
+                let to = siblings.len().min(from + branches.max(1));
+                self.branches(level, &siblings, from..to)?;
+                from = to;
+            }
+        }
+        self.held -= size;
+        Ok(())
+    }
+
+    /// Some branches of a level, and all below them.
+    fn branches(&mut self, level: u8, siblings: &Siblings, range: std::ops::Range<usize>) -> Result<()> {
+        let order = siblings.in_page_order(range.clone());
+        let mut runs: Vec<Option<Vec<u8>>> = Vec::new();
+        runs.resize_with(range.len(), || None);
+        let pieces = pieces::cut(self.walk.file.page_size, order.iter().map(|i| (siblings.node(*i as usize).page, 1)));
+        for round in pieces.chunks(ROUND) {
+            let rules = self.rules();
+            let read = pieces::judge(&rules.file, round, self.walk.threads, |piece, bytes| {
+                let nodes = order.get(piece.runs.clone()).unwrap_or_default().iter().map(|index| *index as usize);
+                let node = |index| match rules.node(siblings.node(index), piece, bytes) {
+                    Ok(Run::Here(page)) => (index, Ok(page.to_vec())),
+                    Ok(Run::Read(run)) => (index, Ok(run)),
+                    Err(why) => (index, Err(why)),
+                };
+                nodes.map(node).collect::<Vec<_>>()
+            })?;
+            for (index, run) in read.into_iter().flatten() {
+                match run {
+                    Ok(run) => {
+                        if let Some(place) = runs.get_mut(index - range.start) {
+                            *place = Some(run);
+                        }
+                    }
+                    Err(why) => self.damage(siblings.node(index).page, format!("a node: {why}")),
+                }
+            }
+        }
+        let mut below = Siblings::from(siblings.low(range.start));
+        for (index, run) in range.zip(runs) {
+            let (ptr, low, high) = (siblings.node(index), siblings.low(index), siblings.high(index));
+            match run {
+                Some(run) => self.branch(ptr, level, &run, low, high, &mut below),
+                None => below.push(Ptr::NONE, high),
+            }
+            if self.held + below.size() > self.walk.held && !below.is_empty() {
+                let next = Siblings::from(high.unwrap_or_default());
+                self.descend(level - 1, std::mem::replace(&mut below, next))?;
+            }
+        }
+        if below.is_empty() { Ok(()) } else { self.descend(level - 1, below) }
+    }
+
+    /// Judges a branch whose checksum is right; its children go behind the others.
+    fn branch(&mut self, ptr: Ptr, level: u8, run: &[u8], low: &[u8], high: Option<&[u8]>, below: &mut Siblings) {
+        if let Err(why) = self.children(ptr, level, run, low, high, below) {
+            self.damage(ptr.page, why);
+            below.push(Ptr::NONE, high);
+        }
+    }
+
+    fn children(
+        &mut self,
+        ptr: Ptr,
+        level: u8,
+        run: &[u8],
+        low: &[u8],
+        high: Option<&[u8]>,
+        below: &mut Siblings,
+    ) -> std::result::Result<(), String> {
+        let pages = u32::try_from(run.len() / self.walk.file.page_size as usize).unwrap_or(u32::MAX);
+        self.claim_rest(ptr.page, pages);
+        let found = run.get(PAGE_LEVEL).copied().unwrap_or(0);
+        if found > MAX_LEVEL || found != level {
+            return Err(format!("level {found} below level {}", level + 1));
+        }
+        self.report.levels = self.report.levels.max(level + 1);
+        self.report.branches += 1;
+        self.report.node_pages += u64::from(pages);
+        self.report.node_bytes += u64::from(get_u32(run, NODE_END));
+        let node = node::branch(run)?;
+        let (first, last) = (node.separators.first(), node.separators.last());
+        if first.is_some_and(|first| low >= first) || high.is_some_and(|high| last.is_some_and(|last| last >= high)) {
+            return Err("its separators are outside of the range that its parents give it".to_owned());
+        }
+        for (index, child) in node.children.iter().enumerate() {
+            let child = if self.claim(*child) { *child } else { Ptr::NONE };
+            below.push(child, node.separators.get(index).or(high));
+        }
+        Ok(())
+    }
+
+    /// Marks the pages of a node behind its first one.
+    fn claim_rest(&mut self, page: u32, pages: u32) {
+        if pages > 1 && !self.walk.claim(page + 1, pages - 1, Use::Tree, Some(&self.report.name)) {
+            self.broken = true;
+        }
+    }
+
+    /// Leaves, and their long values.
+    fn leaves(&mut self, siblings: &Siblings) -> Result<()> {
+        let order = siblings.in_page_order(0..siblings.len());
+        let pieces = pieces::cut(self.walk.file.page_size, order.iter().map(|i| (siblings.node(*i as usize).page, 1)));
+        for round in pieces.chunks(ROUND) {
+            let rules = self.rules();
+            let judged = pieces::judge(&rules.file, round, self.walk.threads, |piece, bytes| {
+                rules.leaves(siblings, &order, piece, bytes)
+            })?;
+            self.found(judged)?;
+        }
+        Ok(())
+    }
+
+    /// Puts together what was found in some leaves, and judges the long values that they point at.
+    fn found(&mut self, judged: Vec<Judged>) -> Result<()> {
+        let mut longs = Vec::new();
+        for mut judged in judged {
+            for (page, pages) in std::mem::take(&mut judged.runs) {
+                self.claim_rest(page, pages);
+            }
+            longs.append(&mut judged.longs);
+            self.add(judged)?;
+        }
+        self.longs(longs)
+    }
+
+    fn add(&mut self, judged: Judged) -> Result<()> {
+        self.broken |= judged.broken;
+        for (severity, page, message) in judged.findings {
+            let offset = self.walk.file.offset(page);
+            let place = Place { offset, page: Some(page), table: Some(&self.report.name) };
+            self.walk.findings.add(severity, place, message);
+        }
+        let (damage, warnings) = judged.untold;
+        self.walk.findings.report.damage += damage;
+        self.walk.findings.report.warnings += warnings;
+        self.report.add(&judged.counts);
+        self.rows.extend(judged.rows);
+        let pages = judged.counts.node_pages + judged.counts.long_value_pages;
+        self.walk.watch.more(pages * u64::from(self.walk.file.page_size))
+    }
+
+    fn longs(&mut self, mut longs: Vec<Long>) -> Result<()> {
+        longs.sort_by_key(|long| long.value.ptr.page);
+        longs.retain(|long| self.claim_long(long));
+        let page_size = self.walk.file.page_size;
+        let pages = |long: &Long| {
+            let pages = Overflow::pages(long.value.len, page_size);
+            (long.value.ptr.page, u32::try_from(pages).unwrap_or(u32::MAX))
+        };
+        let pieces = pieces::cut(page_size, longs.iter().map(pages));
+        for round in pieces.chunks(ROUND) {
+            let rules = self.rules();
+            let judged =
+                pieces::judge(&rules.file, round, self.walk.threads, |piece, bytes| rules.longs(&longs, piece, bytes))?;
+            judged.into_iter().try_for_each(|judged| self.add(judged))?;
+        }
+        Ok(())
+    }
+
+    /// Marks the pages of a long value; a finding, and `false`, if it cannot be there.
+    fn claim_long(&mut self, long: &Long) -> bool {
+        let place =
+            Place { offset: self.walk.file.offset(long.leaf), page: Some(long.leaf), table: Some(&self.report.name) };
+        if self.keep && long.value.len > MAX_OWN_VALUE {
+            let message = format!("a row of {} bytes in a table of the store itself", long.value.len);
+            self.walk.findings.add(Severity::Damage, place, message);
+            self.broken = true;
+            return false;
+        }
+        self.walk.claim_long(long.value, Use::Value, place).is_some()
+    }
+}

@@ -1,0 +1,84 @@
+//! What the caller of a check or a repair hears of it meanwhile.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// Steps between two calls of a progress callback: it is called often enough, and costs nothing.
+const STEPS: u64 = 1 << 20;
+
+/// What is being done; see [`Progress`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Phase {
+    /// Following a root and its trees.
+    Reading,
+    /// Writing rows.
+    Writing,
+    /// Verifying: what was written, or, in a check, all there is.
+    Verifying,
+    /// Giving it its name.
+    Publishing,
+}
+
+/// How far a check or a repair has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Progress {
+    /// What is being done.
+    pub phase: Phase,
+    /// Bytes read, or written, in this phase.
+    pub bytes: u64,
+    /// Bytes that this phase deals with in all, as far as it is known; 0 where it is not. In a check: the pages in use.
+    pub total: u64,
+}
+
+/// Tells of the progress, and hears whether to go on.
+pub(in crate::maintain) struct Watch<'p> {
+    path: PathBuf,
+    now: Progress,
+    told: u64,
+    callback: &'p mut dyn FnMut(Progress) -> ControlFlow<()>,
+}
+
+impl<'p> Watch<'p> {
+    pub(in crate::maintain) fn new(path: &Path, callback: &'p mut dyn FnMut(Progress) -> ControlFlow<()>) -> Watch<'p> {
+        let now = Progress { phase: Phase::Reading, bytes: 0, total: 0 };
+        Watch { path: path.to_path_buf(), now, told: 0, callback }
+    }
+
+    /// Another phase begins.
+    pub(in crate::maintain) fn phase(&mut self, phase: Phase, total: u64) -> Result<()> {
+        self.now = Progress { phase, bytes: 0, total };
+        self.told = 0;
+        self.tell()
+    }
+
+    fn tell(&mut self) -> Result<()> {
+        match (self.callback)(self.now) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Cancelled { path: self.path.clone() }),
+        }
+    }
+
+    /// So many bytes more have been dealt with.
+    pub(in crate::maintain) fn more(&mut self, bytes: u64) -> Result<()> {
+        self.now.bytes += bytes;
+        self.told += bytes.max(1);
+        if self.told < STEPS {
+            return Ok(());
+        }
+        self.told = 0;
+        self.tell()
+    }
+
+    /// A pass over the file has come to this byte.
+    pub(in crate::maintain) fn step(&mut self, at: u64) -> Result<()> {
+        self.now.bytes = at;
+        self.more(1 << 12)
+    }
+}

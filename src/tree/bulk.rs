@@ -1,0 +1,283 @@
+//! A new tree in one pass, from rows in key order and from whole leaves of another tree.
+//!
+//! A leaf that is full enough is taken over as its bytes are, under a new header: its rows are neither taken apart nor packed again.
+
+use super::build::{Level, Packing};
+use super::node::{Entry, Header, Node, NodeItem, separate};
+use super::update::{PageStore, write_overflow};
+use crate::bytes::Bytes;
+use crate::disk::format::{
+    KIND_BRANCH, KIND_LEAF, MAX_KEY_SIZE, MAX_LEVEL, NODE_END, PAGE_HEADER, Ptr, TreeRoot, get_u32, max_inline, put_u32,
+};
+use crate::error::{Error, Result};
+
+/// Of the bytes of leaves one in so many may stay unused because a whole leaf follows one that is not full.
+const WASTE: usize = 16;
+
+/// A leaf that a new tree takes over as it is: so full that one more row of its average size would not fit, or nine tenths; of one
+/// page, and without long values.
+pub(crate) struct FullLeaf<'a> {
+    node: Node<'a>,
+    /// Of its page.
+    size: usize,
+    entries: Vec<Parts>,
+}
+
+/// Where the parts of an entry lie: a page has no more bytes than that.
+#[derive(Clone, Copy)]
+struct Parts {
+    key: u32,
+    value: u32,
+    end: u32,
+}
+
+impl<'a> FullLeaf<'a> {
+    /// `None` if the leaf is not one. Its keys and values lie within it; whether they ascend is not looked at.
+    pub(crate) fn of(node: &Node<'a>, page_size: u32) -> Result<Option<FullLeaf<'a>>> {
+        let size = page_size as usize;
+        let end = get_u32(node.slice(&(0..size)), NODE_END) as usize;
+        let average = end.saturating_sub(PAGE_HEADER) / node.count().max(1);
+        if node.run() != 1 || end > size || (end + average <= size && end * 10 < size * 9) {
+            return Ok(None);
+        }
+        let mut entries = Vec::with_capacity(node.count());
+        for index in 0..node.count() {
+            let entry = node.entry(index)?;
+            let at = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
+            if entry.long {
+                return Ok(None);
+            }
+            entries.push(Parts { key: at(entry.key.start), value: at(entry.value.start), end: at(entry.value.end) });
+        }
+        Ok(Some(FullLeaf { node: node.clone(), size, entries }))
+    }
+
+    /// Its rows, in the order in which they lie.
+    pub(crate) fn rows(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+        let bytes = |from: u32, to: u32| self.node.slice(&(from as usize..to as usize));
+        self.entries.iter().map(move |parts| (bytes(parts.key, parts.value), bytes(parts.value, parts.end)))
+    }
+
+    /// Bytes of it.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.node.slice(&(0..self.size))
+    }
+
+    fn key(&self, parts: Option<&Parts>) -> Bytes<'a> {
+        let (from, to) = parts.map_or((0, 0), |parts| (parts.key as usize, parts.value as usize));
+        self.node.key_bytes(&Entry { key: from..to, value: to..to, long: false })
+    }
+
+    /// The key of the last row.
+    pub(crate) fn last_key(&self) -> Bytes<'a> {
+        self.key(self.entries.last())
+    }
+}
+
+/// A tree under construction.
+pub(crate) struct Bulk {
+    table: u32,
+    page_size: u32,
+    levels: Vec<Level>,
+    count: u64,
+    /// The key of the last row.
+    last: Vec<u8>,
+    /// Bytes of the leaves, and those of them that stay unused before whole leaves.
+    written: usize,
+    wasted: usize,
+    page: Vec<u8>,
+}
+
+impl Bulk {
+    /// Begins the tree of a table.
+    pub(crate) fn new(table: u32, page_size: u32) -> Bulk {
+        let (levels, last, page) = Default::default();
+        Bulk { table, page_size, levels, count: 0, last, written: 0, wasted: 0, page }
+    }
+
+    /// Adds a row behind all others.
+    pub(crate) fn row(&mut self, store: &mut dyn PageStore, key: &[u8], value: &[u8]) -> Result<()> {
+        if key.len() > MAX_KEY_SIZE {
+            let (size, limit) = (key.len() as u64, MAX_KEY_SIZE as u64);
+            return Err(Error::TooLarge { what: "key", size, limit });
+        }
+        self.must_follow(key)?;
+        let low = self.low_of(key);
+        let entries = self.level(0)?;
+        if entries.is_empty() {
+            entries.set_low(&low);
+        }
+        if value.len() <= max_inline(self.page_size) {
+            self.push(store, 0, NodeItem { key, payload: value, long: false })?;
+        } else {
+            let long = write_overflow(store, self.table, value)?;
+            self.push(store, 0, NodeItem { key, payload: &long.encode(), long: true })?;
+        }
+        self.count += 1;
+        self.last.clear();
+        self.last.extend_from_slice(key);
+        Ok(())
+    }
+
+    /// Adds the rows of a leaf behind all others; as a whole, if the leaf before need not stay too empty for that.
+    pub(crate) fn leaf(&mut self, store: &mut dyn PageStore, leaf: &FullLeaf<'_>) -> Result<()> {
+        let first = leaf.key(leaf.entries.first());
+        self.must_follow(&first)?;
+        if leaf.size != self.page_size as usize || !self.close_leaf(store)? {
+            return leaf.rows().try_for_each(|(key, value)| self.row(store, key, value));
+        }
+        let low = self.low_of(&first);
+        let mut bytes = std::mem::take(&mut self.page);
+        bytes.clear();
+        bytes.extend_from_slice(leaf.bytes());
+        let ptr = self.write(store, 0, 1, &mut bytes)?;
+        self.page = bytes;
+        self.count += leaf.entries.len() as u64;
+        self.last.clear();
+        self.last.extend_from_slice(&leaf.last_key());
+        self.push_child(store, 1, &low, ptr)
+    }
+
+    /// Writes the rest, and gives the tree.
+    pub(crate) fn finish(mut self, store: &mut dyn PageStore) -> Result<TreeRoot> {
+        let mut level = 0;
+        loop {
+            let top = self.levels.iter().skip(level + 1).all(Level::is_empty);
+            let held = self.level(level)?;
+            if top && held.is_empty() {
+                return Ok(TreeRoot::default());
+            }
+            if top && level > 0 && held.len() == 1 {
+                let payload = held.item(0).payload;
+                let ptr = Ptr { page: get_u32(payload, 0), crc: get_u32(payload, 4) };
+                return Ok(TreeRoot { ptr, count: self.count });
+            }
+            // A level holds back two nodes' worth, so none is left with a single child.
+            self.close(store, level)?;
+            level += 1;
+        }
+    }
+
+    fn must_follow(&self, key: &[u8]) -> Result<()> {
+        if self.count > 0 && key <= self.last.as_slice() {
+            return Err(Error::corrupt(
+                "keys",
+                0,
+                None,
+                "keys that ascend",
+                "a key that is not above the one before it",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The least key that a leaf which begins with this one may hold.
+    fn low_of(&self, key: &[u8]) -> Vec<u8> {
+        if self.count == 0 || !self.levels.first().is_none_or(Level::is_empty) {
+            return Vec::new();
+        }
+        separate(&self.last, key).to_vec()
+    }
+
+    /// Closes the leaf at hand before a whole one; `false` if too much of it would stay unused.
+    fn close_leaf(&mut self, store: &mut dyn PageStore) -> Result<bool> {
+        if self.level(0)?.overflows() {
+            self.give_front(store, 0)?;
+        }
+        let entries = self.level(0)?;
+        if entries.is_empty() {
+            return Ok(true);
+        }
+        let room = entries.room();
+        if self.wasted + room > self.written / WASTE {
+            return Ok(false);
+        }
+        self.wasted += room;
+        self.close(store, 0)?;
+        Ok(true)
+    }
+
+    fn push(&mut self, store: &mut dyn PageStore, level: usize, item: NodeItem<'_>) -> Result<()> {
+        if self.level(level)?.push(item) {
+            self.give_front(store, level)?;
+        }
+        Ok(())
+    }
+
+    fn give_front(&mut self, store: &mut dyn PageStore, level: usize) -> Result<()> {
+        let front = self.level(level)?.front();
+        self.write_node(store, level, 0, front)?;
+        self.level(level)?.drop_front();
+        Ok(())
+    }
+
+    /// Makes nodes of all that a level holds back.
+    fn close(&mut self, store: &mut dyn PageStore, level: usize) -> Result<()> {
+        let mut from = 0;
+        for end in self.level(level)?.plan(Packing::Full) {
+            self.write_node(store, level, from, end)?;
+            self.level(level)?.advance_low(end);
+            from = end;
+        }
+        self.level(level)?.clear();
+        Ok(())
+    }
+
+    /// Writes a level's items `from..to` as a node, and hands its pointer up.
+    fn write_node(&mut self, store: &mut dyn PageStore, level: usize, from: usize, to: usize) -> Result<()> {
+        if from == to {
+            return Ok(());
+        }
+        let mut bytes = std::mem::take(&mut self.page);
+        let run = self.level(level)?.encode(from, to, &mut bytes)?;
+        let ptr = self.write(store, level, run, &mut bytes)?;
+        self.page = bytes;
+        let low = self.level(level)?.low(from).to_vec();
+        self.push_child(store, level + 1, &low, ptr)
+    }
+
+    fn write(&mut self, store: &mut dyn PageStore, level: usize, run: u32, bytes: &mut [u8]) -> Result<Ptr> {
+        let page = store.allocate(run)?;
+        let header = Header {
+            page,
+            store_tag: store.pages().store_tag(),
+            kind: if level == 0 { KIND_LEAF } else { KIND_BRANCH },
+            level: u8::try_from(level).unwrap_or(u8::MAX),
+            version: store.version(),
+            table: self.table,
+            run,
+        };
+        let crc = header.seal(bytes);
+        store.write(page, bytes)?;
+        if level == 0 {
+            self.written += bytes.len();
+        }
+        Ok(Ptr { page, crc })
+    }
+
+    fn push_child(&mut self, store: &mut dyn PageStore, level: usize, low: &[u8], child: Ptr) -> Result<()> {
+        let mut payload = [0; 8];
+        put_u32(&mut payload, 0, child.page);
+        put_u32(&mut payload, 4, child.crc);
+        self.push(store, level, NodeItem { key: low, payload: &payload, long: false })
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "the line above makes the level")]
+    fn level(&mut self, level: usize) -> Result<&mut Level> {
+        if level > usize::from(MAX_LEVEL) {
+            return Err(Error::corrupt("branch", 0, None, format!("a level up to {MAX_LEVEL}"), level.to_string()));
+        }
+        while self.levels.len() <= level {
+            self.levels.push(Level::new(self.levels.is_empty(), self.page_size as usize));
+        }
+        Ok(&mut self.levels[level])
+    }
+}
+
+#[cfg(test)]
+#[path = "bulk_tests.rs"]
+mod tests;
