@@ -3,7 +3,7 @@
 
 use super::model::{KINDS, Kind, Model, Step, commit, numbered, perform, steps};
 use super::turns::Meanwhile;
-use super::{after_power_losses, check, new_store, open_store, settings};
+use super::{after_power_losses, check, effort, new_store, open_store, settings};
 use crate::disk::sim::{Access, Call, Conductor, Event, Free, Killed, Limits, Replay, Rng, SimDisk, Verdict, World};
 use crate::engine::Settings;
 use crate::engine::checkpoint::Plan;
@@ -531,9 +531,9 @@ fn live(kind: Kind, seed: u64, count: usize) {
 
 #[test]
 fn names_hold_what_they_were_given_whatever_is_done() {
-    for seed in 0..3 {
+    for seed in 0..effort("MEMSTONE_NAMES", 3) {
         for kind in KINDS {
-            live(kind, seed, 60);
+            live(kind, seed as u64, 60);
         }
     }
 }
@@ -688,8 +688,8 @@ fn after_a_power_loss(image: crate::disk::sim::Image, cap: u64, allowed: &[Expec
 fn a_power_loss_leaves_each_name_with_its_state_or_not_at_all() {
     let limits = Limits { all: 16, sample: 3, torn: 4 };
     let mut count = 0;
-    for (seed, kind) in (0..).zip([Kind::Single, Kind::Batches, Kind::Long, Kind::Direct, Kind::Tables, Kind::Deletes])
-    {
+    let kinds = [Kind::Single, Kind::Batches, Kind::Long, Kind::Direct, Kind::Tables, Kind::Deletes];
+    for (seed, kind) in (0..).zip(kinds.into_iter().cycle().take(2 * effort("MEMSTONE_NAMES", 3))) {
         let (world, states) = record(kind, seed, 30);
         let (start, events) = world.history();
         let (mut replay, mut rng, mut seen) = (Replay::new(start), Rng(seed), std::collections::HashSet::new());
