@@ -151,7 +151,7 @@ impl Known {
     fn segment(&mut self, setting: Setting, batch: &Batch<'_>) -> Result<&mut Segment> {
         if setting.inode != batch.file().inode {
             let why = format!(
-                "{} is another file than the one that is archived, a copy of it; archive it anew",
+                "{} is another file than the one that is archived, a copy of it; begin an archive of its own",
                 batch.path().display()
             );
             return Err(unusable(&setting, &why));

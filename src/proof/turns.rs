@@ -130,6 +130,17 @@ fn one_process_at_a_time() {
 }
 
 #[test]
+fn one_process_at_a_time_flushes_for_all() {
+    let (world, _disk, first) = new_store(Arc::new(Free), LOG_CAP);
+    let second = open_store(&world, 1, LOG_CAP).1.unwrap();
+    let flushing = |store: &Store| store.engine().try_lock_sync().unwrap().map(drop).is_some();
+    let turn = first.engine().try_lock_sync().unwrap();
+    assert!(turn.is_some() && !flushing(&second));
+    drop(turn);
+    assert!(flushing(&second));
+}
+
+#[test]
 fn one_process_at_a_time_opens_the_store() {
     let conductor = Arc::new(Meanwhile::default());
     let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
