@@ -23,8 +23,8 @@ fn all_kinds() -> Bench {
         .write(|tx| {
             let notes = tx.table(Table::<&str, (f32, Option<u64>, Vec<String>)>::new("notes"))?;
             notes.put("é\n\u{2028}", &(0.1, Some(u64::MAX), vec!["a\0".to_owned()]))?;
-            tx.table(Table::<u128, f64>::new("floats"))?.put(u128::MAX, &f64::NAN)?;
-            tx.table(Table::<u128, f64>::new("floats"))?.put(0, &-0.0)?;
+            tx.table(Table::<u128, f64>::new("floats"))?.put(u128::MAX, f64::NAN)?;
+            tx.table(Table::<u128, f64>::new("floats"))?.put(0, -0.0)?;
             tx.table(Table::<(i32, Option<&[u8]>), Blob>::new("pairs"))?.put((-1, Some(b"\0\xFF")), b"\xFFv")?;
             tx.table(Table::<(i32, Option<&[u8]>), Blob>::new("pairs"))?.put((1, None::<&[u8]>), b"text")?;
             tx.raw("raw")?.put(b"", b"")?;
@@ -37,7 +37,10 @@ fn all_kinds() -> Bench {
     bench
 }
 
-fn content(bench: &Bench) -> Vec<(String, String, String, Vec<(Vec<u8>, Vec<u8>)>)> {
+/// The tables: name, types, rows.
+type Content = Vec<(String, String, String, Vec<(Vec<u8>, Vec<u8>)>)>;
+
+fn content(bench: &Bench) -> Content {
     let snapshot = Store::options().read_only(true).open(&bench.file).unwrap().read().unwrap();
     let rows = |name: &str| {
         let rows = snapshot.raw(name).unwrap().prefix(b"").unwrap();
