@@ -13,7 +13,8 @@ fn scattered() -> &'static [u8] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.mst");
         let store = RealStore::open(&path).unwrap();
-        let key = |n: u64| (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+        // A long common part, which branches store once, and a check holds with each fence.
+        let key = |n: u64| [&[b'p'; 60][..], &(n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()].concat();
         for round in 0..8_u64 {
             let batch = |tx: &crate::WriteTxn| {
                 (0..3000).try_for_each(|n| tx.raw("rows")?.put(&key(round * 3000 + n), &[7; 150]))?;
@@ -111,7 +112,7 @@ fn a_destroyed_node_says_nothing_of_its_neighbours() {
         };
         let mut bent = sound.to_vec();
         bent[page * PAGE + 2000] ^= 1;
-        let found = report(&MemDisk::new(bent), &options(1, 5000));
+        let found = report(&MemDisk::new(bent), &options(1, HELD));
         let damage: Vec<_> = found.findings.iter().filter(|f| f.severity == Severity::Damage).collect();
         let its_own = damage.len() == 1 && damage[0].page == Some(page as u64) && damage[0].message.contains("its CRC");
         // A page of an older tree, by now free, or pending.
