@@ -112,7 +112,7 @@ impl Store {
         Ok(result)
     }
 
-    /// [`Store::write`], unless somebody else is writing: then [`Error::Busy`] at once.
+    /// [`Store::write`], unless another thread or process is writing: then [`Error::Busy`] at once.
     ///
     /// # Errors
     /// As [`Store::write`].

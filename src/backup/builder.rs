@@ -187,7 +187,7 @@ impl BuiltPages {
         root.page_count = self.space.page_count();
         let len = root.page_count * u64::from(root.page_size);
         self.disk.set_len(len).map_err(self.io("set the length"))?;
-        // The same root twice, as a process that leaves writes it: so whoever opens it knows that it is durable. It is,
+        // The same root twice, as a process that leaves writes it: so the process that opens it knows that it is durable. It is,
         // before the file has a name by which it is opened.
         for sequence in [VERSION, LAST_VERSION] {
             root.sequence = sequence;

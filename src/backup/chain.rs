@@ -256,7 +256,7 @@ pub(super) fn open_backup(path: &Path) -> Result<Option<StreamFile>> {
     if stream.start() == 0 {
         return Ok(Some(stream));
     }
-    // Whoever has written to the store since has made another root.
+    // A process that has written to the store since has made another root.
     let mut prefix = vec![0; usize::try_from(SLOTS_SIZE).unwrap_or_default()];
     let read = File::open(path).and_then(|file| file.read_exact_at(&mut prefix, 0));
     read.map_err(|e| Error::io("read the root slots", path, e))?;

@@ -146,7 +146,7 @@ pub(crate) trait SharedMemory: Send + Sync {
     fn is_current(&self) -> bool;
     /// Removes the sidecar's name, if it still leads to this memory.
     fn remove(&self) -> io::Result<()>;
-    /// Sleeps until the low 32 bits of word `index` are no longer `expected`, somebody calls
+    /// Sleeps until the low 32 bits of word `index` are no longer `expected`, a process calls
     /// [`SharedMemory::wake_all`] on it, or the time is over. May wake for no reason.
     fn wait(&self, index: usize, expected: u32, timeout: Duration);
     /// Wakes all that wait on word `index`, in every process.

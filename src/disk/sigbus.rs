@@ -159,7 +159,7 @@ fn install() -> io::Result<()> {
 extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel hands a valid `siginfo_t` to a handler with SA_SIGINFO.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
-    // BUS_ADRALN, BUS_ADRERR, BUS_OBJERR, BUS_MCEERR_AR: an access failed. Otherwise somebody sent
+    // BUS_ADRALN, BUS_ADRERR, BUS_OBJERR, BUS_MCEERR_AR: an access failed. Otherwise a process sent
     // the signal, and the address means nothing.
     let access = (1..=4).contains(&code);
     if access && heal(address) {

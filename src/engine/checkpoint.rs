@@ -301,7 +301,7 @@ impl CheckpointTurn<'_> {
         archive.iter().for_each(Batch::keep);
         self.flush()?;
 
-        // The ring and the LSN change under APPEND alone, so that whoever appends next sees them as they then are.
+        // The ring and the LSN change under APPEND alone, so that the next appender sees them as they then are.
         let passes_on = plan.direct.is_some() || plan.lost.is_some();
         let changes_log = added.is_some() || plan.shrink || passes_on;
         let append = if changes_log { Some(engine.lock_append(deadline)?) } else { None };

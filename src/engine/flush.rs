@@ -29,7 +29,7 @@ const STALLED_TIMES: u32 = 8;
 const STALLED: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(1);
 const UNMENDED: &str = "an earlier flush failed; the next write mends it";
 
-/// The right to flush for everybody. (The kernel's lock goes first: whoever gets the other one next finds it free.)
+/// The right to flush for everybody. (The kernel's lock goes first: the thread that gets the other one next finds it free.)
 pub(crate) struct SyncGuard<'e> {
     _kernel: ByteLock,
     _process: MutexGuard<'e, ()>,
@@ -202,12 +202,12 @@ impl Engine {
         Ok(SyncGuard { _kernel: kernel, _process: process })
     }
 
-    /// Nothing can be done, or believed, before somebody mends a failed flush.
+    /// Nothing can be done, or believed, before a failed flush is mended.
     pub(crate) fn unmended(&self) -> Error {
         self.poisoned_error(UNMENDED)
     }
 
-    /// Flushes what others wrote. A failure is reported once: whoever hears of it must see to it
+    /// Flushes what others wrote. A failure is reported once: the caller that hears of it must see to it
     /// that nothing is believed durable because a later flush succeeds.
     pub(crate) fn flush_found(&self) -> Result<()> {
         let sidecar = self.sidecar();

@@ -63,7 +63,7 @@ impl<'e> Folding<'e> {
             own: Vec::new(),
             pages_written: 0,
         };
-        // A file longer than its root says was grown by somebody who did not finish.
+        // A file longer than its root says was grown by a fold that did not finish.
         let len = engine.disk.len().map_err(engine.io("read the length"))?;
         let count = len / u64::from(root.page_size);
         if count > fold.space.page_count() {

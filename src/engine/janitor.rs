@@ -272,7 +272,7 @@ fn tail_lsn(engine: &Engine) -> u64 {
 fn fold_now(engine: &Engine, idle: bool, force: bool) -> Option<Done> {
     let deadline = Instant::now().checked_add(PATIENCE);
     let plan = Plan { shrink: idle, force, compact: if idle { COMPACT_WHEN_IDLE } else { 0 }, ..Plan::default() };
-    // Whoever is folding already does it for all.
+    // A process that is folding already does it for all.
     let turn = engine.try_lock_checkpoint().ok().flatten()?;
     turn.run(&plan, deadline).ok()
 }

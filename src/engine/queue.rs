@@ -1,7 +1,7 @@
 //! Whose turn it is to write.
 //!
 //! The kernel lock on WRITER is the truth. In front of it stands a queue in the sidecar: each waiting
-//! process draws a ticket, and whoever gives the lock back wakes the one with the lowest. A process
+//! process draws a ticket, and the process that gives the lock back wakes the one with the lowest. A process
 //! that runs may take a free lock past the queue as long as the first in it has waited for less than
 //! a bound; from then on only that one asks the kernel. So nobody starves, and a turn does not cost a
 //! sleep and a wake-up. The queue is a hint: a waiter that is dead, stopped, or made of garbage is
@@ -119,7 +119,7 @@ impl Engine {
             let waited = Duration::from_millis(self.disk.now_ms().saturating_sub(since));
             let free = waited >= look / 2 && matches!(self.disk.probe(WRITER, 1), Ok(None));
             absent = if free { sidecar.first_waiter().filter(|(index, _)| index != own) } else { None };
-            // Somebody passed us over, or garbage did: line up again.
+            // Another process passed this one over, or garbage did: it lines up again.
             if slot.ticket() != ticket {
                 ticket = sidecar.draw_ticket();
                 slot.set_ticket(ticket);
@@ -197,7 +197,7 @@ impl Drop for WriterTurn {
         if let Some(slot) = self.engine.slot(&sidecar) {
             slot.set_state(State::Writing, false);
         }
-        // The order matters: whoever is woken must find the lock free.
+        // The order matters: the waiter that is woken must find the lock free.
         self.kernel = None;
         wake_next(&sidecar);
     }
@@ -213,7 +213,7 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    /// Time passes when somebody waits, and nobody waits for ever. Whoever is woken finds the lock free.
+    /// Time passes while a process waits, and none waits for ever. A waiter that is woken finds the lock free.
     #[derive(Default)]
     struct Waits {
         now: AtomicU64,
@@ -331,7 +331,7 @@ mod tests {
         drop(turn);
         assert_eq!(next.wake_word(), asleep + 1);
         *conductor.woken.lock().unwrap() = None;
-        // Somebody else is woken, and has no time left.
+        // Another one is woken, and has no time left.
         let holder = world.disk(1);
         assert!(holder.try_lock(WRITER, LockMode::Exclusive).unwrap());
         assert!(matches!(engine.take_writer(Some(Instant::now())), Err(Error::Busy { .. })));

@@ -72,7 +72,7 @@ pub(crate) struct ViewState {
 /// How far a refresh must get.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
-    /// To this LSN, which somebody promised.
+    /// To this LSN, which was promised.
     Lsn(u64),
     /// To the end of the chain.
     Tail,
@@ -135,7 +135,7 @@ impl Engine {
             return Ok(view);
         }
         self.refresh(&mut state, Until::Lsn(visible))?;
-        // A transaction in a new root's tree is seen, whether or not somebody lived to tell of it.
+        // A transaction in a new root's tree is seen, whether or not its writer lived to tell of it.
         self.publish_view(&mut state, self.visible())
     }
 
@@ -321,7 +321,7 @@ impl Engine {
             // The chain may end here because the log was folded and its space used again.
             let newest_slot = self.slots()?.newest;
             let root = newest_slot.sequence;
-            // Whoever appended a frame knew the root in it to be durable.
+            // The appender of a frame knew the root in it to be durable.
             self.raise_root(newest.min(root));
             self.learn(&self.known_sidecar());
             if until == Until::Newest && root > pinned {

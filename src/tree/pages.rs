@@ -217,7 +217,7 @@ impl Pages {
         Ok(u32::try_from(pages).unwrap_or(u32::MAX))
     }
 
-    /// Pages of the file as long as it is now. Whoever wrote a long value that only the log points at
+    /// Pages of the file as long as it is now. The writer of a long value that only the log points at
     /// may have grown the file for it, and the root does not know of that yet.
     #[cold]
     fn grown(&self) -> u64 {

@@ -121,7 +121,7 @@ impl Space {
     }
 
     /// Takes exactly these pages, for a long value that the log names; `false`, and nothing taken,
-    /// if any of them is in use. They may be pending: whoever took them for the value had seen
+    /// if any of them is in use. They may be pending: the writer that took them for the value had seen
     /// that nobody needs them, and a pin that came since, only to go again, must not undo that.
     pub(crate) fn reserve(&mut self, page: u32, run: u32) -> bool {
         let reserved = self.free.all_free(page, run) || self.free_pending(page, run);

@@ -38,7 +38,7 @@ impl UndoLog {
         }
     }
 
-    /// Whether somebody holds a savepoint. If nobody does, nothing is kept.
+    /// Whether a savepoint is held. If none is, nothing is kept.
     fn is_kept(&self) -> bool {
         let mut savepoints = self.savepoints.borrow_mut();
         if savepoints.is_empty() {

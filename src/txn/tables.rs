@@ -148,7 +148,7 @@ impl WriteTxn {
 
     /// Sees what the names of the tables that were assumed stand for in the state that this transaction builds on.
     /// Where a name stands for another table, what was written goes to that one: nothing was read so far, so
-    /// it would have gone there had that been known. An error changes nothing, and whoever next asks for the
+    /// it would have gone there had that been known. An error changes nothing, and the caller that next asks for the
     /// state, the commit at the latest, gets it again.
     ///
     /// All that there is of this transaction so far is tables opened by their names for writing, and what was put

@@ -14,7 +14,7 @@ pub(crate) enum Failure {
     /// Whatever else has no `Error` of the store.
     Other(String),
     Store(Error),
-    /// Whoever read our output has had enough. That is no failure.
+    /// The reader of the output has had enough. That is no failure.
     ClosedPipe,
 }
 

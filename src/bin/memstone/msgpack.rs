@@ -1,7 +1,7 @@
 //! MessagePack as a tree whose parts remember the bytes they were read from.
 //!
 //! What JSON cannot express (bytes, maps by number, single floats, extensions) is told apart here,
-//! and whoever changes a value can put every part that stays back byte for byte.
+//! and a program that changes a value can put every part that stays back byte for byte.
 
 use rmp::Marker;
 

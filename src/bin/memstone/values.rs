@@ -74,7 +74,7 @@ impl ValueType {
             (_, Given::Text(bytes) | Given::Stored(bytes)) => bytes,
         };
         if self == ValueType::MessagePack {
-            // Whoever owns the table must be able to read it.
+            // The program that owns the table must be able to read it.
             msgpack::read(&bytes).map_err(unstorable)?;
         }
         Ok(bytes)

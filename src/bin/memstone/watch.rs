@@ -61,7 +61,7 @@ impl Watch {
                     changes.iter().map(|(table, change)| format!("{} {change:+}", name(table))).collect();
                 out.line(format_args!("{time} {commit} {}", changes.join(", ")).to_string().trim_end())?;
             }
-            // Somebody may be waiting for this very line.
+            // A program may be waiting for this very line.
             out.flush()?;
             entries = now;
         }

@@ -18,6 +18,6 @@ pub(in crate::maintain) const OPEN: u64 = BASE;
 pub(in crate::maintain) const WRITERS: u64 = BASE + (1 << 60);
 /// First lock byte of those who have it open for reading; there are as many bytes of each.
 pub(in crate::maintain) const READERS: u64 = WRITERS + (1 << 50);
-/// Lock byte of version 0. Whoever holds the byte of a version in any mode keeps the pages of its
+/// Lock byte of version 0. The holder of the byte of a version in any mode keeps the pages of its
 /// tree from being used again.
 pub(in crate::maintain) const PIN: u64 = BASE + (1 << 61);

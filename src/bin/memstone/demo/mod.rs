@@ -50,7 +50,7 @@ impl Demo {
         let folder = self.dir.clone().unwrap_or_else(|| std::env::temp_dir().join(&name));
         match &self.dir {
             Some(folder) => fs::create_dir_all(folder)?,
-            // Never one that somebody else has put there.
+            // Never one that another program has put there.
             None => fs::create_dir(&folder)?,
         }
         let file = folder.join(format!("{name}.mst"));
