@@ -1,5 +1,6 @@
 //! The file and the system below it: format constants, the platform's face, locks, shared memory.
 
+pub(crate) mod file_id;
 pub(crate) mod fork;
 pub(crate) mod format;
 pub(crate) mod holders;

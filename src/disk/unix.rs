@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::file_id::file_id;
 use super::fork::{Registration, fork_generation, open_registered};
 use super::holders::holders_of;
 use super::map::ReadMap;
@@ -188,8 +189,8 @@ impl Disk for UnixDisk {
     }
 
     fn lost_name(&self) -> Option<&'static str> {
-        match fs::metadata(&self.real_path) {
-            Ok(meta) if (FileId { device: meta.dev(), inode: meta.ino() }) == self.id => None,
+        match file_id(&self.real_path) {
+            Ok(found) if found == self.id => None,
             Ok(_) => Some("another file has its name now"),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Some("nothing has its name any more"),
             // What cannot be looked at may still be there.
