@@ -355,7 +355,7 @@ const FAILED_DISK: [u64; 17] = [
 ];
 
 /// With threads: seeds that failed with an order of locks that once was wrong.
-const FAILED_THREADS: [u64; 6] = [1230, 1578, 1897, 2502, 3178, 4507];
+const FAILED_THREADS: [u64; 7] = [1230, 1578, 1897, 2502, 3178, 4507, 960_485];
 
 #[test]
 fn processes_in_any_order_agree() {
