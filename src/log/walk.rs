@@ -1,7 +1,7 @@
 //! Walking the chain of frames. The tail of the log is where this walk ends: it is derived from
 //! the file's bytes, whatever anybody's memory says.
 
-use crate::disk::format::LOG_BLOCK;
+use crate::disk::format::{LOG_BLOCK, get_u32, get_u64};
 use crate::disk::platform::Disk;
 use crate::disk::root::Root;
 use crate::error::{Error, Result};
@@ -167,7 +167,7 @@ impl<'a> Walker<'a> {
             if let Some(frame) = self.whole_frame(position, proof)? {
                 return Err(Error::corrupt(
                     "log frame",
-                    self.ring.file_offset(end),
+                    self.ring.file_offset(self.lost_frame()?),
                     None,
                     format!(
                         "transaction {} which was durable when transaction {} was written",
@@ -181,6 +181,18 @@ impl<'a> Walker<'a> {
             position += LOG_BLOCK;
         }
         Ok(())
+    }
+
+    /// Where the frame behind the chain's end lies if it is damaged. The two places where it may start can be far
+    /// apart in the file, so an error names the one whose bytes still bear its LSN or its link.
+    fn lost_frame(&mut self) -> Result<u64> {
+        let Point { end, crc, lsn } = self.point;
+        let block = next_block(end);
+        let Some(range) = self.load(block, FRAME_HEADER)? else { return Ok(end) };
+        let header = self.window.get(range).unwrap_or_default();
+        let is_it =
+            get_u64(header, FRAME_LSN as usize) == lsn + 1 || get_u32(header, FRAME_PREVIOUS_CRC as usize) == crc;
+        Ok(if is_it { block } else { end })
     }
 }
 
@@ -286,6 +298,23 @@ mod tests {
             assert_eq!(end(&log, 5), (third, true));
             log.1.write(&*log.0, second.end - 8, &[0; 8]).unwrap();
             assert_eq!(end(&log, 5), (first, whole), "{durable} was durable, and root {root}");
+        }
+    }
+
+    #[test]
+    fn the_error_names_the_damaged_frame_behind_a_seal_or_without_one() {
+        for (sealed, damaged) in [(false, 0), (false, 16), (true, 0), (true, 16), (true, 24), (true, 64)] {
+            let log = log();
+            let first = write(&log, log.2, true, (0, 5), b"first");
+            let second = write(&log, first, sealed, (0, 5), b"second");
+            write(&log, second, true, (2, 5), b"third");
+            let start = if sealed { next_block(first.end) } else { first.end };
+            log.1.write(&*log.0, start + damaged, &[0xa5; 8]).unwrap();
+            let mut walker = Walker::new(&*log.0, &log.1, TAG, first);
+            assert!(walker.next().unwrap().is_none());
+            let error = walker.verify_end(5).unwrap_err();
+            let Error::Corrupt(place) = &error else { panic!("{error}") };
+            assert_eq!(place.offset, log.1.file_offset(start), "sealed: {sealed}, damaged at {damaged}: {error}");
         }
     }
 }
