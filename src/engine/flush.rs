@@ -182,14 +182,9 @@ impl Engine {
     /// Tells everybody how far the log is durable, then acknowledges it here. In this order: what a thread of
     /// this process returns with, or shows, must be seen by every snapshot taken later, in any process.
     pub(crate) fn publish_durable(&self, sidecar: &Arc<Sidecar>, lsn: u64) {
-        sidecar.rise_durable(lsn);
-        // A sidecar that was lost meanwhile tells those who have it; the one that others started since says
-        // nothing yet, or its readers find in the file what it does not tell.
-        let (current, _) = self.current_sidecar();
-        let next = (!Arc::ptr_eq(sidecar, &current)).then_some(&current);
-        next.inspect(|next| next.rise_durable(lsn));
+        let next = self.tell_by(sidecar, true, |sidecar| sidecar.rise_durable(lsn));
         self.raise_durable(lsn);
-        for told in [Some(sidecar), next].into_iter().flatten() {
+        for told in [Some(sidecar), next.as_ref()].into_iter().flatten() {
             told.wake_flushed();
             told.wake_changed();
         }

@@ -77,7 +77,7 @@ impl Engine {
                 self.flush_found()?;
             }
             if writable {
-                self.known_sidecar().rise_root(slots.newest.sequence);
+                self.tell_by(&self.known_sidecar(), false, |sidecar| sidecar.rise_root(slots.newest.sequence));
             }
             self.raise_root(slots.newest.sequence);
         }

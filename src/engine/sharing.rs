@@ -103,6 +103,22 @@ impl Engine {
         (self.known_sidecar(), joined)
     }
 
+    /// Tells something through this sidecar, and through the one that the name leads to by now if that is another:
+    /// processes may have started it since this call looked, and those that joined it go by its words. Gives that one.
+    pub(crate) fn tell_by(&self, sidecar: &Arc<Sidecar>, wait: bool, tell: impl Fn(&Sidecar)) -> Option<Arc<Sidecar>> {
+        tell(sidecar);
+        let known = self.known_sidecar();
+        if !(known.is_current() && known.is_ours()) {
+            // One that says nothing yet, or is not to be had: its readers find in the file what it does not tell.
+            let _ = self.rejoin_sidecar(wait);
+        }
+        let next = self.known_sidecar();
+        (!Arc::ptr_eq(sidecar, &next)).then(|| {
+            tell(&next);
+            next
+        })
+    }
+
     /// Whether the process may go on without a current sidecar: no other writes, or its file has lost its
     /// name, and then all who share the file lost the sidecar's name with it.
     pub(crate) fn may_do_without_sidecar(&self) -> Result<bool> {

@@ -160,17 +160,11 @@ impl Engine {
         self.refresh(&mut state, Until::Tail)?;
         let found = state.point.lsn;
         self.flush_found()?;
-        sidecar.rise_flushed_unsealed(found);
         sidecar.tell_all(&before, self.known_root(), self.durable_lsn(), found);
-        // Others, or this call, may have joined another sidecar since: those who go by that one are told, too.
-        if !sidecar.is_current() {
-            let _ = self.rejoin_sidecar(false);
-        }
-        let joined = self.known_sidecar();
-        if !Arc::ptr_eq(&sidecar, &joined) {
-            joined.rise_flushed_unsealed(found);
-            joined.rise_visible(found);
-        }
+        self.tell_by(&sidecar, false, |sidecar| {
+            sidecar.rise_flushed_unsealed(found);
+            sidecar.rise_visible(found);
+        });
         self.relaxed.fetch_max(found, Ordering::AcqRel);
         self.publish_view(&mut state, found.max(self.visible()))
     }

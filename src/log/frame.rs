@@ -35,9 +35,9 @@ use crate::error::{Error, Result};
 /// Size of a frame's header.
 pub(crate) const FRAME_HEADER: usize = 64;
 /// Where the CRC of the frame before lies in a header, with the kind and the flags behind it.
-pub(crate) const FRAME_PREVIOUS_CRC: u64 = 8;
+pub(crate) const FRAME_PREVIOUS_CRC: usize = 8;
 /// Where the LSN lies.
-pub(crate) const FRAME_LSN: u64 = 16;
+pub(crate) const FRAME_LSN: usize = 16;
 const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"mlf1");
 const KIND_COMMIT: u8 = 1;
 const KIND_ROTATE: u8 = 2;

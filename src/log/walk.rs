@@ -190,8 +190,7 @@ impl<'a> Walker<'a> {
         let block = next_block(end);
         let Some(range) = self.load(block, FRAME_HEADER)? else { return Ok(end) };
         let header = self.window.get(range).unwrap_or_default();
-        let is_it =
-            get_u64(header, FRAME_LSN as usize) == lsn + 1 || get_u32(header, FRAME_PREVIOUS_CRC as usize) == crc;
+        let is_it = get_u64(header, FRAME_LSN) == lsn + 1 || get_u32(header, FRAME_PREVIOUS_CRC) == crc;
         Ok(if is_it { block } else { end })
     }
 }
@@ -206,9 +205,9 @@ pub(crate) fn seems_to_go_on(disk: &dyn Disk, ring: &Ring, point: Point) -> io::
             continue;
         }
         let (mut found, mut before) = ([0], [0]);
-        disk.peek(&mut found, ring.file_offset(position + FRAME_LSN))?;
+        disk.peek(&mut found, ring.file_offset(position + FRAME_LSN as u64))?;
         if found == [lsn + 1] {
-            disk.peek(&mut before, ring.file_offset(position + FRAME_PREVIOUS_CRC))?;
+            disk.peek(&mut before, ring.file_offset(position + FRAME_PREVIOUS_CRC as u64))?;
             if before.map(|word| word & u64::from(u32::MAX)) == [u64::from(crc)] {
                 return Ok(true);
             }

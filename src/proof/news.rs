@@ -1,14 +1,16 @@
 //! What one process learns of another's commits: everything, and not before it is true.
 
 use super::turns::{Meanwhile, count, count_one};
-use super::{after_power_losses, new_store, open_store};
+use super::{after_power_losses, new_store, open_store, settings};
 use crate::Store;
 use crate::disk::sim::{Call, Free, Killed, World, threads};
+use crate::engine::Settings;
 use crate::engine::commit::Durability;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteOptions;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const LOG_CAP: u64 = 64 << 10;
 
@@ -156,4 +158,41 @@ fn a_root_told_of_during_a_look_is_not_taken_for_the_one_that_was_found() {
         let kept = snapshot.raw("t").and_then(|table| table.get(b"kept").map(|value| value.unwrap().to_vec()));
         assert_eq!(kept.unwrap(), *b"value", "interrupted behind read {nth}");
     }
+}
+
+/// A process that is told nothing flushes what it finds, and shows it, while the holder of APPEND, which has started
+/// another sidecar, stands still behind its write: those who have joined that one see it, too.
+#[test]
+fn what_is_shown_without_hints_is_seen_through_the_sidecar_of_others() {
+    let mut shown_early = 0;
+    for nth in 0..24 {
+        let conductor = Arc::new(Meanwhile::default());
+        let (world, _disk, appending) = new_store(Arc::clone(&conductor) as _, LOG_CAP);
+        // The process that stands still cannot be waited for here.
+        let open = |world: &Arc<World>, process| {
+            let settings = Settings { timeout: Duration::ZERO, ..settings(LOG_CAP) };
+            Store::on_disk(world.disk(process) as _, settings)
+        };
+        let told_nothing = open(&world, 1).unwrap();
+        world.remove_sidecar();
+        told_nothing.engine().known_sidecar().spoil_visible();
+        let counts = Arc::new(Mutex::new((0, 0)));
+        let (seen, others) = (Arc::clone(&counts), Arc::clone(&world));
+        conductor.before(Call::Done, nth, move || {
+            // (While the other sidecar is being started, nobody can join it.)
+            let Ok(beside) = open(&others, 2) else { return };
+            let first = count(&told_nothing).unwrap();
+            *seen.lock().unwrap() = (first, count(&beside).unwrap());
+        });
+        let player = Arc::clone(&conductor) as _;
+        let append = move || {
+            threads::play(player, 0);
+            count_one(&appending).unwrap()
+        };
+        std::thread::spawn(append).join().unwrap();
+        let (first, then) = *counts.lock().unwrap();
+        assert!(then >= first, "a snapshot went back, behind call {nth}");
+        shown_early += first;
+    }
+    assert!(shown_early > 0, "nothing was shown before it was told");
 }
