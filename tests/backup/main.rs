@@ -10,7 +10,9 @@ mod archive;
 mod archive_trouble;
 mod chain;
 mod hot;
+mod losses;
 mod order;
+mod replay;
 mod restoring;
 mod trouble;
 
@@ -19,7 +21,7 @@ use std::path::Path;
 
 #[test]
 fn child_entry() {
-    common::play(&[archive_trouble::ROLES, hot::ROLES, order::ROLES, restoring::ROLES, trouble::ROLES]);
+    common::play(&[archive_trouble::ROLES, hot::ROLES, losses::ROLES, order::ROLES, restoring::ROLES, trouble::ROLES]);
 }
 
 /// Waits until another process has opened a file.
