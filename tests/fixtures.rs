@@ -37,6 +37,19 @@ fn made(name: &str) -> Sample {
             let newest = *states.keys().next_back().unwrap();
             Sample { bytes: std::fs::read(path).unwrap(), states, newest, page_size: 4096, earlier: Vec::new() }
         }
+        "named.mst" => {
+            let path = dir.path().join(name);
+            let mut store = Recorder::create(&path, &Options::new());
+            store.commit(Durability::Sync, &[put("notes", "k", 1, 100), put("long", "k", 2, 10_000)]);
+            store.store.create_snapshot("kept").unwrap();
+            store.commit(Durability::Sync, &[put("notes", "k", 3, 100), put("long", "k", 4, 10_000)]);
+            store.store.start_archive(dir.path().join("archive")).unwrap();
+            store.commit(Durability::Sync, &[put("notes", "l", 5, 100)]);
+            let Recorder { store, states, .. } = store;
+            store.close().unwrap();
+            let newest = *states.keys().next_back().unwrap();
+            Sample { bytes: std::fs::read(path).unwrap(), states, newest, page_size: 4096, earlier: Vec::new() }
+        }
         "log_tail.mst" => sample(dir.path(), 4096, true),
         "all_pages.mst" => sample(dir.path(), 4096, false),
         "pages_16k.mst" => sample(dir.path(), 16384, false),
@@ -44,7 +57,7 @@ fn made(name: &str) -> Sample {
     }
 }
 
-const NAMES: [&str; 4] = ["closed.mst", "log_tail.mst", "all_pages.mst", "pages_16k.mst"];
+const NAMES: [&str; 5] = ["closed.mst", "log_tail.mst", "all_pages.mst", "pages_16k.mst", "named.mst"];
 
 #[test]
 #[ignore = "writes the fixtures of the version that is not released yet"]
@@ -83,4 +96,29 @@ fn every_fixture_reads_back() {
         let outcome = read_all(&copy, &Options::new(), &after);
         assert!(matches!(outcome, Outcome::Right), "{name}, written to: {outcome:?}");
     }
+}
+
+/// What the store's own tables say: a name with its state, and an archive that this file, a copy, does not go on with.
+#[test]
+fn names_and_the_archive_read_back() {
+    let dir = scratch();
+    let copy = dir.path().join("named.mst");
+    std::fs::copy(place("named.mst"), &copy).unwrap();
+    let store = Options::new().open(&copy).unwrap();
+    let names = store.snapshots().unwrap();
+    assert_eq!(names.iter().map(|named| named.name.as_str()).collect::<Vec<_>>(), ["kept"]);
+    let kept = store.snapshot("kept").unwrap();
+    let value = |table, key: &[u8]| kept.raw(table).unwrap().get(key).unwrap().map(|value| value.to_vec());
+    assert_eq!(value("notes", b"k"), Some(damage::value(1, 100)));
+    assert_eq!(value("long", b"k"), Some(damage::value(2, 10_000)));
+    assert_eq!(value("notes", b"l"), None);
+    let status = store.archive_status().unwrap().expect("the archive's row is not found");
+    assert_eq!(status.directory.file_name().unwrap(), "archive");
+    drop(kept);
+    store.roll_back_to("kept").unwrap();
+    store.delete_snapshot("kept").unwrap();
+    store.stop_archive().unwrap();
+    store.close().unwrap();
+    let report = memstone::check(&copy, &memstone::CheckOptions::new()).unwrap();
+    assert!(report.is_clean(), "{report:#?}");
 }
