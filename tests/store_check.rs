@@ -176,3 +176,32 @@ fn what_is_inside_can_be_looked_at() {
     let shown = text(&run(&["--dump-page", &page.to_string()], &[&path]).stdout);
     assert!(shown.contains("branch, damaged: its bytes do not match its CRC"), "{shown}");
 }
+
+/// What a newer version writes is no damage: it says so in the slots, by its version or by a feature's bit.
+#[test]
+fn a_newer_format_is_told_apart_from_damage() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("newer.mst");
+    for (field, len) in [(12, 4), (16, 8)] {
+        let _ = fs::remove_file(&path);
+        memstone::Store::open(&path).expect("made").close().expect("closed");
+        let mut bytes = fs::read(&path).expect("read");
+        for copy in [0, 2048, 4096, 6144] {
+            if bytes[copy..copy + 8] == *b"memstone" {
+                bytes[copy + field + len - 1] |= 0x40;
+                let crc = crc32fast::hash(&bytes[copy + 12..copy + 2048]);
+                bytes[copy + 8..copy + 12].copy_from_slice(&crc.to_le_bytes());
+            }
+        }
+        fs::write(&path, &bytes).expect("written");
+        for args in [&[][..], &["--repair"]] {
+            let output = run(args, &[&path]);
+            let told = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(5), "{args:?}: {told}");
+            assert!(told.contains("newer"), "{args:?}: {told}");
+        }
+        assert!(!dir.path().join("newer.mst.repaired").exists());
+        assert!(matches!(memstone::Store::open(&path), Err(memstone::Error::Format { .. })));
+        assert_eq!(fs::read(&path).expect("read"), bytes, "it was not touched");
+    }
+}
