@@ -48,7 +48,19 @@ fn strings_and_raw_output() {
     assert_eq!(bench.ok("get", &["a"]), "\"no \\\"json\\\"\"\n");
     assert_eq!(bench.ok("get", &["a", "--raw"]), "no \"json\"");
     bench.ok("put", &["n", "[1]"]);
-    assert_eq!(bench.ok("get", &["n", "--raw"]), "[1]\n");
+    bench.fails(2, "leave out --raw", "get", &["n", "--raw"]);
+    let file = bench.dir.path().join("value");
+    let file = file.to_str().unwrap();
+    assert_eq!(bench.ok("get", &["a", "--raw", "--file", file]), "");
+    assert_eq!(std::fs::read(file).unwrap(), b"no \"json\"");
+    bench.ok("put", &["copy", "--raw", "--file", file]);
+    assert_eq!(bench.stored("default", "copy"), bench.stored("default", "a"));
+    bench.ok("get", &["n", "--file", file]);
+    bench.ok("put", &["copy", "--file", file]);
+    assert_eq!(bench.stored("default", "copy"), bench.stored("default", "n"));
+    bench.fails(2, "No such file", "put", &["copy", "--file", "/no/such/file"]);
+    bench.fails(2, "cannot be used with", "put", &["copy", "1", "--file", file]);
+    bench.fails(2, "required", "put", &["copy"]);
 }
 
 #[test]

@@ -26,7 +26,11 @@ fn commits_of_other_processes_are_seen_as_they_land() {
     let second = json(&bench.ok("put", &["b", "1", "--table", "other", "--json"]))["commit"].as_u64().unwrap();
     assert!(line_of(second)["time"].as_str().unwrap().ends_with('Z'));
     let third = json(&bench.ok("del", &["a", "--json"]))["commit"].as_u64().unwrap();
-    assert_eq!(line_of(third)["entries"], serde_json::json!({ "default": -1 }));
+    let gone = line_of(third);
+    assert_eq!(
+        (&gone["table"], &gone["change"], &gone["key"]),
+        (&json("\"default\""), &json("\"deleted\""), &json("\"a\""))
+    );
     child.kill().unwrap();
     child.wait().unwrap();
 
@@ -34,6 +38,42 @@ fn commits_of_other_processes_are_seen_as_they_land() {
     let line = lines.next().unwrap().unwrap();
     assert_eq!(line.split(' ').count(), 2, "commits that were there before change no count: {line}");
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn each_change_is_named_by_table_and_key() {
+    let bench = Bench::new();
+    bench.ok("put", &["a", "1"]);
+    let mut child = bench.command("watch", &["--values"]).stdout(Stdio::piped()).spawn().unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    let (send, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || out.lines().try_for_each(|line| send.send(line.unwrap())));
+    // Until it watches.
+    let first = loop {
+        bench.ok("put", &["probe", "1"]);
+        bench.ok("del", &["probe"]);
+        if let Ok(line) = lines.recv_timeout(std::time::Duration::from_millis(10)) {
+            break line;
+        }
+    };
+    assert!(first.contains("probe") || first.ends_with(|end: char| end.is_ascii_digit()), "{first}");
+    // Each is seen before the next is made. (A checkpoint is none.)
+    let next = || {
+        let changes = lines.iter().filter_map(|line| line.splitn(3, ' ').nth(2).map(str::to_owned));
+        changes.filter(|change| !change.contains("probe")).next().unwrap()
+    };
+    bench.ok("put", &["b", "2"]);
+    assert_eq!(next(), "default + b\t2");
+    bench.ok("put", &["b", "[3]"]);
+    assert_eq!(next(), "default ~ b\t[3]");
+    bench.ok("put", &["b", "4", "--table", "other"]);
+    assert_eq!((next(), next()), ("other created".to_owned(), "other + b\t4".to_owned()));
+    bench.ok("del", &["a"]);
+    assert_eq!(next(), "default - a");
+    bench.ok("drop", &["--table", "other"]);
+    assert_eq!(next(), "other dropped");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

@@ -18,11 +18,14 @@ mod dump;
 mod edit;
 mod failure;
 mod get;
+mod given_file;
+mod grow;
 mod jq;
 mod jq_null;
 mod keys;
 mod load;
 mod locks;
+mod manual;
 mod msgpack;
 mod output;
 mod progress;
@@ -31,6 +34,7 @@ mod range;
 mod rename;
 mod restore;
 mod scan;
+mod shell;
 mod snapshot;
 mod stat;
 mod tables;
@@ -40,10 +44,12 @@ mod values;
 mod watch;
 mod with_lock;
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use failure::Failure;
 use output::Output;
@@ -75,10 +81,10 @@ with-lock exits with the code of its command once that has run (128 + N if signa
 #[derive(Args)]
 struct Common {
     /// Print JSON, one object a line, for machines; failures too, on standard error
-    #[arg(long, global = true)]
+    #[arg(long, global = true, overrides_with = "json")]
     json: bool,
     /// How long to wait for the turn to write, in seconds; fractions are allowed
-    #[arg(long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    #[arg(long, global = true, value_name = "SECONDS", overrides_with = "timeout", default_value = "30", value_parser = seconds)]
     timeout: Duration,
     /// Print what the store does to standard error
     #[arg(long, global = true)]
@@ -97,6 +103,8 @@ enum Verb {
     Del(del::Del),
     Scan(scan::Scan),
     Update(update::Update),
+    Append(grow::Append),
+    Incr(grow::Incr),
     Count(count::Count),
     Tables(tables::Tables),
     Create(create::Create),
@@ -117,13 +125,16 @@ enum Verb {
     Snapshot(snapshot::Snapshot),
     Archive(archive::Archive),
     WithLock(with_lock::WithLock),
+    Shell(shell::Shell),
+    Completions(manual::Completions),
+    Man(manual::Man),
     Demo(demo::Demo),
     #[command(hide = true)]
     DemoWorker(demo::worker::Worker),
 }
 
 fn main() -> ExitCode {
-    let Cli { common, verb } = Cli::parse();
+    let Cli { common, verb } = parse();
     if common.debug {
         tracing_subscriber::fmt()
             .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
@@ -138,6 +149,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// Reads the command line. One that lacks an argument is read once more with the store that `MEMSTONE_FILE` names.
+fn parse() -> Cli {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let parsed = match (Cli::try_parse_from(&words), given_file::insert_default(&words)) {
+        (Err(error), Some(words)) if error.kind() == ErrorKind::MissingRequiredArgument => Cli::try_parse_from(words),
+        (parsed, _) => parsed,
+    };
+    parsed.unwrap_or_else(|error| error.exit())
+}
+
 fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failure> {
     match verb {
         Verb::Put(put) => put.run(common, out)?,
@@ -145,6 +166,8 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Del(del) => del.run(common, out)?,
         Verb::Scan(scan) => scan.run(out)?,
         Verb::Update(update) => update.run(common, out)?,
+        Verb::Append(append) => append.run(common, out)?,
+        Verb::Incr(incr) => incr.run(common, out)?,
         Verb::Count(count) => count.run(out)?,
         Verb::Tables(tables) => tables.run(out)?,
         Verb::Create(create) => create.run(common, out)?,
@@ -165,6 +188,9 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Snapshot(snapshot) => snapshot.run(common, out)?,
         Verb::Archive(archive) => return archive.run(common, out),
         Verb::WithLock(with_lock) => return with_lock.run(common),
+        Verb::Shell(shell) => return shell.run(common),
+        Verb::Completions(completions) => completions.run(out)?,
+        Verb::Man(man) => man.run()?,
         Verb::Demo(demo) => demo.run(out)?,
         Verb::DemoWorker(worker) => worker.run()?,
     }

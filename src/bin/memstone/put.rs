@@ -1,5 +1,8 @@
 //! `memstone put`: sets a key's value.
 
+use std::fs;
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::json;
 
@@ -21,10 +24,13 @@ pub(crate) struct Put {
     #[arg(allow_negative_numbers = true)]
     key: String,
     /// The value as JSON; `-` reads it from standard input
-    #[arg(allow_negative_numbers = true)]
-    value: String,
+    #[arg(allow_negative_numbers = true, required_unless_present = "from")]
+    value: Option<String>,
+    /// Read the value from this file
+    #[arg(long = "file", id = "from", value_name = "PATH", conflicts_with = "value")]
+    from: Option<PathBuf>,
     /// Take the value as text, not as JSON; for a table of bytes, as any bytes
-    #[arg(long)]
+    #[arg(long, visible_alias = "raw")]
     string: bool,
     /// Take the value as hex digits of the bytes to store, as `get --hex` prints them
     #[arg(long, conflicts_with = "string")]
@@ -39,7 +45,12 @@ impl Put {
             (_, true) => Form::Hex,
             _ => Form::Json,
         };
-        let value = values::argument(&self.value, form)?;
+        let value = match &self.from {
+            Some(file) => {
+                values::meant(fs::read(file).map_err(|e| Failure::Usage(format!("{}: {e}", file.display())))?, form)?
+            }
+            None => values::argument(self.value.as_deref().unwrap_or("-"), form)?,
+        };
         let ((), commit) = self.place.write(true, common.timeout, |txn| {
             let (table, types) = self.place.find_or_create(txn)?;
             Ok(table.put(&types.keys.key(&self.key)?, &types.values.encode(value)?)?)

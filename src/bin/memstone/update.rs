@@ -42,17 +42,7 @@ pub(crate) struct Update {
 impl Update {
     pub(crate) fn run(self, common: &Common, out: &mut Output) -> Result<(), Failure> {
         let program = Program::compile(&self.program, &self.variables()?)?;
-        let (value, commit) = self.place.write(true, common.timeout, |txn| {
-            let (table, types) = self.place.find_or_create(txn)?;
-            let key = types.keys.key(&self.key)?;
-            let old = table.get(&key)?.map(|bytes| bytes.to_vec());
-            let original = Original::new(types.values, old.as_deref());
-            let new = original.encode(&program.run(original.value())?)?;
-            if old.as_ref() != Some(&new) {
-                table.put(&key, &new)?;
-            }
-            Ok(types.values.show(&new))
-        })?;
+        let (value, commit) = change(&self.place, &self.key, &program, common)?;
         if out.json() { out.line(json!({ "key": self.key, "value": value, "commit": commit })) } else { Ok(()) }
     }
 
@@ -67,4 +57,19 @@ impl Update {
         };
         Ok([pairs(&self.arg, true)?, pairs(&self.argjson, false)?].concat())
     }
+}
+
+/// Runs a program over a key's value in one write transaction. Gives what the value is then, and the commit's LSN.
+pub(crate) fn change(place: &Place, key: &str, program: &Program, common: &Common) -> Result<(Value, u64), Failure> {
+    place.write(true, common.timeout, |txn| {
+        let (table, types) = place.find_or_create(txn)?;
+        let key = types.keys.key(key)?;
+        let old = table.get(&key)?.map(|bytes| bytes.to_vec());
+        let original = Original::new(types.values, old.as_deref());
+        let new = original.encode(&program.run(original.value())?)?;
+        if old.as_ref() != Some(&new) {
+            table.put(&key, &new)?;
+        }
+        Ok(types.values.show(&new))
+    })
 }

@@ -220,6 +220,11 @@ pub(crate) fn argument(text: &str, form: Form) -> Result<Given, Failure> {
     } else {
         read.extend_from_slice(text.as_bytes());
     }
+    meant(read, form)
+}
+
+/// The value that these bytes mean.
+pub(crate) fn meant(read: Vec<u8>, form: Form) -> Result<Given, Failure> {
     if form == Form::Text {
         return Ok(Given::Text(read));
     }

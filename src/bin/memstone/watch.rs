@@ -1,28 +1,36 @@
-//! `memstone watch`: prints commits as they land.
+//! `memstone watch`: prints changes as they land.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use memstone::Store;
-use serde_json::json;
+use memstone::{RowChange, Snapshot, TableChange, TableDiff};
+use serde_json::{Map, Value, json};
 
-use crate::access::open_to_read;
+use crate::access::{Types, open_to_read};
 use crate::clock::rfc3339;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::text::name;
 
-/// Print commits of any process as they land
+/// Print what any process changes, as it lands
 ///
-/// Each line has the time, the number (LSN) of the newest commit, and the tables that gained or
-/// lost entries. Commits that land together share a line.
+/// Each line has the time, the number (LSN) of the newest commit, the table, what became of it or of a row (+ a new one, ~ another value, - gone),
+/// and the row's key. Commits that land together are shown as one change: of a key that was changed twice, what it came to.
 #[derive(Args)]
 pub(crate) struct Watch {
     /// The store's file
     file: PathBuf,
-    /// Begin after this commit, not after the newest one
+    /// Only this table
+    #[arg(long, value_name = "NAME")]
+    table: Option<String>,
+    /// Print the new values, too
+    #[arg(long)]
+    values: bool,
+    /// A line for each commit, without tables and keys
+    #[arg(long, conflicts_with_all = ["table", "values"])]
+    commits: bool,
+    /// Begin after this commit, not after the newest one. What it was is not known any more: the first line tells only that something came since
     #[arg(long, value_name = "LSN")]
     after: Option<u64>,
     /// End after so many lines
@@ -33,42 +41,109 @@ pub(crate) struct Watch {
 /// How long one wait lasts; a watcher that sleeps longer would not notice less.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What has landed together.
+struct Landed {
+    time: String,
+    commit: u64,
+    left: u64,
+}
+
 impl Watch {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let store = open_to_read(&self.file)?;
-        let mut entries = count_entries(&store)?;
-        let mut last = self.after.map_or_else(|| store.last_commit(), Ok)?;
-        let mut lines = 0;
-        while self.count.is_none_or(|count| lines < count) {
+        let mut before = store.read()?;
+        let mut last = self.after.unwrap_or_else(|| before.lsn());
+        let mut left = self.count.unwrap_or(u64::MAX);
+        while left > 0 {
             let commit = store.wait_for_change(last, PATIENCE)?;
             if commit <= last {
                 continue;
             }
-            last = commit;
-            lines += 1;
-            let now = count_entries(&store)?;
-            let names = now.keys().chain(entries.keys().filter(|name| !now.contains_key(*name)));
-            let count = |entries: &BTreeMap<String, u64>, name| entries.get(name).copied().unwrap_or(0).cast_signed();
-            let changes = names.map(|name| (name, count(&now, name) - count(&entries, name)));
-            let changes: Vec<_> = changes.filter(|(_, change)| *change != 0).collect();
-            let time = rfc3339(SystemTime::now());
-            if out.json() {
-                let changes: serde_json::Map<_, _> =
-                    changes.iter().map(|(name, change)| ((*name).clone(), json!(change))).collect();
-                out.line(json!({ "time": time, "commit": commit, "entries": changes }))?;
+            let now = store.read()?;
+            last = commit.max(now.lsn());
+            let mut landed = Landed { time: rfc3339(SystemTime::now()), commit: last, left };
+            if self.commits || now.lsn() == before.lsn() {
+                landed.line(Map::new(), "", out)?;
             } else {
-                let changes: Vec<_> =
-                    changes.iter().map(|(table, change)| format!("{} {change:+}", name(table))).collect();
-                out.line(format_args!("{time} {commit} {}", changes.join(", ")).to_string().trim_end())?;
+                self.changes(&before, &now, &mut landed, out)?;
             }
+            left = landed.left;
             // A program may be waiting for this very line.
             out.flush()?;
-            entries = now;
+            before = now;
+        }
+        Ok(())
+    }
+
+    fn changes(&self, before: &Snapshot, now: &Snapshot, landed: &mut Landed, out: &mut Output) -> Result<(), Failure> {
+        for table in before.diff(now)?.tables() {
+            if self.table.as_ref().is_some_and(|only| only != table.name()) {
+                continue;
+            }
+            landed.table(table, out)?;
+            if table.change() == TableChange::Dropped {
+                continue;
+            }
+            let (keys, values) = table.types();
+            let types = Types::named(keys, values);
+            for row in table.rows()? {
+                landed.row(table.name(), &types, &row?, self.values, out)?;
+            }
         }
         Ok(())
     }
 }
 
-fn count_entries(store: &Store) -> Result<BTreeMap<String, u64>, Failure> {
-    Ok(store.read()?.tables()?.into_iter().map(|table| (table.name, table.entries)).collect())
+impl Landed {
+    fn line(&mut self, mut fields: Map<String, Value>, text: &str, out: &mut Output) -> Result<(), Failure> {
+        if self.left == 0 {
+            return Ok(());
+        }
+        self.left -= 1;
+        if !out.json() {
+            return out.line(format_args!("{} {} {text}", self.time, self.commit).to_string().trim_end());
+        }
+        fields.insert("time".to_owned(), json!(self.time));
+        fields.insert("commit".to_owned(), json!(self.commit));
+        out.line(Value::Object(fields))
+    }
+
+    /// What became of the table itself.
+    fn table(&mut self, table: &TableDiff<'_>, out: &mut Output) -> Result<(), Failure> {
+        let (what, from) = match table.change() {
+            TableChange::Created => ("created", None),
+            TableChange::Dropped => ("dropped", None),
+            TableChange::Renamed => ("renamed", table.name_before()),
+            TableChange::Rows => return Ok(()),
+        };
+        let mut fields = Map::new();
+        fields.insert("table".to_owned(), json!(table.name()));
+        fields.insert("change".to_owned(), json!(what));
+        from.iter().for_each(|from| drop(fields.insert("from".to_owned(), json!(from))));
+        let from = from.map(|from| format!(" from {}", name(from))).unwrap_or_default();
+        self.line(fields, &format!("{} {what}{from}", name(table.name())), out)
+    }
+
+    fn row(
+        &mut self,
+        table: &str,
+        types: &Types,
+        row: &RowChange<'_>,
+        values: bool,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
+        let (change, sign) = match (&row.before, &row.after) {
+            (None, _) => ("put", '+'),
+            (Some(_), Some(_)) => ("changed", '~'),
+            (Some(_), None) => ("deleted", '-'),
+        };
+        let value = row.after.as_ref().filter(|_| values).map(|value| types.values.show(value));
+        let mut fields = Map::new();
+        fields.insert("table".to_owned(), json!(table));
+        fields.insert("change".to_owned(), json!(change));
+        fields.insert("key".to_owned(), types.keys.show(&row.key));
+        value.iter().for_each(|value| drop(fields.insert("value".to_owned(), value.clone())));
+        let value = value.map(|value| format!("\t{value}")).unwrap_or_default();
+        self.line(fields, &format!("{} {sign} {}{value}", name(table), types.keys.line(&row.key)), out)
+    }
 }
