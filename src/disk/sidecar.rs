@@ -189,8 +189,9 @@ impl Sidecar {
     }
 
     fn read<const N: usize>(&self, at: usize) -> Option<[u64; N]> {
-        // A publisher in the middle of its few stores is waited for; one that died there is not.
-        for _ in 0..64 {
+        // A publisher in the middle of its few stores is waited for; one that stands still or died there is not: those who
+        // read look again, or at the file.
+        for _ in 0..16 {
             let mut values = [0; N];
             for (i, value) in values.iter_mut().enumerate() {
                 *value = self.load(at + i);
