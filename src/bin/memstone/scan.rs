@@ -25,6 +25,9 @@ pub(crate) struct Scan {
     /// At most so many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// Print the keys alone
+    #[arg(long = "keys")]
+    keys_only: bool,
     /// From the last to the first
     #[arg(long)]
     reverse: bool,
@@ -38,10 +41,12 @@ impl Scan {
         let range = self.keys.span(&types.keys)?.of(&table)?;
         let mut show = |entry: memstone::Result<(memstone::Bytes<'_>, memstone::Bytes<'_>)>| {
             let (key, value) = entry?;
-            let value = types.values.show(&value);
-            match out.json() {
-                true => out.line(json!({ "key": types.keys.show(&key), "value": value })),
-                false => out.line(format_args!("{}\t{value}", types.keys.line(&key))),
+            let value = (!self.keys_only).then(|| types.values.show(&value));
+            match (value, out.json()) {
+                (Some(value), true) => out.line(json!({ "key": types.keys.show(&key), "value": value })),
+                (Some(value), false) => out.line(format_args!("{}\t{value}", types.keys.line(&key))),
+                (None, true) => out.line(json!({ "key": types.keys.show(&key) })),
+                (None, false) => out.line(types.keys.line(&key)),
             }
         };
         let limit = self.limit.unwrap_or(usize::MAX);

@@ -1,0 +1,108 @@
+//! The sessions that the reference of the command shows: each command is run, and prints what stands there.
+//!
+//! `MEMSTONE_WRITE=1 cargo test --features cli --test cli_reference` writes what is printed into the page, to be read before it is committed.
+#![cfg(feature = "cli")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn page() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/COMMAND_LINE.md")
+}
+
+/// A command of a session, and what it prints. A part that differs from run to run is `…` there.
+struct Step {
+    command: String,
+    printed: Vec<String>,
+}
+
+fn steps(session: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for line in session.lines() {
+        match line.strip_prefix("$ ") {
+            Some(command) => steps.push(Step { command: command.to_owned(), printed: Vec::new() }),
+            None => steps.last_mut().unwrap().printed.push(line.to_owned()),
+        }
+    }
+    steps
+}
+
+/// Whether a line is as the page has it, where `…` stands for anything.
+fn fits(pattern: &str, line: &str) -> bool {
+    let mut parts = pattern.split('…');
+    let Some(mut rest) = line.strip_prefix(parts.next().unwrap()) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    for (nth, part) in parts.iter().enumerate() {
+        let found = if nth + 1 == parts.len() {
+            rest.ends_with(part).then(|| rest.len() - part.len())
+        } else {
+            rest.find(part)
+        };
+        let Some(at) = found else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.is_empty()
+}
+
+fn run(command: &str, dir: &Path) -> Vec<String> {
+    let binaries = Path::new(env!("CARGO_BIN_EXE_memstone")).parent().unwrap();
+    let path = std::env::join_paths([binaries, "/usr/bin".as_ref(), "/bin".as_ref()]).unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{command} 2>&1")]).current_dir(dir).env("PATH", path).env_remove("MEMSTONE_FILE");
+    String::from_utf8(shell.output().unwrap().stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn each_session_prints_what_the_reference_shows() {
+    let text = fs::read_to_string(page()).unwrap();
+    let mut parts = text.split("```console\n");
+    let mut written = parts.next().unwrap().to_owned();
+    let mut commands = 0;
+    for part in parts {
+        let (session, after) = part.split_once("```").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        written += "```console\n";
+        for step in steps(session) {
+            let printed = run(&step.command, dir.path());
+            let fit = printed.len() == step.printed.len() && step.printed.iter().zip(&printed).all(|(a, b)| fits(a, b));
+            assert!(
+                fit || std::env::var_os("MEMSTONE_WRITE").is_some(),
+                "{}\n{}\ninstead of\n{}",
+                step.command,
+                printed.join("\n"),
+                step.printed.join("\n")
+            );
+            let lines = if fit { &step.printed } else { &printed };
+            written += &format!("$ {}\n", step.command);
+            lines.iter().for_each(|line| written += &format!("{line}\n"));
+            commands += 1;
+        }
+        written += "```";
+        written += after;
+    }
+    assert!(commands > 30, "{commands}");
+    if std::env::var_os("MEMSTONE_WRITE").is_some() {
+        fs::write(page(), written).unwrap();
+    }
+}
+
+#[test]
+fn no_verb_goes_without_an_example() {
+    let text = fs::read_to_string(page()).unwrap();
+    let sessions: Vec<&str> =
+        text.split("```console\n").skip(1).map(|part| part.split("```").next().unwrap()).collect();
+    let help = run("memstone --help", Path::new("."));
+    let verbs = help.iter().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    for verb in verbs.map(|line| line.split_whitespace().next().unwrap()) {
+        let shown = |session: &&str| {
+            session.lines().any(|line| line.starts_with("$ ") && line.contains(&format!("memstone {verb}")))
+        };
+        assert!(verb == "help" || sessions.iter().any(shown), "there is no example of {verb}");
+        assert!(
+            ["help", "demo"].contains(&verb) || text.contains(&format!("`{verb} ")),
+            "the table does not tell of {verb}"
+        );
+    }
+}
