@@ -80,7 +80,7 @@ fn each_command_within_the_text_does_what_it_says() {
     let store = memstone::Store::open(&file).unwrap();
     let table = memstone::Table::<&str, String>::new("default");
     store
-        .write(|tx| (0..200).try_for_each(|n| tx.table(table)?.put(&format!("key {n}").as_str(), &"v".repeat(n))))
+        .write(|tx| (0..200).try_for_each(|n| tx.table(table)?.put(format!("key {n}").as_str(), "v".repeat(n))))
         .unwrap();
     store.close().unwrap();
     let binaries = Path::new(env!("CARGO_BIN_EXE_memstone")).parent().unwrap();
