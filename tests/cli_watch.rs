@@ -59,8 +59,8 @@ fn each_change_is_named_by_table_and_key() {
     assert!(first.contains("probe") || first.ends_with(|end: char| end.is_ascii_digit()), "{first}");
     // Each is seen before the next is made. (A checkpoint is none.)
     let next = || {
-        let changes = lines.iter().filter_map(|line| line.splitn(3, ' ').nth(2).map(str::to_owned));
-        changes.filter(|change| !change.contains("probe")).next().unwrap()
+        let mut changes = lines.iter().filter_map(|line| line.splitn(3, ' ').nth(2).map(str::to_owned));
+        changes.find(|change| !change.contains("probe")).unwrap()
     };
     bench.ok("put", &["b", "2"]);
     assert_eq!(next(), "default + b\t2");
