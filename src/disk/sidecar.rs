@@ -244,11 +244,17 @@ impl Sidecar {
         self.rise(at, value);
     }
 
-    /// A rising LSN, unless it is beyond the log's end as it is told: then it is garbage that looks valid.
-    /// (The end is told before anything is called durable or visible.)
-    fn risen_lsn(&self, at: usize) -> Option<u64> {
-        let lsn = self.risen(at)?;
-        self.tail().is_none_or(|tail| lsn <= tail.lsn).then_some(lsn)
+    /// Rising LSNs, but for one that is beyond the log's end as it is told: that is garbage that looks valid.
+    /// (The end is told before anything is called durable or visible, and so it is read after them.)
+    fn risen_lsns<const N: usize>(&self, at: [usize; N]) -> [Option<u64>; N] {
+        let lsns = at.map(|at| self.risen(at));
+        let tail = self.tail();
+        lsns.map(|lsn| lsn.filter(|lsn| tail.is_none_or(|tail| *lsn <= tail.lsn)))
+    }
+
+    /// What [`Sidecar::durable`] and [`Sidecar::visible`] say.
+    pub(crate) fn durable_and_visible(&self) -> [Option<u64>; 2] {
+        self.risen_lsns([DURABLE, VISIBLE])
     }
 
     pub(crate) fn is_current(&self) -> bool {
@@ -300,7 +306,7 @@ impl Sidecar {
 
     /// Newest LSN that a flush of a sealed batch has covered.
     pub(crate) fn durable(&self) -> Option<u64> {
-        self.risen_lsn(DURABLE)
+        self.risen_lsns([DURABLE])[0]
     }
 
     pub(crate) fn rise_durable(&self, lsn: u64) {
@@ -309,7 +315,7 @@ impl Sidecar {
 
     /// Newest LSN that readers see whether or not it is durable. (They also see what is durable.)
     pub(crate) fn visible(&self) -> Option<u64> {
-        self.risen_lsn(VISIBLE)
+        self.risen_lsns([VISIBLE])[0]
     }
 
     pub(crate) fn rise_visible(&self, lsn: u64) {

@@ -40,7 +40,7 @@ pub(crate) enum Look {
 impl Engine {
     /// Takes over what the sidecar tells; `false` if it does not tell what readers may see.
     pub(crate) fn learn(&self, sidecar: &Sidecar) -> bool {
-        let (durable, visible) = (sidecar.durable(), sidecar.visible());
+        let [durable, visible] = sidecar.durable_and_visible();
         self.raise_durable(durable.unwrap_or(0));
         self.relaxed.fetch_max(visible.unwrap_or(0), Ordering::AcqRel);
         // Read last: a root is told before what is only found through it.
