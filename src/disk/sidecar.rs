@@ -244,17 +244,11 @@ impl Sidecar {
         self.rise(at, value);
     }
 
-    /// Rising LSNs, but for one that is beyond the log's end as it is told: that is garbage that looks valid.
-    /// (The end is told before anything is called durable or visible, and so it is read after them.)
-    fn risen_lsns<const N: usize>(&self, at: [usize; N]) -> [Option<u64>; N] {
-        let lsns = at.map(|at| self.risen(at));
-        let tail = self.tail();
-        lsns.map(|lsn| lsn.filter(|lsn| tail.is_none_or(|tail| *lsn <= tail.lsn)))
-    }
-
-    /// What [`Sidecar::durable`] and [`Sidecar::visible`] say.
+    /// What [`Sidecar::durable`] and [`Sidecar::visible`] say. What is beyond the log's end as it is told is garbage that
+    /// looks valid. (The end is told before anything is called durable or visible, and so it is read after them.)
     pub(crate) fn durable_and_visible(&self) -> [Option<u64>; 2] {
-        self.risen_lsns([DURABLE, VISIBLE])
+        let (lsns, tail) = ([DURABLE, VISIBLE].map(|at| self.risen(at)), self.tail());
+        lsns.map(|lsn| lsn.filter(|lsn| tail.is_none_or(|tail| *lsn <= tail.lsn)))
     }
 
     pub(crate) fn is_current(&self) -> bool {
@@ -306,7 +300,7 @@ impl Sidecar {
 
     /// Newest LSN that a flush of a sealed batch has covered.
     pub(crate) fn durable(&self) -> Option<u64> {
-        self.risen_lsns([DURABLE])[0]
+        self.durable_and_visible()[0]
     }
 
     pub(crate) fn rise_durable(&self, lsn: u64) {
@@ -315,7 +309,7 @@ impl Sidecar {
 
     /// Newest LSN that readers see whether or not it is durable. (They also see what is durable.)
     pub(crate) fn visible(&self) -> Option<u64> {
-        self.risen_lsns([VISIBLE])[0]
+        self.durable_and_visible()[1]
     }
 
     pub(crate) fn rise_visible(&self, lsn: u64) {
