@@ -114,7 +114,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// The only files with `unsafe`: where the operating system is called or memory is mapped.
 const UNSAFE: &[&str] = &[
-    "src/bin/memstone/with_lock.rs",
+    "cli/src/memstone/with_lock.rs",
     "src/disk/file_id.rs",
     "src/disk/fork.rs",
     "src/disk/host.rs",
@@ -161,13 +161,18 @@ fn files(folder: &str, endings: &[&str]) -> BTreeSet<String> {
     names.filter(|name| endings.iter().any(|ending| name.ends_with(ending))).collect()
 }
 
+/// The library's and the commands'.
+fn sources() -> BTreeSet<String> {
+    files("src", &[".rs"]).into_iter().chain(files("cli/src", &[".rs"])).collect()
+}
+
 fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 fn is_test_file(file: &str) -> bool {
     // The proof and its simulated disk are compiled for tests alone.
-    ["tests/", "src/proof/", "src/disk/sim"].iter().any(|start| file.starts_with(start))
+    ["tests/", "cli/tests/", "src/proof/", "src/disk/sim"].iter().any(|start| file.starts_with(start))
         || file.ends_with("tests.rs")
         || file.ends_with("testing.rs")
         || file.contains("/tests/")
@@ -232,7 +237,7 @@ fn every_file_uses_only_what_stands_below_it() {
     let mut wrong = Vec::new();
     for file in files("src", &[".rs"]) {
         let within = file.strip_prefix("src/").unwrap();
-        if within.starts_with("bin/") || within == "lib.rs" || is_test_file(&file) {
+        if within == "lib.rs" || is_test_file(&file) {
             continue;
         }
         let layer = within.split('/').next().unwrap().trim_end_matches(".rs");
@@ -273,8 +278,7 @@ fn unsafe_stands_in_few_files() {
         let words = code(file);
         words.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == "unsafe")
     };
-    let found: Vec<String> =
-        files("src", &[".rs"]).into_iter().filter(|file| !is_test_file(file)).filter(is_unsafe).collect();
+    let found: Vec<String> = sources().into_iter().filter(|file| !is_test_file(file)).filter(is_unsafe).collect();
     assert_eq!(found, UNSAFE, "the list of files with `unsafe` is exact");
 }
 
@@ -282,7 +286,7 @@ fn unsafe_stands_in_few_files() {
 fn every_unsafe_block_says_why_it_is_sound() {
     let block = ["unsa", "fe {"].concat();
     let (page, mut found) = (read("docs/TESTING.md"), 0);
-    for file in ["src", "tests", "examples", "benches"].iter().flat_map(|folder| files(folder, &[".rs"])) {
+    for file in ["src", "cli", "tests", "examples", "benches"].iter().flat_map(|folder| files(folder, &[".rs"])) {
         if file.contains("/target/") {
             continue;
         }
@@ -302,7 +306,7 @@ fn every_unsafe_block_says_why_it_is_sound() {
 #[test]
 fn no_file_grows_for_ever() {
     let mut wrong = Vec::new();
-    for file in files("src", &[".rs"]).into_iter().chain(files("tests", &[".rs"])) {
+    for file in sources().into_iter().chain(files("tests", &[".rs"])).chain(files("cli/tests", &[".rs"])) {
         let lines = read(&file).lines().count();
         let most = if is_test_file(&file) { LONGEST } else { LONG };
         let limit = LONG_FILES.iter().find(|(name, _)| *name == file).map_or(most, |(_, limit)| *limit);
@@ -324,7 +328,7 @@ fn nothing_is_left_for_later() {
         [["TO", "DO"], ["FIX", "ME"], ["to", "do!"], ["un", "implemented!"], ["db", "g!"]].map(|m| m.concat());
     let endian = [["from_ne", "_bytes"], ["to_ne", "_bytes"]].map(|m| m.concat());
     let mut wrong = Vec::new();
-    for file in files("src", &[".rs"]).into_iter().chain(files("tests", &[".rs"])) {
+    for file in sources().into_iter().chain(files("tests", &[".rs"])).chain(files("cli/tests", &[".rs"])) {
         let text = read(&file);
         wrong.extend(markers.iter().filter(|m| text.contains(*m)).map(|m| format!("{file}: {m}")));
         // The file is little-endian on every machine.
@@ -396,7 +400,7 @@ fn no_test_fails_because_a_machine_is_slow() {
         assert_eq!(assertions(text).iter().any(|a| limits_a_time(a, &times(text))), expected, "{text}");
     }
     let mut found = BTreeSet::new();
-    for file in files("src", &[".rs"]).into_iter().chain(files("tests", &[".rs"])) {
+    for file in sources().into_iter().chain(files("tests", &[".rs"])).chain(files("cli/tests", &[".rs"])) {
         let text = read(&file);
         let start = if is_test_file(&file) { Some(0) } else { text.find("#[cfg(test)]\n") };
         let tests = &text[start.unwrap_or(text.len())..];
@@ -415,7 +419,7 @@ fn nothing_names_the_machine_it_was_made_on() {
     places.extend(std::env::var("HOME").ok().filter(|home| home.len() > 1).map(|home| format!("{home}/")));
     let mut wrong = Vec::new();
     let mut all = files("src", &[".rs"]);
-    for folder in ["tests", "docs", "benches", ".ci", "fuzz"] {
+    for folder in ["cli", "tests", "docs", "benches", ".ci", "fuzz"] {
         all.extend(files(folder, &[".rs", ".md", ".toml", ".sh", "run", "fuzz"]));
     }
     all.retain(|file| !file.contains("/target/"));
@@ -460,7 +464,7 @@ fn the_code_map_names_every_source_file() {
     let map = read("docs/ARCHITECTURE.md");
     for file in files("src", &[".rs"]) {
         let name = file.rsplit('/').next().unwrap();
-        if is_test_file(&file) || file.starts_with("src/bin/") || name == "mod.rs" {
+        if is_test_file(&file) || name == "mod.rs" {
             continue;
         }
         assert!(map.contains(&format!("`{name}`")), "docs/ARCHITECTURE.md does not name {file}");

@@ -1,6 +1,5 @@
 //! Every command that the page on operations names within its text. (Those in blocks are run, block by block, by
 //! `cli_backup` and `cli_snapshot`.)
-#![cfg(feature = "cli")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeSet;
@@ -45,7 +44,7 @@ const TOLD: [&str; 7] = [
 ];
 
 fn named_in_the_page() -> BTreeSet<String> {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/OPERATIONS.md")).unwrap();
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/OPERATIONS.md")).unwrap();
     let prose: String = text.split("```").step_by(2).collect();
     let is_command = |words: &&str| {
         let first = words.split(' ').next().unwrap();

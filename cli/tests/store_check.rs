@@ -1,5 +1,4 @@
 //! The exit status and the output of `store-check`.
-#![cfg(feature = "cli")]
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail")]
 
 use std::fs;

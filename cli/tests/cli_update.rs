@@ -1,11 +1,10 @@
 //! `memstone update`: read, modify and write as one.
-#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod cli_support;
+mod support;
 use std::process::Child;
 
-use cli_support::{Bench, json};
+use support::{Bench, json};
 
 #[test]
 fn a_program_changes_the_value() {

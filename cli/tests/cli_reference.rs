@@ -1,7 +1,6 @@
 //! The sessions that the reference of the command shows: each command is run, and prints what stands there.
 //!
-//! `MEMSTONE_WRITE=1 cargo test --features cli --test cli_reference` writes what is printed into the page, to be read before it is committed.
-#![cfg(feature = "cli")]
+//! `MEMSTONE_WRITE=1 cargo test --test cli_reference` writes what is printed into the page, to be read before it is committed.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::fs;
@@ -9,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn page() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/COMMAND_LINE.md")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/COMMAND_LINE.md")
 }
 
 /// A command of a session, and what it prints. A part that differs from run to run is `…` there.

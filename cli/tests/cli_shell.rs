@@ -1,11 +1,10 @@
 //! The store named by the environment, `memstone shell`, `append`, `incr`, completions and man pages.
-#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod cli_support;
-use cli_support::{Bench, Outcome, json, outcome};
+mod support;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use support::{Bench, Outcome, json, outcome};
 
 /// The command with a default store.
 fn with_default(bench: &Bench, words: &[&str]) -> Outcome {

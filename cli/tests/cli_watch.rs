@@ -1,12 +1,11 @@
 //! `memstone watch` and `stat`.
-#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod cli_support;
+mod support;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use cli_support::{Bench, json};
+use support::{Bench, json};
 
 #[test]
 fn commits_of_other_processes_are_seen_as_they_land() {
@@ -97,7 +96,7 @@ fn an_idle_store_has_nothing_that_is_not_durable() {
     let bench = Bench::new();
     let not_durable = |file: &str| {
         let stats = json(
-            &cli_support::outcome(
+            &support::outcome(
                 std::process::Command::new(env!("CARGO_BIN_EXE_memstone")).args(["stat", file, "--json"]),
             )
             .out,

@@ -1,13 +1,12 @@
 //! `memstone scan` and `tables`.
-#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod cli_support;
+mod support;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::process::Stdio;
 
-use cli_support::{Bench, json};
 use memstone::{Blob, Error, Store, Table};
+use support::{Bench, json};
 
 /// A store with the keys a, ab, b, c and the values 1 to 4.
 fn letters() -> Bench {

@@ -1,13 +1,13 @@
 //! `memstone with-lock` and `locks`, and what a held lock means to the other verbs.
-#![cfg(all(feature = "cli", unix))]
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod cli_support;
+mod support;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 
-use cli_support::{Bench, json};
 use memstone::Store;
+use support::{Bench, json};
 
 /// Holds the lock while `script` runs, which must print a line when it is ready.
 fn hold(bench: &Bench, script: &str) -> (Child, BufReader<std::process::ChildStdout>, String) {

@@ -1,12 +1,11 @@
 //! Exit codes, and what the command must not do.
-#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod cli_support;
+mod support;
 use std::fs;
 use std::process::Command;
 
-use cli_support::{Bench, json, outcome};
+use support::{Bench, json, outcome};
 
 const READERS: [(&str, &[&str]); 6] =
     [("get", &["a"]), ("scan", &[]), ("tables", &[]), ("stat", &[]), ("locks", &[]), ("watch", &["--count", "0"])];

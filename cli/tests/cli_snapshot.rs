@@ -1,12 +1,11 @@
 //! `memstone snapshot`, and `--at`.
-#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod cli_support;
+mod support;
 use std::process::Command;
 
-use cli_support::{Bench, Outcome, json};
 use memstone::{Error, Store};
+use support::{Bench, Outcome, json};
 
 /// `memstone snapshot VERB FILE REST…`.
 fn snapshot(bench: &Bench, verb: &str, rest: &[&str]) -> Outcome {
@@ -129,7 +128,7 @@ fn processes_that_have_the_store_open_see_names_come_and_go() {
 
 #[test]
 fn what_the_page_on_operations_says_can_be_done() {
-    let text = include_str!("../docs/OPERATIONS.md");
+    let text = include_str!("../../docs/OPERATIONS.md");
     let part = text.split("\n## Snapshots by name\n").nth(1).unwrap().split("\n## ").next().unwrap();
     let commands: Vec<&str> = part.split("```").nth(1).unwrap().lines().skip(1).collect();
     assert_eq!(commands.len(), 6, "{commands:?}");

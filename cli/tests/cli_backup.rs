@@ -2,16 +2,16 @@
 #![cfg(unix)]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod cli_support;
+mod support;
 
-use cli_support::{Bench, outcome};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use support::{Bench, outcome};
 
 /// `memstone WORDS…`; what it came to.
-fn run(words: &[&str]) -> cli_support::Outcome {
+fn run(words: &[&str]) -> support::Outcome {
     outcome(Command::new(env!("CARGO_BIN_EXE_memstone")).args(words))
 }
 
@@ -138,7 +138,7 @@ fn what_makes_no_sense_is_refused() {
 
 #[test]
 fn what_the_page_on_operations_says_can_be_done() {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/OPERATIONS.md")).unwrap();
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/OPERATIONS.md")).unwrap();
     let part = text.split("\n## Backups\n").nth(1).unwrap().split("\n## Disk full").next().unwrap();
     let blocks = part.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
     let commands: Vec<&str> = blocks.flat_map(str::lines).collect();

@@ -1,12 +1,11 @@
 //! `memstone dump` and `load`.
-#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod cli_support;
+mod support;
 
-use cli_support::{Bench, Outcome};
 use memstone::{Blob, Store, Table};
 use proptest::prelude::*;
+use support::{Bench, Outcome};
 
 /// Loads a dump into a store of its own.
 fn load(dump: &str, arguments: &[&str]) -> (Bench, Outcome) {

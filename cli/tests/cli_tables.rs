@@ -1,11 +1,10 @@
 //! `memstone create`, `count`, `rename`, `clear`, `drop`, `checkpoint`, `compact`, and `del` of ranges.
-#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod cli_support;
+mod support;
 
-use cli_support::{Bench, json};
 use serde_json::json;
+use support::{Bench, json};
 
 fn letters() -> Bench {
     let bench = Bench::new();

@@ -1,10 +1,9 @@
 //! `memstone put`, `get` and `del`.
-#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod cli_support;
-use cli_support::{Bench, json};
+mod support;
 use memstone::{Blob, Store, Table};
+use support::{Bench, json};
 
 #[test]
 fn what_is_put_can_be_got() {

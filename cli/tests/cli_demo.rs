@@ -1,14 +1,13 @@
 //! `memstone demo`: the processes, the kill, and the verdict.
-#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod cli_support;
+mod support;
 use std::fs;
 use std::process::Command;
 
-use cli_support::{json, outcome};
+use support::{json, outcome};
 
-fn demo(arguments: &[&str]) -> cli_support::Outcome {
+fn demo(arguments: &[&str]) -> support::Outcome {
     outcome(Command::new(env!("CARGO_BIN_EXE_memstone")).arg("demo").args(arguments))
 }
 

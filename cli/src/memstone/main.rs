@@ -59,7 +59,7 @@ use output::Output;
 /// Values are JSON here and MessagePack inside. Each verb is one transaction; a verb that only
 /// reads waits for nobody and never creates a store.
 #[derive(Parser)]
-#[command(version, after_help = EXIT_CODES)]
+#[command(name = "memstone", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(flatten)]
     common: Common,
