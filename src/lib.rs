@@ -149,6 +149,7 @@ pub use backup::{
 pub use bytes::Bytes;
 pub use disk::format::{MAX_KEY_SIZE, MAX_NAME_SIZE, MAX_VALUE_SIZE};
 pub use engine::commit::Durability;
+pub use engine::metrics::{Rates, Sample};
 pub use engine::stats::{LockStats, Locks, LogStats, NamedSnapshot, ProcessStats, Stats, TableInfo};
 pub use error::{Corruption, Error, Holder, Result};
 pub use maintain::check::{CheckOptions, Finding, PageCounts, Report, Severity, TableReport, check, check_with};

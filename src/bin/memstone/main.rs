@@ -36,6 +36,7 @@ mod snapshot;
 mod stat;
 mod tables;
 mod text;
+mod top;
 mod update;
 mod values;
 mod watch;
@@ -111,6 +112,7 @@ enum Verb {
     Load(load::Load),
     Doctor(doctor::Doctor),
     Stat(stat::Stat),
+    Top(top::Top),
     Locks(locks::Locks),
     Check(check::Check),
     Watch(watch::Watch),
@@ -160,6 +162,7 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Load(load) => load.run(common, out)?,
         Verb::Doctor(doctor) => return doctor.run(out),
         Verb::Stat(stat) => stat.run(out)?,
+        Verb::Top(top) => top.run(out)?,
         Verb::Locks(locks) => locks.run(out)?,
         Verb::Check(check) => return check.run(out),
         Verb::Watch(watch) => watch.run(out)?,
