@@ -149,10 +149,16 @@ pub use backup::{
 pub use bytes::Bytes;
 pub use disk::format::{MAX_KEY_SIZE, MAX_NAME_SIZE, MAX_VALUE_SIZE};
 pub use engine::commit::Durability;
+pub use engine::metrics::{Rates, Sample};
 pub use engine::stats::{LockStats, Locks, LogStats, NamedSnapshot, ProcessStats, Stats, TableInfo};
 pub use error::{Corruption, Error, Holder, Result};
 pub use maintain::check::{CheckOptions, Finding, PageCounts, Report, Severity, TableReport, check, check_with};
 pub use maintain::content::content_hash;
+pub use maintain::doctor::diagnosis::{
+    BackupNews, Concern, Diagnosis, Extent, FilePlace, Health, Leftover, LogState, OpenProcess, PinnedVersion, Role,
+    SpaceUse, StoreState, Subject, TableSize, Urgency,
+};
+pub use maintain::doctor::{DiagnoseOptions, diagnose, diagnose_with};
 pub use maintain::inspect::{FrameView, FreePages, PageView, RootCopy, free_pages, log_frames, page_view, root_copies};
 pub use maintain::repair::report::{
     BeyondFrame, Certainty, LostRange, LostValue, RepairReport, RepairedTable, RootSource, SalvagedPage,

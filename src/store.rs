@@ -7,6 +7,7 @@ mod registry;
 
 use crate::engine::Engine;
 use crate::engine::checkpoint::Plan;
+use crate::engine::metrics::Sample;
 use crate::engine::open_store::OpenStore;
 use crate::engine::stats::{Locks, Stats};
 use crate::error::{Error, Result};
@@ -230,6 +231,24 @@ impl Store {
     /// [`Error::Forked`], [`Error::Io`].
     pub fn locks(&self) -> Result<Locks> {
         self.in_file(self.engine().locks())
+    }
+
+    /// [`Store::stats`] and [`Store::locks`] together, for metrics and rates.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// let before = store.sample()?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// let rates = store.sample()?.rates_since(&before);
+    /// assert!(rates.commits > 0.0 && rates.log_bytes > 0.0);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn sample(&self) -> Result<Sample> {
+        Ok(Sample::new(self.stats()?, self.locks()?))
     }
 
     /// Closes this handle. The last one in the process leaves the store: it flushes, folds the log if no

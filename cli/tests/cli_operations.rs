@@ -8,8 +8,13 @@ use std::path::Path;
 use std::process::Command;
 
 /// In the order in which they are run, with the exit code that the page promises.
-const COMMANDS: [(&str, i32); 21] = [
+const COMMANDS: [(&str, i32); 26] = [
+    ("memstone doctor memory.mst --backups .", 6),
+    // (Where the folder for temporary files lies in memory, that alone needs attention.)
+    ("memstone doctor memory.mst --full; [ $? -ne 4 ]", 0),
     ("memstone stat memory.mst", 0),
+    ("memstone stat memory.mst --prometheus", 0),
+    ("memstone top memory.mst --count 1", 0),
     ("memstone tables memory.mst", 0),
     ("memstone locks memory.mst", 0),
     ("memstone scan memory.mst", 0),
@@ -25,6 +30,7 @@ const COMMANDS: [(&str, i32); 21] = [
     ("rm memory.mst", 0),
     ("memstone restore memory.stream memory.mst", 0),
     ("damage", 0),
+    ("memstone doctor memory.mst", 4),
     ("store-check memory.mst", 4),
     ("store-check --repair memory.mst", 1),
     ("store-check --repair --unproven --output older.mst memory.mst", 1),

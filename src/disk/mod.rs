@@ -19,4 +19,5 @@ mod sigbus;
 #[cfg(test)]
 pub(crate) mod sim;
 mod size_limit;
+pub(crate) mod surroundings;
 pub(crate) mod unix;

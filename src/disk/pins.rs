@@ -3,17 +3,45 @@
 use crate::disk::fork::fork_generation;
 use crate::disk::locks::{PIN, lock};
 use crate::disk::platform::{Disk, LockMode};
+use crate::disk::sidecar::{Sidecar, unix_ms};
 use crate::error::{Error, Result};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// The tree versions that this process holds snapshots of, each with one kernel lock.
 pub(crate) struct Pins {
     disk: Arc<dyn Disk>,
-    held: Mutex<HashMap<u64, usize>>,
+    held: Mutex<Held>,
     generation: u32,
     on_release: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+#[derive(Default)]
+struct Held {
+    versions: BTreeMap<u64, Uses>,
+    /// The sidecar and the slot that tell other processes of the oldest one.
+    told: Option<(Sidecar, usize)>,
+}
+
+/// The uses of a pinned version: how many, and since when there is one, in milliseconds since 1970.
+struct Uses {
+    count: usize,
+    since_ms: u64,
+}
+
+impl Held {
+    /// Since when the oldest version is held; 0 without one.
+    fn oldest(&self) -> u64 {
+        self.versions.first_key_value().map_or(0, |(_, uses)| uses.since_ms)
+    }
+
+    /// For people who ask why the file grows.
+    fn tell(&self) {
+        if let Some((sidecar, slot)) = &self.told {
+            sidecar.slot(*slot).set_pinned(self.oldest());
+        }
+    }
 }
 
 /// One use of a pinned version.
@@ -32,27 +60,37 @@ impl Pins {
         let _ = self.on_release.set(Box::new(call));
     }
 
+    /// Tells in this slot of this sidecar, from now on, since when the oldest version is held.
+    pub(crate) fn tell_in(&self, sidecar: &Sidecar, slot: usize) {
+        let mut held = lock(&self.held);
+        held.told = Some((sidecar.clone(), slot));
+        held.tell();
+    }
+
     /// Pins a version. The caller looks afterwards whether it might still be pinned, and drops the pin if not.
     pub(crate) fn pin(self: &Arc<Self>, version: u64) -> Result<Pin> {
         let mut held = lock(&self.held);
-        let count = held.entry(version).or_insert(0);
-        if *count == 0 {
+        if !held.versions.contains_key(&version) {
             // A pin is only ever shared, so only a failing system refuses it.
             let taken = self.disk.try_lock(PIN + version, LockMode::Shared);
             match taken.map_err(|e| Error::io("pin", self.disk.path(), e)) {
-                Ok(true) => {}
+                Ok(true) => {
+                    let before = held.oldest();
+                    held.versions.insert(version, Uses { count: 0, since_ms: unix_ms() });
+                    if held.oldest() != before {
+                        held.tell();
+                    }
+                }
                 Ok(false) => {
-                    held.remove(&version);
                     let source = std::io::Error::new(std::io::ErrorKind::WouldBlock, "a snapshot's lock was refused");
                     return Err(Error::io("pin", self.disk.path(), source));
                 }
-                Err(e) => {
-                    held.remove(&version);
-                    return Err(e);
-                }
+                Err(e) => return Err(e),
             }
         }
-        *count += 1;
+        if let Some(uses) = held.versions.get_mut(&version) {
+            uses.count += 1;
+        }
         Ok(Pin { pins: Arc::clone(self), version })
     }
 
@@ -61,7 +99,7 @@ impl Pins {
     /// The kernel joins adjacent locks of one owner, and a foreign lock may cover anything: each range
     /// stays one from end to end, however many versions it covers.
     pub(crate) fn all(&self, end: u64) -> Result<Vec<Range<u64>>> {
-        let own: Vec<_> = lock(&self.held).keys().filter(|v| **v < end).map(|v| *v..*v + 1).collect();
+        let own: Vec<_> = lock(&self.held).versions.keys().filter(|v| **v < end).map(|v| *v..*v + 1).collect();
         let mut found = own;
         let mut ranges = vec![(PIN, end)];
         while let Some((first, len)) = ranges.pop() {
@@ -100,10 +138,14 @@ impl Drop for Pin {
             return;
         }
         let mut held = lock(&self.pins.held);
-        if let Some(count) = held.get_mut(&self.version) {
-            *count -= 1;
-            if *count == 0 {
-                held.remove(&self.version);
+        let before = held.oldest();
+        if let Some(uses) = held.versions.get_mut(&self.version) {
+            uses.count -= 1;
+            if uses.count == 0 {
+                held.versions.remove(&self.version);
+                if held.oldest() != before {
+                    held.tell();
+                }
                 let _ = self.pins.disk.unlock(PIN + self.version);
                 drop(held);
                 if let Some(call) = self.pins.on_release.get() {
@@ -145,6 +187,29 @@ mod tests {
         assert_eq!(both(), (vec![5..6; 1], vec![5..6; 1]));
         drop(second);
         assert_eq!(both(), (vec![], vec![]));
+    }
+
+    #[test]
+    fn since_when_the_oldest_version_is_held_is_told() {
+        use crate::disk::platform::FileId;
+        use crate::disk::sidecar::PrivateMemory;
+        let (pins, _) = simulated();
+        let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[7; 16], FileId { device: 1, inode: 2 });
+        let told = || sidecar.slot(3).pinned();
+        let first = pins.pin(5).unwrap();
+        assert_eq!(told(), None);
+        pins.tell_in(&sidecar, 3);
+        let since = told().unwrap();
+        while unix_ms() == pins.held.lock().unwrap().oldest() {
+            std::thread::yield_now();
+        }
+        let (again, newer) = (pins.pin(5).unwrap(), pins.pin(7).unwrap());
+        drop(first);
+        assert_eq!(told(), Some(since), "that of the oldest one, whatever came later");
+        drop(again);
+        assert!(told().unwrap() > since, "now the newer one is the oldest");
+        drop(newer);
+        assert_eq!(told(), None);
     }
 
     #[test]

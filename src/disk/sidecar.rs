@@ -64,6 +64,8 @@ const SLOT_SINCE: usize = 7;
 const SLOT_COUNTERS: usize = 8;
 /// A number that each opening of the store has for itself.
 const SLOT_OWNER: usize = 16;
+/// Since when the oldest tree version that the process has pinned is pinned, in milliseconds since 1970; 0 without one.
+const SLOT_PINNED: usize = 17;
 const SLOT_WAITS: usize = 24;
 const SLOT_HOST: usize = 64;
 const HOST_WORDS: usize = 8;
@@ -605,6 +607,18 @@ impl Slot<'_> {
             command: self.read_text(SLOT_COMMAND, COMMAND_WORDS),
             since,
             stopped: false,
+        }
+    }
+
+    /// Says since when the process holds the oldest state that it holds; 0: it holds none.
+    pub(crate) fn set_pinned(&self, since_ms: u64) {
+        self.sidecar.store(self.base + SLOT_PINNED, since_ms);
+    }
+
+    pub(crate) fn pinned(&self) -> Option<SystemTime> {
+        match self.sidecar.load(self.base + SLOT_PINNED) {
+            0 => None,
+            ms => Some(from_unix_ms(ms)),
         }
     }
 

@@ -34,6 +34,11 @@ impl Changes {
         self.bytes + 64 + 5 * self.dropped.len() as u64
     }
 
+    /// How many keys are put or deleted, and tables dropped.
+    pub(crate) fn operations(&self) -> usize {
+        self.dropped.len() + self.tables.values().map(BTreeMap::len).sum::<usize>()
+    }
+
     fn cost(key: &[u8], write: Option<&Write>) -> u64 {
         match write {
             Some(Write::Put(value)) => FrameBuilder::put_size(key.len(), value.len()),

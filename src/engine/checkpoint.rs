@@ -165,9 +165,17 @@ impl CheckpointTurn<'_> {
         let started = Instant::now();
         let engine = self.engine;
         engine.check_writable()?;
+        let span = tracing::debug_span!(
+            "checkpoint",
+            direct = plan.direct.is_some(),
+            lsn = tracing::field::Empty,
+            pages = tracing::field::Empty,
+        );
+        let _in_span = span.enter();
         let result = self.fold(plan, deadline);
         match &result {
             Ok(Some((done, pages))) => {
+                span.record("lsn", done.lsn).record("pages", pages);
                 let sidecar = engine.sidecar();
                 if let Some(slot) = engine.slot(&sidecar) {
                     slot.count(Counter::Checkpoints, 1);

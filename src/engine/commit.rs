@@ -81,6 +81,29 @@ impl Engine {
         changes: &mut Changes,
         durability: Durability,
     ) -> Result<Option<u64>> {
+        let span = tracing::debug_span!(
+            "commit",
+            durability = ?durability,
+            bytes = changes.frame_bytes(),
+            operations = changes.operations(),
+            lsn = tracing::field::Empty,
+            waited_us = tracing::field::Empty,
+        );
+        let _in_span = span.enter();
+        let committed = self.commit_now(turn, changes, durability, &span)?;
+        if let Some(lsn) = committed {
+            span.record("lsn", lsn);
+        }
+        Ok(committed)
+    }
+
+    fn commit_now(
+        &self,
+        turn: &mut Option<WriterTurn>,
+        changes: &mut Changes,
+        durability: Durability,
+        span: &tracing::Span,
+    ) -> Result<Option<u64>> {
         self.check_process()?;
         let deadline = self.deadline();
         let long: u64 = long_values(changes).map(|write| value_len(write) as u64).sum();
@@ -137,6 +160,7 @@ impl Engine {
         let crowded = crowded || placed.as_ref().is_some_and(|placed| placed.crowded);
         drop(placed);
         *turn = None;
+        let appended = (!span.is_disabled()).then(Instant::now);
         if let Some((sync, sealed)) = flush {
             self.flush_batch(&sync, &sealed).map_err(|e| self.unconfirmed(e))?;
         }
@@ -160,6 +184,7 @@ impl Engine {
         if self.settings.threads {
             self.janitor.call(Chore::Watch);
         }
+        appended.inspect(|appended| _ = span.record("waited_us", appended.elapsed().as_micros()));
         Ok(Some(lsn))
     }
 

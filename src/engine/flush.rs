@@ -166,11 +166,14 @@ impl Engine {
     /// tells what is durable only rises.
     fn flush_sealed(&self, sealed: &Sealed) -> Result<()> {
         let Sealed { tail, sidecar } = sealed;
+        let span = tracing::debug_span!("flush", lsn = tail.lsn, covered = tracing::field::Empty);
+        let _in_span = span.enter();
         if let Err(e) = self.flush_file(sidecar) {
             tracing::error!(error = %e, "flush failed");
             return Err(self.poisoned_error(e.to_string()));
         }
         let covered = tail.lsn.saturating_sub(self.durable_lsn());
+        span.record("covered", covered);
         self.publish_durable(sidecar, tail.lsn);
         if let Some(slot) = self.slot(sidecar) {
             slot.count(Counter::Flushes, 1);

@@ -20,6 +20,7 @@ pub(crate) mod heal;
 pub(crate) mod hints;
 pub(crate) mod janitor;
 pub(crate) mod known_tables;
+pub(crate) mod metrics;
 pub(crate) mod named;
 pub(crate) mod one_pass;
 pub(crate) mod open;

@@ -212,6 +212,7 @@ impl Engine {
             if !slot.is_introduced_as(self.incarnation) {
                 slot.introduce(self.incarnation, pid, &host, &command);
             }
+            self.pins.tell_in(&sidecar, *index);
             sidecar.raise_slot_bound(index + 1);
         }
         *self.sidecar.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sidecar);

@@ -39,6 +39,8 @@ pub struct Stats {
     pub snapshots: Vec<NamedSnapshot>,
     /// The tables.
     pub tables: Vec<TableInfo>,
+    /// Whether a flush has failed and is not made good yet: the next write transaction does so.
+    pub flush_failed: bool,
 }
 
 /// A named snapshot.
@@ -77,6 +79,8 @@ pub struct LogStats {
     pub used: u64,
     /// The size that it may grow to.
     pub cap: u64,
+    /// Bytes that were ever appended to it, what fills its blocks up included: where the next frame comes.
+    pub position: u64,
 }
 
 /// Figures about a lock. Counted since each process opened the store; processes that left are not in it.
@@ -86,6 +90,8 @@ pub struct LockStats {
     pub acquisitions: u64,
     /// How often a caller gave up at its deadline, or at an error.
     pub failures: u64,
+    /// All waits together.
+    pub total_wait: Duration,
     /// Average wait.
     pub average_wait: Duration,
     /// Longest wait.
@@ -127,6 +133,9 @@ pub struct ProcessStats {
     pub process: Holder,
     /// What it counted.
     pub locks: LockStats,
+    /// Since when it keeps the oldest state that it keeps: that of a snapshot, or, for some seconds after its last use, the one
+    /// that the next snapshot starts from.
+    pub oldest_state: Option<SystemTime>,
 }
 
 /// Adds up what several processes counted.
@@ -160,6 +169,7 @@ impl Sum {
 
     fn finish(mut self) -> LockStats {
         let stats = &mut self.stats;
+        stats.total_wait = Duration::from_micros(self.total_us);
         stats.average_wait = Duration::from_micros(self.total_us.checked_div(stats.acquisitions).unwrap_or(0));
         let total: u64 = self.waits.iter().fold(0, |sum, n| sum.saturating_add(*n));
         let mut left = total.saturating_sub(total / 100);
@@ -185,7 +195,8 @@ impl Engine {
         for index in (0..sidecar.slot_bound()).filter(|index| self.slot_is_alive(*index)) {
             sum.add(sidecar.slot(index));
         }
-        let tail = sidecar.tail().map_or(root.log_position, |tail| tail.end);
+        // A hint from before the newest root's log tells less than the root.
+        let tail = sidecar.tail().map_or(root.log_position, |tail| tail.end.max(root.log_position));
         Ok(Stats {
             last_commit,
             durable: self.durable_lsn(),
@@ -197,13 +208,15 @@ impl Engine {
                 .then(|| SystemTime::UNIX_EPOCH + Duration::from_micros(root.time.min(1 << 55))),
             log: LogStats {
                 capacity: root.log_capacity(),
-                used: tail.saturating_sub(root.log_position),
+                used: tail - root.log_position,
                 cap: self.settings.log_cap,
+                position: tail,
             },
             pins: self.pins.all(root.sequence + 1)?.into_iter().map(|r| r.start..=r.end - 1).collect(),
             locks: sum.finish(),
             snapshots: self.named_snapshots()?,
             tables,
+            flush_failed: self.is_poisoned(&sidecar),
         })
     }
 
@@ -229,7 +242,7 @@ impl Engine {
             let slot = sidecar.slot(index);
             let mut sum = Sum::default();
             sum.add(slot);
-            ProcessStats { process: holder(index, slot.started()), locks: sum.finish() }
+            ProcessStats { process: holder(index, slot.started()), locks: sum.finish(), oldest_state: slot.pinned() }
         });
         let writer_held = self.is_held(&self.writer, WRITER)?;
         let checkpoint_held = self.is_held(&self.checkpointing, CHECKPOINT)?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod content;
+pub(crate) mod doctor;
 mod format;
 pub(crate) mod inspect;
 pub(crate) mod repair;

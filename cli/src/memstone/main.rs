@@ -13,6 +13,7 @@ mod count;
 mod create;
 mod del;
 mod demo;
+mod doctor;
 mod drop;
 mod dump;
 mod edit;
@@ -39,6 +40,7 @@ mod snapshot;
 mod stat;
 mod tables;
 mod text;
+mod top;
 mod update;
 mod values;
 mod watch;
@@ -75,6 +77,7 @@ Exit codes:
   3  busy: the lock was not free before the deadline, or the store to be replaced is open
   4  corrupt: the store, or a backup, is damaged
   5  any other failure
+  6  doctor: something needs attention
 with-lock exits with the code of its command once that has run (128 + N if signal N ended it).";
 
 /// What every verb takes.
@@ -115,7 +118,9 @@ enum Verb {
     Compact(checkpoint::Compact),
     Dump(dump::Dump),
     Load(load::Load),
+    Doctor(doctor::Doctor),
     Stat(stat::Stat),
+    Top(top::Top),
     Locks(locks::Locks),
     Check(check::Check),
     Watch(watch::Watch),
@@ -178,7 +183,9 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Compact(compact) => compact.run(common, out)?,
         Verb::Dump(dump) => dump.run(out)?,
         Verb::Load(load) => load.run(common, out)?,
+        Verb::Doctor(doctor) => return doctor.run(out),
         Verb::Stat(stat) => stat.run(out)?,
+        Verb::Top(top) => top.run(out)?,
         Verb::Locks(locks) => locks.run(out)?,
         Verb::Check(check) => return check.run(out),
         Verb::Watch(watch) => watch.run(out)?,

@@ -47,6 +47,18 @@ pub(crate) fn name(name: &str) -> String {
     if is_clear { name.to_owned() } else { serde_json::Value::from(name).to_string() }
 }
 
+/// A number of bytes in its largest unit.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    match units.iter().find(|(shift, _)| bytes >> shift > 0) {
+        Some((shift, unit)) => {
+            let tenths = (u128::from(bytes) * 10) >> shift;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} B"),
+    }
+}
+
 /// What ends a line or steers a terminal.
 pub(crate) fn is_control(letter: char) -> bool {
     letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}')

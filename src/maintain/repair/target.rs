@@ -42,7 +42,8 @@ impl Target {
         let temporary = parent_of(output).join(format!(".{}.{:08x}.repair", name_of(output), random >> 32));
         let mut target = Target { temporary, store: None, tables, batch: Vec::new(), bytes: 0 };
         let path = &target.temporary;
-        let store = Options::new().page_size(page_size).memory_map(false).open(path).map_err(|error| in_file(error, output))?;
+        let store =
+            Options::new().page_size(page_size).memory_map(false).open(path).map_err(|error| in_file(error, output))?;
         let meta = fs::metadata(patient).map_err(|e| Error::io("stat", patient, e))?;
         fs::set_permissions(path, meta.permissions()).map_err(|e| Error::io("set the permissions of", path, e))?;
         store.write(|tx| {

@@ -1,0 +1,307 @@
+//! The quick look at a store: everything but leaves and long values, by the second reader of the file. The root that is looked at is
+//! pinned, so that its pages stay while others write.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::disk::format::{
+    FIRST_USER_TABLE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_PENDING, PAGE_LEVEL, Ptr,
+    SLOTS_SIZE, TABLE_CATALOG, TABLE_NAMES, TreeRoot, get_u32,
+};
+use crate::disk::platform::{Disk, LockMode};
+use crate::error::{Error, Result};
+use crate::maintain::check::{Finding, Severity};
+use crate::maintain::format::PIN;
+use crate::maintain::format::file::{Expect, File};
+use crate::maintain::format::frames::{KIND_COMMIT, Ring};
+use crate::maintain::format::node::{self, Value};
+use crate::maintain::format::rows::{NameRow, catalog_row, name_row};
+use crate::maintain::format::slots::{Content, Root, Slots};
+use crate::maintain::format::space::{free_runs, pending, regions};
+
+/// How often the newest root may change under the look before it goes on without the log.
+const ATTEMPTS: u32 = 20;
+/// Nodes have levels below this.
+const LEVELS: u8 = 32;
+/// Nodes that are read at most: the branches of some 25 GB of rows. In a damaged tree they might lead round and round.
+const NODES: u32 = 1 << 15;
+
+/// What the quick look found.
+#[derive(Default)]
+pub(super) struct Look {
+    pub(super) findings: Vec<Finding>,
+    pub(super) root: Option<Root>,
+    /// Sequence and time, in microseconds since 1970, of each root that a slot has.
+    pub(super) times: Vec<(u64, u64)>,
+    pub(super) file_size: u64,
+    pub(super) trees: Vec<Tree>,
+    /// Free pages, and pages that wait.
+    pub(super) space: Option<(u64, u64)>,
+    pub(super) log: Option<LogLook>,
+    /// Why parts of it were left out.
+    pub(super) unfinished: Option<String>,
+    /// Nodes read so far.
+    nodes: u32,
+}
+
+pub(super) struct Tree {
+    pub(super) row: NameRow,
+    pub(super) entries: u64,
+    /// Bytes of its nodes' pages; `None` if a part of it cannot be read.
+    pub(super) bytes: Option<u64>,
+}
+
+/// The log's chain.
+#[derive(Clone, Copy)]
+pub(super) struct LogLook {
+    pub(super) capacity: u64,
+    pub(super) used: u64,
+    pub(super) transactions: u64,
+}
+
+impl Look {
+    fn add(&mut self, severity: Severity, offset: u64, page: Option<u32>, table: Option<&str>, message: String) {
+        let (page, table) = (page.map(u64::from), table.map(str::to_owned));
+        self.findings.push(Finding { severity, offset, page, table, message });
+    }
+}
+
+/// Looks at the store on a disk.
+///
+/// # Errors
+/// [`Error::NotAStore`], [`Error::Format`], [`Error::Io`].
+pub(super) fn look(disk: &dyn Disk) -> Result<Look> {
+    for attempt in 1..=ATTEMPTS {
+        let slots = Slots::read(disk)?;
+        let mut look =
+            Look { file_size: disk.len().map_err(|e| Error::io("stat", disk.path(), e))?, ..Look::default() };
+        judge_slots(&slots, &mut look);
+        let Some(root) = slots.newest() else { return Ok(look) };
+        let byte = PIN + root.sequence;
+        let pinned = disk.try_lock(byte, LockMode::Shared).map_err(|e| Error::io("lock", disk.path(), e))?;
+        // A process that looked for pins before this one may have used the pages of a root that is not the newest any more.
+        let whole = pinned && is_newest(disk, &root)? && root_looked_at(disk, root, &mut look, attempt == ATTEMPTS)?;
+        if pinned {
+            disk.unlock(byte).map_err(|e| Error::io("unlock", disk.path(), e))?;
+        }
+        if whole {
+            return Ok(look);
+        }
+        disk.sleep(Duration::from_millis(u64::from(attempt)));
+    }
+    let unfinished = Some("checkpoints came faster than a root could be looked at: try again".to_owned());
+    Ok(Look { unfinished, ..Look::default() })
+}
+
+fn is_newest(disk: &dyn Disk, root: &Root) -> Result<bool> {
+    Ok(Slots::read(disk)?.newest().is_some_and(|now| now.sequence == root.sequence))
+}
+
+fn judge_slots(slots: &Slots, look: &mut Look) {
+    let any = slots.newest().is_some();
+    for (offset, content) in &slots.copies {
+        if let Content::Whole(root) = content {
+            look.times.push((root.sequence, root.commit_time));
+        }
+        let Content::Broken(why) = content else { continue };
+        let severity = if any { Severity::Warning } else { Severity::Damage };
+        look.add(severity, *offset, None, None, format!("this copy of the root slot is broken: {why}"));
+    }
+    if !any {
+        let message = "no root slot is whole: nothing can be found from here".to_owned();
+        look.add(Severity::Damage, 0, None, None, message);
+    }
+}
+
+/// Looks at what a pinned root leads to. `false`: there is a newer one, whose log took the place of this one's.
+fn root_looked_at(disk: &dyn Disk, root: Root, look: &mut Look, last: bool) -> Result<bool> {
+    let page_size = u64::from(root.page_size);
+    let whole = look.file_size / page_size;
+    let file = File {
+        disk,
+        page_size: root.page_size,
+        store_tag: get_u32(&root.store, 0),
+        first_page: u32::try_from(SLOTS_SIZE.div_ceil(page_size)).unwrap_or(u32::MAX),
+        pages: u32::try_from(root.page_count.min(whole)).unwrap_or(u32::MAX),
+        version: root.sequence,
+    };
+    if root.page_count > whole {
+        let message = format!("the file should have {} pages, but ends after {whole}", root.page_count);
+        look.add(Severity::Damage, look.file_size, None, None, message);
+    }
+    // The log comes first: its frames live only until the next root.
+    let findings = look.findings.len();
+    log(&file, &root, look);
+    if !is_newest(disk, &root)? {
+        if !last {
+            return Ok(false);
+        }
+        look.findings.truncate(findings);
+        look.log = None;
+        look.unfinished = Some("the log was not read: checkpoints came faster than it could be".to_owned());
+    }
+    trees(&file, &root, look);
+    space(&file, &root, look);
+    look.root = Some(root);
+    Ok(true)
+}
+
+/// Follows the chain of frames. Whether one is missing at its end is for the full check to say.
+fn log(file: &File<'_>, root: &Root, look: &mut Look) {
+    let ring = match Ring::new(root) {
+        Ok(ring) => ring,
+        Err(why) => return look.add(Severity::Damage, root.offset, None, None, why),
+    };
+    let (mut position, mut lsn, mut crc) = (root.log_position, root.checkpoint_lsn, root.log_crc);
+    let mut transactions = 0;
+    loop {
+        match ring.next(file, position, lsn.saturating_add(1), crc) {
+            Ok(Some(frame)) => {
+                (position, lsn, crc) = (frame.end(), frame.lsn(), frame.crc());
+                transactions += u64::from(frame.kind() == KIND_COMMIT);
+            }
+            Ok(None) => break,
+            Err(why) => {
+                look.add(Severity::Damage, ring.locate(position).0, None, None, format!("the log: {why}"));
+                break;
+            }
+        }
+    }
+    let used = position - root.log_position;
+    look.log = Some(LogLook { capacity: ring.total, used, transactions });
+}
+
+/// Catalog and names, and the size of each table's tree.
+fn trees(file: &File<'_>, root: &Root, look: &mut Look) {
+    let mut roots = BTreeMap::new();
+    for (key, value) in rows(file, root.catalog, TABLE_CATALOG, "(catalog)", look) {
+        match catalog_row(&key, &value) {
+            Some((id, tree)) => _ = roots.insert(id, tree),
+            None => {
+                let message = format!("the row {} is no table's", key.escape_ascii());
+                look.add(Severity::Damage, root.offset, None, Some("(catalog)"), message);
+            }
+        }
+    }
+    let names = roots.get(&TABLE_NAMES).copied().unwrap_or_default();
+    for (key, value) in rows(file, names, TABLE_NAMES, "(names)", look) {
+        let Some(row) = name_row(&key, &value).filter(|row| row.id >= FIRST_USER_TABLE) else {
+            let message = format!("the row of table {:?} cannot be understood", key.escape_ascii().to_string());
+            look.add(Severity::Damage, root.offset, None, Some("(names)"), message);
+            continue;
+        };
+        let tree = roots.get(&row.id).copied().unwrap_or_default();
+        let bytes = walk(file, tree, row.id, &row.name, look, &mut |_| {});
+        look.trees.push(Tree { row, entries: tree.count, bytes });
+    }
+}
+
+/// All rows of one of the store's own tables, those with long values aside: there are none.
+fn rows(file: &File<'_>, tree: TreeRoot, table: u32, name: &str, look: &mut Look) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut rows = Vec::new();
+    let mut leaves = Vec::new();
+    _ = walk(file, tree, table, name, look, &mut |leaf| leaves.push(leaf));
+    for ptr in leaves {
+        let told = file.run(ptr, Expect { kinds: &[KIND_LEAF], table, version: file.version }, file.pages);
+        let found = told.and_then(|leaf| {
+            let entries = node::leaf(&leaf, file.page_size)?;
+            let inline = entries.iter().filter_map(|(key, value)| match value {
+                Value::Inline(bytes) => Some((key.to_vec(), bytes.to_vec())),
+                Value::Long(_) => None,
+            });
+            rows.extend(inline);
+            Ok(())
+        });
+        if let Err(why) = found {
+            look.add(Severity::Damage, file.offset(ptr.page), Some(ptr.page), Some(name), format!("a leaf: {why}"));
+        }
+    }
+    rows
+}
+
+/// Reads the branches of a tree, and its root, and calls `each` for each leaf. Gives the bytes of all pages of nodes, each leaf counted as
+/// one page; `None` if a node cannot be read.
+fn walk(
+    file: &File<'_>,
+    tree: TreeRoot,
+    table: u32,
+    name: &str,
+    look: &mut Look,
+    each: &mut dyn FnMut(Ptr),
+) -> Option<u64> {
+    if tree.ptr.is_none() {
+        return Some(0);
+    }
+    let (mut bytes, mut whole) = (0, true);
+    let mut open = vec![(tree.ptr, LEVELS)];
+    while let Some((ptr, below)) = open.pop() {
+        look.nodes += 1;
+        if look.nodes > NODES {
+            look.unfinished = Some(format!("only the first {NODES} branches were read"));
+            return None;
+        }
+        match node_at(file, ptr, table, below) {
+            Ok((run, level, children)) => {
+                bytes += run;
+                match level {
+                    0 => each(ptr),
+                    1 => {
+                        bytes += children.len() as u64 * u64::from(file.page_size);
+                        children.into_iter().for_each(&mut *each);
+                    }
+                    _ => open.extend(children.into_iter().rev().map(|child| (child, level))),
+                }
+            }
+            Err(why) => {
+                whole = false;
+                look.add(Severity::Damage, file.offset(ptr.page), Some(ptr.page), Some(name), format!("a node: {why}"));
+            }
+        }
+    }
+    whole.then_some(bytes)
+}
+
+/// A node of a level lower than `below`: its bytes, its level, and its children, in order.
+fn node_at(file: &File<'_>, ptr: Ptr, table: u32, below: u8) -> Result<(u64, u8, Vec<Ptr>), String> {
+    let expect = Expect { kinds: &[KIND_LEAF, KIND_BRANCH], table, version: file.version };
+    let run = file.run(ptr, expect, file.pages)?;
+    let level = run.get(PAGE_LEVEL).copied().unwrap_or(0);
+    if level >= below || below != LEVELS && level + 1 != below {
+        return Err(format!("level {level} below level {below}"));
+    }
+    let children = if level == 0 { Vec::new() } else { node::branch(&run)?.children };
+    Ok((run.len() as u64, level, children))
+}
+
+/// The free map and the pending list.
+fn space(file: &File<'_>, root: &Root, look: &mut Look) {
+    let (mut free, mut waiting, mut broken) = (0, 0, Vec::new());
+    if !root.directory.is_none() {
+        let payload = file.space_payload(root.directory, KIND_FREE_DIRECTORY);
+        match payload.and_then(|(payload, _)| regions(&payload, root.page_size, root.page_count)) {
+            Ok(regions) => {
+                for region in regions.iter().filter(|region| !region.ptr.is_none()) {
+                    match file.space_payload(region.ptr, KIND_FREE_REGION) {
+                        Ok((bits, _)) => free += free_runs(&bits, region.first, |_, _| {}),
+                        Err(why) => broken.push((region.ptr.page, why)),
+                    }
+                }
+            }
+            Err(why) => broken.push((root.directory.page, why)),
+        }
+    }
+    if !root.pending.is_none() {
+        let list = file.space_payload(root.pending, KIND_PENDING).and_then(|(list, _)| {
+            pending(&list, root.sequence, |_, run, _| {
+                waiting += u64::from(run);
+                Ok(())
+            })
+        });
+        broken.extend(list.err().map(|why| (root.pending.page, why)));
+    }
+    look.space = broken.is_empty().then_some((free, waiting));
+    for (page, why) in broken {
+        let message = format!("the free map: {why}");
+        look.add(Severity::Damage, file.offset(page), Some(page), None, message);
+    }
+}
