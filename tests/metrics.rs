@@ -164,7 +164,7 @@ impl Subscriber for Recorder {
         Id::from_u64(heard.spans.len() as u64)
     }
     fn record(&self, id: &Id, values: &Record<'_>) {
-        values.record(&mut Fields(&mut self.0.lock().unwrap().spans[id.into_u64() as usize - 1]));
+        values.record(&mut Fields(&mut self.0.lock().unwrap().spans[usize::try_from(id.into_u64()).unwrap() - 1]));
     }
     fn record_follows_from(&self, _: &Id, _: &Id) {}
     fn event(&self, _: &Event<'_>) {}
