@@ -23,6 +23,8 @@ use std::time::Duration;
 const GLANCES: usize = 16;
 /// Pauses of 1, 2, 4 ms, and so on: two seconds in all.
 const MOMENT_PAUSES: u32 = 11;
+/// So long in all.
+pub(crate) const MOMENT: Duration = Duration::from_millis((1 << MOMENT_PAUSES) - 1);
 /// A batch that nobody has flushed for so long is flushed by who reads.
 const UNFLUSHED_MS: u64 = 1000;
 

@@ -23,6 +23,7 @@ pub(crate) mod known_tables;
 pub(crate) mod metrics;
 pub(crate) mod named;
 pub(crate) mod one_pass;
+mod onlooker;
 pub(crate) mod open;
 pub(crate) mod open_store;
 pub(crate) mod queue;

@@ -18,13 +18,12 @@ use crate::log::ring::Ring;
 use crate::log::walk::{Point, Walker, goes_on_elsewhere};
 use crate::tree::cursor::get;
 use crate::tree::pages::Pages;
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// How often a snapshot looks again when the words have changed meanwhile.
-const LOOKS: usize = 32;
+pub(super) const LOOKS: usize = 32;
 
 /// One version of the tree, kept from being reused.
 pub(crate) struct TreeVersion {
@@ -62,9 +61,9 @@ pub(crate) struct ViewState {
     tree: Option<Arc<TreeVersion>>,
     ring: Option<Arc<Ring>>,
     generations: Vec<Arc<Generation>>,
-    point: Point,
+    pub(super) point: Point,
     /// The newest LSN that a frame read here says was durable before it.
-    proved: u64,
+    pub(super) proved: u64,
     /// [`Engine::forgotten`] when the log was last read from a root on.
     forgotten: u64,
 }
@@ -113,7 +112,7 @@ impl Engine {
         self.catch_up()
     }
 
-    fn note_used(&self) {
+    pub(super) fn note_used(&self) {
         self.view_used_ms.store(self.disk.now_ms(), Ordering::Relaxed);
     }
 
@@ -127,7 +126,7 @@ impl Engine {
     }
 
     /// Reads on to what the words say is visible.
-    fn catch_up(&self) -> Result<Arc<View>> {
+    pub(super) fn catch_up(&self) -> Result<Arc<View>> {
         let mut state = lock(&self.view);
         self.note_used();
         let visible = self.visible();
@@ -169,65 +168,6 @@ impl Engine {
         self.publish_view(&mut state, found.max(self.visible()))
     }
 
-    /// For a process that may only read, and is told nothing: it cannot tell others. If nobody may write,
-    /// all that lies in the file may be seen, by all: the next writer will find it. Otherwise it shows what
-    /// the file itself says is durable, which writers that rest see to within a second or two.
-    fn snapshot_of_a_reader(&self) -> Result<Arc<View>> {
-        for _ in 0..LOOKS {
-            let mut state = lock(&self.view);
-            self.note_used();
-            if self.has_writers()? {
-                drop(state);
-                return self.snapshot_beside_writers();
-            }
-            if self.slots()?.newest.sequence > self.known_root() {
-                self.confirm_root()?;
-            }
-            self.refresh(&mut state, Until::Tail)?;
-            let found = state.point.lsn;
-            if found > self.visible() {
-                self.flush_found()?;
-            }
-            // A writer that came meanwhile may have written what was found, and has not acknowledged it.
-            if !self.has_writers()? {
-                self.relaxed.fetch_max(found, Ordering::AcqRel);
-                return self.publish_view(&mut state, found.max(self.visible()));
-            }
-        }
-        self.snapshot_beside_writers()
-    }
-
-    /// Waits until another sidecar was started, as writers that write do, or until all that lies in the file now
-    /// is proved to be durable: by the next frame, or by the checkpoint that writers make when they rest. After
-    /// two seconds it shows what is proved by then.
-    fn snapshot_beside_writers(&self) -> Result<Arc<View>> {
-        let found = Cell::new(None);
-        let told = self.for_a_moment(|| {
-            if self.rejoin_sidecar(false).is_ok() && self.learn(&self.known_sidecar()) {
-                let view = self.catch_up()?;
-                if !self.file_goes_on(&self.known_sidecar(), &view)? {
-                    return Ok(Some(view));
-                }
-            }
-            let (end, view) = self.snapshot_of_what_is_proved()?;
-            let all = found.get().unwrap_or(end);
-            found.set(Some(all));
-            Ok((view.lsn >= all).then_some(view))
-        })?;
-        told.map_or_else(|| Ok(self.snapshot_of_what_is_proved()?.1), Ok)
-    }
-
-    /// Gives the log's end, too.
-    fn snapshot_of_what_is_proved(&self) -> Result<(u64, Arc<View>)> {
-        // An older root could lose its pages before its pin is seen: nobody tells this process of newer ones.
-        self.confirm_root()?;
-        let mut state = lock(&self.view);
-        self.refresh(&mut state, Until::Tail)?;
-        self.raise_durable(state.proved);
-        let view = self.publish_view(&mut state, self.visible())?;
-        Ok((state.point.lsn, view))
-    }
-
     /// The state at the end of the log, durable or not: what the next transaction builds on.
     /// The caller holds WRITER, so nothing is committed meanwhile.
     pub(crate) fn newest_view(&self) -> Result<Arc<View>> {
@@ -261,7 +201,7 @@ impl Engine {
         Ok(View { tree, ring, generations, lsn, last_commit, tables: RwLock::default() })
     }
 
-    fn publish_view(&self, state: &mut ViewState, lsn: u64) -> Result<Arc<View>> {
+    pub(super) fn publish_view(&self, state: &mut ViewState, lsn: u64) -> Result<Arc<View>> {
         let lsn = lsn.min(state.point.lsn);
         let tree = tree_of(state)?;
         let generations: Vec<_> = state.generations.clone();
@@ -307,7 +247,7 @@ impl Engine {
         lock(&self.view).tree.is_some()
     }
 
-    fn refresh(&self, state: &mut ViewState, until: Until) -> Result<()> {
+    pub(super) fn refresh(&self, state: &mut ViewState, until: Until) -> Result<()> {
         let newer = state.tree.as_ref().is_none_or(|tree| tree.root.sequence < self.known_root());
         if newer || state.ring.is_none() || state.forgotten != self.forgotten.load(Ordering::Acquire) {
             self.adopt(state)?;

@@ -364,3 +364,42 @@ fn a_stopped_flusher_is_waited_for_once() {
     count_one(&second).unwrap();
     assert_eq!(count(&first).unwrap(), 6);
 }
+
+/// A transaction too large for the log is in a root alone, whose maker stands still before it tells of it. A reader that is told
+/// nothing, and can tell nobody, shows it only if those who are told show it later.
+#[test]
+fn a_reader_that_is_told_nothing_is_not_ahead_of_the_maker_of_a_root() {
+    let mut busy = 0;
+    for (call, nth) in (0..6).map(|nth| (Call::Flush, nth)).chain((0..12).map(|nth| (Call::Write, nth))) {
+        let conductor = Arc::new(Meanwhile::default());
+        let (world, _disk, maker) = new_store(Arc::clone(&conductor) as _, LOG_CAP);
+        count_one(&maker).unwrap();
+        let beside = open_as(&world, 1, READER).1.unwrap();
+        let shown = Arc::new(Mutex::new((0, 0, 0)));
+        let (seen, others, onlooker) = (Arc::clone(&shown), Arc::clone(&world), beside.clone());
+        conductor.before(call, nth, move || {
+            let told_nothing = open_as(&others, 2, Access { cannot_open: true, ..READER }).1.unwrap();
+            let first = match count(&told_nothing) {
+                Ok(n) => n,
+                Err(Error::Busy { lock: "checkpoint", holder, .. }) => {
+                    assert!(holder.is_some());
+                    0
+                }
+                Err(e) => panic!("{e}"),
+            };
+            *seen.lock().unwrap() = (first, count(&onlooker).unwrap(), u32::from(first == 0));
+        });
+        maker
+            .write(|tx| {
+                (0..100_u8)
+                    .try_for_each(|n| tx.raw("large")?.put(&[n], &[n; 2000]))
+                    .and_then(|()| tx.raw("t")?.put(b"count", &[2]))
+            })
+            .unwrap();
+        let (first, then, was_busy) = *shown.lock().unwrap();
+        assert!(then >= first, "before {call:?} {nth}: {first} was shown, then {then}");
+        busy += was_busy;
+        assert_eq!((count(&beside).unwrap(), count(&maker).unwrap()), (2, 2));
+    }
+    assert!(busy > 0, "it never met a root in the making");
+}

@@ -1,0 +1,95 @@
+//! Snapshots of a process that may only read, and is told nothing: it cannot open the sidecar, or there is none.
+
+use crate::disk::holders::holder_of;
+use crate::disk::locks::{CHECKPOINT, lock};
+use crate::disk::root::Root;
+use crate::engine::Engine;
+use crate::engine::hints::MOMENT;
+use crate::engine::view::{LOOKS, Until, View};
+use crate::error::{Error, Result};
+use crate::log::ring::Ring;
+use crate::log::walk::{Point, Walker};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Engine {
+    /// It cannot tell others. If nobody may write,
+    /// all that lies in the file may be seen, by all: the next writer will find it. Otherwise it shows what
+    /// the file itself says is durable, which writers that rest see to within a second or two.
+    pub(super) fn snapshot_of_a_reader(&self) -> Result<Arc<View>> {
+        for _ in 0..LOOKS {
+            let mut state = lock(&self.view);
+            self.note_used();
+            if self.has_writers()? {
+                drop(state);
+                return self.snapshot_beside_writers();
+            }
+            if self.slots()?.newest.sequence > self.known_root() {
+                self.confirm_root()?;
+            }
+            self.refresh(&mut state, Until::Tail)?;
+            let found = state.point.lsn;
+            if found > self.visible() {
+                self.flush_found()?;
+            }
+            // A writer that came meanwhile may have written what was found, and has not acknowledged it.
+            if !self.has_writers()? {
+                self.relaxed.fetch_max(found, Ordering::AcqRel);
+                return self.publish_view(&mut state, found.max(self.visible()));
+            }
+        }
+        self.snapshot_beside_writers()
+    }
+
+    /// Waits until another sidecar was started, as writers that write do, or until all that lies in the file now
+    /// is proved to be durable: by the next frame, or by the checkpoint that writers make when they rest. After
+    /// two seconds it shows what is proved by then; but not what only a root holds whose maker, which may be
+    /// stopped, has told nobody of it: others, who go by what they are told, would show an older state later.
+    fn snapshot_beside_writers(&self) -> Result<Arc<View>> {
+        let found = Cell::new(None);
+        let told = self.for_a_moment(|| {
+            if self.rejoin_sidecar(false).is_ok() && self.learn(&self.known_sidecar()) {
+                let view = self.catch_up()?;
+                if !self.file_goes_on(&self.known_sidecar(), &view)? {
+                    return Ok(Some(view));
+                }
+            }
+            let (end, view) = self.snapshot_of_what_is_proved()?;
+            let all = found.get().unwrap_or(end);
+            found.set(Some(all));
+            Ok((view.lsn >= all && !self.is_in_the_making(&view.tree.root)?).then_some(view))
+        })?;
+        if let Some(view) = told {
+            return Ok(view);
+        }
+        let (_, view) = self.snapshot_of_what_is_proved()?;
+        if self.is_in_the_making(&view.tree.root)? {
+            let (lock, holder) = ("checkpoint", holder_of(&*self.disk, CHECKPOINT, 1));
+            return Err(Error::Busy { path: self.path().to_path_buf(), lock, waited: MOMENT, holder });
+        }
+        Ok(view)
+    }
+
+    /// Whether this root holds a transaction of its own, and its maker may not have acknowledged it: it holds
+    /// CHECKPOINT until then, and a frame follows in the log before that.
+    fn is_in_the_making(&self, root: &Root) -> Result<bool> {
+        if root.last_commit != root.checkpoint_lsn {
+            return Ok(false);
+        }
+        let ring = Ring::new(root);
+        let goes_on = Walker::new(&*self.disk, &ring, self.store_tag, Point::start_of(root)).next()?.is_some();
+        Ok(!goes_on && self.disk.probe(CHECKPOINT, 1).map_err(self.io("look for others"))?.is_some())
+    }
+
+    /// Gives the log's end, too.
+    fn snapshot_of_what_is_proved(&self) -> Result<(u64, Arc<View>)> {
+        // An older root could lose its pages before its pin is seen: nobody tells this process of newer ones.
+        self.confirm_root()?;
+        let mut state = lock(&self.view);
+        self.refresh(&mut state, Until::Tail)?;
+        self.raise_durable(state.proved);
+        let view = self.publish_view(&mut state, self.visible())?;
+        Ok((state.point.lsn, view))
+    }
+}
