@@ -19,9 +19,9 @@ use serde_json::Value;
 fn bench() -> Bench {
     let bench = Bench::new();
     let store = Store::open(&bench.file).unwrap();
-    let put = |n: u32| {
+    let put = |n: u8| {
         store.write(|tx| {
-            (0..500).try_for_each(|m| tx.raw("rows")?.put(&(n * 500 + m).to_be_bytes(), &[n as u8; 100]))?;
+            (0..500).try_for_each(|m| tx.raw("rows")?.put(&(u32::from(n) * 500 + m).to_be_bytes(), &[n; 100]))?;
             tx.raw("few")?.put(b"k", b"v")
         })
     };
@@ -215,9 +215,9 @@ fn turns_that_did_not_come_are_counted() {
         assert!(store.try_write(|_| Ok::<_, memstone::Error>(())).is_err());
         holder
     };
-    let mut holders = vec![give_up()];
-    holders[0].kill().unwrap();
-    holders[0].wait().unwrap();
+    let mut holder = give_up();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
     let (_, page) = doctor(&bench, &[]);
     assert_eq!((&page["locks"]["failures"], failed(&page)), (&1.into(), 0), "{page}");
     let mut holder = give_up();

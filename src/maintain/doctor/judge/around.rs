@@ -88,7 +88,7 @@ impl Judge {
                 Subject::Archive,
                 what,
                 "See what is wrong with its directory",
-                &[status.clone()],
+                std::slice::from_ref(&status),
             );
         }
         let Some(archive) = &told.archive else { return };
