@@ -1,5 +1,6 @@
 //! Metrics as Prometheus reads them, held against a strict parser of the text format; rates; and the spans of `tracing`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::cast_possible_truncation)]
 
 use memstone::{Durability, Store, WriteOptions};
 use std::collections::{BTreeMap, BTreeSet};
