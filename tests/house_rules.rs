@@ -114,6 +114,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// The only files with `unsafe`: where the operating system is called or memory is mapped.
 const UNSAFE: &[&str] = &[
+    "src/bin/memstone/import/lmdb.rs",
     "src/bin/memstone/with_lock.rs",
     "src/disk/file_id.rs",
     "src/disk/fork.rs",

@@ -18,12 +18,14 @@ mod dump;
 mod edit;
 mod failure;
 mod get;
+mod import;
 mod jq;
 mod jq_null;
 mod keys;
 mod load;
 mod locks;
 mod msgpack;
+mod new_store;
 mod output;
 mod progress;
 mod put;
@@ -107,6 +109,7 @@ enum Verb {
     Compact(checkpoint::Compact),
     Dump(dump::Dump),
     Load(load::Load),
+    Import(import::Import),
     Stat(stat::Stat),
     Locks(locks::Locks),
     Check(check::Check),
@@ -155,6 +158,7 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Compact(compact) => compact.run(common, out)?,
         Verb::Dump(dump) => dump.run(out)?,
         Verb::Load(load) => load.run(common, out)?,
+        Verb::Import(import) => import.run(out)?,
         Verb::Stat(stat) => stat.run(out)?,
         Verb::Locks(locks) => locks.run(out)?,
         Verb::Check(check) => return check.run(out),
