@@ -122,6 +122,7 @@ const UNSAFE: &[&str] = &[
     "src/disk/lock.rs",
     "src/disk/map.rs",
     "src/disk/netfs.rs",
+    "src/disk/reflink.rs",
     "src/disk/rename.rs",
     "src/disk/shm.rs",
     "src/disk/sigbus.rs",

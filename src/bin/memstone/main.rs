@@ -9,6 +9,7 @@ mod backups;
 mod check;
 mod checkpoint;
 mod clock;
+mod clone;
 mod count;
 mod create;
 mod del;
@@ -116,6 +117,7 @@ enum Verb {
     Watch(watch::Watch),
     Backup(backup::Backup),
     Backups(backups::Backups),
+    Clone(clone::Clone),
     Restore(restore::Restore),
     Snapshot(snapshot::Snapshot),
     Archive(archive::Archive),
@@ -165,6 +167,7 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Watch(watch) => watch.run(out)?,
         Verb::Backup(backup) => backup.run(out)?,
         Verb::Backups(backups) => return backups.run(out),
+        Verb::Clone(clone) => clone.run(common, out)?,
         Verb::Restore(restore) => restore.run(out)?,
         Verb::Snapshot(snapshot) => snapshot.run(common, out)?,
         Verb::Archive(archive) => return archive.run(common, out),
