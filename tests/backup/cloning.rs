@@ -30,7 +30,7 @@ fn transfers(words: &[String]) {
             random % NUMBER
         };
         let (from, to, amount) = (next(), next(), i64::from(next()));
-        let durability = if done % 2 == 0 { Durability::Sync } else { Durability::Relaxed };
+        let durability = if done.is_multiple_of(2) { Durability::Sync } else { Durability::Relaxed };
         let transfer = |tx: &memstone::WriteTxn| {
             let accounts = tx.table(ACCOUNTS)?;
             let left = accounts.get(from)?.unwrap() - amount;
@@ -44,7 +44,7 @@ fn transfers(words: &[String]) {
         };
         store.write_with(WriteOptions::new().durability(durability), transfer).unwrap();
         done += 1;
-        if done % 10 == 0 {
+        if done.is_multiple_of(10) {
             tell(done);
         }
     }
