@@ -143,8 +143,8 @@ mod txn;
 mod typed;
 
 pub use backup::{
-    BackupBase, BackupDir, BackupEntry, BackupKind, BackupOptions, BackupProgress, BackupState, BackupStep, Keep,
-    Manifest, Moment, RestoreOptions, RestoreReport, TableManifest, restore,
+    BackupBase, BackupDir, BackupEntry, BackupKind, BackupOptions, BackupProgress, BackupState, BackupStep,
+    CloneOptions, CloneReport, Keep, Manifest, Moment, RestoreOptions, RestoreReport, TableManifest, restore,
 };
 pub use bytes::Bytes;
 pub use disk::format::{MAX_KEY_SIZE, MAX_NAME_SIZE, MAX_VALUE_SIZE};

@@ -1,6 +1,6 @@
 //! Backups of a store, and bringing it back.
 //!
-//! A full backup is itself a store: `builder` makes it in one pass from `rows` in key order, `place` gives it its
+//! A `clone` is a store's file as it is. A full backup is itself a store: `builder` makes it in one pass from `rows` in key order, `place` gives it its
 //! name when it is whole. An increment (`increment`) says what has changed since another backup, in a `stream` of
 //! checksummed blocks. A `chain` reads a full backup and its increments as one state, from which
 //! `restore` builds a store. `directory` keeps many of them. `moment` finds the backup, and the transactions of an archive,
@@ -8,6 +8,7 @@
 
 mod builder;
 mod chain;
+mod clone;
 mod directory;
 mod full;
 mod increment;
@@ -23,6 +24,7 @@ mod stream;
 mod stream_reader;
 mod utc;
 
+pub use clone::{CloneOptions, CloneReport};
 pub use directory::{BackupDir, BackupEntry, BackupState};
 pub use keep::Keep;
 pub use manifest::{BackupBase, BackupKind, Manifest, TableManifest};

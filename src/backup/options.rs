@@ -44,7 +44,7 @@ pub struct BackupProgress {
     pub total_rows: u64,
 }
 
-type Callback<'p> = Box<dyn FnMut(&BackupProgress) -> ControlFlow<()> + 'p>;
+pub(super) type Callback<'p> = Box<dyn FnMut(&BackupProgress) -> ControlFlow<()> + 'p>;
 
 /// How [`Snapshot::backup_with`](crate::Snapshot::backup_with) works.
 ///
@@ -189,7 +189,7 @@ pub(super) struct Watch<'p> {
 }
 
 impl<'p> Watch<'p> {
-    fn new(callback: Option<Callback<'p>>, path: &Path) -> Watch<'p> {
+    pub(super) fn new(callback: Option<Callback<'p>>, path: &Path) -> Watch<'p> {
         let path = path.to_path_buf();
         let progress = BackupProgress { step: BackupStep::Open, rows: 0, bytes: 0, total_rows: 0 };
         Watch { callback, path, progress, told: 0 }

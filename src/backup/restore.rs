@@ -168,13 +168,13 @@ fn like(file: &Temporary, old: &Path) -> Result<()> {
 }
 
 /// A store that no other handle has open, and none can open as long as this is held.
-struct Alone {
+pub(super) struct Alone {
     _open: ByteLock,
 }
 
 impl Alone {
     /// `None`: there is no such file.
-    fn with(path: &Path) -> Result<Option<Alone>> {
+    pub(super) fn with(path: &Path) -> Result<Option<Alone>> {
         let disk = match UnixDisk::open(path, OpenMode { read_only: false, create: false }) {
             Err(Error::NotFound { .. }) => return Ok(None),
             disk => Arc::new(disk?) as Arc<dyn Disk>,

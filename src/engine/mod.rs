@@ -32,6 +32,7 @@ pub(crate) mod ring_plan;
 pub(crate) mod roots;
 pub(crate) mod sharing;
 pub(crate) mod stats;
+pub(crate) mod still;
 pub(crate) mod view;
 
 use crate::disk::format::MAX_KEY_SIZE;

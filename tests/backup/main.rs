@@ -9,6 +9,7 @@ mod common;
 mod archive;
 mod archive_trouble;
 mod chain;
+mod cloning;
 mod hot;
 mod losses;
 mod order;
@@ -21,7 +22,15 @@ use std::path::Path;
 
 #[test]
 fn child_entry() {
-    common::play(&[archive_trouble::ROLES, hot::ROLES, losses::ROLES, order::ROLES, restoring::ROLES, trouble::ROLES]);
+    common::play(&[
+        archive_trouble::ROLES,
+        cloning::ROLES,
+        hot::ROLES,
+        losses::ROLES,
+        order::ROLES,
+        restoring::ROLES,
+        trouble::ROLES,
+    ]);
 }
 
 /// Waits until another process has opened a file.

@@ -6,19 +6,17 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use clap::{Args, ValueEnum};
-use memstone::{Durability, RawTableMut, Store, WriteOptions, WriteTxn};
+use clap::Args;
+use memstone::{RawTableMut, Store, WriteOptions, WriteTxn};
 use serde_json::{Map, Value, json};
 
 use crate::Common;
 use crate::access::Types;
 use crate::dump::{FORMAT, VERSION};
 use crate::failure::Failure;
+use crate::new_store::{BATCH, Duplicates, Incoming, NewStore};
 use crate::output::Output;
 use crate::values::{self, Given};
-
-/// A new store is filled by transactions of about so many bytes.
-const BATCH: usize = 8 << 20;
 
 /// Load what `dump` has printed
 ///
@@ -41,22 +39,9 @@ pub(crate) struct Load {
     skip_bad: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum, PartialEq)]
-enum Duplicates {
-    /// It takes the place of the one that is there
-    Replace,
-    /// The one that is there stays
-    Keep,
-    /// Nothing is loaded
-    Fail,
-}
-
 /// What was done.
-#[derive(Default)]
 struct Account {
-    rows: u64,
-    replaced: u64,
-    kept: u64,
+    incoming: Incoming,
     skipped: u64,
 }
 
@@ -85,7 +70,7 @@ impl Load {
         } else {
             self.make(Lines::new(input))?
         };
-        let Account { rows, replaced, kept, skipped } = account;
+        let Account { incoming: Incoming { rows, replaced, kept, .. }, skipped } = account;
         match out.json() {
             true => out.line(json!({ "rows": rows, "replaced": replaced, "kept": kept, "skipped": skipped })),
             false => out.line(format_args!("{rows} rows, {replaced} replaced, {kept} kept, {skipped} skipped")),
@@ -94,14 +79,10 @@ impl Load {
 
     /// A new store, beside where it is to be, that gets its name when it is whole.
     fn make(&self, lines: Lines) -> Result<Account, Failure> {
-        let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let unfinished = tempfile::Builder::new().prefix(".memstone-load-").tempdir_in(folder)?;
-        let path = unfinished.path().join("store");
-        let store = Store::options().single_process(true).open(&path)?;
+        let new = NewStore::beside(&self.file, "load")?;
         let mut loading = Loading::new(self, lines);
         loop {
-            // Nothing of it is kept before all is, so nothing needs a flush of its own.
-            let txn = store.begin_write_with(WriteOptions::new().durability(Durability::Relaxed))?;
+            let txn = new.begin()?;
             let more = loading.fill(&txn, BATCH)?;
             txn.commit()?;
             if !more {
@@ -109,12 +90,7 @@ impl Load {
             }
         }
         let account = loading.finished()?;
-        store.flush()?;
-        store.close()?;
-        // Never over a store that was made meanwhile.
-        std::fs::hard_link(&path, &self.file)
-            .map_err(|error| Failure::Other(format!("cannot give the store its name: {error}")))?;
-        File::open(folder)?.sync_all()?;
+        new.give_name()?;
         Ok(account)
     }
 }
@@ -153,8 +129,6 @@ struct Loading<'l> {
     lines: Lines,
     account: Account,
     table: Option<(String, String, String)>,
-    /// The greatest key of that table, which only this load writes to: there is none after it.
-    last: Option<Vec<u8>>,
     /// Rows that the dump has, skipped ones and those of other tables included.
     seen: u64,
     started: bool,
@@ -163,8 +137,8 @@ struct Loading<'l> {
 
 impl<'l> Loading<'l> {
     fn new(load: &'l Load, lines: Lines) -> Loading<'l> {
-        let account = Account::default();
-        Loading { load, lines, account, table: None, last: None, seen: 0, started: false, ended: false }
+        let account = Account { incoming: Incoming::new(load.duplicates), skipped: 0 };
+        Loading { load, lines, account, table: None, seen: 0, started: false, ended: false }
     }
 
     /// Loads about so many bytes; `false` if the dump is at its end.
@@ -182,7 +156,7 @@ impl<'l> Loading<'l> {
             let loaded = match parsed {
                 Ok(Line::Table(name, keys, values)) => {
                     self.table = Some((name, keys, values));
-                    self.last = None;
+                    self.account.incoming.next_table();
                     self.place(txn).map(|found| place = found)
                 }
                 Ok(other) => self.take(&other, place.as_ref()),
@@ -234,28 +208,8 @@ impl<'l> Loading<'l> {
                 }
                 if let Some((table, types)) = place {
                     let (key, value) = entry(types, row)?;
-                    self.put(table, &key, &value)?;
+                    self.account.incoming.put(table, &key, &value)?;
                 }
-            }
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, table: &RawTableMut<'_>, key: &[u8], value: &[u8]) -> Result<(), Failure> {
-        let last = match self.last.take() {
-            None => table.last()?.map(|(last, _)| last.to_vec()),
-            last => last,
-        };
-        let is_next = last.as_deref().is_none_or(|last| last < key);
-        self.last = if is_next { Some(key.to_vec()) } else { last };
-        let is_there = !is_next && table.contains(key)?;
-        match self.load.duplicates {
-            Duplicates::Keep if is_there => self.account.kept += 1,
-            Duplicates::Fail if is_there => return Err(Failure::Usage("its key is there already".to_owned())),
-            _ => {
-                table.put(key, value)?;
-                self.account.rows += 1;
-                self.account.replaced += u64::from(is_there);
             }
         }
         Ok(())

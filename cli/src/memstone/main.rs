@@ -9,6 +9,7 @@ mod backups;
 mod check;
 mod checkpoint;
 mod clock;
+mod clone;
 mod count;
 mod create;
 mod del;
@@ -21,6 +22,7 @@ mod failure;
 mod get;
 mod given_file;
 mod grow;
+mod import;
 mod jq;
 mod jq_null;
 mod keys;
@@ -28,6 +30,7 @@ mod load;
 mod locks;
 mod manual;
 mod msgpack;
+mod new_store;
 mod output;
 mod progress;
 mod put;
@@ -119,6 +122,7 @@ enum Verb {
     Dump(dump::Dump),
     Load(load::Load),
     Doctor(doctor::Doctor),
+    Import(import::Import),
     Stat(stat::Stat),
     Top(top::Top),
     Locks(locks::Locks),
@@ -126,6 +130,7 @@ enum Verb {
     Watch(watch::Watch),
     Backup(backup::Backup),
     Backups(backups::Backups),
+    Clone(clone::Clone),
     Restore(restore::Restore),
     Snapshot(snapshot::Snapshot),
     Archive(archive::Archive),
@@ -184,6 +189,7 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Dump(dump) => dump.run(out)?,
         Verb::Load(load) => load.run(common, out)?,
         Verb::Doctor(doctor) => return doctor.run(out),
+        Verb::Import(import) => import.run(out)?,
         Verb::Stat(stat) => stat.run(out)?,
         Verb::Top(top) => top.run(out)?,
         Verb::Locks(locks) => locks.run(out)?,
@@ -191,6 +197,7 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Watch(watch) => watch.run(out)?,
         Verb::Backup(backup) => backup.run(out)?,
         Verb::Backups(backups) => return backups.run(out),
+        Verb::Clone(clone) => clone.run(common, out)?,
         Verb::Restore(restore) => restore.run(out)?,
         Verb::Snapshot(snapshot) => snapshot.run(common, out)?,
         Verb::Archive(archive) => return archive.run(common, out),

@@ -53,6 +53,15 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// The same for a number of rows of which nobody knows how many there are.
+    pub(crate) fn tell_rows(&self, rows: u64) -> ControlFlow<()> {
+        self.bar.set_message(format!("{rows} rows"));
+        self.bar.tick();
+        if self.interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();

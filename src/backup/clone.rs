@@ -1,0 +1,218 @@
+//! A clone: the file of a store, as it is, as a store of its own, made while others write.
+
+use crate::disk::format::SLOTS_SIZE;
+use crate::disk::platform::Disk;
+use crate::disk::reflink::share_blocks;
+use crate::disk::root::{Root, Slots, read_slots};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::maintain::check::{CheckOptions, check};
+use crate::{Snapshot, Store};
+use std::fs::File;
+use std::io;
+use std::ops::{ControlFlow, Range};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::options::{BackupProgress, BackupStep, Callback, Watch};
+use super::place::{Temporary, must_be_free};
+use super::restore::Alone;
+
+/// A copy reads and writes so much at a time.
+const PIECE: u64 = 1 << 20;
+
+/// How [`Store::clone_with`] works.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+/// let options = || memstone::CloneOptions::new().quick(true);
+/// store.clone_with(dir.path().join("clone.mst"), options())?;
+/// store.clone_with(dir.path().join("clone.mst"), options().overwrite(true))?;
+/// # Ok::<(), memstone::Error>(())
+/// ```
+#[derive(Default)]
+pub struct CloneOptions<'p> {
+    overwrite: bool,
+    quick: bool,
+    callback: Option<Callback<'p>>,
+}
+
+impl<'p> CloneOptions<'p> {
+    /// The defaults: nothing is replaced, and the clone is verified.
+    #[must_use]
+    pub fn new() -> CloneOptions<'p> {
+        CloneOptions::default()
+    }
+
+    /// Whether a file by that name is replaced, in one step; not while a process has it open. Default: no.
+    #[must_use]
+    pub fn overwrite(mut self, overwrite: bool) -> CloneOptions<'p> {
+        self.overwrite = overwrite;
+        self
+    }
+
+    /// Whether the clone goes unverified. Default: no.
+    #[must_use]
+    pub fn quick(mut self, quick: bool) -> CloneOptions<'p> {
+        self.quick = quick;
+        self
+    }
+
+    /// Asked at every step, and every few megabytes while pages are copied (`bytes`); `ControlFlow::Break` ends it with [`Error::Cancelled`], and
+    /// nothing is left behind. While pages are copied no checkpoint goes on, so it is to be quick then.
+    #[must_use]
+    pub fn progress(mut self, callback: impl FnMut(&BackupProgress) -> ControlFlow<()> + 'p) -> CloneOptions<'p> {
+        self.callback = Some(Box::new(callback));
+        self
+    }
+}
+
+/// What [`Store::clone_to`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CloneReport {
+    /// The newest transaction when it was called. The clone has it, and may have newer ones.
+    pub lsn: u64,
+    /// Length of the file in bytes.
+    pub bytes: u64,
+    /// Whether the clone shares its blocks with the store's file, and so needs no space until either changes. If not, it is a copy.
+    pub shares_blocks: bool,
+}
+
+impl Store {
+    /// Makes a clone: the store's file, as it is at one moment, as a store of its own, with tables, free space and snapshots by name. It is one
+    /// committed state, with all that was acknowledged before the call; other processes go on. Where the filesystem can (btrfs, XFS) the
+    /// clone shares its blocks with the store's file, which takes no space and about no time. Elsewhere the file is copied: meanwhile others
+    /// commit as long as the log has room, and wait at the end for as long as copying the log takes.
+    ///
+    /// The clone has an id of its own, so increments of it begin with a full backup, and it does not go on with the store's archive. It is verified, flushed, and then
+    /// gets its name; its mode is 0600. For a compact file, or to another machine, see [`Snapshot::backup_to`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// let report = store.clone_to(dir.path().join("clone.mst"))?;
+    /// assert_eq!(report.lsn, store.last_commit()?);
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"other"))?;
+    /// let clone = memstone::Store::open(dir.path().join("clone.mst"))?;
+    /// assert_eq!(clone.read()?.raw("t")?.get(b"k")?.unwrap(), b"v");
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Exists`]; [`Error::ReadOnly`] on a handle that may not write, for locks keep writers still; [`Error::Busy`] if they were not to be had before the
+    /// timeout; [`Error::Full`], [`Error::Corrupt`] (the store is damaged), [`Error::Io`], [`Error::Forked`]. Nothing is left behind.
+    pub fn clone_to(&self, path: impl AsRef<Path>) -> Result<CloneReport> {
+        self.clone_with(path, CloneOptions::new())
+    }
+
+    /// [`Store::clone_to`] with options: replacing a file, not verifying, progress and cancellation.
+    ///
+    /// # Errors
+    /// As [`Store::clone_to`]; [`Error::Cancelled`]; [`Error::InUse`] while a process has the store open that is to be replaced.
+    pub fn clone_with(&self, path: impl AsRef<Path>, options: CloneOptions<'_>) -> Result<CloneReport> {
+        let path = path.as_ref();
+        let CloneOptions { overwrite, quick, callback } = options;
+        let mut watch = Watch::new(callback, path);
+        watch.step(BackupStep::Open)?;
+        must_be_free(path, overwrite)?;
+        let alone = || if overwrite { Alone::with(path) } else { Ok(None) };
+        drop(alone()?);
+        let lsn = self.read().map(|snapshot: Snapshot| snapshot.lsn())?;
+        // What is dirty now is not to be written while others wait.
+        self.flush()?;
+        let file = Temporary::create(path)?;
+        let shares_blocks = image(self.engine(), &file, &mut watch).map_err(|e| e.in_file(self.path()))?;
+        let disk = file.disk()?;
+        give_id(&disk, file.path())?;
+        if !quick {
+            watch.step(BackupStep::Check)?;
+            verify(file.path(), self.path())?;
+        }
+        watch.step(BackupStep::Flush)?;
+        file.flush()?;
+        let bytes = disk.len().map_err(|e| Error::io("read the length", file.path(), e))?;
+        let replaced = alone()?;
+        file.give_name(overwrite, &mut watch)?;
+        drop(replaced);
+        Ok(CloneReport { lsn, bytes, shares_blocks })
+    }
+}
+
+/// Fills a file with the store's bytes of one moment. Tells whether they share their blocks.
+fn image(engine: &Arc<Engine>, file: &Temporary, watch: &mut Watch<'_>) -> Result<bool> {
+    let pages = engine.hold_pages()?;
+    if let Some(from) = same_file(engine) {
+        let _still = pages.hold_log()?;
+        match share_blocks(&from, file.file()) {
+            Ok(()) => return Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
+            Err(e) => return Err(Error::io("share the blocks of", file.path(), e)),
+        }
+    }
+    watch.step(BackupStep::Copy)?;
+    let (log, to) = (pages.log()?, file.disk()?);
+    let len = engine.disk.len().map_err(|e| Error::io("read the length", engine.path(), e))?;
+    to.set_len(len).map_err(|e| Error::io("set the length", file.path(), e))?;
+    copy(engine, &to, 0..len, &mut |bytes| watch.rows(0, bytes))?;
+    // The log has gone on; what was copied of it may not fit together.
+    let _still = pages.hold_log()?;
+    // (The caller is not asked under APPEND: what it may do in its answer would wait for that.)
+    log.into_iter()
+        .try_for_each(|range| copy(engine, &to, range.start.min(len)..range.end.min(len), &mut |_| Ok(())))?;
+    Ok(false)
+}
+
+/// The store's file, if its path still leads to it.
+fn same_file(engine: &Engine) -> Option<File> {
+    let file = File::open(engine.path()).ok()?;
+    let (meta, identity) = (file.metadata().ok()?, engine.disk.identity());
+    ((meta.dev(), meta.ino()) == (identity.device, identity.inode)).then_some(file)
+}
+
+fn copy(engine: &Engine, to: &dyn Disk, range: Range<u64>, copied: &mut dyn FnMut(usize) -> Result<()>) -> Result<()> {
+    let mut buffer = vec![0; usize::try_from(PIECE).unwrap_or(0)];
+    let mut at = range.start;
+    while at < range.end {
+        let size = usize::try_from((range.end - at).min(PIECE)).unwrap_or(0);
+        let piece = buffer.get_mut(..size).unwrap_or_default();
+        let read = engine.disk.read_at(piece, at).map_err(|e| Error::io("read", engine.path(), e))?;
+        if read == 0 {
+            break;
+        }
+        let piece = piece.get(..read).unwrap_or_default();
+        to.write_at(piece, at).map_err(|e| Error::io("write", to.path(), e))?;
+        at += read as u64;
+        copied(read)?;
+    }
+    Ok(())
+}
+
+/// Makes a store of its own out of the image. All pages bear the first four bytes of the id, so those stay.
+fn give_id(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let mut slots = vec![0; usize::try_from(SLOTS_SIZE).unwrap_or(0)];
+    disk.read_at(&mut slots, 0).map_err(|e| Error::io("read", path, e))?;
+    let Slots { newest, older } = read_slots(&slots, path)?;
+    let mut id = newest.store_id;
+    getrandom::fill(id.get_mut(4..).unwrap_or_default())
+        .map_err(|e| Error::io("get random bytes", path, io::Error::other(e.to_string())))?;
+    for root in older.into_iter().chain([newest]) {
+        let root = Root { store_id: id, ..root };
+        disk.write_at(&root.encode(), Root::slot_offset(root.sequence)).map_err(|e| Error::io("write", path, e))?;
+    }
+    Ok(())
+}
+
+fn verify(clone: &Path, source: &Path) -> Result<()> {
+    let report = check(clone, &CheckOptions::new().max_findings(1))?;
+    match report.findings.first() {
+        Some(finding) if !report.is_clean() => {
+            let found = format!("{}; the store itself may be damaged: check it", finding.message);
+            Err(Error::corrupt("clone", 0, None, "a sound store", found).in_file(source))
+        }
+        _ => Ok(()),
+    }
+}
