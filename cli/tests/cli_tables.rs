@@ -90,3 +90,22 @@ fn compact_gives_space_back_and_checkpoint_folds() {
     none.fails(1, "no such store", "checkpoint", &[]);
     none.fails(1, "no such store", "compact", &[]);
 }
+
+#[test]
+fn rows_with_the_same_value_are_found_and_taken_out() {
+    let bench = Bench::new();
+    for (key, value) in [("a", "1"), ("b", "[2]"), ("c", "1"), ("d", "1.0"), ("e", "[2]")] {
+        bench.ok("put", &[key, value]);
+    }
+    assert_eq!(bench.ok("duplicates", &[]), "c\ta\ne\tb\n2 found\n");
+    let lines: Vec<_> = bench.ok("duplicates", &["--json"]).lines().map(json).collect();
+    assert_eq!(
+        (&lines[0]["key"], &lines[0]["same_as"], &lines[2]["found"]),
+        (&json("\"c\""), &json("\"a\""), &json("2"))
+    );
+    assert_eq!(bench.ok("count", &[]), "5\n", "finding changes nothing");
+    assert_eq!(bench.ok("duplicates", &["--remove"]), "c\ta\ne\tb\n2 removed\n");
+    assert_eq!(bench.ok("scan", &[]), "a\t1\nb\t[2]\nd\t1.0\n");
+    assert_eq!(bench.ok("duplicates", &["--remove"]), "0 removed\n");
+    bench.fails(1, "no table", "duplicates", &["--table", "none"]);
+}

@@ -17,6 +17,7 @@ mod demo;
 mod doctor;
 mod drop;
 mod dump;
+mod duplicates;
 mod edit;
 mod failure;
 mod get;
@@ -112,6 +113,7 @@ enum Verb {
     Append(grow::Append),
     Incr(grow::Incr),
     Count(count::Count),
+    Duplicates(duplicates::Duplicates),
     Tables(tables::Tables),
     Create(create::Create),
     Rename(rename::Rename),
@@ -179,6 +181,7 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Append(append) => append.run(common, out)?,
         Verb::Incr(incr) => incr.run(common, out)?,
         Verb::Count(count) => count.run(out)?,
+        Verb::Duplicates(duplicates) => duplicates.run(common, out)?,
         Verb::Tables(tables) => tables.run(out)?,
         Verb::Create(create) => create.run(common, out)?,
         Verb::Rename(rename) => rename.run(common, out)?,
