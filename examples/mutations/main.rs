@@ -83,6 +83,7 @@ fn fail(message: &str) -> ! {
 
 /// Copies the project, with all rules in it kept and broken. What did not change keeps its time, for cargo.
 fn copy(root: &Path, to: &Path, mutations: &[Mutation]) {
+    remove_strays(root, to);
     let changed = apply(root, mutations).unwrap_or_else(|e| fail(&e));
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
@@ -104,6 +105,23 @@ fn copy(root: &Path, to: &Path, mutations: &[Mutation]) {
             if fs::read(&place).ok().as_ref() != Some(&bytes) {
                 fs::create_dir_all(place.parent().unwrap()).unwrap();
                 fs::write(place, bytes).unwrap();
+            }
+        }
+    }
+}
+
+/// Removes what an earlier copy has left of files that are gone: cargo finds programs by their names.
+fn remove_strays(root: &Path, to: &Path) {
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(to.join(&folder)).into_iter().flatten().flatten() {
+            let name = folder.join(entry.file_name());
+            let is_folder = entry.file_type().unwrap().is_dir();
+            match root.join(&name).exists() {
+                true if is_folder => folders.push(name),
+                true => {}
+                false if is_folder => fs::remove_dir_all(entry.path()).unwrap(),
+                false => fs::remove_file(entry.path()).unwrap(),
             }
         }
     }
