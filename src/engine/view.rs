@@ -159,6 +159,8 @@ impl Engine {
         self.refresh(&mut state, Until::Tail)?;
         let found = state.point.lsn;
         self.flush_found()?;
+        // First of all: an appender that sees the transaction must not put the next frame into its last block.
+        sidecar.rise_flushed_unsealed(found);
         sidecar.tell_all(&before, self.known_root(), self.durable_lsn(), found);
         self.tell_by(&sidecar, false, |sidecar| {
             sidecar.rise_flushed_unsealed(found);
