@@ -200,7 +200,7 @@ impl Engine {
         Ok(SyncGuard { _kernel: kernel, _process: process })
     }
 
-    /// Nothing can be done, or believed, before a failed flush is mended.
+    /// The error until the next write has made a failed flush good: the store takes nothing on before that.
     pub(crate) fn unmended(&self) -> Error {
         self.poisoned_error(UNMENDED)
     }

@@ -10,7 +10,7 @@ use super::format::frames::{KIND_COMMIT, Ring};
 use super::format::node::{self, Value};
 use super::format::pages::describe;
 use super::format::slots::{Content, Root, Slots};
-use super::format::space::{free_runs, pending, regions};
+use super::format::space::Unused;
 use crate::disk::format::{
     KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING, SLOTS_SIZE, get_u32,
 };
@@ -251,31 +251,7 @@ pub fn log_frames(path: impl AsRef<Path>) -> Result<Vec<FrameView>> {
 pub fn free_pages(path: impl AsRef<Path>) -> Result<FreePages> {
     let disk = open(path.as_ref())?;
     let (file, root) = newest(&disk)?;
-    let mut pages = FreePages::default();
-    if !root.directory.is_none() {
-        let payload = file.space_payload(root.directory, KIND_FREE_DIRECTORY);
-        match payload.and_then(|(payload, _)| regions(&payload, root.page_size, root.page_count)) {
-            Ok(regions) => {
-                for region in regions.iter().filter(|region| !region.ptr.is_none()) {
-                    match file.space_payload(region.ptr, KIND_FREE_REGION) {
-                        Ok((bits, _)) => {
-                            _ = free_runs(&bits, region.first, |from, to| pages.free.push((from, to - from)));
-                        }
-                        Err(why) => pages.broken.push(format!("page {}: {why}", region.ptr.page)),
-                    }
-                }
-            }
-            Err(why) => pages.broken.push(format!("page {}: {why}", root.directory.page)),
-        }
-    }
-    if !root.pending.is_none() {
-        let list = file.space_payload(root.pending, KIND_PENDING).and_then(|(list, _)| {
-            pending(&list, root.sequence, |page, run, _| {
-                pages.pending.push((page.into(), run.into()));
-                Ok(())
-            })
-        });
-        pages.broken.extend(list.err().map(|why| format!("page {}: {why}", root.pending.page)));
-    }
-    Ok(pages)
+    let Unused { free, pending, broken } = Unused::read(&file, &root);
+    let broken = broken.into_iter().map(|(page, why)| format!("page {page}: {why}")).collect();
+    Ok(FreePages { free, pending, broken })
 }

@@ -4,6 +4,7 @@
 //! The archive's files are real. What they hold is noted with the place in the record of the store's disk at which each
 //! call of the archive began and ended.
 
+use super::crash::commit_next;
 use super::doubt::{LOG_CAP, Script, put, put_and_mend, put_much};
 use super::model::{KINDS, Kind, META, Model, NUMBER, Step, commit, number, numbered, steps};
 use super::{check, effort, settings};
@@ -123,18 +124,7 @@ fn record(kind: Kind, steps: &[Step], directory: &Path) -> Recording {
         let open = store.as_ref().unwrap();
         let newest = states.len() - 1;
         match step {
-            Step::Commit(changes, durability) => {
-                let n = states.len();
-                let changes = numbered(changes.clone(), n);
-                let mut next = states.last().unwrap().clone();
-                next.apply(&changes);
-                states.push(next);
-                world.remark(Event::Begun(n));
-                commit(open, &changes, *durability).unwrap();
-                if *durability == Durability::Sync {
-                    world.remark(Event::Acked(n));
-                }
-            }
+            Step::Commit(changes, durability) => commit_next(&world, open, &mut states, changes, *durability),
             Step::Checkpoint | Step::Flush => {
                 open.checkpoint().unwrap();
                 world.remark(Event::Acked(newest));

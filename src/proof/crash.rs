@@ -13,6 +13,7 @@ use crate::disk::root::Root;
 use crate::disk::sim::{Event, Free, Image, Limits, Replay, Rng, World, with_a_lying_disk};
 use crate::engine::commit::Durability;
 use crate::log::frame::{FRAME_HEADER, FrameBuilder};
+use crate::store::Store;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +25,26 @@ struct Recording {
     states: Vec<Model>,
 }
 
+/// Commits the next numbered changes, and remarks in the record what was begun and acknowledged.
+pub(super) fn commit_next(
+    world: &World,
+    open: &Store,
+    states: &mut Vec<Model>,
+    changes: &[Change],
+    durability: Durability,
+) {
+    let n = states.len();
+    let changes = numbered(changes.to_vec(), n);
+    let mut next = states.last().unwrap().clone();
+    next.apply(&changes);
+    states.push(next);
+    world.remark(Event::Begun(n));
+    commit(open, &changes, durability).unwrap();
+    if durability == Durability::Sync {
+        world.remark(Event::Acked(n));
+    }
+}
+
 /// Runs the steps and records what they do to the disk. `states` are those before them.
 fn record(kind: Kind, steps: &[Step]) -> Recording {
     let (world, mut disk, store) = new_store(Arc::new(Free), kind.log_cap());
@@ -33,18 +54,7 @@ fn record(kind: Kind, steps: &[Step]) -> Recording {
         let open = store.as_ref().unwrap();
         let newest = states.len() - 1;
         match step {
-            Step::Commit(changes, durability) => {
-                let n = states.len();
-                let changes = numbered(changes.clone(), n);
-                let mut next = states.last().unwrap().clone();
-                next.apply(&changes);
-                states.push(next);
-                world.remark(Event::Begun(n));
-                commit(open, &changes, *durability).unwrap();
-                if *durability == Durability::Sync {
-                    world.remark(Event::Acked(n));
-                }
-            }
+            Step::Commit(changes, durability) => commit_next(&world, open, &mut states, changes, *durability),
             Step::Checkpoint => {
                 open.checkpoint().unwrap();
                 world.remark(Event::Acked(newest));

@@ -3,8 +3,9 @@
 use std::ops::Bound;
 
 use clap::Args;
-use memstone::{RawRange, RawTable, RawTableMut};
+use memstone::{RawRange, RawTable, RawTableMut, Snapshot};
 
+use crate::access::{Place, Types};
 use crate::failure::Failure;
 use crate::keys::KeyType;
 
@@ -21,7 +22,28 @@ pub(crate) struct Keys {
     to: Option<String>,
 }
 
-/// The same, as bytes.
+/// Rows of a table, in one state of the store.
+#[derive(Args)]
+pub(crate) struct Rows {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) keys: Keys,
+    /// Read the named snapshot instead of the newest state
+    #[arg(long, value_name = "NAME")]
+    at: Option<String>,
+}
+
+impl Rows {
+    /// The state that they are in, and the types of the table.
+    pub(crate) fn open(&self) -> Result<(Snapshot, Types), Failure> {
+        let snapshot = self.place.read_at(self.at.as_deref())?;
+        let types = self.place.types_in(&snapshot)?;
+        Ok((snapshot, types))
+    }
+}
+
+/// Keys of a range, as bytes.
 pub(crate) enum Span {
     Prefix(Vec<u8>),
     Between(Option<Vec<u8>>, Option<Vec<u8>>),

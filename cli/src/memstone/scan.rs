@@ -3,10 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::access::Place;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::range::Keys;
+use crate::range::Rows;
 
 /// Print the keys and values of a table in order
 ///
@@ -16,12 +15,7 @@ use crate::range::Keys;
 #[derive(Args)]
 pub(crate) struct Scan {
     #[command(flatten)]
-    place: Place,
-    #[command(flatten)]
-    keys: Keys,
-    /// Read the named snapshot instead of the newest state
-    #[arg(long, value_name = "NAME")]
-    at: Option<String>,
+    rows: Rows,
     /// At most so many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -35,10 +29,9 @@ pub(crate) struct Scan {
 
 impl Scan {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let snapshot = self.place.read_at(self.at.as_deref())?;
-        let types = self.place.types_in(&snapshot)?;
-        let table = snapshot.raw(&self.place.table)?;
-        let range = self.keys.span(&types.keys)?.of(&table)?;
+        let (snapshot, types) = self.rows.open()?;
+        let table = snapshot.raw(&self.rows.place.table)?;
+        let range = self.rows.keys.span(&types.keys)?.of(&table)?;
         let mut show = |entry: memstone::Result<(memstone::Bytes<'_>, memstone::Bytes<'_>)>| {
             let (key, value) = entry?;
             let value = (!self.keys_only).then(|| types.values.show(&value));

@@ -31,7 +31,7 @@ const ROLES: [(u64, u64, Role); 8] = [
 #[derive(Default)]
 pub(super) struct Held {
     seen: Vec<platform::Held>,
-    /// All pinned versions, whoever pins them.
+    /// The pinned versions of all processes.
     pins: Vec<Range<u64>>,
     /// What is held by processes that this one cannot see.
     pub(super) nameless: BTreeSet<Role>,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::disk::format::{
-    FIRST_USER_TABLE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_PENDING, PAGE_LEVEL, Ptr,
-    SLOTS_SIZE, TABLE_CATALOG, TABLE_NAMES, TreeRoot, get_u32,
+    FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, PAGE_LEVEL, Ptr, SLOTS_SIZE, TABLE_CATALOG, TABLE_NAMES, TreeRoot,
+    get_u32,
 };
 use crate::disk::platform::{Disk, LockMode};
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ use crate::maintain::format::frames::{KIND_COMMIT, Ring};
 use crate::maintain::format::node::{self, Value};
 use crate::maintain::format::rows::{NameRow, catalog_row, name_row};
 use crate::maintain::format::slots::{Content, Root, Slots};
-use crate::maintain::format::space::{free_runs, pending, regions};
+use crate::maintain::format::space::Unused;
 
 /// How often the newest root may change under the look before it goes on without the log.
 const ATTEMPTS: u32 = 20;
@@ -275,31 +275,9 @@ fn node_at(file: &File<'_>, ptr: Ptr, table: u32, below: u8) -> Result<(u64, u8,
 
 /// The free map and the pending list.
 fn space(file: &File<'_>, root: &Root, look: &mut Look) {
-    let (mut free, mut waiting, mut broken) = (0, 0, Vec::new());
-    if !root.directory.is_none() {
-        let payload = file.space_payload(root.directory, KIND_FREE_DIRECTORY);
-        match payload.and_then(|(payload, _)| regions(&payload, root.page_size, root.page_count)) {
-            Ok(regions) => {
-                for region in regions.iter().filter(|region| !region.ptr.is_none()) {
-                    match file.space_payload(region.ptr, KIND_FREE_REGION) {
-                        Ok((bits, _)) => free += free_runs(&bits, region.first, |_, _| {}),
-                        Err(why) => broken.push((region.ptr.page, why)),
-                    }
-                }
-            }
-            Err(why) => broken.push((root.directory.page, why)),
-        }
-    }
-    if !root.pending.is_none() {
-        let list = file.space_payload(root.pending, KIND_PENDING).and_then(|(list, _)| {
-            pending(&list, root.sequence, |_, run, _| {
-                waiting += u64::from(run);
-                Ok(())
-            })
-        });
-        broken.extend(list.err().map(|why| (root.pending.page, why)));
-    }
-    look.space = broken.is_empty().then_some((free, waiting));
+    let Unused { free, pending, broken } = Unused::read(file, root);
+    let sum = |runs: &[(u64, u64)]| runs.iter().map(|(_, pages)| pages).sum::<u64>();
+    look.space = broken.is_empty().then(|| (sum(&free), sum(&pending)));
     for (page, why) in broken {
         let message = format!("the free map: {why}");
         look.add(Severity::Damage, file.offset(page), Some(page), None, message);

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use crate::disk::format::{PAGE_HEADER, Ptr, get_u32, get_u64};
+use super::file::File;
+use super::slots::Root;
+use crate::disk::format::{KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, PAGE_HEADER, Ptr, get_u32, get_u64};
 
 const DIRECTORY_ENTRY: usize = 16;
 const GROUP_HEADER: usize = 20;
@@ -93,4 +95,51 @@ pub(in crate::maintain) fn pending(
         }
     }
     Ok(())
+}
+
+/// What a root's free map and pending list tell of.
+#[derive(Default)]
+pub(in crate::maintain) struct Unused {
+    /// Free runs: from a page, so many.
+    pub(in crate::maintain) free: Vec<(u64, u64)>,
+    /// Runs that are kept for snapshots of older versions.
+    pub(in crate::maintain) pending: Vec<(u64, u64)>,
+    /// Pages of the two that cannot be read, and why.
+    pub(in crate::maintain) broken: Vec<(u32, String)>,
+}
+
+impl Unused {
+    pub(in crate::maintain) fn read(file: &File<'_>, root: &Root) -> Unused {
+        let mut unused = Unused::default();
+        unused.read_free(file, root);
+        if !root.pending.is_none() {
+            let list = file.space_payload(root.pending, KIND_PENDING).and_then(|(list, _)| {
+                pending(&list, root.sequence, |page, run, _| {
+                    unused.pending.push((page.into(), run.into()));
+                    Ok(())
+                })
+            });
+            unused.broken.extend(list.err().map(|why| (root.pending.page, why)));
+        }
+        unused
+    }
+
+    fn read_free(&mut self, file: &File<'_>, root: &Root) {
+        if root.directory.is_none() {
+            return;
+        }
+        let payload = file.space_payload(root.directory, KIND_FREE_DIRECTORY);
+        let regions = match payload.and_then(|(payload, _)| regions(&payload, root.page_size, root.page_count)) {
+            Ok(regions) => regions,
+            Err(why) => return self.broken.push((root.directory.page, why)),
+        };
+        for region in regions.iter().filter(|region| !region.ptr.is_none()) {
+            match file.space_payload(region.ptr, KIND_FREE_REGION) {
+                Ok((bits, _)) => {
+                    _ = free_runs(&bits, region.first, |from, to| self.free.push((from, to - from)));
+                }
+                Err(why) => self.broken.push((region.ptr.page, why)),
+            }
+        }
+    }
 }
