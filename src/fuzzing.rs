@@ -100,18 +100,18 @@ pub fn walk_log(log: &[u8], offset: u16, mend: bool) -> usize {
         log_offset: start,
         // The second half of the file comes first.
         segments: vec![
-            Segment { page: page(2 + pages / 2), pages: page(pages - pages / 2) },
-            Segment { page: 2, pages: page(pages / 2) },
+            Segment { page: page(3 + pages / 2), pages: page(pages - pages / 2) },
+            Segment { page: 3, pages: page(pages / 2) },
         ],
         catalog: TreeRoot::default(),
         free_directory: Ptr::NONE,
         pending: Ptr::NONE,
-        page_count: pages as u64 + 2,
+        page_count: pages as u64 + 3,
         next_table: TABLE,
         time: 0,
     };
     let ring = Ring::new(&root);
-    let mut file = vec![0; 8192];
+    let mut file = vec![0; 12288];
     let whole = log.get(..pages * 4096).unwrap_or_default();
     let capacity = whole.len();
     // `log` is in ring order; the file has it rotated.
@@ -211,10 +211,10 @@ pub fn read_node(bytes: &[u8], key: &[u8]) {
     }
     let crc = crc32fast::hash(node.get(PAGE_NUMBER..).unwrap_or_default());
     put_u32(&mut node, PAGE_CRC, crc);
-    let mut file = vec![0; 8192];
+    let mut file = vec![0; 12288];
     file.extend_from_slice(&node);
-    let root = TreeRoot { ptr: Ptr { page: 2, crc }, count: 3 };
-    let pages = Pages::new(Arc::new(Fixed(file)), None, Arc::new(Verified::new()), 4096, TAG, u64::from(run) + 2);
+    let root = TreeRoot { ptr: Ptr { page: 3, crc }, count: 3 };
+    let pages = Pages::new(Arc::new(Fixed(file)), None, Arc::new(Verified::new()), 4096, TAG, u64::from(run) + 3);
     if let Ok(node) = pages.node(root.ptr, TABLE, None) {
         ask(&node, key);
     }

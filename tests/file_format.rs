@@ -298,7 +298,7 @@ impl<'b> Dump<'b> {
     /// Every frame, of all laps, in the first segment.
     fn log(&mut self) {
         let mut previous = 0;
-        for at in (8192..8192 + 64 * 1024).step_by(8) {
+        for at in (12288..12288 + 64 * 1024).step_by(8) {
             if self.bytes[at..at + 4] != *b"mlf1" {
                 continue;
             }

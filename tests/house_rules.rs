@@ -38,6 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "disk::pins",
             "disk::platform",
             "disk::root",
+            "disk::private_memory",
             "disk::sidecar",
             "log",
             "tree",

@@ -9,8 +9,12 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 
 /// Root slots are blocks 0 and 1 of this size, whatever the page size.
 pub(crate) const SLOT_SIZE: usize = 4096;
-/// Both root slots. Pages that overlap this prefix do not exist.
+/// Both root slots.
 pub(crate) const SLOTS_SIZE: u64 = 2 * SLOT_SIZE as u64;
+/// Where the epoch of the sidecar lies, in a block of its own: writing it touches no root.
+pub(crate) const EPOCH_AT: u64 = SLOTS_SIZE;
+/// The slots and the epoch's block. Pages that overlap this prefix do not exist.
+pub(crate) const HEAD_SIZE: u64 = EPOCH_AT + 4096;
 /// The unit in which log batches are kept apart: a durable batch never shares one with a later batch.
 pub(crate) const LOG_BLOCK: u64 = 4096;
 

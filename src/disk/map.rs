@@ -96,10 +96,10 @@ mod tests {
     #[test]
     fn where_address_space_is_short_a_store_is_mapped_without_room_to_grow() {
         let dir = tempfile::tempdir().unwrap();
-        let pages: u64 =
-            std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').next().unwrap().parse().unwrap();
         let child = in_child(|| {
-            let limit = pages * 4096 + (64 << 20);
+            let used = std::fs::read_to_string("/proc/self/statm").unwrap();
+            let pages: u64 = used.split(' ').next().unwrap().parse().unwrap();
+            let limit = pages * 4096 + (512 << 20);
             let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
             // SAFETY: given a valid limit.
             assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);

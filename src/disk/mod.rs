@@ -11,6 +11,7 @@ mod map;
 pub(crate) mod netfs;
 pub(crate) mod pins;
 pub(crate) mod platform;
+pub(crate) mod private_memory;
 pub(crate) mod reflink;
 pub(crate) mod rename;
 pub(crate) mod root;

@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn since_when_the_oldest_version_is_held_is_told() {
         use crate::disk::platform::FileId;
-        use crate::disk::sidecar::PrivateMemory;
+        use crate::disk::private_memory::PrivateMemory;
         let (pins, _) = simulated();
         let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[7; 16], FileId { device: 1, inode: 2 });
         let told = || sidecar.slot(3).pinned();

@@ -30,8 +30,8 @@
 //! | 152 | 8 × n | log segments, in ring order from the one that holds the log position: `u32 page, u32 pages` |
 
 use crate::disk::format::{
-    FORMAT_VERSION, MAGIC, MAX_PAGE_SIZE, MIN_PAGE_SIZE, Ptr, SLOT_SIZE, SLOTS_SIZE, TreeRoot, get_u32, get_u64,
-    put_bytes, put_u32, put_u64,
+    EPOCH_AT, FORMAT_VERSION, HEAD_SIZE, MAGIC, MAX_PAGE_SIZE, MIN_PAGE_SIZE, Ptr, SLOT_SIZE, TreeRoot, get_u32,
+    get_u64, put_bytes, put_u32, put_u64,
 };
 use crate::disk::platform::Disk;
 use crate::error::{Error, Result};
@@ -122,9 +122,9 @@ impl Root {
         self.segments.iter().map(|s| u64::from(s.pages)).sum::<u64>() * u64::from(self.page_size)
     }
 
-    /// The first page that is not under the root slots.
+    /// The first page behind the root slots and the epoch's block.
     pub(crate) fn first_page(page_size: u32) -> u32 {
-        u32::try_from(SLOTS_SIZE.div_ceil(u64::from(page_size))).unwrap_or(2)
+        u32::try_from(HEAD_SIZE.div_ceil(u64::from(page_size))).unwrap_or(3)
     }
 
     fn decode(copy: &[u8], slot: u32) -> Result<Option<Root>, Refusal> {
@@ -210,6 +210,19 @@ pub(crate) fn peek_sequence(disk: &dyn Disk) -> io::Result<u64> {
         disk.peek(word, Root::slot_offset(slot) + SEQUENCE_AT)?;
     }
     Ok(found.map(|[sequence]| sequence).into_iter().max().unwrap_or(0))
+}
+
+/// The epoch of the sidecar that was started last: see `engine::sharing`.
+pub(crate) fn peek_epoch(disk: &dyn Disk) -> io::Result<u64> {
+    let mut word = [0];
+    disk.peek(&mut word, EPOCH_AT)?;
+    let [epoch] = word;
+    Ok(epoch)
+}
+
+/// Lets another epoch begin. The caller holds OPEN.
+pub(crate) fn write_epoch(disk: &dyn Disk, epoch: u64) -> io::Result<()> {
+    disk.write_at(&epoch.to_le_bytes(), EPOCH_AT)
 }
 
 enum Refusal {
@@ -298,7 +311,7 @@ mod tests {
             log_position: 4096,
             log_crc: 5,
             log_offset: 4096,
-            segments: vec![Segment { page: 2, pages: 16 }],
+            segments: vec![Segment { page: 3, pages: 16 }],
             catalog: TreeRoot { ptr: Ptr { page: 20, crc: 9 }, count: 3 },
             free_directory: Ptr { page: 21, crc: 1 },
             pending: Ptr::NONE,
@@ -310,7 +323,7 @@ mod tests {
     }
 
     fn file(roots: &[Root]) -> Vec<u8> {
-        let mut bytes = vec![0; SLOTS_SIZE as usize];
+        let mut bytes = vec![0; 2 * SLOT_SIZE];
         for root in roots {
             put_bytes(&mut bytes, Root::slot_offset(root.sequence) as usize, &root.encode());
         }

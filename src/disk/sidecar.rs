@@ -27,7 +27,7 @@ const BOARD_WORDS: usize = 64;
 pub(crate) const SIDECAR_SIZE: usize = (BOARD_WORDS + SLOTS * SLOT_WORDS) * 8;
 
 // The board.
-const IDENTITY: usize = 0; // sealed: 1 word (layout version)
+const IDENTITY: usize = 0; // sealed: layout version, epoch
 const TAIL: usize = 8; // sealed: end, start, lsn, crc | open << 32
 const DURABLE: usize = 16; // rising: lsn
 const VISIBLE: usize = 17; // rising: lsn
@@ -36,6 +36,7 @@ const ROOT: usize = 19; // rising: sequence
 const TABLES: usize = 20; // rising: lsn
 const POISON: usize = 21; // rising: how often a flush failed or was mended; odd while one is not mended
 const FLUSH_TIME: usize = 22; // sealed like a rising one: µs
+const MAKING: usize = 23; // rising: sequence
 const TICKET: usize = 48;
 const SLOT_BOUND: usize = 49;
 const FLUSHES: usize = 50;
@@ -81,7 +82,7 @@ const LATE_MS: u64 = 1000;
 pub(crate) const WAIT_BUCKETS: usize = 32;
 
 /// The layout above, and the protocol of the lock bytes (`docs/LOCKING.md`).
-pub(crate) const PROTOCOL: u64 = 0x6d73_6964_6563_0002;
+pub(crate) const PROTOCOL: u64 = 0x6d73_6964_6563_0003;
 
 /// What each process counts in its slot.
 #[derive(Debug, Clone, Copy)]
@@ -257,13 +258,22 @@ impl Sidecar {
         self.memory.is_current()
     }
 
-    /// Whether this memory was set up for this store, in this file.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.memory.words().len() * 8 >= SIDECAR_SIZE && self.read::<1>(IDENTITY) == Some([PROTOCOL])
+    /// The epoch in which it was set up for this store, in this file; none if it was not.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        if self.memory.words().len() * 8 < SIDECAR_SIZE {
+            return None;
+        }
+        self.read(IDENTITY).and_then(|[layout, epoch]| (layout == PROTOCOL).then_some(epoch))
     }
 
     /// Clears the board, and lets it speak of this store. Nothing is told yet.
-    pub(crate) fn set_up(&self) {
+    pub(crate) fn set_up(&self, epoch: u64) {
+        self.clear();
+        self.publish(IDENTITY, &[PROTOCOL, epoch]);
+    }
+
+    /// It is nobody's, and tells of no failed flush.
+    pub(crate) fn clear(&self) {
         for index in 0..BOARD_WORDS {
             // Sleepers compare these two with what they saw: they only ever count on.
             if index != FLUSHED && index != CHANGED {
@@ -274,7 +284,6 @@ impl Sidecar {
             self.slot(index).set_ticket(0);
         }
         self.store(POISON, self.seal(POISON, 0));
-        self.publish(IDENTITY, &[PROTOCOL]);
     }
 
     pub(crate) fn tail(&self) -> Option<TailHint> {
@@ -334,6 +343,22 @@ impl Sidecar {
 
     pub(crate) fn rise_root(&self, sequence: u64) {
         self.rise(ROOT, sequence);
+    }
+
+    /// Newest root of which a slot was, or is about to be, written, if that is known for certain.
+    pub(crate) fn making(&self) -> Option<u64> {
+        self.risen(MAKING)
+    }
+
+    /// The slot of this root is written next.
+    pub(crate) fn rise_making(&self, sequence: u64) {
+        self.rise(MAKING, sequence);
+    }
+
+    /// No slot that may be on disk holds a newer root than this one: the caller has written both and flushed them, or
+    /// knows of each root since then. (A word that says more is left so, until a root of that number is made.)
+    pub(crate) fn settle_making(&self, sequence: u64) {
+        self.restore(MAKING, self.load(MAKING), sequence);
     }
 
     /// Says less than before, as an older copy put back in place does.
@@ -659,56 +684,6 @@ impl Slot<'_> {
             0 => None,
             ms => Some(from_unix_ms(ms)),
         }
-    }
-}
-
-/// Memory of this process alone, for when no sidecar can be had: threads still wake each other,
-/// other processes are found by looking at the file.
-pub(crate) struct PrivateMemory {
-    words: Vec<AtomicU64>,
-    lock: std::sync::Mutex<()>,
-    changed: std::sync::Condvar,
-}
-
-impl PrivateMemory {
-    pub(crate) fn new() -> PrivateMemory {
-        let words = (0..SIDECAR_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
-        PrivateMemory { words, lock: std::sync::Mutex::new(()), changed: std::sync::Condvar::new() }
-    }
-}
-
-impl SharedMemory for PrivateMemory {
-    fn words(&self) -> &[AtomicU64] {
-        &self.words
-    }
-
-    fn id(&self) -> u64 {
-        0
-    }
-
-    fn is_writable(&self) -> bool {
-        true
-    }
-
-    fn remove(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn is_current(&self) -> bool {
-        // A real sidecar is looked for each time this is asked.
-        false
-    }
-
-    fn wait(&self, index: usize, expected: u32, timeout: Duration) {
-        let guard = crate::disk::locks::lock(&self.lock);
-        if self.words.get(index).is_some_and(|w| low(w.load(Ordering::Acquire)) == expected) {
-            let _ = self.changed.wait_timeout(guard, timeout);
-        }
-    }
-
-    fn wake_all(&self, _index: usize) {
-        let _guard = crate::disk::locks::lock(&self.lock);
-        self.changed.notify_all();
     }
 }
 

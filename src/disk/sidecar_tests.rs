@@ -1,6 +1,7 @@
 //! Words of the sidecar: what they say, when they are silent, and that they only rise.
 
 use super::*;
+use crate::disk::private_memory::PrivateMemory;
 
 const FILE: FileId = FileId { device: 1, inode: 2 };
 
@@ -14,9 +15,9 @@ fn garbage(memory: &dyn SharedMemory) {
 fn garbage_is_told_from_a_message() {
     let memory: Arc<dyn SharedMemory> = Arc::new(PrivateMemory::new());
     let sidecar = Sidecar::new(Arc::clone(&memory), b"0123456789abcdef", FILE);
-    assert!(!sidecar.is_ours());
-    sidecar.set_up();
-    assert!(sidecar.is_ours());
+    assert_eq!(sidecar.epoch(), None);
+    sidecar.set_up(3);
+    assert_eq!(sidecar.epoch(), Some(3));
     assert_eq!(sidecar.tail(), None);
     let tail = TailHint { end: 9, start: 8, lsn: 7, crc: 6, open: true };
     sidecar.set_tail(tail);
@@ -24,7 +25,7 @@ fn garbage_is_told_from_a_message() {
     sidecar.rise_durable(5);
     assert_eq!((sidecar.tail(), sidecar.durable(), sidecar.visible()), (Some(tail), Some(5), Some(0)));
     garbage(&*memory);
-    assert_eq!((sidecar.tail(), sidecar.durable(), sidecar.is_ours()), (None, None, false));
+    assert_eq!((sidecar.tail(), sidecar.durable(), sidecar.epoch()), (None, None, None));
     assert!(!sidecar.poisoned());
     let _ = (sidecar.first_waiter(), sidecar.slot(3).holder(None));
     // It may have said more: only a process that has looked at the file lets it speak again.
@@ -38,12 +39,12 @@ fn garbage_is_told_from_a_message() {
 fn a_sidecar_of_another_store_or_file_says_nothing() {
     let memory: Arc<dyn SharedMemory> = Arc::new(PrivateMemory::new());
     let sidecar = Sidecar::new(Arc::clone(&memory), &[7; 16], FILE);
-    sidecar.set_up();
+    sidecar.set_up(0);
     sidecar.tell_all(&sidecar.words_before(), 1, 5, 5);
     for (id, file) in [([8; 16], FILE), ([7; 16], FileId { inode: 3, ..FILE }), ([7; 16], FileId { device: 3, ..FILE })]
     {
         let other = Sidecar::new(Arc::clone(&memory), &id, file);
-        assert_eq!((other.is_ours(), other.durable(), other.root()), (false, None, None));
+        assert_eq!((other.epoch(), other.durable(), other.root()), (None, None, None));
     }
 }
 

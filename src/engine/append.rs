@@ -10,7 +10,6 @@ use crate::disk::root::{Root, Slots, peek_sequence};
 use crate::disk::sidecar::{Sidecar, TailHint, WordsBefore};
 use crate::engine::Engine;
 use crate::engine::flush::{Failures, Sealed};
-use crate::engine::sharing::Others;
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
 use crate::log::ring::{Ring, next_block};
@@ -115,9 +114,9 @@ impl Engine {
     }
 
     fn guard_append<'e>(&'e self, state: MutexGuard<'e, Appender>, kernel: ByteLock) -> Result<AppendGuard<'e>> {
-        // Looked at only now: a sidecar that is current while APPEND is held is the one that
+        // Looked at only now: the sidecar that was started last, as long as APPEND is held, is the one that
         // the last appender published to, or a newer one that says nothing.
-        let (sidecar, joined) = self.current_sidecar();
+        let (sidecar, joined) = self.newest_sidecar();
         let current = joined.is_ok();
         if let Err(why) = joined
             && !self.may_do_without_sidecar()?
@@ -152,7 +151,7 @@ impl AppendGuard<'_> {
         self.follow_hint()?;
         self.walk_on()?;
         if let Some(slots) = newer
-            && self.settle_doubtful(slots.newest)?
+            && self.settle_doubtful(slots.newest, told)?
         {
             self.follow_hint()?;
             self.walk_on()?;
@@ -269,15 +268,10 @@ impl AppendGuard<'_> {
     }
 
     /// A new sidecar, or a spoilt one: it does not tell which commits readers may have seen. So all that is
-    /// here is flushed, and may be seen. Readers that go by the sidecar before it know nothing of that: a mark
-    /// behind all that it tells of makes them look for the new one.
+    /// here is flushed, and may be seen.
     fn show_all(&mut self, before: &WordsBefore) -> Result<()> {
         self.engine.flush_found()?;
         self.state.open = false;
-        if !Others::look(&*self.engine.disk)?.nobody() {
-            // (A log without room for it is about to be folded, and a new root does the same.)
-            self.append(&mut FrameBuilder::new(), FrameKind::Rotate, false)?;
-        }
         self.publish();
         if self.sidecar.tables().is_none() {
             self.sidecar.rise_tables(self.state.tail.lsn);

@@ -347,6 +347,8 @@ impl CheckpointTurn<'_> {
         // From here on a transaction that is applied on top, or a name, may be found.
         let may_be_found = plan.direct.is_some() || plan.naming.is_some();
         let unconfirmed = |e| if may_be_found { engine.unconfirmed(e) } else { e };
+        // Before the slot is: see `settle_root`.
+        engine.tell_by(&engine.known_sidecar(), true, |sidecar| sidecar.rise_making(root.sequence));
         if let Err(e) = engine.disk.write_at(&root.encode(), offset) {
             let e = engine.io("write a root slot")(e);
             let found = engine.slots().map_or(true, |slots| slots.newest.sequence == root.sequence);

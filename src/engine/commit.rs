@@ -115,6 +115,10 @@ impl Engine {
         if direct {
             return self.commit_to_tree(changes, deadline);
         }
+        if durability == Durability::Sync {
+            // Beside a flush it costs nothing to look whether the sidecar still has its name. (Others look once a second.)
+            let _ = self.current_sidecar();
+        }
         let mut placed = None;
         if long > 0
             && let Some(turn) = self.turn_for_pages(changes.frame_bytes() <= limit, deadline)?

@@ -20,9 +20,19 @@ use std::sync::atomic::Ordering;
 pub(crate) struct Told {
     pub(crate) durable: u64,
     pub(crate) root: u64,
+    /// The newest root of which a slot may be on disk.
+    pub(crate) making: u64,
     /// Where the log ended.
     pub(crate) tail: Option<TailHint>,
     pub(crate) poisoned: bool,
+}
+
+impl Told {
+    /// Whether the disk may hold another slot than the system shows: a flush of it failed, or its writer died before it
+    /// could hear of that.
+    pub(crate) fn doubts_slots(&self, newest: &Root) -> bool {
+        self.poisoned || self.making > newest.sequence
+    }
 }
 
 impl Engine {
@@ -38,18 +48,20 @@ impl Engine {
         (0..SITES).find_map(|site| {
             let memory = self.disk.sidecar(site, SIDECAR_SIZE, false).ok()?;
             let sidecar = Sidecar::new(memory, &self.store_id, self.disk.identity());
+            let left = self.was_left(&sidecar).unwrap_or(true);
             Some(Told {
                 durable: sidecar.durable().unwrap_or(0),
                 root: sidecar.root().unwrap_or(0),
-                tail: sidecar.tail().filter(|_| sidecar.is_ours()),
-                poisoned: !sidecar.is_ours() || sidecar.poisoned(),
+                making: sidecar.making().unwrap_or(u64::MAX),
+                tail: sidecar.tail().filter(|_| !left),
+                poisoned: left || sidecar.poisoned(),
             })
         })
     }
 
     /// For the first to open: writes once more what those who left did not call durable.
     pub(crate) fn write_what_was_left(&self, root: &Root, told: Told, certain: bool, end: u64) -> Result<()> {
-        if root.sequence > told.root && !certain || told.poisoned {
+        if root.sequence > told.root && !certain || told.doubts_slots(root) {
             self.write_slots_once_more(root)?;
         }
         if end > told.durable || told.poisoned {
@@ -138,11 +150,15 @@ impl CheckpointTurn<'_> {
         let (twins, newest) = (slots.are_twins(), &slots.newest);
         // Once in each process, as with the log: see `lock_append_to_seal`.
         let proven = engine.proven_roots.load(Ordering::Acquire);
-        if newest.sequence > engine.known_root() || !proven {
+        // The slot of a newer root was written, and its maker has died before it could tell whether its flush failed: the
+        // disk may hold that root, with pages that are free by this one.
+        let unheard = sidecar.making().is_none_or(|making| making > newest.sequence);
+        if newest.sequence > engine.known_root() || !proven || unheard {
             engine.write_slots_once_more(newest)?;
             self.flush()?;
             engine.raise_root(newest.sequence);
             engine.proven_roots.store(true, Ordering::Release);
+            sidecar.settle_making(newest.sequence);
         } else if twins {
             engine.write_slot_once_more(newest)?;
         }
@@ -155,16 +171,17 @@ impl CheckpointTurn<'_> {
 impl AppendGuard<'_> {
     /// A root may have been written and never told of, and it may lay the ring out otherwise, hold a
     /// transaction of its own, or let the log go on beyond the older root's ring. What is appended must fit it. Its writer held APPEND until it could tell, so
-    /// it is gone, or told of it through a sidecar that is gone: the root is made durable, and told. Gives
-    /// whether the log goes on from it.
-    pub(crate) fn settle_doubtful(&mut self, newest: Root) -> Result<bool> {
+    /// it is gone, or told of it through a sidecar that is gone: the root is made durable, and told. So is any root
+    /// where the sidecar tells of none: one that was told elsewhere may be built upon, and the pages of the one before
+    /// be used again. Gives whether the log goes on from it.
+    pub(crate) fn settle_doubtful(&mut self, newest: Root, told: bool) -> Result<bool> {
         let engine = self.engine;
         let known = &self.state.root;
         if newest.sequence <= known.sequence {
             return Ok(false);
         }
         let elsewhere = goes_on_elsewhere(&*engine.disk, known, &newest, self.state.tail);
-        if !elsewhere.map_err(engine.io("read the log"))? {
+        if told && !elsewhere.map_err(engine.io("read the log"))? {
             return Ok(false);
         }
         self.in_doubt = engine.is_poisoned(&self.sidecar);

@@ -3,7 +3,7 @@
 //! Only pages that are free in the durable root and pinned by nobody are written. Until the new
 //! root is durable nothing refers to them, so a crash leaves them free.
 
-use crate::disk::format::{Overflow, SLOTS_SIZE, TABLE_SPACE};
+use crate::disk::format::{HEAD_SIZE, Overflow, TABLE_SPACE};
 use crate::disk::pins::{Pins, joined};
 use crate::disk::root::Root;
 use crate::engine::Engine;
@@ -131,7 +131,7 @@ impl<'e> Folding<'e> {
             return Ok(());
         }
         let offset = u64::from(*page) * u64::from(self.pages.page_size());
-        debug_assert!(offset >= SLOTS_SIZE);
+        debug_assert!(offset >= HEAD_SIZE);
         let disk = &self.engine.disk;
         disk.write_at(bytes, offset).map_err(self.engine.io("write a page"))?;
         // A commit's flush has to write whatever is dirty: it should not find all of a checkpoint.

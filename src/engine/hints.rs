@@ -55,11 +55,14 @@ impl Engine {
     #[cfg(test)]
     pub(crate) fn has_hints(&self) -> bool {
         let sidecar = self.known_sidecar();
-        sidecar.is_current() && self.learn(&sidecar) && self.is_in_use(&sidecar).unwrap()
+        self.is_found(&sidecar).unwrap() && self.learn(&sidecar) && self.is_in_use(&sidecar).unwrap()
     }
 
     /// Whether the file holds more than the words tell of, as far as one look shows.
     pub(crate) fn file_goes_on(&self, sidecar: &Sidecar, view: &View) -> Result<bool> {
+        if self.was_left(sidecar)? {
+            return Ok(true);
+        }
         let Some(tail) = sidecar.tail() else { return Ok(true) };
         if tail.lsn > view.lsn {
             if !self.disk.writable() && !self.has_writers()? {
@@ -89,7 +92,7 @@ impl Engine {
             std::hint::spin_loop();
         }
         let mut moved = false;
-        if !(sidecar.is_current() && sidecar.is_ours()) {
+        if !self.is_found(&sidecar)? {
             match self.rejoin_patiently() {
                 Ok(()) => return Ok(Look::Again),
                 // Those who share a moved file may have left this sidecar before it was moved.

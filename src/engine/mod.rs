@@ -142,6 +142,9 @@ pub(crate) struct Engine {
     compacting: Mutex<Option<(u32, Option<Vec<u8>>)>>,
     janitor: janitor::Janitor,
     fork_generation: u32,
+    /// How often a snapshot was given although more may have been shown elsewhere: its reader is told nothing.
+    #[cfg(test)]
+    pub(crate) shown_late: AtomicU64,
     /// Whether this process has left the store already.
     left: AtomicBool,
 }
@@ -208,7 +211,7 @@ impl Engine {
         if now.wrapping_sub(self.sidecar_seen_ms.load(Ordering::Relaxed)) >= SIDECAR_LOOK_MS {
             self.sidecar_seen_ms.store(now, Ordering::Relaxed);
             let sidecar = self.known_sidecar();
-            if !(sidecar.is_current() && sidecar.is_ours()) {
+            if !self.is_found(&sidecar).unwrap_or(false) {
                 // Without it the file itself is looked at.
                 let _ = self.rejoin_sidecar(false);
             }

@@ -68,6 +68,8 @@ impl Engine {
             let (lock, holder) = ("checkpoint", holder_of(&*self.disk, CHECKPOINT, 1));
             return Err(Error::Busy { path: self.path().to_path_buf(), lock, waited: MOMENT, holder });
         }
+        #[cfg(test)]
+        self.shown_late.fetch_add(1, Ordering::Relaxed);
         Ok(view)
     }
 

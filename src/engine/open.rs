@@ -9,8 +9,9 @@ use crate::disk::host::incarnation;
 use crate::disk::locks::{ByteLock, FairLock, OPEN, SLOT, lock};
 use crate::disk::pins::Pins;
 use crate::disk::platform::{Disk, LockMode, Mapping};
+use crate::disk::private_memory::PrivateMemory;
 use crate::disk::root::{Root, Segment, Slots, read_slots};
-use crate::disk::sidecar::{PrivateMemory, SLOTS, Sidecar, TailHint};
+use crate::disk::sidecar::{SLOTS, Sidecar, TailHint};
 use crate::engine::append::Appender;
 use crate::engine::checkpoint::Plan;
 use crate::engine::doubt::Told;
@@ -96,7 +97,7 @@ impl Engine {
     fn new(disk: &Arc<dyn Disk>, settings: Settings, root: Root) -> Result<Arc<Engine>> {
         let slot = if disk.writable() { take_slot(disk)? } else { None };
         let private = Sidecar::new(Arc::new(PrivateMemory::new()), &root.store_id, disk.identity());
-        private.set_up();
+        private.clear();
         let (page_size, store_id, store_tag) = (root.page_size, root.store_id, root.store_tag());
         let root = Arc::new(root);
         Ok(Arc::new_cyclic(|weak| Engine {
@@ -137,6 +138,8 @@ impl Engine {
             compacting: Mutex::new(None),
             janitor: Janitor::new(weak.clone()),
             fork_generation: crate::disk::fork::fork_generation(),
+            #[cfg(test)]
+            shown_late: AtomicU64::new(0),
             left: AtomicBool::new(false),
             settings,
             disk: Arc::clone(disk),
@@ -190,7 +193,7 @@ impl Engine {
         }
         let sidecar = self.known_sidecar();
         // What a killed process wrote may lie in the system's cache only. From here on it counts.
-        if (found.lsn > root.checkpoint_lsn || told.poisoned || !certain)
+        if (found.lsn > root.checkpoint_lsn || told.doubts_slots(&root) || !certain)
             && let Err(e) = self.disk.flush()
             && self.disk.writable()
         {
@@ -214,6 +217,7 @@ impl Engine {
                 self.poison(&sidecar);
             }
             sidecar.rise_tables(newest);
+            sidecar.settle_making(root.sequence);
             sidecar.tell_all(&sidecar.words_before(), root.sequence, end.lsn, end.lsn);
             sidecar.wake_changed();
         }

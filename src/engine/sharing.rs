@@ -6,15 +6,20 @@
 //! ones. So each holds a lock byte that stands for its *place*, on the file itself, where every other
 //! sees it: a process that finds another place taken is refused.
 //!
+//! The file tells the *epoch* of the sidecar that was started last. A process that is not the only one to have the
+//! store open begins another epoch before it starts a sidecar; so all who still have the one before, which says
+//! too little from then on, find that out by a look at one word of the file.
+//!
 //! A sidecar speaks for those who have used it without a break: each writer holds a lock byte that
 //! stands for it. One that no other process uses (a copy put back, what the dead have left, a planted
 //! one) is not joined; it is set up afresh. A process that cannot have a sidecar must be the only one that
 //! writes; those that read beside it see what the file itself proves to be durable.
 
 use crate::disk::holders::holder_of;
-use crate::disk::host::process_identity;
+use crate::disk::host::{incarnation, process_identity};
 use crate::disk::locks::{ByteLock, MEMBERS, OPEN, PLACES, READERS, WRITERS, lock, try_lock};
 use crate::disk::platform::{Disk, LockMode, SITES};
+use crate::disk::root::{peek_epoch, write_epoch};
 use crate::disk::sidecar::{SIDECAR_SIZE, Sidecar};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -92,23 +97,45 @@ impl Engine {
         Arc::clone(&self.sidecar.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The sidecar that the name leads to now, and why it is the last one known if there is none. A process
-    /// that publishes asks here first, so that a message never goes to a sidecar that others have left.
+    /// Whether another sidecar was started since this one, or this one says nothing. Without a system call.
+    pub(crate) fn was_left(&self, sidecar: &Sidecar) -> Result<bool> {
+        let epoch = peek_epoch(&*self.disk).map_err(self.io("look at the file"))?;
+        Ok(sidecar.epoch() != Some(epoch))
+    }
+
+    /// Whether a process that comes now finds this sidecar, too.
+    pub(crate) fn is_found(&self, sidecar: &Sidecar) -> Result<bool> {
+        Ok(sidecar.is_current() && !self.was_left(sidecar)?)
+    }
+
+    /// The sidecar that those who come now find, and why it is the last one known if there is none.
     pub(crate) fn current_sidecar(&self) -> (Arc<Sidecar>, Result<()>) {
+        self.sidecar_that(Self::is_found)
+    }
+
+    /// The sidecar that was started last, and why it is the last one known if that is not to be had. A process
+    /// that publishes asks here first, so that a message never goes to a sidecar that others have left.
+    pub(crate) fn newest_sidecar(&self) -> (Arc<Sidecar>, Result<()>) {
+        self.sidecar_that(|engine, sidecar| engine.was_left(sidecar).map(|left| !left))
+    }
+
+    fn sidecar_that(&self, is_right: impl FnOnce(&Self, &Sidecar) -> Result<bool>) -> (Arc<Sidecar>, Result<()>) {
         let sidecar = self.known_sidecar();
-        if sidecar.is_current() && sidecar.is_ours() {
-            return (sidecar, Ok(()));
+        match is_right(self, &sidecar) {
+            Ok(true) => (sidecar, Ok(())),
+            Ok(false) => {
+                let joined = self.rejoin_sidecar(true);
+                (self.known_sidecar(), joined)
+            }
+            Err(why) => (sidecar, Err(why)),
         }
-        let joined = self.rejoin_sidecar(true);
-        (self.known_sidecar(), joined)
     }
 
     /// Tells something through this sidecar, and through the one that the name leads to by now if that is another:
     /// processes may have started it since this call looked, and those that joined it go by its words. Gives that one.
     pub(crate) fn tell_by(&self, sidecar: &Arc<Sidecar>, wait: bool, tell: impl Fn(&Sidecar)) -> Option<Arc<Sidecar>> {
         tell(sidecar);
-        let known = self.known_sidecar();
-        if !(known.is_current() && known.is_ours()) {
+        if !self.is_found(&self.known_sidecar()).unwrap_or(false) {
             // One that says nothing yet, or is not to be had: its readers find in the file what it does not tell.
             let _ = self.rejoin_sidecar(wait);
         }
@@ -132,7 +159,7 @@ impl Engine {
             let sidecar = Sidecar::new(memory, &self.store_id, self.disk.identity());
             // A writer that cannot publish could not be told from a stopped one.
             let of_use = sidecar.memory().is_writable() || !self.disk.writable();
-            if of_use && sidecar.is_ours() && sidecar.is_current() && self.is_in_use(&sidecar)? {
+            if of_use && self.is_found(&sidecar)? && self.is_in_use(&sidecar)? {
                 self.use_sidecar(sidecar)?;
                 return Ok(true);
             }
@@ -152,6 +179,7 @@ impl Engine {
     /// Starts a sidecar that says nothing yet. The caller holds OPEN. With `reuse` nobody else may write,
     /// and one that is there is cleared: so readers that have it go on with it.
     pub(crate) fn start_sidecar(&self, reuse: bool) -> Result<io::Result<()>> {
+        let epoch = self.begin_epoch()?;
         let mut refused = io::Error::from(io::ErrorKind::NotFound);
         for site in 0..SITES {
             let there = self.disk.sidecar(site, SIDECAR_SIZE, false).ok();
@@ -163,7 +191,7 @@ impl Engine {
             match made {
                 Ok(memory) => {
                     let sidecar = Sidecar::new(memory, &self.store_id, self.disk.identity());
-                    sidecar.set_up();
+                    sidecar.set_up(epoch);
                     if self.poisoned.load(Ordering::Acquire) {
                         sidecar.poison();
                     }
@@ -177,6 +205,22 @@ impl Engine {
         }
         tracing::debug!(error = %refused, "no sidecar can be made");
         Ok(Err(refused))
+    }
+
+    /// The epoch of the sidecar that is about to be started. If no other process is there, none can have one of the
+    /// epoch before, and the file stays as it is. Otherwise they must know of it first.
+    ///
+    /// No flush is needed: the new sidecar says nothing before one that covers this word, too. If that fails, and the
+    /// system shows the epoch before again, nothing was told here that those who have the old sidecar do not find. (A
+    /// number that counts on from there would then be that of two sidecars: so it is random.)
+    fn begin_epoch(&self) -> Result<u64> {
+        let epoch = peek_epoch(&*self.disk).map_err(self.io("look at the file"))?;
+        if Others::look(&*self.disk)?.nobody() {
+            return Ok(epoch);
+        }
+        let next = incarnation();
+        write_epoch(&*self.disk, next).map_err(self.io("write the epoch"))?;
+        Ok(next)
     }
 
     /// Those who use a sidecar at another site would not hear of one that is started here. One that cannot be

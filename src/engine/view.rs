@@ -351,11 +351,13 @@ impl Engine {
             self.learn(&sidecar);
             let slots = self.slots()?;
             let again = self.certain_root(&slots).is_none_or(|again| again.sequence != root.sequence);
-            let told_elsewhere = slots.newest.sequence > root.sequence && !sidecar.is_current();
-            if told_elsewhere && self.rejoin_sidecar(false).is_err() {
+            let newer = slots.newest.sequence > root.sequence;
+            let left = newer && self.was_left(&sidecar)?;
+            let silent = newer && sidecar.root().is_none();
+            if silent || left && self.rejoin_sidecar(false).is_err() {
                 // Nobody here can tell whether the newest is built upon already: then it is the one to pin.
                 self.confirm_root()?;
-            } else if !again && !told_elsewhere {
+            } else if !again && !left {
                 return self.open_tree(Arc::new(root), Some(pin));
             }
         }

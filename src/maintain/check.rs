@@ -36,7 +36,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::disk::format::{KIND_FREE_DIRECTORY, SLOTS_SIZE, get_u32};
+use crate::disk::format::{HEAD_SIZE, KIND_FREE_DIRECTORY, get_u32};
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::error::{Error, Result};
@@ -317,7 +317,7 @@ fn check_pinned(
     } else {
         root.page_count
     };
-    let first_page = u32::try_from(SLOTS_SIZE.div_ceil(page_size)).unwrap_or(u32::MAX);
+    let first_page = u32::try_from(HEAD_SIZE.div_ceil(page_size)).unwrap_or(u32::MAX);
     let mut walk = Walk {
         watch,
         file: File {

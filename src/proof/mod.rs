@@ -14,6 +14,7 @@ mod check;
 mod crash;
 mod deviations;
 mod doubt;
+mod epoch;
 mod fault;
 mod hints;
 mod left;

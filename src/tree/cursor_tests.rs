@@ -184,10 +184,10 @@ proptest! {
     #[test]
     fn shared_subtrees_do_not_hang(levels in 2usize..30, descending in any::<bool>()) {
         // Each branch points twice at the one below: 2^levels ways lead to one leaf.
-        let mut bytes = vec![0u8; 4096 * (levels + 4)];
+        let mut bytes = vec![0u8; 4096 * (levels + 5)];
         let mut below = Ptr::NONE;
         for level in 0..=levels {
-            let page = level + 2;
+            let page = level + 3;
             let out = &mut bytes[page * 4096..(page + 1) * 4096];
             let (kind, count) = if level == 0 && !descending { (KIND_LEAF, 1) } else { (KIND_BRANCH, 2) };
             let kind = if level == 0 { KIND_LEAF } else { kind };
@@ -226,7 +226,7 @@ proptest! {
         let mut store = TestStore::new(4096);
         store.hostile = true;
         *store.disk.0.lock().unwrap() = bytes.clone();
-        crate::tree::update::PageStore::pages(&store).set_page_count(levels as u64 + 4);
+        crate::tree::update::PageStore::pages(&store).set_page_count(levels as u64 + 5);
         let pages = Arc::clone(crate::tree::update::PageStore::pages(&store));
         let root = TreeRoot { ptr: below, count: 9 };
         prop_assert!(descending || get(&pages, TABLE, root, b"k").unwrap().is_some());

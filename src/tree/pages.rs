@@ -8,9 +8,9 @@
 use super::node::Node;
 use crate::bytes::Bytes;
 use crate::disk::format::{
-    KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING, MAX_NODE_SIZE,
-    MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RUN,
-    PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, SLOTS_SIZE, get_u32, get_u64,
+    HEAD_SIZE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING,
+    MAX_NODE_SIZE, MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER,
+    PAGE_PAYLOAD_LEN, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, get_u32, get_u64,
 };
 use crate::disk::platform::{Disk, Mapping};
 use crate::error::{Error, Result};
@@ -241,7 +241,7 @@ impl Pages {
     /// Whether a run lies within the file, behind the root slots.
     #[inline]
     fn exists(&self, page: u32, run: u64, page_count: u64) -> bool {
-        u64::from(page) << self.shift >= SLOTS_SIZE && run >= 1 && u64::from(page) + run <= page_count
+        u64::from(page) << self.shift >= HEAD_SIZE && run >= 1 && u64::from(page) + run <= page_count
     }
 
     /// A verified run. The first lines are all that a page costs that was verified before.

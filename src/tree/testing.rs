@@ -112,7 +112,7 @@ pub(crate) struct TestStore {
 impl TestStore {
     pub(crate) fn new(page_size: u32) -> TestStore {
         let disk = Arc::new(MemoryDisk::default());
-        let first = u32::try_from(SLOTS_SIZE).unwrap().div_ceil(page_size);
+        let first = u32::try_from(HEAD_SIZE).unwrap().div_ceil(page_size);
         let count = u64::from(first);
         let pages = Pages::new(disk.clone(), None, Arc::new(Verified::new()), page_size, STORE_TAG, count);
         TestStore {

@@ -34,7 +34,7 @@ pub struct Finding {
 pub struct PageCounts {
     /// All pages, those under the root slots included.
     pub total: u64,
-    /// Under the root slots.
+    /// Under the root slots and the epoch's block.
     pub slots: u64,
     /// In the log's segments.
     pub log: u64,

@@ -1,7 +1,7 @@
 //! The root slots: four copies, of which one whole one is enough.
 
 use crate::disk::format::{
-    FORMAT_VERSION, MAGIC, MAX_PAGE_SIZE, MIN_PAGE_SIZE, Ptr, SLOT_SIZE, SLOTS_SIZE, TREE_ROOT_SIZE, TreeRoot, get_u32,
+    FORMAT_VERSION, HEAD_SIZE, MAGIC, MAX_PAGE_SIZE, MIN_PAGE_SIZE, Ptr, SLOT_SIZE, TREE_ROOT_SIZE, TreeRoot, get_u32,
     get_u64,
 };
 use crate::disk::platform::Disk;
@@ -189,7 +189,7 @@ fn fields(copy: &[u8], offset: u64) -> Result<Root, String> {
     if u64::from(get_u32(copy, SLOT)) != slot {
         return Err(format!("it says it is slot {}", get_u32(copy, SLOT)));
     }
-    if root.page_count < SLOTS_SIZE.div_ceil(u64::from(root.page_size)) || root.page_count > u64::from(u32::MAX) {
+    if root.page_count < HEAD_SIZE.div_ceil(u64::from(root.page_size)) || root.page_count > u64::from(u32::MAX) {
         return Err(format!("{} pages", root.page_count));
     }
     let rest = copy.get(segments_end..).unwrap_or_default();

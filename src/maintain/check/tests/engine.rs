@@ -48,14 +48,14 @@ impl PageStore for Engine {
 
 impl Engine {
     fn new() -> Engine {
-        let disk = MemDisk::new(vec![0; 2 * PAGE]);
+        let disk = MemDisk::new(vec![0; 3 * PAGE]);
         disk.engine.store(true, Ordering::Relaxed);
         let disk: Arc<MemDisk> = Arc::new(disk);
         let tag = get_u32(&STORE, 0);
         let mut engine = Engine {
-            pages: Arc::new(Pages::new(disk.clone(), None, Arc::new(Verified::new()), PAGE as u32, tag, 2)),
+            pages: Arc::new(Pages::new(disk.clone(), None, Arc::new(Verified::new()), PAGE as u32, tag, 3)),
             disk,
-            space: Space::new(PAGE as u32, tag, 2, 2),
+            space: Space::new(PAGE as u32, tag, 3, 3),
             version: 1,
             roots: BTreeMap::new(),
             catalog: TreeRoot::default(),

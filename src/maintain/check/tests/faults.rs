@@ -26,7 +26,7 @@ const NAMES: At = At::Table("(names)");
 impl At {
     fn is(&self, finding: &Finding, len: u64) -> bool {
         let page = finding.page.is_some_and(|page| finding.offset == page * PAGE as u64);
-        let log = u64::from(LOG_PAGE) * PAGE as u64..11 * PAGE as u64;
+        let log = u64::from(LOG_PAGE) * PAGE as u64..12 * PAGE as u64;
         match self {
             At::Table(name) => page && finding.table.as_deref() == Some(name),
             Space => page && finding.table.is_none(),
@@ -146,8 +146,8 @@ fn in_headers_and_leaves() {
     });
     in_leaf("17 bytes for a pointer", &|page| page[PAGE_HEADER + 18 + 7 + 7 + 2] = 17);
     found(n, "damaged, stale or lost", &BETA, |s| s.tables[1].1.ptr.crc ^= 1, AS_BUILT);
-    found(n, "do not match its CRC", &BETA, SAME, |f| f[20 * PAGE + 60] ^= 1);
-    found(n, "all zeros", &BETA, SAME, |f| f[20 * PAGE..21 * PAGE].fill(0));
+    found(n, "do not match its CRC", &BETA, SAME, |f| f[21 * PAGE + 60] ^= 1);
+    found(n, "all zeros", &BETA, SAME, |f| f[21 * PAGE..22 * PAGE].fill(0));
     found(n, "do not exist", &BETA, |s| s.tables[1].1.ptr.page = 1 << 20, AS_BUILT);
     found(n, "used twice: by the root slots", &BETA, |s| s.tables[1].1.ptr.page = 1, AS_BUILT);
     found(n, "2 entries are noted", &ALPHA, |s| s.tables[0].1.count = 2, AS_BUILT);
@@ -186,7 +186,7 @@ fn in_branches_and_values() {
     found(n, "cannot be", &BETA, long(|long| long.ptr.page = 1), AS_BUILT);
     found(n, "damaged, stale or lost", &BETA, long(|long| long.ptr.crc ^= 1), AS_BUILT);
     found(n, "used twice: by the log", &BETA, long(|long| long.ptr.page = LOG_PAGE), AS_BUILT);
-    found(n, "its bytes do not match", &ALPHA, SAME, |f| f[12 * PAGE + 9] ^= 1);
+    found(n, "its bytes do not match", &ALPHA, SAME, |f| f[13 * PAGE + 9] ^= 1);
     found(
         n,
         "belongs to table 16",
@@ -208,8 +208,8 @@ fn in_catalog_names_types_and_uses() {
     found(n, "is no table's", &CATALOG, |s| s.tables[1].0 = 19, AS_BUILT);
     found(n, "is no table's", &CATALOG, |s| s.tables[0].0 = 2, AS_BUILT);
     found(n, "cannot be understood", &NAMES, |s| s.names[2].1 = 19, AS_BUILT);
-    found(n, "a node: ", &CATALOG, SAME, |f| f[23 * PAGE + 50] ^= 1);
-    found(n, "a node: ", &NAMES, SAME, |f| f[22 * PAGE + 50] ^= 1);
+    found(n, "a node: ", &CATALOG, SAME, |f| f[24 * PAGE + 50] ^= 1);
+    found(n, "a node: ", &NAMES, SAME, |f| f[23 * PAGE + 50] ^= 1);
     found(
         n,
         "is none of the type str",

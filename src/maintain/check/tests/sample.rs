@@ -14,7 +14,7 @@ use crate::tree::space::{Space, SpaceRoot};
 
 pub(in crate::maintain) const PAGE: usize = 4096;
 pub(in crate::maintain) const STORE: [u8; 16] = *b"\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10";
-pub(in crate::maintain) const LOG_PAGE: u32 = 2;
+pub(in crate::maintain) const LOG_PAGE: u32 = 3;
 pub(in crate::maintain) const LOG_PAGES: [u32; 2] = [4, 3];
 pub(in crate::maintain) const LOG_POSITION: u64 = 1 << 20;
 pub(in crate::maintain) const LOG_OFFSET: u64 = 4096 * 2;
@@ -371,7 +371,7 @@ pub(in crate::maintain) struct Store {
 
 impl Store {
     pub(in crate::maintain) fn new() -> Store {
-        let mut pages = Pages { bytes: vec![0; 10 * PAGE], version: 4 };
+        let mut pages = Pages { bytes: vec![0; 11 * PAGE], version: 4 };
         let long = pages.value(16, 9000);
         let leaves = [
             pages.leaf(16, &[("key/a", short("1")), ("key/b", Val::Long(long)), ("key/bb", short(""))]),
@@ -386,7 +386,7 @@ impl Store {
         let beta = pages.leaf(17, &[("", short("empty key")), ("x", short("y"))]);
         // The gap between the log's segments, and two pages that were of use before.
         let old = pages.leaf(17, &[("", short("older"))]);
-        let pending = vec![(old.page, 1), (6, 1)];
+        let pending = vec![(old.page, 1), (7, 1)];
         // A long value that only the log names, in pages that were free when the root was written.
         let (log_value, crc) = seal(LOG_VALUE, 6, KIND_OVERFLOW, 0, 17, long_value(5000));
         let log_long = Overflow { ptr: Ptr { page: LOG_VALUE, crc }, len: 5000 };
@@ -431,7 +431,7 @@ impl Store {
             keys.iter().zip(&self.tables).map(|(k, (_, r))| (k.as_str(), Val::Short(r.encode().to_vec()))).collect();
         self.slot.catalog = TreeRoot { ptr: self.pages.leaf(0, &rows), count: rows.len() as u64 };
         let mut file = self.pages.bytes;
-        let mut space = Space::new(PAGE as u32, get_u32(&STORE, 0), 2, (file.len() / PAGE) as u64);
+        let mut space = Space::new(PAGE as u32, get_u32(&STORE, 0), 3, (file.len() / PAGE) as u64);
         self.pending.iter().for_each(|(page, run)| space.retire(*page, *run, 3, 5));
         space.grow(space.page_count() + 40);
         let last = space.page_count() as u32 - 1;
