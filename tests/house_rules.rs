@@ -185,13 +185,19 @@ fn sources() -> BTreeSet<String> {
     files("src", &[".rs"]).into_iter().chain(files("cli/src", &[".rs"])).collect()
 }
 
+/// Those, and the tests and tools.
+fn sources_and_tests() -> BTreeSet<String> {
+    let folders = ["tests", "tools", "cli/tests"];
+    sources().into_iter().chain(folders.iter().flat_map(|folder| files(folder, &[".rs"]))).collect()
+}
+
 fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 fn is_test_file(file: &str) -> bool {
-    // The proof and its simulated disk are compiled for tests alone.
-    ["tests/", "cli/tests/", "src/proof/", "src/disk/sim"].iter().any(|start| file.starts_with(start))
+    // The proof and its simulated disk are compiled for tests alone, and the tools are for tests.
+    ["tests/", "tools/", "cli/tests/", "src/proof/", "src/disk/sim"].iter().any(|start| file.starts_with(start))
         || file.ends_with("tests.rs")
         || file.ends_with("testing.rs")
         || file.contains("/tests/")
@@ -305,7 +311,7 @@ fn unsafe_stands_in_few_files() {
 fn every_unsafe_block_says_why_it_is_sound() {
     let block = ["unsa", "fe {"].concat();
     let (page, mut found) = (read("docs/TESTING.md"), 0);
-    for file in ["src", "cli", "tests", "examples", "benches"].iter().flat_map(|folder| files(folder, &[".rs"])) {
+    for file in ["src", "cli", "tests", "tools", "benches"].iter().flat_map(|folder| files(folder, &[".rs"])) {
         if file.contains("/target/") {
             continue;
         }
@@ -325,7 +331,7 @@ fn every_unsafe_block_says_why_it_is_sound() {
 #[test]
 fn no_file_grows_for_ever() {
     let mut wrong = Vec::new();
-    for file in sources().into_iter().chain(files("tests", &[".rs"])).chain(files("cli/tests", &[".rs"])) {
+    for file in sources_and_tests() {
         let lines = read(&file).lines().count();
         let most = if is_test_file(&file) { LONGEST } else { LONG };
         let limit = LONG_FILES.iter().find(|(name, _)| *name == file).map_or(most, |(_, limit)| *limit);
@@ -347,7 +353,7 @@ fn nothing_is_left_for_later() {
         [["TO", "DO"], ["FIX", "ME"], ["to", "do!"], ["un", "implemented!"], ["db", "g!"]].map(|m| m.concat());
     let endian = [["from_ne", "_bytes"], ["to_ne", "_bytes"]].map(|m| m.concat());
     let mut wrong = Vec::new();
-    for file in sources().into_iter().chain(files("tests", &[".rs"])).chain(files("cli/tests", &[".rs"])) {
+    for file in sources_and_tests() {
         let text = read(&file);
         wrong.extend(markers.iter().filter(|m| text.contains(*m)).map(|m| format!("{file}: {m}")));
         // The file is little-endian on every machine.
@@ -419,7 +425,7 @@ fn no_test_fails_because_a_machine_is_slow() {
         assert_eq!(assertions(text).iter().any(|a| limits_a_time(a, &times(text))), expected, "{text}");
     }
     let mut found = BTreeSet::new();
-    for file in sources().into_iter().chain(files("tests", &[".rs"])).chain(files("cli/tests", &[".rs"])) {
+    for file in sources_and_tests() {
         let text = read(&file);
         let start = if is_test_file(&file) { Some(0) } else { text.find("#[cfg(test)]\n") };
         let tests = &text[start.unwrap_or(text.len())..];
@@ -438,7 +444,7 @@ fn nothing_names_the_machine_it_was_made_on() {
     places.extend(std::env::var("HOME").ok().filter(|home| home.len() > 1).map(|home| format!("{home}/")));
     let mut wrong = Vec::new();
     let mut all = files("src", &[".rs"]);
-    for folder in ["cli", "tests", "docs", "benches", ".ci", "fuzz"] {
+    for folder in ["cli", "tests", "tools", "docs", "benches", ".ci", "fuzz"] {
         all.extend(files(folder, &[".rs", ".md", ".toml", ".sh", "run", "fuzz"]));
     }
     all.retain(|file| !file.contains("/target/"));

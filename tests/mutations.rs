@@ -1,5 +1,5 @@
 //! The rules in `tests/mutations/` fit the source: each place that they break is found there, once.
-//! `cargo run --example mutations` breaks them, and shows which test notices.
+//! `cargo run --bin mutations` breaks them, and shows which test notices.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test")]
 

@@ -24,13 +24,9 @@ mod same_process;
 mod sidecar;
 mod snapshots;
 mod threads;
-mod torture;
-#[path = "../../examples/torture/run/mod.rs"]
-mod torture_run;
 
 #[test]
 fn child_entry() {
-    torture_run::worker::play();
     common::play(&[
         background::ROLES,
         changes::ROLES,

@@ -1,6 +1,6 @@
 //! Breaks the rules of the protocol, one at a time, and shows that the tests notice.
 //!
-//! `cargo run --example mutations`, or with the names, or parts of names, of some of the rules in
+//! `cargo run --bin mutations`, or with the names, or parts of names, of some of the rules in
 //! `tests/mutations/`. One build, in `target/mutations`, has all of them in it; a word of the
 //! environment says which one is broken. The tests that are to notice run once with none broken
 //! and must pass; then, for each rule, until one of them fails. A rule that nothing notices fails
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let all = read_all(&root.join("tests/mutations")).unwrap_or_else(|e| fail(&e));
     let chosen: Vec<&Mutation> = all

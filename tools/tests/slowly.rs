@@ -1,11 +1,12 @@
-//! Processes whose system calls take as long as they like, and are interrupted: see `examples/slowly`. They count, fold
+//! Processes whose system calls take as long as they like, and are interrupted: see `tools/slowly`. They count, fold
 //! the log, look, leave and come again; nothing is lost, nobody sees the past, no error surfaces.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, unreachable_pub)]
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
-#[path = "../examples/slowly/tracer.rs"]
+#[path = "../slowly/tracer.rs"]
 mod tracer;
 
 use common::{Child, Random, Role, TestStore, number, setting, skip, tell};
