@@ -13,10 +13,14 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "common/random.rs"]
+mod random;
+
 mod damage;
 
 use damage::{Outcome, Recorder, Sample, put, read_all, sample, scratch};
 use memstone::{Corruption, Durability, Error, Options};
+use random::Random;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -239,23 +243,6 @@ fn one_flipped_bit_gives_the_truth_or_an_error() {
         let name = format!("page size {page_size}, {}", if tail { "as after a crash" } else { "closed" });
         let counts = flip_bytes(&name, &sample, picked.map(|(_, place)| place));
         assert!(counts.right > 0 && counts.reported > 0 && (tail || counts.torn_tail == 0));
-    }
-}
-
-/// A small generator of numbers, so that a failure can be had again by its seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
     }
 }
 

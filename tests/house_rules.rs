@@ -11,6 +11,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "common/random.rs"]
+mod random;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -360,6 +363,20 @@ fn nothing_is_left_for_later() {
         wrong.extend(endian.iter().filter(|m| text.contains(*m)).map(|m| format!("{file}: {m}")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn tests_draw_from_one_source() {
+    // Seeds that are written down mean what they meant: the numbers that SplitMix64 is known by.
+    let mut random = random::Random(1_234_567);
+    let drawn: [u64; 3] = std::array::from_fn(|_| random.next());
+    assert_eq!(drawn, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+    // The sidecar's seals are made by the same finalizer, and are part of its protocol.
+    const ITS_OWN: [&str; 2] = ["src/disk/sidecar.rs", "tests/common/random.rs"];
+    let all = sources_and_tests().into_iter().chain(files("benches", &[".rs"]));
+    let finalizer = ["0xbf58_476d", "_1ce4_e5b9"].concat();
+    let found: Vec<String> = all.filter(|file| read(file).contains(&finalizer)).collect();
+    assert_eq!(found, ITS_OWN, "include tests/common/random.rs");
 }
 
 /// Where a test may fail because something took long, and why. Nothing but what ends a hang is a reason.

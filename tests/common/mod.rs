@@ -4,8 +4,11 @@
 #![allow(clippy::cast_possible_truncation, unreachable_pub)]
 
 pub mod cost;
+pub mod random;
 pub mod skip;
 
+#[allow(unused_imports, reason = "some of the programs that share this module draw nothing")]
+pub use random::Random;
 #[allow(unused_imports, reason = "some of the programs that share this module skip nothing")]
 pub use skip::skip;
 
@@ -328,32 +331,6 @@ impl Drop for Child {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
-    }
-}
-
-/// Random numbers that a test can repeat.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(len + 8);
-        while bytes.len() < len {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
-        }
-        bytes.truncate(len);
-        bytes
     }
 }
 

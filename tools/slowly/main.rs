@@ -5,6 +5,9 @@
 #![allow(clippy::cast_possible_truncation)]
 
 #[cfg(target_os = "linux")]
+#[path = "../../tests/common/random.rs"]
+mod random;
+#[cfg(target_os = "linux")]
 mod tracer;
 
 #[cfg(target_os = "linux")]

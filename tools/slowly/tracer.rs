@@ -4,6 +4,7 @@
 //! back, while all others go on: a window of microseconds becomes one of milliseconds. Calls on
 //! files can be interrupted, too (`EINTR`), and do less than they were asked to.
 
+use super::random::Random;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fmt;
@@ -139,7 +140,7 @@ pub fn run(command: &Command, slowness: &Slowness) -> Result<Account> {
     let mut tracer = Tracer {
         child: id,
         slowness: slowness.clone(),
-        random: slowness.seed,
+        random: Random(slowness.seed),
         threads: HashMap::new(),
         steps: HashMap::new(),
         loading: HashSet::new(),
@@ -158,7 +159,7 @@ pub fn run(command: &Command, slowness: &Slowness) -> Result<Account> {
 struct Tracer {
     child: libc::pid_t,
     slowness: Slowness,
-    random: u64,
+    random: Random,
     /// The call that each thread is in.
     threads: HashMap<libc::pid_t, libc::c_long>,
     /// Who goes on by single instructions, and how many.
@@ -247,8 +248,8 @@ impl Tracer {
         self.account.meetings += 1;
         self.meddle(thread, entered)?;
         if entered.is_none() && self.one_in(self.slowness.step_one_in) {
-            let most = 1 << self.below(11);
-            let steps = self.below(most);
+            let most = 1 << self.random.below(11);
+            let steps = self.random.below(most);
             self.steps.insert(thread, steps);
         }
         let most = u64::try_from(self.slowness.most.as_nanos()).map_err(Error::other)?;
@@ -258,7 +259,7 @@ impl Tracer {
             self.victim = Some((thread, now + self.slowness.most * 10));
         }
         if self.victim.is_some_and(|(victim, _)| victim == thread) {
-            return Ok(Some(Duration::from_nanos(most / 4 + self.below(most - most / 4))));
+            return Ok(Some(Duration::from_nanos(most / 4 + self.random.below(most - most / 4))));
         }
         if !self.one_in(self.slowness.one_in) {
             return Ok(None);
@@ -290,7 +291,7 @@ impl Tracer {
             lives(registers::skip(thread))
         } else if short && self.one_in(self.slowness.interrupt_one_in) {
             self.account.shortened += 1;
-            let part = 1 + self.below(arguments[2] - 1);
+            let part = 1 + self.random.below(arguments[2] - 1);
             lives(registers::shorten(thread, part))
         } else {
             Ok(())
@@ -312,20 +313,12 @@ impl Tracer {
 
     /// Every order of magnitude is as likely as every other.
     fn some(&mut self) -> Duration {
-        let most = self.slowness.most / (1 << self.below(13));
-        most.mul_f64(self.below(1 << 20) as f64 / f64::from(1 << 20))
+        let most = self.slowness.most / (1 << self.random.below(13));
+        most.mul_f64(self.random.below(1 << 20) as f64 / f64::from(1 << 20))
     }
 
     fn one_in(&mut self, count: u64) -> bool {
-        count > 0 && self.below(count) == 0
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % end.max(1)
+        count > 0 && self.random.one_in(count)
     }
 }
 

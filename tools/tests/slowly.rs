@@ -9,7 +9,7 @@ mod common;
 #[path = "../slowly/tracer.rs"]
 mod tracer;
 
-use common::{Child, Random, Role, TestStore, number, setting, skip, tell};
+use common::{Child, Random, Role, TestStore, number, random, setting, skip, tell};
 use memstone::{Durability, Error, Options, Result, Snapshot, Store, WriteOptions};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};

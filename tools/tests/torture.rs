@@ -8,7 +8,7 @@ mod common;
 #[path = "../torture/run/mod.rs"]
 mod run;
 
-use common::{TestStore, setting};
+use common::{TestStore, random, setting};
 use run::{Settings, everything};
 
 /// The workers of a storm are this program once more.

@@ -7,6 +7,9 @@
 #![allow(clippy::cast_possible_truncation)]
 
 #[cfg(unix)]
+#[path = "../../tests/common/random.rs"]
+mod random;
+#[cfg(unix)]
 mod run;
 
 #[cfg(unix)]

@@ -8,6 +8,7 @@
 //! `S thread lsn length digest call ret`: a snapshot's number of transactions and the digest of all it shows.
 //! `P how thread length call ret c:counter:value… l:list:element,…`: a look at some of it.
 
+use crate::random::{STEP, mix};
 use memstone::{RawTable, Result, Snapshot};
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -21,18 +22,12 @@ pub const COUNTERS: usize = 1;
 pub const LISTS: usize = 3;
 pub const JOURNAL: &str = "journal";
 
-pub fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 /// A value's hash; never 0, which stands for no value.
 pub fn hash(bytes: &[u8]) -> u64 {
     let words = bytes.chunks(8).fold(bytes.len() as u64, |h, chunk| {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
-        mix(h ^ u64::from_le_bytes(word)).wrapping_add(0x9e37_79b9_7f4a_7c15)
+        mix(h ^ u64::from_le_bytes(word)).wrapping_add(STEP)
     });
     mix(words) | 1
 }

@@ -118,17 +118,3 @@ fn once(name: &str, settings: &Settings, dir: &Path, disk: Option<&small_disk::S
     }
     verdict.violations.is_empty()
 }
-
-/// Random numbers that a run can repeat.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        history::mix(self.0)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-}

@@ -1,10 +1,11 @@
 //! What happens to the workers.
 
+use super::Settings;
 use super::kinds::{self, Kind};
 use super::sidecar::Sidecar;
 use super::small_disk::SmallDisk;
 use super::worker::{self, Task};
-use super::{Random, Settings};
+use crate::random::Random;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
