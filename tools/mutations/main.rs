@@ -4,7 +4,7 @@
 //! `tests/mutations/`. One build, in `target/mutations`, has all of them in it; a word of the
 //! environment says which one is broken. The tests that are to notice run once with none broken
 //! and must pass; then, for each rule, until one of them fails. A rule that nothing notices fails
-//! the program. At the end the table is printed that `docs/TESTING.md` has.
+//! the program. At the end the table is printed that `docs/results/TESTING.md` has.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a tool")]
 
