@@ -11,6 +11,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "house_rules/lengths.rs"]
+mod lengths;
 #[path = "common/random.rs"]
 mod random;
 
@@ -148,21 +150,6 @@ const UNSAFE: &[&str] = &[
     "src/disk/size_limit.rs",
     "src/disk/surroundings.rs",
     "src/disk/unix.rs",
-];
-
-/// No file of the program is longer than `LONG` lines, no test longer than `LONGEST`. One that is, is listed with the
-/// length it may not exceed, in the program never above `LONGEST`: it may shrink, and then its entry is lowered or goes.
-const LONGEST: usize = 800;
-const LONG: usize = 400;
-const LONG_FILES: &[(&str, usize)] = &[
-    ("src/disk/sidecar.rs", 720),
-    ("src/disk/unix.rs", 580),
-    ("src/engine/checkpoint.rs", 580),
-    ("src/engine/view.rs", 500),
-    ("src/error.rs", 460),
-    ("src/tree/node.rs", 490),
-    ("src/tree/update.rs", 640),
-    ("src/typed/table.rs", 440),
 ];
 
 fn root() -> PathBuf {
@@ -329,25 +316,6 @@ fn every_unsafe_block_says_why_it_is_sound() {
         }
     }
     assert!(found > 40, "only {found} blocks were found");
-}
-
-#[test]
-fn no_file_grows_for_ever() {
-    let mut wrong = Vec::new();
-    for file in sources_and_tests() {
-        let lines = read(&file).lines().count();
-        let most = if is_test_file(&file) { LONGEST } else { LONG };
-        let limit = LONG_FILES.iter().find(|(name, _)| *name == file).map_or(most, |(_, limit)| *limit);
-        if lines > limit {
-            wrong.push(format!("{file} has {lines} lines, and may have {limit}"));
-        }
-        if lines <= most && limit != most {
-            wrong.push(format!("{file} needs no entry: every file may have {most} lines"));
-        }
-    }
-    let gone = LONG_FILES.iter().filter(|(file, _)| !root().join(file).exists());
-    wrong.extend(gone.map(|(file, _)| format!("{file} is not there")));
-    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
