@@ -5,7 +5,7 @@ use crate::disk::format::{
     KIND_BRANCH, KIND_LEAF, LOG_BLOCK, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE,
     PAGE_TABLE, Ptr, TreeRoot, get_u32, put_u32,
 };
-use crate::disk::platform::{Disk, LockMode, Mapping, SharedMemory};
+use crate::disk::memory::MemoryDisk;
 use crate::disk::root::{Root, Segment};
 use crate::log::frame::{FRAME_HEADER, FrameHeader, Operations, frame_crc};
 use crate::log::index::Generation;
@@ -14,70 +14,10 @@ use crate::log::walk::{Point, Walker};
 use crate::tree::cursor::{Cursor, get};
 use crate::tree::node::Node;
 use crate::tree::pages::{Pages, Verified};
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 const TAG: u32 = u32::from_le_bytes(*b"fuzz");
 const TABLE: u32 = 16;
-
-/// A file that is only read.
-struct Fixed(Vec<u8>);
-
-fn refused<T>() -> io::Result<T> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-impl Disk for Fixed {
-    fn path(&self) -> &Path {
-        Path::new("fuzz")
-    }
-    fn writable(&self) -> bool {
-        false
-    }
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.len() as u64)
-    }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let rest = usize::try_from(offset).ok().and_then(|at| self.0.get(at..)).unwrap_or_default();
-        let n = rest.len().min(buf.len());
-        buf.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        Ok(n)
-    }
-    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
-        refused()
-    }
-    fn set_len(&self, _: u64) -> io::Result<()> {
-        refused()
-    }
-    fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
-        refused()
-    }
-    fn flush(&self) -> io::Result<()> {
-        refused()
-    }
-    fn start_writeback(&self, _: u64, _: u64) {}
-    fn try_lock(&self, _: u64, _: LockMode) -> io::Result<bool> {
-        refused()
-    }
-    fn unlock(&self, _: u64) -> io::Result<()> {
-        refused()
-    }
-    fn probe(&self, _: u64, _: u64) -> io::Result<Option<(u64, u64)>> {
-        refused()
-    }
-    fn map(&self, _: u64) -> io::Result<Option<Arc<dyn Mapping>>> {
-        Ok(None)
-    }
-    fn sidecar(&self, _: usize, _: usize, _: bool) -> io::Result<Arc<dyn SharedMemory>> {
-        refused()
-    }
-    fn now_ms(&self) -> u64 {
-        0
-    }
-    fn sleep(&self, _: Duration) {}
-}
 
 /// Walks `log` as the bytes of a ring of two segments that starts `offset` bytes into the first,
 /// and looks at all it finds. With `mend` the headers that lie on the way are made to fit the chain
@@ -122,7 +62,7 @@ pub fn walk_log(log: &[u8], offset: u16, mend: bool) -> usize {
     if mend {
         mend_chain(&mut file, &ring, point);
     }
-    let disk = Fixed(file);
+    let disk = MemoryDisk::new(file);
     let mut walker = Walker::new(&disk, &ring, TAG, point);
     let mut generation = Generation::new(point.lsn);
     let mut frames = 0;
@@ -214,7 +154,8 @@ pub fn read_node(bytes: &[u8], key: &[u8]) {
     let mut file = vec![0; 8192];
     file.extend_from_slice(&node);
     let root = TreeRoot { ptr: Ptr { page: 2, crc }, count: 3 };
-    let pages = Pages::new(Arc::new(Fixed(file)), None, Arc::new(Verified::new()), 4096, TAG, u64::from(run) + 2);
+    let pages =
+        Pages::new(Arc::new(MemoryDisk::new(file)), None, Arc::new(Verified::new()), 4096, TAG, u64::from(run) + 2);
     if let Ok(node) = pages.node(root.ptr, TABLE, None) {
         ask(&node, key);
     }

@@ -102,7 +102,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // Ways in for the fuzz targets, behind a feature: to all that reads bytes from disk.
-    ("fuzzing", &["disk::format", "disk::platform", "disk::root", "log", "tree", "typed"]),
+    ("fuzzing", &["disk::format", "disk::memory", "disk::root", "log", "tree"]),
     // The archive of the log takes what the engine hands on, and knows files, not stores.
     (
         "archive",
@@ -129,8 +129,6 @@ const LAYERS: &[(&str, &[&str])] = &[
             "WriteTxn",
         ],
     ),
-    // Behind a feature, for the fuzz targets: straight to what reads bytes.
-    ("fuzzing", &["disk", "log", "tree"]),
 ];
 
 /// The only files with `unsafe`: where the operating system is called or memory is mapped.
