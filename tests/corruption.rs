@@ -411,7 +411,7 @@ fn writing_to_a_damaged_store_spreads_nothing() {
 fn a_lost_root_of_a_large_transaction_is_missed() {
     let dir = scratch();
     let path = dir.path().join("large.mst");
-    // With many frames before it the log grows under the same root, and is laid out anew.
+    // With many frames before it the log grows under the same root, and is laid out once more.
     for frames in [1, 20] {
         // A fold may put a root of its own behind the transaction's, which then is nothing to be missed:
         // once more.

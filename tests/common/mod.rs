@@ -28,7 +28,7 @@ const SEPARATOR: char = '\u{1f}';
 /// What a child says begins with this, so that the harness' own lines are told from it.
 const MARK: &str = "@ ";
 const PANIC: &str = "panic: ";
-/// Nothing that a test waits for takes longer, unless somebody is stuck.
+/// Nothing that a test waits for takes longer, unless a process is stuck.
 pub const STUCK: Duration = Duration::from_secs(60);
 
 /// A store in a directory of its own, opened and checked in full when the test ends.
@@ -88,7 +88,7 @@ impl Drop for TestStore {
             check(&self.path);
         }
         if std::thread::panicking() {
-            // What a failed test leaves is kept for whoever looks into it.
+            // What a failed test leaves is kept, to be looked into.
             let kept = std::env::temp_dir().join(format!("memstone-failed-{}", std::process::id()));
             let _ = std::fs::create_dir_all(&kept);
             let _ = std::fs::copy(&self.path, kept.join("memory.mst"));

@@ -1,4 +1,4 @@
-//! What the longer steps of `log_steps` do: the state that follows.
+//! The longer steps of `log_steps`: the state that follows each of them.
 
 use crate::log::{
     APPEND, Actor, At, CHECKPOINT, Log, Process, Root, SILENT, SYNC, State, Then, WRITER, Why, next_block, rise,
@@ -178,7 +178,7 @@ impl Log {
             to.adopt(p, doubtful);
         }
         if to.processes[p].tail.lsn > view.lsn {
-            to.wrong = Some("mending calls the log damaged");
+            to.wrong = Some("writing the frames once more finds the log damaged");
             return;
         }
         to.processes[p].tail = view;

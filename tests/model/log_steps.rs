@@ -1,5 +1,5 @@
-//! What the processes do with the log, step by step, under the names of the engine's functions: which step may come
-//! next. What a step does stands in `log_moves` and `log_engine`.
+//! The processes and the log, step by step, under the names of the engine's functions: which step may come next. The
+//! state that follows is made in `log_moves` and `log_engine`.
 
 use crate::explore::Step;
 use crate::log::{
@@ -67,7 +67,7 @@ impl Log {
         }
     }
 
-    /// What an idle actor begins.
+    /// The first step of an idle actor.
     fn begin(&self, next: &mut Next<'_>) {
         let (a, p) = (next.actor, next.process);
         if next.from.actors[a].left == 0 {
@@ -268,7 +268,7 @@ impl Log {
         }
     }
 
-    /// What follows a failed flush: the next writer writes the frames once more.
+    /// After a failed flush: the next writer writes the frames once more.
     fn failure(&self, next: &mut Next<'_>) {
         let (a, p) = (next.actor, next.process);
         match next.from.actors[a].at {

@@ -1,6 +1,6 @@
 //! Root slots, pages and pins: checkpoints use pages again that no durable root and no reader needs.
 //!
-//! Abstracted: a tree is two pages, of which a checkpoint writes one or both anew; a root holds its free map and pending
+//! Abstracted: a tree is two pages, of which a checkpoint writes one or both to other places; a root holds its free map and pending
 //! list itself, and the one name by which a state may be kept. What the log adds is what `log` is about. A transaction that went straight to the tree is a root.
 
 use crate::disk::{Disk, Image};
@@ -141,7 +141,7 @@ pub struct Pins {
     pub broken: Broken,
 }
 
-/// What the page on this side of the tree made for a root holds.
+/// The content of the page on this side of the tree that was made for a root.
 pub fn content(root: u8, side: usize) -> u8 {
     2 * root - 1 + side as u8
 }

@@ -1,4 +1,4 @@
-//! What the processes do with root slots, pages and pins, step by step, and what happens to them.
+//! The processes and root slots, pages and pins, step by step; kills, lost words and power losses.
 
 use crate::disk::Disk;
 use crate::explore::Step;
@@ -48,7 +48,7 @@ impl Pins {
         }
     }
 
-    /// What an idle actor begins.
+    /// The first step of an idle actor.
     fn begin(&self, next: &mut Next<'_>) {
         let (a, p, s) = (next.actor, next.process, next.from);
         if s.actors[a].left == 0 {
@@ -299,7 +299,7 @@ impl Pins {
         let mut free = to.actors[a].free;
         let sequence = base.sequence + 1;
         let mut root = Root { sequence, line: base.line | 1 << index, elder: 0, ..base };
-        // What was reclaimed is pending no more.
+        // Pages that were reclaimed are pending no more.
         let mut pending: Vec<Pending> = base.pending.into_iter().flatten().filter(|p| free & 1 << p.at == 0).collect();
         for side in (0..2).filter(|side| !kept.contains(side)) {
             let old = root.tree[side];
@@ -387,7 +387,7 @@ impl Pins {
             }
         }
         if s.budget.lost_words > 0 && s.root_word != SILENT {
-            step("somebody", "spoils ROOT", false, &|to| {
+            step("a foreign process", "spoils ROOT", false, &|to| {
                 to.budget.lost_words -= 1;
                 to.root_word = SILENT;
             });

@@ -1,4 +1,4 @@
-//! What only real processes show: each file one behaviour.
+//! Behaviours that only real processes show, a file for each.
 #![cfg(unix)]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, unreachable_pub)]

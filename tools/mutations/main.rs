@@ -127,7 +127,7 @@ fn remove_strays(root: &Path, to: &Path) {
     }
 }
 
-/// What a line for tests says: words of the environment, the target, what the test program is told.
+/// A line for tests: words of the environment, the target, the arguments of the test program.
 fn parts(test: &str) -> (Vec<(&str, &str)>, &str, Vec<&str>) {
     let (settings, rest): (Vec<&str>, Vec<&str>) = test.split(' ').partition(|word| word.contains('='));
     (settings.iter().filter_map(|word| word.split_once('=')).collect(), rest[0], rest[1..].to_vec())
@@ -138,7 +138,7 @@ fn build(work: &Path, tests: &BTreeSet<&str>) -> BTreeMap<String, PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics", "--target-dir"]);
     cargo.arg(work.join("build")).current_dir(work.join("source"));
-    // Nobody looks at these programs with a debugger, and they are built faster so.
+    // No debugger looks at these programs, and they are built faster so.
     cargo.env("CARGO_PROFILE_DEV_DEBUG", "0").env("RUSTFLAGS", "-Awarnings");
     for target in tests.iter().map(|test| parts(test).1).collect::<BTreeSet<_>>() {
         if target == "lib" {

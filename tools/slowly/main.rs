@@ -1,5 +1,5 @@
 //! Runs a command with system calls that take as long as they like: a finder of faults that need
-//! somebody to be slow in the wrong moment.
+//! a process to be slow in the wrong moment.
 //!
 //! `cargo run --release --bin slowly -- --seed 1 target/release/torture --seconds 30`
 #![allow(clippy::cast_possible_truncation)]

@@ -1,6 +1,6 @@
 //! Runs a command, and everything that it starts, and holds its threads back at system calls.
 //!
-//! Whoever is held back keeps what it has taken, and has not yet given back what it is giving
+//! A thread that is held back keeps what it has taken, and has not yet given back what it is giving
 //! back, while all others go on: a window of microseconds becomes one of milliseconds. Calls on
 //! files can be interrupted, too (`EINTR`), and do less than they were asked to.
 
@@ -14,7 +14,7 @@ use std::process::Command;
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
-/// Calls by which processes and threads meet. Whoever is held back at another one proves little.
+/// Calls by which processes and threads meet. A thread that is held back at another one proves little.
 const MEETINGS: &[libc::c_long] = &[
     libc::SYS_close,
     libc::SYS_fallocate,
@@ -70,7 +70,7 @@ pub struct Slowness {
     /// One in so many calls on files is interrupted, and as many reads and writes do a part only. 0: none.
     /// For x86-64 alone.
     pub interrupt_one_in: u64,
-    /// Nobody is held back for longer at one entry or exit.
+    /// No thread is held back for longer at one entry or exit.
     pub most: Duration,
 }
 
@@ -87,10 +87,10 @@ impl Default for Slowness {
     }
 }
 
-/// What was done.
+/// The account of a run.
 #[derive(Default)]
 pub struct Account {
-    /// What the command ended with; 128 and the signal, if by a signal.
+    /// The exit code of the command; 128 and the signal, if a signal ended it.
     pub code: i32,
     threads: u64,
     meetings: u64,
@@ -162,13 +162,13 @@ struct Tracer {
     random: Random,
     /// The call that each thread is in.
     threads: HashMap<libc::pid_t, libc::c_long>,
-    /// Who goes on by single instructions, and how many.
+    /// Threads that go on by single instructions, and how many these still are.
     steps: HashMap<libc::pid_t, u64>,
-    /// Who began with a program and has taken no lock yet: what loads programs bears no interruption.
+    /// Processes that began a program and have taken no lock yet: the loader of programs bears no interruption.
     loading: HashSet<libc::pid_t>,
     /// Whose call was replaced by none.
     interrupted: HashSet<libc::pid_t>,
-    /// Who is held back, and until when.
+    /// Threads that are held back, and until when.
     queue: BinaryHeap<Reverse<(Instant, libc::pid_t)>>,
     victim: Option<(libc::pid_t, Instant)>,
     account: Account,
@@ -360,7 +360,7 @@ fn call(thread: libc::pid_t) -> Result<Option<(libc::c_long, [u64; 6])>> {
     Ok((info.stop == ENTRY).then_some((info.number as libc::c_long, info.arguments)))
 }
 
-/// What a call is asked, and answers.
+/// The arguments and the result of a call.
 #[cfg(target_arch = "x86_64")]
 mod registers {
     use super::{Error, MaybeUninit, Result, null_mut};
@@ -397,7 +397,7 @@ mod registers {
     }
 }
 
-/// Nobody asks for it: see `run`.
+/// It is never called: see `run`.
 #[cfg(not(target_arch = "x86_64"))]
 mod registers {
     use super::Result;

@@ -1,4 +1,4 @@
-//! What a worker writes down, line by line, each with one write call, so that a kill loses no line
+//! The history of a worker, line by line, each with one write call, so that a kill loses no line
 //! that was written and leaves at most half a line. Times are those of `clock`.
 //!
 //! `I txn call index r|w:table:key:hash… c:counter:value l:list:element,… a:list:element`: about to commit: when it began, what was
@@ -32,7 +32,7 @@ pub fn hash(bytes: &[u8]) -> u64 {
     mix(words) | 1
 }
 
-/// What one row adds to the digest of a state.
+/// The part of one row in the digest of a state.
 pub fn row(table: usize, key: u64, value: u64) -> u64 {
     if value == 0 { 0 } else { mix(mix(value ^ (table as u64) << 56).wrapping_add(mix(key))) }
 }

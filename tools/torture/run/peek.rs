@@ -1,4 +1,4 @@
-//! A look at a few rows of one state, as whoever reads little does it.
+//! A look at a few rows of one state, by few calls.
 
 use super::history::{COUNTERS, JOURNAL, LISTS, Peek, TABLES, elements, length, number};
 use crate::random::Random;

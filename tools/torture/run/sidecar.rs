@@ -1,4 +1,4 @@
-//! What may happen to a sidecar.
+//! Damages of a sidecar.
 
 use super::kinds;
 use crate::random::Random;

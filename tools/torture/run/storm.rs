@@ -1,4 +1,4 @@
-//! What happens to the workers.
+//! Kills, stops, moves and damages, which the workers do not expect.
 
 use super::Settings;
 use super::kinds::{self, Kind};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-/// Nobody may be without progress for so long.
+/// All workers together may be without progress for no longer.
 const STUCK: Duration = Duration::from_secs(90);
 
 pub struct Storm<'s> {

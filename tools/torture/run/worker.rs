@@ -1,5 +1,5 @@
 //! A worker: some threads that transfer, count, append and overwrite, look at snapshots, fold the
-//! log and open the store anew, until told to stop or killed.
+//! log and open the store once more, until told to stop or killed.
 
 use super::clock;
 use super::history::{
@@ -27,7 +27,7 @@ const LOG_CAP: u64 = 192 << 10;
 /// Far beyond what anything takes here, unless it hangs: workers are stopped for a second at most.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a worker is to be.
+/// The settings of a worker.
 #[derive(Clone)]
 pub struct Task {
     pub kind: Kind,
