@@ -5,91 +5,58 @@ use crate::disk::format::{
     KIND_BRANCH, KIND_LEAF, LOG_BLOCK, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE,
     PAGE_TABLE, Ptr, TreeRoot, get_u32, put_u32,
 };
-use crate::disk::platform::{Disk, LockMode, Mapping, SharedMemory};
+use crate::disk::memory::MemoryDisk;
 use crate::disk::root::{Root, Segment};
 use crate::log::frame::{FRAME_HEADER, FrameHeader, Operations, frame_crc};
 use crate::log::index::Generation;
 use crate::log::ring::Ring;
-use crate::log::walk::{Point, Walker};
+use crate::log::walk::{Frame, Point, Walker};
 use crate::tree::cursor::{Cursor, get};
 use crate::tree::node::Node;
 use crate::tree::pages::{Pages, Verified};
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 const TAG: u32 = u32::from_le_bytes(*b"fuzz");
 const TABLE: u32 = 16;
-
-/// A file that is only read.
-struct Fixed(Vec<u8>);
-
-fn refused<T>() -> io::Result<T> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-impl Disk for Fixed {
-    fn path(&self) -> &Path {
-        Path::new("fuzz")
-    }
-    fn writable(&self) -> bool {
-        false
-    }
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.len() as u64)
-    }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let rest = usize::try_from(offset).ok().and_then(|at| self.0.get(at..)).unwrap_or_default();
-        let n = rest.len().min(buf.len());
-        buf.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        Ok(n)
-    }
-    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
-        refused()
-    }
-    fn set_len(&self, _: u64) -> io::Result<()> {
-        refused()
-    }
-    fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
-        refused()
-    }
-    fn flush(&self) -> io::Result<()> {
-        refused()
-    }
-    fn start_writeback(&self, _: u64, _: u64) {}
-    fn try_lock(&self, _: u64, _: LockMode) -> io::Result<bool> {
-        refused()
-    }
-    fn unlock(&self, _: u64) -> io::Result<()> {
-        refused()
-    }
-    fn probe(&self, _: u64, _: u64) -> io::Result<Option<(u64, u64)>> {
-        refused()
-    }
-    fn map(&self, _: u64) -> io::Result<Option<Arc<dyn Mapping>>> {
-        Ok(None)
-    }
-    fn sidecar(&self, _: usize, _: usize, _: bool) -> io::Result<Arc<dyn SharedMemory>> {
-        refused()
-    }
-    fn now_ms(&self) -> u64 {
-        0
-    }
-    fn sleep(&self, _: Duration) {}
-}
 
 /// Walks `log` as the bytes of a ring of two segments that starts `offset` bytes into the first,
 /// and looks at all it finds. With `mend` the headers that lie on the way are made to fit the chain
 /// first, so that what they speak of is believed. Gives the number of frames.
 pub fn walk_log(log: &[u8], offset: u16, mend: bool) -> usize {
-    let pages = log.len() / 4096;
-    if pages < 2 {
+    if log.len() / 4096 < 2 {
         return 0;
     }
+    let root = root_of_log(log.len() / 4096, offset);
+    let ring = Ring::new(&root);
+    let mut file = file_of_log(log);
+    let mut point = Point::start_of(&root);
+    if mend {
+        mend_chain(&mut file, &ring, point);
+    }
+    let disk = MemoryDisk::new(file);
+    let mut walker = Walker::new(&disk, &ring, TAG, point);
+    let mut generation = Generation::new(point.lsn);
+    let mut frames = 0;
+    while let Ok(Some(frame)) = walker.next() {
+        look_at(&frame, point, &ring);
+        if frame.header.time % 2 == 1 {
+            generation = Generation::new(point.lsn);
+        }
+        if generation.insert(&frame) {
+            look_up(&generation);
+        }
+        point = frame.after;
+        frames += 1;
+    }
+    let _ = walker.verify_end(root.sequence);
+    frames
+}
+
+/// A root whose ring has these pages, in two segments: the second half of the file comes first.
+fn root_of_log(pages: usize, offset: u16) -> Root {
     let page = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let start = u64::from(offset) % (LOG_BLOCK * (pages as u64 / 2)) / 8 * 8;
-    let root = Root {
+    Root {
         page_size: 4096,
         store_id: *b"fuzz............",
         sequence: 3,
@@ -98,7 +65,6 @@ pub fn walk_log(log: &[u8], offset: u16, mend: bool) -> usize {
         log_position: (9 << 20) + start,
         log_crc: 5,
         log_offset: start,
-        // The second half of the file comes first.
         segments: vec![
             Segment { page: page(3 + pages / 2), pages: page(pages - pages / 2) },
             Segment { page: 3, pages: page(pages / 2) },
@@ -109,50 +75,40 @@ pub fn walk_log(log: &[u8], offset: u16, mend: bool) -> usize {
         page_count: pages as u64 + 3,
         next_table: TABLE,
         time: 0,
-    };
-    let ring = Ring::new(&root);
-    let mut file = vec![0; 12288];
+    }
+}
+
+/// The file in which such a ring lies: `log` is in the order of the ring, the file has it rotated.
+fn file_of_log(log: &[u8]) -> Vec<u8> {
+    let pages = log.len() / 4096;
     let whole = log.get(..pages * 4096).unwrap_or_default();
-    let capacity = whole.len();
-    // `log` is in ring order; the file has it rotated.
-    let (first, second) = whole.split_at(capacity - pages / 2 * 4096);
-    file.extend_from_slice(second);
-    file.extend_from_slice(first);
-    let mut point = Point::start_of(&root);
-    if mend {
-        mend_chain(&mut file, &ring, point);
+    let (first, second) = whole.split_at(whole.len() - pages / 2 * 4096);
+    [&[0; 12288], second, first].concat()
+}
+
+/// A frame that was found stands where the chain goes on, and is read without a panic.
+fn look_at(frame: &Frame, before: Point, ring: &Ring) {
+    let header = &frame.header;
+    assert!(header.lsn == before.lsn + 1 && header.position >= before.end, "the chain goes on");
+    assert!(frame.after.end > before.end && header.position < ring.end());
+    let payload = frame.bytes.get(frame.payload());
+    assert!(payload.is_some());
+    for operation in Operations::new(payload.unwrap_or_default()) {
+        assert!(format!("{operation:?}").len() > 2);
     }
-    let disk = Fixed(file);
-    let mut walker = Walker::new(&disk, &ring, TAG, point);
-    let mut generation = Generation::new(point.lsn);
-    let mut frames = 0;
-    while let Ok(Some(frame)) = walker.next() {
-        assert!(frame.header.lsn == point.lsn + 1 && frame.header.position >= point.end, "the chain goes on");
-        assert!(frame.after.end > point.end && frame.header.position < ring.end());
-        let payload = frame.bytes.get(frame.payload());
-        assert!(payload.is_some());
-        for operation in Operations::new(payload.unwrap_or_default()) {
-            assert!(format!("{operation:?}").len() > 2);
+}
+
+/// Every key that the index has is found, in ascending order.
+fn look_up(generation: &Generation) {
+    let (touched, _) = generation.tables();
+    for table in touched {
+        let mut last: Option<Vec<u8>> = None;
+        for version in generation.newest(table, u64::MAX) {
+            assert!(last.as_deref().is_none_or(|last| last < &version.key[..]), "the index ascends");
+            assert!(generation.get(table, &version.key, u64::MAX).is_some());
+            last = Some(version.key.to_vec());
         }
-        if frame.header.time % 2 == 1 {
-            generation = Generation::new(point.lsn);
-        }
-        if generation.insert(&frame) {
-            let (touched, _) = generation.tables();
-            for table in touched {
-                let mut last: Option<Vec<u8>> = None;
-                for version in generation.newest(table, u64::MAX) {
-                    assert!(last.as_deref().is_none_or(|last| last < &version.key[..]), "the index ascends");
-                    assert!(generation.get(table, &version.key, u64::MAX).is_some());
-                    last = Some(version.key.to_vec());
-                }
-            }
-        }
-        point = frame.after;
-        frames += 1;
     }
-    let _ = walker.verify_end(root.sequence);
-    frames
 }
 
 /// Writes into each header that the chain would come to what makes it the next one.
@@ -214,7 +170,8 @@ pub fn read_node(bytes: &[u8], key: &[u8]) {
     let mut file = vec![0; 12288];
     file.extend_from_slice(&node);
     let root = TreeRoot { ptr: Ptr { page: 3, crc }, count: 3 };
-    let pages = Pages::new(Arc::new(Fixed(file)), None, Arc::new(Verified::new()), 4096, TAG, u64::from(run) + 3);
+    let pages =
+        Pages::new(Arc::new(MemoryDisk::new(file)), None, Arc::new(Verified::new()), 4096, TAG, u64::from(run) + 3);
     if let Ok(node) = pages.node(root.ptr, TABLE, None) {
         ask(&node, key);
     }

@@ -64,7 +64,7 @@ fn a_store_grows_and_gives_its_space_back() -> Result<()> {
 fn a_new_store_is_small() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path().join("memory.mst")).unwrap();
-    // The sidecar, which is there as long as somebody has the store open, counts too.
+    // The sidecar, which is there as long as a process has the store open, counts too.
     let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap());
     let bytes: u64 = files.map(|file| file.blocks() * 512).sum();
     assert!(bytes <= 256 << 10, "{bytes} bytes");

@@ -7,17 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use memstone::{CheckOptions, Durability, Error, Report, Result, Store, WriteOptions};
 
-/// Small steps of a fixed pseudo-random walk.
-struct Dice(u64);
+#[path = "common/random.rs"]
+mod random;
 
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
+use random::Random;
 
 /// The store is checked, at least so often, until others have written so often.
 const CHECKS: usize = 20;
@@ -29,27 +22,27 @@ fn sound(path: &Path) -> Report {
     report
 }
 
-fn step(store: &Store, dice: &mut Dice) -> Result<()> {
-    let durability = if dice.roll(4) == 0 { Durability::Sync } else { Durability::Relaxed };
+fn step(store: &Store, random: &mut Random) -> Result<()> {
+    let durability = if random.below(4) == 0 { Durability::Sync } else { Durability::Relaxed };
     let options = WriteOptions::new().durability(durability);
-    let name = format!("table {}", dice.roll(5));
+    let name = format!("table {}", random.below(5));
     store.write_with(options, |tx| {
-        match dice.roll(60) {
+        match random.below(60) {
             0 => drop(tx.drop_table(&name)?),
             1 => tx.clear_table(&name)?,
-            2 => match tx.rename_table(&name, &format!("table {}", dice.roll(9))) {
+            2 => match tx.rename_table(&name, &format!("table {}", random.below(9))) {
                 Ok(()) | Err(Error::NoTable { .. } | Error::TableExists { .. }) => {}
                 Err(error) => return Err(error),
             },
             3 => store.checkpoint()?,
             _ => {
                 let table = tx.raw(&name)?;
-                for _ in 0..dice.roll(30) {
-                    let key = format!("{:04}", dice.roll(3000)).repeat(1 + dice.roll(6) as usize);
-                    match dice.roll(20) {
+                for _ in 0..random.below(30) {
+                    let key = format!("{:04}", random.below(3000)).repeat(1 + random.below(6) as usize);
+                    match random.below(20) {
                         0..6 => table.delete(key.as_bytes())?,
-                        6 => table.put(key.as_bytes(), &vec![1; dice.roll(40_000) as usize])?,
-                        _ => table.put(key.as_bytes(), &vec![2; dice.roll(300) as usize])?,
+                        6 => table.put(key.as_bytes(), &vec![1; random.below(40_000) as usize])?,
+                        _ => table.put(key.as_bytes(), &vec![2; random.below(300) as usize])?,
                     }
                 }
             }
@@ -69,18 +62,18 @@ fn a_store_in_use_is_sound_at_any_time() -> Result<()> {
         for seed in 1..4 {
             let (store, done, steps) = (store.clone(), &done, &steps);
             threads.spawn(move || {
-                let mut dice = Dice(0x9e37_79b9_7f4a_7c15 + seed);
+                let mut random = Random(seed);
                 let mut held = None;
                 while !done.load(Ordering::Relaxed) {
                     steps.fetch_add(1, Ordering::Relaxed);
-                    match step(&store, &mut dice) {
+                    match step(&store, &mut random) {
                         Ok(()) | Err(Error::Nested { .. }) => {}
                         Err(error) => panic!("{error}"),
                     }
-                    if dice.roll(50) == 0 {
+                    if random.below(50) == 0 {
                         held = Some(store.read().unwrap());
                     }
-                    if dice.roll(50) == 0 {
+                    if random.below(50) == 0 {
                         store.checkpoint().unwrap();
                     }
                 }

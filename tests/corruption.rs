@@ -13,10 +13,14 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "common/random.rs"]
+mod random;
+
 mod damage;
 
 use damage::{Outcome, Recorder, Sample, put, read_all, sample, scratch};
 use memstone::{Corruption, Durability, Error, Options};
+use random::Random;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -242,23 +246,6 @@ fn one_flipped_bit_gives_the_truth_or_an_error() {
     }
 }
 
-/// A small generator of numbers, so that a failure can be had again by its seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-}
-
 /// One damage of several bytes; `stale` is an earlier copy of the store.
 fn damage_more(bytes: &mut Vec<u8>, stale: &[u8], random: &mut Random) -> String {
     let len = bytes.len();
@@ -424,7 +411,7 @@ fn writing_to_a_damaged_store_spreads_nothing() {
 fn a_lost_root_of_a_large_transaction_is_missed() {
     let dir = scratch();
     let path = dir.path().join("large.mst");
-    // With many frames before it the log grows under the same root, and is laid out anew.
+    // With many frames before it the log grows under the same root, and is laid out once more.
     for frames in [1, 20] {
         // A fold may put a root of its own behind the transaction's, which then is nothing to be missed:
         // once more.

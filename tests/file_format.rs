@@ -1,9 +1,9 @@
 //! The file format is a contract. `tests/fixtures/format-1.store` is a store of format version 1;
 //! `docs/FILE_FORMAT.md` shows its bytes. These tests read it by the document alone (nothing of
-//! the library's reading is used), make the same store anew, and open the old one.
+//! the library's reading is used), make the same store once more, and open the old one.
 //!
 //! When the format gains something, `MEMSTONE_BLESS=1 cargo test --test file_format` writes the
-//! fixture and the document's dump anew. The fixture of a version that was released stays as it is.
+//! fixture and the document's dump once more. The fixture of a version that was released stays as it is.
 
 #![allow(
     clippy::cast_possible_truncation,

@@ -1,6 +1,6 @@
 //! Stores of every format version that was ever released: each must read back to its known content.
 //!
-//! While a version is not released, its fixtures are made anew with
+//! While a version is not released, its fixtures are made once more with
 //! `cargo test --test fixtures -- --ignored`; afterwards never again.
 
 #![allow(

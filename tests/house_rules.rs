@@ -11,6 +11,11 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "house_rules/lengths.rs"]
+mod lengths;
+#[path = "common/random.rs"]
+mod random;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -98,7 +103,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // Ways in for the fuzz targets, behind a feature: to all that reads bytes from disk.
-    ("fuzzing", &["disk::format", "disk::platform", "disk::root", "log", "tree", "typed"]),
+    ("fuzzing", &["disk::format", "disk::memory", "disk::root", "log", "tree"]),
     // The archive of the log takes what the engine hands on, and knows files, not stores.
     (
         "archive",
@@ -125,8 +130,6 @@ const LAYERS: &[(&str, &[&str])] = &[
             "WriteTxn",
         ],
     ),
-    // Behind a feature, for the fuzz targets: straight to what reads bytes.
-    ("fuzzing", &["disk", "log", "tree"]),
 ];
 
 /// The only files with `unsafe`: where the operating system is called or memory is mapped.
@@ -146,21 +149,6 @@ const UNSAFE: &[&str] = &[
     "src/disk/size_limit.rs",
     "src/disk/surroundings.rs",
     "src/disk/unix.rs",
-];
-
-/// No file of the program is longer than `LONG` lines, no test longer than `LONGEST`. One that is, is listed with the
-/// length it may not exceed, in the program never above `LONGEST`: it may shrink, and then its entry is lowered or goes.
-const LONGEST: usize = 800;
-const LONG: usize = 400;
-const LONG_FILES: &[(&str, usize)] = &[
-    ("src/disk/sidecar.rs", 720),
-    ("src/disk/unix.rs", 580),
-    ("src/engine/checkpoint.rs", 580),
-    ("src/engine/view.rs", 500),
-    ("src/error.rs", 460),
-    ("src/tree/node.rs", 490),
-    ("src/tree/update.rs", 640),
-    ("src/typed/table.rs", 440),
 ];
 
 fn root() -> PathBuf {
@@ -186,13 +174,19 @@ fn sources() -> BTreeSet<String> {
     files("src", &[".rs"]).into_iter().chain(files("cli/src", &[".rs"])).collect()
 }
 
+/// Those, and the tests and tools.
+fn sources_and_tests() -> BTreeSet<String> {
+    let folders = ["tests", "tools", "cli/tests"];
+    sources().into_iter().chain(folders.iter().flat_map(|folder| files(folder, &[".rs"]))).collect()
+}
+
 fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 fn is_test_file(file: &str) -> bool {
-    // The proof and its simulated disk are compiled for tests alone.
-    ["tests/", "cli/tests/", "src/proof/", "src/disk/sim"].iter().any(|start| file.starts_with(start))
+    // The proof and its simulated disk are compiled for tests alone, and the tools are for tests.
+    ["tests/", "tools/", "cli/tests/", "src/proof/", "src/disk/sim"].iter().any(|start| file.starts_with(start))
         || file.ends_with("tests.rs")
         || file.ends_with("testing.rs")
         || file.contains("/tests/")
@@ -306,7 +300,7 @@ fn unsafe_stands_in_few_files() {
 fn every_unsafe_block_says_why_it_is_sound() {
     let block = ["unsa", "fe {"].concat();
     let (page, mut found) = (read("docs/TESTING.md"), 0);
-    for file in ["src", "cli", "tests", "examples", "benches"].iter().flat_map(|folder| files(folder, &[".rs"])) {
+    for file in ["src", "cli", "tests", "tools", "benches"].iter().flat_map(|folder| files(folder, &[".rs"])) {
         if file.contains("/target/") {
             continue;
         }
@@ -324,37 +318,32 @@ fn every_unsafe_block_says_why_it_is_sound() {
 }
 
 #[test]
-fn no_file_grows_for_ever() {
-    let mut wrong = Vec::new();
-    for file in sources().into_iter().chain(files("tests", &[".rs"])).chain(files("cli/tests", &[".rs"])) {
-        let lines = read(&file).lines().count();
-        let most = if is_test_file(&file) { LONGEST } else { LONG };
-        let limit = LONG_FILES.iter().find(|(name, _)| *name == file).map_or(most, |(_, limit)| *limit);
-        if lines > limit {
-            wrong.push(format!("{file} has {lines} lines, and may have {limit}"));
-        }
-        if lines <= most && limit != most {
-            wrong.push(format!("{file} needs no entry: every file may have {most} lines"));
-        }
-    }
-    let gone = LONG_FILES.iter().filter(|(file, _)| !root().join(file).exists());
-    wrong.extend(gone.map(|(file, _)| format!("{file} is not there")));
-    assert!(wrong.is_empty(), "{wrong:#?}");
-}
-
-#[test]
 fn nothing_is_left_for_later() {
     let markers =
         [["TO", "DO"], ["FIX", "ME"], ["to", "do!"], ["un", "implemented!"], ["db", "g!"]].map(|m| m.concat());
     let endian = [["from_ne", "_bytes"], ["to_ne", "_bytes"]].map(|m| m.concat());
     let mut wrong = Vec::new();
-    for file in sources().into_iter().chain(files("tests", &[".rs"])).chain(files("cli/tests", &[".rs"])) {
+    for file in sources_and_tests() {
         let text = read(&file);
         wrong.extend(markers.iter().filter(|m| text.contains(*m)).map(|m| format!("{file}: {m}")));
         // The file is little-endian on every machine.
         wrong.extend(endian.iter().filter(|m| text.contains(*m)).map(|m| format!("{file}: {m}")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn tests_draw_from_one_source() {
+    // Seeds that are written down mean what they meant: the numbers that SplitMix64 is known by.
+    let mut random = random::Random(1_234_567);
+    let drawn: [u64; 3] = std::array::from_fn(|_| random.next());
+    assert_eq!(drawn, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+    // The sidecar's seals are made by the same finalizer, and are part of its protocol.
+    const ITS_OWN: [&str; 2] = ["src/disk/sidecar.rs", "tests/common/random.rs"];
+    let all = sources_and_tests().into_iter().chain(files("benches", &[".rs"]));
+    let finalizer = ["0xbf58_476d", "_1ce4_e5b9"].concat();
+    let found: Vec<String> = all.filter(|file| read(file).contains(&finalizer)).collect();
+    assert_eq!(found, ITS_OWN, "include tests/common/random.rs");
 }
 
 /// Where a test may fail because something took long, and why. Nothing but what ends a hang is a reason.
@@ -420,7 +409,7 @@ fn no_test_fails_because_a_machine_is_slow() {
         assert_eq!(assertions(text).iter().any(|a| limits_a_time(a, &times(text))), expected, "{text}");
     }
     let mut found = BTreeSet::new();
-    for file in sources().into_iter().chain(files("tests", &[".rs"])).chain(files("cli/tests", &[".rs"])) {
+    for file in sources_and_tests() {
         let text = read(&file);
         let start = if is_test_file(&file) { Some(0) } else { text.find("#[cfg(test)]\n") };
         let tests = &text[start.unwrap_or(text.len())..];
@@ -439,7 +428,7 @@ fn nothing_names_the_machine_it_was_made_on() {
     places.extend(std::env::var("HOME").ok().filter(|home| home.len() > 1).map(|home| format!("{home}/")));
     let mut wrong = Vec::new();
     let mut all = files("src", &[".rs"]);
-    for folder in ["cli", "tests", "docs", "benches", ".ci", "fuzz"] {
+    for folder in ["cli", "tests", "tools", "docs", "benches", ".ci", "fuzz"] {
         all.extend(files(folder, &[".rs", ".md", ".toml", ".sh", "run", "fuzz"]));
     }
     all.retain(|file| !file.contains("/target/"));
@@ -472,8 +461,12 @@ fn every_link_between_documents_leads_somewhere() {
     let (readme, decisions) = (read("README.md"), read("docs/adr/README.md"));
     for page in pages.iter().filter(|page| page.starts_with("docs/") && *page != "docs/adr/README.md") {
         let (from, name) = match page.strip_prefix("docs/adr/") {
-            Some(record) => (&decisions, record),
-            None => (&readme, page.as_str()),
+            Some(record) => (decisions.clone(), record),
+            // Results are found through the page that says what is run.
+            None if page.starts_with("docs/results/") => {
+                (read(&page.replace("/results/", "/")), page.strip_prefix("docs/").unwrap())
+            }
+            None => (readme.clone(), page.as_str()),
         };
         assert!(from.contains(&format!("]({name}")), "nobody is led to {page}");
     }

@@ -8,6 +8,8 @@ pub(crate) mod host;
 mod lock;
 pub(crate) mod locks;
 mod map;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod memory;
 pub(crate) mod netfs;
 pub(crate) mod pins;
 pub(crate) mod platform;

@@ -168,26 +168,29 @@ impl Root {
             time: get_u64(copy, 136),
             last_commit: get_u64(copy, 144),
         };
-        // A copy whose CRC is right but whose fields make no sense was forged or written by a bug:
-        // it is not used, as if it were torn.
-        let sane = get_u32(copy, 28) == slot
-            && u64::from(slot) == root.sequence % 2
+        Ok((count <= MAX_SEGMENTS && get_u32(copy, 28) == slot && root.is_sane(slot)).then_some(root))
+    }
+
+    /// A copy whose CRC is right but whose fields make no sense was forged or written by a bug:
+    /// it is not used, as if it were torn.
+    fn is_sane(&self, slot: u32) -> bool {
+        let page_size = self.page_size;
+        u64::from(slot) == self.sequence % 2
             && (MIN_PAGE_SIZE..=MAX_PAGE_SIZE).contains(&page_size)
             && page_size.is_power_of_two()
-            && (1..=MAX_SEGMENTS).contains(&count)
-            && root.page_count <= u64::from(u32::MAX)
-            && root.log_position < 1 << 62
-            && root.checkpoint_lsn < 1 << 62
-            && root.last_commit <= root.checkpoint_lsn
-            && root.sequence < 1 << 60
-            && root.log_offset < root.segments.first().map_or(0, |s| u64::from(s.pages) * u64::from(page_size))
-            && root.log_offset % 4096 == root.log_position % 4096
-            && root.segments.iter().all(|s| {
+            && !self.segments.is_empty()
+            && self.page_count <= u64::from(u32::MAX)
+            && self.log_position < 1 << 62
+            && self.checkpoint_lsn < 1 << 62
+            && self.last_commit <= self.checkpoint_lsn
+            && self.sequence < 1 << 60
+            && self.log_offset < self.segments.first().map_or(0, |s| u64::from(s.pages) * u64::from(page_size))
+            && self.log_offset % 4096 == self.log_position % 4096
+            && self.segments.iter().all(|s| {
                 s.pages > 0
                     && s.page >= Root::first_page(page_size)
-                    && u64::from(s.page) + u64::from(s.pages) <= root.page_count
-            });
-        Ok(sane.then_some(root))
+                    && u64::from(s.page) + u64::from(s.pages) <= self.page_count
+            })
     }
 }
 

@@ -9,6 +9,8 @@
 //! is durable and which later contents may or may not have reached the disk.
 
 mod cache;
+#[path = "../../tests/common/random.rs"]
+mod random;
 mod replay;
 pub(crate) mod threads;
 
@@ -17,6 +19,7 @@ pub(crate) use replay::{Limits, Replay};
 use crate::disk::platform::{Disk, FileId, Held, LockMode, Mapping, SharedMemory};
 use crate::error::Holder;
 use cache::Cache;
+pub(crate) use random::Random as Rng;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::io;
@@ -47,29 +50,6 @@ pub(crate) use trace;
 pub(crate) fn is_traced() -> bool {
     static TRACED: LazyLock<bool> = LazyLock::new(|| std::env::var_os("MEMSTONE_TRACE").is_some());
     *TRACED
-}
-
-/// A small, fast source of repeatable randomness (SplitMix64).
-#[derive(Debug, Clone)]
-pub(crate) struct Rng(pub(crate) u64);
-
-impl Rng {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `n`.
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n.max(1) as u64).unwrap()
-    }
-
-    pub(crate) fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
 }
 
 /// A file's bytes. Cloning costs one count for each block.

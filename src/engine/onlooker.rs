@@ -76,7 +76,8 @@ impl Engine {
     /// Whether this root holds a transaction of its own, and its maker may not have acknowledged it: it holds
     /// CHECKPOINT until then, and a frame follows in the log before that.
     fn is_in_the_making(&self, root: &Root) -> Result<bool> {
-        if root.last_commit != root.checkpoint_lsn {
+        // (A new store's root holds none.)
+        if root.last_commit != root.checkpoint_lsn || root.checkpoint_lsn == 0 {
             return Ok(false);
         }
         let ring = Ring::new(root);

@@ -209,6 +209,33 @@ struct Walk<'d, 'p> {
 }
 
 impl Walk<'_, '_> {
+    /// Checks the log. `false`: there is a newer root meanwhile, from which to begin once more.
+    fn check_log(&mut self, last: bool) -> Result<bool> {
+        if self.root.last_commit > self.root.checkpoint_lsn {
+            let (newest, folded) = (self.root.last_commit, self.root.checkpoint_lsn);
+            let message = format!("its newest transaction has LSN {newest}, but its tree ends with LSN {folded}");
+            self.findings.damage(Place::byte(self.root.offset), message);
+        }
+        // Everything the log says comes before the trees: its frames live only until the next root.
+        let before = (self.findings.report.clone(), self.uses.clone());
+        self.log();
+        if !is_newest(self.file.disk, &self.root)? {
+            if !last {
+                return Ok(false);
+            }
+            (self.findings.report, self.uses) = before;
+            self.logged = names::Logged::default();
+            // Their pins may have come too late.
+            self.pinned = named::Pinned::default();
+            self.claim_log();
+            self.findings.report.notes.push(
+                "the log was not checked: checkpoints came faster than it could be read; the tree of the root is checked, but no named snapshot"
+                    .to_owned(),
+            );
+        }
+        Ok(true)
+    }
+
     /// As the free map notes it, for the progress alone.
     fn bytes_in_use(&self) -> u64 {
         let directory = self.file.space_payload(self.root.directory, KIND_FREE_DIRECTORY).map(|(payload, _)| payload);
@@ -295,17 +322,9 @@ fn check_pinned(
 ) -> Result<Option<Report>> {
     let mut findings = start_report(disk, options)?;
     slots::judge(slots, Some(&root), &mut findings);
-    let report = &mut findings.report;
-    report.store_id = uuid(&root.store);
-    report.format_version = root.format_version;
-    report.page_size = root.page_size;
-    report.root_sequence = root.sequence;
-    report.checkpoint_lsn = root.checkpoint_lsn;
-    report.lsn = root.checkpoint_lsn;
-    report.commit_time_us = root.commit_time;
-
+    describe(&root, &mut findings.report);
     let page_size = u64::from(root.page_size);
-    let whole = report.file_bytes / page_size;
+    let whole = findings.report.file_bytes / page_size;
     let pages = if root.page_count > whole {
         // The length was taken after the root was pinned, and a newer root may cut the file off.
         if !is_newest(disk, &root)? {
@@ -340,27 +359,8 @@ fn check_pinned(
     };
     walk.pinned = named::Pinned::take(&walk.file, walk.root.catalog, walk.root.sequence)?;
     walk.claim(0, first_page, Use::Slots, None);
-    if walk.root.last_commit > walk.root.checkpoint_lsn {
-        let (newest, folded) = (walk.root.last_commit, walk.root.checkpoint_lsn);
-        let message = format!("its newest transaction has LSN {newest}, but its tree ends with LSN {folded}");
-        walk.findings.damage(Place::byte(walk.root.offset), message);
-    }
-    // Everything the log says comes before the trees: its frames live only until the next root.
-    let before = (walk.findings.report.clone(), walk.uses.clone());
-    walk.log();
-    if !is_newest(disk, &walk.root)? {
-        if !last {
-            return Ok(None);
-        }
-        (walk.findings.report, walk.uses) = before;
-        walk.logged = names::Logged::default();
-        // Their pins may have come too late.
-        walk.pinned = named::Pinned::default();
-        walk.claim_log();
-        walk.findings.report.notes.push(
-            "the log was not checked: checkpoints came faster than it could be read; the tree of the root is checked, but no named snapshot"
-                .to_owned(),
-        );
+    if !walk.check_log(last)? {
+        return Ok(None);
     }
     walk.watch.phase(Phase::Verifying, walk.bytes_in_use())?;
     walk.trees()?;
@@ -369,6 +369,17 @@ fn check_pinned(
     walk.judge_uses();
     walk.other_root(slots)?;
     Ok(Some(walk.findings.report))
+}
+
+/// What the report says of the root that is checked.
+fn describe(root: &Root, report: &mut Report) {
+    report.store_id = uuid(&root.store);
+    report.format_version = root.format_version;
+    report.page_size = root.page_size;
+    report.root_sequence = root.sequence;
+    report.checkpoint_lsn = root.checkpoint_lsn;
+    report.lsn = root.checkpoint_lsn;
+    report.commit_time_us = root.commit_time;
 }
 
 fn is_newest(disk: &dyn Disk, root: &Root) -> Result<bool> {

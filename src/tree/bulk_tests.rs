@@ -64,7 +64,7 @@ fn fill(found: &Found) -> f64 {
 
 /// The leaves of a store, without their headers.
 fn bodies(store: &TestStore) -> BTreeSet<Vec<u8>> {
-    let bytes = store.disk.0.lock().unwrap();
+    let bytes = store.disk.bytes.lock().unwrap();
     bytes.chunks(4096).filter(|page| page[12] == KIND_LEAF).map(|page| page[32..].to_vec()).collect()
 }
 

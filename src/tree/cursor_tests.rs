@@ -72,7 +72,7 @@ fn read_all(pages: &Arc<Pages>, root: TreeRoot, model: &BTreeMap<Vec<u8>, Vec<u8
 #[test]
 fn every_flipped_byte_is_found() {
     let (store, root, model) = small();
-    let bytes = store.disk.0.lock().unwrap().clone();
+    let bytes = store.disk.bytes.lock().unwrap().clone();
     let used: Vec<(u32, u32)> = store.live.iter().map(|(page, (run, _))| (*page, *run)).collect();
     for mapped in [0, usize::MAX] {
         assert!(read_all(&store.opened_on(bytes.clone(), mapped), root, &model));
@@ -95,7 +95,7 @@ fn every_flipped_byte_is_found() {
 #[test]
 fn a_truncated_or_misplaced_page_is_found() {
     let (store, root, model) = small();
-    let bytes = store.disk.0.lock().unwrap().clone();
+    let bytes = store.disk.bytes.lock().unwrap().clone();
     for cut in (8192..bytes.len()).step_by(4096) {
         assert!(!read_all(&store.opened_on(bytes[..cut].to_vec(), 0), root, &model));
     }
@@ -142,7 +142,7 @@ proptest! {
         near in any::<bool>(),
     ) {
         let (mut store, root, model) = small();
-        let mut bytes = store.disk.0.lock().unwrap().clone();
+        let mut bytes = store.disk.bytes.lock().unwrap().clone();
         let used: Vec<u32> = store.live.keys().copied().collect();
         for (page, at, value) in changes {
             let at = if near { at % 160 } else { at };
@@ -172,7 +172,7 @@ proptest! {
             drop(relocatable(&pages, TABLE, root, 0, None, 100));
         }
         // Writers too: every other key changed, then all removed.
-        *store.disk.0.lock().unwrap() = bytes;
+        *store.disk.bytes.lock().unwrap() = bytes;
         store.hostile = true;
         let changes = model.keys().step_by(2).map(|key| Ok((key, Change::Put(b"x"))));
         drop(update(&mut store, TABLE, root, changes));
@@ -225,7 +225,7 @@ proptest! {
         }
         let mut store = TestStore::new(4096);
         store.hostile = true;
-        *store.disk.0.lock().unwrap() = bytes.clone();
+        *store.disk.bytes.lock().unwrap() = bytes.clone();
         crate::tree::update::PageStore::pages(&store).set_page_count(levels as u64 + 5);
         let pages = Arc::clone(crate::tree::update::PageStore::pages(&store));
         let root = TreeRoot { ptr: below, count: 9 };

@@ -1,84 +1,17 @@
-//! For tests: a disk in memory, a page store over it that knows which pages are in use, and a check
+//! For tests: a page store over a disk in memory that knows which pages are in use, and a check
 //! of a whole tree against the layout and the rules of the tree.
 
 use super::node::common_prefix;
 use super::pages::{Pages, Verified};
 use super::update::PageStore;
 use crate::disk::format::*;
-use crate::disk::platform::{Disk, LockMode, Mapping, SharedMemory};
+use crate::disk::memory::MemoryDisk;
+use crate::disk::platform::{Disk, Mapping};
 use crate::error::Result;
 use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 pub(crate) const STORE_TAG: u32 = 0xfeed_beef;
-
-/// The data file as a vector. Everything but reading and writing is refused.
-#[derive(Default)]
-pub(crate) struct MemoryDisk(pub(crate) Mutex<Vec<u8>>);
-
-fn refused<T>() -> io::Result<T> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-impl Disk for MemoryDisk {
-    fn path(&self) -> &Path {
-        Path::new("memory")
-    }
-    fn writable(&self) -> bool {
-        true
-    }
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().len() as u64)
-    }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let bytes = self.0.lock().unwrap();
-        let rest = bytes.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
-        let size = rest.len().min(buf.len());
-        buf[..size].copy_from_slice(&rest[..size]);
-        Ok(size)
-    }
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        let mut bytes = self.0.lock().unwrap();
-        let start = usize::try_from(offset).unwrap();
-        let end = start + buf.len();
-        let size = bytes.len().max(end);
-        bytes.resize(size, 0);
-        bytes[start..end].copy_from_slice(buf);
-        Ok(())
-    }
-    fn set_len(&self, _: u64) -> io::Result<()> {
-        refused()
-    }
-    fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
-        refused()
-    }
-    fn flush(&self) -> io::Result<()> {
-        refused()
-    }
-    fn start_writeback(&self, _: u64, _: u64) {}
-    fn try_lock(&self, _: u64, _: LockMode) -> io::Result<bool> {
-        refused()
-    }
-    fn unlock(&self, _: u64) -> io::Result<()> {
-        refused()
-    }
-    fn probe(&self, _: u64, _: u64) -> io::Result<Option<(u64, u64)>> {
-        refused()
-    }
-    fn map(&self, _: u64) -> io::Result<Option<Arc<dyn Mapping>>> {
-        Ok(None)
-    }
-    fn sidecar(&self, _: usize, _: usize, _: bool) -> io::Result<Arc<dyn SharedMemory>> {
-        refused()
-    }
-    fn now_ms(&self) -> u64 {
-        0
-    }
-    fn sleep(&self, _: Duration) {}
-}
 
 /// A map of what the file held at one time.
 pub(crate) struct Frozen(pub(crate) Vec<u8>);
@@ -111,7 +44,7 @@ pub(crate) struct TestStore {
 
 impl TestStore {
     pub(crate) fn new(page_size: u32) -> TestStore {
-        let disk = Arc::new(MemoryDisk::default());
+        let disk = Arc::new(MemoryDisk::for_writing(Vec::new()));
         let first = u32::try_from(HEAD_SIZE).unwrap().div_ceil(page_size);
         let count = u64::from(first);
         let pages = Pages::new(disk.clone(), None, Arc::new(Verified::new()), page_size, STORE_TAG, count);
@@ -148,14 +81,14 @@ impl TestStore {
 
     /// The same pages read anew, through a map of the first `mapped` bytes if that is not 0.
     pub(crate) fn reopened(&self, mapped: usize) -> Arc<Pages> {
-        let bytes = self.disk.0.lock().unwrap();
+        let bytes = self.disk.bytes.lock().unwrap();
         self.opened_on(bytes.clone(), mapped)
     }
 
     /// Other bytes read as if they were this file.
     pub(crate) fn opened_on(&self, bytes: Vec<u8>, mapped: usize) -> Arc<Pages> {
         let map = (mapped > 0).then(|| Arc::new(Frozen(bytes[..mapped.min(bytes.len())].to_vec())) as Arc<dyn Mapping>);
-        let disk = Arc::new(MemoryDisk(Mutex::new(bytes)));
+        let disk = Arc::new(MemoryDisk::for_writing(bytes));
         let verified = Arc::new(Verified::new());
         Arc::new(Pages::new(disk, map, verified, self.page_size, STORE_TAG, self.page_count()))
     }
@@ -185,7 +118,7 @@ impl PageStore for TestStore {
                 self.end += run;
                 self.pages.set_page_count(u64::from(self.end));
                 let size = self.end as usize * self.page_size as usize;
-                self.disk.0.lock().unwrap().resize(size, 0);
+                self.disk.bytes.lock().unwrap().resize(size, 0);
                 page
             }
         };

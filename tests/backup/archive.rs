@@ -1,6 +1,6 @@
 //! The archive of the log, and bringing any moment of it back.
 
-use crate::common::Child;
+use crate::common::{Child, Random};
 use crate::restoring::{names_in, put};
 use crate::{archive_trouble, hash_of};
 use memstone::{BackupDir, BackupOptions, Error, Moment, RestoreOptions, Store, WriteTxn, restore};
@@ -116,18 +116,6 @@ fn every_state_comes_back() {
     let repaired = memstone::repair(place.path("memory.mst"), &options).unwrap();
     assert!(repaired.is_complete(), "{repaired:?}");
     assert_eq!(crate::hash_in(&place.path("repaired.mst")), place.states[&newest]);
-}
-
-/// Numbers that are the same in each run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
 }
 
 fn change(tx: &WriteTxn, random: &mut Random) -> memstone::Result<()> {

@@ -1,6 +1,6 @@
 //! A clone made while others write is one committed state, with all that was acknowledged.
 
-use crate::common::{Child, Role, TestStore, stop_flag, tell};
+use crate::common::{Child, Random, Role, TestStore, stop_flag, tell};
 use crate::{hash_in, hash_of};
 use memstone::{BackupOptions, BackupStep, CloneOptions, Durability, Error, Options, Store, Table, WriteOptions};
 use std::ops::ControlFlow;
@@ -19,16 +19,11 @@ const EACH: i64 = 1000;
 fn transfers(words: &[String]) {
     let store = Store::open(&words[0]).unwrap();
     let me: u32 = words[1].parse().unwrap();
-    let mut random = me.wrapping_mul(2_654_435_761) | 1;
+    let mut random = Random(me.into());
     let stop = stop_flag();
     let mut done = 0_u64;
     while !stop.load(Ordering::Acquire) {
-        let mut next = || {
-            random ^= random << 13;
-            random ^= random >> 17;
-            random ^= random << 5;
-            random % NUMBER
-        };
+        let mut next = || random.below(NUMBER);
         let (from, to, amount) = (next(), next(), i64::from(next()));
         let durability = if done.is_multiple_of(2) { Durability::Sync } else { Durability::Relaxed };
         let transfer = |tx: &memstone::WriteTxn| {

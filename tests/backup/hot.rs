@@ -1,6 +1,6 @@
 //! A backup made while others write is one committed state.
 
-use crate::common::{Child, Role, TestStore, stop_flag, tell};
+use crate::common::{Child, Random, Role, TestStore, stop_flag, tell};
 use crate::{hash_in, hash_of};
 use memstone::{BackupOptions, RestoreOptions, Store, Table, restore};
 use std::sync::atomic::Ordering;
@@ -14,16 +14,11 @@ const EACH: i64 = 1000;
 /// Moves amounts between accounts until it is told to end.
 fn transfers(words: &[String]) {
     let store = Store::open(&words[0]).unwrap();
-    let mut random: u32 = words[1].parse::<u32>().unwrap().wrapping_mul(2_654_435_761) | 1;
+    let mut random = Random(words[1].parse().unwrap());
     let stop = stop_flag();
     let mut done = 0_u64;
     while !stop.load(Ordering::Acquire) {
-        let mut next = || {
-            random ^= random << 13;
-            random ^= random >> 17;
-            random ^= random << 5;
-            random % NUMBER
-        };
+        let mut next = || random.below(NUMBER);
         let (from, to, amount) = (next(), next(), i64::from(next()));
         let transfer = |tx: &memstone::WriteTxn| {
             let accounts = tx.table(ACCOUNTS)?;

@@ -4,7 +4,7 @@
 //! A file keeps what was written before its last flush, and of what came later any part, by sectors. A directory keeps
 //! the names that it had when it was flushed, and of later changes the first so many: file systems keep their order.
 
-use crate::common::Child;
+use crate::common::{Child, Random};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
@@ -216,7 +216,7 @@ impl Files {
             let kept = match survives {
                 Survives::Nothing => 0,
                 Survives::All => pending.len(),
-                Survives::Some(seed) => (mixed(seed ^ nth as u64) % (pending.len() as u64 + 1)) as usize,
+                Survives::Some(seed) => Random(seed ^ nth as u64).below(pending.len() + 1),
             };
             pending[..kept].iter().for_each(|naming| carry_out(&mut names, naming));
         }
@@ -248,7 +248,7 @@ fn left(file: &Content, survives: Survives) -> Vec<u8> {
         let lives = |part: usize| match survives {
             Survives::Nothing => false,
             Survives::All => true,
-            Survives::Some(seed) => mixed(seed ^ (nth as u64) << 20 ^ part as u64) & 1 == 1,
+            Survives::Some(seed) => Random(seed ^ (nth as u64) << 20 ^ part as u64).one_in(2),
         };
         match change {
             Change::SetLen(len) if lives(0) => bytes.resize(*len, 0),
@@ -270,11 +270,4 @@ fn left(file: &Content, survives: Survives) -> Vec<u8> {
         }
     }
     bytes
-}
-
-/// A number that looks like chance, from another.
-fn mixed(n: u64) -> u64 {
-    let z = (n.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ n >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ z >> 31
 }

@@ -4,8 +4,11 @@
 #![allow(clippy::cast_possible_truncation, unreachable_pub)]
 
 pub mod cost;
+pub mod random;
 pub mod skip;
 
+#[allow(unused_imports, reason = "some of the programs that share this module draw nothing")]
+pub use random::Random;
 #[allow(unused_imports, reason = "some of the programs that share this module skip nothing")]
 pub use skip::skip;
 
@@ -25,7 +28,7 @@ const SEPARATOR: char = '\u{1f}';
 /// What a child says begins with this, so that the harness' own lines are told from it.
 const MARK: &str = "@ ";
 const PANIC: &str = "panic: ";
-/// Nothing that a test waits for takes longer, unless somebody is stuck.
+/// Nothing that a test waits for takes longer, unless a process is stuck.
 pub const STUCK: Duration = Duration::from_secs(60);
 
 /// A store in a directory of its own, opened and checked in full when the test ends.
@@ -85,7 +88,7 @@ impl Drop for TestStore {
             check(&self.path);
         }
         if std::thread::panicking() {
-            // What a failed test leaves is kept for whoever looks into it.
+            // What a failed test leaves is kept, to be looked into.
             let kept = std::env::temp_dir().join(format!("memstone-failed-{}", std::process::id()));
             let _ = std::fs::create_dir_all(&kept);
             let _ = std::fs::copy(&self.path, kept.join("memory.mst"));
@@ -328,32 +331,6 @@ impl Drop for Child {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
-    }
-}
-
-/// Random numbers that a test can repeat.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(len + 8);
-        while bytes.len() < len {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
-        }
-        bytes.truncate(len);
-        bytes
     }
 }
 

@@ -1,5 +1,5 @@
-//! Tests of what this machine forbids are skipped where everybody sees it: with a line that the harness cannot
-//! capture, counted by the last test file of a run (`tests/z_skipped.rs`) and by `.ci/run`.
+//! Tests of what this machine forbids are skipped in plain sight: with a line that the harness cannot
+//! capture, counted by the last test file of a run (`tools/tests/z_skipped.rs`) and by `.ci/run`.
 
 use std::fs;
 use std::io::Write;

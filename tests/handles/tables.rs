@@ -193,7 +193,7 @@ fn a_table_that_takes_a_held_name_is_checked_for_its_types() {
         assert_eq!(typed.get("one")?, Some(1));
         assert!(matches!(raw.get(b"one"), Err(Error::TypeMismatch { .. })));
         assert!(matches!(tx.raw("numbers"), Err(Error::TypeMismatch { .. })));
-        // What bears the old name is another table.
+        // The table of the old name is another one.
         let others = tx.table(OTHERS)?;
         others.put("two", 2)?;
         assert_eq!((others.len()?, typed.len()?), (1, 1));
@@ -232,7 +232,7 @@ fn a_range_goes_on_in_its_table() {
         assert_eq!(next()?.unwrap(), b"a");
         tx.rename_table("t", "v")?;
         assert_eq!(next()?.unwrap(), b"b");
-        // What lies ahead after it was cleared is what was put there since.
+        // After the table was cleared, only rows that were put since lie ahead.
         let savepoint = tx.savepoint();
         tx.clear_table("v")?;
         t.put(b"a", b"")?;

@@ -4,7 +4,7 @@
 //! A block that was written since it was last flushed may be on disk in any state, torn ones among them,
 //! so a power loss leaves for each of its cells anything that it has held since, or nothing.
 
-/// What a cell may hold; bit n: content n.
+/// The contents that a cell may have; bit n: content n.
 type Set = u16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

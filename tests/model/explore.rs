@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 
-/// A step that somebody can take.
+/// A step that a process, or the world around it, can take.
 pub struct Step<S> {
     pub who: &'static str,
     pub what: &'static str,
@@ -21,9 +21,9 @@ pub trait Model {
     fn steps(&self, from: &Self::State, to: &mut Vec<Step<Self::State>>);
     /// The property that a state violates.
     fn wrong(&self, state: &Self::State) -> Option<String>;
-    /// Whether everybody alive has done all they wanted.
+    /// Whether every process that is alive has done all that it was to do.
     fn finished(&self, state: &Self::State) -> bool;
-    /// The state, for whoever reads a trace.
+    /// The state, as a trace shows it.
     fn show(&self, state: &Self::State) -> String;
 }
 

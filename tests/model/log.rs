@@ -1,4 +1,4 @@
-//! The log: appending, sealing, flushing, mending, recovery; roots as far as the log's space goes.
+//! The log: appending, sealing, flushing, what follows a failed flush, recovery; roots as far as the log's space goes.
 //!
 //! Abstracted: a frame is half a block long, the ring has [`RING`] blocks and one segment; trees and their pages are
 //! what `pins` is about. A transaction is its frame's id, and a frame's CRC is its id, too.
@@ -101,7 +101,7 @@ pub const CHECKPOINT: u8 = 2;
 pub const SYNC: u8 = 4;
 pub const APPEND: u8 = 8;
 
-/// What durability is waited for.
+/// The purpose for which an actor waits for durability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Then {
     Acknowledge,
@@ -160,7 +160,7 @@ pub struct Actor {
     pub locks: u8,
     /// How often it still begins.
     pub left: u8,
-    /// What is waited for, or visible.
+    /// The LSN that is waited for, or visible.
     pub lsn: u8,
     /// The frame that is committed.
     pub id: u8,
@@ -171,13 +171,13 @@ pub struct Actor {
     pub view: Point,
     pub view_root: u8,
     pub view_frames: u8,
-    /// What a reader must see at least; how far a flush reaches.
+    /// The LSN that a reader must see at least; the LSN up to which a flush reaches.
     pub floor: u8,
     /// The newest root that a frame read was written for.
     pub stamp: u8,
 }
 
-/// What the world may still do to the processes.
+/// How often each thing may still happen to the processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Budget {
     pub kills: u8,
@@ -219,7 +219,7 @@ pub enum Role {
     Reader,
 }
 
-/// Who takes part, within which bounds, and which rule is left out.
+/// The processes that take part, the bounds, and the rule that is left out.
 #[derive(Debug, Clone, Copy)]
 pub struct Log {
     /// Role, process, and how often.
@@ -310,7 +310,7 @@ impl State {
         })
     }
 
-    /// What whoever opens the store finds: the end of the log, and the transactions up to there.
+    /// Recovery: the end of the log, and the transactions up to there.
     pub fn recover(&self, image: &Blocks, broken: Broken) -> Result<(u8, Point, u8), &'static str> {
         let (newest, _) = self.slots(image);
         if newest == 0 {
@@ -342,7 +342,7 @@ impl State {
         (0..PROCESSES).filter(|p| self.processes[*p].alive)
     }
 
-    /// The newest LSN that anybody was promised.
+    /// The newest LSN that was acknowledged to a caller.
     pub fn promised(&self) -> u8 {
         let all = self.acknowledged | self.relaxed;
         (1..=self.frame_count).filter(|id| all & bit(*id) != 0).map(|id| self.frame(id).lsn).max().unwrap_or(0)

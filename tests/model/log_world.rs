@@ -1,4 +1,4 @@
-//! What the world does to the log's users: death, lost power, a lost sidecar. And how they come back.
+//! Death, lost power and a lost sidecar, as they happen to the processes; and how these open the store again.
 
 use crate::explore::Step;
 use crate::log::{APPEND, At, Log, Point, SILENT, State, place};

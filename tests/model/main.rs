@@ -5,9 +5,12 @@
 mod disk;
 mod explore;
 mod log;
+mod log_engine;
+mod log_moves;
 mod log_steps;
 mod log_world;
 mod pins;
+mod pins_steps;
 mod rules;
 mod scenes;
 

@@ -1,6 +1,6 @@
 //! The rules that the models are about, each as the mistake that leaves it out.
 
-/// What a model does wrong on purpose.
+/// The rule that a model leaves out on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
     Nothing,
@@ -17,7 +17,7 @@ pub enum Broken {
     OldLap,
     /// A flush does not end the batch: the next frame may share a block with durable ones.
     Seal,
-    /// What a dead appender left unsealed is taken for a batch that is still open.
+    /// A batch that a dead appender left unsealed is taken for one that is still open.
     OpenAfterDeath,
     /// The batch is called durable before the disk has answered.
     PublishBeforeFlush,
@@ -29,11 +29,11 @@ pub enum Broken {
     SealAfterFlush,
     /// A flush that failed is tried again, and believed.
     FailedFlush,
-    /// Mending flushes again without writing anew what may have been dropped.
+    /// After a failed flush, the blocks that it may have dropped are flushed again without being written once more.
     HealWithoutWriting,
     /// Threads of one process flush beside each other, although the system tells only one of them of a failure.
     FlushTogether,
-    /// Whoever opens the store writes nothing anew: a flush of its own is to prove that all is on disk.
+    /// A process that opens the store writes nothing once more: a flush of its own is to prove that all is on disk.
     OpenWithoutWriting,
     /// The log is used again from a root that nobody has flushed.
     ReuseBeforeRoot,
@@ -54,7 +54,7 @@ pub enum Broken {
     SettleRoot,
     /// The same slot is written again and again.
     TwoSlots,
-    /// Pages go back to free when they were freed, whoever is still to read the root before.
+    /// Pages go back to free when they were freed, although a process may still read the root before.
     Pending,
     /// Pages that a name of the base keeps are used again.
     NamedPins,

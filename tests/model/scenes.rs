@@ -1,4 +1,4 @@
-//! Who takes part in each exploration, within which bounds.
+//! The processes that take part in each exploration, and its bounds.
 
 use crate::log::Role::{Folder, Reader, Relaxed, Writer};
 use crate::log::{Budget, Log};

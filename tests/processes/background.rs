@@ -1,4 +1,4 @@
-//! What a process does when nobody asks it: in a thread of its own, which must keep nobody waiting.
+//! The work of the background thread, which must keep no caller waiting.
 
 use crate::common::{Child, Role, TestStore, give_up_after, tell};
 use memstone::{Store, WriteOptions};

@@ -1,4 +1,4 @@
-//! What one process commits, another is woken by and sees, flushed or not.
+//! A commit of one process wakes another, which sees it, flushed or not.
 
 use crate::common::{Child, Role, STUCK, TestStore, give_up_after, listen, tell};
 use memstone::{Durability, Store, WriteOptions};

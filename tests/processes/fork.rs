@@ -119,7 +119,7 @@ fn forks(words: &[String]) {
         forked(mine.locks().err().unwrap());
         drop(snap);
         drop(mine);
-        // Opened anew it is as good as anybody's.
+        // Opened once more it is a store like that of any other process.
         let own = Store::open(path).unwrap();
         own.write(|tx| tx.raw("t")?.put(b"b", b"2")).unwrap();
         assert_eq!(own.read().unwrap().raw("t").unwrap().len().unwrap(), 2);

@@ -1,4 +1,4 @@
-//! Whoever holds the writer lock, or waits for it, may be killed, stopped, or slow: the others go
+//! The process that holds the writer lock, or waits for it, may be killed, stopped, or slow: the others go
 //! on, or are told who it is.
 
 use crate::common::{Child, Role, STUCK, TestStore, give_up_after, listen, tell};

@@ -1,5 +1,5 @@
 //! SIGKILL at any instant, of writers, checkpointers and openers: nothing acknowledged is lost,
-//! nothing is half there, nobody is stuck.
+//! nothing is half there, no process is stuck.
 
 use crate::common::{Child, Random, Role, STUCK, TestStore, give_up_after, number, setting, tell};
 use memstone::{Error, Options, Result, Snapshot, Store, WriteTxn};
@@ -17,7 +17,7 @@ fn open(path: &str) -> Result<Store> {
     Options::new().log_cap(256 << 10).timeout(4 * STUCK).open(path)
 }
 
-/// What belongs together: the same row in two tables, a count of all rows, and the newest of each process.
+/// The rows that belong together: the same row in two tables, a count of all rows, and the newest of each process.
 fn add(tx: &WriteTxn, process: u64, serial: u64, random: &mut Random) -> Result<()> {
     let key = [process.to_be_bytes(), serial.to_be_bytes()].concat();
     let len = match random.below(40) {

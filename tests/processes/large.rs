@@ -17,7 +17,7 @@ fn a_long_value() {
     assert!(store.read().unwrap().raw("t").unwrap().get(b"long").unwrap().unwrap() == value[..]);
     store.write(|tx| tx.raw("t")?.put(b"long", b"short")).unwrap();
     store.checkpoint().unwrap();
-    // Still there for whoever has seen it.
+    // Still there for the snapshot that has seen it.
     assert!(before.raw("t").unwrap().get(b"long").unwrap().unwrap() == value[..]);
     drop(before);
     store.close().unwrap();

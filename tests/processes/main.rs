@@ -1,4 +1,4 @@
-//! What only real processes show: each file one behaviour.
+//! Behaviours that only real processes show, a file for each.
 #![cfg(unix)]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, unreachable_pub)]
@@ -24,13 +24,9 @@ mod same_process;
 mod sidecar;
 mod snapshots;
 mod threads;
-mod torture;
-#[path = "../../examples/torture/run/mod.rs"]
-mod torture_run;
 
 #[test]
 fn child_entry() {
-    torture_run::worker::play();
     common::play(&[
         background::ROLES,
         changes::ROLES,

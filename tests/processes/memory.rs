@@ -1,4 +1,4 @@
-//! What a store costs that is open and idle, and what a reader costs that never lets go.
+//! The cost of a store that is open and idle, and of a reader that never lets go.
 
 use crate::common::{Child, Role, TestStore, listen, long_run, tell};
 use memstone::{Error, Options, Store};

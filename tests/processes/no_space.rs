@@ -62,7 +62,7 @@ fn small_disk(words: &[String]) {
         all_there(&store, rows);
     }
     let full = rows;
-    // The same for whoever opens it now, and for a transaction that does not fit the log.
+    // The same for a process that opens it now, and for a transaction that does not fit the log.
     let large = store.write(|tx| (0..4000_u64).try_for_each(|i| tx.raw("large")?.put(&i.to_be_bytes(), &[1; 1000])));
     assert!(matches!(large, Err(Error::Full { .. })), "{large:?}");
     let long = store.write(|tx| tx.raw("large")?.put(b"long", &vec![1; 4 << 20]));
@@ -95,8 +95,8 @@ fn a_full_disk_loses_nothing() {
     assert_eq!(heard.len(), 1);
 }
 
-/// Sets the limit on the size of this process' files. Whoever writes beyond it is killed by the system, by
-/// SIGXFSZ, which nobody here ignores.
+/// Sets the limit on the size of this process' files. A process that writes beyond it is killed by the system, by
+/// SIGXFSZ, which no test ignores.
 fn limit(bytes: u64) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: `limit` outlives the call.

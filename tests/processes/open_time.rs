@@ -1,4 +1,4 @@
-//! What opening costs: as much as for an empty store, whatever the size; after a kill the log's cap bounds it.
+//! The cost of opening: as much as for an empty store, whatever the size; after a kill the log's cap bounds it.
 //! How long it takes is measured by `benches/field` (`single`, the row "reopen and read").
 
 use crate::common::{Child, Role, TestStore, cost::read_by_this_thread, listen, skip, tell};

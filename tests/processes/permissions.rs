@@ -1,4 +1,4 @@
-//! Users who may not do everything. The superuser may, so a child becomes somebody else.
+//! Users who may not do everything. The superuser may, so a child becomes another user.
 
 use crate::common::{Child, Role, STUCK, TestStore, listen, number, sidecar_of, skip, tell};
 use memstone::{Error, Options, Store};

@@ -43,7 +43,7 @@ fn snapshots(words: &[String]) {
         read_some(&store, i);
     }
     tell("done");
-    // Not by way of the last checkpoint of whoever leaves.
+    // Without the checkpoint that a process makes when it leaves.
     std::process::exit(0);
 }
 
@@ -200,7 +200,7 @@ fn strace_counts_what_snapshots_cost() {
     let more = all(&many).saturating_sub(all(&few));
     println!("system calls: {} for 10 snapshots, {} for 20,010", all(&few), all(&many));
     assert!(more < 2000, "{more} more: {many:?}");
-    // While another process writes and folds: reading the new frames, but no waiting for anybody.
+    // While another process writes and folds: reading the new frames, but no waiting for another process.
     let mut writer = Child::start("busy_writer", &[&test.path.display()]);
     writer.hear();
     let before = store.stats().unwrap().root_sequence;
@@ -213,7 +213,7 @@ fn strace_counts_what_snapshots_cost() {
     // A pin and its end for each root that was seen, and what opening takes.
     assert!(locks <= 4 * roots + 100, "{rows:?}");
     assert!(flushes <= roots + 5, "{rows:?}");
-    // Opening beside a writer writes anew the frames that were on their way to the disk; no snapshot writes.
+    // Opening beside a writer writes the frames once more that were on their way to the disk; no snapshot writes.
     assert!(calls(&rows, &["pwrite64"]) < 10, "{rows:?}");
     assert_eq!(calls(&rows, &["ftruncate"]), 0, "{rows:?}");
 }

@@ -1,48 +1,25 @@
 //! The rows: keys and values as pure functions of a row number, and the model that says what a store must answer.
 
+#[path = "../../../tests/common/random.rs"]
+mod random;
+
+pub use random::Random;
+
 /// A key: 24 bytes without any order or common prefix.
 pub type Key = [u8; 24];
 /// A value: 150 incompressible bytes.
 pub type Value = [u8; 150];
 
-/// Splitmix64: small, seeded, and the same on every machine.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `end`.
-    pub fn below(&mut self, end: usize) -> usize {
-        ((u128::from(self.next()) * end as u128) >> 64) as usize
-    }
-
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for chunk in bytes.chunks_mut(8) {
-            chunk.copy_from_slice(&self.next().to_le_bytes()[..chunk.len()]);
-        }
-    }
-}
-
 pub fn key(row: u64) -> Key {
     let mut key = [0; 24];
-    Random::new(row.wrapping_mul(0xd134_2543_de82_ef95)).fill(&mut key);
+    Random(row.wrapping_mul(0xd134_2543_de82_ef95)).fill(&mut key);
     key
 }
 
 /// The value of a row; `generation` tells an overwritten value from the first.
 pub fn value(row: u64, generation: u8) -> Value {
     let mut value = [0; 150];
-    Random::new(row ^ (u64::from(generation) << 56) ^ 0x5eed).fill(&mut value);
+    Random(row ^ (u64::from(generation) << 56) ^ 0x5eed).fill(&mut value);
     value
 }
 

@@ -38,7 +38,7 @@ pub fn settle(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The bytes that the device below has written since the machine started, whoever asked for it; nothing if the
+/// The bytes that the device below has written since the machine started, for any process; nothing if the
 /// filesystem has no device of its own.
 pub fn device_written(dir: &Path) -> Option<u64> {
     let device = std::fs::metadata(dir).ok()?.dev();

@@ -67,7 +67,7 @@ pub fn reads<E: Engine>(dir: &Path, rows: u64, time: Duration) -> Result<u64> {
     let digests: Vec<u64> = (0..rows).map(|row| digest(&value(row, 0))).collect();
     let store = E::open(dir, Access::Shared)?;
     child::ready()?;
-    let mut random = Random::new(2);
+    let mut random = Random(2);
     let mut count = 0;
     let started = Instant::now();
     while started.elapsed() < time {

@@ -96,7 +96,7 @@ pub fn run<E: Engine>(dir: &Path, rows: usize) -> Result<Vec<f64>> {
     note(&mut model, new);
 
     let digests: Vec<u64> = (0..model.len()).map(|row| model.digest(row)).collect();
-    let mut random = Random::new(1);
+    let mut random = Random(1);
     let picks: Vec<usize> = (0..plan.reads).map(|_| random.below(digests.len())).collect();
     let started = Instant::now();
     let found = store.read(|reader| {

@@ -237,24 +237,7 @@ impl Replay {
                 0 => self.durable.block(*index),
                 n => versions[n - 1].0.clone(),
             };
-            let mut torn = *old;
-            let new = &versions.last().unwrap().0;
-            let (mode, cut, mask) = (rng.below(6), 1 + rng.below(7), rng.next());
-            for sector in 0..BLOCK / SECTOR {
-                let range = sector * SECTOR..(sector + 1) * SECTOR;
-                let takes_new = match mode {
-                    0 | 4 => sector < cut,
-                    1 => sector >= cut,
-                    _ => mask >> sector & 1 == 1,
-                };
-                if takes_new {
-                    torn[range.clone()].copy_from_slice(&new[range]);
-                } else if mode >= 4 && torn[range.clone()] != new[range.clone()] {
-                    // The sector was being written when the power went: it holds anything.
-                    let garbage = if mode == 4 { 0 } else { mask.to_le_bytes()[sector] | 1 };
-                    torn[range].fill(garbage);
-                }
-            }
+            let torn = torn(*old, &versions.last().unwrap().0, rng);
             let picks: Vec<_> = match rng.below(3) {
                 0 => nothing.clone(),
                 1 => all.clone(),
@@ -263,4 +246,26 @@ impl Replay {
             emit(&picks, newest, Some((*index, Arc::new(torn))));
         }
     }
+}
+
+/// A block of which the power loss left some sectors new, some old, and some that were being written.
+fn torn(old: Block, new: &Block, rng: &mut Rng) -> Block {
+    let mut torn = old;
+    let (mode, cut, mask) = (rng.below(6), 1 + rng.below(7), rng.next());
+    for sector in 0..BLOCK / SECTOR {
+        let range = sector * SECTOR..(sector + 1) * SECTOR;
+        let takes_new = match mode {
+            0 | 4 => sector < cut,
+            1 => sector >= cut,
+            _ => mask >> sector & 1 == 1,
+        };
+        if takes_new {
+            torn[range.clone()].copy_from_slice(&new[range]);
+        } else if mode >= 4 && torn[range.clone()] != new[range.clone()] {
+            // The sector was being written when the power went: it holds anything.
+            let garbage = if mode == 4 { 0 } else { mask.to_le_bytes()[sector] | 1 };
+            torn[range].fill(garbage);
+        }
+    }
+    torn
 }

@@ -12,12 +12,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::disk::format::*;
+use crate::disk::memory::MemoryDisk;
 use crate::maintain::format::node;
 use crate::tree::space::SpaceRoot;
 use sample::*;
 
 fn checked(file: &[u8]) -> Report {
-    let disk = MemDisk::new(file.to_vec());
+    let disk = MemoryDisk::new(file.to_vec());
     let report = check_disk(&disk, &CheckOptions::new()).unwrap();
     assert!(disk.locked.lock().unwrap().is_empty(), "a pin is left");
     report
@@ -277,14 +278,14 @@ fn a_commit_at_work_beside_the_check_is_no_damage() {
         early[place(at)] = 0;
     }
     let reads = {
-        let disk = MemDisk::new(early.clone());
+        let disk = MemoryDisk::new(early.clone());
         let report = check_disk(&disk, &CheckOptions::new()).unwrap();
         assert!(report.is_clean() && report.lsn == 42);
         disk.reads.into_inner()
     };
     let mut ends = BTreeMap::new();
     for moment in 0..reads {
-        let mut disk = MemDisk::new(early.clone());
+        let mut disk = MemoryDisk::new(early.clone());
         let late = whole.clone();
         disk.hook = Box::new(move |read, bytes| {
             if read == moment {
@@ -316,13 +317,13 @@ fn a_checkpoint_beside_the_check_is_no_damage() {
     };
     let later = slot();
     let reads = {
-        let disk = MemDisk::new(file.clone());
+        let disk = MemoryDisk::new(file.clone());
         check_disk(&disk, &CheckOptions::new()).unwrap();
         disk.reads.into_inner()
     };
     let mut roots = BTreeMap::new();
     for moment in 0..reads {
-        let mut disk = MemDisk::new(file.clone());
+        let mut disk = MemoryDisk::new(file.clone());
         let late = later.clone();
         disk.hook = Box::new(move |read, bytes| {
             if read == moment {
@@ -348,7 +349,7 @@ fn a_root_that_went_before_it_was_pinned_is_not_walked() {
     let len = file.len().max(later.len());
     file.resize(len, 0);
     later.resize(len, 0);
-    let mut disk = MemDisk::new(file);
+    let mut disk = MemoryDisk::new(file);
     // The slots are read twice before the lock: what comes next is after it.
     disk.hook = Box::new(move |read, bytes| {
         if read == 2 {
@@ -364,7 +365,7 @@ fn roots_that_always_go_before_they_are_pinned_are_never_walked() {
     let file = Store::new().build();
     let Content { catalog, space, segments } = content(&file).unwrap();
     let slot = Slot { sequence: 0, checkpoint_lsn: 40, log_crc: 0xabcd, catalog, space, next_table: 19, segments };
-    let mut disk = MemDisk::new(file);
+    let mut disk = MemoryDisk::new(file);
     let sequence = Mutex::new(5);
     disk.lock_hook = Box::new(move |_, bytes| {
         let mut sequence = sequence.lock().unwrap();
@@ -383,7 +384,7 @@ struct Content {
 }
 
 fn content(file: &[u8]) -> Option<Content> {
-    let root = Slots::read(&MemDisk::new(file.to_vec())).unwrap().newest()?;
+    let root = Slots::read(&MemoryDisk::new(file.to_vec())).unwrap().newest()?;
     let space = SpaceRoot { directory: root.directory, pending: root.pending, page_count: root.page_count };
     Some(Content { catalog: root.catalog, space, segments: root.segments })
 }
@@ -393,7 +394,7 @@ fn checkpoints_without_end_leave_the_log_out() {
     let file = Store::new().build();
     let Content { catalog, space, segments } = content(&file).unwrap();
     let slot = Slot { sequence: 0, checkpoint_lsn: 40, log_crc: 0xabcd, catalog, space, next_table: 19, segments };
-    let mut disk = MemDisk::new(file);
+    let mut disk = MemoryDisk::new(file);
     // A new root every few reads: never the same before and after the log.
     let sequence = Mutex::new((5u64, 0u32));
     disk.hook = Box::new(move |read, bytes| {
@@ -439,7 +440,7 @@ fn slots_are_judged_copy_by_copy() {
 
 #[test]
 fn what_is_no_store_is_said_to_be_none() {
-    let error = |bytes: Vec<u8>| check_disk(&MemDisk::new(bytes), &CheckOptions::new()).unwrap_err();
+    let error = |bytes: Vec<u8>| check_disk(&MemoryDisk::new(bytes), &CheckOptions::new()).unwrap_err();
     assert!(matches!(error(Vec::new()), Error::NotAStore { found, .. } if found.contains("empty")));
     assert!(matches!(error(vec![0; 10000]), Error::NotAStore { found, .. } if found.contains("zeros")));
     assert!(matches!(error(b"SQLite format 3\0".repeat(1000)), Error::NotAStore { .. }));
@@ -479,7 +480,7 @@ fn a_few_bytes_cannot_ask_for_much_memory_or_time() {
         segments: vec![(4, 2), (6, u32::MAX), (5, 1)],
     }
     .write(&mut file);
-    let mut disk = MemDisk::new(file);
+    let mut disk = MemoryDisk::new(file);
     disk.len = u64::from(u32::MAX) * PAGE as u64;
     let report = check_disk(&disk, &CheckOptions::new().max_findings(10)).unwrap();
     assert!(report.damage > 20 && report.findings.len() == 10);
@@ -501,7 +502,7 @@ fn overlapping_frames_behind_the_end_are_not_read_for_ever() {
             file[place(at)] = byte;
         }
     }
-    let disk = MemDisk::new(file);
+    let disk = MemoryDisk::new(file);
     let report = check_disk(&disk, &CheckOptions::new()).unwrap();
     assert!(report.findings[0].message.contains("cannot be genuine"), "{:?}", report.findings);
 }
@@ -534,6 +535,6 @@ proptest! {
             let crc = crc32fast::hash(&file[4096 + 12..4096 + 2048]);
             put_u32(&mut file, 4096 + 8, crc);
         }
-        let _ = check_disk(&MemDisk::new(file), &CheckOptions::new());
+        let _ = check_disk(&MemoryDisk::new(file), &CheckOptions::new());
     }
 }

@@ -5,6 +5,7 @@ mod known;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::*;
+use crate::disk::sim::Rng as Random;
 use crate::error::Error;
 use known::*;
 
@@ -196,15 +197,6 @@ fn all_that_is_left(known: &Known, bytes: Vec<u8>, destroyed: &[&Used]) {
         let first = wrong.first().map(|(key, _)| key.escape_ascii().to_string());
         assert!(wrong.is_empty(), "{told:?}: {name}: {} rows are wrong or missing: {first:?} {table:?}", wrong.len());
         assert!(!table.is_complete() || found == rows, "{told:?}: {name}: {table:?}");
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
     }
 }
 

@@ -110,134 +110,168 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// `base` shifts all of it, so that the pages in play lie across a region's edge.
-fn play(base: u32, steps: Vec<Step>) {
-    let mut space = Space::new(PAGE, TAG, FIRST, u64::from(base));
-    let mut model = Model::default();
-    let mut disk = Disk::new();
-    // The root that is durable, and the version being built.
-    let (mut root, mut version) = (save(&mut space, 1, &mut disk), 2);
-    model.free = free_set(&space);
-    let mut durable = load(root, &disk).unwrap();
-    for step in steps {
+/// A map of free pages that steps are played on, beside its model.
+struct Play {
+    base: u32,
+    space: Space,
+    model: Model,
+    disk: Disk,
+    /// The root that is durable, and what it says.
+    root: SpaceRoot,
+    durable: Space,
+    /// The version being built.
+    version: u64,
+}
+
+impl Play {
+    fn new(base: u32) -> Play {
+        let mut space = Space::new(PAGE, TAG, FIRST, u64::from(base));
+        let mut disk = Disk::new();
+        let root = save(&mut space, 1, &mut disk);
+        let model = Model { free: free_set(&space), ..Model::default() };
+        let durable = load(root, &disk).unwrap();
+        Play { base, space, model, disk, root, durable, version: 2 }
+    }
+
+    fn step(&mut self, step: Step) {
         match step {
-            Step::Allocate(run) => {
-                let page = space.allocate(run);
-                assert_eq!(page, model.lowest(run));
-                if let Some(page) = page {
-                    model.free.retain(|p| !(page..page + run).contains(p));
-                    model.used.insert(page, (run, version));
-                    assert!((page..page + run).all(|page| !durable_needs(&durable, page)));
-                }
-            }
-            Step::Release(pick) | Step::Retire(pick) if model.used.is_empty() => _ = pick,
-            Step::Release(pick) => {
-                let (page, (run, birth)) =
-                    model.used.iter().nth(pick % model.used.len()).map(|(p, r)| (*p, *r)).unwrap();
-                if birth == version {
-                    space.release(page, run);
-                    model.used.remove(&page);
-                    model.free.extend(page..page + run);
-                }
-            }
-            Step::Retire(pick) => {
-                let (page, (run, birth)) =
-                    model.used.iter().nth(pick % model.used.len()).map(|(p, r)| (*p, *r)).unwrap();
-                space.retire(page, run, birth, version);
-                model.used.remove(&page);
-                if birth == version {
-                    model.free.extend(page..page + run);
-                } else {
-                    model.pending.extend((page..page + run).map(|page| (page, (birth, version))));
-                }
-            }
-            Step::Reserve(page, run) => {
-                let page = base.saturating_sub(100) + page;
-                let pending = pending_set(&space);
-                // Long values are reserved before anything is retired, so the durable root needs none of it.
-                if (page..page + run).any(|page| pending.get(&page).is_some_and(|(_, freed)| *freed == version)) {
-                    continue;
-                }
-                let fits = (page..page + run).all(|page| model.free.contains(&page) || pending.contains_key(&page));
-                assert_eq!(space.reserve(page, run), fits);
-                if fits {
-                    model.free.retain(|p| !(page..page + run).contains(p));
-                    model.pending.retain(|p, _| !(page..page + run).contains(p));
-                    assert_eq!(space.pending_pages() as usize, pending_set(&space).len());
-                    model.used.insert(page, (run, version));
-                }
-            }
+            Step::Allocate(run) => self.allocate(run),
+            Step::Release(_) | Step::Retire(_) if self.model.used.is_empty() => {}
+            Step::Release(pick) => self.release(pick),
+            Step::Retire(pick) => self.retire(pick),
+            Step::Reserve(page, run) => self.reserve(self.base.saturating_sub(100) + page, run),
             Step::Grow(pages) => {
-                let old = space.free.len();
-                space.grow(u64::from(old + pages));
-                model.free.extend(old..old + pages);
+                let old = self.space.free.len();
+                self.space.grow(u64::from(old + pages));
+                self.model.free.extend(old..old + pages);
             }
-            Step::Truncate(pages) => {
-                let tail = (0..space.free.len()).rev().take_while(|page| model.free.contains(page)).count() as u64;
-                assert_eq!(space.free_tail(), tail);
-                let count = space.page_count() - tail.min(u64::from(pages));
-                space.truncate(space.page_count().saturating_sub(u64::from(pages)));
-                assert_eq!(space.page_count(), count);
-                model.free.retain(|page| u64::from(*page) < count);
-            }
-            Step::Checkpoint(pins) => {
-                let old_own = own_pages(&space);
-                root = save(&mut space, version, &mut disk);
-                for page in old_own.difference(&own_pages(&space)) {
-                    assert!(
-                        pending_set(&space).contains_key(page) || space.orphans.iter().any(|own| own.page == *page)
-                    );
-                }
-                durable = load(root, &disk).unwrap();
-                version += 1;
-                space.reclaim(version - 1, &versions(&pins));
-                model.pending.retain(|_, (birth, freed)| pins.iter().any(|pin| (*birth..*freed).contains(pin)));
-                // The space's own pages are its affair; the rest is as the model says.
-                let own = own_pages(&space);
-                for (page, range) in &model.pending {
-                    assert_eq!(pending_set(&space).get(page), Some(range));
-                }
-                for (page, (run, _)) in &model.used {
-                    for page in *page..page + run {
-                        assert!(!own.contains(&page) && !space.free.all_free(page, 1));
-                    }
-                }
-                model.free = free_set(&space);
-                assert_eq!(
-                    model.free.len()
-                        + space.pending_pages() as usize
-                        + own.len()
-                        + model.used.values().map(|(run, _)| *run as usize).sum::<usize>()
-                        + base as usize,
-                    space.page_count() as usize,
-                    "no page is lost"
-                );
-            }
-            Step::Reload => {
-                // As if the process had died: what was done since the last root never happened.
-                disk.retain(|page, _| !free_set(&durable).contains(page) || own_pages(&durable).contains(page));
-                let lost: BTreeSet<u32> = free_set(&durable);
-                space = load(root, &disk).unwrap();
-                model.free = free_set(&space);
-                model.pending = pending_set(&space);
-                let own = own_pages(&space);
-                model.pending.retain(|page, _| !own.contains(page));
-                model.used.retain(|page, (_, birth)| *birth < version && !lost.contains(page));
-                // Runs retired since are used again.
-                let known: BTreeSet<u32> = model.used.iter().flat_map(|(page, (run, _))| *page..page + run).collect();
-                for page in base..space.free.len() {
-                    if !known.contains(&page)
-                        && !model.free.contains(&page)
-                        && !model.pending.contains_key(&page)
-                        && !own.contains(&page)
-                    {
-                        model.used.insert(page, (1, version - 1));
-                    }
-                }
+            Step::Truncate(pages) => self.truncate(pages),
+            Step::Checkpoint(pins) => self.checkpoint(&pins),
+            Step::Reload => self.reload(),
+        }
+        assert_eq!(self.space.free_pages() as usize, self.model.free.len());
+        assert_eq!(free_set(&self.space).range(..self.base).count(), 0);
+    }
+
+    fn allocate(&mut self, run: u32) {
+        let page = self.space.allocate(run);
+        assert_eq!(page, self.model.lowest(run));
+        if let Some(page) = page {
+            self.model.free.retain(|p| !(page..page + run).contains(p));
+            self.model.used.insert(page, (run, self.version));
+            assert!((page..page + run).all(|page| !durable_needs(&self.durable, page)));
+        }
+    }
+
+    /// A run in use: its page, its length and its birth.
+    fn picked(&self, pick: usize) -> (u32, u32, u64) {
+        let used = &self.model.used;
+        used.iter().nth(pick % used.len()).map(|(page, (run, birth))| (*page, *run, *birth)).unwrap()
+    }
+
+    fn release(&mut self, pick: usize) {
+        let (page, run, birth) = self.picked(pick);
+        if birth == self.version {
+            self.space.release(page, run);
+            self.model.used.remove(&page);
+            self.model.free.extend(page..page + run);
+        }
+    }
+
+    fn retire(&mut self, pick: usize) {
+        let (page, run, birth) = self.picked(pick);
+        self.space.retire(page, run, birth, self.version);
+        self.model.used.remove(&page);
+        if birth == self.version {
+            self.model.free.extend(page..page + run);
+        } else {
+            self.model.pending.extend((page..page + run).map(|page| (page, (birth, self.version))));
+        }
+    }
+
+    fn reserve(&mut self, page: u32, run: u32) {
+        let (model, version) = (&mut self.model, self.version);
+        let pending = pending_set(&self.space);
+        // Long values are reserved before anything is retired, so the durable root needs none of it.
+        if (page..page + run).any(|page| pending.get(&page).is_some_and(|(_, freed)| *freed == version)) {
+            return;
+        }
+        let fits = (page..page + run).all(|page| model.free.contains(&page) || pending.contains_key(&page));
+        assert_eq!(self.space.reserve(page, run), fits);
+        if fits {
+            model.free.retain(|p| !(page..page + run).contains(p));
+            model.pending.retain(|p, _| !(page..page + run).contains(p));
+            assert_eq!(self.space.pending_pages() as usize, pending_set(&self.space).len());
+            model.used.insert(page, (run, version));
+        }
+    }
+
+    fn truncate(&mut self, pages: u32) {
+        let free = &self.model.free;
+        let tail = (0..self.space.free.len()).rev().take_while(|page| free.contains(page)).count() as u64;
+        assert_eq!(self.space.free_tail(), tail);
+        let count = self.space.page_count() - tail.min(u64::from(pages));
+        self.space.truncate(self.space.page_count().saturating_sub(u64::from(pages)));
+        assert_eq!(self.space.page_count(), count);
+        self.model.free.retain(|page| u64::from(*page) < count);
+    }
+
+    fn checkpoint(&mut self, pins: &[u64]) {
+        let old_own = own_pages(&self.space);
+        self.root = save(&mut self.space, self.version, &mut self.disk);
+        for page in old_own.difference(&own_pages(&self.space)) {
+            let orphan = self.space.orphans.iter().any(|own| own.page == *page);
+            assert!(pending_set(&self.space).contains_key(page) || orphan);
+        }
+        self.durable = load(self.root, &self.disk).unwrap();
+        self.version += 1;
+        self.space.reclaim(self.version - 1, &versions(pins));
+        self.model.pending.retain(|_, (birth, freed)| pins.iter().any(|pin| (*birth..*freed).contains(pin)));
+        self.compare();
+    }
+
+    /// The space's own pages are its affair; the rest is as the model says.
+    fn compare(&mut self) {
+        let (space, model, own) = (&self.space, &mut self.model, own_pages(&self.space));
+        for (page, range) in &model.pending {
+            assert_eq!(pending_set(space).get(page), Some(range));
+        }
+        for (page, (run, _)) in &model.used {
+            for page in *page..page + run {
+                assert!(!own.contains(&page) && !space.free.all_free(page, 1));
             }
         }
-        assert_eq!(space.free_pages() as usize, model.free.len());
-        assert_eq!(free_set(&space).range(..base).count(), 0);
+        model.free = free_set(space);
+        let used = model.used.values().map(|(run, _)| *run as usize).sum::<usize>();
+        let all = model.free.len() + space.pending_pages() as usize + own.len() + used + self.base as usize;
+        assert_eq!(all, space.page_count() as usize, "no page is lost");
     }
+
+    /// As if the process had died: what was done since the last root never happened.
+    fn reload(&mut self) {
+        let (model, durable, base) = (&mut self.model, &self.durable, self.base);
+        self.disk.retain(|page, _| !free_set(durable).contains(page) || own_pages(durable).contains(page));
+        let lost: BTreeSet<u32> = free_set(durable);
+        self.space = load(self.root, &self.disk).unwrap();
+        model.free = free_set(&self.space);
+        model.pending = pending_set(&self.space);
+        let own = own_pages(&self.space);
+        model.pending.retain(|page, _| !own.contains(page));
+        model.used.retain(|page, (_, birth)| *birth < self.version && !lost.contains(page));
+        // Runs retired since are used again.
+        let known: BTreeSet<u32> = model.used.iter().flat_map(|(page, (run, _))| *page..page + run).collect();
+        for page in base..self.space.free.len() {
+            let elsewhere = model.free.contains(&page) || model.pending.contains_key(&page) || own.contains(&page);
+            if !known.contains(&page) && !elsewhere {
+                model.used.insert(page, (1, self.version - 1));
+            }
+        }
+    }
+}
+
+fn play(base: u32, steps: Vec<Step>) {
+    let mut play = Play::new(base);
+    steps.into_iter().for_each(|step| play.step(step));
 }
 
 /// Whether the durable root, or a version before it, still uses the page.

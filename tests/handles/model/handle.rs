@@ -28,7 +28,7 @@ fn typed_row((key, value): (String, Blob)) -> Row {
     (key.into_bytes(), value.0)
 }
 
-/// What is read through any handle.
+/// The reads of any handle.
 pub trait Reads<'s> {
     fn get(&self, key: &[u8]) -> Found<Option<Vec<u8>>>;
     fn contains(&self, key: &[u8]) -> Found<bool>;
@@ -38,7 +38,7 @@ pub trait Reads<'s> {
     fn range(&self, bounds: &Bounds) -> Found<Range<'s>>;
 }
 
-/// What is written through some.
+/// The writes of a handle that may write.
 pub trait Writes<'s>: Reads<'s> {
     fn put(&self, key: &[u8], value: &[u8]) -> Found<()>;
     fn insert(&self, key: &[u8], value: &[u8]) -> Found<Option<Vec<u8>>>;
@@ -210,7 +210,7 @@ impl Range<'_> {
 pub struct OpenRange<'s> {
     range: Range<'s>,
     stands: Stands,
-    /// What is left of it.
+    /// The bounds of what it has still to give.
     left: Bounds,
     done: bool,
 }

@@ -1,4 +1,4 @@
-//! What to do, read from bytes.
+//! The operations of a sequence, read from bytes.
 
 use super::tables::{Bounds, Kind};
 use std::ops::Bound;

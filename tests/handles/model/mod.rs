@@ -43,7 +43,7 @@ fn same(snapshot: &Snapshot, model: &Tables, what: &str) {
     }
 }
 
-/// What is told of a file that is not damaged.
+/// Checks a file, which must not be damaged.
 fn sound(path: &Path, what: &str) {
     let report = memstone::check(path, &CheckOptions::new()).expect(what);
     assert!(report.is_clean(), "{what}: {:?}", report.findings);
@@ -62,7 +62,7 @@ struct World {
     /// How many tables were ever made.
     made: usize,
     snapshots: Vec<(Snapshot, Tables)>,
-    /// Whether somebody writes.
+    /// Whether a write transaction is open.
     writing: bool,
 }
 
@@ -76,7 +76,7 @@ impl World {
         self.stores[usize::from(byte) % self.stores.len()].clone()
     }
 
-    /// What one may do with the store, a transaction being open or not.
+    /// An operation on the store, with or without an open transaction.
     fn beside(&mut self, input: &mut Input<'_>) {
         match input.byte() % 8 {
             0 => self.store(input).checkpoint().expect("a checkpoint"),
@@ -88,7 +88,7 @@ impl World {
             }
             4 | 5 => {
                 self.stores.clear();
-                // What came from the store keeps it open: whoever leaves takes the sidecar away.
+                // A snapshot or a transaction keeps the store open: the last process that leaves takes the sidecar away.
                 let held = self.writing || !self.snapshots.is_empty();
                 assert!(!held || self.path.with_extension("mst-shm").exists(), "the store was left");
             }

@@ -1,4 +1,4 @@
-//! What the tables of a transaction, or of a snapshot, must hold, and what a handle of one stands for.
+//! The content that the tables of a transaction, or of a snapshot, must have, and the table that a handle stands for.
 
 use memstone::Error;
 use std::collections::BTreeMap;
@@ -87,7 +87,7 @@ impl Tables {
         self.tables.values().map(|table| (table.name, table)).collect()
     }
 
-    /// What is read through a handle; `None`: nothing, since there is no such table.
+    /// The rows that a handle reads; `None`: nothing, since there is no such table.
     pub fn rows(&self, stands: Stands) -> Result<Option<&Rows>, Refusal> {
         match stands {
             Stands::For(id) => self.get(id).map(|table| Some(&table.rows)),
@@ -127,7 +127,7 @@ impl Tables {
     }
 }
 
-/// What came of a call is what had to come of it.
+/// The result of a call is the one that it must have.
 pub fn agree<T: PartialEq + Debug>(found: Result<T, Error>, expected: Result<T, Refusal>, what: &str) {
     let found = found.map_err(|error| match error {
         Error::NoTable { .. } => Refusal::Gone,

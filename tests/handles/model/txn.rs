@@ -43,7 +43,7 @@ impl<'t> Txn<'t> {
         Txn { tx, tables, held: Vec::new(), ranges: Vec::new(), savepoints: Vec::new(), given_up: Vec::new() }
     }
 
-    /// What the tables hold if it is committed.
+    /// The content of the tables if it is committed.
     pub fn end(self) -> Tables {
         self.tables
     }

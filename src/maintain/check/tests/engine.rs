@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 
@@ -13,7 +12,7 @@ use crate::tree::update::{Change, PageStore, update};
 
 /// A store of trees alone: without a log, and checkpointed after each batch.
 struct Engine {
-    disk: Arc<MemDisk>,
+    disk: Arc<MemoryDisk>,
     pages: Arc<Pages>,
     space: Space,
     version: u64,
@@ -48,9 +47,7 @@ impl PageStore for Engine {
 
 impl Engine {
     fn new() -> Engine {
-        let disk = MemDisk::new(vec![0; 3 * PAGE]);
-        disk.engine.store(true, Ordering::Relaxed);
-        let disk: Arc<MemDisk> = Arc::new(disk);
+        let disk = Arc::new(MemoryDisk::for_writing(vec![0; 3 * PAGE]));
         let tag = get_u32(&STORE, 0);
         let mut engine = Engine {
             pages: Arc::new(Pages::new(disk.clone(), None, Arc::new(Verified::new()), PAGE as u32, tag, 3)),

@@ -44,7 +44,7 @@ fn found(number: &mut u32, what: &str, at: &At, bend: impl FnOnce(&mut Store), b
     bend(&mut store);
     let mut file = store.build();
     bytes(&mut file);
-    let disk = MemDisk::new(file.clone());
+    let disk = MemoryDisk::new(file.clone());
     let report = check_disk(&disk, &CheckOptions::new().values(true)).unwrap();
     let right = report.findings.iter().any(|f| f.message.contains(what) && at.is(f, file.len() as u64));
     assert!(right, "fault {number}: {what:?} is not in {:#?}", report.findings);
@@ -316,7 +316,7 @@ fn in_named_snapshots() {
     const ONE: At = At::Table("(snapshot one)");
     let mut sound = Store::new();
     named(4, true, |_, _| {})(&mut sound);
-    let report = check_disk(&MemDisk::new(sound.build()), &CheckOptions::new()).unwrap();
+    let report = check_disk(&MemoryDisk::new(sound.build()), &CheckOptions::new()).unwrap();
     assert_eq!((report.findings, report.pages.pending), (vec![], 5));
 
     let n = &mut 0;
@@ -349,5 +349,5 @@ fn catalogs_of_named_snapshots_that_share_subtrees_come_to_an_end() {
         }
         put_bytes(row, 8, &TreeRoot { ptr: below, count: 1 }.encode());
     })(&mut store);
-    check_disk(&MemDisk::new(store.build()), &CheckOptions::new()).unwrap();
+    check_disk(&MemoryDisk::new(store.build()), &CheckOptions::new()).unwrap();
 }

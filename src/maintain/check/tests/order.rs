@@ -33,7 +33,7 @@ fn options(threads: usize, held: usize) -> CheckOptions {
     CheckOptions { held, threads, ..CheckOptions::new().max_findings(100_000) }
 }
 
-fn report(disk: &MemDisk, options: &CheckOptions) -> Report {
+fn report(disk: &MemoryDisk, options: &CheckOptions) -> Report {
     let report = check_disk(disk, options).unwrap();
     assert!(disk.locked.lock().unwrap().is_empty(), "a pin is left");
     report
@@ -54,7 +54,7 @@ fn kind(bytes: &[u8], page: usize) -> Option<u8> {
 
 #[test]
 fn pages_are_read_once_in_the_order_in_which_they_lie() {
-    let disk = MemDisk::new(scattered().to_vec());
+    let disk = MemoryDisk::new(scattered().to_vec());
     let report = report(&disk, &options(1, HELD));
     assert!(report.is_clean(), "{:?}", report.findings);
     let read = disk.read.into_inner().unwrap();
@@ -72,9 +72,9 @@ fn pages_are_read_once_in_the_order_in_which_they_lie() {
 #[test]
 fn threads_and_memory_change_nothing_of_what_is_found() {
     let sound = scattered();
-    let expected = sorted(report(&MemDisk::new(sound.to_vec()), &options(1, HELD)));
+    let expected = sorted(report(&MemoryDisk::new(sound.to_vec()), &options(1, HELD)));
     for held in [0, 3000, 40_000] {
-        assert_eq!(sorted(report(&MemDisk::new(sound.to_vec()), &options(2, held))), expected, "{held} bytes held");
+        assert_eq!(sorted(report(&MemoryDisk::new(sound.to_vec()), &options(2, held))), expected, "{held} bytes held");
     }
     let mut state = 88_172_645_463_325_252_u64;
     for round in 0..20 {
@@ -86,16 +86,16 @@ fn threads_and_memory_change_nothing_of_what_is_found() {
             let at = 3 * PAGE + (state % (bent.len() - 3 * PAGE) as u64) as usize;
             bent[at] ^= 1 << (round % 8);
         }
-        let one = report(&MemDisk::new(bent.clone()), &options(1, HELD));
+        let one = report(&MemoryDisk::new(bent.clone()), &options(1, HELD));
         for threads in [2, 5] {
-            let more = report(&MemDisk::new(bent.clone()), &options(threads, HELD));
+            let more = report(&MemoryDisk::new(bent.clone()), &options(threads, HELD));
             assert_eq!(
                 serde_json::to_string(&more).unwrap(),
                 serde_json::to_string(&one).unwrap(),
                 "{threads} threads"
             );
         }
-        let little = report(&MemDisk::new(bent), &options(2, 5000));
+        let little = report(&MemoryDisk::new(bent), &options(2, 5000));
         assert_eq!(sorted(little), sorted(one));
     }
 }
@@ -112,7 +112,7 @@ fn a_destroyed_node_says_nothing_of_its_neighbours() {
         };
         let mut bent = sound.to_vec();
         bent[page * PAGE + 2000] ^= 1;
-        let found = report(&MemDisk::new(bent), &options(1, HELD));
+        let found = report(&MemoryDisk::new(bent), &options(1, HELD));
         let damage: Vec<_> = found.findings.iter().filter(|f| f.severity == Severity::Damage).collect();
         let its_own = damage.len() == 1 && damage[0].page == Some(page as u64) && damage[0].message.contains("its CRC");
         // A page of an older tree, by now free, or pending.
@@ -129,7 +129,7 @@ fn a_bad_sector_costs_its_own_page_alone() {
     let leaf = (0..sound.len() / PAGE).filter(|page| kind(sound, *page) == Some(KIND_LEAF));
     let mut found = 0;
     for page in leaf.step_by(97) {
-        let disk = MemDisk { bad: Some((page * PAGE + 1000) as u64), ..MemDisk::new(sound.to_vec()) };
+        let disk = MemoryDisk { bad: Some((page * PAGE + 1000) as u64), ..MemoryDisk::new(sound.to_vec()) };
         let report = report(&disk, &options(2, HELD));
         let damage: Vec<_> = report.findings.iter().filter(|f| f.severity == Severity::Damage).collect();
         match damage.as_slice() {
@@ -146,7 +146,7 @@ fn a_bad_sector_costs_its_own_page_alone() {
 
 #[test]
 fn a_check_tells_how_far_it_is_and_can_be_broken_off_at_any_time() {
-    let disk = MemDisk::new(scattered().to_vec());
+    let disk = MemoryDisk::new(scattered().to_vec());
     let mut told: Vec<Progress> = Vec::new();
     let mut go_on = |progress: Progress| {
         told.push(progress);
@@ -160,7 +160,7 @@ fn a_check_tells_how_far_it_is_and_can_be_broken_off_at_any_time() {
     assert!(told.iter().all(|t| t.phase == Phase::Verifying && t.total == in_use), "{told:?}, {in_use} in use");
     assert!(last.bytes <= in_use && last.bytes > (pages.tree + pages.values) * PAGE as u64 - (5 << 20), "{last:?}");
     for moment in 0..told.len() {
-        let disk = MemDisk::new(scattered().to_vec());
+        let disk = MemoryDisk::new(scattered().to_vec());
         let mut calls = 0;
         let mut stop = |_: Progress| {
             calls += 1;
@@ -187,13 +187,13 @@ fn the_tree_of_the_other_root_is_checked_as_far_as_it_is_its_own() {
     store.write(|tx| tx.raw("long")?.put(b"k", b"short")).unwrap();
     store.checkpoint().unwrap();
     let file = std::fs::read(&path).unwrap();
-    let sound = report(&MemDisk::new(file.clone()), &options(1, HELD));
+    let sound = report(&MemoryDisk::new(file.clone()), &options(1, HELD));
     assert_eq!((sound.findings.len(), sound.other_root), (0, Some(sound.root_sequence - 1)));
     let (mut nodes, mut longs, mut unseen, mut own) = (0, 0, 0, Vec::new());
     for page in 2..file.len() / PAGE {
         let mut bent = file.clone();
         bent[page * PAGE + 3000] ^= 1;
-        let found = report(&MemDisk::new(bent), &options(1, HELD));
+        let found = report(&MemoryDisk::new(bent), &options(1, HELD));
         match found.findings.as_slice() {
             [] => unseen += 1,
             [one] if one.severity == Severity::Warning => {
@@ -214,7 +214,7 @@ fn the_tree_of_the_other_root_is_checked_as_far_as_it_is_its_own() {
         put_u64(&mut reused[page * PAGE..], PAGE_VERSION, sound.root_sequence + 1);
         put_u32(&mut reused[page * PAGE..], PAGE_CRC, page as u32);
     }
-    assert_eq!(report(&MemDisk::new(reused), &options(1, HELD)).findings, []);
+    assert_eq!(report(&MemoryDisk::new(reused), &options(1, HELD)).findings, []);
     // What a writer has open may be written over at any moment.
     let live = check(&path, &CheckOptions::new()).unwrap();
     assert!(live.other_root.is_none() && live.is_clean());

@@ -1,15 +1,7 @@
 //! A store written byte by byte from the documents of the format, by code that shares nothing with
-//! the engine but the free map, on a disk in memory.
-
-use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+//! the engine but the free map.
 
 use crate::disk::format::*;
-use crate::disk::platform::{Disk, LockMode, Mapping, SharedMemory};
 use crate::tree::space::{Space, SpaceRoot};
 
 pub(in crate::maintain) const PAGE: usize = 4096;
@@ -23,111 +15,6 @@ pub(in crate::maintain) const LOG_VALUE: u32 = 50;
 
 /// The row of a table with the id 19.
 pub(in crate::maintain) const NEW_TABLE: &str = "\u{13}\0\0\0\u{3}\0str\u{2}\0u8";
-
-type Hook = Box<dyn Fn(u32, &mut Vec<u8>) + Send + Sync>;
-
-/// A file in memory, whose first bytes are given and whose rest is zeros.
-pub(in crate::maintain) struct MemDisk {
-    pub(in crate::maintain) bytes: Mutex<Vec<u8>>,
-    /// Longer than the bytes: the rest is zeros.
-    pub(in crate::maintain) len: u64,
-    /// Whether an engine writes to it; the check never does.
-    pub(in crate::maintain) engine: AtomicBool,
-    pub(in crate::maintain) locked: Mutex<BTreeMap<u64, u32>>,
-    pub(in crate::maintain) reads: AtomicU32,
-    /// Offset and length of each read.
-    pub(in crate::maintain) read: Mutex<Vec<(u64, usize)>>,
-    /// The disk cannot read this byte.
-    pub(in crate::maintain) bad: Option<u64>,
-    /// Called with the number of each read, before it.
-    pub(in crate::maintain) hook: Hook,
-    /// The same for each lock taken.
-    pub(in crate::maintain) lock_hook: Hook,
-}
-
-impl MemDisk {
-    pub(in crate::maintain) fn new(bytes: Vec<u8>) -> MemDisk {
-        let len = bytes.len() as u64;
-        MemDisk {
-            bytes: Mutex::new(bytes),
-            len,
-            engine: AtomicBool::new(false),
-            locked: Mutex::default(),
-            reads: AtomicU32::new(0),
-            read: Mutex::default(),
-            bad: None,
-            hook: Box::new(|_, _| {}),
-            lock_hook: Box::new(|_, _| {}),
-        }
-    }
-}
-
-impl Disk for MemDisk {
-    fn path(&self) -> &Path {
-        Path::new("mem")
-    }
-    fn writable(&self) -> bool {
-        false
-    }
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.len.max(self.bytes.lock().unwrap().len() as u64))
-    }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut bytes = self.bytes.lock().unwrap();
-        (self.hook)(self.reads.fetch_add(1, Ordering::Relaxed), &mut bytes);
-        self.read.lock().unwrap().push((offset, buf.len()));
-        if self.bad.is_some_and(|bad| (offset..offset + buf.len() as u64).contains(&bad)) {
-            return Err(io::Error::other("a bad sector"));
-        }
-        let end = self.len.max(bytes.len() as u64);
-        let len = buf.len().min(end.saturating_sub(offset) as usize);
-        buf[..len].fill(0);
-        let there = bytes.get(offset as usize..).unwrap_or_default();
-        let there = &there[..there.len().min(len)];
-        buf[..there.len()].copy_from_slice(there);
-        Ok(len)
-    }
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        assert!(self.engine.load(Ordering::Relaxed), "the check writes");
-        self.bytes.lock().unwrap()[offset as usize..offset as usize + buf.len()].copy_from_slice(buf);
-        Ok(())
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        assert!(self.engine.load(Ordering::Relaxed), "the check sets the length");
-        self.bytes.lock().unwrap().resize(len as usize, 0);
-        Ok(())
-    }
-    fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
-        panic!("the check allocates")
-    }
-    fn flush(&self) -> io::Result<()> {
-        panic!("the check flushes")
-    }
-    fn start_writeback(&self, _: u64, _: u64) {}
-    fn try_lock(&self, byte: u64, mode: LockMode) -> io::Result<bool> {
-        assert_eq!(mode, LockMode::Shared);
-        *self.locked.lock().unwrap().entry(byte).or_default() += 1;
-        (self.lock_hook)(0, &mut self.bytes.lock().unwrap());
-        Ok(true)
-    }
-    fn unlock(&self, byte: u64) -> io::Result<()> {
-        self.locked.lock().unwrap().remove(&byte).expect("it was locked");
-        Ok(())
-    }
-    fn probe(&self, _: u64, _: u64) -> io::Result<Option<(u64, u64)>> {
-        Ok(None)
-    }
-    fn map(&self, _: u64) -> io::Result<Option<Arc<dyn Mapping>>> {
-        Ok(None)
-    }
-    fn sidecar(&self, _: usize, _: usize, _: bool) -> io::Result<Arc<dyn SharedMemory>> {
-        panic!("the check opens the sidecar")
-    }
-    fn now_ms(&self) -> u64 {
-        0
-    }
-    fn sleep(&self, _: Duration) {}
-}
 
 pub(in crate::maintain) enum Val {
     Short(Vec<u8>),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use crate::disk::format::*;
-use crate::maintain::check::tests::sample::MemDisk;
+use crate::disk::memory::MemoryDisk;
 use crate::maintain::format::file::{Expect, File};
 use crate::maintain::format::node::{self, Value};
 use crate::maintain::format::rows::catalog_row;
@@ -96,7 +96,7 @@ pub(super) fn known(rows: u32, tail: bool, older: bool) -> Known {
     }
     let content = content_of(&store.read().unwrap());
     let mut bytes = std::fs::read(&path).unwrap();
-    let newest = Slots::read(&MemDisk::new(bytes.clone())).unwrap().newest().unwrap();
+    let newest = Slots::read(&MemoryDisk::new(bytes.clone())).unwrap().newest().unwrap();
     if !older {
         let slot = (newest.sequence as usize + 1) % 2 * SLOT_SIZE;
         bytes[slot..slot + SLOT_SIZE].fill(0xa5);
@@ -125,7 +125,7 @@ fn write_tail(store: &Store, rows: u32) {
 
 impl Known {
     fn new(bytes: Vec<u8>, content: Content) -> Known {
-        let disk = MemDisk::new(bytes.clone());
+        let disk = MemoryDisk::new(bytes.clone());
         let root = Slots::read(&disk).unwrap().newest().unwrap();
         let all = whole_file(&disk, root.page_size, get_u32(&root.store, 0)).unwrap();
         let mut used = Vec::new();
@@ -226,7 +226,7 @@ impl Sink for Rows {
 
 /// Where the frames of the log lie in the file.
 pub(super) fn frames(bytes: &[u8]) -> Vec<u64> {
-    let disk = MemDisk::new(bytes.to_vec());
+    let disk = MemoryDisk::new(bytes.to_vec());
     let mut go_on = |_: Progress| ControlFlow::Continue(());
     let watch = &mut Watch::new(Path::new(""), &mut go_on);
     source::choose(&disk, watch).unwrap().log.chain.iter().map(|mark| mark.offset).collect()
@@ -234,7 +234,7 @@ pub(super) fn frames(bytes: &[u8]) -> Vec<u64> {
 
 /// What a repair of these bytes gives.
 pub(super) fn repaired(bytes: Vec<u8>, unproven: bool) -> Result<(Content, RepairReport)> {
-    let disk = MemDisk::new(bytes);
+    let disk = MemoryDisk::new(bytes);
     let mut go_on = |_: Progress| ControlFlow::Continue(());
     let watch = &mut Watch::new(Path::new(""), &mut go_on);
     let mut survey = source::choose(&disk, watch)?;

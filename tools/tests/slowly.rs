@@ -1,14 +1,15 @@
-//! Processes whose system calls take as long as they like, and are interrupted: see `examples/slowly`. They count, fold
-//! the log, look, leave and come again; nothing is lost, nobody sees the past, no error surfaces.
+//! Processes whose system calls take as long as they like, and are interrupted: see `tools/slowly`. They count, fold
+//! the log, look, leave and come again; nothing is lost, no snapshot goes back in time, no error surfaces.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, unreachable_pub)]
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
-#[path = "../examples/slowly/tracer.rs"]
+#[path = "../slowly/tracer.rs"]
 mod tracer;
 
-use common::{Child, Random, Role, TestStore, number, setting, skip, tell};
+use common::{Child, Random, Role, TestStore, number, random, setting, skip, tell};
 use memstone::{Durability, Error, Options, Result, Snapshot, Store, WriteOptions};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,7 +46,7 @@ fn slowed(words: &[String]) {
     let slowness = tracer::Slowness { seed, interrupt_one_in, ..tracer::Slowness::default() };
     let account = tracer::run(&command, &slowness).unwrap();
     tell(&account);
-    // Whoever failed has said so.
+    // A process that failed has said so.
     std::process::exit(account.code);
 }
 
@@ -110,7 +111,7 @@ fn increment(store: &Store, durable: bool) -> Result<()> {
     Ok(())
 }
 
-/// What the `n`th increment leaves in its row: mostly little, sometimes too much for the log.
+/// The row of the `n`th increment: mostly little, sometimes too much for the log.
 fn row(n: u64) -> Vec<u8> {
     Random(n).bytes(if n.is_multiple_of(16) { 20_000 } else { n as usize * 37 % 700 })
 }

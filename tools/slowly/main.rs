@@ -1,9 +1,12 @@
 //! Runs a command with system calls that take as long as they like: a finder of faults that need
-//! somebody to be slow in the wrong moment.
+//! a process to be slow in the wrong moment.
 //!
-//! `cargo run --release --example slowly -- --seed 1 target/release/examples/torture --seconds 30`
+//! `cargo run --release --bin slowly -- --seed 1 target/release/torture --seconds 30`
 #![allow(clippy::cast_possible_truncation)]
 
+#[cfg(target_os = "linux")]
+#[path = "../../tests/common/random.rs"]
+mod random;
 #[cfg(target_os = "linux")]
 mod tracer;
 

@@ -11,7 +11,7 @@ pub struct Done {
     pub what: String,
 }
 
-/// Who knew too early, or who saw too late, as far as the sentence tells.
+/// The transaction that knew too early, or saw too late, as far as the sentence tells.
 pub fn kind(wrong: &str) -> &'static str {
     let (found, told) = wrong.split_once(" after ").unwrap_or((wrong, ""));
     match (found, told) {

@@ -1,8 +1,8 @@
 //! The judges are judged: small histories whose verdicts are known, and thousands of random ones
 //! compared with a search through all orders.
 
-use super::Random;
 use super::lists::{Outcome, Step, Transaction, violations};
+use crate::random::Random;
 use Outcome::{Done, Failed, Unknown};
 use Step::{Append, Read};
 

@@ -1,4 +1,4 @@
-//! What a worker writes down, line by line, each with one write call, so that a kill loses no line
+//! The history of a worker, line by line, each with one write call, so that a kill loses no line
 //! that was written and leaves at most half a line. Times are those of `clock`.
 //!
 //! `I txn call index r|w:table:key:hash… c:counter:value l:list:element,… a:list:element`: about to commit: when it began, what was
@@ -8,6 +8,7 @@
 //! `S thread lsn length digest call ret`: a snapshot's number of transactions and the digest of all it shows.
 //! `P how thread length call ret c:counter:value… l:list:element,…`: a look at some of it.
 
+use crate::random::{STEP, mix};
 use memstone::{RawTable, Result, Snapshot};
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -21,23 +22,17 @@ pub const COUNTERS: usize = 1;
 pub const LISTS: usize = 3;
 pub const JOURNAL: &str = "journal";
 
-pub fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 /// A value's hash; never 0, which stands for no value.
 pub fn hash(bytes: &[u8]) -> u64 {
     let words = bytes.chunks(8).fold(bytes.len() as u64, |h, chunk| {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
-        mix(h ^ u64::from_le_bytes(word)).wrapping_add(0x9e37_79b9_7f4a_7c15)
+        mix(h ^ u64::from_le_bytes(word)).wrapping_add(STEP)
     });
     mix(words) | 1
 }
 
-/// What one row adds to the digest of a state.
+/// The part of one row in the digest of a state.
 pub fn row(table: usize, key: u64, value: u64) -> u64 {
     if value == 0 { 0 } else { mix(mix(value ^ (table as u64) << 56).wrapping_add(mix(key))) }
 }

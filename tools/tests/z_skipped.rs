@@ -2,7 +2,7 @@
 #![cfg(unix)]
 #![allow(missing_docs, unreachable_pub, dead_code, clippy::unwrap_used)]
 
-#[path = "common/skip.rs"]
+#[path = "../../tests/common/skip.rs"]
 mod skip;
 
 use std::fs;

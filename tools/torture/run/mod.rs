@@ -19,7 +19,7 @@ use kinds::Kind;
 use std::path::{Path, PathBuf};
 use verdict::Verdict;
 
-/// What a run is to be.
+/// The settings of a run.
 #[derive(Clone)]
 pub struct Settings {
     pub seconds: u64,
@@ -28,7 +28,7 @@ pub struct Settings {
     pub seed: u64,
     /// Where the store and the histories lie; a temporary directory if not given.
     pub dir: Option<PathBuf>,
-    /// What a worker needs on its command line to become one.
+    /// The arguments that make the program a worker.
     pub worker_args: Vec<String>,
     /// Whether small disks are made and filled.
     pub disks: bool,
@@ -96,7 +96,7 @@ pub fn everything(settings: &Settings) -> bool {
         }
     }
     if !good {
-        // What a violation left is worth more than a tidy directory.
+        // The files that a violation left are worth more than a tidy directory.
         let temporary = temporary.keep();
         println!("everything is left in {}", settings.dir.as_ref().unwrap_or(&temporary).display());
     }
@@ -117,18 +117,4 @@ fn once(name: &str, settings: &Settings, dir: &Path, disk: Option<&small_disk::S
         println!("{name}: seed {}", settings.seed);
     }
     verdict.violations.is_empty()
-}
-
-/// Random numbers that a run can repeat.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        history::mix(self.0)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
 }

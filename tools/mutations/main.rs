@@ -1,10 +1,10 @@
 //! Breaks the rules of the protocol, one at a time, and shows that the tests notice.
 //!
-//! `cargo run --example mutations`, or with the names, or parts of names, of some of the rules in
+//! `cargo run --bin mutations`, or with the names, or parts of names, of some of the rules in
 //! `tests/mutations/`. One build, in `target/mutations`, has all of them in it; a word of the
 //! environment says which one is broken. The tests that are to notice run once with none broken
 //! and must pass; then, for each rule, until one of them fails. A rule that nothing notices fails
-//! the program. At the end the table is printed that `docs/TESTING.md` has.
+//! the program. At the end the table is printed that `docs/results/TESTING.md` has.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a tool")]
 
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let all = read_all(&root.join("tests/mutations")).unwrap_or_else(|e| fail(&e));
     let chosen: Vec<&Mutation> = all
@@ -127,7 +127,7 @@ fn remove_strays(root: &Path, to: &Path) {
     }
 }
 
-/// What a line for tests says: words of the environment, the target, what the test program is told.
+/// A line for tests: words of the environment, the target, the arguments of the test program.
 fn parts(test: &str) -> (Vec<(&str, &str)>, &str, Vec<&str>) {
     let (settings, rest): (Vec<&str>, Vec<&str>) = test.split(' ').partition(|word| word.contains('='));
     (settings.iter().filter_map(|word| word.split_once('=')).collect(), rest[0], rest[1..].to_vec())
@@ -138,7 +138,7 @@ fn build(work: &Path, tests: &BTreeSet<&str>) -> BTreeMap<String, PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics", "--target-dir"]);
     cargo.arg(work.join("build")).current_dir(work.join("source"));
-    // Nobody looks at these programs with a debugger, and they are built faster so.
+    // No debugger looks at these programs, and they are built faster so.
     cargo.env("CARGO_PROFILE_DEV_DEBUG", "0").env("RUSTFLAGS", "-Awarnings");
     for target in tests.iter().map(|test| parts(test).1).collect::<BTreeSet<_>>() {
         if target == "lib" {

@@ -2,10 +2,13 @@
 //! at any instant, the sidecar damaged, checkpoints forced, snapshots held for long, the disk full.
 //! Each writes down what it did and saw; in the end all of it must fit one order of commits.
 //!
-//! `cargo run --release --example torture -- --seconds 60 --processes 8 --kills 200 --seed 1`
+//! `cargo run --release --bin torture -- --seconds 60 --processes 8 --kills 200 --seed 1`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation)]
 
+#[cfg(unix)]
+#[path = "../../tests/common/random.rs"]
+mod random;
 #[cfg(unix)]
 mod run;
 

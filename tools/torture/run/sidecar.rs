@@ -1,6 +1,7 @@
-//! What may happen to a sidecar.
+//! Damages of a sidecar.
 
-use super::{Random, kinds};
+use super::kinds;
+use crate::random::Random;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

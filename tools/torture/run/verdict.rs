@@ -67,7 +67,7 @@ impl Told {
     }
 }
 
-/// What the store holds in the end.
+/// The content of the store in the end.
 #[derive(PartialEq)]
 struct Found {
     order: Vec<u64>,
@@ -145,7 +145,7 @@ impl Verdict {
             self.must(twice.is_none(), || format!("twice: transaction {txn:x} is at {twice:?} and {index}"));
             self.must(!told.failed.contains(txn), || format!("refused: transaction {txn:x} is there"));
             let Some(intent) = told.intents.get(txn) else {
-                self.violations.push(format!("nobody's: transaction {txn:x} at {index} was never written by anybody"));
+                self.violations.push(format!("unknown: no worker wrote transaction {txn:x} at {index}"));
                 continue;
             };
             self.must(intent.index == index, || {
@@ -301,7 +301,7 @@ impl States {
     }
 }
 
-/// What the store holds; everything is read, as it is and after the log was folded.
+/// The content of the store; everything is read, as it is and after the log was folded.
 fn whole(path: &Path) -> memstone::Result<Found> {
     let store = Store::open(path)?;
     let first = contents(&store)?;

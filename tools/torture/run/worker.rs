@@ -1,12 +1,13 @@
 //! A worker: some threads that transfer, count, append and overwrite, look at snapshots, fold the
-//! log and open the store anew, until told to stop or killed.
+//! log and open the store once more, until told to stop or killed.
 
+use super::clock;
 use super::history::{
     COUNTERS, How, Intent, JOURNAL, LISTS, TABLES, Whole, Writer, elements, hash, length, look, number,
 };
 use super::kinds::{Kind, is_refusal};
 use super::peek::peek;
-use super::{Random, clock};
+use crate::random::Random;
 use memstone::{Durability, Error, Options, Result, Store, WriteOptions, WriteTxn};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ const LOG_CAP: u64 = 192 << 10;
 /// Far beyond what anything takes here, unless it hangs: workers are stopped for a second at most.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a worker is to be.
+/// The settings of a worker.
 #[derive(Clone)]
 pub struct Task {
     pub kind: Kind,
@@ -203,7 +204,7 @@ impl Worker<'_> {
     }
 
     fn work(&self, stop: &AtomicBool) {
-        let mut random = Random(self.task.seed ^ super::history::mix(self.id));
+        let mut random = Random(self.task.seed ^ crate::random::mix(self.id));
         let mut serial = 0;
         while !stop.load(Ordering::Acquire) {
             match self.open(self.task.kind) {
@@ -375,7 +376,7 @@ impl Worker<'_> {
             if stop.load(Ordering::Acquire) {
                 return;
             }
-            let seed = self.task.seed ^ super::history::mix(self.id << 32 | round);
+            let seed = self.task.seed ^ crate::random::mix(self.id << 32 | round);
             let mut child = start_worker(&args, &Task { kind: Kind::Look, seed, ..self.task.clone() });
             let status = child.wait().unwrap();
             // It has said why.

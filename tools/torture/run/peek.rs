@@ -1,7 +1,7 @@
-//! A look at a few rows of one state, as whoever reads little does it.
+//! A look at a few rows of one state, by few calls.
 
-use super::Random;
 use super::history::{COUNTERS, JOURNAL, LISTS, Peek, TABLES, elements, length, number};
+use crate::random::Random;
 use memstone::{RawTable, Result};
 
 /// How many counters there are.

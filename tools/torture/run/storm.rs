@@ -1,17 +1,18 @@
-//! What happens to the workers.
+//! Kills, stops, moves and damages, which the workers do not expect.
 
+use super::Settings;
 use super::kinds::{self, Kind};
 use super::sidecar::Sidecar;
 use super::small_disk::SmallDisk;
 use super::worker::{self, Task};
-use super::{Random, Settings};
+use crate::random::Random;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-/// Nobody may be without progress for so long.
+/// All workers together may be without progress for no longer.
 const STUCK: Duration = Duration::from_secs(90);
 
 pub struct Storm<'s> {

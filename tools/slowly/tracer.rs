@@ -1,9 +1,10 @@
 //! Runs a command, and everything that it starts, and holds its threads back at system calls.
 //!
-//! Whoever is held back keeps what it has taken, and has not yet given back what it is giving
+//! A thread that is held back keeps what it has taken, and has not yet given back what it is giving
 //! back, while all others go on: a window of microseconds becomes one of milliseconds. Calls on
 //! files can be interrupted, too (`EINTR`), and do less than they were asked to.
 
+use super::random::Random;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fmt;
@@ -13,7 +14,7 @@ use std::process::Command;
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
-/// Calls by which processes and threads meet. Whoever is held back at another one proves little.
+/// Calls by which processes and threads meet. A thread that is held back at another one proves little.
 const MEETINGS: &[libc::c_long] = &[
     libc::SYS_close,
     libc::SYS_fallocate,
@@ -69,7 +70,7 @@ pub struct Slowness {
     /// One in so many calls on files is interrupted, and as many reads and writes do a part only. 0: none.
     /// For x86-64 alone.
     pub interrupt_one_in: u64,
-    /// Nobody is held back for longer at one entry or exit.
+    /// No thread is held back for longer at one entry or exit.
     pub most: Duration,
 }
 
@@ -86,10 +87,10 @@ impl Default for Slowness {
     }
 }
 
-/// What was done.
+/// The account of a run.
 #[derive(Default)]
 pub struct Account {
-    /// What the command ended with; 128 and the signal, if by a signal.
+    /// The exit code of the command; 128 and the signal, if a signal ended it.
     pub code: i32,
     threads: u64,
     meetings: u64,
@@ -139,7 +140,7 @@ pub fn run(command: &Command, slowness: &Slowness) -> Result<Account> {
     let mut tracer = Tracer {
         child: id,
         slowness: slowness.clone(),
-        random: slowness.seed,
+        random: Random(slowness.seed),
         threads: HashMap::new(),
         steps: HashMap::new(),
         loading: HashSet::new(),
@@ -158,16 +159,16 @@ pub fn run(command: &Command, slowness: &Slowness) -> Result<Account> {
 struct Tracer {
     child: libc::pid_t,
     slowness: Slowness,
-    random: u64,
+    random: Random,
     /// The call that each thread is in.
     threads: HashMap<libc::pid_t, libc::c_long>,
-    /// Who goes on by single instructions, and how many.
+    /// Threads that go on by single instructions, and how many these still are.
     steps: HashMap<libc::pid_t, u64>,
-    /// Who began with a program and has taken no lock yet: what loads programs bears no interruption.
+    /// Processes that began a program and have taken no lock yet: the loader of programs bears no interruption.
     loading: HashSet<libc::pid_t>,
     /// Whose call was replaced by none.
     interrupted: HashSet<libc::pid_t>,
-    /// Who is held back, and until when.
+    /// Threads that are held back, and until when.
     queue: BinaryHeap<Reverse<(Instant, libc::pid_t)>>,
     victim: Option<(libc::pid_t, Instant)>,
     account: Account,
@@ -247,8 +248,8 @@ impl Tracer {
         self.account.meetings += 1;
         self.meddle(thread, entered)?;
         if entered.is_none() && self.one_in(self.slowness.step_one_in) {
-            let most = 1 << self.below(11);
-            let steps = self.below(most);
+            let most = 1 << self.random.below(11);
+            let steps = self.random.below(most);
             self.steps.insert(thread, steps);
         }
         let most = u64::try_from(self.slowness.most.as_nanos()).map_err(Error::other)?;
@@ -258,7 +259,7 @@ impl Tracer {
             self.victim = Some((thread, now + self.slowness.most * 10));
         }
         if self.victim.is_some_and(|(victim, _)| victim == thread) {
-            return Ok(Some(Duration::from_nanos(most / 4 + self.below(most - most / 4))));
+            return Ok(Some(Duration::from_nanos(most / 4 + self.random.below(most - most / 4))));
         }
         if !self.one_in(self.slowness.one_in) {
             return Ok(None);
@@ -290,7 +291,7 @@ impl Tracer {
             lives(registers::skip(thread))
         } else if short && self.one_in(self.slowness.interrupt_one_in) {
             self.account.shortened += 1;
-            let part = 1 + self.below(arguments[2] - 1);
+            let part = 1 + self.random.below(arguments[2] - 1);
             lives(registers::shorten(thread, part))
         } else {
             Ok(())
@@ -312,20 +313,12 @@ impl Tracer {
 
     /// Every order of magnitude is as likely as every other.
     fn some(&mut self) -> Duration {
-        let most = self.slowness.most / (1 << self.below(13));
-        most.mul_f64(self.below(1 << 20) as f64 / f64::from(1 << 20))
+        let most = self.slowness.most / (1 << self.random.below(13));
+        most.mul_f64(self.random.below(1 << 20) as f64 / f64::from(1 << 20))
     }
 
     fn one_in(&mut self, count: u64) -> bool {
-        count > 0 && self.below(count) == 0
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % end.max(1)
+        count > 0 && self.random.one_in(count)
     }
 }
 
@@ -367,7 +360,7 @@ fn call(thread: libc::pid_t) -> Result<Option<(libc::c_long, [u64; 6])>> {
     Ok((info.stop == ENTRY).then_some((info.number as libc::c_long, info.arguments)))
 }
 
-/// What a call is asked, and answers.
+/// The arguments and the result of a call.
 #[cfg(target_arch = "x86_64")]
 mod registers {
     use super::{Error, MaybeUninit, Result, null_mut};
@@ -404,7 +397,7 @@ mod registers {
     }
 }
 
-/// Nobody asks for it: see `run`.
+/// It is never called: see `run`.
 #[cfg(not(target_arch = "x86_64"))]
 mod registers {
     use super::Result;

@@ -1,6 +1,6 @@
 //! By what way, and with what rights, a worker comes to the store.
 
-use super::Random;
+use crate::random::Random;
 use memstone::Error;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};

@@ -34,7 +34,7 @@ pub struct Transaction {
     pub name: String,
 }
 
-/// What is wrong with a history; nothing if it is strictly serializable.
+/// The violations of a history; none if it is strictly serializable.
 pub fn violations(transactions: &[Transaction]) -> Vec<String> {
     let mut wrong = strangers(transactions);
     let report = check(&history(transactions), Workload::ListAppend, &Opts { timeout: NAMING, ..Opts::default() });
@@ -54,7 +54,7 @@ fn is_doubt(kind: &str) -> bool {
     kind != "empty-transaction-graph"
 }
 
-/// Elements that nobody appended, or appended to another list: the crate overlooks them.
+/// Elements that no transaction appended, or appended to another list: the crate overlooks them.
 fn strangers(transactions: &[Transaction]) -> Vec<String> {
     let steps = || transactions.iter().flat_map(|transaction| transaction.steps.iter().map(move |s| (transaction, s)));
     let appended: HashSet<(u64, u64)> = steps()

@@ -1,4 +1,4 @@
-//! The data file is replaced by a backup, by renaming, while it is in use: whoever has the old one open is told so at
+//! The data file is replaced by a backup, by renaming, while it is in use: a process that has the old one open is told so at
 //! its next write, can read on, opens the new one, and is a process like any other there.
 
 use super::Settings;
@@ -83,7 +83,7 @@ fn count_on(path: &Path, history: &Path, number: u64, word: &AtomicU64) {
     assert_eq!(counted(&store, number).unwrap(), last);
 }
 
-/// What went wrong.
+/// The violations that were found.
 pub fn violations(settings: &Settings, dir: &Path) -> Vec<String> {
     match replace(settings, dir) {
         Ok(wrong) => wrong,
