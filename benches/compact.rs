@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const WINDOW: Duration = Duration::from_millis(1500);
 
 fn key(n: u64) -> [u8; 16] {
-    (u128::from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64 | u128::from(n)).to_be_bytes()
+    ((u128::from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64) | u128::from(n)).to_be_bytes()
 }
 
 /// A store with two thirds of its rows deleted, all over.
@@ -47,7 +47,7 @@ fn commits(path: &str, me: u64) {
     let store = Options::new().timeout(Duration::from_secs(60)).open(path).unwrap();
     for n in 0_u64.. {
         let started = Instant::now();
-        store.write(|tx| tx.raw("t")?.put(&key(me << 40 | n % 100_000), &[1; 150])).unwrap();
+        store.write(|tx| tx.raw("t")?.put(&key((me << 40) | (n % 100_000)), &[1; 150])).unwrap();
         LONGEST.fetch_max(u64::try_from(started.elapsed().as_micros()).unwrap(), Relaxed);
         DONE.fetch_add(1, Relaxed);
     }
