@@ -108,9 +108,19 @@ static SAMPLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     make(
         &path,
         &[
-            table("notes", "str", "msgpack", &[(b"a", b"\x81\xa1n\x01"), (b"b", b"\xca\0\0\0\0"), (b"c", b"\xc4\x01x")]),
+            table(
+                "notes",
+                "str",
+                "msgpack",
+                &[(b"a", b"\x81\xa1n\x01"), (b"b", b"\xca\0\0\0\0"), (b"c", b"\xc4\x01x")],
+            ),
             table("numbers", "u16", "bytes", &[(b"\0\x01", b"text"), (b"\0\x02", b"\xff")]),
-            table("pairs", "(str,option<bool>)", "msgpack", &[(b"a\0\0\x01\x01", b"\x93\x01\x02\x03"), (b"odd", b"\x05")]),
+            table(
+                "pairs",
+                "(str,option<bool>)",
+                "msgpack",
+                &[(b"a\0\0\x01\x01", b"\x93\x01\x02\x03"), (b"odd", b"\x05")],
+            ),
         ],
     );
     dump(&path)
@@ -161,7 +171,8 @@ fn any_text(way: u8, rest: &[u8]) {
     let (done, left_out) = load(&target, &text, &words[..2 + usize::from(way & 1)]);
     match done {
         Err(Failure::Usage(message)) => {
-            let number = message.split_once("line ").and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
+            let number =
+                message.split_once("line ").and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
             let lines = text.split(|byte| *byte == b'\n').count();
             assert!(number.and_then(|n| n.parse::<usize>().ok()).is_some_and(|n| n <= lines), "which line? {message}");
             assert_eq!(before, target.exists().then(|| content(&target)), "{message}");
@@ -184,7 +195,8 @@ fn without_the_left_out(dir: &Path, text: &[u8], way: u8, left_out: &[u64], acco
     if way & 2 != 0 {
         make(&twin, &Bytes(b"\x01\x05notes\x04\x02\x02\x02\x01a\x01\x02").tables());
     }
-    let is_end = |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).is_ok_and(|line| line.get("end").is_some());
+    let is_end =
+        |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).is_ok_and(|line| line.get("end").is_some());
     let lines = (1_u64..).zip(text.split(|byte| *byte == b'\n'));
     let kept = lines.filter(|(number, line)| !left_out.contains(number) && !is_end(line)).map(|(_, line)| line);
     let mut good = kept.collect::<Vec<_>>().join(&b'\n');

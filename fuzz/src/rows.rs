@@ -11,9 +11,8 @@ pub(crate) struct Table {
     pub(crate) rows: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-const SCALARS: [&str; 15] = [
-    "str", "bytes", "u8", "u16", "u32", "u64", "u128", "i8", "i16", "i32", "i64", "i128", "bool", "char", "()",
-];
+const SCALARS: [&str; 15] =
+    ["str", "bytes", "u8", "u16", "u32", "u64", "u128", "i8", "i16", "i32", "i64", "i128", "bool", "char", "()"];
 /// Texts that mean something where values or keys are shown.
 const WORDS: [&str; 10] =
     ["$bytes", "$map", "$msgpack", "k", "null", "\u{2028}", "\\x00", "\u{7f}\u{85}\r", "\u{e0001}\u{202e}", "\"\\\n"];
@@ -66,9 +65,18 @@ impl Bytes<'_> {
             1 => out.push(self.one()),
             2 | 3 => {
                 // Integers and floats of each width, needlessly wide ones too.
-                let (mark, width) =
-                    [(0xcc, 1), (0xcd, 2), (0xce, 4), (0xcf, 8), (0xd0, 1), (0xd1, 2), (0xd2, 4), (0xd3, 8), (0xca, 4), (0xcb, 8)]
-                        [usize::from(kind / 16) % 10];
+                let (mark, width) = [
+                    (0xcc, 1),
+                    (0xcd, 2),
+                    (0xce, 4),
+                    (0xcf, 8),
+                    (0xd0, 1),
+                    (0xd1, 2),
+                    (0xd2, 4),
+                    (0xd3, 8),
+                    (0xca, 4),
+                    (0xcb, 8),
+                ][usize::from(kind / 16) % 10];
                 out.push(mark);
                 more(self, out, width);
             }
