@@ -84,3 +84,22 @@ fn a_failed_body_changes_nothing() -> Result<()> {
     assert_eq!(store.read()?.tables()?, []);
     Ok(())
 }
+
+/// A row of the names table has 16 bits for the length of each: what does not fit is refused, not cut.
+#[test]
+fn names_of_types_have_a_limit() -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("memory.mst");
+    let store = Store::open(&path)?;
+    let fits = "é".repeat(memstone::MAX_NAME_SIZE / 2);
+    store.write(|tx| tx.bytes_as("t", &fits, &fits)?.put(b"k", b"v"))?;
+    for (keys, values) in [("é".repeat(40_000), fits.clone()), (fits.clone(), format!("{fits}x"))] {
+        let refused = store.write(|tx| tx.bytes_as("other", &keys, &values).map(drop));
+        assert!(matches!(refused, Err(Error::TooLarge { what: "type name", .. })), "{refused:?}");
+    }
+    assert_eq!(store.read()?.table_types("t")?, Some((fits.clone(), fits)));
+    assert_eq!(store.read()?.tables()?.len(), 1);
+    drop(store);
+    is_clean(&path);
+    Ok(())
+}

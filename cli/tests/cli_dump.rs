@@ -26,6 +26,10 @@ fn all_kinds() -> Bench {
             tx.table(Table::<u128, f64>::new("floats"))?.put(0, -0.0)?;
             tx.table(Table::<(i32, Option<&[u8]>), Blob>::new("pairs"))?.put((-1, Some(b"\0\xFF")), b"\xFFv")?;
             tx.table(Table::<(i32, Option<&[u8]>), Blob>::new("pairs"))?.put((1, None::<&[u8]>), b"text")?;
+            // As deep as a value may be, in JSON three times that.
+            let deep = tx.bytes_as("deep", "str", "msgpack")?;
+            deep.put(b"arrays", &[[0x91; 127].as_slice(), &[0xc0]].concat())?;
+            deep.put(b"maps", &[[0x81, 0x01].repeat(127).as_slice(), &[0xc0]].concat())?;
             tx.raw("raw")?.put(b"", b"")?;
             tx.raw("raw")?.put(b"\xFF\0\x85", &[0xFE; 9000])?;
             tx.bytes_as("mine", "str", "msgpack")?.put(b"no text \xFF", b"\xC1 no MessagePack")?;
@@ -55,13 +59,13 @@ fn dump_load_dump_gives_the_same_bytes() {
     let dump = bench.ok("dump", &[]);
     let (loaded, outcome) = load(&dump, &[]);
     assert_eq!((outcome.code, outcome.err.as_str()), (0, ""), "{outcome:?}");
-    assert_eq!(outcome.out, "8 rows, 0 replaced, 0 kept, 0 skipped\n");
+    assert_eq!(outcome.out, "10 rows, 0 replaced, 0 kept, 0 skipped\n");
     assert_eq!(content(&loaded), content(&bench));
     assert_eq!(loaded.ok("dump", &[]), dump);
     assert_eq!(std::fs::read_dir(loaded.dir.path()).unwrap().count(), 1, "nothing but the store is left");
     // Into a store that has it all already.
     let again = loaded.run_with_input("load", &[], dump.as_bytes());
-    assert_eq!(again.out, "8 rows, 8 replaced, 0 kept, 0 skipped\n");
+    assert_eq!(again.out, "10 rows, 10 replaced, 0 kept, 0 skipped\n");
     assert_eq!(loaded.ok("dump", &[]), dump);
 }
 
@@ -131,6 +135,33 @@ fn a_wrong_line_stops_all_or_is_left_out() {
     assert_eq!((outcome.code, outcome.out.as_str()), (0, "2 rows, 0 replaced, 0 kept, 1 skipped\n"));
     assert!(outcome.err.contains("line 4 is left out"), "{outcome:?}");
     assert_eq!(some.ok("count", &[]), "2\n");
+}
+
+/// A line that may have named a table takes the rows after it along: they are not those of the table before.
+#[test]
+fn rows_of_a_table_that_is_left_out_go_nowhere() {
+    let bench = Bench::new();
+    bench.ok("put", &["a", "1"]);
+    ["b", "c"].iter().for_each(|key| drop(bench.ok("put", &["--table", "other", key, "2"])));
+    let dump = bench.ok("dump", &[]);
+    let line = dump.lines().find(|line| line.contains("\"other\"")).unwrap();
+    let long = line.replace("other", &"o".repeat(1025));
+    for (bad, said) in [(&line[..line.len() - 3], "not JSON"), ("{}", "a row of no table"), (&*long, "1025 bytes")] {
+        let wrong = dump.replace(line, bad);
+        let (none, outcome) = load(&wrong, &[]);
+        assert_eq!((outcome.code, none.file.exists()), (2, false), "{outcome:?}");
+        assert!(outcome.err.contains("line 4: "), "{outcome:?}");
+        let (some, outcome) = load(&wrong, &["--skip-bad"]);
+        assert!(outcome.err.contains("line 4 is left out") && outcome.err.contains(said), "{outcome:?}");
+        assert_eq!(some.ok("dump", &[]).lines().count(), 4, "{outcome:?}");
+        assert_eq!(some.ok("count", &[]), "1\n");
+    }
+    // A key that no store holds.
+    let wrong = dump.replace("\"a\"", &format!("\"{}\"", "a".repeat(8193)));
+    let (_, outcome) = load(&wrong, &[]);
+    assert!(outcome.code == 2 && outcome.err.contains("line 3: "), "{outcome:?}");
+    let (some, _) = load(&wrong, &["--skip-bad"]);
+    assert_eq!((some.ok("count", &[]), some.ok("count", &["--table", "other"])), ("0\n".to_owned(), "2\n".to_owned()));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The store named by the environment, `memstone shell`, `append`, `incr`, completions and man pages.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
+#[path = "../../tests/common/skip.rs"]
+#[allow(missing_docs, unreachable_pub, dead_code, reason = "what is included is a test's")]
+mod skip;
 mod support;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -75,6 +78,61 @@ fn a_shell_runs_verbs_line_by_line() {
     }
     assert_eq!(bench.ok("count", &[]), "1\n");
     assert!(script(&bench, &[], "help\n").out.contains("scan"));
+}
+
+/// Types lines at a shell on a terminal of its own (by `script` of util-linux), each when it is asked for. Gives whether
+/// the shell ended well.
+#[cfg(target_os = "linux")]
+fn typed(bench: &Bench, lines: &[&[u8]]) -> bool {
+    use std::io::Read;
+    // What the line editor prints before it reads a line.
+    const ASKS: &[u8] = b"\x1b[?2004h";
+    let shell = format!("'{}' shell '{}'", env!("CARGO_BIN_EXE_memstone"), bench.file.display());
+    let mut command = Command::new("timeout");
+    // (A terminal at which nothing is typed for a minute is hung up.)
+    command.args(["60", "script", "-q", "-e", "-c", &shell, "/dev/null"]);
+    command.env("HOME", bench.dir.path()).env("TERM", "xterm");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (mut shown, mut piece, mut lines) = (Vec::new(), [0; 4096], lines.iter());
+    while let Ok(read @ 1..) = screen.read(&mut piece) {
+        shown.extend_from_slice(&piece[..read]);
+        while let Some(at) = shown.windows(ASKS.len()).position(|text| text == ASKS) {
+            shown.drain(..at + ASKS.len());
+            lines.next().into_iter().for_each(|line| keyboard.write_all(line).unwrap());
+        }
+    }
+    child.wait().unwrap().success()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn lines_that_were_typed_are_kept_and_come_back() {
+    let bench = Bench::new();
+    if !Command::new("script").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        return skip::skip("script of util-linux");
+    }
+    let history = bench.dir.path().join(".memstone_history");
+    let kept = || std::fs::read_to_string(&history).unwrap();
+    // What fails is told, and the next line is read; a line can be edited (the cursor to its begin, a letter deleted).
+    assert!(typed(&bench, &[b"incr n\r", b"get nothing\r", b"xincr n\x01\x1b[3~\r", b"exit\r"]));
+    assert_eq!(bench.ok("get", &["n"]), "2\n");
+    let lines = kept();
+    assert_eq!(
+        lines.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>(),
+        ["incr n", "get nothing", "incr n", "exit"]
+    );
+    // The next shell has them: up, past `exit`.
+    assert!(typed(&bench, &[b"\x1b[A\x1b[A\r", b"exit\r"]));
+    assert_eq!(bench.ok("get", &["n"]), "3\n");
+    // A script is no conversation.
+    assert_eq!(script(&bench, &[], "incr n\n").code, 0);
+    assert!(!kept().contains("script") && kept().lines().count() >= lines.lines().count());
+    // A history that cannot be read or kept is no reason not to run.
+    std::fs::remove_file(&history).unwrap();
+    std::fs::create_dir(&history).unwrap();
+    assert!(typed(&bench, &[b"incr n\r", b"exit\r"]));
+    assert_eq!(bench.ok("get", &["n"]), "5\n");
 }
 
 #[test]

@@ -1,24 +1,31 @@
 //! The fuzz targets, as functions of bytes: libFuzzer calls them on nightly, `examples/stable.rs`
 //! on a stable compiler.
 
-mod keys;
+mod commands;
+mod key_codec;
 mod mend;
 /// The test `handles` plays a short form of it.
 #[path = "../../tests/handles/model/mod.rs"]
 mod model;
+mod moves;
 mod open;
+mod rows;
 
-pub use keys::key_codec;
+// Where the verbs look for each other.
+use commands::{access, dump, failure, keys, load, msgpack, new_store, output, text, values};
+pub use key_codec::key_codec;
+pub use moves::dump_load;
 pub use open::{open_bytes, open_mutated};
 
 /// Every target by name.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, fn(&[u8])); 7] = [
     ("open_bytes", open_bytes),
     ("open_mutated", open_mutated),
     ("frame_scan", frame_scan),
     ("node_decode", node_decode),
     ("key_codec", key_codec),
     ("operations", operations),
+    ("dump_load", dump_load),
 ];
 
 /// The log: two bytes of offset, one of flags, then the ring's bytes. Short input is repeated at

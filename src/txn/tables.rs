@@ -213,6 +213,7 @@ impl WriteTxn {
 
     pub(super) fn create(&self, name: &str, types: (&str, &str)) -> Result<Rc<TxnTable>> {
         check_name(name)?;
+        [types.0, types.1].into_iter().try_for_each(|name| check_size("type name", name))?;
         let id = self.next_id(self.base()?)?;
         let table = self.tables.of(name, id, types);
         self.undo.note(|| Undo::Table { table: Rc::clone(&table), name: table.name(), id: None });
@@ -294,8 +295,13 @@ fn first_free_id(view: &View) -> u32 {
 }
 
 fn check_name(name: &str) -> Result<()> {
+    check_size("table name", name)
+}
+
+/// Names that a row of the names table has room for.
+fn check_size(what: &'static str, name: &str) -> Result<()> {
     if name.len() <= MAX_NAME_SIZE {
         return Ok(());
     }
-    Err(Error::TooLarge { what: "table name", size: name.len() as u64, limit: MAX_NAME_SIZE as u64 })
+    Err(Error::TooLarge { what, size: name.len() as u64, limit: MAX_NAME_SIZE as u64 })
 }

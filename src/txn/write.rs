@@ -155,8 +155,8 @@ impl WriteTxn {
     /// A table of bytes; it is created if it does not exist.
     ///
     /// # Errors
-    /// [`Error::TypeMismatch`] if the table was created with types, [`Error::TooLarge`] for too long
-    /// a name.
+    /// [`Error::TypeMismatch`] if the table was created with types, [`Error::TooLarge`] for a name of the table, or of a
+    /// type, of more than [`MAX_NAME_SIZE`](crate::MAX_NAME_SIZE) bytes.
     pub fn raw(&self, name: &str) -> Result<RawTableMut<'_>> {
         self.open_table(name, RAW_TYPES.0, RAW_TYPES.1)
     }

@@ -1,7 +1,7 @@
 //! Power lost at each step of a backup, a restore and a repair, by the calls that they make: what is found then under a final
 //! name is whole, nothing that was there is gone, and what was acknowledged is there.
 
-use crate::common::{Role, skip};
+use crate::common::{Child, Role, skip};
 use crate::replay::{Files, Survives, record};
 use crate::restoring::put;
 use crate::{hash_in, hash_of, restored};
@@ -203,7 +203,10 @@ fn a_power_loss_at_any_step_leaves_the_old_or_the_new() {
         };
         fs::remove_file(repaired).unwrap();
         let mut files = Files::of(&dir);
-        let calls = record(&dir, "work_that_loses_power", &[&dir.display(), &work]);
+        let calls = record(&dir, |mut strace| {
+            strace.arg(std::env::current_exe().unwrap());
+            Child::start_by(strace, "work_that_loses_power", &[&dir.display(), &work]).finish();
+        });
         assert!(calls.len() > 5, "{work}: {calls:?}");
         let count = calls.len();
         // The last calls, in which names are given, and a sample of those before.

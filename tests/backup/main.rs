@@ -17,6 +17,7 @@ mod replay;
 mod restoring;
 mod trouble;
 
+use common::random;
 use memstone::{CheckOptions, RestoreOptions, Snapshot, Store, content_hash};
 use std::path::Path;
 

@@ -4,9 +4,8 @@
 //! A file keeps what was written before its last flush, and of what came later any part, by sectors. A directory keeps
 //! the names that it had when it was flushed, and of later changes the first so many: file systems keep their order.
 
-use crate::common::{Child, Random};
+use crate::random::Random;
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,13 +28,13 @@ pub enum Call {
     Remove(PathBuf),
 }
 
-/// Has a process play a role, and gives its calls on the files below a directory, in their order.
-pub fn record(dir: &Path, role: &str, words: &[&dyn Display]) -> Vec<Call> {
+/// Has `run` run a program under the command that it is given, and gives the program's calls on the files below a
+/// directory, in their order.
+pub fn record(dir: &Path, run: impl FnOnce(Command)) -> Vec<Call> {
     let out = tempfile::NamedTempFile::new().unwrap();
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-y", "-xx", "-s", "100000000", "-e", CALLS, "-o"]);
-    strace.arg(out.path()).arg(std::env::current_exe().unwrap());
-    Child::start_by(strace, role, words).finish();
+    strace.args(["-f", "-y", "-xx", "-s", "100000000", "-e", CALLS, "-o"]).arg(out.path());
+    run(strace);
     calls(&fs::read_to_string(out.path()).unwrap(), dir)
 }
 

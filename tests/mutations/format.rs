@@ -22,6 +22,9 @@ use std::path::Path;
 /// The word of the environment that names the rule to break.
 pub const CHOICE: &str = "MEMSTONE_BROKEN";
 
+/// The roots of the crates whose rules are broken.
+const ROOTS: [&str; 2] = ["src/lib.rs", "cli/src/memstone/main.rs"];
+
 pub struct Mutation {
     pub name: String,
     pub rule: String,
@@ -121,12 +124,13 @@ pub fn apply(root: &Path, mutations: &[Mutation]) -> Result<BTreeMap<String, Str
         out.push_str(&text[done..]);
         changed.insert(file.to_owned(), out);
     }
-    let lib = changed.entry("src/lib.rs".to_owned()).or_insert(read("src/lib.rs")?);
-    lib.push_str(&format!(
-        "\n/// Whether this rule is to be broken.\npub(crate) fn broken(rule: &str) -> bool {{\n    \
-         static CHOSEN: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();\n    \
-         CHOSEN.get_or_init(|| std::env::var(\"{CHOICE}\").ok()).as_deref() == Some(rule)\n}}\n"
-    ));
+    for root in ROOTS {
+        changed.entry(root.to_owned()).or_insert(read(root)?).push_str(&format!(
+            "\n/// Whether this rule is to be broken.\npub(crate) fn broken(rule: &str) -> bool {{\n    \
+             static CHOSEN: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();\n    \
+             CHOSEN.get_or_init(|| std::env::var(\"{CHOICE}\").ok()).as_deref() == Some(rule)\n}}\n"
+        ));
+    }
     Ok(changed)
 }
 

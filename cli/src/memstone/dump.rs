@@ -20,6 +20,8 @@ use crate::values::Given;
 /// What the first line calls it.
 pub(crate) const FORMAT: &str = "memstone-dump";
 pub(crate) const VERSION: u64 = 1;
+/// A value whose JSON is nested deeper is given as its bytes: those who read JSON stop at 128 levels, the row among them.
+const DEEPEST: usize = 100;
 
 /// Print all tables with their types, keys and values as JSON lines, for `load`
 ///
@@ -82,6 +84,9 @@ fn row(types: &Types, key: &[u8], value: &[u8]) -> Value {
         _ => row.insert("k64".to_owned(), BASE64.encode(key).into()),
     };
     let shown = types.values.decode(value).ok().filter(|shown| {
+        if is_deeper(shown, DEEPEST) {
+            return false;
+        }
         let back = types.values.encode(Given::Json(shown.clone()));
         back.is_ok_and(|bytes| bytes == value)
     });
@@ -90,4 +95,13 @@ fn row(types: &Types, key: &[u8], value: &[u8]) -> Value {
         None => row.insert("v64".to_owned(), BASE64.encode(value).into()),
     };
     Value::Object(row)
+}
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let Some(inside) = levels.checked_sub(1) else { return value.is_array() || value.is_object() };
+    match value {
+        Value::Array(items) => items.iter().any(|item| is_deeper(item, inside)),
+        Value::Object(fields) => fields.values().any(|field| is_deeper(field, inside)),
+        _ => false,
+    }
 }

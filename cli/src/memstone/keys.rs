@@ -88,7 +88,7 @@ impl KeyType {
     /// The type called `name`; one that is not known counts as bytes.
     pub(crate) fn named(name: &str) -> KeyType {
         let mut rest = name;
-        parse(&mut rest).filter(|_| rest.is_empty()).unwrap_or(KeyType::Scalar(&BYTES))
+        parse(&mut rest, 0).filter(|_| rest.is_empty()).unwrap_or(KeyType::Scalar(&BYTES))
     }
 
     /// A key's JSON form: numbers, strings, arrays for tuples; bytes as escaped text, fixed arrays
@@ -219,8 +219,14 @@ impl KeyType {
     }
 }
 
+/// Types nested deeper than this are taken for bytes: a name from a file is not to decide how deep the stack grows.
+const DEEPEST: usize = 32;
+
 /// Takes a type's name off the front.
-fn parse(rest: &mut &str) -> Option<KeyType> {
+fn parse(rest: &mut &str, depth: usize) -> Option<KeyType> {
+    if depth > DEEPEST {
+        return None;
+    }
     if let Some(scalar) = OTHERS.iter().chain([&STR, &BYTES]).find(|scalar| {
         // `u8` is not the beginning of a longer name: what follows a name is never alphanumeric.
         rest.strip_prefix(scalar.name).is_some_and(|after| !after.starts_with(char::is_alphanumeric))
@@ -235,15 +241,15 @@ fn parse(rest: &mut &str) -> Option<KeyType> {
     }
     if let Some(after) = rest.strip_prefix("option<") {
         *rest = after;
-        let part = parse(rest)?;
+        let part = parse(rest, depth + 1)?;
         *rest = rest.strip_prefix('>')?;
         return Some(KeyType::Option(Box::new(part)));
     }
     *rest = rest.strip_prefix('(')?;
-    let mut parts = vec![parse(rest)?];
+    let mut parts = vec![parse(rest, depth + 1)?];
     while let Some(after) = rest.strip_prefix(',') {
         *rest = after;
-        parts.push(parse(rest)?);
+        parts.push(parse(rest, depth + 1)?);
     }
     *rest = rest.strip_prefix(')')?;
     Some(KeyType::Tuple(parts))
@@ -321,6 +327,16 @@ mod tests {
         }
         for (name, text) in [("option<()>", "7"), ("option<option<u8>>", "7"), ("option<option<u8>>", "[7,8]")] {
             assert!(KeyType::named(name).key(text).is_err(), "{name} {text}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_is_nested_without_end_is_bytes() {
+        for (start, end) in [("option<", ">"), ("(u8,", ")")] {
+            let name = |depth: usize| format!("{}u8{}", start.repeat(depth), end.repeat(depth));
+            assert_eq!(KeyType::named(&name(DEEPEST)).name(), name(DEEPEST));
+            assert_eq!(KeyType::named(&name(DEEPEST + 1)).name(), "bytes");
+            assert_eq!(KeyType::named(&name(1 << 20)).name(), "bytes");
         }
     }
 

@@ -3,14 +3,14 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
-use memstone::{RawTableMut, Store, WriteOptions, WriteTxn};
+use memstone::{Error, RawTableMut, Store, WriteOptions, WriteTxn};
 use serde_json::{Map, Value, json};
 
-use crate::Common;
 use crate::access::Types;
 use crate::dump::{FORMAT, VERSION};
 use crate::failure::Failure;
@@ -40,9 +40,9 @@ pub(crate) struct Load {
 }
 
 /// What was done.
-struct Account {
-    incoming: Incoming,
-    skipped: u64,
+pub(crate) struct Account {
+    pub(crate) incoming: Incoming,
+    pub(crate) skipped: u64,
 }
 
 /// A line of a dump.
@@ -54,22 +54,13 @@ enum Line {
 }
 
 impl Load {
-    pub(crate) fn run(self, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    pub(crate) fn run(self, timeout: Duration, out: &mut Output) -> Result<(), Failure> {
         let input: Box<dyn BufRead> = match self.dump.as_deref().filter(|dump| *dump != Path::new("-")) {
             Some(dump) => Box::new(BufReader::with_capacity(1 << 16, open_dump(dump)?)),
             None => Box::new(io::stdin().lock()),
         };
-        let account = if self.file.exists() {
-            let store = Store::options().create(false).timeout(common.timeout).open(&self.file)?;
-            let txn = store.begin_write_with(WriteOptions::new().timeout(common.timeout))?;
-            let mut loading = Loading::new(&self, Lines::new(input));
-            loading.fill(&txn, usize::MAX)?;
-            let account = loading.finished()?;
-            txn.commit()?;
-            account
-        } else {
-            self.make(Lines::new(input))?
-        };
+        let tell = |number, message: &str| eprintln!("memstone: line {number} is left out: {message}");
+        let account = self.load(input, timeout, &tell)?;
         let Account { incoming: Incoming { rows, replaced, kept, .. }, skipped } = account;
         match out.json() {
             true => out.line(json!({ "rows": rows, "replaced": replaced, "kept": kept, "skipped": skipped })),
@@ -77,10 +68,28 @@ impl Load {
         }
     }
 
+    /// Loads lines; each that is left out is told of, by its number.
+    pub(crate) fn load(
+        &self,
+        input: Box<dyn BufRead>,
+        timeout: Duration,
+        left_out: &dyn Fn(u64, &str),
+    ) -> Result<Account, Failure> {
+        let mut loading = Loading::new(self, Lines::new(input), left_out);
+        if !self.file.exists() {
+            return self.make(loading);
+        }
+        let store = Store::options().create(false).timeout(timeout).open(&self.file)?;
+        let txn = store.begin_write_with(WriteOptions::new().timeout(timeout))?;
+        loading.fill(&txn, usize::MAX)?;
+        let account = loading.finished()?;
+        txn.commit()?;
+        Ok(account)
+    }
+
     /// A new store, beside where it is to be, that gets its name when it is whole.
-    fn make(&self, lines: Lines) -> Result<Account, Failure> {
+    fn make(&self, mut loading: Loading<'_>) -> Result<Account, Failure> {
         let new = NewStore::beside(&self.file, "load")?;
-        let mut loading = Loading::new(self, lines);
         loop {
             let txn = new.begin()?;
             let more = loading.fill(&txn, BATCH)?;
@@ -127,6 +136,7 @@ impl Lines {
 struct Loading<'l> {
     load: &'l Load,
     lines: Lines,
+    left_out: &'l dyn Fn(u64, &str),
     account: Account,
     table: Option<(String, String, String)>,
     /// Rows that the dump has, skipped ones and those of other tables included.
@@ -136,9 +146,9 @@ struct Loading<'l> {
 }
 
 impl<'l> Loading<'l> {
-    fn new(load: &'l Load, lines: Lines) -> Loading<'l> {
+    fn new(load: &'l Load, lines: Lines, left_out: &'l dyn Fn(u64, &str)) -> Loading<'l> {
         let account = Account { incoming: Incoming::new(load.duplicates), skipped: 0 };
-        Loading { load, lines, account, table: None, seen: 0, started: false, ended: false }
+        Loading { load, lines, left_out, account, table: None, seen: 0, started: false, ended: false }
     }
 
     /// Loads about so many bytes; `false` if the dump is at its end.
@@ -152,7 +162,10 @@ impl<'l> Loading<'l> {
             }
             done += line.len();
             let parsed = parse(line);
-            let number = self.lines.number;
+            let may_name_table = match &parsed {
+                Ok(line) => matches!(line, Line::Table(..)),
+                Err(_) => !begins_as_row(line),
+            };
             let loaded = match parsed {
                 Ok(Line::Table(name, keys, values)) => {
                     self.table = Some((name, keys, values));
@@ -162,18 +175,25 @@ impl<'l> Loading<'l> {
                 Ok(other) => self.take(&other, place.as_ref()),
                 Err(failure) => Err(failure),
             };
-            match loaded {
-                Err(Failure::Usage(message)) if self.load.skip_bad && self.started => {
-                    self.account.skipped += 1;
-                    eprintln!("memstone: line {number} is left out: {message}");
-                }
-                Err(Failure::Usage(message)) => {
-                    return Err(Failure::Usage(format!("line {number}: {message}; nothing was loaded")));
-                }
-                other => other?,
+            if loaded.is_err() && may_name_table {
+                // What follows is not to go to the one before.
+                (self.table, place) = (None, None);
             }
+            self.judge(loaded)?;
         }
         Ok(true)
+    }
+
+    /// A wrong line ends it, or is left out.
+    fn judge(&mut self, loaded: Result<(), Failure>) -> Result<(), Failure> {
+        let number = self.lines.number;
+        let Err(Failure::Usage(message)) = loaded else { return loaded };
+        if !self.load.skip_bad || !self.started {
+            return Err(Failure::Usage(format!("line {number}: {message}; nothing was loaded")));
+        }
+        self.account.skipped += 1;
+        (self.left_out)(number, &message);
+        Ok(())
     }
 
     /// The table that rows go to now, unless they are left out.
@@ -182,10 +202,7 @@ impl<'l> Loading<'l> {
         if !self.load.table.is_empty() && !self.load.table.contains(name) {
             return Ok(None);
         }
-        let table = txn.bytes_as(name, keys, values).map_err(|error| match error {
-            memstone::Error::TypeMismatch { .. } => Failure::Usage(error.to_string()),
-            error => error.into(),
-        })?;
+        let table = txn.bytes_as(name, keys, values).map_err(of_the_line)?;
         Ok(Some((table, Types::named(keys, values))))
     }
 
@@ -204,11 +221,14 @@ impl<'l> Loading<'l> {
             Line::Row(row) => {
                 self.seen += 1;
                 if self.table.is_none() {
-                    return Err(wrong("a row before any table"));
+                    return Err(wrong("a row of no table"));
                 }
                 if let Some((table, types)) = place {
                     let (key, value) = entry(types, row)?;
-                    self.account.incoming.put(table, &key, &value)?;
+                    self.account.incoming.put(table, &key, &value).map_err(|failure| match failure {
+                        Failure::Store(error) => of_the_line(error),
+                        failure => failure,
+                    })?;
                 }
             }
         }
@@ -219,8 +239,24 @@ impl<'l> Loading<'l> {
         if self.ended || self.load.skip_bad && self.started {
             return Ok(self.account);
         }
-        Err(Failure::Usage("the dump is cut off: its last line is not there; nothing was loaded".to_owned()))
+        let last = self.lines.number - 1;
+        let message = format!("the dump is cut off after line {last}: its last line is not there; nothing was loaded");
+        Err(Failure::Usage(message))
     }
+}
+
+/// What a line asks for and no store can hold is the line's fault.
+fn of_the_line(error: Error) -> Failure {
+    match error {
+        Error::TypeMismatch { .. } | Error::TooLarge { .. } | Error::Invalid(_) => Failure::Usage(error.to_string()),
+        error => error.into(),
+    }
+}
+
+/// Whether a line that cannot be read begins as rows, or the end, do.
+fn begins_as_row(line: &[u8]) -> bool {
+    let inside = line.strip_prefix(b"{").unwrap_or_default().trim_ascii_start();
+    ["\"k\"", "\"k64\"", "\"v\"", "\"v64\"", "\"end\""].iter().any(|name| inside.starts_with(name.as_bytes()))
 }
 
 fn parse(line: &[u8]) -> Result<Line, Failure> {
@@ -241,7 +277,10 @@ fn parse(line: &[u8]) -> Result<Line, Failure> {
             let rows = fields.get("rows").and_then(Value::as_u64);
             rows.map(Line::End).ok_or_else(|| Failure::Usage("the last line without its rows".to_owned()))
         }
-        None => Ok(Line::Row(fields)),
+        None if fields.contains_key("k") || fields.contains_key("k64") => Ok(Line::Row(fields)),
+        None => {
+            Err(Failure::Usage("no table with its types, and a row without \"k\", or \"k64\" in base64".to_owned()))
+        }
     }
 }
 
@@ -253,7 +292,7 @@ fn entry(types: &Types, row: &Map<String, Value>) -> Result<(Vec<u8>, Vec<u8>), 
     };
     let key = match row.get("k") {
         Some(key) => types.keys.bytes_of(key).ok_or_else(|| wrong("\"k\" is no key of the table's type"))?,
-        None => base64("k64").ok_or_else(|| wrong("a row without \"k\", or \"k64\" in base64"))?,
+        None => base64("k64").ok_or_else(|| wrong("\"k64\" is no base64"))?,
     };
     let value = match row.get("v") {
         Some(value) => types.values.encode(Given::Json(value.clone()))?,

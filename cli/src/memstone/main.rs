@@ -190,7 +190,7 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Checkpoint(checkpoint) => checkpoint.run(common)?,
         Verb::Compact(compact) => compact.run(common, out)?,
         Verb::Dump(dump) => dump.run(out)?,
-        Verb::Load(load) => load.run(common, out)?,
+        Verb::Load(load) => load.run(common.timeout, out)?,
         Verb::Doctor(doctor) => return doctor.run(out),
         Verb::Import(import) => import.run(out)?,
         Verb::Stat(stat) => stat.run(out)?,

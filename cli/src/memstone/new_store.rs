@@ -43,6 +43,8 @@ impl NewStore {
     pub(crate) fn give_name(self) -> Result<(), Failure> {
         self.store.flush()?;
         self.store.close()?;
+        // Closing writes the second copy of the root, and leaves it to a later flush.
+        File::open(self.unfinished.path().join("store"))?.sync_all()?;
         std::fs::hard_link(self.unfinished.path().join("store"), &self.target).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Failure::Store(Error::Exists { path: self.target.clone() }),
             _ => Failure::Other(format!("cannot give the store its name: {error}")),

@@ -9,13 +9,18 @@ use crate::failure::Failure;
 use crate::text::is_control;
 
 pub(crate) struct Output {
-    out: BufWriter<io::Stdout>,
+    out: BufWriter<Box<dyn Write>>,
     json: bool,
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Output {
-        Output { out: BufWriter::new(io::stdout()), json }
+        Output::to(Box::new(io::stdout()), json)
+    }
+
+    /// The same, to another place than standard output.
+    pub(crate) fn to(writer: Box<dyn Write>, json: bool) -> Output {
+        Output { out: BufWriter::new(writer), json }
     }
 
     /// Whether `--json` was given.

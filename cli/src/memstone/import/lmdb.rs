@@ -20,6 +20,8 @@ const DUP_SORT: u16 = 0x04;
 const INTEGER_KEY: u16 = 0x08;
 /// LMDB sets places aside for so many named databases at most.
 const MOST: u64 = 100_000;
+/// After so many bytes of rows the pages that they were read from are given back.
+const STRETCH: usize = 8 << 20;
 /// How often the databases are looked up again because one was made or dropped meanwhile.
 const ATTEMPTS: usize = 10;
 
@@ -101,8 +103,15 @@ impl Source for Lmdb {
         let database = self.database(name)?;
         let wrong = |error: heed::Error| unreadable(&self.path, format_args!("database {name:?}: {error}"));
         let rows = database.rows.iter(&self.txn).map_err(wrong)?.move_through_duplicate_values();
+        let (mut read, mut map) = (0, None);
         for (number, row) in (1..).zip(rows) {
             let (key, value) = row.map_err(wrong)?;
+            read += key.len() + value.len();
+            if read > STRETCH {
+                read = 0;
+                map = map.or_else(|| Map::of(key));
+                map.iter().for_each(Map::give_pages_back);
+            }
             if database.leading.binary_search_by(|leading| leading.as_slice().cmp(key)).is_err() {
                 intake.row(name, At::Row(number), database.row(key, value))?;
             }
@@ -168,6 +177,36 @@ fn open_env(path: &Path, databases: u32) -> heed::Result<Env<WithoutTls>> {
     // SAFETY: LMDB maps the file, and its locks keep all who use it by LMDB from changing what this reads. That nothing else
     // writes to the file is what LMDB asks of each program that has an environment open.
     unsafe { options.open(path) }
+}
+
+/// A file that is mapped for reading.
+struct Map {
+    start: usize,
+    len: usize,
+}
+
+impl Map {
+    /// The map in which these bytes lie; none if they lie elsewhere, or the system does not tell. (LMDB tells of a map's
+    /// address only if the address was asked for.)
+    fn of(bytes: &[u8]) -> Option<Map> {
+        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+        maps.lines().find_map(|line| {
+            let (range, kind) = line.split_once(' ')?;
+            let (start, end) = range.split_once('-')?;
+            let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+            let is_it = (start..end).contains(&bytes.as_ptr().addr()) && kind.starts_with("r--s");
+            is_it.then_some(Map { start, len: end - start })
+        })
+    }
+
+    /// Has the system no longer count the pages that were read as this process'. They stay in its cache, and are mapped
+    /// again where they are read again; if it refuses, all that is lost is memory.
+    fn give_pages_back(&self) {
+        let start = std::ptr::without_provenance_mut(self.start);
+        // SAFETY: the range is mapped from a file, shared, and without the right to write: its pages are read from the file
+        // once more, with the bytes that they had. It stays mapped as long as the transaction that rows are read by.
+        unsafe { libc::madvise(start, self.len, libc::MADV_DONTNEED) };
+    }
 }
 
 /// The databases of the newest state, and which state that was.
