@@ -343,18 +343,7 @@ impl CheckpointTurn<'_> {
         archive.iter().for_each(|batch| batch.keep_direct(root.checkpoint_lsn));
         fold.write_out()?;
         self.flush()?;
-        let offset = Root::slot_offset(root.sequence);
-        // From here on a transaction that is applied on top, or a name, may be found.
-        let may_be_found = plan.direct.is_some() || plan.naming.is_some();
-        let unconfirmed = |e| if may_be_found { engine.unconfirmed(e) } else { e };
-        // Before the slot is: see `settle_root`.
-        engine.tell_by(&engine.known_sidecar(), true, |sidecar| sidecar.rise_making(root.sequence));
-        if let Err(e) = engine.disk.write_at(&root.encode(), offset) {
-            let e = engine.io("write a root slot")(e);
-            let found = engine.slots().map_or(true, |slots| slots.newest.sequence == root.sequence);
-            return Err(if found { unconfirmed(e) } else { e });
-        }
-        self.flush().map_err(unconfirmed)?;
+        self.write_root(&root, plan.direct.is_some() || plan.naming.is_some())?;
 
         let root = Arc::new(root);
         match append {
@@ -380,6 +369,21 @@ impl CheckpointTurn<'_> {
             page_count: root.page_count,
         };
         Ok(Some((done, fold.pages_written)))
+    }
+
+    /// Writes the slot of a new root, all that it refers to being durable, and flushes it. `may_be_found`: it holds a
+    /// transaction of its own, or a name, which is there if the slot is.
+    fn write_root(&self, root: &Root, may_be_found: bool) -> Result<()> {
+        let engine = self.engine;
+        let unconfirmed = |e| if may_be_found { engine.unconfirmed(e) } else { e };
+        // Before the slot is: see `settle_root`.
+        engine.tell_by(&engine.known_sidecar(), true, |sidecar| sidecar.rise_making(root.sequence));
+        if let Err(e) = engine.disk.write_at(&root.encode(), Root::slot_offset(root.sequence)) {
+            let e = engine.io("write a root slot")(e);
+            let found = engine.slots().map_or(true, |slots| slots.newest.sequence == root.sequence);
+            return Err(if found { unconfirmed(e) } else { e });
+        }
+        self.flush().map_err(unconfirmed)
     }
 
     /// Tells of a root that changes the ring, or holds a transaction of its own. APPEND is held since before its

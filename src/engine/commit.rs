@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::engine::append::Appended;
 use crate::engine::changes::{Changes, Write};
 use crate::engine::checkpoint::{CheckpointTurn, Plan};
-use crate::engine::flush::Failures;
+use crate::engine::flush::{Failures, Sealed, SyncGuard};
 use crate::engine::fold::Folding;
 use crate::engine::janitor::Chore;
 use crate::engine::queue::WriterTurn;
@@ -59,6 +59,25 @@ pub enum Durability {
     /// such commits, in order, and nothing else; the death of a process loses none. So may a flush that fails,
     /// and then `Store::flush` says so.
     Relaxed,
+}
+
+/// What became of a frame.
+enum Outcome<'e> {
+    InLog(InLog<'e>),
+    /// The set of tables may not be what the changes assume.
+    NamesChanged,
+    NoRoom,
+}
+
+/// A commit that is in the log, and not acknowledged yet.
+struct InLog<'e> {
+    lsn: u64,
+    /// The log is to be folded soon.
+    crowded: bool,
+    /// Its batch, sealed, if it is flushed at once.
+    flush: Option<(SyncGuard<'e>, Sealed)>,
+    /// What was known of failed flushes when it was appended.
+    failures: Failures,
 }
 
 impl Engine {
@@ -128,24 +147,47 @@ impl Engine {
                 return self.commit_to_tree(changes, deadline);
             }
         }
+        let in_log = match self.append_changes(changes, durability, long, placed, deadline)? {
+            Outcome::InLog(in_log) => in_log,
+            Outcome::NamesChanged => return Ok(None),
+            // The log cannot grow as far as its cap allows: no room on the disk, or no segment left.
+            Outcome::NoRoom => return self.commit_to_tree(changes, deadline),
+        };
+        *turn = None;
+        let appended = (!span.is_disabled()).then(Instant::now);
+        let lsn = self.settle_commit(in_log, durability)?;
+        appended.inspect(|appended| _ = span.record("waited_us", appended.elapsed().as_micros()));
+        Ok(Some(lsn))
+    }
+
+    /// Puts the frame into the log, for which room is made. Long values are guarded until it is there.
+    fn append_changes<'e>(
+        &'e self,
+        changes: &mut Changes,
+        durability: Durability,
+        long: u64,
+        mut placed: Option<Placed<'e>>,
+        deadline: Deadline,
+    ) -> Result<Outcome<'e>> {
         let mut frame = changes.encode();
         let mut tries = 0;
-        let (lsn, crowded, flush, failures) = loop {
+        loop {
             let mut append = self.lock_append(deadline)?;
-            // The tail that was just found is the true one, and who walked there has told of every change.
+            // The tail that was just found is the true one, and the process that walked there has told of every change.
             if changes.assumes.is_some_and(|lsn| append.tables() != Some(lsn)) {
-                return Ok(None);
+                return Ok(Outcome::NamesChanged);
             }
             match append.append(&mut frame, FrameKind::Commit, durability == Durability::Relaxed)? {
                 Appended::At(lsn) => {
-                    let crowded = append.state.used() * 2 > append.state.ring.capacity();
+                    let log_is_half_full = append.state.used() * 2 > append.state.ring.capacity();
+                    let crowded = log_is_half_full || placed.is_some_and(|placed| placed.crowded);
                     // If nobody else is about, this commit is flushed at once. Otherwise the others
                     // get to append first, so that the flush carries more of them.
                     let proven = self.proven.load(Ordering::Acquire);
                     let alone = durability == Durability::Sync && proven && !append.sidecar.is_busy();
                     let sync = if alone { self.try_lock_sync().map_err(|e| self.unconfirmed(e))? } else { None };
                     let flush = sync.map(|sync| (sync, append.seal()));
-                    break (lsn, crowded, flush, append.into_failures());
+                    return Ok(Outcome::InLog(InLog { lsn, crowded, flush, failures: append.into_failures() }));
                 }
                 Appended::NoRoom => {}
             }
@@ -157,14 +199,15 @@ impl Engine {
             }
             let room = tries <= TRIES && self.make_way(changes, &mut frame, long, &mut placed, deadline)?;
             if !room {
-                // The log cannot grow as far as its cap allows: no room on the disk, or no segment left.
-                return self.commit_to_tree(changes, deadline);
+                return Ok(Outcome::NoRoom);
             }
-        };
-        let crowded = crowded || placed.as_ref().is_some_and(|placed| placed.crowded);
-        drop(placed);
-        *turn = None;
-        let appended = (!span.is_disabled()).then(Instant::now);
+        }
+    }
+
+    /// What is left to do for a commit that is in the log, when the next writer may go on: it is acknowledged. Gives its
+    /// LSN.
+    fn settle_commit(&self, in_log: InLog<'_>, durability: Durability) -> Result<u64> {
+        let InLog { lsn, crowded, flush, failures } = in_log;
         if let Some((sync, sealed)) = flush {
             self.flush_batch(&sync, &sealed).map_err(|e| self.unconfirmed(e))?;
         }
@@ -188,8 +231,7 @@ impl Engine {
         if self.settings.threads {
             self.janitor.call(Chore::Watch);
         }
-        appended.inspect(|appended| _ = span.record("waited_us", appended.elapsed().as_micros()));
-        Ok(Some(lsn))
+        Ok(lsn)
     }
 
     /// Returns when what a transaction has read, up to `lsn`, is as safe as what it writes would be. It read

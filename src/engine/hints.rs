@@ -81,18 +81,18 @@ impl Engine {
         look().map_err(self.io("look at the file"))
     }
 
-    /// Finds out why the file holds more than the words tell of. Waits for nobody.
-    pub(crate) fn look_closer(&self, view: &View) -> Result<Look> {
-        let sidecar = self.known_sidecar();
+    /// Finds out why the file holds more than the words tell of. Waits for nobody. The words are those of the sidecar that
+    /// the view was made by: of another one, joined meanwhile, nobody need be about to publish what was shown before.
+    pub(crate) fn look_closer(&self, sidecar: &Sidecar, view: &View) -> Result<Look> {
         for _ in 0..GLANCES {
-            self.learn(&sidecar);
-            if self.visible() > view.lsn || !self.file_goes_on(&sidecar, view)? {
+            self.learn(sidecar);
+            if self.visible() > view.lsn || !self.file_goes_on(sidecar, view)? {
                 return Ok(Look::Again);
             }
             std::hint::spin_loop();
         }
         let mut moved = false;
-        if !self.is_found(&sidecar)? {
+        if !self.is_found(sidecar)? {
             match self.rejoin_patiently() {
                 Ok(()) => return Ok(Look::Again),
                 // Those who share a moved file may have left this sidecar before it was moved.
@@ -102,7 +102,7 @@ impl Engine {
                 Err(_) if !self.disk.writable() => return Ok(Look::Untold),
                 Err(why) => {
                     self.may_do_without_sidecar()?.then_some(()).ok_or(why)?;
-                    if self.is_poisoned(&sidecar) {
+                    if self.is_poisoned(sidecar) {
                         // Others have written since, and told nothing here of what became of that.
                         return Err(self.unmended());
                     }
@@ -110,9 +110,9 @@ impl Engine {
             }
         }
         if !self.disk.writable() {
-            return self.look_for_writers(&sidecar, view);
+            return self.look_for_writers(sidecar, view);
         }
-        if self.is_poisoned(&sidecar) {
+        if self.is_poisoned(sidecar) {
             // Nothing can be told for certain before the failed flush is mended, and nothing new is acknowledged.
             return Ok(Look::InFlight);
         }

@@ -102,7 +102,7 @@ impl Engine {
             if !self.file_goes_on(&sidecar, &view)? {
                 return Ok(view);
             }
-            match self.look_closer(&view)? {
+            match self.look_closer(&sidecar, &view)? {
                 Look::Again => {}
                 Look::InFlight => return Ok(view),
                 Look::Untold => return self.snapshot_without_hints(),

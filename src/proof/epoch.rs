@@ -6,6 +6,8 @@ use super::still::Stage;
 use super::turns::{count, count_one};
 use super::{new_store, open_store};
 use crate::Store;
+use crate::disk::locks::APPEND;
+use crate::disk::platform::{Disk, LockMode};
 use crate::disk::sim::Call;
 use crate::engine::Settings;
 use std::sync::Arc;
@@ -91,4 +93,21 @@ fn no_root_is_read_whose_successor_was_told_elsewhere() {
             assert_eq!(value, Some(vec![3; 100]), "flush {nth}");
         }
     }
+}
+
+/// A reader finds while it pins a root that its sidecar was left, and starts another one itself. The holder of APPEND is
+/// stopped: it is not about to publish there what others have shown before.
+#[test]
+fn a_silent_sidecar_is_not_believed_for_the_words_of_the_one_before() {
+    let (world, _disk, first) = new_store(Arc::new(Stage::default()), LOG_CAP);
+    count_one(&first).unwrap();
+    let early = open_store(&world, 1, LOG_CAP).1.unwrap();
+    world.remove_sidecar();
+    count_one(&first).unwrap();
+    first.checkpoint().unwrap();
+    count_one(&first).unwrap();
+    world.remove_sidecar();
+    let still = world.disk(3);
+    assert!(still.try_lock(APPEND, LockMode::Exclusive).unwrap());
+    assert_eq!(count(&early).unwrap(), 3);
 }

@@ -358,7 +358,7 @@ const FAILED_DISK: [u64; 21] = [
 ];
 
 /// With threads: seeds that failed with an order of locks that once was wrong.
-const FAILED_THREADS: [u64; 7] = [1230, 1578, 1897, 2502, 3178, 4507, 960_485];
+const FAILED_THREADS: [u64; 8] = [1230, 1578, 1897, 2502, 3178, 4507, 960_485, 1_601_721];
 
 #[test]
 fn processes_in_any_order_agree() {
