@@ -148,7 +148,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 /// File offset of the block that the newest batch of the log starts in.
 fn last_batch(sample: &Sample) -> Option<usize> {
-    let frames = (8192..sample.bytes.len()).step_by(4096).filter(|at| &sample.bytes[*at..at + 4] == b"mlf1");
+    let frames = (12288..sample.bytes.len()).step_by(4096).filter(|at| &sample.bytes[*at..at + 4] == b"mlf1");
     frames.max_by_key(|at| u64_at(&sample.bytes, at + 16)).filter(|at| {
         // In a closed store the log is empty: its frames are older than the newest root says.
         let checkpoint = [0, 4096].map(|slot| u64_at(&sample.bytes, slot + 56)).into_iter().max().unwrap();
@@ -310,7 +310,7 @@ fn explains_older(sample: &Sample, damaged: &[u8], lsn: u64) -> bool {
     if differs(0..4096) || differs(4096..8192) {
         return true;
     }
-    let mut lost = (8192..sample.bytes.len())
+    let mut lost = (12288..sample.bytes.len())
         .step_by(4096)
         .filter(|at| &sample.bytes[*at..at + 4] == b"mlf1" && u64_at(&sample.bytes, at + 16) >= lsn);
     lost.any(|at| differs(at..at + 4096))

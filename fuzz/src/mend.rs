@@ -44,7 +44,7 @@ fn places(store: &[u8]) -> Vec<(usize, usize)> {
     mender.slots();
     let mut out = vec![(0, 200), (2048, 200), (4096, 200), (6144, 200)];
     out.extend(mender.seen);
-    out.extend((8192..store.len()).step_by(4096).filter(|at| store[*at..].starts_with(b"mlf1")).map(|at| (at, 512)));
+    out.extend((12288..store.len()).step_by(4096).filter(|at| store[*at..].starts_with(b"mlf1")).map(|at| (at, 512)));
     out
 }
 
@@ -117,7 +117,7 @@ impl Mender {
         let start = page as usize * page_size;
         let run = u32_at(&self.bytes, start + 28) as usize;
         let end = start.saturating_add(run.saturating_mul(page_size));
-        if start < 8192 || run == 0 || end > self.bytes.len() || depth > 8 {
+        if start < 12288 || run == 0 || end > self.bytes.len() || depth > 8 {
             return;
         }
         if self.seen.insert((start, end - start)) {
