@@ -91,7 +91,7 @@ impl Engine {
             }
             if newest.replace(done.lsn).is_some_and(|newest| newest != done.lsn) {
                 plan.compact = KEYS_AT_LEAST;
-                std::thread::sleep((started.elapsed() * PAUSE).min(LONGEST_PAUSE));
+                self.disk.sleep((started.elapsed() * PAUSE).min(LONGEST_PAUSE));
             } else {
                 plan.compact = (plan.compact * 4).min(KEYS_AT_MOST);
             }

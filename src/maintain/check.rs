@@ -36,7 +36,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::disk::format::{HEAD_SIZE, KIND_FREE_DIRECTORY, get_u32};
+use crate::disk::format::{KIND_FREE_DIRECTORY, get_u32};
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::error::{Error, Result};
@@ -336,14 +336,12 @@ fn check_pinned(
     } else {
         root.page_count
     };
-    let first_page = u32::try_from(HEAD_SIZE.div_ceil(page_size)).unwrap_or(u32::MAX);
     let mut walk = Walk {
         watch,
         file: File {
             disk,
             page_size: root.page_size,
             store_tag: get_u32(&root.store, 0),
-            first_page,
             pages: u32::try_from(pages).unwrap_or(u32::MAX),
             version: root.sequence,
         },
@@ -358,7 +356,7 @@ fn check_pinned(
         held: options.held,
     };
     walk.pinned = named::Pinned::take(&walk.file, walk.root.catalog, walk.root.sequence)?;
-    walk.claim(0, first_page, Use::Slots, None);
+    walk.claim(0, walk.file.first_page(), Use::Slots, None);
     if !walk.check_log(last)? {
         return Ok(None);
     }

@@ -12,7 +12,7 @@ use super::format::pages::describe;
 use super::format::slots::{Content, Root, Slots};
 use super::format::space::Unused;
 use crate::disk::format::{
-    HEAD_SIZE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING, get_u32,
+    KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING, get_u32,
 };
 use crate::disk::platform::Disk;
 use crate::disk::unix::{OpenMode, UnixDisk};
@@ -110,7 +110,6 @@ fn newest(disk: &dyn Disk) -> Result<(File<'_>, Root)> {
         disk,
         page_size: root.page_size,
         store_tag: get_u32(&root.store, 0),
-        first_page: u32::try_from(HEAD_SIZE.div_ceil(page_size)).unwrap_or(u32::MAX),
         pages: u32::try_from(len / page_size).unwrap_or(u32::MAX),
         version: root.sequence,
     };

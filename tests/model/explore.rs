@@ -14,6 +14,25 @@ pub struct Step<S> {
     pub honest: bool,
 }
 
+/// What actors are called.
+pub const NAMES: [&str; 3] = ["first", "second", "third"];
+
+/// Where the steps of one actor are collected.
+pub struct Next<'n, S> {
+    pub from: &'n S,
+    pub actor: usize,
+    pub process: usize,
+    pub steps: &'n mut Vec<Step<S>>,
+}
+
+impl<S: Copy> Next<'_, S> {
+    pub fn step(&mut self, what: &'static str, change: impl FnOnce(&mut S)) {
+        let mut to = *self.from;
+        change(&mut to);
+        self.steps.push(Step { who: NAMES[self.actor], what, to, honest: true });
+    }
+}
+
 pub trait Model {
     type State: Copy + Eq + Hash;
 

@@ -1,30 +1,14 @@
 //! The processes and the log, step by step, under the names of the engine's functions: which step may come next. The
 //! state that follows is made in `log_moves` and `log_engine`.
 
-use crate::explore::Step;
+use crate::explore::{NAMES, Step};
 use crate::log::{
     APPEND, Actor, At, CHECKPOINT, Log, Point, Process, RESERVE, Role, SILENT, SYNC, State, Then, WRITER, Why, bit,
     next_block, rise,
 };
 use crate::rules::Broken;
 
-const NAMES: [&str; 3] = ["first", "second", "third"];
-
-/// Where the steps of one actor are collected.
-struct Next<'n> {
-    from: &'n State,
-    actor: usize,
-    process: usize,
-    steps: &'n mut Vec<Step<State>>,
-}
-
-impl Next<'_> {
-    fn step(&mut self, what: &'static str, change: impl FnOnce(&mut State)) {
-        let mut to = *self.from;
-        change(&mut to);
-        self.steps.push(Step { who: NAMES[self.actor], what, to, honest: true });
-    }
-}
+type Next<'n> = crate::explore::Next<'n, State>;
 
 impl At {
     /// Whether an actor makes a flush here: it begins, and ends or fails.

@@ -1,31 +1,16 @@
 //! The processes and root slots, pages and pins, step by step; kills, lost words and power losses.
 
 use crate::disk::Disk;
-use crate::explore::Step;
+use crate::explore::{NAMES, Step};
 use crate::pins::{
     ACTORS, Actor, At, PAGES, PENDING, PROCESSES, Page, Pending, Pins, Process, ROOTS, Role, Root, SILENT, State,
     content,
 };
 use crate::rules::Broken;
 
-const NAMES: [&str; 3] = ["first", "second", "third"];
 const PLACES: [&str; 3] = ["process 1", "process 2", "process 3"];
 
-/// Where the steps of one actor are collected.
-struct Next<'n> {
-    from: &'n State,
-    actor: usize,
-    process: usize,
-    steps: &'n mut Vec<Step<State>>,
-}
-
-impl Next<'_> {
-    fn step(&mut self, what: &'static str, change: impl FnOnce(&mut State)) {
-        let mut to = *self.from;
-        change(&mut to);
-        self.steps.push(Step { who: NAMES[self.actor], what, to, honest: true });
-    }
-}
+type Next<'n> = crate::explore::Next<'n, State>;
 
 impl Pins {
     /// The steps that an actor can take.

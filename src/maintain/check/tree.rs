@@ -124,7 +124,7 @@ impl Walk<'_, '_> {
         let exists = if as_what == Use::LogValue {
             // Perhaps at an end of the file that the root knows not.
             let end = self.file.offset(long.ptr.page) + pages * u64::from(self.file.page_size);
-            long.ptr.page >= self.file.first_page && self.file.disk.len().is_ok_and(|len| end <= len)
+            long.ptr.page >= self.file.first_page() && self.file.disk.len().is_ok_and(|len| end <= len)
         } else {
             self.file.within(long.ptr.page, pages).is_ok()
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::disk::format::{
-    FIRST_USER_TABLE, HEAD_SIZE, KIND_BRANCH, KIND_LEAF, PAGE_LEVEL, Ptr, TABLE_CATALOG, TABLE_NAMES, TreeRoot, get_u32,
+    FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, PAGE_LEVEL, Ptr, TABLE_CATALOG, TABLE_NAMES, TreeRoot, get_u32,
 };
 use crate::disk::platform::{Disk, LockMode};
 use crate::error::{Error, Result};
@@ -120,7 +120,6 @@ fn root_looked_at(disk: &dyn Disk, root: Root, look: &mut Look, last: bool) -> R
         disk,
         page_size: root.page_size,
         store_tag: get_u32(&root.store, 0),
-        first_page: u32::try_from(HEAD_SIZE.div_ceil(page_size)).unwrap_or(u32::MAX),
         pages: u32::try_from(root.page_count.min(whole)).unwrap_or(u32::MAX),
         version: root.sequence,
     };

@@ -1,9 +1,9 @@
 //! Reading runs of pages and judging their headers. What is wrong comes back as words.
 
 use crate::disk::format::{
-    KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL,
-    PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RESERVED, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, TABLE_SPACE,
-    get_u16, get_u32, get_u64,
+    HEAD_SIZE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, PAGE_CRC, PAGE_HEADER, PAGE_KIND,
+    PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RESERVED, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr,
+    TABLE_SPACE, get_u16, get_u32, get_u64,
 };
 use crate::disk::platform::Disk;
 
@@ -26,8 +26,6 @@ pub(in crate::maintain) struct File<'d> {
     pub(in crate::maintain) disk: &'d dyn Disk,
     pub(in crate::maintain) page_size: u32,
     pub(in crate::maintain) store_tag: u32,
-    /// Pages below lie under the root slots.
-    pub(in crate::maintain) first_page: u32,
     /// Pages that exist.
     pub(in crate::maintain) pages: u32,
     /// Sequence of the root.
@@ -35,6 +33,11 @@ pub(in crate::maintain) struct File<'d> {
 }
 
 impl File<'_> {
+    /// Pages below lie under the root slots and the epoch's block.
+    pub(in crate::maintain) fn first_page(&self) -> u32 {
+        u32::try_from(HEAD_SIZE.div_ceil(u64::from(self.page_size))).unwrap_or(u32::MAX)
+    }
+
     pub(in crate::maintain) fn offset(&self, page: u32) -> u64 {
         u64::from(page) * u64::from(self.page_size)
     }
@@ -54,7 +57,7 @@ impl File<'_> {
 
     /// Whether a run lies within the pages of the root.
     pub(in crate::maintain) fn within(&self, page: u32, run: u64) -> Result<(), String> {
-        if page < self.first_page || run == 0 || u64::from(page) + run > u64::from(self.pages) {
+        if page < self.first_page() || run == 0 || u64::from(page) + run > u64::from(self.pages) {
             return Err(format!("{run} pages from page {page} on do not exist"));
         }
         Ok(())

@@ -280,7 +280,7 @@ fn look(survey: &Survey<'_>, gaps: &BTreeMap<u32, &[Gap]>, watch: &mut Watch<'_>
     let mut found = Found::default();
     let all = survey.all;
     // The first page that no run so far reaches.
-    let mut next = all.first_page;
+    let mut next = all.first_page();
     let silence = |from: u32, to: u32, silent: &mut BTreeSet<u32>| {
         let in_use = |page: &u32| {
             !survey.used.has(*page) && !survey.is_of_log(*page) && survey.space.state(*page) == PageState::InUse

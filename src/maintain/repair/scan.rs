@@ -26,7 +26,7 @@ pub(super) fn scan(file: &File<'_>, watch: &mut Watch<'_>, each: &mut dyn FnMut(
     let page_size = file.page_size as usize;
     let per_piece = u32::try_from((PIECE / page_size).max(1)).unwrap_or(1);
     let mut piece = vec![0; per_piece as usize * page_size];
-    let mut page = file.first_page;
+    let mut page = file.first_page();
     while page < file.pages {
         let count = per_piece.min(file.pages - page);
         watch.step(u64::from(page) * page_size as u64)?;

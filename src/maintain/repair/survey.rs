@@ -7,9 +7,7 @@ use super::log::Log;
 use super::report::RootSource;
 use super::space::Space;
 use super::tree::{Gap, Met, TreeWalk, value_of};
-use crate::disk::format::{
-    FIRST_USER_TABLE, HEAD_SIZE, TABLE_CATALOG, TABLE_NAMES, TABLE_SNAPSHOTS, TreeRoot, get_u32,
-};
+use crate::disk::format::{FIRST_USER_TABLE, TABLE_CATALOG, TABLE_NAMES, TABLE_SNAPSHOTS, TreeRoot, get_u32};
 use crate::disk::platform::Disk;
 use crate::error::{Error, Result};
 use crate::maintain::format::file::File;
@@ -197,6 +195,5 @@ fn just(key: &[u8], page: u32, why: String) -> Gap {
 pub(super) fn whole_file(disk: &dyn Disk, page_size: u32, store_tag: u32) -> Result<File<'_>> {
     let len = disk.len().map_err(|source| Error::io("stat", disk.path(), source))?;
     let pages = u32::try_from(len / u64::from(page_size)).unwrap_or(u32::MAX);
-    let first_page = u32::try_from(HEAD_SIZE.div_ceil(u64::from(page_size))).unwrap_or(u32::MAX);
-    Ok(File { disk, page_size, store_tag, first_page, pages, version: u64::MAX })
+    Ok(File { disk, page_size, store_tag, pages, version: u64::MAX })
 }
