@@ -23,5 +23,7 @@ mod sigbus;
 #[cfg(test)]
 pub(crate) mod sim;
 mod size_limit;
+pub(crate) mod slot;
 pub(crate) mod surroundings;
 pub(crate) mod unix;
+pub(crate) mod words;

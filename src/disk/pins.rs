@@ -3,7 +3,8 @@
 use crate::disk::fork::fork_generation;
 use crate::disk::locks::{PIN, lock};
 use crate::disk::platform::{Disk, LockMode};
-use crate::disk::sidecar::{Sidecar, unix_ms};
+use crate::disk::sidecar::Sidecar;
+use crate::disk::slot::unix_ms;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::platform::{FileId, SharedMemory};
-use super::sidecar::mix;
 use super::sigbus::{self, Guard};
+use super::words::mix;
 
 /// What the sidecar's name ends with.
 const SUFFIX: &str = "-shm";

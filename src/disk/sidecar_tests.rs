@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::disk::private_memory::PrivateMemory;
+use crate::disk::words::LEAST;
 
 const FILE: FileId = FileId { device: 1, inode: 2 };
 
@@ -53,7 +54,7 @@ fn rising_words_never_fall() {
     let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
     sidecar.tell_all(&sidecar.words_before(), 1, 0, 0);
     let before = sidecar.words_before();
-    for (lsn, says) in [(3, 3), (9, 9), (4, 9), (1 << VALUE_BITS, 9), (10, 10)] {
+    for (lsn, says) in [(3, 3), (9, 9), (4, 9), (LEAST, 9), (10, 10)] {
         sidecar.rise_durable(lsn);
         assert_eq!(sidecar.durable(), Some(says));
     }
@@ -61,9 +62,12 @@ fn rising_words_never_fall() {
     sidecar.tell_all(&sidecar.words_before(), 1, 7, 7);
     assert_eq!((sidecar.durable(), sidecar.visible()), (Some(10), Some(7)));
     // A word that has spoken since is not put back, even if it is silent again.
-    garbage(&*sidecar.memory);
+    garbage(&**sidecar.memory());
     sidecar.tell_all(&before, 1, 7, 7);
     assert_eq!((sidecar.durable(), sidecar.visible()), (None, None));
+    sidecar.rise_durable(6);
+    sidecar.tell_all(&before, 1, 7, 7);
+    assert_eq!(sidecar.durable(), None);
     sidecar.tell_all(&sidecar.words_before(), 1, 10, 10);
     // What goes beyond the told end of the log can only be garbage.
     sidecar.set_tail(TailHint { end: 9, start: 8, lsn: 9, crc: 6, open: true });
@@ -81,14 +85,37 @@ fn a_word_that_began_to_speak_meanwhile_is_only_raised() {
 }
 
 #[test]
+fn a_silent_word_that_was_raised_is_not_put_below() {
+    let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
+    // A process looks at the file, and finds 7. Before it tells, others commit and flush 8.
+    let silent = sidecar.words_before();
+    sidecar.rise_durable(8);
+    assert_eq!(sidecar.durable(), None);
+    sidecar.tell_all(&silent, 1, 7, 7);
+    assert_eq!((sidecar.durable(), sidecar.visible()), (None, Some(7)));
+    // The next one finds all.
+    sidecar.tell_all(&sidecar.words_before(), 1, 8, 8);
+    assert_eq!((sidecar.durable(), sidecar.visible()), (Some(8), Some(8)));
+}
+
+#[test]
+fn a_process_that_raises_a_silent_word_itself_lets_it_speak() {
+    let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
+    let silent = sidecar.words_before();
+    sidecar.rise_durable(7);
+    sidecar.tell_all(&silent, 1, 7, 7);
+    assert_eq!(sidecar.durable(), Some(7));
+}
+
+#[test]
 fn a_waiter_that_was_killed_is_not_waited_for_for_ever() {
     let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
-    sidecar.word(FLUSHED + WAITERS).unwrap().store(1, Ordering::SeqCst);
-    sidecar.word(FLUSHED + WAITING_UNTIL).unwrap().store(now_ms() + 100_000, Ordering::SeqCst);
+    sidecar.words.word(FLUSHED + WAITERS).unwrap().store(1, Ordering::SeqCst);
+    sidecar.words.word(FLUSHED + WAITING_UNTIL).unwrap().store(now_ms() + 100_000, Ordering::SeqCst);
     assert!(sidecar.is_busy());
-    sidecar.word(FLUSHED + WAITING_UNTIL).unwrap().store(now_ms() - 1, Ordering::SeqCst);
+    sidecar.words.word(FLUSHED + WAITING_UNTIL).unwrap().store(now_ms() - 1, Ordering::SeqCst);
     assert!(!sidecar.is_busy());
-    assert_eq!(sidecar.load(FLUSHED + WAITERS), 0);
+    assert_eq!(sidecar.words.load(FLUSHED + WAITERS), 0);
 }
 
 #[test]

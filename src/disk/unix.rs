@@ -14,8 +14,9 @@ use super::holders::holders_of;
 use super::map::ReadMap;
 use super::platform::{Disk, FileId, Held, LockMode, Mapping, SharedMemory};
 use super::shm::{self, Sidecar};
-use super::sidecar::{PROTOCOL, mix};
+use super::sidecar::PROTOCOL;
 use super::size_limit::SizeLimit;
+use super::words::mix;
 use super::{host, lock};
 use crate::error::{Error, Result};
 

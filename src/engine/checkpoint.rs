@@ -12,7 +12,7 @@ use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TABLE_SNAPSHOTS, TreeRoot}
 use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, Waited};
 use crate::disk::platform::LockMode;
 use crate::disk::root::{Root, Segment};
-use crate::disk::sidecar::{Counter, State};
+use crate::disk::slot::{Counter, State};
 use crate::engine::append::{AppendGuard, Appended, now_us};
 use crate::engine::archive::Batch;
 use crate::engine::changes::{Changes, Write};

@@ -6,7 +6,7 @@
 
 use crate::disk::format::{MAX_FRAME_PAYLOAD, OVERFLOW_SIZE};
 use crate::disk::locks::Deadline;
-use crate::disk::sidecar::Counter;
+use crate::disk::slot::Counter;
 use crate::engine::Engine;
 use crate::engine::append::Appended;
 use crate::engine::changes::{Changes, Write};

@@ -12,7 +12,8 @@
 
 use crate::disk::locks::{ByteLock, Deadline, SYNC, lock, try_lock};
 use crate::disk::platform::LockMode;
-use crate::disk::sidecar::{Counter, Sidecar};
+use crate::disk::sidecar::Sidecar;
+use crate::disk::slot::Counter;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::log::walk::Point;

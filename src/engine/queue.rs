@@ -10,7 +10,8 @@
 use crate::disk::holders::holder_of;
 use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, PASSED_BY, WRITER, Waited};
 use crate::disk::platform::LockMode;
-use crate::disk::sidecar::{Counter, Sidecar, State};
+use crate::disk::sidecar::Sidecar;
+use crate::disk::slot::{Counter, State};
 use crate::engine::Engine;
 use crate::error::{Error, Holder, Result};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Figures: of the store, of the log, of locks and waits, of every process that has the store open.
 
 use crate::disk::locks::{CHECKPOINT, FairLock, SLOT, WRITER};
-use crate::disk::sidecar::{Counter, State, WAIT_BUCKETS};
+use crate::disk::slot::{Counter, State, WAIT_BUCKETS};
 use crate::engine::Engine;
 use crate::error::{Holder, Result};
 use serde::Serialize;
@@ -147,7 +147,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, slot: crate::disk::sidecar::Slot<'_>) {
+    fn add(&mut self, slot: crate::disk::slot::Slot<'_>) {
         let stats = &mut self.stats;
         for (sum, counter) in [
             (&mut stats.acquisitions, Counter::Acquisitions),
