@@ -8,9 +8,9 @@ use crate::disk::format::{
 use crate::disk::memory::MemoryDisk;
 use crate::disk::root::{Root, Segment};
 use crate::log::frame::{FRAME_HEADER, FrameHeader, Operations, frame_crc};
-use crate::log::index::Generation;
+use crate::log::memtable::Memtable;
+use crate::log::reader::{Frame, LogReader, Point};
 use crate::log::ring::Ring;
-use crate::log::walk::{Frame, Point, Walker};
 use crate::tree::cursor::{Cursor, get};
 use crate::tree::node::Node;
 use crate::tree::pages::{Pages, Verified};
@@ -34,16 +34,16 @@ pub fn walk_log(log: &[u8], offset: u16, mend: bool) -> usize {
         mend_chain(&mut file, &ring, point);
     }
     let disk = MemoryDisk::new(file);
-    let mut walker = Walker::new(&disk, &ring, TAG, point);
-    let mut generation = Generation::new(point.lsn);
+    let mut walker = LogReader::new(&disk, &ring, TAG, point);
+    let mut memtable = Memtable::new(point.lsn);
     let mut frames = 0;
     while let Ok(Some(frame)) = walker.next() {
         look_at(&frame, point, &ring);
         if frame.header.time % 2 == 1 {
-            generation = Generation::new(point.lsn);
+            memtable = Memtable::new(point.lsn);
         }
-        if generation.insert(&frame) {
-            look_up(&generation);
+        if memtable.insert(&frame) {
+            look_up(&memtable);
         }
         point = frame.after;
         frames += 1;
@@ -99,13 +99,13 @@ fn look_at(frame: &Frame, before: Point, ring: &Ring) {
 }
 
 /// Every key that the index has is found, in ascending order.
-fn look_up(generation: &Generation) {
-    let (touched, _) = generation.tables();
+fn look_up(memtable: &Memtable) {
+    let (touched, _) = memtable.tables();
     for table in touched {
         let mut last: Option<Vec<u8>> = None;
-        for version in generation.newest(table, u64::MAX) {
+        for version in memtable.newest(table, u64::MAX) {
             assert!(last.as_deref().is_none_or(|last| last < &version.key[..]), "the index ascends");
-            assert!(generation.get(table, &version.key, u64::MAX).is_some());
+            assert!(memtable.get(table, &version.key, u64::MAX).is_some());
             last = Some(version.key.to_vec());
         }
     }

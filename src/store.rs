@@ -6,7 +6,7 @@ mod options;
 mod registry;
 
 use crate::engine::Engine;
-use crate::engine::checkpoint::Plan;
+use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::metrics::Sample;
 use crate::engine::open_store::OpenStore;
 use crate::engine::stats::{Locks, Stats};
@@ -154,7 +154,7 @@ impl Store {
     /// [`Error::Busy`] if another checkpoint did not end before the timeout, [`Error::Full`], [`Error::Io`],
     /// [`Error::Poisoned`] if an earlier flush failed and the disk still refuses.
     pub fn checkpoint(&self) -> Result<()> {
-        self.in_file(self.engine().checkpoint_now(&Plan::default()))
+        self.in_file(self.engine().checkpoint_now(&CheckpointOptions::default()))
     }
 
     /// Moves pages down and gives the file's free end back, while others go on. Gives the file's length in bytes

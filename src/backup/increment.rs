@@ -49,8 +49,8 @@ impl State {
     /// The keys of a table that the log speaks of.
     fn logged_keys(&self, table: u32) -> impl Iterator<Item = Vec<u8>> {
         let view = self.view();
-        let generations = view.generations.iter().filter(move |generation| generation.touches(table));
-        generations.flat_map(move |generation| generation.newest(table, view.lsn)).map(|version| version.key.to_vec())
+        let memtables = view.memtables.iter().filter(move |memtable| memtable.touches(table));
+        memtables.flat_map(move |memtable| memtable.newest(table, view.lsn)).map(|version| version.key.to_vec())
     }
 
     /// Tells the next increment which keys only the log spoke of.
@@ -111,7 +111,7 @@ impl<W: Write> TableWriter<'_, '_, '_, W> {
     fn say_next(&mut self) -> Result<Option<Vec<u8>>> {
         let Some(key) = self.explicit.next() else { return Ok(None) };
         let view = self.view;
-        if let Some(value) = view.get(self.table, self.root, &key)? {
+        if let Some(value) = view.value(self.table, self.root, &key)? {
             self.row(&key, &value)?;
         }
         Ok(Some(key))

@@ -6,7 +6,7 @@ use crate::engine::view::View;
 use crate::error::{Error, Result};
 use crate::maintain::content::ContentHash;
 use crate::tree::bulk::FullLeaf;
-use crate::txn::merge::{Direction, Ground, Walk};
+use crate::txn::merge::{Direction, MergeCursor, TableSource};
 use crate::txn::snapshot::list_tables;
 use std::ops::Bound;
 use std::sync::mpsc::sync_channel;
@@ -57,7 +57,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(view: View) -> Result<State> {
-        let names = Ground { view: &view, txn: None, table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? };
+        let names = TableSource { view: &view, txn: None, table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? };
         let tables = list_tables(names)?.into_iter().map(|info| {
             let id = view.table(&info.name)?.map(|entry| entry.id);
             let id = id.ok_or_else(|| Error::Internal("a table that is listed is not there".to_owned()))?;
@@ -96,20 +96,20 @@ impl State {
         self.tables.iter().any(|known| known.id == table)
     }
 
-    fn walk(&self, table: u32) -> Result<(Ground<'_>, Walk<'_>)> {
-        let ground = Ground { view: &self.view, txn: None, table, root: self.view.tree_root(table)? };
-        Ok((ground, Walk::new(ground, Direction::Forward, Bound::Unbounded)?))
+    fn walk(&self, table: u32) -> Result<(TableSource<'_>, MergeCursor<'_>)> {
+        let ground = TableSource { view: &self.view, txn: None, table, root: self.view.tree_root(table)? };
+        Ok((ground, MergeCursor::new(ground, Direction::Forward, Bound::Unbounded)?))
     }
 }
 
-fn next_row<'s>(ground: &Ground<'s>, walk: &mut Walk<'s>) -> Result<Option<Row<'s>>> {
+fn next_row<'s>(ground: &TableSource<'s>, walk: &mut MergeCursor<'s>) -> Result<Option<Row<'s>>> {
     match walk.next()? {
         Some((key, found)) => Ok(Some((key, ground.read(found)?))),
         None => Ok(None),
     }
 }
 
-fn next_item<'s>(ground: &Ground<'s>, walk: &mut Walk<'s>, page_size: u32) -> Result<Option<Item<'s>>> {
+fn next_item<'s>(ground: &TableSource<'s>, walk: &mut MergeCursor<'s>, page_size: u32) -> Result<Option<Item<'s>>> {
     if let Some(leaf) = walk.leaf_ahead()?
         && let Some(full) = FullLeaf::of(leaf, page_size)?
     {

@@ -293,7 +293,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_fork_during_an_opening_keeps_no_lock_alive() {
-        use super::super::lock::try_lock;
+        use super::super::file_lock::try_lock;
         use super::super::platform::LockMode::Exclusive;
         use std::sync::atomic::AtomicBool;
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -327,7 +327,7 @@ pub(crate) mod tests {
                 replace(DEAD.load(SeqCst), mine.as_raw_fd());
                 drop((registration, mine));
                 assert!(try_lock(&other, 1, Exclusive).unwrap());
-                super::super::lock::unlock(&other, 1).unwrap();
+                super::super::file_lock::unlock(&other, 1).unwrap();
             }
         });
     }

@@ -1,11 +1,11 @@
 //! The file and the system below it: format constants, the platform's face, locks, shared memory.
 
 pub(crate) mod file_id;
+mod file_lock;
 pub(crate) mod fork;
 pub(crate) mod format;
 pub(crate) mod holders;
 pub(crate) mod host;
-mod lock;
 pub(crate) mod locks;
 mod map;
 #[cfg(any(test, feature = "fuzzing"))]

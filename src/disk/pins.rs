@@ -234,7 +234,7 @@ mod tests {
         let (file, (pins, others)) = real();
         let _own = others.pin(7).unwrap();
         let foreign = std::fs::File::open(file.path()).unwrap();
-        crate::disk::lock::share_range(&foreign, 1 << 61, 0).unwrap();
+        crate::disk::file_lock::share_range(&foreign, 1 << 61, 0).unwrap();
         assert_eq!(pins.all(1 << 60).unwrap(), [0..1 << 60; 1]);
     }
 }

@@ -240,7 +240,7 @@ impl Sidecar {
     }
 
     /// Tells that the last of so many failures is mended. `false`: another one came meanwhile.
-    pub(crate) fn heal(&self, failures: u64) -> bool {
+    pub(crate) fn tell_mended(&self, failures: u64) -> bool {
         let (from, to) = (self.words.seal(POISON, failures), self.words.seal(POISON, failures + 1));
         self.words
             .own_word(POISON)

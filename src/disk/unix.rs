@@ -17,7 +17,7 @@ use super::shm::{self, Sidecar};
 use super::sidecar::PROTOCOL;
 use super::size_limit::SizeLimit;
 use super::words::mix;
-use super::{host, lock};
+use super::{file_lock, host};
 use crate::error::{Error, Result};
 
 /// Zeros are written in pieces of this many bytes.
@@ -144,7 +144,7 @@ impl Drop for UnixDisk {
         // A fork just before the file is closed could leave the description to a child. Without
         // locks it does no harm there.
         if let Ok(file) = self.live() {
-            let _ = lock::unlock_all(file);
+            let _ = file_lock::unlock_all(file);
         }
     }
 }
@@ -305,15 +305,15 @@ impl Disk for UnixDisk {
     }
 
     fn try_lock(&self, byte: u64, mode: LockMode) -> io::Result<bool> {
-        lock::try_lock(self.live()?, byte, mode)
+        file_lock::try_lock(self.live()?, byte, mode)
     }
 
     fn unlock(&self, byte: u64) -> io::Result<()> {
-        lock::unlock(self.live()?, byte)
+        file_lock::unlock(self.live()?, byte)
     }
 
     fn probe(&self, first: u64, len: u64) -> io::Result<Option<(u64, u64)>> {
-        lock::probe(self.live()?, first, len)
+        file_lock::probe(self.live()?, first, len)
     }
 
     fn holders(&self, first: u64, len: u64) -> Vec<Held> {

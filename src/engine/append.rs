@@ -8,12 +8,17 @@ use crate::disk::locks::{APPEND, ByteLock, Deadline, lock, try_lock};
 use crate::disk::platform::LockMode;
 use crate::disk::root::{Root, Slots, peek_sequence};
 use crate::disk::sidecar::{Sidecar, TailHint, WordsBefore};
-use crate::engine::Engine;
-use crate::engine::flush::{Failures, Sealed};
+use crate::engine::board::Failures;
+use crate::engine::roots::Roots;
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
+use crate::log::reader::goes_on_elsewhere;
+use crate::log::reader::{LogReader, Point, seems_to_go_on};
 use crate::log::ring::{Ring, next_block};
-use crate::log::walk::{Point, Walker, seems_to_go_on};
+use std::ops::Deref;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -46,7 +51,7 @@ impl Appender {
     }
 
     /// Takes over a newer durable root.
-    pub(crate) fn adopt(&mut self, root: Arc<Root>) {
+    pub(crate) fn take_over(&mut self, root: Arc<Root>) {
         self.ring = Arc::new(Ring::new(&root));
         if root.checkpoint_lsn > self.tail.lsn {
             self.tail = Point::start_of(&root);
@@ -66,6 +71,25 @@ impl Appender {
     }
 }
 
+/// The log, as this process appends to it and flushes it.
+pub(crate) struct Log {
+    roots: Roots,
+    appender: Mutex<Appender>,
+    pub(super) syncing: Mutex<()>,
+    /// A flush of this process proves what others wrote before it came.
+    pub(super) proven: AtomicBool,
+    /// How many flushes had ended, one more than that, when a flusher was found not to move on.
+    pub(super) stalled: AtomicU64,
+}
+
+impl Deref for Log {
+    type Target = Roots;
+
+    fn deref(&self) -> &Roots {
+        &self.roots
+    }
+}
+
 /// The tail, held by this thread of this process alone.
 ///
 /// The kernel's lock goes first when this is dropped. The other way round the next thread of this
@@ -74,7 +98,7 @@ pub(crate) struct AppendGuard<'a> {
     _kernel: ByteLock,
     pub(crate) state: MutexGuard<'a, Appender>,
     pub(crate) sidecar: Arc<Sidecar>,
-    pub(crate) engine: &'a Engine,
+    pub(crate) log: &'a Log,
     /// A newer root is the one to build on, and nobody can confirm it before a failed flush is mended; or frames
     /// that were told are gone.
     pub(crate) in_doubt: bool,
@@ -82,6 +106,12 @@ pub(crate) struct AppendGuard<'a> {
     pub(crate) failures: Failures,
     /// The log went on behind what was told of it.
     pub(crate) walked: bool,
+}
+
+/// A batch that the next flush covers.
+pub(crate) struct Sealed {
+    pub(crate) tail: Point,
+    pub(crate) sidecar: Arc<Sidecar>,
 }
 
 /// Why a frame was not appended.
@@ -98,7 +128,21 @@ pub(crate) fn now_us() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(0)
 }
 
-impl Engine {
+impl Log {
+    pub(crate) fn new(roots: Roots, root: Root) -> Log {
+        Log {
+            roots,
+            appender: Mutex::new(Appender::new(Arc::new(root))),
+            syncing: Mutex::new(()),
+            proven: AtomicBool::new(false),
+            stalled: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn appender(&self) -> std::sync::MutexGuard<'_, Appender> {
+        lock(&self.appender)
+    }
+
     /// Takes APPEND and finds the true tail.
     pub(crate) fn lock_append(&self, deadline: Deadline) -> Result<AppendGuard<'_>> {
         let state = lock(&self.appender);
@@ -125,7 +169,7 @@ impl Engine {
         }
         let failures = self.failures(&sidecar);
         let (in_doubt, walked) = (false, false);
-        let mut guard = AppendGuard { state, sidecar, engine: self, in_doubt, failures, walked, _kernel: kernel };
+        let mut guard = AppendGuard { state, sidecar, log: self, in_doubt, failures, walked, _kernel: kernel };
         guard.find_tail(current)?;
         // Without a sidecar nobody could have told us of a flush.
         guard.state.open &= current;
@@ -135,17 +179,17 @@ impl Engine {
 
 impl AppendGuard<'_> {
     fn find_tail(&mut self, current: bool) -> Result<()> {
-        let engine = self.engine;
+        let log = self.log;
         let before = self.sidecar.words_before();
-        let told = engine.learn(&self.sidecar);
-        let forgotten = engine.forgotten.load(Ordering::Acquire);
+        let told = log.load_hints(&self.sidecar);
+        let forgotten = log.forgotten.load(Ordering::Acquire);
         if self.state.forgotten != forgotten {
             let (root, tables) = (Arc::clone(&self.state.root), self.state.tables);
             *self.state = Appender { forgotten, tables, ..Appender::new(root) };
         }
         let told_tail = self.sidecar.tail();
         let newer = self.newer_roots()?;
-        if let Some(root) = newer.as_ref().and_then(|slots| engine.certain_root(slots)) {
+        if let Some(root) = newer.as_ref().and_then(|slots| log.certain_root(slots)) {
             self.build_on(root);
         }
         self.follow_hint()?;
@@ -159,20 +203,49 @@ impl AppendGuard<'_> {
         self.put_tables_right(told_tail);
         if self.sidecar.tail().is_some_and(|hint| hint.lsn > self.state.tail.lsn) {
             // Frames that were told are gone: a flush failed, and its process did not live to say so.
-            if !engine.is_poisoned(&self.sidecar) {
-                engine.poison(&self.sidecar);
+            if !log.is_poisoned(&self.sidecar) {
+                log.poison(&self.sidecar);
             }
             self.in_doubt = true;
         } else if self.walked {
             self.publish();
         }
         // Frames that no sidecar of this process told of may have been acknowledged through another one.
-        let unseen = || self.state.tail.lsn > engine.visible() && engine.disk.lost_name().is_some();
+        let unseen = || self.state.tail.lsn > log.visible() && log.disk.lost_name().is_some();
         let elsewhere = !current && (self.walked || unseen());
-        if (!told || elsewhere) && !engine.is_poisoned(&self.sidecar) {
+        if (!told || elsewhere) && !log.is_poisoned(&self.sidecar) {
             self.show_all(&before)?;
         }
         Ok(())
+    }
+
+    /// A root may have been written and never told of, and it may lay the ring out otherwise, hold a
+    /// transaction of its own, or let the log go on beyond the older root's ring. What is appended must fit it. Its writer held APPEND until it could tell, so
+    /// it is gone, or told of it through a sidecar that is gone: the root is made durable, and told. So is any root
+    /// where the sidecar tells of none: one that was told elsewhere may be built upon, and the pages of the one before
+    /// be used again. Gives whether the log goes on from it.
+    pub(crate) fn settle_doubtful(&mut self, newest: Root, told: bool) -> Result<bool> {
+        let log = self.log;
+        let known = &self.state.root;
+        if newest.sequence <= known.sequence {
+            return Ok(false);
+        }
+        let elsewhere = goes_on_elsewhere(&*log.disk, known, &newest, self.state.tail);
+        if told && !elsewhere.map_err(log.io("read the log"))? {
+            return Ok(false);
+        }
+        self.in_doubt = log.is_poisoned(&self.sidecar);
+        if self.in_doubt {
+            // Nothing can be confirmed; the process that mends the failed flush sees to the root.
+            return Ok(false);
+        }
+        log.write_slot_once_more(&newest)?;
+        log.flush_found()?;
+        let sequence = newest.sequence;
+        self.state.take_over(Arc::new(newest));
+        self.tell_of_root();
+        log.raise_root(sequence);
+        Ok(true)
     }
 
     /// An older copy of the sidecar, written over it in place, tells of an older set of tables than the one that
@@ -199,31 +272,31 @@ impl AppendGuard<'_> {
 
     /// The slots, if they may hold a newer root than the one known here.
     fn newer_roots(&self) -> Result<Option<Slots>> {
-        let engine = self.engine;
-        let newest = peek_sequence(&*engine.disk).map_err(engine.io("read the root slots"))?;
+        let log = self.log;
+        let newest = peek_sequence(&*log.disk).map_err(log.io("read the root slots"))?;
         if newest <= self.state.root.sequence {
             return Ok(None);
         }
-        let slots = engine.slots()?;
+        let slots = log.slots()?;
         Ok((slots.newest.sequence > self.state.root.sequence).then_some(slots))
     }
 
     fn build_on(&mut self, root: Root) {
         if root.sequence > self.state.root.sequence {
-            self.engine.raise_root(root.sequence);
-            self.state.adopt(Arc::new(root));
+            self.log.raise_root(root.sequence);
+            self.state.take_over(Arc::new(root));
         }
     }
 
     /// Goes to where the sidecar says that the log ends, if the file says the same.
     fn follow_hint(&mut self) -> Result<()> {
-        let engine = self.engine;
+        let log = self.log;
         let hint = self.sidecar.tail();
         let state = &mut *self.state;
         match hint {
             Some(hint) if hint.lsn > state.tail.lsn => {
                 state.open = false;
-                if confirms(engine, &state.ring, &hint)? {
+                if confirms(log, &state.ring, &hint)? {
                     state.tail = Point { end: hint.end, crc: hint.crc, lsn: hint.lsn };
                     state.start = hint.start;
                     state.open = hint.open;
@@ -233,20 +306,20 @@ impl AppendGuard<'_> {
             _ => state.open = false,
         }
         // A flush that was believed may have covered the block, whatever the hint says.
-        let flushed = engine.durable_lsn().max(self.sidecar.flushed_unsealed());
+        let flushed = log.durable_lsn().max(self.sidecar.flushed_unsealed());
         state.open &= flushed < state.tail.lsn;
         Ok(())
     }
 
     /// Walks to the chain's end, and tells of what no process lived to tell of.
     pub(crate) fn walk_on(&mut self) -> Result<()> {
-        let engine = self.engine;
+        let log = self.log;
         let state = &mut *self.state;
-        if !seems_to_go_on(&*engine.disk, &state.ring, state.tail).map_err(engine.io("read the log"))? {
+        if !seems_to_go_on(&*log.disk, &state.ring, state.tail).map_err(log.io("read the log"))? {
             return Ok(());
         }
         let ring = Arc::clone(&state.ring);
-        let mut walker = Walker::new(&*engine.disk, &ring, engine.store_tag, state.tail);
+        let mut walker = LogReader::new(&*log.disk, &ring, log.store_tag, state.tail);
         while let Some(frame) = walker.next()? {
             // A flush may have covered it.
             state.start = frame.header.position;
@@ -270,13 +343,13 @@ impl AppendGuard<'_> {
     /// A new sidecar, or a spoilt one: it does not tell which commits readers may have seen. So all that is
     /// here is flushed, and may be seen.
     fn show_all(&mut self, before: &WordsBefore) -> Result<()> {
-        self.engine.flush_found()?;
+        self.log.flush_found()?;
         self.state.open = false;
         self.publish();
         if self.sidecar.tables().is_none() {
             self.sidecar.rise_tables(self.state.tail.lsn);
         }
-        self.sidecar.tell_all(before, self.state.root.sequence, self.engine.durable_lsn(), self.state.tail.lsn);
+        self.sidecar.tell_all(before, self.state.root.sequence, self.log.durable_lsn(), self.state.tail.lsn);
         Ok(())
     }
 
@@ -292,9 +365,9 @@ impl AppendGuard<'_> {
 
     /// Appends a frame. On an error it is not in the log, unless that is [`Error::Unconfirmed`].
     pub(crate) fn append(&mut self, frame: &mut FrameBuilder, kind: FrameKind, relaxed: bool) -> Result<Appended> {
-        let engine = self.engine;
-        if self.in_doubt || engine.is_poisoned(&self.sidecar) {
-            return Err(engine.unmended());
+        let log = self.log;
+        if self.in_doubt || log.is_poisoned(&self.sidecar) {
+            return Err(log.unmended());
         }
         let state = &mut *self.state;
         let position = state.next_position();
@@ -311,19 +384,19 @@ impl AppendGuard<'_> {
             lsn,
             position,
             root_sequence: state.root.sequence,
-            durable_lsn: engine.durable_lsn(),
+            durable_lsn: log.durable_lsn(),
             time: now_us(),
             payload_len: frame.payload_len()?,
             operations: frame.operations(),
         };
-        let (bytes, crc) = frame.finish(engine.store_tag, &header);
-        if let Err(e) = state.ring.write(&*engine.disk, position, bytes) {
+        let (bytes, crc) = frame.finish(log.store_tag, &header);
+        if let Err(e) = state.ring.write(&*log.disk, position, bytes) {
             // What was written of it may be whole, and then others may have read it already.
-            return match Walker::new(&*engine.disk, &state.ring, engine.store_tag, state.tail).next() {
-                Ok(None) => Err(Error::io("append to the log", engine.path(), e)),
+            return match LogReader::new(&*log.disk, &state.ring, log.store_tag, state.tail).next() {
+                Ok(None) => Err(Error::io("append to the log", log.path(), e)),
                 _ => {
-                    engine.poison(&self.sidecar);
-                    Err(engine.unconfirmed(Error::io("append to the log", engine.path(), e)))
+                    log.poison(&self.sidecar);
+                    Err(log.unconfirmed(Error::io("append to the log", log.path(), e)))
                 }
             };
         }
@@ -344,7 +417,39 @@ impl AppendGuard<'_> {
     /// so that no thread here shows it before a later snapshot elsewhere would.
     fn show(&self, lsn: u64) {
         self.sidecar.rise_visible(lsn);
-        self.engine.relaxed.fetch_max(lsn, Ordering::AcqRel);
+        self.log.relaxed.fetch_max(lsn, Ordering::AcqRel);
+    }
+
+    /// The newest LSN that was given, as far as is known here.
+    pub(crate) fn newest_told(&self) -> u64 {
+        let hint = self.sidecar.tail().map_or(0, |tail| tail.lsn);
+        let seen = self.sidecar.visible().unwrap_or(0).max(self.log.visible());
+        self.state.tail.lsn.max(hint).max(seen)
+    }
+
+    /// Forgets the tail, which may never have been durable, and looks for the chain's end from a durable root on.
+    pub(crate) fn start_over(&mut self, root: Root) -> Result<()> {
+        let log = self.log;
+        log.forget_log();
+        let forgotten = log.forgotten.load(Ordering::Acquire);
+        let tables = self.state.tables;
+        *self.state = Appender { forgotten, tables, ..Appender::new(Arc::new(root)) };
+        self.walk_on()?;
+        self.sidecar.rise_root(self.state.root.sequence);
+        self.sidecar.rise_tables(self.state.root.checkpoint_lsn);
+        log.raise_root(self.state.root.sequence);
+        Ok(())
+    }
+
+    /// Tells that what so many failed flushes have left is mended, up to the tail.
+    pub(crate) fn recovered(&mut self, failures: u64) -> Result<()> {
+        self.in_doubt = false;
+        self.seal();
+        self.log.poisoned.store(false, Ordering::Release);
+        if self.sidecar.tell_mended(failures) {
+            return Ok(());
+        }
+        Err(self.log.poisoned_error("another flush failed meanwhile"))
     }
 
     /// Ends the batch: from here on what is in the log may be flushed, so the next frame starts in
@@ -370,12 +475,12 @@ impl AppendGuard<'_> {
 
 /// Whether the file holds the frame that a hint speaks of. The hint was published after that
 /// frame was written in full, so its header is proof enough.
-fn confirms(engine: &Engine, ring: &Ring, hint: &TailHint) -> Result<bool> {
+fn confirms(log: &Log, ring: &Ring, hint: &TailHint) -> Result<bool> {
     if hint.start < ring.start() || hint.end > ring.end() || hint.start >= hint.end {
         return Ok(false);
     }
     let mut header = [0; FRAME_HEADER];
-    ring.read(&*engine.disk, hint.start, &mut header).map_err(engine.io("read the log"))?;
+    ring.read(&*log.disk, hint.start, &mut header).map_err(log.io("read the log"))?;
     Ok(FrameHeader::decode(&header).is_some_and(|(header, crc)| {
         header.lsn == hint.lsn
             && header.position == hint.start

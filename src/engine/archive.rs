@@ -9,11 +9,10 @@ use crate::disk::platform::FileId;
 use crate::disk::root::Root;
 use crate::engine::Engine;
 use crate::engine::changes::{Changes, Write};
-use crate::engine::checkpoint::Plan;
 use crate::engine::view::View;
 use crate::error::{Error, Result};
 use crate::log::frame::{FrameKind, Operation, Operations};
-use crate::log::walk::{Frame, Point, Walker};
+use crate::log::reader::{Frame, LogReader, Point};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -152,7 +151,7 @@ impl<'a> Batch<'a> {
     pub(crate) fn read(&self, keep: &mut dyn Keep) -> Result<()> {
         let engine = self.engine;
         let start = Point::start_of(self.base());
-        let mut walker = Walker::new(&*engine.disk, &self.view.ring, engine.store_tag, start);
+        let mut walker = LogReader::new(&*engine.disk, &self.view.ring, engine.store_tag, start);
         while walker.point().lsn < self.mark.lsn {
             let Some(frame) = walker.next()? else {
                 let lsn = walker.point().lsn;
@@ -211,17 +210,10 @@ impl<'a> Batch<'a> {
     }
 }
 
-impl Engine {
-    /// Folds, with a root made even if there is nothing to fold: so the archive knows that it has all that is committed.
-    pub(crate) fn archive_now(self: &Arc<Self>) -> Result<()> {
-        self.checkpoint_now(&Plan { force: true, ..Plan::default() })
-    }
-}
-
 impl View {
     /// What this state says of the store's archive.
     pub(crate) fn archive_setting(&self) -> Result<Option<Vec<u8>>> {
         let root = self.tree_root(TABLE_SETTINGS)?;
-        Ok(self.get(TABLE_SETTINGS, root, SETTING_ARCHIVE)?.map(|row| row.to_vec()))
+        Ok(self.value(TABLE_SETTINGS, root, SETTING_ARCHIVE)?.map(|row| row.to_vec()))
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Changes {
     pub(crate) tables: BTreeMap<u32, BTreeMap<Vec<u8>, Write>>,
     pub(crate) dropped: BTreeSet<u32>,
     /// The ids of tables are those of this LSN, and hold only if the set of tables has not changed since.
-    pub(crate) assumes: Option<u64>,
+    pub(crate) catalog_lsn: Option<u64>,
     bytes: u64,
 }
 

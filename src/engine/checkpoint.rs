@@ -9,23 +9,23 @@
 
 use crate::bytes::Bytes;
 use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TABLE_SNAPSHOTS, TreeRoot};
-use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, Waited};
-use crate::disk::platform::LockMode;
+use crate::disk::locks::Deadline;
 use crate::disk::root::{Root, Segment};
-use crate::disk::slot::{Counter, State};
+use crate::disk::slot::Counter;
 use crate::engine::append::{AppendGuard, Appended, now_us};
 use crate::engine::archive::Batch;
 use crate::engine::changes::{Changes, Write};
-use crate::engine::compact::{SLACK_PAGES, WORTHWHILE, begin_moving_down, move_catalog_down};
-use crate::engine::fold::Folding;
-use crate::engine::named::Naming;
+use crate::engine::checkpoint_guard::CheckpointGuard;
+use crate::engine::move_down::{SLACK_PAGES, WORTHWHILE, begin_moving_down, move_catalog_down};
+use crate::engine::names::Naming;
+use crate::engine::page_writer::PageWriter;
 use crate::engine::ring_plan::RingPlan;
 use crate::engine::view::{View, decode_name};
 use crate::engine::{Engine, MIN_LOG};
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
-use crate::log::index::{self, Pointed};
-use crate::log::walk::Point;
+use crate::log::memtable::{self, Pointed};
+use crate::log::reader::Point;
 use crate::tree::update::{Change, PageStore, update};
 use crate::tree::walk::free_tree;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,7 @@ const HOLDS_US: u64 = 4_000_000;
 
 /// What a checkpoint is to do besides folding.
 #[derive(Default)]
-pub(crate) struct Plan<'p> {
+pub(crate) struct CheckpointOptions<'p> {
     /// The log should be able to hold a frame of this size.
     pub(crate) room_for: u64,
     /// Nobody is writing: give the log's space back.
@@ -67,7 +67,7 @@ pub(crate) struct Lost {
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Done {
+pub(crate) struct CheckpointResult {
     /// LSN of the transaction that was applied on top.
     pub(crate) lsn: u64,
     /// Pages that only the previous root, or a snapshot of a process, still needs; those of named snapshots are not counted.
@@ -76,7 +76,7 @@ pub(crate) struct Done {
     pub(crate) page_count: u64,
 }
 
-impl Done {
+impl CheckpointResult {
     /// Whether another checkpoint would make the file notably smaller.
     pub(crate) fn could_shrink(&self) -> bool {
         // (When there was nothing to fold, all are 0.)
@@ -89,82 +89,23 @@ pub(crate) fn is_worthwhile(spare: u64, page_count: u64) -> bool {
     spare >= SLACK_PAGES && spare * WORTHWHILE >= page_count
 }
 
-/// The right to take and give back pages, until dropped.
-pub(crate) struct CheckpointTurn<'e> {
-    pub(crate) engine: &'e Engine,
-    kernel: Option<ByteLock>,
-    /// The turn is that of a process that mends so many failed flushes: nothing else may flush meanwhile.
-    pub(crate) mends: Option<u64>,
-    _process: FairGuard,
-}
-
-impl Drop for CheckpointTurn<'_> {
-    fn drop(&mut self) {
-        if self.engine.check_process().is_err() {
-            return;
-        }
-        let sidecar = self.engine.sidecar();
-        if let Some(slot) = self.engine.slot(&sidecar) {
-            slot.set_state(State::Checkpointing, false);
-        }
-        self.kernel = None;
+impl Engine {
+    pub(crate) fn checkpoint(&self, plan: &CheckpointOptions<'_>, deadline: Deadline) -> Result<CheckpointResult> {
+        let turn = self.lock_checkpoint(deadline)?;
+        self.run_checkpoint(&turn, plan, deadline)
     }
 }
 
 impl Engine {
-    pub(crate) fn lock_checkpoint(&self, deadline: Deadline) -> Result<CheckpointTurn<'_>> {
-        let started = Instant::now();
-        let sidecar = self.sidecar();
-        let process = match self.checkpointing.take(deadline) {
-            Waited::Held(guard) => guard,
-            Waited::TooLate => return Err(self.busy("checkpoint", &sidecar, started)),
-            Waited::Nested => return Err(Error::Nested { path: self.path().to_path_buf() }),
-        };
-        let kernel = ByteLock::take(&self.disk, CHECKPOINT, LockMode::Exclusive, "checkpoint", deadline);
-        let kernel = kernel.map_err(|e| match e {
-            Error::Busy { .. } => self.busy("checkpoint", &sidecar, started),
-            e => e,
-        })?;
-        Ok(self.checkpoint_turn(process, kernel))
-    }
-
-    /// Takes CHECKPOINT only if nobody has it.
-    pub(crate) fn try_lock_checkpoint(&self) -> Result<Option<CheckpointTurn<'_>>> {
-        let Some(process) = self.checkpointing.try_take() else { return Ok(None) };
-        let kernel = ByteLock::try_take(&self.disk, CHECKPOINT, LockMode::Exclusive)?;
-        Ok(kernel.map(|kernel| self.checkpoint_turn(process, kernel)))
-    }
-
-    fn checkpoint_turn(&self, process: FairGuard, kernel: ByteLock) -> CheckpointTurn<'_> {
-        let sidecar = self.sidecar();
-        if let Some(slot) = self.slot(&sidecar) {
-            slot.set_state(State::Checkpointing, true);
-        }
-        CheckpointTurn { engine: self, kernel: Some(kernel), mends: None, _process: process }
-    }
-
-    /// Folds what is there, also when a failed flush must be mended first.
-    pub(crate) fn checkpoint_now(self: &Arc<Self>, plan: &Plan<'_>) -> Result<()> {
-        self.check_writable()?;
-        let fold = || self.checkpoint(plan, self.deadline()).map(drop);
-        match fold() {
-            Err(Error::Poisoned { .. }) => self.begin(self.deadline()).map(drop).and_then(|()| fold()),
-            done => done,
-        }
-    }
-
-    pub(crate) fn checkpoint(&self, plan: &Plan<'_>, deadline: Deadline) -> Result<Done> {
-        let turn = self.lock_checkpoint(deadline)?;
-        turn.run(plan, deadline)
-    }
-}
-
-impl CheckpointTurn<'_> {
     /// Folds the log into the tree; does nothing if there is nothing to fold.
-    pub(crate) fn run(&self, plan: &Plan<'_>, deadline: Deadline) -> Result<Done> {
+    pub(crate) fn run_checkpoint(
+        &self,
+        turn: &CheckpointGuard<'_>,
+        plan: &CheckpointOptions<'_>,
+        deadline: Deadline,
+    ) -> Result<CheckpointResult> {
         let started = Instant::now();
-        let engine = self.engine;
-        engine.check_writable()?;
+        self.check_writable()?;
         let span = tracing::debug_span!(
             "checkpoint",
             direct = plan.direct.is_some(),
@@ -172,12 +113,12 @@ impl CheckpointTurn<'_> {
             pages = tracing::field::Empty,
         );
         let _in_span = span.enter();
-        let result = self.fold(plan, deadline);
+        let result = self.fold_log(turn, plan, deadline);
         match &result {
             Ok(Some((done, pages))) => {
                 span.record("lsn", done.lsn).record("pages", pages);
-                let sidecar = engine.sidecar();
-                if let Some(slot) = engine.slot(&sidecar) {
+                let sidecar = self.sidecar();
+                if let Some(slot) = self.slot(&sidecar) {
                     slot.count(Counter::Checkpoints, 1);
                 }
                 let took_ms = started.elapsed().as_millis();
@@ -196,50 +137,29 @@ impl CheckpointTurn<'_> {
     }
 
     /// Whether another checkpoint would make the file notably smaller.
-    pub(crate) fn could_shrink(&self) -> Result<bool> {
-        let fold = self.newest_space()?;
+    pub(crate) fn could_shrink(&self, turn: &CheckpointGuard<'_>) -> Result<bool> {
+        let fold = self.newest_space(turn)?;
         Ok(is_worthwhile(fold.spare_pages(), fold.space.page_count()))
     }
 
     /// Pages that nothing needs now, pins of all processes considered, and all pages.
-    pub(crate) fn free_pages(&self) -> Result<(u64, u64)> {
-        let Folding { space, .. } = self.newest_space()?;
+    pub(crate) fn free_and_all_pages(&self, turn: &CheckpointGuard<'_>) -> Result<(u64, u64)> {
+        let PageWriter { space, .. } = self.newest_space(turn)?;
         Ok((space.free_pages(), space.page_count()))
     }
 
-    fn newest_space(&self) -> Result<Folding<'_>> {
-        let engine = self.engine;
-        self.settle_root()?;
-        let base = engine.open_tree(Arc::new(engine.slots()?.newest), None)?;
-        Folding::new(engine, &base, &engine.pins)
-    }
-
-    /// Writes the newest root, which is durable, a second time; see [`Slots::are_twins`].
-    pub(crate) fn write_twin(&self) -> Result<()> {
-        let engine = self.engine;
-        let slots = engine.slots()?;
-        if slots.newest.sequence > engine.known_root() || slots.are_twins() {
-            return Ok(());
-        }
-        let twin = Root { sequence: slots.newest.sequence + 1, ..slots.newest };
-        engine.disk.write_at(&twin.encode(), Root::slot_offset(twin.sequence)).map_err(engine.io("write a root slot"))
-    }
-
-    pub(crate) fn flush(&self) -> Result<()> {
-        let engine = self.engine;
-        let sidecar = engine.current_sidecar().0;
-        engine
-            .flush_alone(&sidecar, self.mends.is_some())
-            .map_err(|e| engine.poisoned_error(format!("a checkpoint's flush failed: {e}")))
+    fn newest_space(&self, turn: &CheckpointGuard<'_>) -> Result<PageWriter<'_>> {
+        turn.settle_root()?;
+        let base = self.open_tree(Arc::new(self.slots()?.newest), None)?;
+        PageWriter::new(self, &base, &self.pins)
     }
 
     /// Marks the log, unless its last frame is such a mark already. Gives the point after it, and how
     /// large the log should be.
-    fn rotate(&self, plan: &Plan<'_>, deadline: Deadline) -> Result<Option<(Point, u64)>> {
-        let engine = self.engine;
-        let mut append = engine.lock_append(deadline)?;
-        if engine.is_poisoned(&append.sidecar) {
-            return Err(engine.unmended());
+    fn rotate(&self, plan: &CheckpointOptions<'_>, deadline: Deadline) -> Result<Option<(Point, u64)>> {
+        let mut append = self.lock_append(deadline)?;
+        if self.is_poisoned(&append.sidecar) {
+            return Err(self.unmended());
         }
         let (used, capacity) = (append.state.used(), append.state.ring.capacity());
         let mut wanted = capacity.max(plan.room_for * 4);
@@ -248,7 +168,7 @@ impl CheckpointTurn<'_> {
             let pace = u128::from(used) * u128::from(HOLDS_US) / u128::from(since);
             wanted = wanted.max(capacity * 4).max(u64::try_from(pace).unwrap_or(u64::MAX));
         }
-        let wanted = wanted.min(engine.settings.log_cap);
+        let wanted = wanted.min(self.settings.log_cap);
         let empty = append.state.tail.lsn == append.state.root.checkpoint_lsn;
         let resize = plan.shrink && capacity > MIN_LOG || plan.room_for > capacity / 4;
         if empty {
@@ -257,14 +177,14 @@ impl CheckpointTurn<'_> {
         }
         let mut header = [0; FRAME_HEADER];
         let start = append.state.start;
-        append.state.ring.read(&*engine.disk, start, &mut header).map_err(engine.io("read the log"))?;
+        append.state.ring.read(&*self.disk, start, &mut header).map_err(self.io("read the log"))?;
         let marked = FrameHeader::decode(&header)
             .is_some_and(|(h, _)| h.kind == FrameKind::Rotate && h.lsn == append.state.tail.lsn && h.position == start);
         if !marked {
             match append.append(&mut FrameBuilder::new(), FrameKind::Rotate, false) {
                 Ok(Appended::At(_)) => {}
                 // It was a mark: no commit's fate is open.
-                Err(Error::Unconfirmed { reason, .. }) => return Err(engine.poisoned_error(reason)),
+                Err(Error::Unconfirmed { reason, .. }) => return Err(self.poisoned_error(reason)),
                 Err(e) => return Err(e),
                 Ok(Appended::NoRoom) => {
                     return Err(Error::Internal("the log has no room for a checkpoint's mark".into()));
@@ -274,143 +194,143 @@ impl CheckpointTurn<'_> {
         Ok(Some((append.state.tail, wanted)))
     }
 
-    fn fold(&self, plan: &Plan<'_>, deadline: Deadline) -> Result<Option<(Done, u64)>> {
-        let (engine, begun) = (self.engine, now_us());
-        self.settle_root()?;
-        let (mark, wanted) = match plan.lost {
-            Some(lost) => (lost.end, 0),
-            None => {
-                let Some(rotated) = self.rotate(plan, deadline)? else { return Ok(None) };
-                engine.wait_durable(rotated.0.lsn)?;
-                rotated
-            }
-        };
-        let view = engine.view_at(mark.lsn)?;
+    fn fold_log(
+        &self,
+        turn: &CheckpointGuard<'_>,
+        plan: &CheckpointOptions<'_>,
+        deadline: Deadline,
+    ) -> Result<Option<(CheckpointResult, u64)>> {
+        let begun = now_us();
+        turn.settle_root()?;
+        let Some((mark, wanted)) = self.durable_mark(plan, deadline)? else { return Ok(None) };
+        let view = self.view_of_mark(mark)?;
         let base = Arc::clone(&view.tree);
-        if base.root.sequence != engine.known_root() || view.lsn != mark.lsn {
-            let (root, lsn) = (base.root.sequence, view.lsn);
-            return Err(Error::Internal(format!("root {root} and LSN {lsn} are not the newest")));
-        }
-        let mut fold = Folding::new(engine, &base, &engine.pins)?;
-        let mut root = Root::clone(&base.root);
-        root.sequence += 1;
-        root.checkpoint_lsn = mark.lsn;
-        root.time = now_us();
-        root.last_commit = view.last_commit;
-        let archive = Batch::new(engine, &view, mark, &root, begun)?.map(|batch| batch.with(plan.direct, plan.force));
+        let mut fold = PageWriter::new(self, &base, &self.pins)?;
+        let mut root = next_root(&view, mark);
+        let archive = Batch::new(self, &view, mark, &root, begun)?.map(|batch| batch.with(plan.direct, plan.force));
         self.apply(&view, plan, &mut fold, &mut root)?;
-
-        let mut ring = RingPlan::new(&base.root, mark);
-        let capacity = base.root.log_capacity();
-        let added =
-            if wanted > capacity && !plan.shrink { self.add_segment(&mut fold, wanted - capacity)? } else { None };
+        let wanted = wanted.saturating_sub(base.root.log_capacity());
+        let added = if plan.shrink { None } else { self.add_segment(&mut fold, wanted)? };
         fold.write_out()?;
         // From the new root on the space of these frames may be used again.
         archive.iter().for_each(Batch::keep);
-        self.flush()?;
+        turn.flush_tree()?;
 
         // The ring and the LSN change under APPEND alone, so that the next appender sees them as they then are.
         let passes_on = plan.direct.is_some() || plan.lost.is_some();
         let changes_log = added.is_some() || plan.shrink || passes_on;
-        let append = if changes_log { Some(engine.lock_append(deadline)?) } else { None };
-        if let Some(append) = &append {
-            let tail = append.state.tail;
-            match added {
-                Some(segment) if ring.extend(segment, tail, mark) => {}
-                Some(segment) => fold.space.release(segment.page, segment.pages),
-                None if tail == mark => {
-                    for segment in ring.shrink() {
-                        fold.free(segment.page, segment.pages, base.root.sequence)?;
-                    }
-                }
-                None => {}
-            }
-        }
-        (root.segments, root.log_offset, root.log_position, root.log_crc) =
-            (ring.segments, ring.offset, ring.position, mark.crc);
-        let old_len = engine.disk.len().map_err(engine.io("read the length"))?;
-        self.trim(&mut fold, plan.shrink);
-        let space = fold.save_space()?;
-        (root.free_directory, root.pending, root.page_count) = (space.directory, space.pending, space.page_count);
+        let append = if changes_log { Some(self.lock_append(deadline)?) } else { None };
+        let tail = append.as_ref().map(|append| append.state.tail);
+        lay_out_log(&mut fold, &base.root, &mut root, (mark, tail), added)?;
         if passes_on {
             // WRITER is held, so only marks can have come since: a process that lost its sidecar leaves one.
-            let tail = append.as_ref().map_or(mark.lsn, |append| append.state.tail.lsn);
+            let tail = tail.unwrap_or(mark).lsn;
             root.checkpoint_lsn = plan.lost.map_or(tail, |lost| lost.newest.max(tail)) + 1;
         }
         if plan.direct.is_some() {
             root.last_commit = root.checkpoint_lsn;
         }
+        let old_len = self.disk.len().map_err(self.io("read the length"))?;
+        trim(&mut fold, plan.shrink);
+        let space = fold.save_space()?;
+        (root.free_directory, root.pending, root.page_count) = (space.directory, space.pending, space.page_count);
         archive.iter().for_each(|batch| batch.keep_direct(root.checkpoint_lsn));
         fold.write_out()?;
-        self.flush()?;
-        self.write_root(&root, plan.direct.is_some() || plan.naming.is_some())?;
+        turn.flush_tree()?;
+        self.write_root(turn, &root, plan.direct.is_some() || plan.naming.is_some())?;
 
         let root = Arc::new(root);
         match append {
             None => {
-                engine.current_sidecar().0.rise_root(root.sequence);
-                engine.raise_root(root.sequence);
+                self.current_sidecar().0.rise_root(root.sequence);
+                self.raise_root(root.sequence);
             }
-            Some(append) => self.tell_of_new_log(append, &root, passes_on)?,
+            Some(append) => self.tell_of_new_log(turn, append, &root, passes_on)?,
         }
         archive.iter().for_each(|batch| batch.confirm(root.checkpoint_lsn));
-        let len = root.page_count * u64::from(root.page_size);
-        if len < old_len {
-            // Nothing refers to what is cut off: it is free in the durable root, and pinned by nobody.
-            // A refusal costs space, no data.
-            if let Err(error) = engine.disk.set_len(len) {
-                tracing::warn!(%error, "the file could not be cut");
-            }
-        }
-        let done = Done {
-            lsn: root.last_commit,
-            pending_pages: fold.spare_pages() - fold.space.free_pages(),
-            free_pages: fold.space.free_pages(),
-            page_count: root.page_count,
-        };
+        self.cut_file(&root, old_len);
+        let free_pages = fold.space.free_pages();
+        let pending_pages = fold.spare_pages() - free_pages;
+        let done = CheckpointResult { lsn: root.last_commit, pending_pages, free_pages, page_count: root.page_count };
         Ok(Some((done, fold.pages_written)))
+    }
+
+    /// Marks the log, and makes it durable up to there. `None`: there is nothing to fold. After a failed flush the end
+    /// of what is left, which is durable, stands for the mark. Gives how large the log should be, too.
+    fn durable_mark(&self, plan: &CheckpointOptions<'_>, deadline: Deadline) -> Result<Option<(Point, u64)>> {
+        if let Some(lost) = plan.lost {
+            return Ok(Some((lost.end, 0)));
+        }
+        let Some(rotated) = self.rotate(plan, deadline)? else { return Ok(None) };
+        self.wait_durable(rotated.0.lsn)?;
+        Ok(Some(rotated))
+    }
+
+    /// The state at the mark, over the newest root.
+    fn view_of_mark(&self, mark: Point) -> Result<View> {
+        let view = self.view_at(mark.lsn)?;
+        let (root, lsn) = (view.tree.root.sequence, view.lsn);
+        if root != self.known_root() || lsn != mark.lsn {
+            return Err(Error::Internal(format!("root {root} and LSN {lsn} are not the newest")));
+        }
+        Ok(view)
+    }
+
+    /// Cuts off what nothing refers to: it is free in the durable root, and pinned by nobody. A refusal costs space, no
+    /// data.
+    fn cut_file(&self, root: &Root, old_len: u64) {
+        let len = root.page_count * u64::from(root.page_size);
+        if len < old_len
+            && let Err(error) = self.disk.set_len(len)
+        {
+            tracing::warn!(%error, "the file could not be cut");
+        }
     }
 
     /// Writes the slot of a new root, all that it refers to being durable, and flushes it. `may_be_found`: it holds a
     /// transaction of its own, or a name, which is there if the slot is.
-    fn write_root(&self, root: &Root, may_be_found: bool) -> Result<()> {
-        let engine = self.engine;
-        let unconfirmed = |e| if may_be_found { engine.unconfirmed(e) } else { e };
+    fn write_root(&self, turn: &CheckpointGuard<'_>, root: &Root, may_be_found: bool) -> Result<()> {
+        let unconfirmed = |e| if may_be_found { self.unconfirmed(e) } else { e };
         // Before the slot is: see `settle_root`.
-        engine.tell_by(&engine.known_sidecar(), true, |sidecar| sidecar.rise_making(root.sequence));
-        if let Err(e) = engine.disk.write_at(&root.encode(), Root::slot_offset(root.sequence)) {
-            let e = engine.io("write a root slot")(e);
-            let found = engine.slots().map_or(true, |slots| slots.newest.sequence == root.sequence);
+        self.tell_by(&self.known_sidecar(), true, |sidecar| sidecar.rise_making(root.sequence));
+        if let Err(e) = self.disk.write_at(&root.encode(), Root::slot_offset(root.sequence)) {
+            let e = self.io("write a root slot")(e);
+            let found = self.slots().map_or(true, |slots| slots.newest.sequence == root.sequence);
             return Err(if found { unconfirmed(e) } else { e });
         }
-        self.flush().map_err(unconfirmed)
+        turn.flush_tree().map_err(unconfirmed)
     }
 
     /// Tells of a root that changes the ring, or holds a transaction of its own. APPEND is held since before its
     /// slot was written: a process that takes it finds this root told, or knows that its writer is gone.
-    fn tell_of_new_log(&self, mut append: AppendGuard<'_>, root: &Arc<Root>, passes_on: bool) -> Result<()> {
-        let engine = self.engine;
-        append.state.adopt(Arc::clone(root));
+    fn tell_of_new_log(
+        &self,
+        turn: &CheckpointGuard<'_>,
+        mut append: AppendGuard<'_>,
+        root: &Arc<Root>,
+        passes_on: bool,
+    ) -> Result<()> {
+        append.state.take_over(Arc::clone(root));
         // The sidecar may have been lost while the pages were written, and the next one have spoken already.
-        append.sidecar = engine.current_sidecar().0;
-        if let Some(failures) = self.mends {
+        append.sidecar = self.current_sidecar().0;
+        if let Some(failures) = turn.mends {
             append.recovered(failures)?;
         }
         append.seal();
         append.tell_of_root();
-        engine.raise_root(root.sequence);
+        self.raise_root(root.sequence);
         if !passes_on {
             return Ok(());
         }
         let sidecar = Arc::clone(&append.sidecar);
-        engine.publish_durable(&sidecar, root.checkpoint_lsn);
+        self.publish_durable(&sidecar, root.checkpoint_lsn);
         // No frame leads to this transaction. If its root were lost, the older one would count without
         // a word: so the log tells, from behind the root, that there is more. A missing witness means nothing.
         let witness = append.append(&mut FrameBuilder::new(), FrameKind::Rotate, false).ok();
         append.seal();
         drop(append);
         if let Some(Appended::At(lsn)) = witness
-            && let Err(error) = engine.wait_durable(lsn)
+            && let Err(error) = self.wait_durable(lsn)
         {
             tracing::warn!(%error, "the transaction is durable, but the log does not tell of it");
         }
@@ -418,52 +338,23 @@ impl CheckpointTurn<'_> {
     }
 
     /// Applies the log's newest versions, and a transaction on top of them, table by table.
-    fn apply(&self, view: &View, plan: &Plan<'_>, fold: &mut Folding<'_>, root: &mut Root) -> Result<()> {
-        let direct = plan.direct;
-        let mut tables = BTreeSet::new();
-        let mut dropped = BTreeSet::new();
-        // Runs of long values that the log points at: those that do not end up in a tree are
-        // only needed by snapshots of the version before.
-        let mut loose: BTreeMap<u32, Pointed> = BTreeMap::new();
-        for generation in &view.generations {
-            let (touched, gone) = generation.tables();
-            tables.extend(touched);
-            dropped.extend(gone);
-            for pointed in generation.overflows() {
-                fold.keep_overflow(pointed.value)?;
-                loose.insert(pointed.value.ptr.page, pointed);
-            }
-        }
-        if let Some(direct) = direct {
-            tables.extend(direct.tables.keys());
-            dropped.extend(&direct.dropped);
-        }
+    fn apply(
+        &self,
+        view: &View,
+        plan: &CheckpointOptions<'_>,
+        fold: &mut PageWriter<'_>,
+        root: &mut Root,
+    ) -> Result<()> {
+        let mut touched = Touched::new(view, plan.direct, fold)?;
         let mut catalog: BTreeMap<u32, Option<TreeRoot>> = BTreeMap::new();
-        for table in tables {
-            if dropped.contains(&table) {
-                continue;
-            }
+        for table in std::mem::take(&mut touched.tables) {
             let old = view.tree_root(table)?;
-            let mut next_table = root.next_table;
-            let changes = Merged::new(view, direct, table).map(|(key, change)| {
-                if let Change::PutOverflow(overflow) = &change {
-                    loose.remove(&overflow.ptr.page);
-                }
-                if let Change::Put(row) = &change
-                    && table == TABLE_NAMES
-                    && let Some(entry) = decode_name(row)
-                {
-                    next_table = next_table.max(entry.id.saturating_add(1));
-                }
-                Ok((key, change))
-            });
-            let new = update(fold, table, old, changes)?;
-            root.next_table = next_table.max(table.saturating_add(1));
+            let new = update_table(view, plan.direct, fold, root, (table, old), &mut touched.loose)?;
             if new != old {
                 catalog.insert(table, (!new.ptr.is_none()).then_some(new));
             }
         }
-        for table in dropped {
+        for table in touched.dropped {
             root.next_table = root.next_table.max(table.saturating_add(1));
             let old = view.tree_root(table)?;
             if !old.ptr.is_none() {
@@ -471,16 +362,18 @@ impl CheckpointTurn<'_> {
                 catalog.insert(table, None);
             }
         }
-        for Pointed { value, birth, .. } in loose.into_values() {
+        for Pointed { value, birth, .. } in touched.loose.into_values() {
             let run = fold.pages().overflow_run(value)?;
             fold.free(value.ptr.page, run, birth.min(view.tree.root.sequence))?;
         }
         let cutoff = (plan.compact > 0).then(|| begin_moving_down(fold)).flatten();
         if let Some(cutoff) = cutoff {
-            self.engine.move_tables_down(view, fold, &mut catalog, cutoff, plan.compact)?;
+            self.move_tables_down(view, fold, &mut catalog, cutoff, plan.compact)?;
         }
         if let Some(naming) = plan.naming {
-            let (old, new) = naming.apply(&view.tree, fold)?;
+            let mut versions = std::mem::take(&mut fold.named);
+            let (old, new) = naming.apply(&view.tree, fold, &mut versions)?;
+            fold.named = versions;
             if new != old {
                 catalog.insert(TABLE_SNAPSHOTS, (!new.ptr.is_none()).then_some(new));
             }
@@ -497,14 +390,14 @@ impl CheckpointTurn<'_> {
     }
 
     /// A new, zeroed segment of about so many bytes for the log's ring.
-    fn add_segment(&self, fold: &mut Folding<'_>, bytes: u64) -> Result<Option<Segment>> {
+    fn add_segment(&self, fold: &mut PageWriter<'_>, bytes: u64) -> Result<Option<Segment>> {
         let page_size = u64::from(fold.pages().page_size());
         let Ok(pages) = u32::try_from(bytes / page_size) else { return Ok(None) };
         if pages == 0 {
             return Ok(None);
         }
         let page = fold.allocate(pages)?;
-        let disk = &self.engine.disk;
+        let disk = &self.disk;
         if let Err(e) = disk.allocate(u64::from(page) * page_size, u64::from(pages) * page_size) {
             // The log works at its present size, too.
             tracing::warn!(error = %e, "no room for a larger log");
@@ -513,17 +406,111 @@ impl CheckpointTurn<'_> {
         }
         Ok(Some(Segment { page, pages }))
     }
+}
 
-    /// Decides how much of the file's free end is cut off.
-    fn trim(&self, fold: &mut Folding<'_>, all: bool) {
-        fold.release_own();
-        let (tail, count) = (fold.space.free_tail(), fold.space.page_count());
-        // Saving the free map takes some pages; a little slack saves growing again at once.
-        let slack = 16 + count / if all { 64 } else { 8 };
-        if tail > slack {
-            fold.space.truncate(count - (tail - slack / 2));
+/// The root that a fold of everything up to the mark makes, before its trees are.
+fn next_root(view: &View, mark: Point) -> Root {
+    let mut root = Root::clone(&view.tree.root);
+    root.sequence += 1;
+    root.checkpoint_lsn = mark.lsn;
+    root.time = now_us();
+    root.last_commit = view.last_commit;
+    root
+}
+
+/// Lays the ring out as the new root has it: behind the mark, with a segment more, or fewer if the log is empty. The
+/// tail is given if APPEND is held, and the ring may change.
+fn lay_out_log(
+    fold: &mut PageWriter<'_>,
+    base: &Root,
+    root: &mut Root,
+    (mark, tail): (Point, Option<Point>),
+    added: Option<Segment>,
+) -> Result<()> {
+    let mut ring = RingPlan::new(base, mark);
+    match (added, tail) {
+        (Some(segment), Some(tail)) if ring.extend(segment, tail, mark) => {}
+        (Some(segment), _) => fold.space.release(segment.page, segment.pages),
+        (None, Some(tail)) if tail == mark => {
+            for segment in ring.shrink() {
+                fold.free(segment.page, segment.pages, base.sequence)?;
+            }
         }
+        (None, _) => {}
     }
+    (root.segments, root.log_offset, root.log_position, root.log_crc) =
+        (ring.segments, ring.offset, ring.position, mark.crc);
+    Ok(())
+}
+
+/// Decides how much of the file's free end is cut off.
+fn trim(fold: &mut PageWriter<'_>, all: bool) {
+    fold.release_own();
+    let (tail, count) = (fold.space.free_tail(), fold.space.page_count());
+    // Saving the free map takes some pages; a little slack saves growing again at once.
+    let slack = 16 + count / if all { 64 } else { 8 };
+    if tail > slack {
+        fold.space.truncate(count - (tail - slack / 2));
+    }
+}
+
+/// Which tables a fold touches.
+#[derive(Default)]
+struct Touched {
+    tables: BTreeSet<u32>,
+    dropped: BTreeSet<u32>,
+    /// Runs of long values that the log points at: those that do not end up in a tree are only needed by snapshots of
+    /// the version before.
+    loose: BTreeMap<u32, Pointed>,
+}
+
+impl Touched {
+    /// By the log, and by a transaction on top of it. Runs that the log points at are marked as used.
+    fn new(view: &View, direct: Option<&Changes>, fold: &mut PageWriter<'_>) -> Result<Touched> {
+        let mut touched = Touched::default();
+        for memtable in &view.memtables {
+            let (tables, dropped) = memtable.tables();
+            touched.tables.extend(tables);
+            touched.dropped.extend(dropped);
+            for pointed in memtable.overflows() {
+                fold.keep_overflow(pointed.value)?;
+                touched.loose.insert(pointed.value.ptr.page, pointed);
+            }
+        }
+        if let Some(direct) = direct {
+            touched.tables.extend(direct.tables.keys());
+            touched.dropped.extend(&direct.dropped);
+        }
+        touched.tables.retain(|table| !touched.dropped.contains(table));
+        Ok(touched)
+    }
+}
+
+/// Gives the table's new tree. Runs that end up in it are no longer loose.
+fn update_table(
+    view: &View,
+    direct: Option<&Changes>,
+    fold: &mut PageWriter<'_>,
+    root: &mut Root,
+    (table, old): (u32, TreeRoot),
+    loose: &mut BTreeMap<u32, Pointed>,
+) -> Result<TreeRoot> {
+    let mut next_table = root.next_table;
+    let changes = Merged::new(view, direct, table).map(|(key, change)| {
+        if let Change::PutOverflow(overflow) = &change {
+            loose.remove(&overflow.ptr.page);
+        }
+        if let Change::Put(row) = &change
+            && table == TABLE_NAMES
+            && let Some(entry) = decode_name(row)
+        {
+            next_table = next_table.max(entry.id.saturating_add(1));
+        }
+        Ok((key, change))
+    });
+    let new = update(fold, table, old, changes)?;
+    root.next_table = next_table.max(table.saturating_add(1));
+    Ok(new)
 }
 
 type Item = (Bytes<'static>, Change<Bytes<'static>>);
@@ -547,12 +534,12 @@ impl<'a> Merged<'a> {
                 (Bytes::shared(Arc::from(key.as_slice()), 0..key.len()), change)
             })));
         }
-        for generation in view.generations.iter().filter(|g| g.touches(table)) {
-            sources.push(Box::new(generation.newest(table, view.lsn).map(|version| {
+        for memtable in view.memtables.iter().filter(|g| g.touches(table)) {
+            sources.push(Box::new(memtable.newest(table, view.lsn).map(|version| {
                 let change = match version.change {
-                    index::Change::Put(value) => Change::Put(value),
-                    index::Change::PutOverflow(overflow) => Change::PutOverflow(overflow),
-                    index::Change::Delete => Change::Delete,
+                    memtable::Change::Put(value) => Change::Put(value),
+                    memtable::Change::PutOverflow(overflow) => Change::PutOverflow(overflow),
+                    memtable::Change::Delete => Change::Delete,
                 };
                 (version.key, change)
             })));

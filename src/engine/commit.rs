@@ -9,17 +9,19 @@ use crate::disk::locks::Deadline;
 use crate::disk::slot::Counter;
 use crate::engine::Engine;
 use crate::engine::append::Appended;
+use crate::engine::append::Sealed;
+use crate::engine::board::Failures;
 use crate::engine::changes::{Changes, Write};
-use crate::engine::checkpoint::{CheckpointTurn, Plan};
-use crate::engine::flush::{Failures, Sealed, SyncGuard};
-use crate::engine::fold::Folding;
-use crate::engine::janitor::Chore;
-use crate::engine::queue::WriterTurn;
+use crate::engine::checkpoint::CheckpointOptions;
+use crate::engine::checkpoint_guard::CheckpointGuard;
+use crate::engine::chores::Chore;
+use crate::engine::group_commit::SyncGuard;
+use crate::engine::page_writer::PageWriter;
 use crate::engine::view::View;
+use crate::engine::writer_queue::WriterGuard;
 use crate::error::{Error, Result};
 use crate::log::frame::{FrameBuilder, FrameKind};
 use crate::tree::update::write_overflow;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -37,14 +39,14 @@ fn frame_limit(log_cap: u64) -> u64 {
 impl View {
     /// Bytes of the long values that the log points at.
     pub(crate) fn long_bytes(&self) -> u64 {
-        self.generations.iter().map(|generation| generation.long_bytes()).sum()
+        self.memtables.iter().map(|memtable| memtable.long_bytes()).sum()
     }
 }
 
 /// Long values that lie in pages of their own, with the right to take pages: held until the frame that points
 /// at them is in the log, for only then do others know that these pages are used.
 struct Placed<'e> {
-    _turn: CheckpointTurn<'e>,
+    _turn: CheckpointGuard<'e>,
     /// So many bytes of long values are in the log that it should be folded soon.
     crowded: bool,
 }
@@ -81,22 +83,11 @@ struct InLog<'e> {
 }
 
 impl Engine {
-    /// Waits for this caller's turn to write, with a store that is fit for writing.
-    pub(crate) fn begin(self: &Arc<Self>, deadline: Deadline) -> Result<WriterTurn> {
-        let turn = self.take_writer(deadline)?;
-        self.check_name()?;
-        if self.is_poisoned(&self.sidecar()) {
-            let mut folding = self.lock_checkpoint(deadline)?;
-            self.heal(&mut folding, deadline)?;
-        }
-        Ok(turn)
-    }
-
     /// Commits and gives the transaction's LSN. `turn` is given back as soon as the next writer may go on.
     /// `None`: nothing was done, since the set of tables may not be what the changes assume.
     pub(crate) fn commit(
         &self,
-        turn: &mut Option<WriterTurn>,
+        turn: &mut Option<WriterGuard>,
         changes: &mut Changes,
         durability: Durability,
     ) -> Result<Option<u64>> {
@@ -118,7 +109,7 @@ impl Engine {
 
     fn commit_now(
         &self,
-        turn: &mut Option<WriterTurn>,
+        turn: &mut Option<WriterGuard>,
         changes: &mut Changes,
         durability: Durability,
         span: &tracing::Span,
@@ -128,7 +119,7 @@ impl Engine {
         let long: u64 = long_values(changes).map(|write| value_len(write) as u64).sum();
         let limit = frame_limit(self.settings.log_cap);
         let direct = changes.frame_bytes().saturating_sub(long) > limit;
-        if changes.assumes.is_some() && (direct || long > 0) {
+        if changes.catalog_lsn.is_some() && (direct || long > 0) {
             return Ok(None);
         }
         if direct {
@@ -174,7 +165,7 @@ impl Engine {
         loop {
             let mut append = self.lock_append(deadline)?;
             // The tail that was just found is the true one, and the process that walked there has told of every change.
-            if changes.assumes.is_some_and(|lsn| append.tables() != Some(lsn)) {
+            if changes.catalog_lsn.is_some_and(|lsn| append.tables() != Some(lsn)) {
                 return Ok(Outcome::NamesChanged);
             }
             match append.append(&mut frame, FrameKind::Commit, durability == Durability::Relaxed)? {
@@ -224,12 +215,12 @@ impl Engine {
                 self.note_relaxed(lsn, failures);
                 sidecar.wake_changed();
                 if self.settings.threads {
-                    self.janitor.call(Chore::Flush);
+                    self.background.call(Chore::Flush);
                 }
             }
         }
         if self.settings.threads {
-            self.janitor.call(Chore::Watch);
+            self.background.call(Chore::Watch);
         }
         Ok(lsn)
     }
@@ -247,20 +238,28 @@ impl Engine {
 
     fn fold_soon(&self) {
         if self.settings.threads {
-            self.janitor.call(Chore::Fold);
+            self.background.call(Chore::Fold);
         } else if let Ok(Some(turn)) = self.try_lock_checkpoint() {
             // The commit stands whatever comes of this; a failure shows again when the log is full.
-            let _ = turn.run(&Plan::default(), Instant::now().checked_add(self.settings.timeout));
+            let _ = self.run_checkpoint(
+                &turn,
+                &CheckpointOptions::default(),
+                Instant::now().checked_add(self.settings.timeout),
+            );
         }
     }
 
     /// As [`Engine::commit`], without the log.
     fn commit_to_tree(&self, changes: &Changes, deadline: Deadline) -> Result<Option<u64>> {
-        if changes.assumes.is_some() {
+        if changes.catalog_lsn.is_some() {
             return Ok(None);
         }
         let turn = self.lock_checkpoint(deadline)?;
-        let done = turn.run(&Plan { direct: Some(changes), ..Plan::default() }, deadline)?;
+        let done = self.run_checkpoint(
+            &turn,
+            &CheckpointOptions { direct: Some(changes), ..CheckpointOptions::default() },
+            deadline,
+        )?;
         let sidecar = self.sidecar();
         if let Some(slot) = self.slot(&sidecar) {
             slot.count(Counter::Commits, 1);
@@ -280,7 +279,11 @@ impl Engine {
     ) -> Result<bool> {
         let turn = self.lock_checkpoint(deadline)?;
         if long == 0 {
-            turn.run(&Plan { room_for: frame.frame_len(), ..Plan::default() }, deadline)?;
+            self.run_checkpoint(
+                &turn,
+                &CheckpointOptions { room_for: frame.frame_len(), ..CheckpointOptions::default() },
+                deadline,
+            )?;
             return Ok(true);
         }
         *placed = self.write_long_values(turn, changes, long, deadline)?;
@@ -289,19 +292,19 @@ impl Engine {
     }
 
     /// Sees to it that the log has room for a frame, if it can be had. The caller holds WRITER, too, so that it stays.
-    fn make_room(&self, turn: &CheckpointTurn<'_>, room_for: u64, deadline: Deadline) -> Result<bool> {
+    fn make_room(&self, turn: &CheckpointGuard<'_>, room_for: u64, deadline: Deadline) -> Result<bool> {
         for _ in 0..TRIES {
             if self.lock_append(deadline)?.has_room(room_for) {
                 return Ok(true);
             }
-            turn.run(&Plan { room_for, ..Plan::default() }, deadline)?;
+            self.run_checkpoint(turn, &CheckpointOptions { room_for, ..CheckpointOptions::default() }, deadline)?;
         }
         Ok(self.lock_append(deadline)?.has_room(room_for))
     }
 
     /// The right to take pages for long values. `None`: a checkpoint is running, and they `fit` into the frame. A
     /// checkpoint may take long, and all other writers would wait for it with this one.
-    fn turn_for_pages(&self, fit: bool, deadline: Deadline) -> Result<Option<CheckpointTurn<'_>>> {
+    fn turn_for_pages(&self, fit: bool, deadline: Deadline) -> Result<Option<CheckpointGuard<'_>>> {
         match self.try_lock_checkpoint()? {
             None if !fit => self.lock_checkpoint(deadline).map(Some),
             turn => Ok(turn),
@@ -312,7 +315,7 @@ impl Engine {
     /// in their place. `None`, and nothing is changed: the log cannot be made to hold the pointers.
     fn write_long_values<'e>(
         &'e self,
-        turn: CheckpointTurn<'e>,
+        turn: CheckpointGuard<'e>,
         changes: &mut Changes,
         long: u64,
         deadline: Deadline,
@@ -322,7 +325,7 @@ impl Engine {
         let allowed = self.settings.log_cap;
         let unfolded = self.newest_view()?.long_bytes();
         if unfolded > 0 && unfolded.saturating_add(long) > allowed {
-            turn.run(&Plan::default(), deadline)?;
+            self.run_checkpoint(&turn, &CheckpointOptions::default(), deadline)?;
         }
         let pointers = (long_values(changes).count() * OVERFLOW_SIZE) as u64;
         if !self.make_room(&turn, changes.frame_bytes().saturating_sub(long) + pointers, deadline)? {
@@ -331,7 +334,7 @@ impl Engine {
         turn.settle_root()?;
         let view = self.newest_view()?;
         let crowded = view.long_bytes().saturating_add(long) > allowed / 2;
-        let mut fold = Folding::for_log(self, &view)?;
+        let mut fold = PageWriter::for_log(self, &view)?;
         let mut written = Vec::new();
         for (table, keys) in &changes.tables {
             for (key, write) in keys {
@@ -344,7 +347,7 @@ impl Engine {
         }
         fold.write_out()?;
         // The frame must never be found without what it points at.
-        turn.flush()?;
+        turn.flush_tree()?;
         for (table, key, overflow) in written {
             changes.set(table, &key, Some(Write::PutOverflow(overflow)));
         }

@@ -9,22 +9,16 @@
 //! *Publish before you show*: a process that shows a transaction which the words do not cover yet raises
 //! the words first, so that every snapshot taken later has it, in whatever process.
 
-use crate::disk::locks::{APPEND, PLACES, WRITERS, try_lock};
+use crate::disk::locks::{APPEND, try_lock};
 use crate::disk::root::peek_sequence;
 use crate::disk::sidecar::Sidecar;
-use crate::engine::Engine;
 use crate::engine::view::View;
+use crate::engine::view::Views;
 use crate::error::{Error, Result};
-use crate::log::walk::{Point, seems_to_go_on};
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use crate::log::reader::{Point, seems_to_go_on};
 
 /// How often the words are looked at again before a writer is taken for one that will not publish.
 const GLANCES: usize = 16;
-/// Pauses of 1, 2, 4 ms, and so on: two seconds in all.
-const MOMENT_PAUSES: u32 = 11;
-/// So long in all.
-pub(crate) const MOMENT: Duration = Duration::from_millis((1 << MOMENT_PAUSES) - 1);
 /// A batch that nobody has flushed for so long is flushed by who reads.
 const UNFLUSHED_MS: u64 = 1000;
 
@@ -39,25 +33,7 @@ pub(crate) enum Look {
     Untold,
 }
 
-impl Engine {
-    /// Takes over what the sidecar tells; `false` if it does not tell what readers may see.
-    pub(crate) fn learn(&self, sidecar: &Sidecar) -> bool {
-        let [durable, visible] = sidecar.durable_and_visible();
-        self.raise_durable(durable.unwrap_or(0));
-        self.relaxed.fetch_max(visible.unwrap_or(0), Ordering::AcqRel);
-        // Read last: a root is told before what is only found through it.
-        let root = sidecar.root();
-        self.raise_root(root.unwrap_or(0));
-        durable.is_some() && visible.is_some() && root.is_some()
-    }
-
-    /// Whether there is a sidecar that speaks for those who write.
-    #[cfg(test)]
-    pub(crate) fn has_hints(&self) -> bool {
-        let sidecar = self.known_sidecar();
-        self.is_found(&sidecar).unwrap() && self.learn(&sidecar) && self.is_in_use(&sidecar).unwrap()
-    }
-
+impl Views {
     /// Whether the file holds more than the words tell of, as far as one look shows.
     pub(crate) fn file_goes_on(&self, sidecar: &Sidecar, view: &View) -> Result<bool> {
         if self.was_left(sidecar)? {
@@ -85,7 +61,7 @@ impl Engine {
     /// the view was made by: of another one, joined meanwhile, nobody need be about to publish what was shown before.
     pub(crate) fn look_closer(&self, sidecar: &Sidecar, view: &View) -> Result<Look> {
         for _ in 0..GLANCES {
-            self.learn(sidecar);
+            self.load_hints(sidecar);
             if self.visible() > view.lsn || !self.file_goes_on(sidecar, view)? {
                 return Ok(Look::Again);
             }
@@ -134,17 +110,6 @@ impl Engine {
         .and_then(|joined| joined.ok_or_else(|| self.busy_opening()))
     }
 
-    /// Tries again and again, for as long as what became of a sidecar may go unnoticed.
-    pub(crate) fn for_a_moment<T>(&self, attempt: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {
-        for pause in (0..MOMENT_PAUSES).map(|n| Duration::from_millis(1 << n)) {
-            if let Some(done) = attempt()? {
-                return Ok(Some(done));
-            }
-            self.disk.sleep(pause);
-        }
-        attempt()
-    }
-
     /// Sees to a root, or to frames, whose writer is gone, or of which the words have gone back.
     fn settle_what_is_left(&self) -> Result<Look> {
         if peek_sequence(&*self.disk).map_err(self.io("look at the file"))? > self.known_root()
@@ -167,18 +132,13 @@ impl Engine {
             return Ok(Look::Untold);
         }
         // A writer that came since clears the words before it shows that it is there.
-        self.learn(sidecar);
+        self.load_hints(sidecar);
         if self.visible() > view.lsn {
             return Ok(Look::Again);
         }
         // Without an appender nobody is about to publish: the words went back, or one died.
         let appends = self.disk.probe(APPEND, 1).map_err(self.io("look for others"))?.is_some();
         Ok(if appends { Look::InFlight } else { Look::Untold })
-    }
-
-    /// Whether another process may write, by whatever place.
-    pub(crate) fn has_writers(&self) -> Result<bool> {
-        Ok(self.disk.probe(WRITERS, PLACES).map_err(self.io("look for others"))?.is_some())
     }
 
     /// Flushes a batch that its writers have left: one whose end is the same as at the last look. A bound on

@@ -1,151 +1,15 @@
-//! Snapshots by name: states that the store keeps until they are deleted.
-//!
-//! A table of the store itself maps each name to a root that was durable: its sequence, which pins the pages of
-//! that version as a lock byte of a process does, and its catalog. Every fold reads the table of its base
-//! (see `Folding::new`). So a name that is taken away goes on pinning until the root without it is durable, and
-//! one that is given needs nothing more: it is given to the fold's own base, whose pages no fold reuses.
+//! Giving a name to the newest state, and taking it away.
 
-use crate::disk::format::{MAX_NAME_SIZE, Ptr, TABLE_SNAPSHOTS, TABLE_SPACE, TreeRoot, get_u64, put_bytes, put_u64};
+use crate::disk::format::MAX_NAME_SIZE;
 use crate::disk::locks::Deadline;
-use crate::disk::pins::Pin;
-use crate::disk::root::Root;
 use crate::engine::Engine;
-use crate::engine::append::now_us;
-use crate::engine::checkpoint::{CheckpointTurn, Plan};
-use crate::engine::fold::Folding;
-use crate::engine::janitor::Chore;
-use crate::engine::stats::NamedSnapshot;
-use crate::engine::view::{TreeVersion, View};
+use crate::engine::checkpoint::CheckpointOptions;
+use crate::engine::checkpoint_guard::CheckpointGuard;
+use crate::engine::chores::Chore;
+use crate::engine::names::{NamedRow, Naming};
+use crate::engine::view::TreeVersion;
 use crate::error::{Error, Result};
-use crate::log::ring::Ring;
-use crate::tree::cursor::{Cursor, get};
-use crate::tree::pages::Pages;
-use crate::tree::space::{Space, SpaceRoot};
-use crate::tree::update::{Change, update};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-/// A row of the table: `u64 sequence, u32 page, u32 crc, u64 entries, u64 last commit, u64 checkpoint LSN, u64 time`.
-const ROW: usize = 48;
-
-/// The state that a name stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NamedRow {
-    /// Sequence of the root that it is.
-    pub(crate) sequence: u64,
-    pub(crate) catalog: TreeRoot,
-    /// LSN of its newest transaction.
-    pub(crate) last_commit: u64,
-    pub(crate) checkpoint_lsn: u64,
-    /// When the name was given, in µs since 1970.
-    pub(crate) time: u64,
-}
-
-impl NamedRow {
-    fn of(root: &Root) -> NamedRow {
-        let Root { sequence, catalog, last_commit, checkpoint_lsn, .. } = *root;
-        NamedRow { sequence, catalog, last_commit, checkpoint_lsn, time: now_us() }
-    }
-
-    pub(crate) fn describe(&self, name: String, kept: u64) -> NamedSnapshot {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_micros(self.time.min(1 << 55));
-        NamedSnapshot { name, lsn: self.last_commit, time, kept }
-    }
-
-    fn encode(&self) -> [u8; ROW] {
-        let mut out = [0; ROW];
-        put_u64(&mut out, 0, self.sequence);
-        put_bytes(&mut out, 8, &self.catalog.encode());
-        put_u64(&mut out, 24, self.last_commit);
-        put_u64(&mut out, 32, self.checkpoint_lsn);
-        put_u64(&mut out, 40, self.time);
-        out
-    }
-
-    fn decode(row: &[u8]) -> Option<NamedRow> {
-        let catalog = TreeRoot::decode(row.get(8..24).filter(|_| row.len() == ROW)?)?;
-        Some(NamedRow {
-            sequence: get_u64(row, 0),
-            catalog,
-            last_commit: get_u64(row, 24),
-            checkpoint_lsn: get_u64(row, 32),
-            time: get_u64(row, 40),
-        })
-    }
-}
-
-/// What a fold does to the table.
-#[derive(Clone, Copy)]
-pub(crate) enum Naming<'p> {
-    /// Gives a name to the fold's base, which is what the row says.
-    Give(&'p str, NamedRow),
-    /// Takes a name away.
-    Take(&'p str),
-}
-
-impl Naming<'_> {
-    /// Gives the table's tree as it was, and as it is in the root being made.
-    pub(crate) fn apply(self, base: &TreeVersion, fold: &mut Folding<'_>) -> Result<(TreeRoot, TreeRoot)> {
-        let old = base.table(TABLE_SNAPSHOTS)?;
-        let (name, change) = match self {
-            Naming::Give(name, row) => {
-                if row.sequence != base.root.sequence {
-                    return Err(Error::Internal(format!("root {} is to be named, not the base", row.sequence)));
-                }
-                fold.named.push(row.sequence);
-                (name, Change::Put(row.encode()))
-            }
-            Naming::Take(name) => {
-                let sequence = base.named(name)?.map(|row| row.sequence);
-                fold.named.retain(|version| Some(*version) != sequence);
-                (name, Change::Delete)
-            }
-        };
-        let new = update(fold, TABLE_SNAPSHOTS, old, std::iter::once(Ok((name.as_bytes(), change))))?;
-        Ok((old, new))
-    }
-}
-
-impl TreeVersion {
-    /// What a name stands for in this version.
-    pub(crate) fn named(&self, name: &str) -> Result<Option<NamedRow>> {
-        let table = self.table(TABLE_SNAPSHOTS)?;
-        let Some(row) = get(&self.pages, TABLE_SNAPSHOTS, table, name.as_bytes())? else { return Ok(None) };
-        self.decode_named(&row.read(&self.pages, TABLE_SNAPSHOTS)?).map(Some)
-    }
-
-    /// All names of this version, in order.
-    pub(crate) fn all_named(&self) -> Result<Vec<(String, NamedRow)>> {
-        let table = self.table(TABLE_SNAPSHOTS)?;
-        let mut found = Vec::new();
-        let mut cursor = Cursor::new(&self.pages, TABLE_SNAPSHOTS, table);
-        let mut there = cursor.first()?;
-        while there && let Some((name, row)) = cursor.entry() {
-            // Copied before it is called a string: see `ReadMap`.
-            let name = String::from_utf8(name.to_vec()).map_err(|_| corrupt("a name in UTF-8"))?;
-            found.push((name, self.decode_named(&row.read(&self.pages, TABLE_SNAPSHOTS)?)?));
-            there = cursor.next()?;
-        }
-        Ok(found)
-    }
-
-    /// The versions that names keep, ascending.
-    pub(crate) fn named_versions(&self) -> Result<Vec<u64>> {
-        let mut versions: Vec<u64> = self.all_named()?.into_iter().map(|(_, row)| row.sequence).collect();
-        versions.sort_unstable();
-        Ok(versions)
-    }
-
-    /// A name is given to a root by the root after it.
-    fn decode_named(&self, row: &[u8]) -> Result<NamedRow> {
-        let row = NamedRow::decode(row).filter(|row| row.sequence < self.root.sequence);
-        row.ok_or_else(|| corrupt("a root older than this one, and its catalog"))
-    }
-}
-
-fn corrupt(expected: &str) -> Error {
-    Error::corrupt("table of named snapshots", 0, None, expected, "something else")
-}
 
 pub(crate) fn check_snapshot_name(name: &str) -> Result<()> {
     if name.is_empty() {
@@ -163,12 +27,20 @@ impl Engine {
     pub(crate) fn create_named(self: &Arc<Self>, name: &str) -> Result<NamedRow> {
         check_snapshot_name(name)?;
         self.rename_states(|turn, deadline| {
-            if turn.newest_tree()?.named(name)?.is_some() {
+            if self.newest_tree(turn)?.named(name)?.is_some() {
                 return Err(Error::SnapshotExists { name: name.to_owned() });
             }
-            turn.run(&Plan::default(), deadline)?;
-            let row = NamedRow::of(&turn.newest_tree()?.root);
-            turn.run(&Plan { force: true, naming: Some(Naming::Give(name, row)), ..Plan::default() }, deadline)?;
+            self.run_checkpoint(turn, &CheckpointOptions::default(), deadline)?;
+            let row = NamedRow::of(&self.newest_tree(turn)?.root);
+            self.run_checkpoint(
+                turn,
+                &CheckpointOptions {
+                    force: true,
+                    naming: Some(Naming::Give(name, row)),
+                    ..CheckpointOptions::default()
+                },
+                deadline,
+            )?;
             Ok(row)
         })
     }
@@ -176,19 +48,24 @@ impl Engine {
     /// Takes a name away. What only it kept is free for the checkpoints to come.
     pub(crate) fn delete_named(self: &Arc<Self>, name: &str) -> Result<()> {
         self.rename_states(|turn, deadline| {
-            if turn.newest_tree()?.named(name)?.is_none() {
+            if self.newest_tree(turn)?.named(name)?.is_none() {
                 return Err(Error::NoSnapshot { name: name.to_owned() });
             }
-            turn.run(&Plan { force: true, naming: Some(Naming::Take(name)), ..Plan::default() }, deadline).map(drop)
+            self.run_checkpoint(
+                turn,
+                &CheckpointOptions { force: true, naming: Some(Naming::Take(name)), ..CheckpointOptions::default() },
+                deadline,
+            )
+            .map(drop)
         })?;
         if self.settings.threads {
-            self.janitor.call(Chore::Release);
+            self.background.call(Chore::Release);
         }
         Ok(())
     }
 
     /// Under CHECKPOINT, also when a failed flush must be repaired first.
-    fn rename_states<T>(self: &Arc<Self>, change: impl Fn(&CheckpointTurn<'_>, Deadline) -> Result<T>) -> Result<T> {
+    fn rename_states<T>(self: &Arc<Self>, change: impl Fn(&CheckpointGuard<'_>, Deadline) -> Result<T>) -> Result<T> {
         self.check_writable()?;
         self.check_name()?;
         let attempt = || {
@@ -201,75 +78,9 @@ impl Engine {
         }
     }
 
-    /// The state that a name stands for; `None` if there is no such name.
-    ///
-    /// Pin first, then look again, as with a root: the fold that could reuse the state's pages has a base without
-    /// the name. Where the newest root still has it, that base is yet to be made, and its maker looks for pins later.
-    pub(crate) fn named_view(&self, name: &str) -> Result<Option<Arc<View>>> {
-        loop {
-            let newest = self.newest_pinned()?;
-            let Some(row) = newest.named(name)? else { return Ok(None) };
-            let pin = self.pins.pin(row.sequence)?;
-            let again = self.newest_pinned()?;
-            if again.named(name)? == Some(row) {
-                return self.view_of(&again.root, &row, pin).map(|view| Some(Arc::new(view)));
-            }
-        }
-    }
-
-    /// The state of a row in the table of `newest`, with no log over it.
-    fn view_of(&self, newest: &Root, row: &NamedRow, pin: Pin) -> Result<View> {
-        let NamedRow { sequence, catalog, last_commit, checkpoint_lsn, .. } = *row;
-        let ring = Arc::new(Ring::new(newest));
-        // What it refers to lies before the end of the newer root's file, which never ends before a pending page.
-        let root = Root { sequence, catalog, last_commit, checkpoint_lsn, ..newest.clone() };
-        let tree = Arc::new(self.open_tree(Arc::new(root), Some(pin))?);
-        let tables = Default::default();
-        Ok(View { tree, ring, generations: Vec::new(), lsn: checkpoint_lsn, last_commit, tables })
-    }
-
-    /// The newest root of which it can be said that it is durable. A name that was given is found by all who look
-    /// later: nobody need have been told of the root.
-    fn newest_pinned(&self) -> Result<TreeVersion> {
-        self.check_process()?;
-        self.learn(&self.sidecar());
-        match self.confirm_root() {
-            // The older root, which is durable for certain, is all that can be shown until that flush is repaired.
-            Ok(_) | Err(Error::Poisoned { .. }) => self.pinned_root(),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// All named snapshots, by name, with what each of them alone keeps.
-    pub(crate) fn named_snapshots(&self) -> Result<Vec<NamedSnapshot>> {
-        let newest = self.newest_pinned()?;
-        let named = newest.all_named()?;
-        if named.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut versions: Vec<u64> = named.iter().map(|(_, row)| row.sequence).collect();
-        versions.sort_unstable();
-        let kept = pending_of(&newest.root, &newest.pages)?.kept_alone(&versions);
-        let described = named.into_iter().map(|(name, row)| {
-            let at = versions.partition_point(|version| *version < row.sequence);
-            let pages = kept.get(at).copied().unwrap_or(0);
-            row.describe(name, pages * u64::from(self.page_size))
-        });
-        Ok(described.collect())
-    }
-}
-
-/// The pending pages of a root, without the free ones.
-fn pending_of(root: &Root, pages: &Pages) -> Result<Space> {
-    let space = SpaceRoot { directory: Ptr::NONE, pending: root.pending, page_count: root.page_count };
-    let mut read = |ptr, kind| pages.run(ptr, kind, TABLE_SPACE);
-    Space::load(root.page_size, root.store_tag(), Root::first_page(root.page_size), space, &mut read)
-}
-
-impl CheckpointTurn<'_> {
     /// The newest root, made durable. Nobody makes another one meanwhile.
-    fn newest_tree(&self) -> Result<TreeVersion> {
-        self.settle_root()?;
-        self.engine.open_tree(Arc::new(self.engine.slots()?.newest), None)
+    fn newest_tree(&self, turn: &CheckpointGuard<'_>) -> Result<TreeVersion> {
+        turn.settle_root()?;
+        self.open_tree(Arc::new(self.slots()?.newest), None)
     }
 }

@@ -25,7 +25,7 @@ impl Engine {
         Ok(View {
             tree: Arc::new(tree),
             ring: Arc::clone(&view.ring),
-            generations: view.generations.clone(),
+            memtables: view.memtables.clone(),
             lsn: view.lsn,
             last_commit: view.last_commit,
             tables: Default::default(),

@@ -3,23 +3,26 @@
 use crate::disk::holders::holder_of;
 use crate::disk::locks::{CHECKPOINT, lock};
 use crate::disk::root::Root;
-use crate::engine::Engine;
-use crate::engine::hints::MOMENT;
-use crate::engine::view::{LOOKS, Until, View};
+use crate::engine::file::MOMENT;
+use crate::engine::view::Views;
+use crate::engine::view::{Until, View};
 use crate::error::{Error, Result};
+use crate::log::reader::{LogReader, Point};
 use crate::log::ring::Ring;
-use crate::log::walk::{Point, Walker};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-impl Engine {
+/// How often a snapshot looks again when the words have changed meanwhile.
+pub(super) const LOOKS: usize = 32;
+
+impl Views {
     /// It cannot tell others. If nobody may write,
     /// all that lies in the file may be seen, by all: the next writer will find it. Otherwise it shows what
     /// the file itself says is durable, which writers that rest see to within a second or two.
     pub(super) fn snapshot_of_a_reader(&self) -> Result<Arc<View>> {
         for _ in 0..LOOKS {
-            let mut state = lock(&self.view);
+            let mut state = lock(&self.state);
             self.note_used();
             if self.has_writers()? {
                 drop(state);
@@ -49,7 +52,7 @@ impl Engine {
     fn snapshot_beside_writers(&self) -> Result<Arc<View>> {
         let found = Cell::new(None);
         let told = self.for_a_moment(|| {
-            if self.rejoin_sidecar(false).is_ok() && self.learn(&self.known_sidecar()) {
+            if self.rejoin_sidecar(false).is_ok() && self.load_hints(&self.known_sidecar()) {
                 let view = self.catch_up()?;
                 if !self.file_goes_on(&self.known_sidecar(), &view)? {
                     return Ok(Some(view));
@@ -81,7 +84,7 @@ impl Engine {
             return Ok(false);
         }
         let ring = Ring::new(root);
-        let goes_on = Walker::new(&*self.disk, &ring, self.store_tag, Point::start_of(root)).next()?.is_some();
+        let goes_on = LogReader::new(&*self.disk, &ring, self.store_tag, Point::start_of(root)).next()?.is_some();
         Ok(!goes_on && self.disk.probe(CHECKPOINT, 1).map_err(self.io("look for others"))?.is_some())
     }
 
@@ -89,7 +92,7 @@ impl Engine {
     fn snapshot_of_what_is_proved(&self) -> Result<(u64, Arc<View>)> {
         // An older root could lose its pages before its pin is seen: nobody tells this process of newer ones.
         self.confirm_root()?;
-        let mut state = lock(&self.view);
+        let mut state = lock(&self.state);
         self.refresh(&mut state, Until::Tail)?;
         self.raise_durable(state.proved);
         let view = self.publish_view(&mut state, self.visible())?;

@@ -5,30 +5,29 @@
 //! that; what is not known durable may be written once more, byte for byte.
 
 use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, SLOT_SIZE, TreeRoot};
-use crate::disk::host::incarnation;
-use crate::disk::locks::{ByteLock, FairLock, OPEN, SLOT, lock};
-use crate::disk::pins::Pins;
-use crate::disk::platform::{Disk, LockMode, Mapping};
-use crate::disk::private_memory::PrivateMemory;
+use crate::disk::locks::{ByteLock, OPEN, SLOT, lock};
+use crate::disk::platform::{Disk, LockMode};
 use crate::disk::root::{Root, Segment, Slots, read_slots};
-use crate::disk::sidecar::{SLOTS, Sidecar, TailHint};
+use crate::disk::sidecar::{SLOTS, TailHint};
 use crate::engine::append::Appender;
-use crate::engine::checkpoint::Plan;
-use crate::engine::doubt::Told;
-use crate::engine::janitor::Janitor;
+use crate::engine::append::Log;
+use crate::engine::background;
+use crate::engine::board::Board;
+use crate::engine::checkpoint::CheckpointOptions;
+use crate::engine::chores::Background;
+use crate::engine::file::OpenFile;
+use crate::engine::left_behind::Told;
 use crate::engine::relaxed::Unflushed;
-use crate::engine::sharing::{Others, appear};
-use crate::engine::view::ViewState;
+use crate::engine::roots::Roots;
+use crate::engine::sharing::Others;
+use crate::engine::view::Views;
 use crate::engine::{Engine, MIN_LOG, Settings};
 use crate::error::{Error, Result};
-use crate::log::walk::{Point, Walker};
-use crate::tree::pages::Verified;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use crate::log::reader::{LogReader, Point};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// The smallest map, in bytes of address space: a growing store is not mapped again at every step.
-const MIN_MAP: u64 = 1 << 30;
 /// Pages that a leaving process moves down at most, so that closing stays quick.
 const COMPACT_ON_LEAVING: usize = 512;
 
@@ -96,60 +95,19 @@ impl Engine {
     /// A process' side of the store, which knows nothing yet, and which nobody sees yet.
     fn new(disk: &Arc<dyn Disk>, settings: Settings, root: Root) -> Result<Arc<Engine>> {
         let slot = if disk.writable() { take_slot(disk)? } else { None };
-        let private = Sidecar::new(Arc::new(PrivateMemory::new()), &root.store_id, disk.identity());
-        private.clear();
-        let (page_size, store_id, store_tag) = (root.page_size, root.store_id, root.store_tag());
-        let root = Arc::new(root);
-        Ok(Arc::new_cyclic(|weak| Engine {
-            page_size,
-            store_id,
-            store_tag,
-            pins: Pins::new(Arc::clone(disk)),
-            verified: Arc::new(Verified::new()),
-            sidecar: RwLock::new(Arc::new(private)),
-            sidecar_seen_ms: AtomicU64::new(disk.now_ms()),
-            rejoining: Mutex::new(()),
-            slot,
-            incarnation: incarnation(),
-            presence: Mutex::new(None),
-            member: Mutex::new(None),
-            is_alone: AtomicBool::new(false),
-            writer: Arc::new(FairLock::default()),
-            checkpointing: Arc::new(FairLock::default()),
-            syncing: Mutex::new(()),
-            flushing: Mutex::new(()),
-            appender: Mutex::new(Appender::new(root)),
-            view: Mutex::new(ViewState::default()),
-            published: Mutex::new(None),
-            view_used_ms: AtomicU64::new(0),
-            map: Mutex::new(None),
-            tables: Mutex::default(),
-            durable: AtomicU64::new(0),
-            relaxed: AtomicU64::new(0),
-            durable_root: AtomicU64::new(0),
-            poisoned: AtomicBool::new(false),
-            failures: AtomicU64::new(0),
-            forgotten: AtomicU64::new(0),
-            proven: AtomicBool::new(false),
-            proven_roots: AtomicBool::new(false),
-            stalled: AtomicU64::new(0),
-            unflushed: Mutex::new((0, 0)),
-            unflushed_commits: Unflushed::default(),
-            compacting: Mutex::new(None),
-            janitor: Janitor::new(weak.clone()),
-            fork_generation: crate::disk::fork::fork_generation(),
-            #[cfg(test)]
-            shown_late: AtomicU64::new(0),
-            left: AtomicBool::new(false),
-            settings,
-            disk: Arc::clone(disk),
+        let file = OpenFile::new(disk, settings, &root);
+        Ok(Arc::new_cyclic(|weak| {
+            let engine = weak.clone();
+            let board = Board::new(file, slot, Background::new(move || background::start(&engine)));
+            Engine {
+                views: Views::new(Log::new(Roots::new(board), root)),
+                writer: Arc::default(),
+                tables: Mutex::default(),
+                unflushed_commits: Unflushed::default(),
+                compacting: Mutex::default(),
+                left: AtomicBool::new(false),
+            }
         }))
-    }
-
-    /// Shows that the store is open here.
-    fn appear(&self) -> Result<()> {
-        *lock(&self.presence) = Some(appear(&self.disk)?);
-        Ok(())
     }
 
     /// Nobody else may write.
@@ -177,7 +135,7 @@ impl Engine {
         {
             return Err(self.without_sidecar(&why));
         }
-        self.learn(&self.known_sidecar());
+        self.load_hints(&self.known_sidecar());
         let root = self.durable_root()?;
         *self.appender() = Appender::new(Arc::new(root));
         Ok(())
@@ -231,7 +189,7 @@ impl Engine {
     fn log_end(&self, root: &Root) -> Result<TailHint> {
         let mut appender = self.appender();
         let ring = Arc::clone(&appender.ring);
-        let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, Point::start_of(root));
+        let mut walker = LogReader::new(&*self.disk, &ring, self.store_tag, Point::start_of(root));
         while let Some(frame) = walker.next()? {
             appender.start = frame.header.position;
         }
@@ -241,33 +199,7 @@ impl Engine {
         Ok(TailHint { end, start: appender.start, lsn, crc, open: false })
     }
 
-    pub(crate) fn slot_is_alive(&self, index: usize) -> bool {
-        if self.slot.as_ref().is_some_and(|(own, _)| *own == index) {
-            return true;
-        }
-        matches!(self.disk.probe(SLOT + index as u64, 1), Ok(Some(_)))
-    }
-
     // The map.
-
-    /// A map of at least so many pages, with room to grow.
-    pub(crate) fn mapping(&self, pages: u64) -> Result<Option<Arc<dyn Mapping>>> {
-        let need = pages * u64::from(self.page_size);
-        let mut map = lock(&self.map);
-        if let Some(map) = &*map
-            && map.bytes().len() as u64 >= need
-        {
-            return Ok(Some(Arc::clone(map)));
-        }
-        let roomy = (need * 2).next_power_of_two().max(MIN_MAP);
-        // An address space limit may refuse the room to grow.
-        let found = match self.disk.map(roomy) {
-            Ok(Some(map)) => Some(map),
-            Ok(None) | Err(_) => self.disk.map(need).map_err(self.io("map"))?,
-        };
-        map.clone_from(&found);
-        Ok(found)
-    }
 
     // Leaving.
 
@@ -284,7 +216,7 @@ impl Engine {
         if cfg!(test) && std::thread::panicking() {
             return Ok(());
         }
-        self.janitor.stop();
+        self.background.stop();
         let result = if self.disk.writable() {
             let flushed = self.flush_all();
             flushed.and(self.leave_tidily())
@@ -305,15 +237,16 @@ impl Engine {
             return Ok(());
         }
         if let Some(turn) = self.try_lock_checkpoint()? {
-            let mut plan = Plan { shrink: true, compact: COMPACT_ON_LEAVING, ..Plan::default() };
+            let mut plan =
+                CheckpointOptions { shrink: true, compact: COMPACT_ON_LEAVING, ..CheckpointOptions::default() };
             // What a checkpoint sets free can be used, or cut off, only by the next one.
-            turn.run(&plan, self.deadline())?;
+            self.run_checkpoint(&turn, &plan, self.deadline())?;
             plan.force = true;
             for _ in 0..3 {
-                if !turn.could_shrink()? {
+                if !self.could_shrink(&turn)? {
                     break;
                 }
-                turn.run(&plan, self.deadline())?;
+                self.run_checkpoint(&turn, &plan, self.deadline())?;
             }
             turn.write_twin()?;
         }

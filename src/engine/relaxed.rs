@@ -2,7 +2,7 @@
 
 use crate::disk::locks::lock;
 use crate::engine::Engine;
-use crate::engine::flush::Failures;
+use crate::engine::board::Failures;
 use crate::error::Result;
 use std::sync::Mutex;
 
@@ -28,7 +28,7 @@ impl Engine {
     /// Makes the relaxed commits of all processes durable. An error says, once, that some of this process may be lost.
     pub(crate) fn flush_all(&self) -> Result<()> {
         self.check_writable()?;
-        self.learn(&self.sidecar());
+        self.load_hints(&self.sidecar());
         self.wait_durable(self.visible())?;
         self.forget_flushed();
         let mut unflushed = lock(&self.unflushed_commits.0);

@@ -2,8 +2,8 @@
 
 use crate::disk::root::{MAX_SEGMENTS, Root, Segment};
 use crate::engine::MIN_LOG;
+use crate::log::reader::Point;
 use crate::log::ring::{Ring, next_block};
-use crate::log::walk::Point;
 
 /// The ring as the new root will have it.
 pub(crate) struct RingPlan {

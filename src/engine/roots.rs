@@ -1,14 +1,41 @@
 //! Which root is the newest, and whether it is certainly durable.
 
 use crate::disk::format::SLOT_SIZE;
+use crate::disk::locks::FairLock;
 use crate::disk::root::{Root, Slots, read_slots};
-use crate::engine::Engine;
+use crate::engine::board::Board;
 use crate::error::{Error, Result};
+use std::ops::Deref;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 /// How often the root slots are read again while what is found cannot be all there is.
 const LOOKS: usize = 8;
 
-impl Engine {
+/// The root slots, and the right to change them.
+pub(crate) struct Roots {
+    board: Board,
+    pub(crate) checkpointing: Arc<FairLock>,
+    /// Held while the file is flushed.
+    pub(super) flushing: Mutex<()>,
+    /// A flush of this process proves the root slots that others wrote before it came.
+    pub(super) proven_roots: AtomicBool,
+}
+
+impl Deref for Roots {
+    type Target = Board;
+
+    fn deref(&self) -> &Board {
+        &self.board
+    }
+}
+
+impl Roots {
+    pub(crate) fn new(board: Board) -> Roots {
+        let (checkpointing, flushing, proven_roots) = (Arc::default(), Mutex::new(()), AtomicBool::new(false));
+        Roots { board, checkpointing, flushing, proven_roots }
+    }
+
     /// Both root slots as the file shows them now. The newest may not be durable yet.
     pub(crate) fn slots(&self) -> Result<Slots> {
         let mut prefix = [0; 2 * SLOT_SIZE];
@@ -48,39 +75,5 @@ impl Engine {
             return Some(slots.newest.clone());
         }
         slots.older.clone().filter(|older| older.sequence + 1 == slots.newest.sequence)
-    }
-
-    /// The newest root that readers may use: certainly durable, by a flush of our own if need be.
-    pub(crate) fn durable_root(&self) -> Result<Root> {
-        match self.certain_root(&self.slots()?) {
-            Some(root) => Ok(root),
-            None => self.confirm_root(),
-        }
-    }
-
-    /// The newest root, made durable by a flush of our own if nobody said that it is. All are told
-    /// before it is used: a transaction in it is then seen by all who look later.
-    ///
-    /// The flush of its maker may have failed before this process opened the file, and its maker may be dead: then
-    /// CHECKPOINT is free, and the slot is written once more, so that the flush proves it. (What a process that may
-    /// only read takes for durable, it does not tell.)
-    pub(crate) fn confirm_root(&self) -> Result<Root> {
-        let mut slots = self.slots()?;
-        if slots.newest.sequence > self.known_root() {
-            let writable = self.disk.writable();
-            if !slots.are_twins() {
-                let turn = if writable { self.try_lock_checkpoint()? } else { None };
-                if turn.is_some() {
-                    slots = self.slots()?;
-                    self.write_slot_once_more(&slots.newest)?;
-                }
-                self.flush_found()?;
-            }
-            if writable {
-                self.tell_by(&self.known_sidecar(), false, |sidecar| sidecar.rise_root(slots.newest.sequence));
-            }
-            self.raise_root(slots.newest.sequence);
-        }
-        Ok(slots.newest)
     }
 }

@@ -21,12 +21,15 @@ use crate::disk::locks::{ByteLock, MEMBERS, OPEN, PLACES, READERS, WRITERS, lock
 use crate::disk::platform::{Disk, LockMode, SITES};
 use crate::disk::root::{peek_epoch, write_epoch};
 use crate::disk::sidecar::{SIDECAR_SIZE, Sidecar};
-use crate::engine::Engine;
+use crate::engine::board::Board;
 use crate::error::{Error, Result};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+/// How often a process looks whether its sidecar is still the one by that name.
+const SIDECAR_LOOK_MS: u64 = 1000;
 
 /// The other processes that have the store open.
 #[derive(Clone, Copy)]
@@ -82,7 +85,7 @@ fn not_shared(disk: &dyn Disk, reason: String) -> Error {
     Error::NotShared { path: disk.path().to_path_buf(), reason, holder }
 }
 
-impl Engine {
+impl Board {
     /// The error for a process that has no sidecar, and is not alone.
     pub(crate) fn without_sidecar(&self, why: &io::Error) -> Error {
         let reason = format!(
@@ -91,10 +94,6 @@ impl Engine {
             self.path().display()
         );
         not_shared(&*self.disk, reason)
-    }
-
-    pub(crate) fn known_sidecar(&self) -> Arc<Sidecar> {
-        Arc::clone(&self.sidecar.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether another sidecar was started since this one, or this one says nothing. Without a system call.
@@ -266,11 +265,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Another thread or process is joining, or starting, a sidecar.
-    pub(crate) fn busy_opening(&self) -> Error {
-        Error::Busy { path: self.path().to_path_buf(), lock: "open", waited: Duration::ZERO, holder: None }
-    }
-
     /// The sidecar was deleted, cut, or overwritten: joins the one that others started, or starts one.
     /// Readers do not wait for a process that is doing the same (`wait` = false). The error says why
     /// there is none.
@@ -297,5 +291,43 @@ impl Engine {
         }
         self.is_alone.store(false, Ordering::Release);
         Ok(())
+    }
+
+    /// Shows that the store is open here.
+    pub(super) fn appear(&self) -> Result<()> {
+        *lock(&self.presence) = Some(appear(&self.disk)?);
+        Ok(())
+    }
+
+    /// The sidecar, looked after at most once a second. For readers: nothing is waited for.
+    pub(crate) fn sidecar(&self) -> Arc<Sidecar> {
+        let now = self.disk.now_ms();
+        if now.wrapping_sub(self.sidecar_seen_ms.load(Ordering::Relaxed)) >= SIDECAR_LOOK_MS {
+            self.sidecar_seen_ms.store(now, Ordering::Relaxed);
+            let sidecar = self.known_sidecar();
+            if !self.is_found(&sidecar).unwrap_or(false) {
+                // Without it the file itself is looked at.
+                let _ = self.rejoin_sidecar(false);
+            }
+        }
+        self.known_sidecar()
+    }
+
+    /// Tells everybody how far the log is durable, then acknowledges it here. In this order: what a thread of
+    /// this process returns with, or shows, must be seen by every snapshot taken later, in any process.
+    pub(crate) fn publish_durable(&self, sidecar: &Arc<Sidecar>, lsn: u64) {
+        let next = self.tell_by(sidecar, true, |sidecar| sidecar.rise_durable(lsn));
+        self.raise_durable(lsn);
+        for told in [Some(sidecar), next.as_ref()].into_iter().flatten() {
+            told.wake_flushed();
+            told.wake_changed();
+        }
+    }
+
+    /// Whether there is a sidecar that speaks for those who write.
+    #[cfg(test)]
+    pub(crate) fn has_hints(&self) -> bool {
+        let sidecar = self.known_sidecar();
+        self.is_found(&sidecar).unwrap() && self.load_hints(&sidecar) && self.is_in_use(&sidecar).unwrap()
     }
 }

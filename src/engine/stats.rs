@@ -3,6 +3,7 @@
 use crate::disk::locks::{CHECKPOINT, FairLock, SLOT, WRITER};
 use crate::disk::slot::{Counter, State, WAIT_BUCKETS};
 use crate::engine::Engine;
+use crate::engine::names::NamedSnapshot;
 use crate::error::{Holder, Result};
 use serde::Serialize;
 use std::ops::RangeInclusive;
@@ -41,20 +42,6 @@ pub struct Stats {
     pub tables: Vec<TableInfo>,
     /// Whether a flush has failed and is not made good yet: the next write transaction does so.
     pub flush_failed: bool,
-}
-
-/// A named snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct NamedSnapshot {
-    /// Its name.
-    pub name: String,
-    /// LSN of the newest transaction in it.
-    pub lsn: u64,
-    /// When it was made.
-    pub time: SystemTime,
-    /// Bytes of the file that are kept for it alone: what deleting it gives back, unless a snapshot of a process
-    /// needs them still. What several names keep together counts for none of them.
-    pub kept: u64,
 }
 
 /// A table: its name, the types it was created with, and how many entries it has.
@@ -190,7 +177,7 @@ impl Engine {
     pub(crate) fn stats(&self, last_commit: u64, tables: Vec<TableInfo>) -> Result<Stats> {
         let root = self.slots()?.newest;
         let sidecar = self.sidecar();
-        self.learn(&sidecar);
+        self.load_hints(&sidecar);
         let mut sum = Sum::default();
         for index in (0..sidecar.slot_bound()).filter(|index| self.slot_is_alive(*index)) {
             sum.add(sidecar.slot(index));
@@ -275,7 +262,7 @@ impl Engine {
             if lsn > after || left.is_zero() {
                 return Ok(lsn);
             }
-            let look = if self.learn(&sidecar) { Duration::from_millis(500) } else { POLL };
+            let look = if self.load_hints(&sidecar) { Duration::from_millis(500) } else { POLL };
             sidecar.wait_changed(seen, left.min(look));
         }
     }

@@ -7,7 +7,7 @@
 use crate::disk::root::Slots;
 use crate::engine::Engine;
 use crate::engine::append::AppendGuard;
-use crate::engine::checkpoint::CheckpointTurn;
+use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::error::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// CHECKPOINT is held: commits go on in the log, as long as it has room, and nothing else of the file changes.
 pub(crate) struct StillPages<'e> {
     engine: &'e Engine,
-    _turn: CheckpointTurn<'e>,
+    _turn: CheckpointGuard<'e>,
 }
 
 /// APPEND is held, too: nothing of the file changes.

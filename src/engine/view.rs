@@ -9,21 +9,20 @@ use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
 use crate::disk::locks::lock;
 use crate::disk::pins::Pin;
 use crate::disk::root::{Root, peek_sequence};
-use crate::engine::Engine;
-use crate::engine::hints::Look;
-use crate::engine::janitor::Chore;
+use crate::engine::append::Log;
+use crate::engine::chores::Chore;
 use crate::error::{Error, Result};
-use crate::log::index::{Change, Generation};
+use crate::log::memtable::{Change, Memtable};
+use crate::log::reader::{LogReader, Point, goes_on_elsewhere};
 use crate::log::ring::Ring;
-use crate::log::walk::{Point, Walker, goes_on_elsewhere};
 use crate::tree::cursor::get;
 use crate::tree::pages::Pages;
 use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
-
-/// How often a snapshot looks again when the words have changed meanwhile.
-pub(super) const LOOKS: usize = 32;
 
 /// One version of the tree, kept from being reused.
 pub(crate) struct TreeVersion {
@@ -38,7 +37,7 @@ pub(crate) struct View {
     /// Where the log goes on.
     pub(crate) ring: Arc<Ring>,
     /// Newest first.
-    pub(crate) generations: Vec<Arc<Generation>>,
+    pub(crate) memtables: Vec<Arc<Memtable>>,
     pub(crate) lsn: u64,
     /// The newest transaction in this state; `lsn` may be that of a checkpoint's mark.
     pub(crate) last_commit: u64,
@@ -60,7 +59,7 @@ pub(crate) struct TableEntry {
 pub(crate) struct ViewState {
     tree: Option<Arc<TreeVersion>>,
     ring: Option<Arc<Ring>>,
-    generations: Vec<Arc<Generation>>,
+    memtables: Vec<Arc<Memtable>>,
     pub(super) point: Point,
     /// The newest LSN that a frame read here says was durable before it.
     pub(super) proved: u64,
@@ -86,39 +85,48 @@ impl Until {
     }
 }
 
-impl Engine {
-    /// The newest state that readers may see.
-    pub(crate) fn snapshot(&self) -> Result<Arc<View>> {
-        self.check_process()?;
-        for _ in 0..LOOKS {
-            let sidecar = self.sidecar();
-            if !self.learn(&sidecar) {
-                return self.snapshot_without_hints();
-            }
-            let view = match self.up_to_date(self.visible()) {
-                Some(view) => view,
-                None => self.catch_up()?,
-            };
-            if !self.file_goes_on(&sidecar, &view)? {
-                return Ok(view);
-            }
-            match self.look_closer(&sidecar, &view)? {
-                Look::Again => {}
-                Look::InFlight => return Ok(view),
-                Look::Untold => return self.snapshot_without_hints(),
-            }
+/// What snapshots see.
+pub(crate) struct Views {
+    log: Log,
+    pub(super) state: Mutex<ViewState>,
+    /// The newest state that was handed out.
+    published: Mutex<Option<Arc<View>>>,
+    used_ms: AtomicU64,
+    /// The log's end at the last look for a batch that nobody flushes, and when that was.
+    pub(super) unflushed: Mutex<(u64, u64)>,
+    /// How often a snapshot was given although more may have been shown elsewhere: its reader is told nothing.
+    #[cfg(test)]
+    pub(crate) shown_late: AtomicU64,
+}
+
+impl Deref for Views {
+    type Target = Log;
+
+    fn deref(&self) -> &Log {
+        &self.log
+    }
+}
+
+impl Views {
+    pub(crate) fn new(log: Log) -> Views {
+        Views {
+            log,
+            state: Mutex::default(),
+            published: Mutex::new(None),
+            used_ms: AtomicU64::new(0),
+            unflushed: Mutex::new((0, 0)),
+            #[cfg(test)]
+            shown_late: AtomicU64::new(0),
         }
-        // Others publish faster than this process looks: what it saw last is a state during this call.
-        self.catch_up()
     }
 
     pub(super) fn note_used(&self) {
-        self.view_used_ms.store(self.disk.now_ms(), Ordering::Relaxed);
+        self.used_ms.store(self.disk.now_ms(), Ordering::Relaxed);
     }
 
     /// The state that was handed out last, if it is what readers may see now: then no lock is taken that a
     /// thread which reads the log holds.
-    fn up_to_date(&self, visible: u64) -> Option<Arc<View>> {
+    pub(super) fn up_to_date(&self, visible: u64) -> Option<Arc<View>> {
         self.note_used();
         let published = lock(&self.published);
         let view = published.as_ref()?;
@@ -127,7 +135,7 @@ impl Engine {
 
     /// Reads on to what the words say is visible.
     pub(super) fn catch_up(&self) -> Result<Arc<View>> {
-        let mut state = lock(&self.view);
+        let mut state = lock(&self.state);
         self.note_used();
         let visible = self.visible();
         if let Some(view) = self.up_to_date(visible) {
@@ -138,115 +146,77 @@ impl Engine {
         self.publish_view(&mut state, self.visible())
     }
 
-    /// When nobody tells what may be seen, the file is looked at.
-    ///
-    /// The holder of APPEND flushes all that it finds there, lets the sidecar speak, and makes those look for it
-    /// who still go by another one. (A process that cannot have APPEND, because a stopped one holds it, flushes
-    /// and tells what it finds without sealing the batch: the next frame may share its last block, so this does
-    /// not make it known as durable.)
-    fn snapshot_without_hints(&self) -> Result<Arc<View>> {
-        if !self.disk.writable() {
-            return self.snapshot_of_a_reader();
-        }
-        if self.for_a_moment(|| Ok(self.try_lock_append()?.map(drop)))?.is_some() && self.learn(&self.known_sidecar()) {
-            return self.catch_up();
-        }
-        let sidecar = self.known_sidecar();
-        let before = sidecar.words_before();
-        self.confirm_root()?;
-        let mut state = lock(&self.view);
-        self.note_used();
-        self.refresh(&mut state, Until::Tail)?;
-        let found = state.point.lsn;
-        self.flush_found()?;
-        // First of all: an appender that sees the transaction must not put the next frame into its last block.
-        sidecar.rise_flushed_unsealed(found);
-        sidecar.tell_all(&before, self.known_root(), self.durable_lsn(), found);
-        self.tell_by(&sidecar, false, |sidecar| {
-            sidecar.rise_flushed_unsealed(found);
-            sidecar.rise_visible(found);
-        });
-        self.relaxed.fetch_max(found, Ordering::AcqRel);
-        self.publish_view(&mut state, found.max(self.visible()))
-    }
-
     /// The state at the end of the log, durable or not: what the next transaction builds on.
     /// The caller holds WRITER, so nothing is committed meanwhile.
     pub(crate) fn newest_view(&self) -> Result<Arc<View>> {
         // A root of which nobody told may be one whose flush failed before this process opened the file. The holder
         // of APPEND settles it, before anything is built on it. (Not with the view locked, which readers need.)
-        self.learn(&self.known_sidecar());
+        self.load_hints(&self.known_sidecar());
         if peek_sequence(&*self.disk).map_err(self.io("look at the file"))? > self.known_root() {
             drop(self.lock_append(self.deadline())?);
         }
-        let mut state = lock(&self.view);
+        let mut state = lock(&self.state);
         self.note_used();
         self.refresh(&mut state, Until::Newest)?;
         let lsn = state.point.lsn;
         let tree = tree_of(&state)?;
-        let last_commit = last_commit(&tree.root, &state.generations, lsn);
-        let generations = state.generations.clone();
+        let last_commit = last_commit(&tree.root, &state.memtables, lsn);
+        let memtables = state.memtables.clone();
         let ring = self.ring_of(&state)?;
-        Ok(Arc::new(View { tree, ring, generations, lsn, last_commit, tables: RwLock::default() }))
+        Ok(Arc::new(View { tree, ring, memtables, lsn, last_commit, tables: RwLock::default() }))
     }
 
-    /// Reads everything up to the mark `lsn`, and gives the generations that end there, newest first.
+    /// Reads everything up to the mark `lsn`, and gives the memtables that end there, newest first.
     /// For the checkpoint, which holds CHECKPOINT, so that the root stays what it is.
     pub(crate) fn view_at(&self, lsn: u64) -> Result<View> {
-        let mut state = lock(&self.view);
+        let mut state = lock(&self.state);
         self.refresh(&mut state, Until::Lsn(lsn))?;
         let lsn = lsn.min(state.point.lsn);
         let tree = tree_of(&state)?;
-        let last_commit = last_commit(&tree.root, &state.generations, lsn);
-        let generations = state.generations.iter().filter(|g| g.after() < lsn).cloned().collect();
+        let last_commit = last_commit(&tree.root, &state.memtables, lsn);
+        let memtables = state.memtables.iter().filter(|g| g.after() < lsn).cloned().collect();
         let ring = self.ring_of(&state)?;
-        Ok(View { tree, ring, generations, lsn, last_commit, tables: RwLock::default() })
+        Ok(View { tree, ring, memtables, lsn, last_commit, tables: RwLock::default() })
     }
 
     pub(super) fn publish_view(&self, state: &mut ViewState, lsn: u64) -> Result<Arc<View>> {
         let lsn = lsn.min(state.point.lsn);
         let tree = tree_of(state)?;
-        let generations: Vec<_> = state.generations.clone();
+        let memtables: Vec<_> = state.memtables.clone();
         let mut tables = HashMap::new();
         if let Some(old) = &*lock(&self.published)
             && Arc::ptr_eq(&old.tree, &tree)
-            && !generations.iter().any(|g| g.renames())
+            && !memtables.iter().any(|g| g.renames())
         {
             tables.clone_from(&old.tables.read().unwrap_or_else(PoisonError::into_inner));
         }
-        let last_commit = last_commit(&tree.root, &generations, lsn);
+        let last_commit = last_commit(&tree.root, &memtables, lsn);
         let ring = self.ring_of(state)?;
-        let view = Arc::new(View { tree, ring, generations, lsn, last_commit, tables: RwLock::new(tables) });
+        let view = Arc::new(View { tree, ring, memtables, lsn, last_commit, tables: RwLock::new(tables) });
         *lock(&self.published) = Some(Arc::clone(&view));
         Ok(view)
     }
 
-    /// Has the log read again from the root on: frames that this process has read, and that were never durable, may
-    /// be gone.
-    pub(crate) fn forget_log(&self) {
-        self.forgotten.fetch_add(1, Ordering::AcqRel);
-    }
-
     /// Lets go of the tree version and of a large index that nobody has asked for lately.
     pub(crate) fn relax_view(&self, idle_ms: u64) -> bool {
-        let mut state = lock(&self.view);
-        let used = self.view_used_ms.load(Ordering::Relaxed);
+        let mut state = lock(&self.state);
+        let used = self.used_ms.load(Ordering::Relaxed);
         if state.tree.is_none() || self.disk.now_ms().saturating_sub(used) < idle_ms {
             return false;
         }
         // Snapshots that are held keep what they need themselves.
         *lock(&self.published) = None;
         state.tree = None;
-        if state.generations.iter().map(|g| g.bytes()).sum::<usize>() > 1 << 20 {
+        if state.memtables.iter().map(|g| g.bytes()).sum::<usize>() > 1 << 20 {
             // It is read again from the log when it is needed.
-            state.generations.clear();
+            state.memtables.clear();
             state.ring = None;
         }
         true
     }
 
     pub(crate) fn view_is_pinned(&self) -> bool {
-        lock(&self.view).tree.is_some()
+        lock(&self.state).tree.is_some()
     }
 
     pub(super) fn refresh(&self, state: &mut ViewState, until: Until) -> Result<()> {
@@ -268,7 +238,7 @@ impl Engine {
             let root = newest_slot.sequence;
             // The appender of a frame knew the root in it to be durable.
             self.raise_root(newest.min(root));
-            self.learn(&self.known_sidecar());
+            self.load_hints(&self.known_sidecar());
             if until == Until::Newest && root > pinned {
                 let elsewhere = goes_on_elsewhere(&*self.disk, &tree_of(state)?.root, &newest_slot, state.point);
                 if elsewhere.map_err(self.io("read the log"))? {
@@ -290,7 +260,7 @@ impl Engine {
                     continue;
                 }
                 let ring = self.ring_of(state)?;
-                return Walker::new(&*self.disk, &ring, self.store_tag, state.point).verify_end(pinned);
+                return LogReader::new(&*self.disk, &ring, self.store_tag, state.point).verify_end(pinned);
             }
         }
         Ok(())
@@ -313,15 +283,15 @@ impl Engine {
     fn read_on(&self, state: &mut ViewState, until: Until) -> Result<u64> {
         let mut newest = 0;
         let ring = self.ring_of(state)?;
-        let mut walker = Walker::new(&*self.disk, &ring, self.store_tag, state.point);
+        let mut walker = LogReader::new(&*self.disk, &ring, self.store_tag, state.point);
         while until != Until::Lsn(state.point.lsn) {
             let Some(frame) = walker.next()? else { break };
             let sound = match frame.header.kind {
                 crate::log::frame::FrameKind::Rotate => {
-                    state.generations.insert(0, Arc::new(Generation::new(frame.after.lsn)));
+                    state.memtables.insert(0, Arc::new(Memtable::new(frame.after.lsn)));
                     true
                 }
-                crate::log::frame::FrameKind::Commit => state.generations.first().is_some_and(|g| g.insert(&frame)),
+                crate::log::frame::FrameKind::Commit => state.memtables.first().is_some_and(|g| g.insert(&frame)),
             };
             if !sound {
                 let at = ring.file_offset(frame.header.position);
@@ -348,7 +318,7 @@ impl Engine {
             let root = self.durable_root()?;
             let pin = self.pins.pin(root.sequence)?;
             let sidecar = self.known_sidecar();
-            self.learn(&sidecar);
+            self.load_hints(&sidecar);
             let slots = self.slots()?;
             let again = self.certain_root(&slots).is_none_or(|again| again.sequence != root.sequence);
             let newer = slots.newest.sequence > root.sequence;
@@ -370,12 +340,12 @@ impl Engine {
         state.ring = Some(Arc::new(Ring::new(&root)));
         let forgotten = self.forgotten.load(Ordering::Acquire);
         let forgets = std::mem::replace(&mut state.forgotten, forgotten) != forgotten;
-        if forgets || root.checkpoint_lsn > state.point.lsn || state.generations.is_empty() {
+        if forgets || root.checkpoint_lsn > state.point.lsn || state.memtables.is_empty() {
             state.point = Point::start_of(&root);
-            state.generations = vec![Arc::new(Generation::new(root.checkpoint_lsn))];
+            state.memtables = vec![Arc::new(Memtable::new(root.checkpoint_lsn))];
         } else {
             // Marks of earlier checkpoints that were never finished are folded with this one.
-            state.generations.retain(|g| g.after() >= root.checkpoint_lsn);
+            state.memtables.retain(|g| g.after() >= root.checkpoint_lsn);
         }
         self.raise_root(root.sequence);
         self.raise_durable(root.checkpoint_lsn);
@@ -383,7 +353,7 @@ impl Engine {
         // It would keep the version before pinned, with nobody reading it.
         *lock(&self.published) = None;
         if self.settings.threads {
-            self.janitor.call(Chore::Watch);
+            self.background.call(Chore::Watch);
         }
         tracing::debug!(root = root.sequence, checkpoint_lsn = root.checkpoint_lsn, "tree version adopted");
         Ok(())
@@ -404,9 +374,9 @@ impl Engine {
 }
 
 /// The newest transaction up to `lsn`, which may be the LSN of a mark, and several marks may follow
-/// each other. Every generation but the oldest starts after a mark.
-fn last_commit(root: &Root, generations: &[Arc<Generation>], lsn: u64) -> u64 {
-    let marks = generations.iter().map(|g| g.after()).filter(|after| *after > root.checkpoint_lsn);
+/// each other. Every memtable but the oldest starts after a mark.
+fn last_commit(root: &Root, memtables: &[Arc<Memtable>], lsn: u64) -> u64 {
+    let marks = memtables.iter().map(|g| g.after()).filter(|after| *after > root.checkpoint_lsn);
     let last = marks.fold(lsn, |last, mark| if mark == last { last - 1 } else { last });
     if last <= root.checkpoint_lsn { root.last_commit } else { last }
 }
@@ -434,7 +404,7 @@ impl View {
             return Ok(known.clone());
         }
         let names = self.tree_root(TABLE_NAMES)?;
-        let row = self.get(TABLE_NAMES, names, name.as_bytes())?;
+        let row = self.value(TABLE_NAMES, names, name.as_bytes())?;
         let entry = match row {
             Some(row) => {
                 let mut entry = decode_name(&row).ok_or_else(|| self.corrupt_name(name))?;
@@ -458,11 +428,11 @@ impl View {
 
     /// What the log says of a key in this state.
     pub(crate) fn logged(&self, table: u32, key: &[u8]) -> Option<Change> {
-        self.generations.iter().filter(|g| !g.is_empty()).find_map(|g| g.get(table, key, self.lsn))
+        self.memtables.iter().filter(|g| !g.is_empty()).find_map(|g| g.get(table, key, self.lsn))
     }
 
     /// The value of a key in this state.
-    pub(crate) fn get(&self, table: u32, root: TreeRoot, key: &[u8]) -> Result<Option<Bytes<'_>>> {
+    pub(crate) fn value(&self, table: u32, root: TreeRoot, key: &[u8]) -> Result<Option<Bytes<'_>>> {
         match self.logged(table, key) {
             Some(Change::Put(value)) => Ok(Some(value)),
             Some(Change::PutOverflow(overflow)) => self.tree.pages.overflow(overflow, table).map(Some),

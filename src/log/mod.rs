@@ -2,6 +2,6 @@
 //! they say. Nothing here knows of trees or of locks.
 
 pub(crate) mod frame;
-pub(crate) mod index;
+pub(crate) mod memtable;
+pub(crate) mod reader;
 pub(crate) mod ring;
-pub(crate) mod walk;

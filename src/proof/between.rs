@@ -10,7 +10,7 @@ use super::check;
 use super::model::Change;
 use super::oracle::{Attempt, Oracle, forgive};
 use crate::disk::sim::{Call, Conductor, Free, Image, Killed, Rng, SimDisk, Verdict, World};
-use crate::engine::checkpoint::Plan;
+use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::commit::Durability::{Relaxed, Sync};
 use crate::engine::{Settings, open};
 use crate::txn::snapshot::Snapshot;
@@ -224,7 +224,8 @@ impl Play {
     }
 
     fn shrink(&self, store: &Store, forgiven: fn(&Error) -> bool) -> Result<(), String> {
-        let (engine, plan) = (store.engine(), Plan { shrink: true, compact: 100, ..Plan::default() });
+        let (engine, plan) =
+            (store.engine(), CheckpointOptions { shrink: true, compact: 100, ..CheckpointOptions::default() });
         forgive(engine.checkpoint(&plan, engine.deadline()).map(drop), forgiven, "shrink")
     }
 

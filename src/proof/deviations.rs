@@ -11,7 +11,7 @@ use super::model::Change;
 use super::oracle::{Attempt, Oracle, forgive};
 use super::scheduler::{Choice, NEVER, Odds, Policy, Scheduler, Script, Turn};
 use crate::disk::sim::{Call, Conductor, Image, Rng, World, threads};
-use crate::engine::checkpoint::Plan;
+use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::commit::Durability::{Relaxed, Sync};
 use crate::txn::snapshot::Snapshot;
 use crate::{Error, Store};
@@ -109,7 +109,7 @@ impl Actor<'_> {
             }
             Fold => store.checkpoint().map_err(text)?,
             Shrink => {
-                let plan = Plan { shrink: true, compact: 100, ..Plan::default() };
+                let plan = CheckpointOptions { shrink: true, compact: 100, ..CheckpointOptions::default() };
                 store.engine().checkpoint(&plan, store.engine().deadline()).map(drop).map_err(text)?;
             }
             Flush => {

@@ -3,7 +3,7 @@
 
 use super::{new_store, open_store, settings};
 use crate::disk::sim::{Call, Conductor, Killed, Verdict, World};
-use crate::engine::checkpoint::Plan;
+use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::commit::Durability;
 use crate::txn::write::WriteOptions;
 use crate::{Error, Store};
@@ -108,7 +108,7 @@ fn what_follows_a_doubtful_root_is_mended_with_it() {
 fn nothing_is_appended_while_a_root_is_in_doubt() {
     let (script, _, first, second) = pair();
     // A log that has grown, so that the next root makes it smaller.
-    let plan = Plan { room_for: 40 << 10, ..Plan::default() };
+    let plan = CheckpointOptions { room_for: 40 << 10, ..CheckpointOptions::default() };
     first.engine().checkpoint(&plan, None).unwrap();
     assert!(first.engine().slots().unwrap().newest.segments.len() > 1);
     put(&first, "more").unwrap();
@@ -116,7 +116,7 @@ fn nothing_is_appended_while_a_root_is_in_doubt() {
     tx.raw("t").unwrap().put(b"second", b"value").unwrap();
     // The one after the root is written.
     script.after(0, Call::Flush, 3, Verdict::Fail(libc::EIO));
-    let plan = Plan { shrink: true, ..Plan::default() };
+    let plan = CheckpointOptions { shrink: true, ..CheckpointOptions::default() };
     assert!(matches!(first.engine().checkpoint(&plan, None), Err(Error::Poisoned { .. })));
     assert_eq!(second.engine().slots().unwrap().newest.sequence, first.engine().known_root() + 1);
     assert!(matches!(tx.commit(), Err(Error::Poisoned { .. })));

@@ -89,7 +89,7 @@ fn frames_that_are_told_and_gone_are_passed_over_without_a_word_of_the_failure()
     let sidecar = second.engine().sidecar();
     let given = sidecar.tail().unwrap().lsn;
     // As if its process had been killed before it told of the failure. The first has not read the frame.
-    assert!(sidecar.heal(sidecar.failures()));
+    assert!(sidecar.tell_mended(sidecar.failures()));
     world.drop_now();
     let (_, third) = open_store(&world, 2, super::doubt::LOG_CAP);
     let third = third.unwrap();

@@ -6,7 +6,7 @@ use super::turns::Meanwhile;
 use super::{after_power_losses, check, effort, new_store, open_store, settings};
 use crate::disk::sim::{Access, Call, Conductor, Event, Free, Killed, Limits, Replay, Rng, SimDisk, Verdict, World};
 use crate::engine::Settings;
-use crate::engine::checkpoint::Plan;
+use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::commit::Durability;
 use crate::maintain::check::{CheckOptions, check_disk};
 use crate::txn::snapshot::Snapshot;
@@ -49,7 +49,7 @@ fn names(store: &Store) -> Vec<String> {
 /// Makes a checkpoint as an idle store does. Gives the pages that are not free then.
 fn idle_checkpoint(store: &Store) -> u64 {
     store.engine().relax_view(0);
-    let plan = Plan { shrink: true, force: true, compact: 4096, ..Plan::default() };
+    let plan = CheckpointOptions { shrink: true, force: true, compact: 4096, ..CheckpointOptions::default() };
     let done = store.engine().checkpoint(&plan, None).unwrap();
     done.page_count - done.free_pages
 }
@@ -97,7 +97,7 @@ fn pages_that_a_name_keeps_do_not_keep_an_idle_store_busy() {
     store.create_snapshot("long").unwrap();
     store.write(|tx| tx.raw("t")?.delete(b"long")).unwrap();
     let turns = |store: &Store| {
-        let plan = Plan { shrink: true, force: true, compact: 4096, ..Plan::default() };
+        let plan = CheckpointOptions { shrink: true, force: true, compact: 4096, ..CheckpointOptions::default() };
         store.engine().relax_view(0);
         (1..20).find(|_| !store.engine().checkpoint(&plan, None).unwrap().could_shrink()).unwrap()
     };

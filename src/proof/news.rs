@@ -145,7 +145,7 @@ fn a_root_told_of_during_a_look_is_not_taken_for_the_one_that_was_found() {
         let (folding, hearing) = (second.clone(), Arc::clone(first.engine()));
         conductor.before(Call::Done, nth, move || {
             fold(&folding);
-            hearing.learn(&hearing.known_sidecar());
+            hearing.load_hints(&hearing.known_sidecar());
         });
         // Only a thread with a number is interrupted behind a call, too.
         let (looking, player) = (first.clone(), Arc::clone(&conductor) as _);

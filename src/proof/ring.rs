@@ -4,7 +4,7 @@ use super::still::Stage;
 use super::turns::{Meanwhile, count, count_one};
 use super::{check, new_store, open_store, settings};
 use crate::disk::sim::{Call, Free};
-use crate::engine::checkpoint::Plan;
+use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::{MIN_LOG, Settings};
 use crate::{Error, Store};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ fn the_ring_changes_only_where_nothing_is_live() {
         grown += 1;
         let engine = first.engine();
         let shrink = || {
-            engine.checkpoint(&Plan { shrink: true, ..Plan::default() }, None).unwrap();
+            engine.checkpoint(&CheckpointOptions { shrink: true, ..CheckpointOptions::default() }, None).unwrap();
         };
         commits_meanwhile(1);
         shrink();
@@ -86,14 +86,16 @@ fn no_frame_is_appended_while_the_ring_changes() {
     for (call, nth) in [Call::Write, Call::Flush].into_iter().flat_map(|call| (0..8).map(move |nth| (call, nth))) {
         let stage = Arc::new(Stage::default());
         let (world, _disk, first) = new_store(Arc::clone(&stage) as _, LOG_CAP);
-        let plan = Plan { room_for: 40 << 10, ..Plan::default() };
+        let plan = CheckpointOptions { room_for: 40 << 10, ..CheckpointOptions::default() };
         first.engine().checkpoint(&plan, None).unwrap();
         assert_eq!(capacity(&first), LOG_CAP);
         count_one(&first).unwrap();
         let impatient = Settings { timeout: Duration::ZERO, ..settings(LOG_CAP) };
         let second = Store::on_disk(world.disk(1) as _, impatient).unwrap();
         let engine = Arc::clone(first.engine());
-        let shrink = move || engine.checkpoint(&Plan { shrink: true, ..Plan::default() }, None).unwrap();
+        let shrink = move || {
+            engine.checkpoint(&CheckpointOptions { shrink: true, ..CheckpointOptions::default() }, None).unwrap()
+        };
         let Some(shrinks) = stage.up_to((0, call, nth), shrink) else { continue };
         let counted = count_one(&second);
         shrinks.go_on();

@@ -5,7 +5,7 @@ use super::{after_power_losses, check, new_store, open_store, settings};
 use crate::disk::platform::Disk;
 use crate::disk::sim::{Call, Conductor, Free, Image, SimDisk, Verdict, World};
 use crate::engine::Settings;
-use crate::engine::checkpoint::{Done, Plan};
+use crate::engine::checkpoint::{CheckpointOptions, CheckpointResult};
 use crate::engine::open;
 use crate::{Error, Store};
 use std::sync::{Arc, Mutex};
@@ -34,9 +34,9 @@ fn value_len(store: &Store, key: &[u8]) -> usize {
 }
 
 /// A checkpoint as an idle store makes it.
-fn idle_checkpoint(store: &Store) -> Done {
+fn idle_checkpoint(store: &Store) -> CheckpointResult {
     store.engine().relax_view(0);
-    let plan = Plan { shrink: true, force: true, compact: 4096, ..Plan::default() };
+    let plan = CheckpointOptions { shrink: true, force: true, compact: 4096, ..CheckpointOptions::default() };
     store.engine().checkpoint(&plan, None).unwrap()
 }
 
@@ -179,7 +179,7 @@ fn a_long_value_does_not_wait_for_a_checkpoint() {
     put(&first, b"short", 10);
     // The log is to have room for more than one.
     put(&first, b"pages", 100_000);
-    first.engine().checkpoint(&Plan { room_for: CAP / 4, ..Plan::default() }, None).unwrap();
+    first.engine().checkpoint(&CheckpointOptions { room_for: CAP / 4, ..CheckpointOptions::default() }, None).unwrap();
 
     let folding = first.engine().lock_checkpoint(None).unwrap();
     put(&second, b"log", 100_000);

@@ -215,7 +215,7 @@ fn no_root_is_pinned_by_the_words_of_a_sidecar_that_was_left() {
     // Both looks at the root slots are done.
     let reads = stage.until((1, Call::Read, 2), move || reading.read().unwrap());
     second.engine().rejoin_sidecar(true).unwrap();
-    second.engine().learn(&second.engine().known_sidecar());
+    second.engine().load_hints(&second.engine().known_sidecar());
     let snapshot = reads.go_on();
     folds.go_on();
     let rows = snapshot.raw("rows").unwrap();

@@ -1,7 +1,7 @@
 //! Snapshots by name.
 
 use super::Store;
-use crate::engine::stats::NamedSnapshot;
+use crate::engine::names::NamedSnapshot;
 use crate::error::Result;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteTxn;

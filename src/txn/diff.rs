@@ -11,7 +11,7 @@ use crate::engine::view::{TableEntry, View, decode_name};
 use crate::error::{Error, Result};
 use crate::tree::diff::{Difference, TreeDiff, Version};
 use crate::tree::node::LeafValue;
-use crate::txn::merge::{Direction, Ground, Walk};
+use crate::txn::merge::{Direction, MergeCursor, TableSource};
 use crate::txn::snapshot::Snapshot;
 use crate::txn::table::check_types;
 use std::cmp::Ordering;
@@ -152,9 +152,9 @@ impl<'s> Diff<'s> {
 
 /// The tables of a state, by id.
 fn sides(view: &View) -> Result<BTreeMap<u32, Side<'_>>> {
-    let names = Ground { view, txn: None, table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? };
+    let names = TableSource { view, txn: None, table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? };
     let mut found = BTreeMap::new();
-    let mut walk = Walk::new(names, Direction::Forward, Bound::Unbounded)?;
+    let mut walk = MergeCursor::new(names, Direction::Forward, Bound::Unbounded)?;
     while let Some((name, row)) = walk.next()? {
         // Copied before it is called a string: see `ReadMap`.
         let name = String::from_utf8(name.to_vec()).ok();
@@ -232,12 +232,12 @@ impl<'s> Side<'s> {
     /// The keys that the log speaks of in this state.
     fn logged_keys(&self) -> impl Iterator<Item = Vec<u8>> + 's {
         let (view, id) = (self.view, self.id);
-        let generations = view.generations.iter().filter(move |generation| generation.touches(id));
-        generations.flat_map(move |generation| generation.newest(id, view.lsn)).map(|version| version.key.to_vec())
+        let memtables = view.memtables.iter().filter(move |memtable| memtable.touches(id));
+        memtables.flat_map(move |memtable| memtable.newest(id, view.lsn)).map(|version| version.key.to_vec())
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes<'s>>> {
-        self.view.get(self.id, self.root, key)
+        self.view.value(self.id, self.root, key)
     }
 
     fn read(&self, value: LeafValue<'s>) -> Result<Bytes<'s>> {

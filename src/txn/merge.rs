@@ -1,12 +1,12 @@
 //! Walking a table in one direction through everything that says something about it: the
-//! transaction's own buffer over the log's generations, newest first, over the tree.
+//! transaction's own buffer over the log's memtables, newest first, over the tree.
 
 use crate::bytes::Bytes;
 use crate::disk::format::{Overflow, TreeRoot};
 use crate::engine::changes::Write;
 use crate::engine::view::View;
 use crate::error::Result;
-use crate::log::index::{Change, Generation, Version};
+use crate::log::memtable::{Change, Memtable, Version};
 use crate::tree::cursor::Cursor;
 use crate::tree::node::{LeafValue, Node};
 use crate::txn::write::WriteTxn;
@@ -22,7 +22,7 @@ pub(crate) enum Direction {
 
 /// What is walked: a table in a state, under a transaction's buffer if there is one.
 #[derive(Clone, Copy)]
-pub(crate) struct Ground<'s> {
+pub(crate) struct TableSource<'s> {
     pub(crate) view: &'s View,
     pub(crate) txn: Option<&'s WriteTxn>,
     pub(crate) table: u32,
@@ -35,7 +35,7 @@ pub(crate) enum Found<'s> {
     Long(Overflow),
 }
 
-impl<'s> Ground<'s> {
+impl<'s> TableSource<'s> {
     pub(crate) fn read(&self, found: Found<'s>) -> Result<Bytes<'s>> {
         match found {
             Found::Bytes(bytes) => Ok(bytes),
@@ -54,7 +54,7 @@ impl<'s> Ground<'s> {
                 Write::Delete => Ok(None),
             };
         }
-        self.view.get(self.table, self.root, key)
+        self.view.value(self.table, self.root, key)
     }
 
     /// Whether there is such a key. Does not read long values.
@@ -81,11 +81,11 @@ fn whole(value: Arc<[u8]>) -> Bytes<'static> {
 }
 
 /// A walk in one direction.
-pub(crate) struct Walk<'s> {
-    ground: Ground<'s>,
+pub(crate) struct MergeCursor<'s> {
+    ground: TableSource<'s>,
     direction: Direction,
     cursor: Cursor<'s>,
-    generations: Vec<(&'s Generation, Option<Version>)>,
+    memtables: Vec<(&'s Memtable, Option<Version>)>,
     buffer: Option<Buffered<'s>>,
 }
 
@@ -106,9 +106,9 @@ pub(crate) fn as_slices(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     }
 }
 
-impl<'s> Walk<'s> {
+impl<'s> MergeCursor<'s> {
     /// Starts at a bound: forward from there up, backward from there down.
-    pub(crate) fn new(ground: Ground<'s>, direction: Direction, from: Bound<&[u8]>) -> Result<Walk<'s>> {
+    pub(crate) fn new(ground: TableSource<'s>, direction: Direction, from: Bound<&[u8]>) -> Result<MergeCursor<'s>> {
         let mut cursor = Cursor::new(&ground.view.tree.pages, ground.table, ground.root);
         match (direction, from) {
             (Direction::Forward, Bound::Unbounded) => cursor.first()?,
@@ -124,8 +124,8 @@ impl<'s> Walk<'s> {
             }
         };
         let lsn = ground.view.lsn;
-        let touching = ground.view.generations.iter().filter(|g| g.touches(ground.table));
-        let generations = touching.map(|g| (&**g, step(g, ground.table, direction, from, lsn))).collect();
+        let touching = ground.view.memtables.iter().filter(|g| g.touches(ground.table));
+        let memtables = touching.map(|g| (&**g, step(g, ground.table, direction, from, lsn))).collect();
         let buffer = ground.txn.map(|txn| {
             let from = match from {
                 Bound::Included(key) => Bound::Included(key.to_vec()),
@@ -134,7 +134,7 @@ impl<'s> Walk<'s> {
             };
             Buffered { txn, head: None, stamp: u64::MAX, from }
         });
-        Ok(Walk { ground, direction, cursor, generations, buffer })
+        Ok(MergeCursor { ground, direction, cursor, memtables, buffer })
     }
 
     fn before(&self, a: &[u8], b: &[u8]) -> bool {
@@ -159,7 +159,7 @@ impl<'s> Walk<'s> {
         let last = leaf.entry(leaf.count() - 1)?;
         let untouched = |head: &Option<Version>| head.as_ref().is_none_or(|head| *head.key > *leaf.slice(&last.key));
         let alone = self.buffer.is_none() && self.direction == Direction::Forward;
-        Ok(Some(leaf).filter(|_| alone && self.generations.iter().all(|(_, head)| untouched(head))))
+        Ok(Some(leaf).filter(|_| alone && self.memtables.iter().all(|(_, head)| untouched(head))))
     }
 
     /// Goes on behind that leaf.
@@ -169,7 +169,7 @@ impl<'s> Walk<'s> {
 
     /// The next entry.
     pub(crate) fn next(&mut self) -> Result<Option<(Bytes<'s>, Found<'s>)>> {
-        if self.generations.is_empty() && self.buffer.is_none() {
+        if self.memtables.is_empty() && self.buffer.is_none() {
             // Most tables at most times: only the tree has something to say.
             let Some((key, value)) = self.cursor.entry() else { return Ok(None) };
             self.advance_tree()?;
@@ -187,7 +187,7 @@ impl<'s> Walk<'s> {
     fn merged(&mut self) -> Result<Option<(Bytes<'s>, Option<Found<'s>>)>> {
         self.look_at_buffer();
         let mut best: Option<Bytes<'s>> = self.cursor.entry().map(|(key, _)| key);
-        for (_, head) in &self.generations {
+        for (_, head) in &self.memtables {
             if let Some(version) = head
                 && best.as_ref().is_none_or(|best| self.before(&version.key, best))
             {
@@ -218,14 +218,14 @@ impl<'s> Walk<'s> {
             }
         }
         let (table, lsn, direction) = (self.ground.table, self.ground.view.lsn, self.direction);
-        for (generation, head) in &mut self.generations {
+        for (memtable, head) in &mut self.memtables {
             if let Some(version) = head.take_if(|version| version.key == key) {
                 word.get_or_insert(match version.change {
                     Change::Put(value) => Some(Found::Bytes(value)),
                     Change::PutOverflow(overflow) => Some(Found::Long(overflow)),
                     Change::Delete => None,
                 });
-                *head = step(generation, table, direction, Bound::Excluded(&version.key), lsn);
+                *head = step(memtable, table, direction, Bound::Excluded(&version.key), lsn);
             }
         }
         if let Some((found, value)) = self.cursor.entry()
@@ -254,9 +254,9 @@ fn leaf(value: LeafValue<'_>) -> Found<'_> {
     }
 }
 
-fn step(generation: &Generation, table: u32, direction: Direction, from: Bound<&[u8]>, lsn: u64) -> Option<Version> {
+fn step(memtable: &Memtable, table: u32, direction: Direction, from: Bound<&[u8]>, lsn: u64) -> Option<Version> {
     match direction {
-        Direction::Forward => generation.next(table, from, lsn),
-        Direction::Backward => generation.previous(table, from, lsn),
+        Direction::Forward => memtable.next(table, from, lsn),
+        Direction::Backward => memtable.previous(table, from, lsn),
     }
 }

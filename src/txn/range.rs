@@ -2,7 +2,7 @@
 
 use crate::bytes::Bytes;
 use crate::error::Result;
-use crate::txn::merge::{Direction, Walk, as_slices};
+use crate::txn::merge::{Direction, MergeCursor, as_slices};
 use crate::txn::table::RawTable;
 use std::ops::Bound;
 
@@ -16,8 +16,8 @@ pub struct RawRange<'s> {
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
     /// A walk, and the id of the table it walks.
-    front: Option<(Walk<'s>, u32)>,
-    back: Option<(Walk<'s>, u32)>,
+    front: Option<(MergeCursor<'s>, u32)>,
+    back: Option<(MergeCursor<'s>, u32)>,
     /// The last key each end has given: the ends must not pass each other.
     front_key: Option<Bytes<'s>>,
     back_key: Option<Bytes<'s>>,
@@ -75,7 +75,7 @@ impl<'s> RawRange<'s> {
             Some((walk, _)) => walk,
             None => {
                 let from = last.as_deref().map_or(as_slices(from), Bound::Excluded);
-                let started = Walk::new(ground, direction, from)?;
+                let started = MergeCursor::new(ground, direction, from)?;
                 &mut walk.insert((started, ground.table)).0
             }
         };

@@ -6,7 +6,7 @@ use crate::engine::open_store::OpenStore;
 use crate::engine::stats::TableInfo;
 use crate::engine::view::{TableEntry, View, decode_name};
 use crate::error::{Error, Result};
-use crate::txn::merge::{Direction, Ground, Walk};
+use crate::txn::merge::{Direction, MergeCursor, TableSource};
 use crate::txn::table::{RawTable, check_types, count};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -123,14 +123,14 @@ impl Snapshot {
     pub fn tables(&self) -> Result<Vec<TableInfo>> {
         self.store.engine().check_process()?;
         let names = self.in_file(self.view.tree_root(TABLE_NAMES))?;
-        self.in_file(list_tables(Ground { view: &self.view, txn: None, table: TABLE_NAMES, root: names }))
+        self.in_file(list_tables(TableSource { view: &self.view, txn: None, table: TABLE_NAMES, root: names }))
     }
 }
 
 /// All tables, by the rows of the names table.
-pub(crate) fn list_tables(names: Ground<'_>) -> Result<Vec<TableInfo>> {
+pub(crate) fn list_tables(names: TableSource<'_>) -> Result<Vec<TableInfo>> {
     let mut tables = Vec::new();
-    let mut walk = Walk::new(names, Direction::Forward, Bound::Unbounded)?;
+    let mut walk = MergeCursor::new(names, Direction::Forward, Bound::Unbounded)?;
     while let Some((name, found)) = walk.next()? {
         let row = names.read(found)?;
         // Copied before it is called a string: see `ReadMap`.
@@ -140,7 +140,7 @@ pub(crate) fn list_tables(names: Ground<'_>) -> Result<Vec<TableInfo>> {
             let found = format!("something else for {name:?}");
             return Err(Error::corrupt("names table", 0, None, "an id and two type names", found));
         };
-        let entries = count(&Ground { table: entry.id, root: names.view.tree_root(entry.id)?, ..names })?;
+        let entries = count(&TableSource { table: entry.id, root: names.view.tree_root(entry.id)?, ..names })?;
         let (key_type, value_type) = (entry.key_type.into(), entry.value_type.into());
         tables.push(TableInfo { name, key_type, value_type, entries });
     }

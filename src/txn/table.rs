@@ -3,10 +3,11 @@
 use crate::bytes::Bytes;
 use crate::disk::format::TreeRoot;
 use crate::engine::Engine;
+use crate::engine::file::check_key;
 use crate::engine::view::View;
 use crate::error::{Error, Result};
-use crate::log::index::Change;
-use crate::txn::merge::Ground;
+use crate::log::memtable::Change;
+use crate::txn::merge::TableSource;
 use crate::txn::range::{Entry, RawRange};
 use crate::txn::tables::TxnTable;
 use crate::txn::write::WriteTxn;
@@ -76,12 +77,12 @@ impl<'s> RawTable<'s> {
     }
 
     /// Where it is read; `None`: it is empty, since there is no such table. Every read comes by here.
-    pub(super) fn ground(&self) -> Result<Option<Ground<'s>>> {
+    pub(super) fn ground(&self) -> Result<Option<TableSource<'s>>> {
         let ground = match &self.source {
             Source::Snapshot { view, table } => {
                 // In a forked child the pin is the parent's, and what it protects may be gone.
                 self.engine.check_process()?;
-                return Ok(table.map(|(table, root)| Ground { view, txn: None, table, root }));
+                return Ok(table.map(|(table, root)| TableSource { view, txn: None, table, root }));
             }
             Source::Txn { txn, table } => txn.ground(table).map(Some),
             Source::Name { txn, name } => txn.ground_of_name(&name.name, (&name.types.0, &name.types.1)),
@@ -99,7 +100,7 @@ impl<'s> RawTable<'s> {
     /// [`Error::TooLarge`] for a key beyond the limit, [`Error::Corrupt`] for damage, [`Error::Io`],
     /// [`Error::NoTable`] if this transaction dropped the table, [`Error::Forked`] in a forked child.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes<'s>>> {
-        Engine::check_key(key)?;
+        check_key(key)?;
         let Some(ground) = self.ground()? else { return Ok(None) };
         self.in_file(ground.get(key))
     }
@@ -109,7 +110,7 @@ impl<'s> RawTable<'s> {
     /// # Errors
     /// As [`RawTable::get`].
     pub fn contains(&self, key: &[u8]) -> Result<bool> {
-        Engine::check_key(key)?;
+        check_key(key)?;
         let Some(ground) = self.ground()? else { return Ok(false) };
         self.in_file(ground.contains(key))
     }
@@ -180,7 +181,7 @@ pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The number of entries. The tree knows its own count; each key that the log or the buffer speaks of is looked at.
-pub(super) fn count(ground: &Ground<'_>) -> Result<u64> {
+pub(super) fn count(ground: &TableSource<'_>) -> Result<u64> {
     let mut count = ground.root.count;
     let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
     let mut adjust = |key: &[u8], present: bool| -> Result<()> {
@@ -197,15 +198,15 @@ pub(super) fn count(ground: &Ground<'_>) -> Result<u64> {
             seen.insert(key);
         }
     }
-    let generations: Vec<_> = ground.view.generations.iter().filter(|g| g.touches(ground.table)).collect();
-    for (i, generation) in generations.iter().enumerate() {
-        for version in generation.newest(ground.table, ground.view.lsn) {
+    let memtables: Vec<_> = ground.view.memtables.iter().filter(|g| g.touches(ground.table)).collect();
+    for (i, memtable) in memtables.iter().enumerate() {
+        for version in memtable.newest(ground.table, ground.view.lsn) {
             if seen.contains(&*version.key) {
                 continue;
             }
             adjust(&version.key, !matches!(version.change, Change::Delete))?;
-            // Older generations may speak of it, too.
-            if i + 1 < generations.len() {
+            // Older memtables may speak of it, too.
+            if i + 1 < memtables.len() {
                 seen.insert(version.key.to_vec());
             }
         }

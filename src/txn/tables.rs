@@ -10,8 +10,8 @@ use crate::engine::changes::Write;
 use crate::engine::known_tables::KnownTable;
 use crate::engine::view::{TableEntry, View, decode_name, encode_name};
 use crate::error::{Error, Result};
-use crate::log::index::Change;
-use crate::txn::merge::Ground;
+use crate::log::memtable::Change;
+use crate::txn::merge::TableSource;
 use crate::txn::savepoint::Undo;
 use crate::txn::table::check_types;
 use crate::txn::write::WriteTxn;
@@ -127,11 +127,11 @@ impl WriteTxn {
             return None;
         }
         let (known, as_of) = self.engine().known_table(name)?;
-        let assumes = &mut self.changes.borrow_mut().assumes;
-        if assumes.is_some_and(|lsn| lsn != as_of) {
+        let catalog_lsn = &mut self.changes.borrow_mut().catalog_lsn;
+        if catalog_lsn.is_some_and(|lsn| lsn != as_of) {
             return None;
         }
-        *assumes = Some(as_of);
+        *catalog_lsn = Some(as_of);
         Some(self.tables.of(name, known.id, (&known.key_type, &known.value_type)))
     }
 
@@ -176,7 +176,7 @@ impl WriteTxn {
         }
         let mut changes = self.changes.borrow_mut();
         changes.move_tables(&moved);
-        changes.assumes = None;
+        changes.catalog_lsn = None;
         drop(self.tables.by_id.replace(by_id));
         Ok(())
     }
@@ -184,7 +184,7 @@ impl WriteTxn {
     // What handles of a table ask.
 
     /// Where the table is read.
-    pub(super) fn ground(&self, table: &TxnTable) -> Result<Ground<'_>> {
+    pub(super) fn ground(&self, table: &TxnTable) -> Result<TableSource<'_>> {
         // First, since it may show that the name stands for another table than was assumed.
         let view = self.base()?;
         let id = table.id()?;
@@ -193,14 +193,14 @@ impl WriteTxn {
             None => view.tree_root(id)?,
         };
         table.root.set(Some(root));
-        Ok(Ground { view, txn: Some(self), table: id, root })
+        Ok(TableSource { view, txn: Some(self), table: id, root })
     }
 
     /// Where the table is read that has this name now; `None` if there is none.
-    pub(super) fn ground_of_name(&self, name: &str, types: (&str, &str)) -> Result<Option<Ground<'_>>> {
+    pub(super) fn ground_of_name(&self, name: &str, types: (&str, &str)) -> Result<Option<TableSource<'_>>> {
         let Some(TableEntry { id, key_type, value_type, root }) = self.look_up(name)? else { return Ok(None) };
         check_types(name, types, (&key_type, &value_type))?;
-        Ok(Some(Ground { view: self.base()?, txn: Some(self), table: id, root }))
+        Ok(Some(TableSource { view: self.base()?, txn: Some(self), table: id, root }))
     }
 
     /// Where the table is written.
@@ -279,11 +279,11 @@ impl WriteTxn {
 
 fn first_free_id(view: &View) -> u32 {
     let mut next = view.tree.root.next_table.max(FIRST_USER_TABLE);
-    for generation in &view.generations {
-        let (touched, dropped) = generation.tables();
+    for memtable in &view.memtables {
+        let (touched, dropped) = memtable.tables();
         let most = touched.last().max(dropped.last()).copied().unwrap_or(0);
         next = next.max(most.saturating_add(1));
-        for version in generation.newest(TABLE_NAMES, view.lsn) {
+        for version in memtable.newest(TABLE_NAMES, view.lsn) {
             if let Change::Put(row) = &version.change
                 && let Some(entry) = decode_name(row)
             {

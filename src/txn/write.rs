@@ -4,12 +4,13 @@ use crate::disk::format::{MAX_VALUE_SIZE, TABLE_NAMES};
 use crate::engine::Engine;
 use crate::engine::changes::{Changes, Write};
 use crate::engine::commit::Durability;
+use crate::engine::file::check_key;
 use crate::engine::open_store::OpenStore;
-use crate::engine::queue::WriterTurn;
 use crate::engine::stats::TableInfo;
 use crate::engine::view::View;
+use crate::engine::writer_queue::WriterGuard;
 use crate::error::{Error, Result};
-use crate::txn::merge::{Direction, Ground};
+use crate::txn::merge::{Direction, TableSource};
 use crate::txn::savepoint::{Undo, UndoLog};
 use crate::txn::snapshot::{RAW_TYPES, list_tables};
 use crate::txn::table::RawTable;
@@ -74,7 +75,7 @@ impl WriteOptions {
 /// ```
 pub struct WriteTxn {
     // The order matters: the turn and the pin are given back before the store may be left.
-    turn: Option<WriterTurn>,
+    turn: Option<WriterGuard>,
     base: OnceCell<Arc<View>>,
     durability: Durability,
     pub(super) changes: RefCell<Changes>,
@@ -284,7 +285,7 @@ impl WriteTxn {
             return Ok(view);
         }
         let view = self.engine().newest_view()?;
-        if self.changes.borrow().assumes.is_some() {
+        if self.changes.borrow().catalog_lsn.is_some() {
             self.settle_names(&view)?;
         }
         Ok(self.base.get_or_init(|| view))
@@ -294,9 +295,9 @@ impl WriteTxn {
         self.base.get().is_some()
     }
 
-    fn names(&self) -> Result<Ground<'_>> {
+    fn names(&self) -> Result<TableSource<'_>> {
         let view = self.base()?;
-        Ok(Ground { view, txn: Some(self), table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? })
+        Ok(TableSource { view, txn: Some(self), table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? })
     }
 
     // The buffer.
@@ -312,7 +313,7 @@ impl WriteTxn {
     }
 
     pub(crate) fn put_bytes(&self, table: &TxnTable, key: &[u8], value: &[u8]) -> Result<()> {
-        Engine::check_key(key)?;
+        check_key(key)?;
         if value.len() as u64 > MAX_VALUE_SIZE {
             return Err(Error::TooLarge { what: "value", size: value.len() as u64, limit: MAX_VALUE_SIZE });
         }

@@ -1,8 +1,8 @@
 //! Writing a table of bytes.
 
 use crate::bytes::Bytes;
-use crate::engine::Engine;
 use crate::engine::changes::Write;
+use crate::engine::file::check_key;
 use crate::error::{Error, Result};
 use crate::txn::range::{Entry, RawRange};
 use crate::txn::table::RawTable;
@@ -136,7 +136,7 @@ impl<'t> RawTableMut<'t> {
     /// # Errors
     /// As [`RawTableMut::put`].
     pub fn delete(&self, key: &[u8]) -> Result<()> {
-        Engine::check_key(key)?;
+        check_key(key)?;
         let id = self.txn.id_of(&self.table)?;
         self.txn.set(id, key, Some(Write::Delete));
         Ok(())

@@ -82,7 +82,7 @@ impl Log {
         }
     }
 
-    /// `CheckpointTurn::rotate`.
+    /// `CheckpointGuard::rotate`.
     pub fn rotate(&self, to: &mut State, a: usize) {
         let p = self.process(a);
         let tail = to.processes[p].tail;

@@ -82,7 +82,7 @@ impl Pins {
                     to.actors[a].at = At::Settle;
                 }
             }),
-            At::LookForPins => next.step("Folding::new: look for pins, reclaim", |to| {
+            At::LookForPins => next.step("PageWriter::new: look for pins, reclaim", |to| {
                 to.actors[a].root = to.newest();
                 to.actors[a].free = self.reclaim(to, a);
                 to.actors[a].at = At::WritePages;
@@ -390,7 +390,7 @@ impl Pins {
         }
     }
 
-    /// `CheckpointTurn::write_twin`.
+    /// `CheckpointGuard::write_twin`.
     fn write_twin(&self, to: &mut State, process: usize) {
         let newest = to.newest();
         let elder = *to.root(newest);

@@ -7,13 +7,12 @@
 //! sleep and a wake-up. The queue is a hint: a waiter that is dead, stopped, or made of garbage is
 //! passed over after a moment.
 
-use crate::disk::holders::holder_of;
-use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, PASSED_BY, WRITER, Waited};
+use crate::disk::locks::{ByteLock, Deadline, FairGuard, PASSED_BY, WRITER, Waited};
 use crate::disk::platform::LockMode;
 use crate::disk::sidecar::Sidecar;
 use crate::disk::slot::{Counter, State};
 use crate::engine::Engine;
-use crate::error::{Error, Holder, Result};
+use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The right to write, until dropped.
-pub(crate) struct WriterTurn {
+pub(crate) struct WriterGuard {
     engine: Arc<Engine>,
     kernel: Option<ByteLock>,
     _process: FairGuard,
@@ -30,7 +29,7 @@ pub(crate) struct WriterTurn {
 
 impl Engine {
     /// Waits for this caller's turn. A deadline that has passed already means: only if it is free.
-    pub(crate) fn take_writer(self: &Arc<Self>, deadline: Deadline) -> Result<WriterTurn> {
+    pub(crate) fn take_writer(self: &Arc<Self>, deadline: Deadline) -> Result<WriterGuard> {
         self.check_writable()?;
         let started = Instant::now();
         let sidecar = self.sidecar();
@@ -60,13 +59,13 @@ impl Engine {
         sidecar: &Sidecar,
         deadline: Deadline,
         started: Instant,
-    ) -> Result<WriterTurn> {
+    ) -> Result<WriterGuard> {
         let process = match self.writer.take(deadline) {
             Waited::Held(guard) => guard,
             Waited::TooLate => return Err(self.busy("writer", sidecar, started)),
             Waited::Nested => return Err(Error::Nested { path: self.path().to_path_buf() }),
         };
-        let turn = |kernel| WriterTurn { engine: Arc::clone(self), kernel: Some(kernel), _process: process };
+        let turn = |kernel| WriterGuard { engine: Arc::clone(self), kernel: Some(kernel), _process: process };
         if self.may_take(sidecar, sidecar.first_waiter())
             && let Some(kernel) = ByteLock::try_take(&self.disk, WRITER, LockMode::Exclusive)?
         {
@@ -158,28 +157,6 @@ impl Engine {
             pause = (pause * 2).min(Duration::from_millis(2));
         }
     }
-
-    /// The error for a lock that was not free in time, with its holder if that one can be named.
-    pub(crate) fn busy(&self, lock: &'static str, sidecar: &Sidecar, started: Instant) -> Error {
-        let state = if lock == "writer" { State::Writing } else { State::Checkpointing };
-        let holder = self.holder(sidecar, state).map(Box::new);
-        Error::Busy { path: self.path().to_path_buf(), lock, waited: started.elapsed(), holder }
-    }
-
-    /// Who is in this state: the process that the system says has the lock, or, where the system does not tell,
-    /// one that says so of itself and is alive.
-    pub(crate) fn holder(&self, sidecar: &Sidecar, state: State) -> Option<Holder> {
-        let told = (0..sidecar.slot_bound()).find_map(|i| {
-            let slot = sidecar.slot(i);
-            slot.state(state).filter(|_| self.slot_is_alive(i)).map(|since| slot.holder(Some(since)))
-        });
-        let byte = if matches!(state, State::Checkpointing) { CHECKPOINT } else { WRITER };
-        match (holder_of(&*self.disk, byte, 1), told) {
-            (Some(seen), Some(told)) if seen.pid == told.pid => Some(Holder { stopped: seen.stopped, ..told }),
-            (Some(seen), _) => Some(*seen),
-            (None, told) => told,
-        }
-    }
 }
 
 pub(crate) fn wake_next(sidecar: &Sidecar) {
@@ -188,7 +165,7 @@ pub(crate) fn wake_next(sidecar: &Sidecar) {
     }
 }
 
-impl Drop for WriterTurn {
+impl Drop for WriterGuard {
     fn drop(&mut self) {
         if self.engine.check_process().is_err() {
             // A forked child's copy: neither the lock nor the sidecar is its own.
@@ -265,7 +242,7 @@ mod tests {
     struct Runner {
         now_us: AtomicU64,
         store: Mutex<Option<Store>>,
-        turn: Mutex<Option<WriterTurn>>,
+        turn: Mutex<Option<WriterGuard>>,
         /// How often it got the turn while the other one waited, and how often it was refused.
         took: AtomicU64,
         refused: AtomicU64,

@@ -14,13 +14,13 @@ use crate::disk::locks::{ByteLock, Deadline, SYNC, lock, try_lock};
 use crate::disk::platform::LockMode;
 use crate::disk::sidecar::Sidecar;
 use crate::disk::slot::Counter;
-use crate::engine::Engine;
-use crate::error::{Error, Result};
-use crate::log::walk::Point;
-use std::io;
+use crate::engine::append::Log;
+use crate::engine::append::Sealed;
+use crate::engine::board::Failures;
+use crate::error::Result;
 use std::ops::RangeInclusive;
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long a follower sleeps before it looks whether there still is a flusher.
@@ -28,7 +28,6 @@ const LOOK: Duration = Duration::from_millis(5);
 /// A flusher that takes so many times as long as flushes took of late is taken for one that was stopped, within bounds.
 const STALLED_TIMES: u32 = 8;
 const STALLED: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(1);
-const UNMENDED: &str = "an earlier flush failed; the next write mends it";
 
 /// The right to flush for everybody. (The kernel's lock goes first: the thread that gets the other one next finds it free.)
 pub(crate) struct SyncGuard<'e> {
@@ -36,25 +35,12 @@ pub(crate) struct SyncGuard<'e> {
     _process: MutexGuard<'e, ()>,
 }
 
-/// How many flushes had failed, as this process and its sidecar knew at one moment.
-pub(crate) struct Failures {
-    own: u64,
-    pub(crate) told: u64,
-    sidecar: Arc<Sidecar>,
-}
-
-/// A batch that the next flush covers.
-pub(crate) struct Sealed {
-    pub(crate) tail: Point,
-    pub(crate) sidecar: Arc<Sidecar>,
-}
-
-impl Engine {
+impl Log {
     /// Returns when the transaction `lsn` and all before it are durable: flushes for all, or waits for the
     /// process that does so, or, if that one does not move on, flushes beside it. There is no deadline but
     /// for the locks, for what is in the log already has a fate that only a flush decides.
     ///
-    /// The transaction must be in the log when this is called; see [`Engine::wait_durable_since`].
+    /// The transaction must be in the log when this is called; see [`Log::wait_durable_since`].
     pub(crate) fn wait_durable(&self, lsn: u64) -> Result<()> {
         self.wait_durable_since(lsn, &self.failures(&self.sidecar()))
     }
@@ -66,7 +52,7 @@ impl Engine {
         loop {
             let sidecar = self.sidecar();
             let seen = sidecar.flushed_word();
-            self.learn(&sidecar);
+            self.load_hints(&sidecar);
             let is_durable = self.durable_lsn() >= lsn;
             // Looked at after that: a root that passes over an LSN is told when the failure was.
             if self.has_failed_since(before) || !is_durable && self.is_poisoned(&sidecar) {
@@ -183,79 +169,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells everybody how far the log is durable, then acknowledges it here. In this order: what a thread of
-    /// this process returns with, or shows, must be seen by every snapshot taken later, in any process.
-    pub(crate) fn publish_durable(&self, sidecar: &Arc<Sidecar>, lsn: u64) {
-        let next = self.tell_by(sidecar, true, |sidecar| sidecar.rise_durable(lsn));
-        self.raise_durable(lsn);
-        for told in [Some(sidecar), next.as_ref()].into_iter().flatten() {
-            told.wake_flushed();
-            told.wake_changed();
-        }
-    }
-
     /// Waits for SYNC, and for every flush under way.
     pub(crate) fn lock_sync(&self, deadline: Deadline) -> Result<SyncGuard<'_>> {
         let process = lock(&self.syncing);
         let kernel = ByteLock::take(&self.disk, SYNC, LockMode::Exclusive, "flush", deadline)?;
         Ok(SyncGuard { _kernel: kernel, _process: process })
-    }
-
-    /// The error until the next write has made a failed flush good: the store takes nothing on before that.
-    pub(crate) fn unmended(&self) -> Error {
-        self.poisoned_error(UNMENDED)
-    }
-
-    /// Flushes what others wrote. A failure is reported once: the caller that hears of it must see to it
-    /// that nothing is believed durable because a later flush succeeds.
-    pub(crate) fn flush_found(&self) -> Result<()> {
-        let sidecar = self.sidecar();
-        if self.is_poisoned(&sidecar) {
-            return Err(self.unmended());
-        }
-        self.flush_file(&sidecar).map_err(|e| Error::io("flush", self.path(), e))
-    }
-
-    /// Flushes the file, unless a failed flush waits to be mended; poisons the store if this one fails.
-    pub(crate) fn flush_file(&self, sidecar: &Sidecar) -> io::Result<()> {
-        self.flush_alone(sidecar, false)
-    }
-
-    /// One thread at a time: all of a process share a description, and the system tells only one of those who flush
-    /// through it that something was dropped.
-    pub(crate) fn flush_alone(&self, sidecar: &Sidecar, mends: bool) -> io::Result<()> {
-        let _alone = lock(&self.flushing);
-        if !mends && self.is_poisoned(sidecar) {
-            return Err(io::Error::other(UNMENDED));
-        }
-        let flushed = self.disk.flush();
-        if flushed.is_err() && self.disk.writable() {
-            self.poison(sidecar);
-        }
-        flushed
-    }
-
-    /// From now on nothing that was not known durable is believed to be on disk.
-    pub(crate) fn poison(&self, sidecar: &Sidecar) {
-        self.failures.fetch_add(1, Ordering::AcqRel);
-        self.poisoned.store(true, Ordering::Release);
-        sidecar.poison();
-        sidecar.wake_flushed();
-    }
-
-    /// What is known of failed flushes at this moment, for [`Engine::wait_durable_since`].
-    pub(crate) fn failures(&self, sidecar: &Arc<Sidecar>) -> Failures {
-        let own = self.failures.load(Ordering::Acquire);
-        Failures { own, told: sidecar.failures(), sidecar: Arc::clone(sidecar) }
-    }
-
-    pub(crate) fn has_failed_since(&self, before: &Failures) -> bool {
-        if before.own != self.failures.load(Ordering::Acquire) || before.told != before.sidecar.failures() {
-            return true;
-        }
-        // Those who use another sidecar since then tell of failures there: it began with none.
-        let sidecar = self.known_sidecar();
-        !Arc::ptr_eq(&sidecar, &before.sidecar) && sidecar.failures() > 0
     }
 }
 
@@ -263,8 +181,9 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::disk::sim::{Call, Conductor, Verdict};
+    use crate::engine::Engine;
     use crate::proof::new_store;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     /// Looks, at each flush of the file, whether another thread could flush it, too.
     #[derive(Default)]

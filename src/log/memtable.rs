@@ -1,13 +1,13 @@
 //! The log index: what the live log says, by table and key, in many versions, in memory.
 //!
-//! One generation holds the frames between two `Rotate` marks. Entries are only ever added, so
+//! One memtable holds the frames between two `Rotate` marks. Entries are only ever added, so
 //! readers need no lock; a snapshot looks past versions newer than its own LSN. When a checkpoint
-//! has folded a generation into the tree, it is dropped as a whole.
+//! has folded a memtable into the tree, it is dropped as a whole.
 
 use crate::bytes::Bytes;
 use crate::disk::format::{Overflow, TABLE_NAMES};
 use crate::log::frame::{Operation, Operations};
-use crate::log::walk::Frame;
+use crate::log::reader::Frame;
 use crossbeam_skiplist::SkipMap;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -153,7 +153,7 @@ fn version(entry: &Entry, stored: Stored) -> Version {
 /// default cap holds.
 const FILTER_WORDS: usize = 1 << 15;
 
-/// A Bloom filter (B. H. Bloom, 1970) of the keys of a generation: most reads ask for a key that the
+/// A Bloom filter (B. H. Bloom, 1970) of the keys of a memtable: most reads ask for a key that the
 /// log says nothing of, and learn so from two words.
 #[derive(Debug, Default)]
 struct Filter {
@@ -206,7 +206,7 @@ fn low_half(value: u128) -> u64 {
 
 /// The frames between two `Rotate` marks.
 #[derive(Debug)]
-pub(crate) struct Generation {
+pub(crate) struct Memtable {
     map: SkipMap<Entry, Stored>,
     /// Every frame in here has a higher LSN.
     after: u64,
@@ -218,9 +218,9 @@ pub(crate) struct Generation {
     tables: RwLock<BTreeSet<u32>>,
 }
 
-impl Generation {
-    pub(crate) fn new(after: u64) -> Generation {
-        Generation {
+impl Memtable {
+    pub(crate) fn new(after: u64) -> Memtable {
+        Memtable {
             map: SkipMap::new(),
             after,
             bytes: AtomicUsize::new(0),

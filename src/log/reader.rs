@@ -48,7 +48,7 @@ impl Frame {
 }
 
 /// Reads frames one after the other.
-pub(crate) struct Walker<'a> {
+pub(crate) struct LogReader<'a> {
     disk: &'a dyn Disk,
     ring: &'a Ring,
     store_tag: u32,
@@ -61,9 +61,9 @@ pub(crate) struct Walker<'a> {
 /// Reads ahead this much once frames are found; mostly none is.
 const READ_AHEAD: usize = 256 * 1024;
 
-impl<'a> Walker<'a> {
-    pub(crate) fn new(disk: &'a dyn Disk, ring: &'a Ring, store_tag: u32, point: Point) -> Walker<'a> {
-        Walker { disk, ring, store_tag, point, window: Vec::new(), window_start: 0, read_ahead: 0 }
+impl<'a> LogReader<'a> {
+    pub(crate) fn new(disk: &'a dyn Disk, ring: &'a Ring, store_tag: u32, point: Point) -> LogReader<'a> {
+        LogReader { disk, ring, store_tag, point, window: Vec::new(), window_start: 0, read_ahead: 0 }
     }
 
     pub(crate) fn point(&self) -> Point {
@@ -267,7 +267,7 @@ mod tests {
 
     /// Where the chain ends, and whether what follows is no damage, by a root of this sequence.
     fn end(log: &(Arc<SimDisk>, Ring, Point), root: u64) -> (Point, bool) {
-        let mut walker = Walker::new(&*log.0, &log.1, TAG, log.2);
+        let mut walker = LogReader::new(&*log.0, &log.1, TAG, log.2);
         while walker.next().unwrap().is_some() {}
         (walker.point(), walker.verify_end(root).is_ok())
     }
@@ -309,7 +309,7 @@ mod tests {
             write(&log, second, true, (2, 5), b"third");
             let start = if sealed { next_block(first.end) } else { first.end };
             log.1.write(&*log.0, start + damaged, &[0xa5; 8]).unwrap();
-            let mut walker = Walker::new(&*log.0, &log.1, TAG, first);
+            let mut walker = LogReader::new(&*log.0, &log.1, TAG, first);
             assert!(walker.next().unwrap().is_none());
             let error = walker.verify_end(5).unwrap_err();
             let Error::Corrupt(place) = &error else { panic!("{error}") };

@@ -19,7 +19,7 @@ const RUN_BYTES: usize = 256 << 10;
 /// The file grows by a sixteenth, within these bounds.
 const GROWTH_PAGES: std::ops::RangeInclusive<u64> = 16..=16384;
 
-pub(crate) struct Folding<'e> {
+pub(crate) struct PageWriter<'e> {
     engine: &'e Engine,
     pages: Arc<Pages>,
     pub(crate) space: Space,
@@ -35,9 +35,9 @@ pub(crate) struct Folding<'e> {
     pub(crate) pages_written: u64,
 }
 
-impl<'e> Folding<'e> {
+impl<'e> PageWriter<'e> {
     /// Starts from a durable root. The caller holds CHECKPOINT.
-    pub(crate) fn new(engine: &'e Engine, base: &TreeVersion, pins: &Pins) -> Result<Folding<'e>> {
+    pub(crate) fn new(engine: &'e Engine, base: &TreeVersion, pins: &Pins) -> Result<PageWriter<'e>> {
         let root = &base.root;
         let first_page = Root::first_page(root.page_size);
         let space_root =
@@ -52,7 +52,7 @@ impl<'e> Folding<'e> {
         pinned.extend(named.iter().map(|version| *version..*version + 1));
         let pinned = joined(pinned);
         space.reclaim(root.sequence, &pinned);
-        let mut fold = Folding {
+        let mut fold = PageWriter {
             engine,
             pages: Arc::clone(&base.pages),
             space,
@@ -75,11 +75,11 @@ impl<'e> Folding<'e> {
 
     /// Takes pages for long values that a log frame will point at. They are born with the root that
     /// the frame builds on, since snapshots of that root may use them.
-    pub(crate) fn for_log(engine: &'e Engine, view: &View) -> Result<Folding<'e>> {
-        let mut fold = Folding::new(engine, &view.tree, &engine.pins)?;
+    pub(crate) fn for_log(engine: &'e Engine, view: &View) -> Result<PageWriter<'e>> {
+        let mut fold = PageWriter::new(engine, &view.tree, &engine.pins)?;
         fold.version = view.tree.root.sequence;
-        for generation in &view.generations {
-            for pointed in generation.overflows() {
+        for memtable in &view.memtables {
+            for pointed in memtable.overflows() {
                 fold.keep_overflow(pointed.value)?;
             }
         }
@@ -168,7 +168,7 @@ impl<'e> Folding<'e> {
     }
 }
 
-impl PageStore for Folding<'_> {
+impl PageStore for PageWriter<'_> {
     fn pages(&self) -> &Arc<Pages> {
         &self.pages
     }
@@ -248,7 +248,7 @@ mod tests {
         let engine = store.engine();
         let _turn = engine.lock_checkpoint(None).unwrap();
         let base = engine.open_tree(Arc::new(engine.slots().unwrap().newest), None).unwrap();
-        let mut fold = Folding::new(engine, &base, &engine.pins).unwrap();
+        let mut fold = PageWriter::new(engine, &base, &engine.pins).unwrap();
         let page = fold.allocate(1).unwrap();
         fold.free(page, 1, fold.version()).unwrap();
         let next = fold.allocate(1).unwrap();

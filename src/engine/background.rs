@@ -4,131 +4,23 @@
 //! A thread does it, started when there is something to do and gone when there is not, so an idle
 //! process has none.
 
-use crate::disk::locks::lock;
 use crate::engine::Engine;
-use crate::engine::checkpoint::{Done, PATIENCE, Plan, is_worthwhile};
-use crate::engine::compact::SLACK_PAGES;
+use crate::engine::checkpoint::{CheckpointOptions, CheckpointResult, PATIENCE, is_worthwhile};
+use crate::engine::chores::{Chore, Chores};
+use crate::engine::move_down::SLACK_PAGES;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// How long a relaxed commit may wait for its flush.
-const RELAXED: Duration = Duration::from_millis(20);
-/// How often the thread looks for something to do.
-const LOOK: Duration = Duration::from_millis(250);
 /// After this long without a commit the log is folded; after this long without a read the tree is let go.
 const IDLE: Duration = Duration::from_secs(1);
 /// Pages moved down at most in one go.
 const COMPACT_WHEN_IDLE: usize = 4096;
 
-pub(crate) struct Janitor {
-    engine: Weak<Engine>,
-    state: Mutex<State>,
-    wake: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    running: bool,
-    stop: bool,
-    chores: Chores,
-}
-
-/// What the thread was called for.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Chores {
-    fold: bool,
-    flush: bool,
-    released: bool,
-}
-
-/// What there is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Chore {
-    /// The log has grown.
-    Fold,
-    /// A relaxed commit waits for its flush.
-    Flush,
-    /// Something was used that must be let go of later.
-    Watch,
-    /// The last snapshot of a version was let go of: pages may have become free.
-    Release,
-}
-
-impl Janitor {
-    pub(crate) fn new(engine: Weak<Engine>) -> Janitor {
-        Janitor { engine, state: Mutex::default(), wake: Condvar::new() }
-    }
-
-    /// Sees to it that the chore is done soon.
-    pub(crate) fn call(&self, chore: Chore) {
-        let mut state = lock(&self.state);
-        if state.stop {
-            return;
-        }
-        let news = match chore {
-            Chore::Fold => !std::mem::replace(&mut state.chores.fold, true),
-            Chore::Flush => !std::mem::replace(&mut state.chores.flush, true),
-            Chore::Watch => false,
-            Chore::Release => {
-                state.chores.released = true;
-                false
-            }
-        };
-        if state.running {
-            if news {
-                self.wake.notify_all();
-            }
-            return;
-        }
-        let engine = self.engine.clone();
-        let spawned = std::thread::Builder::new().name("memstone".to_owned()).spawn(move || run(&engine));
-        // Without a thread the log is folded when it is full, and relaxed commits are flushed with the next flush.
-        state.running = spawned.is_ok();
-    }
-
-    /// Ends the thread, and waits until it has ended.
-    pub(crate) fn stop(&self) {
-        let mut state = lock(&self.state);
-        state.stop = true;
-        self.wake.notify_all();
-        while state.running {
-            state = self.wake.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    /// Sleeps until called, and takes the chores. `None`: stop.
-    fn next(&self) -> Option<Chores> {
-        let mut state = lock(&self.state);
-        if !state.stop && !state.chores.fold && !state.chores.flush {
-            state = self.wake.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        if state.chores.flush && !state.stop && !state.chores.fold {
-            // Relaxed commits that come in quick succession share a flush.
-            state = self.wake.wait_timeout(state, RELAXED).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        if state.stop {
-            return None;
-        }
-        Some(std::mem::take(&mut state.chores))
-    }
-
-    /// Ends the thread, unless it was called meanwhile.
-    fn end_unless_called(&self) -> bool {
-        let mut state = lock(&self.state);
-        if state.chores != Chores::default() {
-            return false;
-        }
-        state.running = false;
-        drop(state);
-        self.wake.notify_all();
-        true
-    }
-
-    fn ended(&self) {
-        lock(&self.state).running = false;
-        self.wake.notify_all();
-    }
+/// Starts the thread. It ends when the store is left, or when there is nothing to do.
+pub(crate) fn start(engine: &Weak<Engine>) -> bool {
+    let engine = engine.clone();
+    std::thread::Builder::new().name("memstone".to_owned()).spawn(move || run(&engine)).is_ok()
 }
 
 impl Engine {
@@ -138,7 +30,7 @@ impl Engine {
             let weak = Arc::downgrade(self);
             self.pins.on_release(move || {
                 if let Some(engine) = weak.upgrade() {
-                    engine.janitor.call(Chore::Release);
+                    engine.background.call(Chore::Release);
                 }
             });
         }
@@ -154,7 +46,7 @@ impl Drop for Ended<'_> {
         if std::thread::panicking()
             && let Some(engine) = self.0.upgrade()
         {
-            engine.janitor.ended();
+            engine.background.ended();
         }
     }
 }
@@ -165,11 +57,11 @@ fn run(weak: &Weak<Engine>) {
     loop {
         // Held only while something is done: the last handle must be able to go.
         let Some(engine) = weak.upgrade() else { return };
-        let Some(chores) = engine.janitor.next() else {
-            engine.janitor.ended();
+        let Some(chores) = engine.background.next() else {
+            engine.background.ended();
             return;
         };
-        if rounds.step(&engine, chores, Instant::now()) && engine.janitor.end_unless_called() {
+        if rounds.step(&engine, chores, Instant::now()) && engine.background.end_unless_called() {
             return;
         }
     }
@@ -240,7 +132,7 @@ impl Rounds {
     }
 
     /// `None`: another process is folding, or this fold failed. It is tried again, but not for ever.
-    fn rested(&mut self, engine: &Engine, done: Option<Done>) {
+    fn rested(&mut self, engine: &Engine, done: Option<CheckpointResult>) {
         if done.is_none() && self.vain < 4 {
             self.vain += 1;
             self.released = true;
@@ -260,7 +152,7 @@ impl Rounds {
     /// which cannot give any back are not made over and over.
     fn could_give_back(&self, engine: &Engine) -> bool {
         let turn = engine.try_lock_checkpoint().ok().flatten();
-        let space = turn.and_then(|turn| turn.free_pages().ok());
+        let space = turn.and_then(|turn| engine.free_and_all_pages(&turn).ok());
         space.is_some_and(|(free, page_count)| is_worthwhile(free, page_count) && free > self.left + SLACK_PAGES)
     }
 }
@@ -269,12 +161,17 @@ fn tail_lsn(engine: &Engine) -> u64 {
     engine.sidecar().tail().map_or(0, |tail| tail.lsn)
 }
 
-fn fold_now(engine: &Engine, idle: bool, force: bool) -> Option<Done> {
+fn fold_now(engine: &Engine, idle: bool, force: bool) -> Option<CheckpointResult> {
     let deadline = Instant::now().checked_add(PATIENCE);
-    let plan = Plan { shrink: idle, force, compact: if idle { COMPACT_WHEN_IDLE } else { 0 }, ..Plan::default() };
+    let plan = CheckpointOptions {
+        shrink: idle,
+        force,
+        compact: if idle { COMPACT_WHEN_IDLE } else { 0 },
+        ..CheckpointOptions::default()
+    };
     // A process that is folding already does it for all.
     let turn = engine.try_lock_checkpoint().ok().flatten()?;
-    turn.run(&plan, deadline).ok()
+    engine.run_checkpoint(&turn, &plan, deadline).ok()
 }
 
 #[cfg(test)]

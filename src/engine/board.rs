@@ -1,0 +1,179 @@
+//! What the processes tell each other, and what this one knows of it.
+//!
+//! All that is known here only rises, but for the failures of flushes. *Publish before you show*: what a process
+//! is about to show, or to acknowledge, is told to the others first, so that every snapshot taken later has it, in
+//! whatever process.
+
+use crate::disk::host::incarnation;
+use crate::disk::locks::{ByteLock, SLOT};
+use crate::disk::private_memory::PrivateMemory;
+use crate::disk::sidecar::Sidecar;
+use crate::disk::slot::Slot;
+use crate::engine::chores::Background;
+use crate::engine::file::OpenFile;
+use crate::error::Error;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+pub(super) const UNMENDED: &str = "an earlier flush failed; the next write mends it";
+
+/// The sidecar that this process uses, and what it knows of the log and the roots.
+pub(crate) struct Board {
+    file: OpenFile,
+    pub(super) sidecar: RwLock<Arc<Sidecar>>,
+    pub(super) sidecar_seen_ms: AtomicU64,
+    pub(super) rejoining: Mutex<()>,
+    /// This process' slot in any sidecar, held by a kernel lock; none if all are taken.
+    pub(super) slot: Option<(usize, ByteLock)>,
+    /// What tells this opening of the store from others in that slot.
+    pub(super) incarnation: u64,
+    /// Shows to others that the store is open here, as long as it is.
+    pub(super) presence: Mutex<Option<ByteLock>>,
+    /// Shows which sidecar this process uses: its number.
+    pub(super) member: Mutex<Option<(u64, ByteLock)>>,
+    /// There is no sidecar, and nobody else writes.
+    pub(super) is_alone: AtomicBool,
+
+    /// Newest LSN that this process knows to be durable.
+    durable: AtomicU64,
+    /// Newest LSN that this process knows to be visible, durable or not.
+    pub(super) relaxed: AtomicU64,
+    /// Newest root sequence that this process knows to be durable.
+    durable_root: AtomicU64,
+    /// A flush failed and nothing has mended it yet.
+    pub(super) poisoned: AtomicBool,
+    /// How many flushes of this process have failed.
+    failures: AtomicU64,
+    /// How often what was read of the log was forgotten.
+    pub(super) forgotten: AtomicU64,
+    /// What is done when nobody asks for it.
+    pub(super) background: Background,
+}
+
+impl Deref for Board {
+    type Target = OpenFile;
+
+    fn deref(&self) -> &OpenFile {
+        &self.file
+    }
+}
+
+/// How many flushes had failed, as this process and its sidecar knew at one moment.
+pub(crate) struct Failures {
+    own: u64,
+    pub(crate) told: u64,
+    sidecar: Arc<Sidecar>,
+}
+
+impl Board {
+    /// Knows nothing yet, and uses a sidecar of its own.
+    pub(crate) fn new(file: OpenFile, slot: Option<(usize, ByteLock)>, background: Background) -> Board {
+        let private = Sidecar::new(Arc::new(PrivateMemory::new()), &file.store_id, file.disk.identity());
+        private.clear();
+        Board {
+            sidecar: RwLock::new(Arc::new(private)),
+            sidecar_seen_ms: AtomicU64::new(file.disk.now_ms()),
+            rejoining: Mutex::new(()),
+            slot,
+            incarnation: incarnation(),
+            presence: Mutex::new(None),
+            member: Mutex::new(None),
+            is_alone: AtomicBool::new(false),
+            durable: AtomicU64::new(0),
+            relaxed: AtomicU64::new(0),
+            durable_root: AtomicU64::new(0),
+            poisoned: AtomicBool::new(false),
+            failures: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
+            background,
+            file,
+        }
+    }
+
+    pub(crate) fn slot<'a>(&self, sidecar: &'a Sidecar) -> Option<Slot<'a>> {
+        let (index, _) = self.slot.as_ref()?;
+        Some(sidecar.slot(*index))
+    }
+
+    pub(crate) fn slot_is_alive(&self, index: usize) -> bool {
+        if self.slot.as_ref().is_some_and(|(own, _)| *own == index) {
+            return true;
+        }
+        matches!(self.disk.probe(SLOT + index as u64, 1), Ok(Some(_)))
+    }
+
+    pub(crate) fn known_sidecar(&self) -> Arc<Sidecar> {
+        Arc::clone(&self.sidecar.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes over what the sidecar tells; `false` if it does not tell what readers may see.
+    pub(crate) fn load_hints(&self, sidecar: &Sidecar) -> bool {
+        let [durable, visible] = sidecar.durable_and_visible();
+        self.raise_durable(durable.unwrap_or(0));
+        self.relaxed.fetch_max(visible.unwrap_or(0), Ordering::AcqRel);
+        // Read last: a root is told before what is only found through it.
+        let root = sidecar.root();
+        self.raise_root(root.unwrap_or(0));
+        durable.is_some() && visible.is_some() && root.is_some()
+    }
+
+    pub(crate) fn durable_lsn(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    pub(super) fn raise_durable(&self, lsn: u64) {
+        self.durable.fetch_max(lsn, Ordering::AcqRel);
+    }
+
+    pub(crate) fn known_root(&self) -> u64 {
+        self.durable_root.load(Ordering::Acquire)
+    }
+
+    pub(super) fn raise_root(&self, sequence: u64) {
+        self.durable_root.fetch_max(sequence, Ordering::AcqRel);
+    }
+
+    /// Newest LSN that readers see, as far as this process knows.
+    pub(super) fn visible(&self) -> u64 {
+        self.durable_lsn().max(self.relaxed.load(Ordering::Acquire))
+    }
+
+    /// Has the log read again from the root on: frames that this process has read, and that were never durable, may
+    /// be gone.
+    pub(crate) fn forget_log(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn is_poisoned(&self, sidecar: &Sidecar) -> bool {
+        self.poisoned.load(Ordering::Acquire) || sidecar.poisoned()
+    }
+
+    /// From now on nothing that was not known durable is believed to be on disk.
+    pub(crate) fn poison(&self, sidecar: &Sidecar) {
+        self.failures.fetch_add(1, Ordering::AcqRel);
+        self.poisoned.store(true, Ordering::Release);
+        sidecar.poison();
+        sidecar.wake_flushed();
+    }
+
+    /// The error until the next write has made a failed flush good: the store takes nothing on before that.
+    pub(crate) fn unmended(&self) -> Error {
+        self.poisoned_error(UNMENDED)
+    }
+
+    /// What is known of failed flushes at this moment, for [`Engine::wait_durable_since`].
+    pub(crate) fn failures(&self, sidecar: &Arc<Sidecar>) -> Failures {
+        let own = self.failures.load(Ordering::Acquire);
+        Failures { own, told: sidecar.failures(), sidecar: Arc::clone(sidecar) }
+    }
+
+    pub(crate) fn has_failed_since(&self, before: &Failures) -> bool {
+        if before.own != self.failures.load(Ordering::Acquire) || before.told != before.sidecar.failures() {
+            return true;
+        }
+        // Those who use another sidecar since then tell of failures there: it began with none.
+        let sidecar = self.known_sidecar();
+        !Arc::ptr_eq(&sidecar, &before.sidecar) && sidecar.failures() > 0
+    }
+}

@@ -1,0 +1,33 @@
+//! Who holds a lock that was not free in time.
+
+use crate::disk::holders::holder_of;
+use crate::disk::locks::{CHECKPOINT, WRITER};
+use crate::disk::sidecar::Sidecar;
+use crate::disk::slot::State;
+use crate::engine::board::Board;
+use crate::error::{Error, Holder};
+use std::time::Instant;
+
+impl Board {
+    /// The error for a lock that was not free in time, with its holder if that one can be named.
+    pub(crate) fn busy(&self, lock: &'static str, sidecar: &Sidecar, started: Instant) -> Error {
+        let state = if lock == "writer" { State::Writing } else { State::Checkpointing };
+        let holder = self.holder(sidecar, state).map(Box::new);
+        Error::Busy { path: self.path().to_path_buf(), lock, waited: started.elapsed(), holder }
+    }
+
+    /// Who is in this state: the process that the system says has the lock, or, where the system does not tell,
+    /// one that says so of itself and is alive.
+    pub(crate) fn holder(&self, sidecar: &Sidecar, state: State) -> Option<Holder> {
+        let told = (0..sidecar.slot_bound()).find_map(|i| {
+            let slot = sidecar.slot(i);
+            slot.state(state).filter(|_| self.slot_is_alive(i)).map(|since| slot.holder(Some(since)))
+        });
+        let byte = if matches!(state, State::Checkpointing) { CHECKPOINT } else { WRITER };
+        match (holder_of(&*self.disk, byte, 1), told) {
+            (Some(seen), Some(told)) if seen.pid == told.pid => Some(Holder { stopped: seen.stopped, ..told }),
+            (Some(seen), _) => Some(*seen),
+            (None, told) => told,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! CHECKPOINT, held: the right to take and give back pages, and to write root slots.
+
+use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, Waited};
+use crate::disk::platform::LockMode;
+use crate::disk::root::Root;
+use crate::disk::slot::State;
+use crate::engine::roots::Roots;
+use crate::error::{Error, Result};
+use std::time::Instant;
+
+/// The right to take and give back pages, until dropped.
+pub(crate) struct CheckpointGuard<'e> {
+    pub(crate) roots: &'e Roots,
+    kernel: Option<ByteLock>,
+    /// The turn is that of a process that mends so many failed flushes: nothing else may flush meanwhile.
+    pub(crate) mends: Option<u64>,
+    _process: FairGuard,
+}
+
+impl Drop for CheckpointGuard<'_> {
+    fn drop(&mut self) {
+        if self.roots.check_process().is_err() {
+            return;
+        }
+        let sidecar = self.roots.sidecar();
+        if let Some(slot) = self.roots.slot(&sidecar) {
+            slot.set_state(State::Checkpointing, false);
+        }
+        self.kernel = None;
+    }
+}
+
+impl Roots {
+    pub(crate) fn lock_checkpoint(&self, deadline: Deadline) -> Result<CheckpointGuard<'_>> {
+        let started = Instant::now();
+        let sidecar = self.sidecar();
+        let process = match self.checkpointing.take(deadline) {
+            Waited::Held(guard) => guard,
+            Waited::TooLate => return Err(self.busy("checkpoint", &sidecar, started)),
+            Waited::Nested => return Err(Error::Nested { path: self.path().to_path_buf() }),
+        };
+        let kernel = ByteLock::take(&self.disk, CHECKPOINT, LockMode::Exclusive, "checkpoint", deadline);
+        let kernel = kernel.map_err(|e| match e {
+            Error::Busy { .. } => self.busy("checkpoint", &sidecar, started),
+            e => e,
+        })?;
+        Ok(self.checkpoint_turn(process, kernel))
+    }
+
+    /// Takes CHECKPOINT only if nobody has it.
+    pub(crate) fn try_lock_checkpoint(&self) -> Result<Option<CheckpointGuard<'_>>> {
+        let Some(process) = self.checkpointing.try_take() else { return Ok(None) };
+        let kernel = ByteLock::try_take(&self.disk, CHECKPOINT, LockMode::Exclusive)?;
+        Ok(kernel.map(|kernel| self.checkpoint_turn(process, kernel)))
+    }
+
+    fn checkpoint_turn(&self, process: FairGuard, kernel: ByteLock) -> CheckpointGuard<'_> {
+        let sidecar = self.sidecar();
+        if let Some(slot) = self.slot(&sidecar) {
+            slot.set_state(State::Checkpointing, true);
+        }
+        CheckpointGuard { roots: self, kernel: Some(kernel), mends: None, _process: process }
+    }
+}
+
+impl CheckpointGuard<'_> {
+    pub(crate) fn flush_tree(&self) -> Result<()> {
+        let roots = self.roots;
+        let sidecar = roots.current_sidecar().0;
+        roots
+            .flush_alone(&sidecar, self.mends.is_some())
+            .map_err(|e| roots.poisoned_error(format!("a checkpoint's flush failed: {e}")))
+    }
+
+    /// Writes the newest root, which is durable, a second time; see [`Slots::are_twins`].
+    pub(crate) fn write_twin(&self) -> Result<()> {
+        let roots = self.roots;
+        let slots = roots.slots()?;
+        if slots.newest.sequence > roots.known_root() || slots.are_twins() {
+            return Ok(());
+        }
+        let twin = Root { sequence: slots.newest.sequence + 1, ..slots.newest };
+        roots.disk.write_at(&twin.encode(), Root::slot_offset(twin.sequence)).map_err(roots.io("write a root slot"))
+    }
+}

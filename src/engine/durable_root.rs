@@ -1,0 +1,72 @@
+//! The newest root, made durable by this process if need be.
+
+use crate::disk::root::Root;
+use crate::engine::checkpoint_guard::CheckpointGuard;
+use crate::engine::roots::Roots;
+use crate::error::Result;
+use std::sync::atomic::Ordering;
+
+impl Roots {
+    /// The newest root that readers may use: certainly durable, by a flush of our own if need be.
+    pub(crate) fn durable_root(&self) -> Result<Root> {
+        match self.certain_root(&self.slots()?) {
+            Some(root) => Ok(root),
+            None => self.confirm_root(),
+        }
+    }
+
+    /// The newest root, made durable by a flush of our own if nobody said that it is. All are told
+    /// before it is used: a transaction in it is then seen by all who look later.
+    ///
+    /// The flush of its maker may have failed before this process opened the file, and its maker may be dead: then
+    /// CHECKPOINT is free, and the slot is written once more, so that the flush proves it. (What a process that may
+    /// only read takes for durable, it does not tell.)
+    pub(crate) fn confirm_root(&self) -> Result<Root> {
+        let mut slots = self.slots()?;
+        if slots.newest.sequence > self.known_root() {
+            let writable = self.disk.writable();
+            if !slots.are_twins() {
+                let turn = if writable { self.try_lock_checkpoint()? } else { None };
+                if turn.is_some() {
+                    slots = self.slots()?;
+                    self.write_slot_once_more(&slots.newest)?;
+                }
+                self.flush_found()?;
+            }
+            if writable {
+                self.tell_by(&self.known_sidecar(), false, |sidecar| sidecar.rise_root(slots.newest.sequence));
+            }
+            self.raise_root(slots.newest.sequence);
+        }
+        Ok(slots.newest)
+    }
+}
+
+impl CheckpointGuard<'_> {
+    /// Makes sure that the newest root slot is durable: its writer may have died before its flush,
+    /// or that flush may have failed. Written again it is, once a flush succeeds.
+    pub(crate) fn settle_root(&self) -> Result<()> {
+        let roots = self.roots;
+        let (sidecar, _) = roots.current_sidecar();
+        roots.load_hints(&sidecar);
+        let slots = roots.slots()?;
+        let (twins, newest) = (slots.are_twins(), &slots.newest);
+        // Once in each process, as with the log: see `lock_append_to_seal`.
+        let proven = roots.proven_roots.load(Ordering::Acquire);
+        // The slot of a newer root was written, and its maker has died before it could tell whether its flush failed: the
+        // disk may hold that root, with pages that are free by this one.
+        let unheard = sidecar.making().is_none_or(|making| making > newest.sequence);
+        if newest.sequence > roots.known_root() || !proven || unheard {
+            roots.write_slots_once_more(newest)?;
+            self.flush_tree()?;
+            roots.raise_root(newest.sequence);
+            roots.proven_roots.store(true, Ordering::Release);
+            sidecar.settle_making(newest.sequence);
+        } else if twins {
+            roots.write_slot_once_more(newest)?;
+        }
+        // A twin needs no flush of its own: the next root, which takes its elder's slot, is written after one.
+        sidecar.rise_root(newest.sequence);
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! After a failed flush: the store is made fit for writing.
+//!
+//! The system may have dropped what it could not write. It goes on showing it, or shows older bytes, now or later. So
+//! all that was not known durable is written once more, as it is found. Where frames are gone that were given an LSN,
+//! a new root passes over all LSNs that were given.
+
+use crate::disk::locks::Deadline;
+use crate::engine::Engine;
+use crate::engine::checkpoint::{CheckpointOptions, Lost};
+use crate::engine::checkpoint_guard::CheckpointGuard;
+use crate::engine::writer_queue::WriterGuard;
+use crate::error::Result;
+use crate::log::reader::Point;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Engine {
+    /// Waits for this caller's turn to write, with a store that is fit for writing.
+    pub(crate) fn begin(self: &Arc<Self>, deadline: Deadline) -> Result<WriterGuard> {
+        let turn = self.take_writer(deadline)?;
+        self.check_name()?;
+        if self.is_poisoned(&self.sidecar()) {
+            let mut folding = self.lock_checkpoint(deadline)?;
+            self.repair_failed_flush(&mut folding, deadline)?;
+        }
+        Ok(turn)
+    }
+
+    /// Makes a poisoned store fit for writing. The caller holds WRITER, too.
+    ///
+    /// All that is found of what was not known durable is written once more, and flushed. Frames keep their
+    /// bytes and places, so whatever of them did reach the disk is overwritten by itself, and a torn write
+    /// changes nothing. But the system may show older bytes again where it could not write: then frames are
+    /// gone that other processes have read. A new root passes over every LSN that was given since, so that none
+    /// is given twice, and all begin again from that root.
+    pub(crate) fn repair_failed_flush(&self, turn: &mut CheckpointGuard<'_>, deadline: Deadline) -> Result<()> {
+        let sync = self.lock_sync(deadline)?;
+        let mut append = self.lock_append(deadline)?;
+        if !self.is_poisoned(&append.sidecar) {
+            return Ok(());
+        }
+        let (failures, told) = (append.failures.told, append.newest_told());
+        let root = self.write_what_is_in_doubt(self.durable_lsn())?;
+        // Read only now: what was written a moment ago may have been older bytes already.
+        append.start_over(root)?;
+        let end = append.state.tail;
+        self.publish_durable(&append.sidecar, end.lsn);
+        if told <= end.lsn {
+            append.recovered(failures)?;
+        } else {
+            // (The new root waits for a flush of the log, which takes SYNC itself.)
+            drop((append, sync));
+            self.pass_over(turn, end, told, failures, deadline)?;
+        }
+        self.proven.store(true, Ordering::Release);
+        self.proven_roots.store(true, Ordering::Release);
+        tracing::warn!(lsn = end.lsn, lost = told.saturating_sub(end.lsn), "a failed flush was mended");
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// Folds what is left of the log into a root that passes over every LSN that was given.
+    fn pass_over(
+        &self,
+        turn: &mut CheckpointGuard<'_>,
+        end: Point,
+        newest: u64,
+        failures: u64,
+        deadline: Deadline,
+    ) -> Result<()> {
+        turn.mends = Some(failures);
+        let done = self.run_checkpoint(
+            turn,
+            &CheckpointOptions { lost: Some(Lost { end, newest }), ..CheckpointOptions::default() },
+            deadline,
+        );
+        turn.mends = None;
+        done.map(drop)
+    }
+}

@@ -1,0 +1,65 @@
+//! What those who had the store open before have left, and told of it.
+
+use crate::disk::platform::SITES;
+use crate::disk::root::Root;
+use crate::disk::sidecar::{SIDECAR_SIZE, Sidecar, TailHint};
+use crate::engine::roots::Roots;
+use crate::error::Result;
+use crate::log::reader::Point;
+use crate::log::ring::Ring;
+
+/// What a sidecar says of the file.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Told {
+    pub(crate) durable: u64,
+    pub(crate) root: u64,
+    /// The newest root of which a slot may be on disk.
+    pub(crate) making: u64,
+    /// Where the log ended.
+    pub(crate) tail: Option<TailHint>,
+    pub(crate) poisoned: bool,
+}
+
+impl Told {
+    /// Whether the disk may hold another slot than the system shows: a flush of it failed, or its writer died before it
+    /// could hear of that.
+    pub(crate) fn doubts_slots(&self, newest: &Root) -> bool {
+        self.poisoned || self.making > newest.sequence
+    }
+}
+
+impl Roots {
+    /// What those who went away without leaving tidily told last: how far the log, and which root, is
+    /// durable. A flush may have failed that only they heard of, even if they did not live to say so:
+    /// the system then still shows what it dropped, and has forgotten that it did. A flush by a process
+    /// that opened the file later would succeed and prove nothing, so what is not known durable is
+    /// written once more first. (No sidecar, and one that says nothing, leave all of it in doubt.)
+    pub(crate) fn left_behind(&self) -> Option<Told> {
+        if !self.disk.writable() {
+            return None;
+        }
+        (0..SITES).find_map(|site| {
+            let memory = self.disk.sidecar(site, SIDECAR_SIZE, false).ok()?;
+            let sidecar = Sidecar::new(memory, &self.store_id, self.disk.identity());
+            let left = self.was_left(&sidecar).unwrap_or(true);
+            Some(Told {
+                durable: sidecar.durable().unwrap_or(0),
+                root: sidecar.root().unwrap_or(0),
+                making: sidecar.making().unwrap_or(u64::MAX),
+                tail: sidecar.tail().filter(|_| !left),
+                poisoned: left || sidecar.poisoned(),
+            })
+        })
+    }
+
+    /// For the first to open: writes once more what those who left did not call durable.
+    pub(crate) fn write_what_was_left(&self, root: &Root, told: Told, certain: bool, end: u64) -> Result<()> {
+        if root.sequence > told.root && !certain || told.doubts_slots(root) {
+            self.write_slots_once_more(root)?;
+        }
+        if end > told.durable || told.poisoned {
+            self.write_frames_once_more(&Ring::new(root), Point::start_of(root), told.durable)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! Moving pages down, so that the file's end becomes free and can be cut off.
+//!
+//! Part of a checkpoint. Some keys of the pages that lie beyond where everything would fit are
+//! touched, which writes their paths anew at the lowest free pages. A bounded number at a time; the
+//! next checkpoint goes on where this one stopped.
+
+use crate::disk::format::{TABLE_CATALOG, TreeRoot};
+use crate::disk::locks::lock;
+use crate::engine::Engine;
+use crate::engine::page_writer::PageWriter;
+use crate::engine::view::View;
+use crate::error::{Error, Result};
+use crate::tree::cursor::Cursor;
+use crate::tree::update::{Change, PageStore, update};
+use crate::tree::walk::{Relocatable, relocatable};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Compaction pays when this part of the file, or more, is free.
+pub(crate) const WORTHWHILE: u64 = 4;
+/// Free pages that are never worth the trouble.
+pub(crate) const SLACK_PAGES: u64 = 64;
+
+/// The page below which everything would fit, if moving pages down pays: pages are taken below it from here on.
+pub(crate) fn begin_moving_down(fold: &mut PageWriter<'_>) -> Option<u32> {
+    let (free, count) = (fold.space.free_pages(), fold.space.page_count());
+    if free < SLACK_PAGES || free * WORTHWHILE < count {
+        return None;
+    }
+    let cutoff = u32::try_from(count - free).unwrap_or(u32::MAX);
+    fold.space.move_below(cutoff);
+    Some(cutoff)
+}
+
+/// Touches up to `budget` keys of the catalog. Its pages are only written when a table's tree has moved; the last
+/// of them, left where it is, would keep the file as long as it ever was.
+pub(crate) fn move_catalog_down(
+    fold: &mut PageWriter<'_>,
+    root: TreeRoot,
+    cutoff: u32,
+    budget: usize,
+) -> Result<TreeRoot> {
+    if root.ptr.is_none() {
+        return Ok(root);
+    }
+    // What was written for this version is read again here.
+    fold.write_out()?;
+    let pages = Arc::clone(fold.pages());
+    let found = relocatable(&pages, TABLE_CATALOG, root, cutoff, None, budget)?;
+    let touches = found.keys.iter().map(|key| Ok((key.as_slice(), Change::<&[u8]>::Touch { cutoff })));
+    update(fold, TABLE_CATALOG, root, touches)
+}
+
+impl Engine {
+    /// Touches up to `budget` keys, and puts the tables' new trees into `catalog`, which holds those
+    /// that the checkpoint changed.
+    pub(crate) fn move_tables_down(
+        &self,
+        view: &View,
+        fold: &mut PageWriter<'_>,
+        catalog: &mut BTreeMap<u32, Option<TreeRoot>>,
+        cutoff: u32,
+        mut budget: usize,
+    ) -> Result<()> {
+        // What was written for this version is read again here.
+        fold.write_out()?;
+        let mut resume = lock(&self.compacting);
+        let (mut table, mut key) = resume.take().unwrap_or_default();
+        while budget > 0 {
+            let Some((next, root)) = next_tree(view, catalog, table)? else { return Ok(()) };
+            if next != table {
+                (table, key) = (next, None);
+            }
+            let pages = Arc::clone(fold.pages());
+            let Relocatable { keys, resume: rest } = relocatable(&pages, table, root, cutoff, key.as_deref(), budget)?;
+            budget -= keys.len().min(budget);
+            let touches = keys.iter().map(|key| Ok((key.as_slice(), Change::<&[u8]>::Touch { cutoff })));
+            let moved = update(fold, table, root, touches)?;
+            if moved != root {
+                catalog.insert(table, Some(moved));
+            }
+            fold.write_out()?;
+            match rest {
+                Some(rest) => {
+                    *resume = Some((table, Some(rest.clone())));
+                    key = Some(rest);
+                }
+                None => {
+                    let Some(following) = table.checked_add(1) else { return Ok(()) };
+                    (table, key) = (following, None);
+                    *resume = Some((table, None));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first table from `from` on that has a tree, and its tree as this checkpoint leaves it.
+fn next_tree(view: &View, catalog: &BTreeMap<u32, Option<TreeRoot>>, from: u32) -> Result<Option<(u32, TreeRoot)>> {
+    let base = view.tree.root.catalog;
+    let mut cursor = Cursor::new(&view.tree.pages, TABLE_CATALOG, base);
+    let mut found = cursor.seek(&from.to_be_bytes())?;
+    let changed = catalog.range(from..).find_map(|(table, root)| root.map(|root| (*table, root)));
+    while found {
+        let Some((key, value)) = cursor.entry() else { break };
+        let row = value.read(&view.tree.pages, TABLE_CATALOG)?;
+        let damaged = || Error::corrupt("catalog row", 0, None, "a table id and a tree", "something else");
+        let table = u32::from_be_bytes(*key.first_chunk().ok_or_else(damaged)?);
+        if table < from {
+            // In a forged catalog, which a search may lead anywhere: going back would never end.
+            return Err(damaged());
+        }
+        if !catalog.contains_key(&table) {
+            let root = TreeRoot::decode(&row).ok_or_else(damaged)?;
+            return Ok(Some(changed.filter(|(other, _)| *other < table).unwrap_or((table, root))));
+        }
+        found = cursor.next()?;
+    }
+    Ok(changed)
+}

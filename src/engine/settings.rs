@@ -1,0 +1,31 @@
+//! What the user may set when opening a store, and within which bounds.
+
+use crate::engine::archive::Archive;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the user may set when opening.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// How long to wait for any lock.
+    pub(crate) timeout: Duration,
+    /// How long a commit that is in the log waits for a lock without which nobody can tell its fate.
+    pub(crate) patience: Duration,
+    /// The log never grows beyond this.
+    pub(crate) log_cap: u64,
+    /// Whether page reads go through a map of the file.
+    pub(crate) memory_map: bool,
+    /// Whether helper threads may be started; without them their work is done in line.
+    pub(crate) threads: bool,
+    /// What keeps the log of a store that has an archive.
+    pub(crate) archive: Option<Arc<dyn Archive>>,
+}
+
+/// Default for [`Settings::patience`].
+pub(crate) const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+/// Default for [`Settings::log_cap`].
+pub(crate) const DEFAULT_LOG_CAP: u64 = 32 << 20;
+/// Largest [`Settings::log_cap`] that may be asked for: a quarter of it is the largest frame.
+pub(crate) const MAX_LOG_CAP: u64 = 4 << 30;
+/// Size of the log of a new, or an idle, store.
+pub(crate) const MIN_LOG: u64 = 64 << 10;
