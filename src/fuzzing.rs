@@ -100,7 +100,7 @@ fn look_at(frame: &Frame, before: Point, ring: &Ring) {
 
 /// Every key that the index has is found, in ascending order.
 fn look_up(memtable: &Memtable) {
-    let (touched, _) = memtable.tables();
+    let (touched, _) = memtable.touched_tables();
     for table in touched {
         let mut last: Option<Vec<u8>> = None;
         for version in memtable.newest(table, u64::MAX) {

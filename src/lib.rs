@@ -170,9 +170,9 @@ pub use store::archive::{ArchiveGap, ArchiveStatus};
 pub use store::{Options, Store};
 pub use txn::diff::{Diff, RowChange, RowChanges, TableChange, TableDiff};
 pub use txn::range::RawRange;
-pub use txn::savepoint::Savepoint;
 pub use txn::snapshot::Snapshot;
 pub use txn::table::RawTable;
+pub use txn::undo::Savepoint;
 pub use txn::write::{WriteOptions, WriteTxn};
 pub use txn::write_table::RawTableMut;
 pub use typed::{

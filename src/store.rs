@@ -39,20 +39,6 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a store, with the default [`Options`]; creates it if it does not exist.
-    ///
-    /// # Errors
-    /// As [`Options::open`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Store> {
-        Options::new().open(path)
-    }
-
-    /// The default [`Options`].
-    #[must_use]
-    pub fn options() -> Options {
-        Options::new()
-    }
-
     /// A store over any disk, shared with nobody in this process.
     #[cfg(test)]
     pub(crate) fn on_disk(

@@ -52,7 +52,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "tree",
         ],
     ),
-    ("txn", &["bytes", "error", "disk::format", "engine", "log::memtable", "tree::cursor", "tree::diff", "tree::node"]),
+    ("txn", &["bytes", "error", "disk::format", "engine", "tree::diff", "tree::node"]),
     // Typed tables know raw tables, by the names that users know them by.
     (
         "typed",

@@ -2,12 +2,13 @@
 
 use crate::bytes::Bytes;
 use crate::disk::format::TABLE_NAMES;
+use crate::engine::buffer::Direction;
+use crate::engine::merge::{MergeCursor, TableSource};
 use crate::engine::view::View;
 use crate::error::{Error, Result};
 use crate::maintain::content::ContentHash;
 use crate::tree::bulk::FullLeaf;
-use crate::txn::merge::{Direction, MergeCursor, TableSource};
-use crate::txn::snapshot::list_tables;
+use crate::txn::catalog::list_tables;
 use std::ops::Bound;
 use std::sync::mpsc::sync_channel;
 
@@ -57,7 +58,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(view: View) -> Result<State> {
-        let names = TableSource { view: &view, txn: None, table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? };
+        let names = TableSource { view: &view, buffer: None, table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? };
         let tables = list_tables(names)?.into_iter().map(|info| {
             let id = view.table(&info.name)?.map(|entry| entry.id);
             let id = id.ok_or_else(|| Error::Internal("a table that is listed is not there".to_owned()))?;
@@ -97,7 +98,7 @@ impl State {
     }
 
     fn walk(&self, table: u32) -> Result<(TableSource<'_>, MergeCursor<'_>)> {
-        let ground = TableSource { view: &self.view, txn: None, table, root: self.view.tree_root(table)? };
+        let ground = TableSource { view: &self.view, buffer: None, table, root: self.view.tree_root(table)? };
         Ok((ground, MergeCursor::new(ground, Direction::Forward, Bound::Unbounded)?))
     }
 }

@@ -469,7 +469,7 @@ impl Touched {
     fn new(view: &View, direct: Option<&Changes>, fold: &mut PageWriter<'_>) -> Result<Touched> {
         let mut touched = Touched::default();
         for memtable in &view.memtables {
-            let (tables, dropped) = memtable.tables();
+            let (tables, dropped) = memtable.touched_tables();
             touched.tables.extend(tables);
             touched.dropped.extend(dropped);
             for pointed in memtable.overflows() {

@@ -5,7 +5,7 @@
 //! to the index.
 
 use crate::bytes::Bytes;
-use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
+use crate::disk::format::{FIRST_USER_TABLE, TABLE_CATALOG, TABLE_NAMES, TreeRoot};
 use crate::disk::locks::lock;
 use crate::disk::pins::Pin;
 use crate::disk::root::{Root, peek_sequence};
@@ -419,6 +419,24 @@ impl View {
 
     fn corrupt_name(&self, name: &str) -> Error {
         Error::corrupt("names table", 0, None, "an id and two type names", format!("something else for {name:?}"))
+    }
+
+    /// An id that no table ever had, neither in the tree nor in the log.
+    pub(crate) fn first_free_id(&self) -> u32 {
+        let mut next = self.tree.root.next_table.max(FIRST_USER_TABLE);
+        for memtable in &self.memtables {
+            let (touched, dropped) = memtable.touched_tables();
+            let most = touched.last().max(dropped.last()).copied().unwrap_or(0);
+            next = next.max(most.saturating_add(1));
+            for version in memtable.newest(TABLE_NAMES, self.lsn) {
+                if let Change::Put(row) = &version.change
+                    && let Some(entry) = decode_name(row)
+                {
+                    next = next.max(entry.id.saturating_add(1));
+                }
+            }
+        }
+        next
     }
 
     /// The tree of a table, without what the log adds.

@@ -291,7 +291,7 @@ impl Memtable {
     }
 
     /// The tables changed, and the tables dropped.
-    pub(crate) fn tables(&self) -> (BTreeSet<u32>, BTreeSet<u32>) {
+    pub(crate) fn touched_tables(&self) -> (BTreeSet<u32>, BTreeSet<u32>) {
         let tables = self.tables.read().unwrap_or_else(|e| e.into_inner()).clone();
         (tables, self.dropped.read().unwrap_or_else(|e| e.into_inner()).clone())
     }

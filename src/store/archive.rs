@@ -229,7 +229,7 @@ impl Store {
     fn set_archive(&self, setting: Option<&Setting>) -> Result<()> {
         let write = setting.map_or(Write::Delete, |setting| Write::Put(setting.encode().into()));
         self.write(|tx| {
-            tx.set(TABLE_SETTINGS, SETTING_ARCHIVE, Some(write));
+            tx.change_row(TABLE_SETTINGS, SETTING_ARCHIVE, Some(write));
             Ok(())
         })
     }

@@ -272,3 +272,19 @@ fn parent_of(path: &Path) -> PathBuf {
         _ => PathBuf::from("."),
     }
 }
+
+impl Store {
+    /// Opens a store, with the default [`Options`]; creates it if it does not exist.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Store> {
+        Options::new().open(path)
+    }
+
+    /// The default [`Options`].
+    #[must_use]
+    pub fn options() -> Options {
+        Options::new()
+    }
+}

@@ -7,13 +7,14 @@
 use crate::bytes::Bytes;
 use crate::disk::format::{TABLE_NAMES, TreeRoot};
 use crate::engine::Engine;
+use crate::engine::buffer::Direction;
+use crate::engine::merge::{MergeCursor, TableSource};
 use crate::engine::view::{TableEntry, View, decode_name};
 use crate::error::{Error, Result};
 use crate::tree::diff::{Difference, TreeDiff, Version};
 use crate::tree::node::LeafValue;
-use crate::txn::merge::{Direction, MergeCursor, TableSource};
+use crate::txn::catalog::check_types;
 use crate::txn::snapshot::Snapshot;
-use crate::txn::table::check_types;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, btree_set};
 use std::iter::Peekable;
@@ -152,7 +153,7 @@ impl<'s> Diff<'s> {
 
 /// The tables of a state, by id.
 fn sides(view: &View) -> Result<BTreeMap<u32, Side<'_>>> {
-    let names = TableSource { view, txn: None, table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? };
+    let names = TableSource { view, buffer: None, table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? };
     let mut found = BTreeMap::new();
     let mut walk = MergeCursor::new(names, Direction::Forward, Bound::Unbounded)?;
     while let Some((name, row)) = walk.next()? {

@@ -1,13 +1,16 @@
 //! Transactions: snapshots, write transactions, and the merged view of the write buffer, the log
 //! index and the tree that both read through.
 
+pub(crate) mod catalog;
 pub(crate) mod diff;
-pub(crate) mod merge;
+pub(crate) mod handles;
 pub(crate) mod range;
 pub(crate) mod roll_back;
 pub(crate) mod savepoint;
 pub(crate) mod snapshot;
 pub(crate) mod table;
 pub(crate) mod tables;
+pub(crate) mod txn_table;
+pub(crate) mod undo;
 pub(crate) mod write;
 pub(crate) mod write_table;

@@ -1,8 +1,9 @@
 //! Iterating over a range of a table, from both ends.
 
 use crate::bytes::Bytes;
+use crate::engine::buffer::Direction;
+use crate::engine::merge::{MergeCursor, as_slices};
 use crate::error::Result;
-use crate::txn::merge::{Direction, MergeCursor, as_slices};
 use crate::txn::table::RawTable;
 use std::ops::Bound;
 
@@ -116,3 +117,59 @@ impl DoubleEndedIterator for RawRange<'_> {
 }
 
 impl std::iter::FusedIterator for RawRange<'_> {}
+
+impl<'s> RawTable<'s> {
+    /// Whether there is no entry.
+    ///
+    /// # Errors
+    /// As [`RawTable::len`].
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.first()?.is_none())
+    }
+
+    /// The entry with the least key.
+    ///
+    /// # Errors
+    /// As [`RawTable::get`].
+    pub fn first(&self) -> Result<Option<Entry<'s>>> {
+        self.range(Bound::Unbounded, Bound::Unbounded)?.next().transpose()
+    }
+
+    /// The entry with the greatest key.
+    ///
+    /// # Errors
+    /// As [`RawTable::get`].
+    pub fn last(&self) -> Result<Option<Entry<'s>>> {
+        self.range(Bound::Unbounded, Bound::Unbounded)?.next_back().transpose()
+    }
+
+    /// The entries between two bounds, in key order.
+    ///
+    /// # Errors
+    /// None so far: those of [`RawTable::get`] come with the entries.
+    pub fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<RawRange<'s>> {
+        Ok(RawRange::new(self.clone(), from, to))
+    }
+
+    /// The entries whose keys start with `prefix`, in key order.
+    ///
+    /// # Errors
+    /// As [`RawTable::range`].
+    pub fn prefix(&self, prefix: &[u8]) -> Result<RawRange<'s>> {
+        let end = after_prefix(prefix);
+        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.range(Bound::Included(prefix), to)
+    }
+}
+
+/// The least key greater than all that start with `prefix`; `None` if there is none.
+pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            return Some(end);
+        }
+    }
+    None
+}

@@ -38,7 +38,7 @@ impl WriteTxn {
         }
         // The names of tables that were assumed are settled by this.
         let base = self.in_file(self.base())?;
-        if !self.changes.borrow().is_empty() {
+        if !self.buffer.changes.borrow().is_empty() {
             let message = "a transaction that has changed something cannot go back to a snapshot";
             return Err(Error::Invalid(message.to_owned()));
         }

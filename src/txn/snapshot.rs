@@ -2,17 +2,13 @@
 
 use crate::disk::format::TABLE_NAMES;
 use crate::engine::Engine;
+use crate::engine::merge::TableSource;
 use crate::engine::open_store::OpenStore;
 use crate::engine::stats::TableInfo;
-use crate::engine::view::{TableEntry, View, decode_name};
+use crate::engine::view::{TableEntry, View};
 use crate::error::{Error, Result};
-use crate::txn::merge::{Direction, MergeCursor, TableSource};
-use crate::txn::table::{RawTable, check_types, count};
-use std::ops::Bound;
+use crate::txn::catalog::list_tables;
 use std::sync::Arc;
-
-/// The types that a table of bytes is recorded with.
-pub(crate) const RAW_TYPES: (&str, &str) = ("bytes", "bytes");
 
 /// One committed state of the store.
 ///
@@ -64,13 +60,9 @@ impl Snapshot {
     }
 
     /// What this state says of a name. A forked child's snapshot rests on a pin of its parent's.
-    fn entry(&self, name: &str) -> Result<Option<TableEntry>> {
+    pub(super) fn entry(&self, name: &str) -> Result<Option<TableEntry>> {
         self.store.engine().check_process()?;
         self.in_file(self.view.table(name))
-    }
-
-    fn table_of(&self, entry: Option<TableEntry>) -> RawTable<'_> {
-        RawTable::of_snapshot(self.store.engine(), &self.view, entry.map(|entry| (entry.id, entry.root)))
     }
 
     /// The LSN of the newest transaction that this state has. LSNs grow with each transaction; they
@@ -79,22 +71,6 @@ impl Snapshot {
     #[expect(clippy::misnamed_getters, reason = "the view's own LSN may be that of a checkpoint's mark")]
     pub fn lsn(&self) -> u64 {
         self.view.last_commit
-    }
-
-    /// A table's bytes, whatever types it was created with. One that does not exist reads as an empty one.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`].
-    pub fn raw(&self, name: &str) -> Result<RawTable<'_>> {
-        Ok(self.table_of(self.entry(name)?))
-    }
-
-    pub(crate) fn open_table(&self, name: &str, key_type: &str, value_type: &str) -> Result<RawTable<'_>> {
-        let entry = self.entry(name)?;
-        if let Some(entry) = &entry {
-            check_types(name, (key_type, value_type), (&entry.key_type, &entry.value_type))?;
-        }
-        Ok(self.table_of(entry))
     }
 
     /// The names of the types of a table's keys and values, as [`TableInfo`] has them; `None` if there is no
@@ -123,26 +99,6 @@ impl Snapshot {
     pub fn tables(&self) -> Result<Vec<TableInfo>> {
         self.store.engine().check_process()?;
         let names = self.in_file(self.view.tree_root(TABLE_NAMES))?;
-        self.in_file(list_tables(TableSource { view: &self.view, txn: None, table: TABLE_NAMES, root: names }))
+        self.in_file(list_tables(TableSource { view: &self.view, buffer: None, table: TABLE_NAMES, root: names }))
     }
-}
-
-/// All tables, by the rows of the names table.
-pub(crate) fn list_tables(names: TableSource<'_>) -> Result<Vec<TableInfo>> {
-    let mut tables = Vec::new();
-    let mut walk = MergeCursor::new(names, Direction::Forward, Bound::Unbounded)?;
-    while let Some((name, found)) = walk.next()? {
-        let row = names.read(found)?;
-        // Copied before it is called a string: see `ReadMap`.
-        let name = String::from_utf8(name.to_vec());
-        let name = name.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-        let Some(entry) = decode_name(&row) else {
-            let found = format!("something else for {name:?}");
-            return Err(Error::corrupt("names table", 0, None, "an id and two type names", found));
-        };
-        let entries = count(&TableSource { table: entry.id, root: names.view.tree_root(entry.id)?, ..names })?;
-        let (key_type, value_type) = (entry.key_type.into(), entry.value_type.into());
-        tables.push(TableInfo { name, key_type, value_type, entries });
-    }
-    Ok(tables)
 }

@@ -1,24 +1,21 @@
 //! Write transactions: a buffer of changes over the newest state, committed as one.
 
-use crate::disk::format::{MAX_VALUE_SIZE, TABLE_NAMES};
+use crate::disk::format::TABLE_NAMES;
 use crate::engine::Engine;
-use crate::engine::changes::{Changes, Write};
+use crate::engine::buffer::Buffer;
+use crate::engine::changes::Write;
 use crate::engine::commit::Durability;
-use crate::engine::file::check_key;
 use crate::engine::open_store::OpenStore;
-use crate::engine::stats::TableInfo;
-use crate::engine::view::View;
+use crate::engine::view::{View, encode_name};
 use crate::engine::writer_queue::WriterGuard;
 use crate::error::{Error, Result};
-use crate::txn::merge::{Direction, TableSource};
-use crate::txn::savepoint::{Undo, UndoLog};
-use crate::txn::snapshot::{RAW_TYPES, list_tables};
-use crate::txn::table::RawTable;
-use crate::txn::tables::{Tables, TxnTable};
-use crate::txn::write_table::RawTableMut;
-use std::cell::{Cell, OnceCell, RefCell};
+use crate::txn::catalog::check_types;
+use crate::txn::txn_table::Tables;
+use crate::txn::undo::{Undo, UndoLog};
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::ops::Bound;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -78,9 +75,7 @@ pub struct WriteTxn {
     turn: Option<WriterGuard>,
     base: OnceCell<Arc<View>>,
     durability: Durability,
-    pub(super) changes: RefCell<Changes>,
-    /// Grows with each change of the buffer.
-    pub(super) stamp: Cell<u64>,
+    pub(super) buffer: Buffer,
     pub(super) tables: Tables,
     pub(super) undo: UndoLog,
     store: Arc<OpenStore>,
@@ -106,8 +101,7 @@ impl WriteTxn {
             turn: Some(turn),
             base: OnceCell::new(),
             durability: options.durability,
-            changes: RefCell::default(),
-            stamp: Cell::new(0),
+            buffer: Buffer::default(),
             tables: Tables::default(),
             undo: UndoLog::default(),
             store: Arc::clone(store),
@@ -125,12 +119,12 @@ impl WriteTxn {
     /// ([`Error::is_outcome_unknown`]): look before you do it again.
     pub fn commit(mut self) -> Result<u64> {
         let engine = Arc::clone(self.store.engine());
-        if self.changes.get_mut().is_empty() {
+        if self.buffer.changes.get_mut().is_empty() {
             let settled = self.settle_reads();
             return self.in_file(settled.map(|()| engine.durable_lsn()));
         }
         loop {
-            let done = engine.commit(&mut self.turn, self.changes.get_mut(), self.durability);
+            let done = engine.commit(&mut self.turn, self.buffer.changes.get_mut(), self.durability);
             if let Some(lsn) = self.in_file(done)? {
                 return Ok(lsn);
             }
@@ -151,125 +145,6 @@ impl WriteTxn {
         self.base.get().map_or(Ok(()), |base| engine.settle_reads(base.lsn, self.durability, &failures))
     }
 
-    // Tables.
-
-    /// A table of bytes; it is created if it does not exist.
-    ///
-    /// # Errors
-    /// [`Error::TypeMismatch`] if the table was created with types, [`Error::TooLarge`] for a name of the table, or of a
-    /// type, of more than [`MAX_NAME_SIZE`](crate::MAX_NAME_SIZE) bytes.
-    pub fn raw(&self, name: &str) -> Result<RawTableMut<'_>> {
-        self.open_table(name, RAW_TYPES.0, RAW_TYPES.1)
-    }
-
-    /// A table of bytes, for reading. If there is none it is not created: the handle reads as an empty table
-    /// as long as there is none of that name, and then as the one that has the name.
-    ///
-    /// # Errors
-    /// As [`WriteTxn::raw`].
-    pub fn read_raw(&self, name: &str) -> Result<RawTable<'_>> {
-        self.open_table_read(name, RAW_TYPES.0, RAW_TYPES.1)
-    }
-
-    pub(crate) fn open_table(&self, name: &str, key_type: &str, value_type: &str) -> Result<RawTableMut<'_>> {
-        let table = match self.in_file(self.open(name, (key_type, value_type)))? {
-            Some(table) => table,
-            None => self.in_file(self.create(name, (key_type, value_type)))?,
-        };
-        Ok(RawTableMut::new(self, table))
-    }
-
-    pub(crate) fn open_table_read(&self, name: &str, key_type: &str, value_type: &str) -> Result<RawTable<'_>> {
-        let types = (key_type, value_type);
-        // Read now, and not only by the first read: a table that is assumed may turn out to be none.
-        let table = self.in_file(self.base().and_then(|_| self.open(name, types)))?;
-        Ok(match table {
-            Some(table) => RawTable::of_txn(self, table),
-            None => RawTable::of_name(self, name, types),
-        })
-    }
-
-    /// Removes a table and all that is in it. `false` if there is none. Handles of it give
-    /// [`Error::NoTable`] from then on, also when another table takes its name.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`], [`Error::Io`].
-    pub fn drop_table(&self, name: &str) -> Result<bool> {
-        let Some(table) = self.in_file(self.find(name))? else { return Ok(false) };
-        self.remove(&table)?;
-        Ok(true)
-    }
-
-    /// Gives a table another name. Handles of it go on working.
-    ///
-    /// # Errors
-    /// [`Error::NoTable`], [`Error::TableExists`], [`Error::TooLarge`] for too long a name.
-    pub fn rename_table(&self, from: &str, to: &str) -> Result<()> {
-        let table = self.in_file(self.find(from))?.ok_or_else(|| Error::NoTable { table: from.to_owned() })?;
-        if from == to {
-            return Ok(());
-        }
-        if self.in_file(self.find(to))?.is_some() {
-            return Err(Error::TableExists { table: to.to_owned() });
-        }
-        self.rename(&table, to)
-    }
-
-    /// Removes everything in a table, at once, whatever its size. Handles of it go on working. Nothing
-    /// happens if there is no such table.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`], [`Error::Io`].
-    pub fn clear_table(&self, name: &str) -> Result<()> {
-        self.in_file(self.find(name))?.map_or(Ok(()), |table| self.in_file(self.clear(&table)))
-    }
-
-    /// A table's bytes, whatever types it was created with: for tools that change any store. What is
-    /// written must be as its types encode it (see [`AsKey`](crate::AsKey), [`Value`](crate::Value)).
-    ///
-    /// # Errors
-    /// [`Error::NoTable`], [`Error::Corrupt`], [`Error::Io`].
-    pub fn bytes_of(&self, name: &str) -> Result<RawTableMut<'_>> {
-        let table = self.in_file(self.find(name))?.ok_or_else(|| Error::NoTable { table: name.to_owned() })?;
-        Ok(RawTableMut::new(self, table))
-    }
-
-    /// The same as a table with these names of types; it is created if it does not exist: for tools that make any
-    /// store. The names are as [`Key::type_name`](crate::Key::type_name) and
-    /// [`Value::type_name`](crate::Value::type_name) give them.
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
-    /// store.write(|tx| tx.bytes_as("notes", "str", "msgpack")?.put(b"k", b"\x07"))?;
-    /// assert_eq!(store.read()?.table(memstone::Table::<&str, u8>::new("notes"))?.get("k")?, Some(7));
-    /// # Ok::<(), memstone::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`WriteTxn::raw`].
-    pub fn bytes_as(&self, name: &str, key_type: &str, value_type: &str) -> Result<RawTableMut<'_>> {
-        self.open_table(name, key_type, value_type)
-    }
-
-    /// The types of a table as this transaction sees them; see [`Snapshot::table_types`](crate::Snapshot::table_types).
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`], [`Error::Io`].
-    pub fn table_types(&self, name: &str) -> Result<Option<(String, String)>> {
-        Ok(self.in_file(self.look_up(name))?.map(|entry| (entry.key_type.into(), entry.value_type.into())))
-    }
-
-    /// All tables, by name, as this transaction sees them.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`], [`Error::Io`].
-    pub fn tables(&self) -> Result<Vec<TableInfo>> {
-        self.in_file(self.names().and_then(list_tables))
-    }
-
-    // What the parts of this module use.
-
     pub(super) fn in_file<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|e| e.in_file(self.engine().path()))
     }
@@ -285,7 +160,7 @@ impl WriteTxn {
             return Ok(view);
         }
         let view = self.engine().newest_view()?;
-        if self.changes.borrow().catalog_lsn.is_some() {
+        if self.buffer.changes.borrow().catalog_lsn.is_some() {
             self.settle_names(&view)?;
         }
         Ok(self.base.get_or_init(|| view))
@@ -295,56 +170,59 @@ impl WriteTxn {
         self.base.get().is_some()
     }
 
-    fn names(&self) -> Result<TableSource<'_>> {
-        let view = self.base()?;
-        Ok(TableSource { view, txn: Some(self), table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? })
-    }
-
-    // The buffer.
-
-    pub(crate) fn stamp(&self) -> u64 {
-        self.stamp.get()
-    }
-
-    pub(crate) fn set(&self, table: u32, key: &[u8], write: Option<Write>) {
-        self.stamp.set(self.stamp.get() + 1);
-        let write = self.changes.borrow_mut().set(table, key, write);
+    pub(crate) fn change_row(&self, table: u32, key: &[u8], write: Option<Write>) {
+        let write = self.buffer.set(table, key, write);
         self.undo.note(|| Undo::Write { table, key: key.to_vec(), write });
     }
 
-    pub(crate) fn put_bytes(&self, table: &TxnTable, key: &[u8], value: &[u8]) -> Result<()> {
-        check_key(key)?;
-        if value.len() as u64 > MAX_VALUE_SIZE {
-            return Err(Error::TooLarge { what: "value", size: value.len() as u64, limit: MAX_VALUE_SIZE });
+    /// Sees what the names of the tables that were assumed stand for in the state that this transaction builds on.
+    /// Where a name stands for another table, what was written goes to that one: nothing was read so far, so
+    /// it would have gone there had that been known. An error changes nothing, and the caller that next asks for the
+    /// state, the commit at the latest, gets it again.
+    ///
+    /// All that there is of this transaction so far is tables opened by their names for writing, and what was put
+    /// into them or taken out of them: everything else, a savepoint too, begins with the state.
+    fn settle_names(&self, view: &View) -> Result<()> {
+        let mut found = Vec::new();
+        for table in self.tables.by_id.borrow().values() {
+            let name = table.name();
+            let (id, is_new) = match view.table(&name)? {
+                Some(entry) => {
+                    check_types(&name, (&table.types.0, &table.types.1), (&entry.key_type, &entry.value_type))?;
+                    (entry.id, false)
+                }
+                None => (self.next_id(view)?, true),
+            };
+            found.push((Rc::clone(table), id, is_new));
         }
-        let id = self.id_of(table)?;
-        self.set(id, key, Some(Write::Put(value.into())));
+        let (mut moved, mut by_id) = (BTreeMap::new(), BTreeMap::new());
+        for (table, id, is_new) in found {
+            if is_new {
+                self.set_name(&table.name(), id, &table.types);
+            }
+            moved.extend(table.id.replace(Some(id)).map(|assumed| (assumed, id)));
+            by_id.insert(id, table);
+        }
+        let mut changes = self.buffer.changes.borrow_mut();
+        changes.move_tables(&moved);
+        changes.catalog_lsn = None;
+        drop(self.tables.by_id.replace(by_id));
         Ok(())
     }
 
-    pub(crate) fn buffered(&self, table: u32, key: &[u8]) -> Option<Write> {
-        self.changes.borrow().get(table, key).cloned()
+    /// An id that no table ever had: neither in the tree, nor in the log, nor here. Going back to a savepoint
+    /// does not give it to another one.
+    pub(super) fn next_id(&self, view: &View) -> Result<u32> {
+        let id = self.tables.next_id.get().unwrap_or_else(|| view.first_free_id());
+        if id == u32::MAX {
+            return Err(Error::TooLarge { what: "number of tables", size: id.into(), limit: (id - 1).into() });
+        }
+        self.tables.next_id.set(Some(id + 1));
+        Ok(id)
     }
 
-    pub(crate) fn buffered_next(
-        &self,
-        table: u32,
-        direction: Direction,
-        from: Bound<&[u8]>,
-    ) -> Option<(Vec<u8>, Write)> {
-        let changes = self.changes.borrow();
-        let keys = changes.tables.get(&table)?;
-        let found = match direction {
-            Direction::Forward => keys.range::<[u8], _>((from, Bound::Unbounded)).next(),
-            Direction::Backward => keys.range::<[u8], _>((Bound::Unbounded, from)).next_back(),
-        };
-        found.map(|(key, write)| (key.clone(), write.clone()))
-    }
-
-    /// The keys in the buffer, and whether they are there after this transaction.
-    pub(crate) fn buffered_keys(&self, table: u32) -> Vec<(Vec<u8>, bool)> {
-        let changes = self.changes.borrow();
-        let keys = changes.tables.get(&table).into_iter().flatten();
-        keys.map(|(key, write)| (key.clone(), !matches!(write, Write::Delete))).collect()
+    pub(super) fn set_name(&self, name: &str, id: u32, types: &(Box<str>, Box<str>)) {
+        let row = encode_name(id, &types.0, &types.1);
+        self.change_row(TABLE_NAMES, name.as_bytes(), Some(Write::Put(row.into())));
     }
 }

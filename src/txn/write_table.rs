@@ -6,7 +6,7 @@ use crate::engine::file::check_key;
 use crate::error::{Error, Result};
 use crate::txn::range::{Entry, RawRange};
 use crate::txn::table::RawTable;
-use crate::txn::tables::TxnTable;
+use crate::txn::txn_table::TxnTable;
 use crate::txn::write::WriteTxn;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -138,7 +138,7 @@ impl<'t> RawTableMut<'t> {
     pub fn delete(&self, key: &[u8]) -> Result<()> {
         check_key(key)?;
         let id = self.txn.id_of(&self.table)?;
-        self.txn.set(id, key, Some(Write::Delete));
+        self.txn.change_row(id, key, Some(Write::Delete));
         Ok(())
     }
 
@@ -217,7 +217,7 @@ impl<'t> RawTableMut<'t> {
     /// # Errors
     /// As [`RawTableMut::put`], [`Error::Corrupt`], [`Error::Io`].
     pub fn clear(&self) -> Result<()> {
-        self.txn.in_file(self.txn.clear(&self.table))
+        self.txn.in_file(self.txn.empty_table(&self.table))
     }
 
     /// Removes the entries between two bounds, and gives their number. If an error ends it, those before have

@@ -1,7 +1,7 @@
 //! What differs between two states, in the types of a table.
 
+use super::definition::Table;
 use super::key::Key;
-use super::table::{Codec, Table};
 use super::value::Value;
 use crate::error::Result;
 use crate::{Diff, RowChange, RowChanges};
@@ -21,7 +21,7 @@ pub struct TypedChange<K, V> {
 /// on behind it.
 pub struct TypedChanges<'s, K: ?Sized, V> {
     rows: Option<RowChanges<'s>>,
-    codec: Codec<'s, K, V>,
+    table: Table<'s, K, V>,
 }
 
 impl<'s> Diff<'s> {
@@ -48,14 +48,15 @@ impl<'s> Diff<'s> {
     /// [`TableDiff::rows`](crate::TableDiff::rows).
     pub fn table<K: Key + ?Sized, V: Value>(&self, table: Table<'s, K, V>) -> Result<TypedChanges<'s, K, V>> {
         let rows = self.rows_of(table.name(), &K::type_name(), V::type_name())?;
-        Ok(TypedChanges { rows, codec: Codec::of(table) })
+        Ok(TypedChanges { rows, table })
     }
 }
 
 impl<K: Key + ?Sized, V: Value> TypedChanges<'_, K, V> {
     fn decode(&self, row: RowChange<'_>) -> Result<TypedChange<K::Owned, V>> {
-        let value = |bytes: Option<crate::bytes::Bytes<'_>>| bytes.map(|bytes| self.codec.value(&bytes)).transpose();
-        Ok(TypedChange { key: self.codec.key(&row.key)?, before: value(row.before)?, after: value(row.after)? })
+        let value =
+            |bytes: Option<crate::bytes::Bytes<'_>>| bytes.map(|bytes| self.table.decode_value(&bytes)).transpose();
+        Ok(TypedChange { key: self.table.decode_key(&row.key)?, before: value(row.before)?, after: value(row.after)? })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The iterators of typed tables.
 
+use super::definition::Table;
 use super::key::Key;
-use super::table::Codec;
 use super::value::Value;
 use crate::RawRange;
 use crate::bytes::Bytes;
@@ -12,7 +12,7 @@ use crate::error::Result;
 /// An entry that cannot be decoded gives an error, and the iterator goes on behind it.
 pub struct TypedRange<'s, K: ?Sized, V> {
     raw: RawRange<'s>,
-    codec: Codec<'s, K, V>,
+    table: Table<'s, K, V>,
     last: Option<Bytes<'s>>,
 }
 
@@ -23,8 +23,8 @@ pub struct Keys<'s, K: ?Sized, V>(TypedRange<'s, K, V>);
 pub struct Values<'s, K: ?Sized, V>(TypedRange<'s, K, V>);
 
 impl<'s, K: Key + ?Sized, V: Value> TypedRange<'s, K, V> {
-    pub(super) fn new(raw: RawRange<'s>, codec: Codec<'s, K, V>) -> TypedRange<'s, K, V> {
-        TypedRange { raw, codec, last: None }
+    pub(super) fn new(raw: RawRange<'s>, table: Table<'s, K, V>) -> TypedRange<'s, K, V> {
+        TypedRange { raw, table, last: None }
     }
 
     /// Only the keys of what is left.
@@ -42,17 +42,17 @@ impl<'s, K: Key + ?Sized, V: Value> TypedRange<'s, K, V> {
     /// To go on later, in another snapshot or another process, open the range
     /// `(Bound::Excluded(last_key), Bound::Unbounded)`, or read backwards from `..last_key`.
     pub fn last_key(&self) -> Result<Option<K::Owned>> {
-        self.last.as_ref().map(|key| self.codec.key(key)).transpose()
+        self.last.as_ref().map(|key| self.table.decode_key(key)).transpose()
     }
 
     /// Notes the entry's key, and passes the entry on to `decode`.
     fn give<T>(
         &mut self,
         entry: Result<(Bytes<'s>, Bytes<'s>)>,
-        decode: impl FnOnce(Codec<'s, K, V>, &[u8], &[u8]) -> Result<T>,
+        decode: impl FnOnce(Table<'s, K, V>, &[u8], &[u8]) -> Result<T>,
     ) -> Result<T> {
         let (key, value) = entry?;
-        let decoded = decode(self.codec, &key, &value);
+        let decoded = decode(self.table, &key, &value);
         self.last = Some(key);
         decoded
     }
@@ -77,14 +77,14 @@ impl<K: Key + ?Sized, V: Value> Iterator for TypedRange<'_, K, V> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.raw.next()?;
-        Some(self.give(entry, Codec::entry))
+        Some(self.give(entry, Table::decode_entry))
     }
 }
 
 impl<K: Key + ?Sized, V: Value> DoubleEndedIterator for TypedRange<'_, K, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let entry = self.raw.next_back()?;
-        Some(self.give(entry, Codec::entry))
+        Some(self.give(entry, Table::decode_entry))
     }
 }
 
@@ -93,14 +93,14 @@ impl<K: Key + ?Sized, V: Value> Iterator for Keys<'_, K, V> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.0.raw.next()?;
-        Some(self.0.give(entry, |codec, key, _| codec.key(key)))
+        Some(self.0.give(entry, |table, key, _| table.decode_key(key)))
     }
 }
 
 impl<K: Key + ?Sized, V: Value> DoubleEndedIterator for Keys<'_, K, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let entry = self.0.raw.next_back()?;
-        Some(self.0.give(entry, |codec, key, _| codec.key(key)))
+        Some(self.0.give(entry, |table, key, _| table.decode_key(key)))
     }
 }
 
@@ -109,13 +109,13 @@ impl<K: Key + ?Sized, V: Value> Iterator for Values<'_, K, V> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.0.raw.next()?;
-        Some(self.0.give(entry, |codec, _, value| codec.value(value)))
+        Some(self.0.give(entry, |table, _, value| table.decode_value(value)))
     }
 }
 
 impl<K: Key + ?Sized, V: Value> DoubleEndedIterator for Values<'_, K, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let entry = self.0.raw.next_back()?;
-        Some(self.0.give(entry, |codec, _, value| codec.value(value)))
+        Some(self.0.give(entry, |table, _, value| table.decode_value(value)))
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here knows of pages, logs or locks: a typed table turns keys and values into bytes and
 //! hands them to the raw table below it.
 
+mod definition;
 mod diff;
 mod iter;
 mod key;
@@ -17,9 +18,10 @@ mod table;
 mod table_tests;
 mod value;
 
+pub use definition::Table;
 pub use diff::{TypedChange, TypedChanges};
 pub use iter::{Keys, TypedRange, Values};
 pub use key::{AsKey, CodecError, Key, Place};
 pub use key_range::{KeyBounds, KeyPrefix, KeyRange};
-pub use table::{Table, TypedTable, TypedTableMut};
+pub use table::{TypedTable, TypedTableMut};
 pub use value::{AsValue, Blob, Value};

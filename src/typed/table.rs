@@ -1,86 +1,15 @@
 //! Tables whose keys and values are Rust types: thin over the raw tables of a snapshot or a
 //! write transaction.
 
-use std::any::type_name;
-use std::fmt;
-use std::marker::PhantomData;
 use std::ops::Bound;
 
+use super::definition::Table;
 use super::iter::{Keys, TypedRange, Values};
-use super::key::{AsKey, CodecError, Key};
+use super::key::{AsKey, Key};
 use super::key_range::{KeyPrefix, KeyRange};
 use super::value::{AsValue, Value};
-use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::{RawTable, RawTableMut, Snapshot, WriteTxn};
-
-/// The name of a table, and the types of its keys and values.
-///
-/// It costs nothing and names no store, so it is best a constant. The types' recorded names (see
-/// [`Key::type_name`] and [`Value::type_name`]) are kept with the table when it is created; to
-/// open it with others gives [`Error::TypeMismatch`].
-///
-/// ```
-/// use memstone::{Store, Table};
-/// use serde::{Deserialize, Serialize};
-///
-/// #[derive(Serialize, Deserialize, Debug, PartialEq)]
-/// struct Note {
-///     text: String,
-///     #[serde(default)] // notes that were written before this field was there can still be read
-///     stars: u8,
-/// }
-///
-/// const NOTES: Table<&str, Note> = Table::new("notes");
-/// const BY_DAY: Table<(u32, &str), ()> = Table::new("notes by day");
-///
-/// # fn main() -> memstone::Result<()> {
-/// # let dir = tempfile::tempdir().unwrap();
-/// let store = Store::open(dir.path().join("memory.mst"))?;
-/// store.write(|tx| {
-///     tx.table(NOTES)?.put("a", Note { text: "first".into(), stars: 3 })?;
-///     tx.table(BY_DAY)?.put((20_260, "a"), ())
-/// })?;
-///
-/// let snap = store.read()?;
-/// for key in snap.table(BY_DAY)?.prefix((20_260,))?.keys() {
-///     let (_, id) = key?;
-///     let note = snap.table(NOTES)?.get(&id)?;
-///     assert_eq!(note, Some(Note { text: "first".into(), stars: 3 }));
-/// }
-/// # Ok(())
-/// # }
-/// ```
-pub struct Table<'n, K: ?Sized, V> {
-    name: &'n str,
-    types: PhantomData<fn(&K) -> V>,
-}
-
-impl<'n, K: ?Sized, V> Table<'n, K, V> {
-    /// The table called `name`. It is created when a write transaction first opens it.
-    pub const fn new(name: &'n str) -> Table<'n, K, V> {
-        Table { name, types: PhantomData }
-    }
-
-    /// The table's name.
-    pub const fn name(&self) -> &'n str {
-        self.name
-    }
-}
-
-impl<K: ?Sized, V> Clone for Table<'_, K, V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<K: ?Sized, V> Copy for Table<'_, K, V> {}
-
-impl<K: Key + ?Sized, V: Value> fmt::Debug for Table<'_, K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {} → {}", self.name, K::type_name(), V::type_name())
-    }
-}
 
 impl Snapshot {
     /// The table as it is in this snapshot. A table that is not there reads as an empty one.
@@ -88,8 +17,8 @@ impl Snapshot {
     /// # Errors
     /// [`Error::TypeMismatch`] if the table has keys or values of other types.
     pub fn table<'s, K: Key + ?Sized, V: Value>(&'s self, table: Table<'s, K, V>) -> Result<TypedTable<'s, K, V>> {
-        let raw = self.open_table(table.name, &K::type_name(), V::type_name())?;
-        Ok(TypedTable { raw, codec: Codec::of(table) })
+        let raw = self.open_table(table.name(), &K::type_name(), V::type_name())?;
+        Ok(TypedTable { raw, table })
     }
 }
 
@@ -99,8 +28,8 @@ impl WriteTxn {
     /// # Errors
     /// [`Error::TypeMismatch`] if the table has keys or values of other types.
     pub fn table<'t, K: Key + ?Sized, V: Value>(&'t self, table: Table<'t, K, V>) -> Result<TypedTableMut<'t, K, V>> {
-        let raw = self.open_table(table.name, &K::type_name(), V::type_name())?;
-        Ok(TypedTableMut { raw, codec: Codec::of(table) })
+        let raw = self.open_table(table.name(), &K::type_name(), V::type_name())?;
+        Ok(TypedTableMut { raw, table })
     }
 
     /// The table, to read it as this transaction sees it. If there is none it is not created: see
@@ -109,56 +38,8 @@ impl WriteTxn {
     /// # Errors
     /// [`Error::TypeMismatch`] if the table has keys or values of other types.
     pub fn read_table<'t, K: Key + ?Sized, V: Value>(&'t self, table: Table<'t, K, V>) -> Result<TypedTable<'t, K, V>> {
-        let raw = self.open_table_read(table.name, &K::type_name(), V::type_name())?;
-        Ok(TypedTable { raw, codec: Codec::of(table) })
-    }
-}
-
-/// Decodes what a table holds, and gives the errors their table.
-pub(super) struct Codec<'s, K: ?Sized, V> {
-    table: &'s str,
-    types: PhantomData<fn(&K) -> V>,
-}
-
-impl<K: ?Sized, V> Clone for Codec<'_, K, V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<K: ?Sized, V> Copy for Codec<'_, K, V> {}
-
-impl<'s, K: Key + ?Sized, V: Value> Codec<'s, K, V> {
-    pub(super) fn of(table: Table<'s, K, V>) -> Codec<'s, K, V> {
-        Codec { table: table.name, types: PhantomData }
-    }
-
-    pub(super) fn key(self, bytes: &[u8]) -> Result<K::Owned> {
-        K::from_key(bytes).map_err(|error| self.error("decode", type_name::<K>(), &error))
-    }
-
-    pub(super) fn value(self, bytes: &[u8]) -> Result<V> {
-        V::decode(bytes).map_err(|error| self.error("decode", type_name::<V>(), &error))
-    }
-
-    pub(super) fn entry(self, key: &[u8], value: &[u8]) -> Result<(K::Owned, V)> {
-        Ok((self.key(key)?, self.value(value)?))
-    }
-
-    fn optional_value(self, bytes: Option<Bytes<'_>>) -> Result<Option<V>> {
-        bytes.map(|bytes| self.value(&bytes)).transpose()
-    }
-
-    fn optional_entry(self, entry: Option<(Bytes<'_>, Bytes<'_>)>) -> Result<Option<(K::Owned, V)>> {
-        entry.map(|(key, value)| self.entry(&key, &value)).transpose()
-    }
-
-    fn encode_error(self, error: &CodecError) -> Error {
-        self.error("encode", type_name::<V>(), error)
-    }
-
-    fn error(self, op: &'static str, type_name: &'static str, error: &CodecError) -> Error {
-        Error::Codec { table: self.table.to_owned(), op, type_name, reason: error.to_string() }
+        let raw = self.open_table_read(table.name(), &K::type_name(), V::type_name())?;
+        Ok(TypedTable { raw, table })
     }
 }
 
@@ -204,12 +85,12 @@ fn as_slices<'a>((from, to): &'a super::key_range::KeyBounds<'_>) -> (Bound<&'a 
 /// ```
 pub struct TypedTable<'s, K: ?Sized, V> {
     raw: RawTable<'s>,
-    codec: Codec<'s, K, V>,
+    table: Table<'s, K, V>,
 }
 
 impl<K: ?Sized, V> Clone for TypedTable<'_, K, V> {
     fn clone(&self) -> Self {
-        TypedTable { raw: self.raw.clone(), codec: self.codec }
+        TypedTable { raw: self.raw.clone(), table: self.table }
     }
 }
 
@@ -246,7 +127,7 @@ impl<K: ?Sized, V> Clone for TypedTable<'_, K, V> {
 /// ```
 pub struct TypedTableMut<'t, K: ?Sized, V> {
     raw: RawTableMut<'t>,
-    codec: Codec<'t, K, V>,
+    table: Table<'t, K, V>,
 }
 
 /// What both kinds of table can: the raw tables under them have the same reading methods.
@@ -255,7 +136,7 @@ macro_rules! reading {
         impl<'s, K: Key + ?Sized, V: Value> $table<'s, K, V> {
             /// The value of `key`.
             pub fn get(&self, key: impl AsKey<K::Owned>) -> Result<Option<V>> {
-                self.codec.optional_value(self.raw.get(&key.to_key())?)
+                self.table.decode_optional_value(self.raw.get(&key.to_key())?)
             }
 
             /// Whether there is such a key. The value is not decoded.
@@ -265,12 +146,12 @@ macro_rules! reading {
 
             /// The smallest key and its value.
             pub fn first(&self) -> Result<Option<(K::Owned, V)>> {
-                self.codec.optional_entry(self.raw.first()?)
+                self.table.decode_optional_entry(self.raw.first()?)
             }
 
             /// The largest key and its value.
             pub fn last(&self) -> Result<Option<(K::Owned, V)>> {
-                self.codec.optional_entry(self.raw.last()?)
+                self.table.decode_optional_entry(self.raw.last()?)
             }
 
             /// The number of entries.
@@ -288,7 +169,7 @@ macro_rules! reading {
             pub fn range(&self, range: impl KeyRange<K::Owned>) -> Result<TypedRange<'s, K, V>> {
                 let bounds = range.bounds();
                 let (from, to) = as_slices(&bounds);
-                Ok(TypedRange::new(self.raw.range(from, to)?, self.codec))
+                Ok(TypedRange::new(self.raw.range(from, to)?, self.table))
             }
 
             /// The entries whose keys begin with `prefix`, in order, from both ends; see
@@ -296,7 +177,7 @@ macro_rules! reading {
             pub fn prefix(&self, prefix: impl KeyPrefix<K::Owned>) -> Result<TypedRange<'s, K, V>> {
                 let mut bytes = Vec::new();
                 prefix.encode_prefix(&mut bytes);
-                Ok(TypedRange::new(self.raw.prefix(&bytes)?, self.codec))
+                Ok(TypedRange::new(self.raw.prefix(&bytes)?, self.table))
             }
 
             /// All keys, in order. The values are not decoded.
@@ -320,19 +201,19 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
     ///
     /// It has to look for the old value: where that is not wanted, [`TypedTableMut::put`] is faster.
     pub fn insert(&self, key: impl AsKey<K::Owned>, value: impl AsValue<V>) -> Result<Option<V>> {
-        let value = value.to_value().map_err(|error| self.codec.encode_error(&error))?;
-        self.codec.optional_value(self.raw.insert(&key.to_key(), &value)?)
+        let value = value.to_value().map_err(|error| self.table.encode_error(&error))?;
+        self.table.decode_optional_value(self.raw.insert(&key.to_key(), &value)?)
     }
 
     /// Sets the value of `key`, without a look at what was there: the fastest way to write.
     pub fn put(&self, key: impl AsKey<K::Owned>, value: impl AsValue<V>) -> Result<()> {
-        let value = value.to_value().map_err(|error| self.codec.encode_error(&error))?;
+        let value = value.to_value().map_err(|error| self.table.encode_error(&error))?;
         self.raw.put(&key.to_key(), &value)
     }
 
     /// Takes `key` out, and gives the value it had.
     pub fn remove(&self, key: impl AsKey<K::Owned>) -> Result<Option<V>> {
-        self.codec.optional_value(self.raw.remove(&key.to_key())?)
+        self.table.decode_optional_value(self.raw.remove(&key.to_key())?)
     }
 
     /// Takes `key` out, without a look whether it was there.
@@ -358,10 +239,10 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
         let key = key.to_key();
         let old = self.raw.get(&key)?;
         let was_there = old.is_some();
-        let new = change(self.codec.optional_value(old)?)?;
+        let new = change(self.table.decode_optional_value(old)?)?;
         match &new {
             Some(value) => {
-                let value = value.encode().map_err(|error| self.codec.encode_error(&error))?;
+                let value = value.encode().map_err(|error| self.table.encode_error(&error))?;
                 self.raw.put(&key, &value)?;
             }
             None if was_there => self.raw.delete(&key)?,
@@ -372,12 +253,12 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
 
     /// Takes out the entry with the smallest key.
     pub fn pop_first(&self) -> Result<Option<(K::Owned, V)>> {
-        self.codec.optional_entry(self.raw.pop_first()?)
+        self.table.decode_optional_entry(self.raw.pop_first()?)
     }
 
     /// Takes out the entry with the largest key.
     pub fn pop_last(&self) -> Result<Option<(K::Owned, V)>> {
-        self.codec.optional_entry(self.raw.pop_last()?)
+        self.table.decode_optional_entry(self.raw.pop_last()?)
     }
 
     /// Takes out all entries for which `keep` says no, and gives their number.
@@ -386,7 +267,7 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
     /// An entry that cannot be decoded is kept, and its error given in the end.
     pub fn retain(&self, mut keep: impl FnMut(&K::Owned, &V) -> bool) -> Result<u64> {
         let mut undecodable = None;
-        let removed = self.raw.retain(|key, value| match self.codec.entry(key, value) {
+        let removed = self.raw.retain(|key, value| match self.table.decode_entry(key, value) {
             Ok((key, value)) => keep(&key, &value),
             Err(error) => {
                 undecodable.get_or_insert(error);
@@ -422,7 +303,7 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
         let encoded = entries.into_iter().map_while(|(key, value)| match value.to_value() {
             Ok(value) => Some((key.to_key().into_owned(), value.into_owned())),
             Err(error) => {
-                failed = Some(self.codec.encode_error(&error));
+                failed = Some(self.table.encode_error(&error));
                 None
             }
         });

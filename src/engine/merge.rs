@@ -3,28 +3,22 @@
 
 use crate::bytes::Bytes;
 use crate::disk::format::{Overflow, TreeRoot};
+use crate::engine::buffer::{Buffer, Direction};
 use crate::engine::changes::Write;
 use crate::engine::view::View;
 use crate::error::Result;
 use crate::log::memtable::{Change, Memtable, Version};
 use crate::tree::cursor::Cursor;
 use crate::tree::node::{LeafValue, Node};
-use crate::txn::write::WriteTxn;
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
-
-/// Which way a walk goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Forward,
-    Backward,
-}
 
 /// What is walked: a table in a state, under a transaction's buffer if there is one.
 #[derive(Clone, Copy)]
 pub(crate) struct TableSource<'s> {
     pub(crate) view: &'s View,
-    pub(crate) txn: Option<&'s WriteTxn>,
+    pub(crate) buffer: Option<&'s Buffer>,
     pub(crate) table: u32,
     pub(crate) root: TreeRoot,
 }
@@ -45,8 +39,8 @@ impl<'s> TableSource<'s> {
 
     /// The value of a key.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes<'s>>> {
-        if let Some(txn) = self.txn
-            && let Some(write) = txn.buffered(self.table, key)
+        if let Some(buffer) = self.buffer
+            && let Some(write) = buffer.buffered(self.table, key)
         {
             return match write {
                 Write::Put(value) => Ok(Some(whole(value))),
@@ -59,8 +53,8 @@ impl<'s> TableSource<'s> {
 
     /// Whether there is such a key. Does not read long values.
     pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
-        if let Some(txn) = self.txn
-            && let Some(write) = txn.buffered(self.table, key)
+        if let Some(buffer) = self.buffer
+            && let Some(write) = buffer.buffered(self.table, key)
         {
             return Ok(!matches!(write, Write::Delete));
         }
@@ -91,7 +85,7 @@ pub(crate) struct MergeCursor<'s> {
 
 /// The buffer's next entry. The buffer may change between steps, so it is looked up again then.
 struct Buffered<'s> {
-    txn: &'s WriteTxn,
+    changes: &'s Buffer,
     head: Option<(Vec<u8>, Write)>,
     stamp: u64,
     /// Where to look from.
@@ -126,13 +120,13 @@ impl<'s> MergeCursor<'s> {
         let lsn = ground.view.lsn;
         let touching = ground.view.memtables.iter().filter(|g| g.touches(ground.table));
         let memtables = touching.map(|g| (&**g, step(g, ground.table, direction, from, lsn))).collect();
-        let buffer = ground.txn.map(|txn| {
+        let buffer = ground.buffer.map(|changes| {
             let from = match from {
                 Bound::Included(key) => Bound::Included(key.to_vec()),
                 Bound::Excluded(key) => Bound::Excluded(key.to_vec()),
                 Bound::Unbounded => Bound::Unbounded,
             };
-            Buffered { txn, head: None, stamp: u64::MAX, from }
+            Buffered { changes, head: None, stamp: u64::MAX, from }
         });
         Ok(MergeCursor { ground, direction, cursor, memtables, buffer })
     }
@@ -239,10 +233,10 @@ impl<'s> MergeCursor<'s> {
 
     fn look_at_buffer(&mut self) {
         let Some(buffer) = &mut self.buffer else { return };
-        let stamp = buffer.txn.stamp();
+        let stamp = buffer.changes.stamp();
         if stamp != buffer.stamp {
             buffer.stamp = stamp;
-            buffer.head = buffer.txn.buffered_next(self.ground.table, self.direction, as_slices(&buffer.from));
+            buffer.head = buffer.changes.buffered_next(self.ground.table, self.direction, as_slices(&buffer.from));
         }
     }
 }
@@ -259,4 +253,38 @@ fn step(memtable: &Memtable, table: u32, direction: Direction, from: Bound<&[u8]
         Direction::Forward => memtable.next(table, from, lsn),
         Direction::Backward => memtable.previous(table, from, lsn),
     }
+}
+
+/// The number of entries. The tree knows its own count; each key that the log or the buffer speaks of is looked at.
+pub(crate) fn count(ground: &TableSource<'_>) -> Result<u64> {
+    let mut count = ground.root.count;
+    let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
+    let mut adjust = |key: &[u8], present: bool| -> Result<()> {
+        match (present, ground.in_tree(key)?) {
+            (true, false) => count += 1,
+            (false, true) => count = count.saturating_sub(1),
+            _ => {}
+        }
+        Ok(())
+    };
+    if let Some(buffer) = ground.buffer {
+        for (key, present) in buffer.buffered_keys(ground.table) {
+            adjust(&key, present)?;
+            seen.insert(key);
+        }
+    }
+    let memtables: Vec<_> = ground.view.memtables.iter().filter(|g| g.touches(ground.table)).collect();
+    for (i, memtable) in memtables.iter().enumerate() {
+        for version in memtable.newest(ground.table, ground.view.lsn) {
+            if seen.contains(&*version.key) {
+                continue;
+            }
+            adjust(&version.key, !matches!(version.change, Change::Delete))?;
+            // Older memtables may speak of it, too.
+            if i + 1 < memtables.len() {
+                seen.insert(version.key.to_vec());
+            }
+        }
+    }
+    Ok(count)
 }

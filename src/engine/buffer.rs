@@ -1,0 +1,63 @@
+//! The changes of a write transaction that runs: what it reads over everything else.
+
+use crate::engine::changes::{Changes, Write};
+use std::cell::{Cell, RefCell};
+use std::ops::Bound;
+
+/// Which way a walk goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Forward,
+    Backward,
+}
+
+/// What the transaction has changed so far.
+#[derive(Default)]
+pub(crate) struct Buffer {
+    pub(crate) changes: RefCell<Changes>,
+    /// Grows with each change.
+    stamp: Cell<u64>,
+}
+
+impl Buffer {
+    pub(crate) fn stamp(&self) -> u64 {
+        self.stamp.get()
+    }
+
+    /// Something has changed: a cursor looks again.
+    pub(crate) fn changed(&self) {
+        self.stamp.set(self.stamp.get() + 1);
+    }
+
+    /// Sets (or, with `None`, forgets) a change, and gives the one it replaces.
+    pub(crate) fn set(&self, table: u32, key: &[u8], write: Option<Write>) -> Option<Write> {
+        self.changed();
+        self.changes.borrow_mut().set(table, key, write)
+    }
+
+    pub(crate) fn buffered(&self, table: u32, key: &[u8]) -> Option<Write> {
+        self.changes.borrow().get(table, key).cloned()
+    }
+
+    pub(crate) fn buffered_next(
+        &self,
+        table: u32,
+        direction: Direction,
+        from: Bound<&[u8]>,
+    ) -> Option<(Vec<u8>, Write)> {
+        let changes = self.changes.borrow();
+        let keys = changes.tables.get(&table)?;
+        let found = match direction {
+            Direction::Forward => keys.range::<[u8], _>((from, Bound::Unbounded)).next(),
+            Direction::Backward => keys.range::<[u8], _>((Bound::Unbounded, from)).next_back(),
+        };
+        found.map(|(key, write)| (key.clone(), write.clone()))
+    }
+
+    /// The keys in the buffer, and whether they are there after this transaction.
+    pub(crate) fn buffered_keys(&self, table: u32) -> Vec<(Vec<u8>, bool)> {
+        let changes = self.changes.borrow();
+        let keys = changes.tables.get(&table).into_iter().flatten();
+        keys.map(|(key, write)| (key.clone(), !matches!(write, Write::Delete))).collect()
+    }
+}

@@ -1,0 +1,40 @@
+//! The tables of a state, and their types.
+
+use crate::engine::buffer::Direction;
+use crate::engine::merge::{MergeCursor, TableSource, count};
+use crate::engine::stats::TableInfo;
+use crate::engine::view::decode_name;
+use crate::error::{Error, Result};
+use std::ops::Bound;
+
+/// The types that a table of bytes is recorded with.
+pub(crate) const RAW_TYPES: (&str, &str) = ("bytes", "bytes");
+
+/// All tables, by the rows of the names table.
+pub(crate) fn list_tables(names: TableSource<'_>) -> Result<Vec<TableInfo>> {
+    let mut tables = Vec::new();
+    let mut walk = MergeCursor::new(names, Direction::Forward, Bound::Unbounded)?;
+    while let Some((name, found)) = walk.next()? {
+        let row = names.read(found)?;
+        // Copied before it is called a string: see `ReadMap`.
+        let name = String::from_utf8(name.to_vec());
+        let name = name.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        let Some(entry) = decode_name(&row) else {
+            let found = format!("something else for {name:?}");
+            return Err(Error::corrupt("names table", 0, None, "an id and two type names", found));
+        };
+        let entries = count(&TableSource { table: entry.id, root: names.view.tree_root(entry.id)?, ..names })?;
+        let (key_type, value_type) = (entry.key_type.into(), entry.value_type.into());
+        tables.push(TableInfo { name, key_type, value_type, entries });
+    }
+    Ok(tables)
+}
+
+/// A table's types, as recorded when it was created.
+pub(crate) fn check_types(name: &str, expected: (&str, &str), found: (&str, &str)) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    let show = |(key, value): (&str, &str)| format!("{key} → {value}");
+    Err(Error::TypeMismatch { table: name.to_owned(), expected: show(expected), found: show(found) })
+}

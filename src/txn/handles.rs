@@ -1,0 +1,156 @@
+//! Opening tables, in snapshots and in write transactions, and changing the set of tables.
+
+use crate::disk::format::TABLE_NAMES;
+use crate::engine::merge::TableSource;
+use crate::engine::stats::TableInfo;
+use crate::engine::view::TableEntry;
+use crate::error::{Error, Result};
+use crate::txn::catalog::{RAW_TYPES, check_types, list_tables};
+use crate::txn::snapshot::Snapshot;
+use crate::txn::table::RawTable;
+use crate::txn::write::WriteTxn;
+use crate::txn::write_table::RawTableMut;
+
+impl Snapshot {
+    /// A table's bytes, whatever types it was created with. One that does not exist reads as an empty one.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`].
+    pub fn raw(&self, name: &str) -> Result<RawTable<'_>> {
+        Ok(self.table_of(self.entry(name)?))
+    }
+
+    pub(crate) fn open_table(&self, name: &str, key_type: &str, value_type: &str) -> Result<RawTable<'_>> {
+        let entry = self.entry(name)?;
+        if let Some(entry) = &entry {
+            check_types(name, (key_type, value_type), (&entry.key_type, &entry.value_type))?;
+        }
+        Ok(self.table_of(entry))
+    }
+
+    fn table_of(&self, entry: Option<TableEntry>) -> RawTable<'_> {
+        RawTable::of_snapshot(self.engine(), self.view(), entry.map(|entry| (entry.id, entry.root)))
+    }
+}
+
+impl WriteTxn {
+    /// A table of bytes; it is created if it does not exist.
+    ///
+    /// # Errors
+    /// [`Error::TypeMismatch`] if the table was created with types, [`Error::TooLarge`] for a name of the table, or of a
+    /// type, of more than [`MAX_NAME_SIZE`](crate::MAX_NAME_SIZE) bytes.
+    pub fn raw(&self, name: &str) -> Result<RawTableMut<'_>> {
+        self.open_table(name, RAW_TYPES.0, RAW_TYPES.1)
+    }
+
+    /// A table of bytes, for reading. If there is none it is not created: the handle reads as an empty table
+    /// as long as there is none of that name, and then as the one that has the name.
+    ///
+    /// # Errors
+    /// As [`WriteTxn::raw`].
+    pub fn read_raw(&self, name: &str) -> Result<RawTable<'_>> {
+        self.open_table_read(name, RAW_TYPES.0, RAW_TYPES.1)
+    }
+
+    pub(crate) fn open_table(&self, name: &str, key_type: &str, value_type: &str) -> Result<RawTableMut<'_>> {
+        let table = match self.in_file(self.open_known(name, (key_type, value_type)))? {
+            Some(table) => table,
+            None => self.in_file(self.create_table(name, (key_type, value_type)))?,
+        };
+        Ok(RawTableMut::new(self, table))
+    }
+
+    pub(crate) fn open_table_read(&self, name: &str, key_type: &str, value_type: &str) -> Result<RawTable<'_>> {
+        let types = (key_type, value_type);
+        // Read now, and not only by the first read: a table that is assumed may turn out to be none.
+        let table = self.in_file(self.base().and_then(|_| self.open_known(name, types)))?;
+        Ok(match table {
+            Some(table) => RawTable::of_txn(self, table),
+            None => RawTable::of_name(self, name, types),
+        })
+    }
+
+    /// Removes a table and all that is in it. `false` if there is none. Handles of it give
+    /// [`Error::NoTable`] from then on, also when another table takes its name.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub fn drop_table(&self, name: &str) -> Result<bool> {
+        let Some(table) = self.in_file(self.find_table(name))? else { return Ok(false) };
+        self.remove_table(&table)?;
+        Ok(true)
+    }
+
+    /// Gives a table another name. Handles of it go on working.
+    ///
+    /// # Errors
+    /// [`Error::NoTable`], [`Error::TableExists`], [`Error::TooLarge`] for too long a name.
+    pub fn rename_table(&self, from: &str, to: &str) -> Result<()> {
+        let table = self.in_file(self.find_table(from))?.ok_or_else(|| Error::NoTable { table: from.to_owned() })?;
+        if from == to {
+            return Ok(());
+        }
+        if self.in_file(self.find_table(to))?.is_some() {
+            return Err(Error::TableExists { table: to.to_owned() });
+        }
+        self.rename_to(&table, to)
+    }
+
+    /// Removes everything in a table, at once, whatever its size. Handles of it go on working. Nothing
+    /// happens if there is no such table.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub fn clear_table(&self, name: &str) -> Result<()> {
+        self.in_file(self.find_table(name))?.map_or(Ok(()), |table| self.in_file(self.empty_table(&table)))
+    }
+
+    /// A table's bytes, whatever types it was created with: for tools that change any store. What is
+    /// written must be as its types encode it (see [`AsKey`](crate::AsKey), [`Value`](crate::Value)).
+    ///
+    /// # Errors
+    /// [`Error::NoTable`], [`Error::Corrupt`], [`Error::Io`].
+    pub fn bytes_of(&self, name: &str) -> Result<RawTableMut<'_>> {
+        let table = self.in_file(self.find_table(name))?.ok_or_else(|| Error::NoTable { table: name.to_owned() })?;
+        Ok(RawTableMut::new(self, table))
+    }
+
+    /// The same as a table with these names of types; it is created if it does not exist: for tools that make any
+    /// store. The names are as [`Key::type_name`](crate::Key::type_name) and
+    /// [`Value::type_name`](crate::Value::type_name) give them.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// store.write(|tx| tx.bytes_as("notes", "str", "msgpack")?.put(b"k", b"\x07"))?;
+    /// assert_eq!(store.read()?.table(memstone::Table::<&str, u8>::new("notes"))?.get("k")?, Some(7));
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`WriteTxn::raw`].
+    pub fn bytes_as(&self, name: &str, key_type: &str, value_type: &str) -> Result<RawTableMut<'_>> {
+        self.open_table(name, key_type, value_type)
+    }
+
+    /// The types of a table as this transaction sees them; see [`Snapshot::table_types`](crate::Snapshot::table_types).
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub fn table_types(&self, name: &str) -> Result<Option<(String, String)>> {
+        Ok(self.in_file(self.look_up(name))?.map(|entry| (entry.key_type.into(), entry.value_type.into())))
+    }
+
+    /// All tables, by name, as this transaction sees them.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub fn tables(&self) -> Result<Vec<TableInfo>> {
+        self.in_file(self.names().and_then(list_tables))
+    }
+
+    fn names(&self) -> Result<TableSource<'_>> {
+        let view = self.base()?;
+        Ok(TableSource { view, buffer: Some(&self.buffer), table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? })
+    }
+}

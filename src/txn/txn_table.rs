@@ -1,0 +1,87 @@
+//! A table in a write transaction: one for as long as the transaction runs, whatever its name.
+//!
+//! The names table, with the transaction's own changes over it, says what a name stands for; the id found there leads
+//! to the `TxnTable`. An id belongs to one table for ever, so that nothing here has to be undone but what
+//! a `TxnTable` itself says.
+
+use crate::disk::format::{MAX_NAME_SIZE, TreeRoot};
+use crate::error::{Error, Result};
+use crate::txn::catalog::check_types;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+/// A table as this transaction sees it, shared by all handles of it.
+pub(crate) struct TxnTable {
+    name: RefCell<Rc<str>>,
+    pub(super) types: (Box<str>, Box<str>),
+    /// Where its content is, another one after it was cleared. None: there is no such table (any more).
+    pub(super) id: Cell<Option<u32>>,
+    /// Its tree in the base; looked up when something is read.
+    pub(super) root: Cell<Option<TreeRoot>>,
+}
+
+impl TxnTable {
+    pub(super) fn name(&self) -> Rc<str> {
+        Rc::clone(&self.name.borrow())
+    }
+
+    pub(super) fn id(&self) -> Result<u32> {
+        self.id.get().ok_or_else(|| Error::NoTable { table: self.name().to_string() })
+    }
+
+    pub(super) fn has_name(&self, name: &str) -> bool {
+        self.id.get().is_some() && **self.name.borrow() == *name
+    }
+
+    pub(super) fn check_types(&self, expected: (&str, &str)) -> Result<()> {
+        check_types(&self.name.borrow(), expected, (&self.types.0, &self.types.1))
+    }
+
+    /// Takes a name and an id, and gives those it had.
+    pub(super) fn replace(&self, name: Rc<str>, id: Option<u32>) -> (Rc<str>, Option<u32>) {
+        self.root.set(None);
+        (self.name.replace(name), self.id.replace(id))
+    }
+}
+
+/// The tables that this transaction has come across. None is ever forgotten.
+#[derive(Default)]
+pub(super) struct Tables {
+    pub(super) by_id: RefCell<BTreeMap<u32, Rc<TxnTable>>>,
+    /// Where a name led last. It still does if that table still has the name.
+    by_name: RefCell<HashMap<Rc<str>, Rc<TxnTable>>>,
+    /// The id that the next new table gets.
+    pub(super) next_id: Cell<Option<u32>>,
+}
+
+impl Tables {
+    pub(super) fn named(&self, name: &str) -> Option<Rc<TxnTable>> {
+        self.by_name.borrow().get(name).filter(|table| table.has_name(name)).cloned()
+    }
+
+    /// The table of this id, which has this name.
+    pub(super) fn of(&self, name: &str, id: u32, types: (&str, &str)) -> Rc<TxnTable> {
+        let name: Rc<str> = name.into();
+        let mut by_id = self.by_id.borrow_mut();
+        let table = by_id.entry(id).or_insert_with(|| {
+            let types = (types.0.into(), types.1.into());
+            let (name, id) = (RefCell::new(Rc::clone(&name)), Cell::new(Some(id)));
+            Rc::new(TxnTable { name, types, id, root: Cell::new(None) })
+        });
+        self.by_name.borrow_mut().insert(name, Rc::clone(table));
+        Rc::clone(table)
+    }
+}
+
+pub(super) fn check_name(name: &str) -> Result<()> {
+    check_size("table name", name)
+}
+
+/// Names that a row of the names table has room for.
+pub(super) fn check_size(what: &'static str, name: &str) -> Result<()> {
+    if name.len() <= MAX_NAME_SIZE {
+        return Ok(());
+    }
+    Err(Error::TooLarge { what, size: name.len() as u64, limit: MAX_NAME_SIZE as u64 })
+}
