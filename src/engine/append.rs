@@ -85,6 +85,7 @@ pub(crate) struct Log {
 impl Deref for Log {
     type Target = Roots;
 
+    #[inline]
     fn deref(&self) -> &Roots {
         &self.roots
     }

@@ -54,6 +54,7 @@ pub(crate) struct Board {
 impl Deref for Board {
     type Target = OpenFile;
 
+    #[inline]
     fn deref(&self) -> &OpenFile {
         &self.file
     }

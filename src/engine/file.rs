@@ -145,6 +145,7 @@ impl OpenFile {
     }
 }
 
+#[inline]
 pub(crate) fn check_key(key: &[u8]) -> Result<()> {
     if key.len() <= MAX_KEY_SIZE {
         return Ok(());

@@ -30,6 +30,7 @@ pub(crate) enum Found<'s> {
 }
 
 impl<'s> TableSource<'s> {
+    #[inline]
     pub(crate) fn read(&self, found: Found<'s>) -> Result<Bytes<'s>> {
         match found {
             Found::Bytes(bytes) => Ok(bytes),
@@ -38,6 +39,7 @@ impl<'s> TableSource<'s> {
     }
 
     /// The value of a key.
+    #[inline]
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes<'s>>> {
         if let Some(buffer) = self.buffer
             && let Some(write) = buffer.buffered(self.table, key)
@@ -138,6 +140,7 @@ impl<'s> MergeCursor<'s> {
         }
     }
 
+    #[inline]
     fn advance_tree(&mut self) -> Result<()> {
         match self.direction {
             Direction::Forward => self.cursor.next()?,
@@ -162,6 +165,7 @@ impl<'s> MergeCursor<'s> {
     }
 
     /// The next entry.
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(Bytes<'s>, Found<'s>)>> {
         if self.memtables.is_empty() && self.buffer.is_none() {
             // Most tables at most times: only the tree has something to say.

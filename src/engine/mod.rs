@@ -77,6 +77,7 @@ pub(crate) struct Engine {
 impl Deref for Engine {
     type Target = Views;
 
+    #[inline]
     fn deref(&self) -> &Views {
         &self.views
     }

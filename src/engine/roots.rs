@@ -25,6 +25,7 @@ pub(crate) struct Roots {
 impl Deref for Roots {
     type Target = Board;
 
+    #[inline]
     fn deref(&self) -> &Board {
         &self.board
     }

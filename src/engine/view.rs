@@ -102,6 +102,7 @@ pub(crate) struct Views {
 impl Deref for Views {
     type Target = Log;
 
+    #[inline]
     fn deref(&self) -> &Log {
         &self.log
     }
@@ -445,11 +446,13 @@ impl View {
     }
 
     /// What the log says of a key in this state.
+    #[inline]
     pub(crate) fn logged(&self, table: u32, key: &[u8]) -> Option<Change> {
         self.memtables.iter().filter(|g| !g.is_empty()).find_map(|g| g.get(table, key, self.lsn))
     }
 
     /// The value of a key in this state.
+    #[inline]
     pub(crate) fn value(&self, table: u32, root: TreeRoot, key: &[u8]) -> Result<Option<Bytes<'_>>> {
         match self.logged(table, key) {
             Some(Change::Put(value)) => Ok(Some(value)),

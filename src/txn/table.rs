@@ -86,6 +86,7 @@ impl<'s> RawTable<'s> {
         self.in_file(ground)
     }
 
+    #[inline]
     pub(super) fn in_file<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|e| e.in_file(self.engine.path()))
     }
