@@ -22,6 +22,11 @@ impl<'a> Bytes<'a> {
         Bytes(Inner::Borrowed(bytes))
     }
 
+    /// A copy.
+    pub(crate) fn copied(bytes: &[u8]) -> Bytes<'static> {
+        Bytes::shared(Arc::from(bytes), 0..bytes.len())
+    }
+
     /// A part of a shared buffer; the empty slice if the range lies outside of it.
     pub(crate) fn shared(buffer: Arc<[u8]>, range: Range<usize>) -> Bytes<'static> {
         Bytes(Inner::Shared { buffer, range })

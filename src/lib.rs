@@ -127,6 +127,7 @@
 mod archive;
 mod backup;
 mod bytes;
+mod change;
 mod disk;
 mod engine;
 mod error;

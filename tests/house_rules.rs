@@ -26,16 +26,18 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("bytes", &[]),
+    ("change", &["bytes", "disk::format"]),
     ("disk", &["error"]),
     // The tree does not know of processes: no lock, no sidecar, no root slot.
-    ("tree", &["bytes", "error", "disk::format", "disk::platform"]),
+    ("tree", &["bytes", "change", "error", "disk::format", "disk::platform"]),
     // The log does not know of trees. (The index takes `TABLE_NAMES` from the format, nothing more.)
-    ("log", &["bytes", "error", "disk::format", "disk::platform", "disk::root"]),
+    ("log", &["bytes", "change", "error", "disk::format", "disk::platform", "disk::root"]),
     // The engine sees a `Disk`, never the file or the operating system behind it.
     (
         "engine",
         &[
             "bytes",
+            "change",
             "error",
             "disk::fork",
             "disk::format",
@@ -52,7 +54,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "tree",
         ],
     ),
-    ("txn", &["bytes", "error", "disk::format", "engine", "tree::diff", "tree::node"]),
+    ("txn", &["bytes", "change", "error", "disk::format", "engine", "tree::diff", "tree::node"]),
     // Typed tables know raw tables, by the names that users know them by.
     (
         "typed",
@@ -112,7 +114,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "archive",
         &["error", "disk::format", "disk::platform", "disk::rename", "disk::root", "disk::unix", "engine::archive"],
     ),
-    ("store", &["archive", "bytes", "error", "disk", "engine", "txn", "maintain"]),
+    ("store", &["archive", "bytes", "change", "error", "disk", "engine", "txn", "maintain"]),
     // Backups read states as snapshots do, and build stores from the tree up. They open stores by the names that users know.
     (
         "backup",

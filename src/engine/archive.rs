@@ -4,11 +4,12 @@
 //! the engine takes the transactions, in order, while CHECKPOINT is held. A fold never fails because of it: what
 //! could not be kept is told by the archive itself, since the next batch does not connect to what it has.
 
+use crate::change::Change;
 use crate::disk::format::{SETTING_ARCHIVE, TABLE_SETTINGS};
 use crate::disk::platform::FileId;
 use crate::disk::root::Root;
 use crate::engine::Engine;
-use crate::engine::changes::{Changes, Write};
+use crate::engine::changes::Changes;
 use crate::engine::view::View;
 use crate::error::{Error, Result};
 use crate::log::frame::{FrameKind, Operation, Operations};
@@ -197,12 +198,12 @@ impl<'a> Batch<'a> {
         for (table, keys) in changes.tables.iter().filter(|(table, _)| !changes.dropped.contains(table)) {
             for (key, write) in keys {
                 match write {
-                    Write::Put(value) => keep.change(*table, KeptChange::Put { key, value })?,
-                    Write::PutOverflow(overflow) => {
+                    Change::Put(value) => keep.change(*table, KeptChange::Put { key, value })?,
+                    Change::PutOverflow(overflow) => {
                         let value = self.view.tree.pages.overflow(*overflow, *table)?;
                         keep.change(*table, KeptChange::Put { key, value: &value })?;
                     }
-                    Write::Delete => keep.change(*table, KeptChange::Delete { key })?,
+                    Change::Delete => keep.change(*table, KeptChange::Delete { key })?,
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The changes of a write transaction that runs: what it reads over everything else.
 
-use crate::engine::changes::{Changes, Write};
+use crate::change::{Change, OwnedChange};
+use crate::engine::changes::Changes;
 use std::cell::{Cell, RefCell};
 use std::ops::Bound;
 
@@ -30,12 +31,12 @@ impl Buffer {
     }
 
     /// Sets (or, with `None`, forgets) a change, and gives the one it replaces.
-    pub(crate) fn set(&self, table: u32, key: &[u8], write: Option<Write>) -> Option<Write> {
+    pub(crate) fn set(&self, table: u32, key: &[u8], write: Option<OwnedChange>) -> Option<OwnedChange> {
         self.changed();
         self.changes.borrow_mut().set(table, key, write)
     }
 
-    pub(crate) fn buffered(&self, table: u32, key: &[u8]) -> Option<Write> {
+    pub(crate) fn buffered(&self, table: u32, key: &[u8]) -> Option<OwnedChange> {
         self.changes.borrow().get(table, key).cloned()
     }
 
@@ -44,7 +45,7 @@ impl Buffer {
         table: u32,
         direction: Direction,
         from: Bound<&[u8]>,
-    ) -> Option<(Vec<u8>, Write)> {
+    ) -> Option<(Vec<u8>, OwnedChange)> {
         let changes = self.changes.borrow();
         let keys = changes.tables.get(&table)?;
         let found = match direction {
@@ -58,6 +59,6 @@ impl Buffer {
     pub(crate) fn buffered_keys(&self, table: u32) -> Vec<(Vec<u8>, bool)> {
         let changes = self.changes.borrow();
         let keys = changes.tables.get(&table).into_iter().flatten();
-        keys.map(|(key, write)| (key.clone(), !matches!(write, Write::Delete))).collect()
+        keys.map(|(key, write)| (key.clone(), !matches!(write, Change::Delete))).collect()
     }
 }

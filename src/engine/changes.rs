@@ -1,23 +1,13 @@
 //! What one transaction wants to change, before it is committed.
 
-use crate::disk::format::Overflow;
+use crate::change::{Change, OwnedChange};
 use crate::log::frame::FrameBuilder;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-/// What becomes of a key.
-#[derive(Debug, Clone)]
-pub(crate) enum Write {
-    Put(Arc<[u8]>),
-    /// A long value whose run is written already.
-    PutOverflow(Overflow),
-    Delete,
-}
 
 /// A transaction's changes: by table, by key.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    pub(crate) tables: BTreeMap<u32, BTreeMap<Vec<u8>, Write>>,
+    pub(crate) tables: BTreeMap<u32, BTreeMap<Vec<u8>, OwnedChange>>,
     pub(crate) dropped: BTreeSet<u32>,
     /// The ids of tables are those of this LSN, and hold only if the set of tables has not changed since.
     pub(crate) catalog_lsn: Option<u64>,
@@ -39,20 +29,20 @@ impl Changes {
         self.dropped.len() + self.tables.values().map(BTreeMap::len).sum::<usize>()
     }
 
-    fn cost(key: &[u8], write: Option<&Write>) -> u64 {
+    fn cost(key: &[u8], write: Option<&OwnedChange>) -> u64 {
         match write {
-            Some(Write::Put(value)) => FrameBuilder::put_size(key.len(), value.len()),
+            Some(Change::Put(value)) => FrameBuilder::put_size(key.len(), value.len()),
             Some(_) => FrameBuilder::put_size(key.len(), 16),
             None => 0,
         }
     }
 
-    pub(crate) fn get(&self, table: u32, key: &[u8]) -> Option<&Write> {
+    pub(crate) fn get(&self, table: u32, key: &[u8]) -> Option<&OwnedChange> {
         self.tables.get(&table)?.get(key)
     }
 
     /// Sets (or, with `None`, forgets) a change, and gives the one it replaces.
-    pub(crate) fn set(&mut self, table: u32, key: &[u8], write: Option<Write>) -> Option<Write> {
+    pub(crate) fn set(&mut self, table: u32, key: &[u8], write: Option<OwnedChange>) -> Option<OwnedChange> {
         self.bytes += Changes::cost(key, write.as_ref());
         let keys = self.tables.entry(table).or_default();
         let old = match write {
@@ -81,9 +71,9 @@ impl Changes {
         for (table, keys) in self.tables.iter().filter(|(table, _)| !self.dropped.contains(table)) {
             for (key, write) in keys {
                 match write {
-                    Write::Put(value) => frame.put(*table, key, value),
-                    Write::PutOverflow(overflow) => frame.put_overflow(*table, key, *overflow),
-                    Write::Delete => frame.delete(*table, key),
+                    Change::Put(value) => frame.put(*table, key, value),
+                    Change::PutOverflow(overflow) => frame.put_overflow(*table, key, *overflow),
+                    Change::Delete => frame.delete(*table, key),
                 }
             }
         }

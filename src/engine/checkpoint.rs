@@ -8,13 +8,14 @@
 //! A transaction too large for the log takes the same way: applied on top of it, visible with the durable root.
 
 use crate::bytes::Bytes;
+use crate::change::{Change, OwnedChange};
 use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TABLE_SNAPSHOTS, TreeRoot};
 use crate::disk::locks::Deadline;
 use crate::disk::root::{Root, Segment};
 use crate::disk::slot::Counter;
 use crate::engine::append::{AppendGuard, Appended, now_us};
 use crate::engine::archive::Batch;
-use crate::engine::changes::{Changes, Write};
+use crate::engine::changes::Changes;
 use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::move_down::{SLACK_PAGES, WORTHWHILE, begin_moving_down, move_catalog_down};
 use crate::engine::names::Naming;
@@ -24,9 +25,9 @@ use crate::engine::view::{View, decode_name};
 use crate::engine::{Engine, MIN_LOG};
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
-use crate::log::memtable::{self, Pointed};
+use crate::log::memtable::Pointed;
 use crate::log::reader::Point;
-use crate::tree::update::{Change, PageStore, update};
+use crate::tree::update::{PageStore, update};
 use crate::tree::walk::free_tree;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -513,7 +514,7 @@ fn update_table(
     Ok(new)
 }
 
-type Item = (Bytes<'static>, Change<Bytes<'static>>);
+type Item = (Bytes<'static>, OwnedChange);
 
 /// The changes to one table: the transaction's over the log's newest versions, in key order.
 struct Merged<'a> {
@@ -525,24 +526,12 @@ impl<'a> Merged<'a> {
     fn new(view: &'a View, direct: Option<&'a Changes>, table: u32) -> Merged<'a> {
         let mut sources: Vec<Box<dyn Iterator<Item = Item> + 'a>> = Vec::new();
         if let Some(keys) = direct.and_then(|direct| direct.tables.get(&table)) {
-            sources.push(Box::new(keys.iter().map(|(key, write)| {
-                let change = match write {
-                    Write::Put(value) => Change::Put(Bytes::shared(Arc::clone(value), 0..value.len())),
-                    Write::PutOverflow(overflow) => Change::PutOverflow(*overflow),
-                    Write::Delete => Change::Delete,
-                };
-                (Bytes::shared(Arc::from(key.as_slice()), 0..key.len()), change)
-            })));
+            let change = |(key, change): (&Vec<u8>, &OwnedChange)| (Bytes::copied(key), change.clone());
+            sources.push(Box::new(keys.iter().map(change)));
         }
         for memtable in view.memtables.iter().filter(|g| g.touches(table)) {
-            sources.push(Box::new(memtable.newest(table, view.lsn).map(|version| {
-                let change = match version.change {
-                    memtable::Change::Put(value) => Change::Put(value),
-                    memtable::Change::PutOverflow(overflow) => Change::PutOverflow(overflow),
-                    memtable::Change::Delete => Change::Delete,
-                };
-                (version.key, change)
-            })));
+            let newest = memtable.newest(table, view.lsn).map(|version| (version.key, version.change));
+            sources.push(Box::new(newest));
         }
         Merged { sources: sources.into_iter().map(Iterator::peekable).collect() }
     }

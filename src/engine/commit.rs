@@ -4,6 +4,7 @@
 //! frame points at them; while a checkpoint runs, which those pages would have to wait for, they stay
 //! in the frame if it has room for them. What is too large for the log goes straight to the tree.
 
+use crate::change::{Change, OwnedChange};
 use crate::disk::format::{MAX_FRAME_PAYLOAD, OVERFLOW_SIZE};
 use crate::disk::locks::Deadline;
 use crate::disk::slot::Counter;
@@ -11,7 +12,7 @@ use crate::engine::Engine;
 use crate::engine::append::Appended;
 use crate::engine::append::Sealed;
 use crate::engine::board::Failures;
-use crate::engine::changes::{Changes, Write};
+use crate::engine::changes::Changes;
 use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::chores::Chore;
@@ -21,7 +22,7 @@ use crate::engine::view::View;
 use crate::engine::writer_queue::WriterGuard;
 use crate::error::{Error, Result};
 use crate::log::frame::{FrameBuilder, FrameKind};
-use crate::tree::update::write_overflow;
+use crate::tree::overflow::write_overflow;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -338,7 +339,7 @@ impl Engine {
         let mut written = Vec::new();
         for (table, keys) in &changes.tables {
             for (key, write) in keys {
-                if let Write::Put(value) = write
+                if let Change::Put(value) = write
                     && value.len() >= LONG_VALUE
                 {
                     written.push((*table, key.clone(), write_overflow(&mut fold, *table, value)?));
@@ -349,17 +350,17 @@ impl Engine {
         // The frame must never be found without what it points at.
         turn.flush_tree()?;
         for (table, key, overflow) in written {
-            changes.set(table, &key, Some(Write::PutOverflow(overflow)));
+            changes.set(table, &key, Some(Change::PutOverflow(overflow)));
         }
         Ok(Some(Placed { _turn: turn, crowded }))
     }
 }
 
-fn value_len(write: &Write) -> usize {
-    if let Write::Put(value) = write { value.len() } else { 0 }
+fn value_len(write: &OwnedChange) -> usize {
+    if let Change::Put(value) = write { value.len() } else { 0 }
 }
 
-fn long_values(changes: &Changes) -> impl Iterator<Item = &Write> {
+fn long_values(changes: &Changes) -> impl Iterator<Item = &OwnedChange> {
     changes.tables.values().flat_map(|keys| keys.values()).filter(|write| value_len(write) >= LONG_VALUE)
 }
 

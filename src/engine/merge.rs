@@ -2,17 +2,16 @@
 //! transaction's own buffer over the log's memtables, newest first, over the tree.
 
 use crate::bytes::Bytes;
-use crate::disk::format::{Overflow, TreeRoot};
+use crate::change::{Change, OwnedChange};
+use crate::disk::format::TreeRoot;
 use crate::engine::buffer::{Buffer, Direction};
-use crate::engine::changes::Write;
 use crate::engine::view::View;
 use crate::error::Result;
-use crate::log::memtable::{Change, Memtable, Version};
+use crate::log::memtable::{Memtable, Version};
 use crate::tree::cursor::Cursor;
 use crate::tree::node::{LeafValue, Node};
 use std::collections::BTreeSet;
 use std::ops::Bound;
-use std::sync::Arc;
 
 /// What is walked: a table in a state, under a transaction's buffer if there is one.
 #[derive(Clone, Copy)]
@@ -23,18 +22,12 @@ pub(crate) struct TableSource<'s> {
     pub(crate) root: TreeRoot,
 }
 
-/// A value that may not have been read yet.
-pub(crate) enum Found<'s> {
-    Bytes(Bytes<'s>),
-    Long(Overflow),
-}
-
 impl<'s> TableSource<'s> {
     #[inline]
-    pub(crate) fn read(&self, found: Found<'s>) -> Result<Bytes<'s>> {
+    pub(crate) fn read(&self, found: LeafValue<'s>) -> Result<Bytes<'s>> {
         match found {
-            Found::Bytes(bytes) => Ok(bytes),
-            Found::Long(overflow) => self.view.tree.pages.overflow(overflow, self.table),
+            LeafValue::Inline(bytes) => Ok(bytes),
+            LeafValue::Overflow(overflow) => self.view.tree.pages.overflow(overflow, self.table),
         }
     }
 
@@ -45,9 +38,9 @@ impl<'s> TableSource<'s> {
             && let Some(write) = buffer.buffered(self.table, key)
         {
             return match write {
-                Write::Put(value) => Ok(Some(whole(value))),
-                Write::PutOverflow(overflow) => self.view.tree.pages.overflow(overflow, self.table).map(Some),
-                Write::Delete => Ok(None),
+                Change::Put(value) => Ok(Some(value)),
+                Change::PutOverflow(overflow) => self.view.tree.pages.overflow(overflow, self.table).map(Some),
+                Change::Delete => Ok(None),
             };
         }
         self.view.value(self.table, self.root, key)
@@ -58,7 +51,7 @@ impl<'s> TableSource<'s> {
         if let Some(buffer) = self.buffer
             && let Some(write) = buffer.buffered(self.table, key)
         {
-            return Ok(!matches!(write, Write::Delete));
+            return Ok(!matches!(write, Change::Delete));
         }
         match self.view.logged(self.table, key) {
             Some(change) => Ok(!matches!(change, Change::Delete)),
@@ -69,11 +62,6 @@ impl<'s> TableSource<'s> {
     pub(crate) fn in_tree(&self, key: &[u8]) -> Result<bool> {
         Ok(crate::tree::cursor::get(&self.view.tree.pages, self.table, self.root, key)?.is_some())
     }
-}
-
-fn whole(value: Arc<[u8]>) -> Bytes<'static> {
-    let len = value.len();
-    Bytes::shared(value, 0..len)
 }
 
 /// A walk in one direction.
@@ -88,7 +76,7 @@ pub(crate) struct MergeCursor<'s> {
 /// The buffer's next entry. The buffer may change between steps, so it is looked up again then.
 struct Buffered<'s> {
     changes: &'s Buffer,
-    head: Option<(Vec<u8>, Write)>,
+    head: Option<(Vec<u8>, OwnedChange)>,
     stamp: u64,
     /// Where to look from.
     from: Bound<Vec<u8>>,
@@ -166,12 +154,12 @@ impl<'s> MergeCursor<'s> {
 
     /// The next entry.
     #[inline]
-    pub(crate) fn next(&mut self) -> Result<Option<(Bytes<'s>, Found<'s>)>> {
+    pub(crate) fn next(&mut self) -> Result<Option<(Bytes<'s>, LeafValue<'s>)>> {
         if self.memtables.is_empty() && self.buffer.is_none() {
             // Most tables at most times: only the tree has something to say.
             let Some((key, value)) = self.cursor.entry() else { return Ok(None) };
             self.advance_tree()?;
-            return Ok(Some((key, leaf(value))));
+            return Ok(Some((key, value)));
         }
         while let Some((key, found)) = self.merged()? {
             if let Some(found) = found {
@@ -182,7 +170,7 @@ impl<'s> MergeCursor<'s> {
     }
 
     /// The next key that any source knows, with its newest word; `None` as its value: deleted.
-    fn merged(&mut self) -> Result<Option<(Bytes<'s>, Option<Found<'s>>)>> {
+    fn merged(&mut self) -> Result<Option<(Bytes<'s>, Option<LeafValue<'s>>)>> {
         self.look_at_buffer();
         let mut best: Option<Bytes<'s>> = self.cursor.entry().map(|(key, _)| key);
         for (_, head) in &self.memtables {
@@ -195,19 +183,15 @@ impl<'s> MergeCursor<'s> {
         if let Some(Buffered { head: Some((key, _)), .. }) = &self.buffer
             && best.as_ref().is_none_or(|best| self.before(key, best))
         {
-            best = Some(whole(Arc::from(key.as_slice())));
+            best = Some(Bytes::copied(key));
         }
         let Some(key) = best else { return Ok(None) };
         // Of equal keys the newest source counts; all of them move on.
-        let mut word: Option<Option<Found<'s>>> = None;
+        let mut word: Option<Option<LeafValue<'s>>> = None;
         if let Some(buffer) = &mut self.buffer
             && let Some((_, write)) = buffer.head.take_if(|(found, _)| **found == *key)
         {
-            word = Some(match write {
-                Write::Put(value) => Some(Found::Bytes(whole(value))),
-                Write::PutOverflow(overflow) => Some(Found::Long(overflow)),
-                Write::Delete => None,
-            });
+            word = Some(after(write));
         }
         if let Some(buffer) = &mut self.buffer {
             buffer.from = Bound::Excluded(key.to_vec());
@@ -218,18 +202,14 @@ impl<'s> MergeCursor<'s> {
         let (table, lsn, direction) = (self.ground.table, self.ground.view.lsn, self.direction);
         for (memtable, head) in &mut self.memtables {
             if let Some(version) = head.take_if(|version| version.key == key) {
-                word.get_or_insert(match version.change {
-                    Change::Put(value) => Some(Found::Bytes(value)),
-                    Change::PutOverflow(overflow) => Some(Found::Long(overflow)),
-                    Change::Delete => None,
-                });
+                word.get_or_insert(after(version.change));
                 *head = step(memtable, table, direction, Bound::Excluded(&version.key), lsn);
             }
         }
         if let Some((found, value)) = self.cursor.entry()
             && found == key
         {
-            word.get_or_insert(Some(leaf(value)));
+            word.get_or_insert(Some(value));
             self.advance_tree()?;
         }
         Ok(Some((key, word.flatten())))
@@ -245,10 +225,12 @@ impl<'s> MergeCursor<'s> {
     }
 }
 
-fn leaf(value: LeafValue<'_>) -> Found<'_> {
-    match value {
-        LeafValue::Inline(bytes) => Found::Bytes(bytes),
-        LeafValue::Overflow(overflow) => Found::Long(overflow),
+/// What the key has after the change.
+fn after(change: OwnedChange) -> Option<LeafValue<'static>> {
+    match change {
+        Change::Put(value) => Some(LeafValue::Inline(value)),
+        Change::PutOverflow(overflow) => Some(LeafValue::Overflow(overflow)),
+        Change::Delete => None,
     }
 }
 

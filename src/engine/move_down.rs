@@ -11,7 +11,7 @@ use crate::engine::page_writer::PageWriter;
 use crate::engine::view::View;
 use crate::error::{Error, Result};
 use crate::tree::cursor::Cursor;
-use crate::tree::update::{Change, PageStore, update};
+use crate::tree::update::{Edit, PageStore, edit};
 use crate::tree::walk::{Relocatable, relocatable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,8 +47,8 @@ pub(crate) fn move_catalog_down(
     fold.write_out()?;
     let pages = Arc::clone(fold.pages());
     let found = relocatable(&pages, TABLE_CATALOG, root, cutoff, None, budget)?;
-    let touches = found.keys.iter().map(|key| Ok((key.as_slice(), Change::<&[u8]>::Touch { cutoff })));
-    update(fold, TABLE_CATALOG, root, touches)
+    let touches = found.keys.iter().map(|key| Ok((key.as_slice(), Edit::<&[u8]>::Touch { cutoff })));
+    edit(fold, TABLE_CATALOG, root, touches)
 }
 
 impl Engine {
@@ -74,8 +74,8 @@ impl Engine {
             let pages = Arc::clone(fold.pages());
             let Relocatable { keys, resume: rest } = relocatable(&pages, table, root, cutoff, key.as_deref(), budget)?;
             budget -= keys.len().min(budget);
-            let touches = keys.iter().map(|key| Ok((key.as_slice(), Change::<&[u8]>::Touch { cutoff })));
-            let moved = update(fold, table, root, touches)?;
+            let touches = keys.iter().map(|key| Ok((key.as_slice(), Edit::<&[u8]>::Touch { cutoff })));
+            let moved = edit(fold, table, root, touches)?;
             if moved != root {
                 catalog.insert(table, Some(moved));
             }

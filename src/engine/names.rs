@@ -5,6 +5,7 @@
 //! (see `PageWriter::new`). So a name that is taken away goes on pinning until the root without it is durable, and
 //! one that is given needs nothing more: it is given to the fold's own base, whose pages no fold reuses.
 
+use crate::change::Change;
 use crate::disk::format::{Ptr, TABLE_SNAPSHOTS, TABLE_SPACE, TreeRoot, get_u64, put_bytes, put_u64};
 use crate::disk::pins::Pin;
 use crate::disk::root::Root;
@@ -15,7 +16,7 @@ use crate::log::ring::Ring;
 use crate::tree::cursor::{Cursor, get};
 use crate::tree::pages::Pages;
 use crate::tree::space::{Space, SpaceRoot};
-use crate::tree::update::{Change, PageStore, update};
+use crate::tree::update::{PageStore, update};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

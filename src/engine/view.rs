@@ -5,6 +5,7 @@
 //! to the index.
 
 use crate::bytes::Bytes;
+use crate::change::{Change, OwnedChange};
 use crate::disk::format::{FIRST_USER_TABLE, TABLE_CATALOG, TABLE_NAMES, TreeRoot};
 use crate::disk::locks::lock;
 use crate::disk::pins::Pin;
@@ -12,7 +13,7 @@ use crate::disk::root::{Root, peek_sequence};
 use crate::engine::append::Log;
 use crate::engine::chores::Chore;
 use crate::error::{Error, Result};
-use crate::log::memtable::{Change, Memtable};
+use crate::log::memtable::Memtable;
 use crate::log::reader::{LogReader, Point, goes_on_elsewhere};
 use crate::log::ring::Ring;
 use crate::tree::cursor::get;
@@ -447,7 +448,7 @@ impl View {
 
     /// What the log says of a key in this state.
     #[inline]
-    pub(crate) fn logged(&self, table: u32, key: &[u8]) -> Option<Change> {
+    pub(crate) fn logged(&self, table: u32, key: &[u8]) -> Option<OwnedChange> {
         self.memtables.iter().filter(|g| !g.is_empty()).find_map(|g| g.get(table, key, self.lsn))
     }
 

@@ -5,6 +5,7 @@
 //! has folded a memtable into the tree, it is dropped as a whole.
 
 use crate::bytes::Bytes;
+use crate::change::{Change, OwnedChange};
 use crate::disk::format::{Overflow, TABLE_NAMES};
 use crate::log::frame::{Operation, Operations};
 use crate::log::reader::Frame;
@@ -116,14 +117,6 @@ enum Stored {
     Delete,
 }
 
-/// What the log says of a key.
-#[derive(Debug, Clone)]
-pub(crate) enum Change {
-    Put(Bytes<'static>),
-    PutOverflow(Overflow),
-    Delete,
-}
-
 /// A long value that the log points at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pointed {
@@ -136,7 +129,7 @@ pub(crate) struct Pointed {
 #[derive(Debug, Clone)]
 pub(crate) struct Version {
     pub(crate) key: Bytes<'static>,
-    pub(crate) change: Change,
+    pub(crate) change: OwnedChange,
 }
 
 fn version(entry: &Entry, stored: Stored) -> Version {
@@ -302,7 +295,7 @@ impl Memtable {
     }
 
     /// The newest version of a key that is not newer than `lsn`.
-    pub(crate) fn get(&self, table: u32, key: &[u8], lsn: u64) -> Option<Change> {
+    pub(crate) fn get(&self, table: u32, key: &[u8], lsn: u64) -> Option<OwnedChange> {
         if !self.filter.may_hold(table, key) {
             return None;
         }

@@ -5,8 +5,9 @@ use crate::archive::keeper;
 use crate::archive::place::short;
 use crate::archive::reader::{Archived, Until};
 use crate::archive::setting::Setting;
+use crate::bytes::Bytes;
+use crate::change::Change;
 use crate::disk::format::{SETTING_ARCHIVE, TABLE_SETTINGS};
-use crate::engine::changes::Write;
 use crate::error::{Error, Result};
 use serde::Serialize;
 use std::fs::{self, DirBuilder};
@@ -227,7 +228,7 @@ impl Store {
     }
 
     fn set_archive(&self, setting: Option<&Setting>) -> Result<()> {
-        let write = setting.map_or(Write::Delete, |setting| Write::Put(setting.encode().into()));
+        let write = setting.map_or(Change::Delete, |setting| Change::Put(Bytes::copied(&setting.encode())));
         self.write(|tx| {
             tx.change_row(TABLE_SETTINGS, SETTING_ARCHIVE, Some(write));
             Ok(())

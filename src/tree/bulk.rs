@@ -4,7 +4,8 @@
 
 use super::build::{Level, Packing};
 use super::node::{Entry, Header, Node, NodeItem, separate};
-use super::update::{PageStore, write_overflow};
+use super::overflow::write_overflow;
+use super::update::PageStore;
 use crate::bytes::Bytes;
 use crate::disk::format::{
     KIND_BRANCH, KIND_LEAF, MAX_KEY_SIZE, MAX_LEVEL, NODE_END, PAGE_HEADER, Ptr, TreeRoot, get_u32, max_inline, put_u32,

@@ -1,9 +1,10 @@
 //! New trees from rows and whole leaves, checked against what they were made from.
 
 use super::*;
+use crate::change::Change;
 use crate::tree::cursor::Cursor;
 use crate::tree::testing::{Found, TestStore, check};
-use crate::tree::update::{Change, update};
+use crate::tree::update::update;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,9 +2,10 @@
 #![expect(clippy::cast_possible_truncation, reason = "small numbers of test data")]
 
 use super::*;
+use crate::change::Change;
 use crate::disk::format::*;
 use crate::tree::testing::{TestStore, check};
-use crate::tree::update::{Change, update};
+use crate::tree::update::update;
 use crate::tree::walk::{free_tree, relocatable};
 use proptest::prelude::*;
 use std::collections::BTreeMap;

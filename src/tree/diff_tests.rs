@@ -1,8 +1,9 @@
 //! What differs between two versions, held against two maps; and what finding it costs.
 
 use super::*;
+use crate::change::Change;
 use crate::tree::testing::TestStore;
-use crate::tree::update::{Change, update};
+use crate::tree::update::update;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 

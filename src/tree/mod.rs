@@ -6,6 +6,7 @@ pub(crate) mod bulk;
 pub(crate) mod cursor;
 pub(crate) mod diff;
 pub(crate) mod node;
+pub(crate) mod overflow;
 pub(crate) mod pages;
 pub(crate) mod space;
 #[cfg(test)]

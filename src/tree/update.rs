@@ -10,16 +10,14 @@
 
 use super::build::{Level, Packing};
 use super::node::{Entry, Header, LEAF_ENTRY_COST, Node, NodeItem};
+use super::overflow::{free_overflow, write_overflow};
 use super::pages::Pages;
+use crate::change::Change;
 use crate::disk::format::{
-    KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_KEY_SIZE, MAX_LEVEL, MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_HEADER,
-    PAGE_NUMBER, PAGE_PAYLOAD_LEN, Ptr, TreeRoot, get_u32, max_inline, put_u32, put_u64,
+    KIND_BRANCH, KIND_LEAF, MAX_KEY_SIZE, MAX_LEVEL, Overflow, PAGE_HEADER, Ptr, TreeRoot, get_u32, max_inline, put_u32,
 };
 use crate::error::{Error, Result};
 use std::sync::Arc;
-
-/// Bytes of a long value written at once.
-const WRITE_CHUNK: usize = 1 << 20;
 
 /// Where an update reads, and gets, gives back and writes its pages.
 pub(crate) trait PageStore {
@@ -51,13 +49,9 @@ pub(crate) trait PageStore {
 
 /// What to do with a key.
 #[derive(Debug, Clone)]
-pub(crate) enum Change<V> {
-    /// Sets the value; a long one is written to a run of its own.
-    Put(V),
-    /// Sets a long value whose run is written already; the tree owns it from now on.
-    PutOverflow(Overflow),
-    /// Removes the key if it is there.
-    Delete,
+pub(crate) enum Edit<V> {
+    /// A run that is written already belongs to the tree from now on.
+    Change(Change<V>),
     /// Writes the path to the key, if it is there, anew at other pages, and its long value too if
     /// that reaches to or beyond page `cutoff`, and there is room for it further down.
     Touch { cutoff: u32 },
@@ -71,56 +65,27 @@ pub(crate) fn update<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     root: TreeRoot,
     changes: impl Iterator<Item = Result<(K, Change<V>)>>,
 ) -> Result<TreeRoot> {
-    let pages = Arc::clone(store.pages());
-    let mut update = Update::new(store, &pages, table, root);
-    for change in changes {
-        let (key, change) = change?;
-        let change = match &change {
-            Change::Put(value) => Change::Put(value.as_ref()),
-            Change::PutOverflow(long) => Change::PutOverflow(*long),
-            Change::Delete => Change::Delete,
-            Change::Touch { cutoff } => Change::Touch { cutoff: *cutoff },
-        };
-        update.apply(key.as_ref(), change)?;
-    }
-    update.finish()
+    edit(store, table, root, changes.map(|change| change.map(|(key, change)| (key, Edit::Change(change)))))
 }
 
-/// Writes a long value to a run of its own.
-pub(crate) fn write_overflow(store: &mut dyn PageStore, table: u32, value: &[u8]) -> Result<Overflow> {
-    let len = value.len() as u64;
-    if len > MAX_VALUE_SIZE {
-        return Err(Error::TooLarge { what: "value", size: len, limit: MAX_VALUE_SIZE });
+/// As [`update`], with touches.
+pub(crate) fn edit<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+    store: &mut dyn PageStore,
+    table: u32,
+    root: TreeRoot,
+    edits: impl Iterator<Item = Result<(K, Edit<V>)>>,
+) -> Result<TreeRoot> {
+    let pages = Arc::clone(store.pages());
+    let mut update = Update::new(store, &pages, table, root);
+    for edit in edits {
+        let (key, edit) = edit?;
+        let edit = match &edit {
+            Edit::Change(change) => Edit::Change(change.as_slice()),
+            Edit::Touch { cutoff } => Edit::Touch { cutoff: *cutoff },
+        };
+        update.apply(key.as_ref(), edit)?;
     }
-    let page_size = store.pages().page_size();
-    let run = u32::try_from(Overflow::pages(len, page_size)).unwrap_or(u32::MAX);
-    let page = store.allocate(run)?;
-    let kind = KIND_OVERFLOW;
-    let header =
-        Header { page, store_tag: store.pages().store_tag(), kind, level: 0, version: store.version(), table, run };
-    let page_size = page_size as usize;
-    let total = run as usize * page_size;
-    let mut buffer = vec![0; PAGE_HEADER];
-    header.write(&mut buffer);
-    put_u64(&mut buffer, PAGE_PAYLOAD_LEN, len);
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(buffer.get(PAGE_NUMBER..).unwrap_or_default());
-    hasher.update(value);
-    hasher.update(&vec![0; total - PAGE_HEADER - value.len()]);
-    let crc = hasher.finalize();
-    put_u32(&mut buffer, PAGE_CRC, crc);
-    let (mut rest, mut at, mut left) = (value, page, total);
-    while left > 0 {
-        let size = left.min(WRITE_CHUNK);
-        let (now, later) = rest.split_at(rest.len().min(size - buffer.len()));
-        buffer.extend_from_slice(now);
-        buffer.resize(size, 0);
-        store.write(at, &buffer)?;
-        buffer.clear();
-        at += u32::try_from(size / page_size).unwrap_or(u32::MAX);
-        (rest, left) = (later, left - size);
-    }
-    Ok(Overflow { ptr: Ptr { page, crc }, len })
+    update.finish()
 }
 
 /// A node in the old tree: its pointer, its level where one is expected, and the range of its keys.
@@ -190,7 +155,7 @@ impl<'s, 'p> Update<'s, 'p> {
     }
 
     /// Applies one change.
-    fn apply(&mut self, key: &[u8], change: Change<&[u8]>) -> Result<()> {
+    fn apply(&mut self, key: &[u8], change: Edit<&[u8]>) -> Result<()> {
         if key.len() > MAX_KEY_SIZE {
             let (size, limit) = (key.len() as u64, MAX_KEY_SIZE as u64);
             return Err(Error::TooLarge { what: "key", size, limit });
@@ -203,7 +168,7 @@ impl<'s, 'p> Update<'s, 'p> {
         result
     }
 
-    fn apply_in(&mut self, leaf: &mut Leaf<'p>, key: &[u8], change: Change<&[u8]>) -> Result<()> {
+    fn apply_in(&mut self, leaf: &mut Leaf<'p>, key: &[u8], change: Edit<&[u8]>) -> Result<()> {
         let (index, old) = match &leaf.node {
             None => (0, None),
             Some(node) => match node.lower_bound(key)? {
@@ -216,9 +181,11 @@ impl<'s, 'p> Update<'s, 'p> {
             _ => None,
         };
         let same = match (&change, &leaf.node, &old) {
-            (Change::Delete | Change::Touch { .. }, _, None) => true,
-            (Change::Put(value), Some(node), Some(entry)) => !entry.long && node.slice(&entry.value) == *value,
-            (Change::PutOverflow(long), ..) => old_long == Some(*long),
+            (Edit::Change(Change::Delete) | Edit::Touch { .. }, _, None) => true,
+            (Edit::Change(Change::Put(value)), Some(node), Some(entry)) => {
+                !entry.long && node.slice(&entry.value) == *value
+            }
+            (Edit::Change(Change::PutOverflow(long)), ..) => old_long == Some(*long),
             _ => false,
         };
         if same {
@@ -233,7 +200,7 @@ impl<'s, 'p> Update<'s, 'p> {
         let entry = leaf.node.as_ref().zip(old.as_ref());
         leaf.fed += self.push_changed(key, &change, entry, old_long)?;
         match (old, change) {
-            (Some(_), Change::Delete) => self.count = self.count.saturating_sub(1),
+            (Some(_), Edit::Change(Change::Delete)) => self.count = self.count.saturating_sub(1),
             (None, _) => {
                 self.count = self.count.saturating_add(1);
                 let behind = leaf.node.as_ref().is_none_or(|node| index == node.count());
@@ -249,29 +216,29 @@ impl<'s, 'p> Update<'s, 'p> {
     fn push_changed(
         &mut self,
         key: &[u8],
-        change: &Change<&[u8]>,
+        change: &Edit<&[u8]>,
         old: Option<(&Node<'p>, &Entry)>,
         old_long: Option<Overflow>,
     ) -> Result<usize> {
         let fed = match (change, old, old_long) {
-            (Change::Delete, ..) => 0,
-            (Change::Put(value), ..) if value.len() <= max_inline(self.pages.page_size()) => {
+            (Edit::Change(Change::Delete), ..) => 0,
+            (Edit::Change(Change::Put(value)), ..) if value.len() <= max_inline(self.pages.page_size()) => {
                 self.push_entry(key, value, false)?
             }
-            (Change::Put(value), ..) => {
+            (Edit::Change(Change::Put(value)), ..) => {
                 let long = write_overflow(self.store, self.table, value)?;
                 self.push_entry(key, &long.encode(), true)?
             }
-            (Change::PutOverflow(long), ..) => self.push_entry(key, &long.encode(), true)?,
-            (Change::Touch { cutoff }, _, Some(long)) if self.can_move_down(long, *cutoff)? => {
+            (Edit::Change(Change::PutOverflow(long)), ..) => self.push_entry(key, &long.encode(), true)?,
+            (Edit::Touch { cutoff }, _, Some(long)) if self.can_move_down(long, *cutoff)? => {
                 let value = self.pages.overflow(long, self.table)?;
                 let moved = write_overflow(self.store, self.table, &value)?;
                 self.push_entry(key, &moved.encode(), true)?
             }
-            (Change::Touch { .. }, Some((node, entry)), _) => {
+            (Edit::Touch { .. }, Some((node, entry)), _) => {
                 return self.push_entry(key, node.slice(&entry.value), entry.long);
             }
-            (Change::Touch { .. }, None, _) => 0,
+            (Edit::Touch { .. }, None, _) => 0,
         };
         if let Some(long) = old_long {
             free_overflow(self.store, self.pages, self.table, long)?;
@@ -626,13 +593,6 @@ fn check_range(node: &Node<'_>, low: &[u8], high: Option<&[u8]>) -> Result<()> {
 /// Whether a run uses page `cutoff` or a later one.
 pub(crate) fn reaches(page: u32, run: u32, cutoff: u32) -> bool {
     u64::from(page) + u64::from(run) > u64::from(cutoff)
-}
-
-/// Frees the run of a long value on its pointer's word alone: a damaged value can be deleted.
-pub(crate) fn free_overflow(store: &mut dyn PageStore, pages: &Pages, table: u32, long: Overflow) -> Result<()> {
-    let run = pages.overflow_run(long)?;
-    let birth = if store.asks_for_births() { pages.overflow_birth(long, table) } else { 0 };
-    store.free(long.ptr.page, run, birth)
 }
 
 #[cfg(test)]

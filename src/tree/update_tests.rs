@@ -9,18 +9,20 @@ use std::collections::BTreeMap;
 
 const TABLE: u32 = 17;
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
-type Batch = BTreeMap<Vec<u8>, Change<Vec<u8>>>;
+type Batch = BTreeMap<Vec<u8>, Edit<Vec<u8>>>;
+
+const DELETE: Edit<Vec<u8>> = Edit::Change(Change::Delete);
 
 /// Applies a batch to store and model, and checks everything that can be checked.
 fn apply(store: &mut TestStore, root: TreeRoot, model: &mut Model, batch: &Batch) -> (TreeRoot, Found) {
-    let new = update(store, TABLE, root, batch.iter().map(|(k, c)| Ok((k, c.clone())))).unwrap();
+    let new = edit(store, TABLE, root, batch.iter().map(|(k, c)| Ok((k, c.clone())))).unwrap();
     let old = check(&store.reopened(0), TABLE, root).entries;
     assert!(old.iter().map(|(k, v)| (k, v)).eq(model.iter()), "the old version is untouched until the commit");
     for (key, change) in batch {
         match change {
-            Change::Put(value) => drop(model.insert(key.clone(), value.clone())),
-            Change::Delete => drop(model.remove(key)),
-            Change::PutOverflow(_) | Change::Touch { .. } => {}
+            Edit::Change(Change::Put(value)) => drop(model.insert(key.clone(), value.clone())),
+            Edit::Change(Change::Delete) => drop(model.remove(key)),
+            Edit::Change(Change::PutOverflow(_)) | Edit::Touch { .. } => {}
         }
     }
     store.commit();
@@ -40,8 +42,8 @@ fn keys(range: impl Iterator<Item = u32>) -> impl Iterator<Item = Vec<u8>> {
     range.map(|n| format!("key{n:08}").into_bytes())
 }
 
-fn put(n: usize) -> Change<Vec<u8>> {
-    Change::Put(vec![7; n])
+fn put(n: usize) -> Edit<Vec<u8>> {
+    Edit::Change(Change::Put(vec![7; n]))
 }
 
 fn fill(found: &Found) -> f64 {
@@ -76,13 +78,13 @@ fn a_sparse_batch_writes_only_paths() {
     assert_eq!((new, found.height), (5, 3), "two leaves, two branches, one root");
     // What changes nothing writes nothing.
     let batch: Batch = [
-        (b"key".to_vec(), Change::Delete),
-        (b"key00000007x".to_vec(), Change::Delete),
+        (b"key".to_vec(), DELETE),
+        (b"key00000007x".to_vec(), DELETE),
         (b"key00000009".to_vec(), put(50)),
-        (b"no such key".to_vec(), Change::Touch { cutoff: 0 }),
+        (b"no such key".to_vec(), Edit::Touch { cutoff: 0 }),
     ]
     .into();
-    let same = update(&mut store, TABLE, root, batch.iter().map(|(k, c)| Ok((k, c.clone())))).unwrap();
+    let same = edit(&mut store, TABLE, root, batch.iter().map(|(k, c)| Ok((k, c.clone())))).unwrap();
     assert_eq!((same, store.allocated), (root, 0));
 }
 
@@ -104,12 +106,12 @@ fn mass_deletion_leaves_well_filled_pages() {
         let (mut store, mut model) = (TestStore::new(4096), Model::new());
         let batch = keys(0..30_000).map(|k| (k, put(50))).collect();
         let (root, _) = apply(&mut store, TreeRoot::default(), &mut model, &batch);
-        let batch = keys((0..30_000).filter(|n| n % step >= keep)).map(|k| (k, Change::Delete)).collect();
+        let batch = keys((0..30_000).filter(|n| n % step >= keep)).map(|k| (k, DELETE)).collect();
         let (root, found) = apply(&mut store, root, &mut model, &batch);
         // Two leaves may share what is left between them.
         let floor = if found.leaves.len() > 10 { 0.7 } else { 0.5 };
         assert!(fill(&found) > floor, "kept {keep} of {step}: fill {}", fill(&found));
-        let batch = model.keys().map(|k| (k.clone(), Change::Delete)).collect();
+        let batch = model.keys().map(|k| (k.clone(), DELETE)).collect();
         let (root, _) = apply(&mut store, root, &mut model, &batch);
         assert_eq!((root, store.live.len()), (TreeRoot::default(), 0));
     }
@@ -122,7 +124,7 @@ fn scattered_ranges_deleted_leave_no_meagre_node() {
     let (root, _) = apply(&mut store, TreeRoot::default(), &mut model, &batch);
     // One entry is left of each stretch of some ten leaves, between untouched leaves.
     let gone = |n: &u32| n % 2000 < 900 && n % 2000 != 450;
-    let batch = keys((0..60_000).filter(gone)).map(|k| (k, Change::Delete)).collect();
+    let batch = keys((0..60_000).filter(gone)).map(|k| (k, DELETE)).collect();
     let (root, found) = apply(&mut store, root, &mut model, &batch);
     // The last leaf is what the bulk load left over, and is not touched.
     let meagre = |found: &Found| found.leaves.iter().rev().skip(1).filter(|(used, _)| used * 3 < 4096 - 40).count();
@@ -132,7 +134,7 @@ fn scattered_ranges_deleted_leave_no_meagre_node() {
         .keys()
         .enumerate()
         .filter(|(i, _)| (i / 88) % 3 == 1 && i % 88 != 0)
-        .map(|(_, k)| (k.clone(), Change::Delete))
+        .map(|(_, k)| (k.clone(), DELETE))
         .collect();
     let (_, found) = apply(&mut store, root, &mut model, &batch);
     assert_eq!(meagre(&found), 0);
@@ -154,7 +156,7 @@ fn touching_moves_everything_beyond_a_cutoff() {
         loop {
             let Relocatable { keys: found, resume } =
                 relocatable(store.pages(), TABLE, root, cutoff, from.as_deref(), limit).unwrap();
-            let touch: Batch = found.into_iter().map(|k| (k, Change::Touch { cutoff })).collect();
+            let touch: Batch = found.into_iter().map(|k| (k, Edit::Touch { cutoff })).collect();
             (root, _) = apply(&mut store, root, &mut model, &touch);
             from = resume;
             if from.is_none() {
@@ -189,7 +191,7 @@ fn a_failure_is_returned_at_once() {
     for fail in 0.. {
         let mut store = TestStore::new(4096);
         store.fail_after = Some(fail);
-        let result = update(&mut store, TABLE, TreeRoot::default(), batch.iter().map(|(k, c)| Ok((k, c.clone()))));
+        let result = edit(&mut store, TABLE, TreeRoot::default(), batch.iter().map(|(k, c)| Ok((k, c.clone()))));
         if result.is_ok() {
             assert!(fail > 50);
             break;
@@ -197,9 +199,9 @@ fn a_failure_is_returned_at_once() {
     }
     let mut store = TestStore::new(4096);
     let broken = [Ok((b"a", put(1))), Err(Error::Savepoint)].into_iter();
-    assert!(update(&mut store, TABLE, TreeRoot::default(), broken).is_err());
+    assert!(edit(&mut store, TABLE, TreeRoot::default(), broken).is_err());
     let long = [Ok((vec![0; MAX_KEY_SIZE + 1], put(1)))].into_iter();
-    assert!(matches!(update(&mut store, TABLE, TreeRoot::default(), long), Err(Error::TooLarge { .. })));
+    assert!(matches!(edit(&mut store, TABLE, TreeRoot::default(), long), Err(Error::TooLarge { .. })));
 }
 
 fn key() -> impl Strategy<Value = Vec<u8>> {
@@ -232,16 +234,16 @@ fn value(page_size: u32) -> impl Strategy<Value = Vec<u8>> {
 
 fn batch(page_size: u32) -> impl Strategy<Value = Batch> {
     let change = prop_oneof![
-        5 => value(page_size).prop_map(Change::Put),
-        4 => Just(Change::Delete),
-        1 => Just(Change::Touch { cutoff: 0 }),
+        5 => value(page_size).prop_map(|value| Edit::Change(Change::Put(value))),
+        4 => Just(DELETE),
+        1 => Just(Edit::Touch { cutoff: 0 }),
     ];
     let one = (key(), change);
     prop_oneof![
         2 => proptest::collection::btree_map(one.0, one.1, 0..200),
         // A range removed at once.
         1 => (any::<u16>(), 0u16..1500).prop_map(|(from, len)| {
-            keys((u32::from(from) % 3000..).take(usize::from(len))).map(|k| (k, Change::Delete)).collect()
+            keys((u32::from(from) % 3000..).take(usize::from(len))).map(|k| (k, DELETE)).collect()
         }),
         // A stretch of regular keys.
         2 => (any::<u16>(), 1u32..40, 0u16..1500, 0usize..200).prop_map(|(from, step, len, size)| {
@@ -258,11 +260,11 @@ fn long_keys() -> impl Strategy<Value = Batch> {
         key.push(last);
         key
     });
-    let change = prop_oneof![3 => (0..900usize).prop_map(put), 2 => Just(Change::Delete)];
+    let change = prop_oneof![3 => (0..900usize).prop_map(put), 2 => Just(DELETE)];
     prop_oneof![
         4 => proptest::collection::btree_map(key.clone(), change, 0..150),
         // All keys of a range go.
-        1 => proptest::collection::btree_map(key, Just(Change::Delete), 300..500),
+        1 => proptest::collection::btree_map(key, Just(DELETE), 300..500),
     ]
 }
 

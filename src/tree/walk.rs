@@ -1,8 +1,9 @@
 //! Passes over a whole tree: freeing it, and finding what lies too far back in the file.
 
 use super::node::Node;
+use super::overflow::free_overflow;
 use super::pages::Pages;
-use super::update::{PageStore, free_overflow, reaches};
+use super::update::{PageStore, reaches};
 use crate::disk::format::TreeRoot;
 use crate::error::Result;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! Which table a handle of a write transaction stands for: the one that had the name when it was opened, whatever
 //! becomes of the name.
 
+use crate::bytes::Bytes;
+use crate::change::Change;
 use crate::disk::format::{MAX_VALUE_SIZE, TABLE_NAMES};
-use crate::engine::changes::Write;
 use crate::engine::file::check_key;
 use crate::engine::known_tables::KnownTable;
 use crate::engine::merge::TableSource;
@@ -22,9 +23,9 @@ impl WriteTxn {
         let view = self.base()?;
         let row = match self.buffer.buffered(TABLE_NAMES, name.as_bytes()) {
             None => return view.table(name),
-            Some(Write::Delete) => return Ok(None),
-            Some(Write::Put(row)) => decode_name(&row),
-            Some(Write::PutOverflow(_)) => None,
+            Some(Change::Delete) => return Ok(None),
+            Some(Change::Put(row)) => decode_name(&row),
+            Some(Change::PutOverflow(_)) => None,
         };
         let mut entry = row.ok_or_else(|| Error::Internal(format!("no row of the names table for {name:?}")))?;
         entry.root = view.tree_root(entry.id)?;
@@ -120,7 +121,7 @@ impl WriteTxn {
 
     pub(super) fn remove_table(&self, table: &Rc<TxnTable>) -> Result<()> {
         let id = self.id_of(table)?;
-        self.change_row(TABLE_NAMES, table.name().as_bytes(), Some(Write::Delete));
+        self.change_row(TABLE_NAMES, table.name().as_bytes(), Some(Change::Delete));
         self.drop_content(id);
         self.change_table(table, table.name(), None);
         Ok(())
@@ -140,7 +141,7 @@ impl WriteTxn {
     pub(super) fn rename_to(&self, table: &Rc<TxnTable>, to: &str) -> Result<()> {
         check_name(to)?;
         let id = self.id_of(table)?;
-        self.change_row(TABLE_NAMES, table.name().as_bytes(), Some(Write::Delete));
+        self.change_row(TABLE_NAMES, table.name().as_bytes(), Some(Change::Delete));
         self.set_name(to, id, &table.types);
         self.change_table(table, to.into(), Some(id));
         Ok(())
@@ -163,7 +164,7 @@ impl WriteTxn {
             return Err(Error::TooLarge { what: "value", size: value.len() as u64, limit: MAX_VALUE_SIZE });
         }
         let id = self.id_of(table)?;
-        self.change_row(id, key, Some(Write::Put(value.into())));
+        self.change_row(id, key, Some(Change::Put(Bytes::copied(value))));
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! What a write transaction must know to go back to a savepoint.
 
-use crate::engine::changes::Write;
+use crate::change::OwnedChange;
 use crate::txn::txn_table::TxnTable;
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -15,7 +15,7 @@ pub struct Savepoint {
 /// What a change of the transaction replaced.
 pub(super) enum Undo {
     /// What the buffer said of a key.
-    Write { table: u32, key: Vec<u8>, write: Option<Write> },
+    Write { table: u32, key: Vec<u8>, write: Option<OwnedChange> },
     /// The content under this id was there.
     Content(u32),
     /// The table had this name, and its content under this id; none: there was no such table.

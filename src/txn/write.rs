@@ -1,9 +1,10 @@
 //! Write transactions: a buffer of changes over the newest state, committed as one.
 
+use crate::bytes::Bytes;
+use crate::change::{Change, OwnedChange};
 use crate::disk::format::TABLE_NAMES;
 use crate::engine::Engine;
 use crate::engine::buffer::Buffer;
-use crate::engine::changes::Write;
 use crate::engine::commit::Durability;
 use crate::engine::open_store::OpenStore;
 use crate::engine::view::{View, encode_name};
@@ -170,7 +171,7 @@ impl WriteTxn {
         self.base.get().is_some()
     }
 
-    pub(crate) fn change_row(&self, table: u32, key: &[u8], write: Option<Write>) {
+    pub(crate) fn change_row(&self, table: u32, key: &[u8], write: Option<OwnedChange>) {
         let write = self.buffer.set(table, key, write);
         self.undo.note(|| Undo::Write { table, key: key.to_vec(), write });
     }
@@ -223,6 +224,6 @@ impl WriteTxn {
 
     pub(super) fn set_name(&self, name: &str, id: u32, types: &(Box<str>, Box<str>)) {
         let row = encode_name(id, &types.0, &types.1);
-        self.change_row(TABLE_NAMES, name.as_bytes(), Some(Write::Put(row.into())));
+        self.change_row(TABLE_NAMES, name.as_bytes(), Some(Change::Put(Bytes::copied(&row))));
     }
 }

@@ -1,7 +1,7 @@
 //! Writing a table of bytes.
 
 use crate::bytes::Bytes;
-use crate::engine::changes::Write;
+use crate::change::Change;
 use crate::engine::file::check_key;
 use crate::error::{Error, Result};
 use crate::txn::range::{Entry, RawRange};
@@ -138,7 +138,7 @@ impl<'t> RawTableMut<'t> {
     pub fn delete(&self, key: &[u8]) -> Result<()> {
         check_key(key)?;
         let id = self.txn.id_of(&self.table)?;
-        self.txn.change_row(id, key, Some(Write::Delete));
+        self.txn.change_row(id, key, Some(Change::Delete));
         Ok(())
     }
 

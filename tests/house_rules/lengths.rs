@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 /// No file is longer.
 const LONGEST_FILE: usize = 600;
 /// Those that are, with their lengths, which only fall: an entry is lowered with its file, and goes in the end.
-const LONG_FILES: &[(&str, usize)] =
-    &[("src/disk/sim.rs", 779), ("src/proof/named.rs", 712), ("src/tree/update.rs", 640)];
+const LONG_FILES: &[(&str, usize)] = &[("src/disk/sim.rs", 779), ("src/proof/named.rs", 712)];
 
 /// No function of the library and the commands is longer, from `fn` to its closing brace; no one of tests and tools
 /// is longer than the second number.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::change::Change;
 use crate::tree::pages::{Pages, Verified};
 use crate::tree::space::Space;
-use crate::tree::update::{Change, PageStore, update};
+use crate::tree::update::{PageStore, update};
 
 /// A store of trees alone: without a log, and checkpointed after each batch.
 struct Engine {
