@@ -202,8 +202,9 @@ impl AppendGuard<'_> {
             self.walk_on()?;
         }
         self.put_tables_right(told_tail);
-        if self.sidecar.tail().is_some_and(|hint| hint.lsn > self.state.tail.lsn) {
-            // Frames that were told are gone: a flush failed, and its process did not live to say so.
+        log.raise_given(self.state.tail.lsn);
+        if self.newest_given() > self.state.tail.lsn {
+            // Frames that were given an LSN are gone: a flush failed, and its process did not live to say so.
             if !log.is_poisoned(&self.sidecar) {
                 log.poison(&self.sidecar);
             }
@@ -404,6 +405,7 @@ impl AppendGuard<'_> {
         state.tail = Point { end: position + bytes.len() as u64, crc, lsn };
         state.start = position;
         state.open = true;
+        log.raise_given(lsn);
         if frame.changes_tables() {
             self.tell_of_tables(lsn);
         }
@@ -421,11 +423,15 @@ impl AppendGuard<'_> {
         self.log.relaxed.fetch_max(lsn, Ordering::AcqRel);
     }
 
-    /// The newest LSN that was given, as far as is known here.
+    /// The newest LSN that was given to a frame, as far as is known here.
+    fn newest_given(&self) -> u64 {
+        self.sidecar.tail().map_or(0, |tail| tail.lsn).max(self.log.given_lsn())
+    }
+
+    /// The newest LSN that was given, or told.
     pub(crate) fn newest_told(&self) -> u64 {
-        let hint = self.sidecar.tail().map_or(0, |tail| tail.lsn);
         let seen = self.sidecar.visible().unwrap_or(0).max(self.log.visible());
-        self.state.tail.lsn.max(hint).max(seen)
+        self.newest_given().max(seen)
     }
 
     /// Forgets the tail, which may never have been durable, and looks for the chain's end from a durable root on.

@@ -39,6 +39,9 @@ pub(crate) struct Board {
     durable: AtomicU64,
     /// Newest LSN that this process knows to be visible, durable or not.
     pub(super) relaxed: AtomicU64,
+    /// Newest LSN that this process knows to have been given to a frame. None is given twice, for readers may have
+    /// read a frame that a failed flush has taken out of the log since.
+    given: AtomicU64,
     /// Newest root sequence that this process knows to be durable.
     durable_root: AtomicU64,
     /// A flush failed and nothing has mended it yet.
@@ -83,6 +86,7 @@ impl Board {
             is_alone: AtomicBool::new(false),
             durable: AtomicU64::new(0),
             relaxed: AtomicU64::new(0),
+            given: AtomicU64::new(0),
             durable_root: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
             failures: AtomicU64::new(0),
@@ -125,6 +129,14 @@ impl Board {
 
     pub(super) fn raise_durable(&self, lsn: u64) {
         self.durable.fetch_max(lsn, Ordering::AcqRel);
+    }
+
+    pub(crate) fn given_lsn(&self) -> u64 {
+        self.given.load(Ordering::Acquire)
+    }
+
+    pub(super) fn raise_given(&self, lsn: u64) {
+        self.given.fetch_max(lsn, Ordering::AcqRel);
     }
 
     pub(crate) fn known_root(&self) -> u64 {

@@ -152,7 +152,7 @@ impl Engine {
     fn newest_space(&self, turn: &CheckpointGuard<'_>) -> Result<PageWriter<'_>> {
         turn.settle_root()?;
         let base = self.open_tree(Arc::new(self.slots()?.newest), None)?;
-        PageWriter::new(self, &base, &self.pins)
+        PageWriter::new(self, turn, &base)
     }
 
     /// Marks the log, unless its last frame is such a mark already. Gives the point after it, and how
@@ -204,9 +204,9 @@ impl Engine {
         let begun = now_us();
         turn.settle_root()?;
         let Some((mark, wanted)) = self.durable_mark(plan, deadline)? else { return Ok(None) };
-        let view = self.view_of_mark(mark)?;
+        let view = self.view_of_mark(turn, mark)?;
         let base = Arc::clone(&view.tree);
-        let mut fold = PageWriter::new(self, &base, &self.pins)?;
+        let mut fold = PageWriter::new(self, turn, &base)?;
         let mut root = next_root(&view, mark);
         let archive = Batch::new(self, &view, mark, &root, begun)?.map(|batch| batch.with(plan.direct, plan.force));
         self.apply(&view, plan, &mut fold, &mut root)?;
@@ -268,8 +268,8 @@ impl Engine {
     }
 
     /// The state at the mark, over the newest root.
-    fn view_of_mark(&self, mark: Point) -> Result<View> {
-        let view = self.view_at(mark.lsn)?;
+    fn view_of_mark(&self, turn: &CheckpointGuard<'_>, mark: Point) -> Result<View> {
+        let view = self.view_at(turn, mark.lsn)?;
         let (root, lsn) = (view.tree.root.sequence, view.lsn);
         if root != self.known_root() || lsn != mark.lsn {
             return Err(Error::Internal(format!("root {root} and LSN {lsn} are not the newest")));

@@ -9,8 +9,8 @@ use crate::disk::format::{MAX_FRAME_PAYLOAD, OVERFLOW_SIZE};
 use crate::disk::locks::Deadline;
 use crate::disk::slot::Counter;
 use crate::engine::Engine;
-use crate::engine::append::Appended;
-use crate::engine::append::Sealed;
+
+use crate::engine::append::{AppendGuard, Appended, Sealed};
 use crate::engine::board::Failures;
 use crate::engine::changes::Changes;
 use crate::engine::checkpoint::CheckpointOptions;
@@ -23,6 +23,7 @@ use crate::engine::writer_queue::WriterGuard;
 use crate::error::{Error, Result};
 use crate::log::frame::{FrameBuilder, FrameKind};
 use crate::tree::overflow::write_overflow;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -30,7 +31,7 @@ use std::time::Instant;
 const LONG_VALUE: usize = 32 << 10;
 
 /// How often the log is folded to make room for one frame.
-const TRIES: usize = 2;
+const CHECKPOINTS_FOR_ROOM: usize = 2;
 
 /// A transaction whose frame would be larger than this goes straight to the tree.
 fn frame_limit(log_cap: u64) -> u64 {
@@ -64,12 +65,23 @@ pub enum Durability {
     Relaxed,
 }
 
+/// A transaction that is to be committed, by the holder of WRITER.
+struct Commit<'c> {
+    writer: &'c WriterGuard,
+    changes: &'c mut Changes,
+    durability: Durability,
+    /// Bytes of long values.
+    long: u64,
+    deadline: Deadline,
+}
+
 /// What became of a frame.
 enum Outcome<'e> {
     InLog(InLog<'e>),
+    /// It was committed without the log.
+    InTree(u64),
     /// The set of tables may not be what the changes assume.
     NamesChanged,
-    NoRoom,
 }
 
 /// A commit that is in the log, and not acknowledged yet.
@@ -116,34 +128,13 @@ impl Engine {
         span: &tracing::Span,
     ) -> Result<Option<u64>> {
         self.check_process()?;
-        let deadline = self.deadline();
+        let writer = turn.as_ref().ok_or_else(|| Error::Internal("WRITER is not held".to_owned()))?;
         let long: u64 = long_values(changes).map(|write| value_len(write) as u64).sum();
-        let limit = frame_limit(self.settings.log_cap);
-        let direct = changes.frame_bytes().saturating_sub(long) > limit;
-        if changes.catalog_lsn.is_some() && (direct || long > 0) {
-            return Ok(None);
-        }
-        if direct {
-            return self.commit_to_tree(changes, deadline);
-        }
-        if durability == Durability::Sync {
-            // Beside a flush it costs nothing to look whether the sidecar still has its name. (Others look once a second.)
-            let _ = self.current_sidecar();
-        }
-        let mut placed = None;
-        if long > 0
-            && let Some(turn) = self.turn_for_pages(changes.frame_bytes() <= limit, deadline)?
-        {
-            placed = self.write_long_values(turn, changes, long, deadline)?;
-            if placed.is_none() {
-                return self.commit_to_tree(changes, deadline);
-            }
-        }
-        let in_log = match self.append_changes(changes, durability, long, placed, deadline)? {
+        let commit = Commit { writer, changes, durability, long, deadline: self.deadline() };
+        let in_log = match self.put_in_place(commit)? {
             Outcome::InLog(in_log) => in_log,
+            Outcome::InTree(lsn) => return Ok(Some(lsn)),
             Outcome::NamesChanged => return Ok(None),
-            // The log cannot grow as far as its cap allows: no room on the disk, or no segment left.
-            Outcome::NoRoom => return self.commit_to_tree(changes, deadline),
         };
         *turn = None;
         let appended = (!span.is_disabled()).then(Instant::now);
@@ -152,48 +143,84 @@ impl Engine {
         Ok(Some(lsn))
     }
 
-    /// Puts the frame into the log, for which room is made. Long values are guarded until it is there.
+    /// Puts the transaction into the log, or, if it is too large for that, straight to the tree.
+    fn put_in_place(&self, mut commit: Commit<'_>) -> Result<Outcome<'_>> {
+        let (bytes, long) = (commit.changes.frame_bytes(), commit.long);
+        let limit = frame_limit(self.settings.log_cap);
+        let direct = bytes.saturating_sub(long) > limit;
+        if commit.changes.catalog_lsn.is_some() && (direct || long > 0) {
+            return Ok(Outcome::NamesChanged);
+        }
+        if direct {
+            return self.commit_to_tree(&commit);
+        }
+        if commit.durability == Durability::Sync {
+            // Beside a flush it costs nothing to look whether the sidecar still has its name. (Others look once a second.)
+            let _ = self.current_sidecar();
+        }
+        let mut placed = None;
+        if long > 0
+            && let Some(turn) = self.turn_for_pages(bytes <= limit, commit.deadline)?
+        {
+            placed = self.write_long_values(turn, &mut commit)?;
+            if placed.is_none() {
+                return self.commit_to_tree(&commit);
+            }
+        }
+        // `None`: the log cannot grow as far as its cap allows, for no room on the disk, or no segment left.
+        match self.append_changes(&mut commit, placed)? {
+            Some(outcome) => Ok(outcome),
+            None => self.commit_to_tree(&commit),
+        }
+    }
+
+    /// Puts the frame into the log, for which room is made. Long values are guarded until it is there. `None`: the log
+    /// has no room for it, and cannot be made to have.
     fn append_changes<'e>(
         &'e self,
-        changes: &mut Changes,
-        durability: Durability,
-        long: u64,
+        commit: &mut Commit<'_>,
         mut placed: Option<Placed<'e>>,
-        deadline: Deadline,
-    ) -> Result<Outcome<'e>> {
-        let mut frame = changes.encode();
+    ) -> Result<Option<Outcome<'e>>> {
+        let mut frame = commit.changes.encode();
         let mut tries = 0;
         loop {
-            let mut append = self.lock_append(deadline)?;
+            let mut append = self.lock_append(commit.deadline)?;
             // The tail that was just found is the true one, and the process that walked there has told of every change.
-            if changes.catalog_lsn.is_some_and(|lsn| append.tables() != Some(lsn)) {
-                return Ok(Outcome::NamesChanged);
+            if commit.changes.catalog_lsn.is_some_and(|lsn| append.tables() != Some(lsn)) {
+                return Ok(Some(Outcome::NamesChanged));
             }
-            match append.append(&mut frame, FrameKind::Commit, durability == Durability::Relaxed)? {
-                Appended::At(lsn) => {
-                    let log_is_half_full = append.state.used() * 2 > append.state.ring.capacity();
-                    let crowded = log_is_half_full || placed.is_some_and(|placed| placed.crowded);
-                    // If nobody else is about, this commit is flushed at once. Otherwise the others
-                    // get to append first, so that the flush carries more of them.
-                    let proven = self.proven.load(Ordering::Acquire);
-                    let alone = durability == Durability::Sync && proven && !append.sidecar.is_busy();
-                    let sync = if alone { self.try_lock_sync().map_err(|e| self.unconfirmed(e))? } else { None };
-                    let flush = sync.map(|sync| (sync, append.seal()));
-                    return Ok(Outcome::InLog(InLog { lsn, crowded, flush, failures: append.into_failures() }));
-                }
+            match append.append(&mut frame, FrameKind::Commit, commit.durability == Durability::Relaxed)? {
+                Appended::At(lsn) => return self.in_log(append, lsn, commit.durability, placed).map(Some),
                 Appended::NoRoom => {}
             }
             drop(append);
             tries += 1;
-            // For long values room was made before: to a fold that runs now their pages would be free.
+            // For long values room was made before: a checkpoint that runs now would take their pages for free ones.
             if placed.is_some() {
                 return Err(Error::Internal("the room that was made in the log is gone".to_owned()));
             }
-            let room = tries <= TRIES && self.make_way(changes, &mut frame, long, &mut placed, deadline)?;
-            if !room {
-                return Ok(Outcome::NoRoom);
+            if tries > CHECKPOINTS_FOR_ROOM || !self.make_way(commit, &mut frame, &mut placed)? {
+                return Ok(None);
             }
         }
+    }
+
+    /// The frame is in the log: decides whether this commit is flushed at once. If no other process is busy it is;
+    /// otherwise the others get to append first, so that the flush carries more of them.
+    fn in_log<'e>(
+        &'e self,
+        mut append: AppendGuard<'e>,
+        lsn: u64,
+        durability: Durability,
+        placed: Option<Placed<'e>>,
+    ) -> Result<Outcome<'e>> {
+        let log_is_half_full = append.state.used() * 2 > append.state.ring.capacity();
+        let crowded = log_is_half_full || placed.is_some_and(|placed| placed.crowded);
+        let proven = self.proven.load(Ordering::Acquire);
+        let alone = durability == Durability::Sync && proven && !append.sidecar.is_busy();
+        let sync = if alone { self.try_lock_sync().map_err(|e| self.unconfirmed(e))? } else { None };
+        let flush = sync.map(|sync| (sync, append.seal()));
+        Ok(Outcome::InLog(InLog { lsn, crowded, flush, failures: append.into_failures() }))
     }
 
     /// What is left to do for a commit that is in the log, when the next writer may go on: it is acknowledged. Gives its
@@ -251,56 +278,49 @@ impl Engine {
     }
 
     /// As [`Engine::commit`], without the log.
-    fn commit_to_tree(&self, changes: &Changes, deadline: Deadline) -> Result<Option<u64>> {
-        if changes.catalog_lsn.is_some() {
-            return Ok(None);
+    fn commit_to_tree(&self, commit: &Commit<'_>) -> Result<Outcome<'_>> {
+        if commit.changes.catalog_lsn.is_some() {
+            return Ok(Outcome::NamesChanged);
         }
-        let turn = self.lock_checkpoint(deadline)?;
-        let done = self.run_checkpoint(
-            &turn,
-            &CheckpointOptions { direct: Some(changes), ..CheckpointOptions::default() },
-            deadline,
-        )?;
+        let turn = self.lock_checkpoint(commit.deadline)?;
+        let options = CheckpointOptions { direct: Some(commit.changes), ..CheckpointOptions::default() };
+        let done = self.run_checkpoint(&turn, &options, commit.deadline)?;
         let sidecar = self.sidecar();
         if let Some(slot) = self.slot(&sidecar) {
             slot.count(Counter::Commits, 1);
         }
-        Ok(Some(done.lsn))
+        Ok(Outcome::InTree(done.lsn))
     }
 
     /// The frame found no room: folds the log, which may have to grow; or puts long values that it holds to pages
     /// after all. `false`: the log cannot be made to hold it.
     fn make_way<'e>(
         &'e self,
-        changes: &mut Changes,
+        commit: &mut Commit<'_>,
         frame: &mut FrameBuilder,
-        long: u64,
         placed: &mut Option<Placed<'e>>,
-        deadline: Deadline,
     ) -> Result<bool> {
-        let turn = self.lock_checkpoint(deadline)?;
-        if long == 0 {
-            self.run_checkpoint(
-                &turn,
-                &CheckpointOptions { room_for: frame.frame_len(), ..CheckpointOptions::default() },
-                deadline,
-            )?;
+        let turn = self.lock_checkpoint(commit.deadline)?;
+        if commit.long == 0 {
+            let options = CheckpointOptions { room_for: frame.frame_len(), ..CheckpointOptions::default() };
+            self.run_checkpoint(&turn, &options, commit.deadline)?;
             return Ok(true);
         }
-        *placed = self.write_long_values(turn, changes, long, deadline)?;
-        *frame = changes.encode();
+        *placed = self.write_long_values(turn, commit)?;
+        *frame = commit.changes.encode();
         Ok(placed.is_some())
     }
 
-    /// Sees to it that the log has room for a frame, if it can be had. The caller holds WRITER, too, so that it stays.
-    fn make_room(&self, turn: &CheckpointGuard<'_>, room_for: u64, deadline: Deadline) -> Result<bool> {
-        for _ in 0..TRIES {
-            if self.lock_append(deadline)?.has_room(room_for) {
+    /// Sees to it that the log has room for the commit's frame, if it can be had. With WRITER held it stays.
+    fn make_room(&self, turn: &CheckpointGuard<'_>, commit: &Commit<'_>, room_for: u64) -> Result<bool> {
+        for _ in 0..CHECKPOINTS_FOR_ROOM {
+            if self.lock_append(commit.deadline)?.has_room(room_for) {
                 return Ok(true);
             }
-            self.run_checkpoint(turn, &CheckpointOptions { room_for, ..CheckpointOptions::default() }, deadline)?;
+            let options = CheckpointOptions { room_for, ..CheckpointOptions::default() };
+            self.run_checkpoint(turn, &options, commit.deadline)?;
         }
-        Ok(self.lock_append(deadline)?.has_room(room_for))
+        Ok(self.lock_append(commit.deadline)?.has_room(room_for))
     }
 
     /// The right to take pages for long values. `None`: a checkpoint is running, and they `fit` into the frame. A
@@ -312,47 +332,52 @@ impl Engine {
         }
     }
 
-    /// Writes the long values, of `long` bytes in all, to runs of their own, durably, and puts pointers
+    /// Writes the long values to runs of their own, durably, and puts pointers
     /// in their place. `None`, and nothing is changed: the log cannot be made to hold the pointers.
     fn write_long_values<'e>(
         &'e self,
         turn: CheckpointGuard<'e>,
-        changes: &mut Changes,
-        long: u64,
-        deadline: Deadline,
+        commit: &mut Commit<'_>,
     ) -> Result<Option<Placed<'e>>> {
         // What the log points at stays in use until it is folded, overwritten or not. The log's cap
         // bounds its frames, and so it does these bytes that lie beside it.
-        let allowed = self.settings.log_cap;
-        let unfolded = self.newest_view()?.long_bytes();
+        let (allowed, long) = (self.settings.log_cap, commit.long);
+        let unfolded = self.newest_view(commit.writer)?.long_bytes();
         if unfolded > 0 && unfolded.saturating_add(long) > allowed {
-            self.run_checkpoint(&turn, &CheckpointOptions::default(), deadline)?;
+            self.run_checkpoint(&turn, &CheckpointOptions::default(), commit.deadline)?;
         }
-        let pointers = (long_values(changes).count() * OVERFLOW_SIZE) as u64;
-        if !self.make_room(&turn, changes.frame_bytes().saturating_sub(long) + pointers, deadline)? {
+        let pointers = (long_values(commit.changes).count() * OVERFLOW_SIZE) as u64;
+        let room_for = commit.changes.frame_bytes().saturating_sub(long) + pointers;
+        if !self.make_room(&turn, commit, room_for)? {
             return Ok(None);
         }
         turn.settle_root()?;
-        let view = self.newest_view()?;
+        let view = self.newest_view(commit.writer)?;
         let crowded = view.long_bytes().saturating_add(long) > allowed / 2;
-        let mut fold = PageWriter::for_log(self, &view)?;
+        let mut pages = PageWriter::for_log(self, &turn, &view)?;
         let mut written = Vec::new();
-        for (table, keys) in &changes.tables {
-            for (key, write) in keys {
-                if let Change::Put(value) = write
+        for (table, keys) in &commit.changes.tables {
+            for (key, change) in keys {
+                if let Change::Put(value) = change
                     && value.len() >= LONG_VALUE
                 {
-                    written.push((*table, key.clone(), write_overflow(&mut fold, *table, value)?));
+                    written.push((*table, key.clone(), write_overflow(&mut pages, *table, value)?));
                 }
             }
         }
-        fold.write_out()?;
+        pages.write_out()?;
         // The frame must never be found without what it points at.
         turn.flush_tree()?;
         for (table, key, overflow) in written {
-            changes.set(table, &key, Some(Change::PutOverflow(overflow)));
+            commit.changes.set(table, &key, Some(Change::PutOverflow(overflow)));
         }
         Ok(Some(Placed { _turn: turn, crowded }))
+    }
+
+    /// The state at the end of the log, durable or not: what the transaction of this writer builds on. Nothing is
+    /// committed meanwhile.
+    pub(crate) fn newest_view(&self, _writer: &WriterGuard) -> Result<Arc<View>> {
+        self.view_at_end()
     }
 }
 

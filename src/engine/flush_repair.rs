@@ -21,19 +21,24 @@ impl Engine {
         self.check_name()?;
         if self.is_poisoned(&self.sidecar()) {
             let mut folding = self.lock_checkpoint(deadline)?;
-            self.repair_failed_flush(&mut folding, deadline)?;
+            self.repair_failed_flush(&turn, &mut folding, deadline)?;
         }
         Ok(turn)
     }
 
-    /// Makes a poisoned store fit for writing. The caller holds WRITER, too.
+    /// Makes a poisoned store fit for writing.
     ///
     /// All that is found of what was not known durable is written once more, and flushed. Frames keep their
     /// bytes and places, so whatever of them did reach the disk is overwritten by itself, and a torn write
     /// changes nothing. But the system may show older bytes again where it could not write: then frames are
     /// gone that other processes have read. A new root passes over every LSN that was given since, so that none
     /// is given twice, and all begin again from that root.
-    pub(crate) fn repair_failed_flush(&self, turn: &mut CheckpointGuard<'_>, deadline: Deadline) -> Result<()> {
+    fn repair_failed_flush(
+        &self,
+        _writer: &WriterGuard,
+        turn: &mut CheckpointGuard<'_>,
+        deadline: Deadline,
+    ) -> Result<()> {
         let sync = self.lock_sync(deadline)?;
         let mut append = self.lock_append(deadline)?;
         if !self.is_poisoned(&append.sidecar) {

@@ -5,7 +5,7 @@
 //! that; what is not known durable may be written once more, byte for byte.
 
 use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, SLOT_SIZE, TreeRoot};
-use crate::disk::locks::{ByteLock, OPEN, SLOT, lock};
+use crate::disk::locks::{ByteLock, SLOT, lock};
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::root::{Root, Segment, Slots, read_slots};
 use crate::disk::sidecar::{SLOTS, TailHint};
@@ -19,7 +19,7 @@ use crate::engine::file::OpenFile;
 use crate::engine::left_behind::Told;
 use crate::engine::relaxed::Unflushed;
 use crate::engine::roots::Roots;
-use crate::engine::sharing::Others;
+use crate::engine::sharing::{OpenGuard, Others};
 use crate::engine::view::Views;
 use crate::engine::{Engine, MIN_LOG, Settings};
 use crate::error::{Error, Result};
@@ -69,7 +69,7 @@ impl Engine {
         let writable = disk.writable();
         let deadline = started.checked_add(settings.timeout);
         let mode = if writable { LockMode::Exclusive } else { LockMode::Shared };
-        let open = ByteLock::take(&disk, OPEN, mode, "open", deadline)?;
+        let open = OpenGuard::take(&disk, mode, deadline)?;
         if let Some(found) = disk.lost_name() {
             // The file was replaced while its OPEN was waited for.
             return Err(Error::Moved { path: disk.path().to_path_buf(), found: found.to_owned() });
@@ -82,9 +82,9 @@ impl Engine {
         let engine = Engine::new(&disk, settings, slots.newest)?;
         engine.watch_pins();
         if !others.writers {
-            engine.open_first(certain)?;
+            engine.open_first(&open, certain)?;
         } else {
-            engine.open_beside()?;
+            engine.open_beside(&open)?;
         }
         drop(open);
         let (first, took_us) = (!others.writers, started.elapsed().as_micros());
@@ -111,9 +111,9 @@ impl Engine {
     }
 
     /// Nobody else may write.
-    fn open_first(&self, certain: bool) -> Result<()> {
+    fn open_first(&self, open: &OpenGuard, certain: bool) -> Result<()> {
         let told = self.left_behind();
-        if self.disk.writable() && self.start_sidecar(true)?.is_err() {
+        if self.disk.writable() && self.start_sidecar(open, true)?.is_err() {
             self.is_alone.store(true, Ordering::Release);
         }
         // Only now, when the words of those who are gone are cleared: a reader that finds a writer believes them.
@@ -127,11 +127,11 @@ impl Engine {
         recovered
     }
 
-    fn open_beside(&self) -> Result<()> {
+    fn open_beside(&self, open: &OpenGuard) -> Result<()> {
         self.appear()?;
         if !self.join_sidecar()?
             && self.disk.writable()
-            && let Err(why) = self.start_sidecar(false)?
+            && let Err(why) = self.start_sidecar(open, false)?
         {
             return Err(self.without_sidecar(&why));
         }
@@ -252,7 +252,7 @@ impl Engine {
         }
         let soon = Instant::now().checked_add(Duration::from_millis(500));
         let _one = lock(&self.rejoining);
-        let Ok(_open) = ByteLock::take(&self.disk, OPEN, LockMode::Exclusive, "open", soon) else { return Ok(()) };
+        let Ok(_open) = OpenGuard::take(&self.disk, LockMode::Exclusive, soon) else { return Ok(()) };
         if Others::look(&*self.disk)?.nobody() {
             let _ = self.known_sidecar().memory().remove();
         }

@@ -4,9 +4,10 @@
 //! root is durable nothing refers to them, so a crash leaves them free.
 
 use crate::disk::format::{HEAD_SIZE, Overflow, TABLE_SPACE};
-use crate::disk::pins::{Pins, joined};
+use crate::disk::pins::joined;
 use crate::disk::root::Root;
 use crate::engine::Engine;
+use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::view::{TreeVersion, View};
 use crate::error::{Error, Result};
 use crate::tree::pages::Pages;
@@ -36,8 +37,8 @@ pub(crate) struct PageWriter<'e> {
 }
 
 impl<'e> PageWriter<'e> {
-    /// Starts from a durable root. The caller holds CHECKPOINT.
-    pub(crate) fn new(engine: &'e Engine, base: &TreeVersion, pins: &Pins) -> Result<PageWriter<'e>> {
+    /// Starts from a durable root.
+    pub(crate) fn new(engine: &'e Engine, _turn: &CheckpointGuard<'_>, base: &TreeVersion) -> Result<PageWriter<'e>> {
         let root = &base.root;
         let first_page = Root::first_page(root.page_size);
         let space_root =
@@ -48,7 +49,7 @@ impl<'e> PageWriter<'e> {
         // The base's names, whatever becomes of them in the root being made: until that one is durable, the
         // base is what a crash leaves.
         let named = base.named_versions()?;
-        let mut pinned = pins.all(root.sequence)?;
+        let mut pinned = engine.pins.all(root.sequence)?;
         pinned.extend(named.iter().map(|version| *version..*version + 1));
         let pinned = joined(pinned);
         space.reclaim(root.sequence, &pinned);
@@ -75,8 +76,8 @@ impl<'e> PageWriter<'e> {
 
     /// Takes pages for long values that a log frame will point at. They are born with the root that
     /// the frame builds on, since snapshots of that root may use them.
-    pub(crate) fn for_log(engine: &'e Engine, view: &View) -> Result<PageWriter<'e>> {
-        let mut fold = PageWriter::new(engine, &view.tree, &engine.pins)?;
+    pub(crate) fn for_log(engine: &'e Engine, turn: &CheckpointGuard<'_>, view: &View) -> Result<PageWriter<'e>> {
+        let mut fold = PageWriter::new(engine, turn, &view.tree)?;
         fold.version = view.tree.root.sequence;
         for memtable in &view.memtables {
             for pointed in memtable.overflows() {
@@ -246,9 +247,9 @@ mod tests {
     fn a_page_that_a_fold_wrote_and_freed_is_not_written_again_in_the_same_step() {
         let (_world, _disk, store) = new_store(Arc::new(Free), 1 << 20);
         let engine = store.engine();
-        let _turn = engine.lock_checkpoint(None).unwrap();
+        let turn = engine.lock_checkpoint(None).unwrap();
         let base = engine.open_tree(Arc::new(engine.slots().unwrap().newest), None).unwrap();
-        let mut fold = PageWriter::new(engine, &base, &engine.pins).unwrap();
+        let mut fold = PageWriter::new(engine, &turn, &base).unwrap();
         let page = fold.allocate(1).unwrap();
         fold.free(page, 1, fold.version()).unwrap();
         let next = fold.allocate(1).unwrap();

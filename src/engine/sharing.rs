@@ -17,7 +17,7 @@
 
 use crate::disk::holders::holder_of;
 use crate::disk::host::{incarnation, process_identity};
-use crate::disk::locks::{ByteLock, MEMBERS, OPEN, PLACES, READERS, WRITERS, lock, try_lock};
+use crate::disk::locks::{ByteLock, Deadline, MEMBERS, OPEN, PLACES, READERS, WRITERS, lock, try_lock};
 use crate::disk::platform::{Disk, LockMode, SITES};
 use crate::disk::root::{peek_epoch, write_epoch};
 use crate::disk::sidecar::{SIDECAR_SIZE, Sidecar};
@@ -30,6 +30,15 @@ use std::time::Instant;
 
 /// How often a process looks whether its sidecar is still the one by that name.
 const SIDECAR_LOOK_MS: u64 = 1000;
+
+/// OPEN, held: alone by a process that opens the store for writing, leaves it, or starts a sidecar.
+pub(crate) struct OpenGuard(#[expect(dead_code, reason = "held")] ByteLock);
+
+impl OpenGuard {
+    pub(crate) fn take(disk: &Arc<dyn Disk>, mode: LockMode, deadline: Deadline) -> Result<OpenGuard> {
+        ByteLock::take(disk, OPEN, mode, "open", deadline).map(OpenGuard)
+    }
+}
 
 /// The other processes that have the store open.
 #[derive(Clone, Copy)]
@@ -175,10 +184,10 @@ impl Board {
         Ok(self.disk.probe(MEMBERS + id, 1).map_err(self.io("look for others"))?.is_some())
     }
 
-    /// Starts a sidecar that says nothing yet. The caller holds OPEN. With `reuse` nobody else may write,
+    /// Starts a sidecar that says nothing yet. With `reuse` nobody else may write,
     /// and one that is there is cleared: so readers that have it go on with it.
-    pub(crate) fn start_sidecar(&self, reuse: bool) -> Result<io::Result<()>> {
-        let epoch = self.begin_epoch()?;
+    pub(crate) fn start_sidecar(&self, open: &OpenGuard, reuse: bool) -> Result<io::Result<()>> {
+        let epoch = self.begin_epoch(open)?;
         let mut refused = io::Error::from(io::ErrorKind::NotFound);
         for site in 0..SITES {
             let there = self.disk.sidecar(site, SIDECAR_SIZE, false).ok();
@@ -191,7 +200,7 @@ impl Board {
                 Ok(memory) => {
                     let sidecar = Sidecar::new(memory, &self.store_id, self.disk.identity());
                     sidecar.set_up(epoch);
-                    if self.poisoned.load(Ordering::Acquire) {
+                    if self.is_poisoned(&self.known_sidecar()) {
                         sidecar.poison();
                     }
                     self.use_sidecar(sidecar)?;
@@ -212,7 +221,7 @@ impl Board {
     /// No flush is needed: the new sidecar says nothing before one that covers this word, too. If that fails, and the
     /// system shows the epoch before again, nothing was told here that those who have the old sidecar do not find. (A
     /// number that counts on from there would then be that of two sidecars: so it is random.)
-    fn begin_epoch(&self) -> Result<u64> {
+    fn begin_epoch(&self, _open: &OpenGuard) -> Result<u64> {
         let epoch = peek_epoch(&*self.disk).map_err(self.io("look at the file"))?;
         if Others::look(&*self.disk)?.nobody() {
             return Ok(epoch);
@@ -258,6 +267,8 @@ impl Board {
             self.pins.tell_in(&sidecar, *index);
             sidecar.raise_slot_bound(index + 1);
         }
+        // The one before tells nothing from now on: what it told of the log's end is kept.
+        self.raise_given(self.known_sidecar().tail().map_or(0, |tail| tail.lsn));
         *self.sidecar.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sidecar);
         // Those who use it may have lost, and left out, what this process read of the log before.
         self.forget_log();
@@ -284,9 +295,9 @@ impl Board {
             return Err(lost());
         }
         let deadline = if wait { self.deadline() } else { Some(Instant::now()) };
-        let _open = ByteLock::take(&self.disk, OPEN, LockMode::Exclusive, "open", deadline)?;
+        let open = OpenGuard::take(&self.disk, LockMode::Exclusive, deadline)?;
         if !self.join_sidecar()? {
-            self.start_sidecar(false)?.map_err(|why| self.without_sidecar(&why))?;
+            self.start_sidecar(&open, false)?.map_err(|why| self.without_sidecar(&why))?;
             tracing::info!("the sidecar was lost; started a new one");
         }
         self.is_alone.store(false, Ordering::Release);

@@ -11,6 +11,7 @@ use crate::disk::locks::lock;
 use crate::disk::pins::Pin;
 use crate::disk::root::{Root, peek_sequence};
 use crate::engine::append::Log;
+use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::chores::Chore;
 use crate::error::{Error, Result};
 use crate::log::memtable::Memtable;
@@ -149,8 +150,7 @@ impl Views {
     }
 
     /// The state at the end of the log, durable or not: what the next transaction builds on.
-    /// The caller holds WRITER, so nothing is committed meanwhile.
-    pub(crate) fn newest_view(&self) -> Result<Arc<View>> {
+    pub(crate) fn view_at_end(&self) -> Result<Arc<View>> {
         // A root of which nobody told may be one whose flush failed before this process opened the file. The holder
         // of APPEND settles it, before anything is built on it. (Not with the view locked, which readers need.)
         self.load_hints(&self.known_sidecar());
@@ -169,8 +169,8 @@ impl Views {
     }
 
     /// Reads everything up to the mark `lsn`, and gives the memtables that end there, newest first.
-    /// For the checkpoint, which holds CHECKPOINT, so that the root stays what it is.
-    pub(crate) fn view_at(&self, lsn: u64) -> Result<View> {
+    /// With CHECKPOINT held the root stays what it is.
+    pub(crate) fn view_at(&self, _turn: &CheckpointGuard<'_>, lsn: u64) -> Result<View> {
         let mut state = lock(&self.state);
         self.refresh(&mut state, Until::Lsn(lsn))?;
         let lsn = lsn.min(state.point.lsn);

@@ -353,9 +353,9 @@ fn run_seeds(seeds: impl Iterator<Item = (u64, bool)>, threads: impl Fn(u64) -> 
 const FAILED: [u64; 12] =
     [143, 30178, 33445, 38171, 701878, 800321, 804980, 810335, 810751, 970_716, 1_511_696, 1_901_549];
 /// The same on a disk that fails.
-const FAILED_DISK: [u64; 21] = [
+const FAILED_DISK: [u64; 23] = [
     11082, 12462, 13468, 13809, 13892, 14126, 14949, 42261, 47725, 102677, 102759, 113179, 117445, 119999, 200383,
-    200912, 201294, 970_856, 974_080, 1_104_384, 1_410_128,
+    200912, 201294, 970_856, 974_080, 1_104_384, 1_410_128, 2_100_806, 2_101_650,
 ];
 
 /// With threads: seeds that failed with an order of locks that once was wrong.

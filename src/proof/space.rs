@@ -175,7 +175,7 @@ fn a_long_value_does_not_wait_for_a_checkpoint() {
     let (world, _disk, first) = new_store(Arc::new(Free), CAP);
     let impatient = Settings { timeout: Duration::ZERO, ..settings(CAP) };
     let second = Store::on_disk(world.disk(1) as _, impatient).unwrap();
-    let long = |store: &Store| store.engine().newest_view().unwrap().long_bytes();
+    let long = |store: &Store| store.engine().view_at_end().unwrap().long_bytes();
     put(&first, b"short", 10);
     // The log is to have room for more than one.
     put(&first, b"pages", 100_000);

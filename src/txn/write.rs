@@ -154,13 +154,17 @@ impl WriteTxn {
         self.store.engine()
     }
 
+    fn turn(&self) -> Result<&WriterGuard> {
+        self.turn.as_ref().ok_or_else(|| Error::Internal("the transaction has ended".to_owned()))
+    }
+
     /// The state that this transaction builds on.
     pub(super) fn base(&self) -> Result<&View> {
         self.engine().check_process()?;
         if let Some(view) = self.base.get() {
             return Ok(view);
         }
-        let view = self.engine().newest_view()?;
+        let view = self.engine().newest_view(self.turn()?)?;
         if self.buffer.changes.borrow().catalog_lsn.is_some() {
             self.settle_names(&view)?;
         }
