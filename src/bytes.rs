@@ -3,11 +3,11 @@
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-/// Bytes that a snapshot or transaction gives out, without copying them where it can.
+/// Bytes that a snapshot or transaction returns, without copying where possible.
 ///
-/// They are valid as long as the snapshot or transaction they came from. `to_vec` (of
-/// the slice they deref to) copies them out. In a forked child those that came from the parent are not to
-/// be looked at: they may show other bytes once the parent lets go of them.
+/// They are valid as long as the snapshot or transaction that they came from. `to_vec` (of the slice that they
+/// deref to) copies them. In a forked child, do not read bytes that came from the parent: they may change once
+/// the parent drops the snapshot or transaction.
 #[derive(Clone)]
 pub struct Bytes<'a>(Inner<'a>);
 

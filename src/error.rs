@@ -38,25 +38,25 @@ impl fmt::Display for Corruption {
     }
 }
 
-/// Who holds a lock, as far as that process told; see [`Error::Busy`].
+/// The process that holds a lock, as far as it is known; see [`Error::Busy`].
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Holder {
-    /// Process id: as this process sees it where the system tells who holds the lock, otherwise as that process
-    /// told it, in its own pid namespace.
+    /// Process id: as this process sees it if the system reports the holder; otherwise as the holder published
+    /// it, in its own pid namespace.
     pub pid: u32,
     /// Host name, or container name, of that process.
     pub host: String,
     /// Its command line, cut to some hundred bytes.
     pub command: String,
-    /// Since when it holds the lock, by its own clock, if it told.
+    /// Since when it holds the lock, by its own clock, if it published that.
     pub since: Option<SystemTime>,
-    /// Whether the system says that it is stopped (SIGSTOP, a debugger); `false` where it cannot be told.
+    /// Whether the system says that it is stopped (SIGSTOP, a debugger); `false` if that is unknown.
     pub stopped: bool,
 }
 
 impl Holder {
-    /// For how long it holds the lock; `None` where that is not known, or cannot be: a clock that is off by
-    /// years, or was set meanwhile, gives a time in the future, or years ago.
+    /// For how long it has held the lock; `None` if that is unknown or implausible: a clock that is off by years,
+    /// or was set meanwhile, gives a time in the future, or years ago.
     ///
     /// ```
     /// use std::time::{Duration, SystemTime};
@@ -84,7 +84,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Processes in a row, for an error.
+/// A list of processes, for an error.
 fn names(holders: &[Holder]) -> String {
     if holders.is_empty() {
         return "a process that cannot be named".to_owned();
@@ -119,10 +119,10 @@ pub enum Error {
         lock: &'static str,
         /// How long this caller waited.
         waited: Duration,
-        /// Who holds it, when known.
+        /// The holder, if known.
         holder: Option<Box<Holder>>,
     },
-    /// No space is left for the data. Nothing was changed; writing goes on once there is room.
+    /// No space is left for the data. Nothing was changed; writing works again once there is space.
     #[error("{}: no space left: {source}", path.display())]
     Full {
         /// The data file.
@@ -167,20 +167,20 @@ pub enum Error {
         /// The filesystem's name.
         kind: String,
     },
-    /// A write was asked of a store that is open for reading only.
+    /// The store is open for reading only. Nothing was written.
     #[error("{}: the store is open for reading only", path.display())]
     ReadOnly {
         /// The data file.
         path: PathBuf,
     },
-    /// The store does not exist, and was not to be created.
+    /// The store does not exist, and the options say not to create it.
     #[error("{}: no such store", path.display())]
     NotFound {
         /// The path that was asked for.
         path: PathBuf,
     },
-    /// The fate of this commit is unknown: it was written, but the flush that was to make it durable
-    /// failed, or did not end before the deadline. It will be found wholly or not at all; other data is safe.
+    /// The fate of this commit is unknown: it was written, but the flush that was to make it durable failed, or
+    /// did not end before the deadline. It will be found in full or not at all; other data is safe.
     #[error("{}: the fate of this commit is unknown: {reason}", path.display())]
     Unconfirmed {
         /// The data file.
@@ -188,8 +188,8 @@ pub enum Error {
         /// What failed.
         reason: String,
     },
-    /// An earlier flush failed, and what it was to write is in doubt until it has been written anew. This
-    /// call changed nothing. The next write transaction that the disk accepts mends the store.
+    /// An earlier flush failed, and the data that it was to write is in doubt until it is rewritten. This call
+    /// changed nothing. The next write transaction repairs the store, once the disk accepts writes.
     #[error("{}: a flush failed, and is not mended yet: {reason}", path.display())]
     Poisoned {
         /// The data file.
@@ -207,25 +207,25 @@ pub enum Error {
         /// The types it holds.
         found: String,
     },
-    /// There is no table of that name.
+    /// There is no table with that name.
     #[error("there is no table {table:?}")]
     NoTable {
         /// The table's name.
         table: String,
     },
-    /// There is a table of that name already.
+    /// There is a table with that name already.
     #[error("there is a table {table:?} already")]
     TableExists {
         /// The table's name.
         table: String,
     },
-    /// There is no named snapshot of that name.
+    /// There is no named snapshot with that name.
     #[error("there is no snapshot named {name:?}")]
     NoSnapshot {
         /// The snapshot's name.
         name: String,
     },
-    /// There is a named snapshot of that name already. Nothing was changed.
+    /// There is a named snapshot with that name already. Nothing was changed.
     #[error("there is a snapshot named {name:?} already; delete it first, or choose another name")]
     SnapshotExists {
         /// The snapshot's name.
@@ -260,8 +260,8 @@ pub enum Error {
         /// The data file.
         path: PathBuf,
     },
-    /// Another process has the store open and does not share a sidecar with this one: by another path or
-    /// name of the file, or because the sidecar cannot be made or opened. Nothing was changed.
+    /// Another process has the store open and does not share a sidecar with this one: it came by another path or
+    /// name of the file, or the sidecar cannot be created or opened. Nothing was changed.
     #[error("{}: another process has this store open and cannot be worked with: {reason}; held by {}", path.display(),
         holder.as_ref().map_or_else(|| "a process that cannot be named".to_owned(), |h| h.to_string()))]
     NotShared {
@@ -269,19 +269,19 @@ pub enum Error {
         path: PathBuf,
         /// Why the two cannot share the store, and what to do.
         reason: String,
-        /// The other process, when it can be told.
+        /// The other process, if known.
         holder: Option<Box<Holder>>,
     },
-    /// The data file that is open no longer has the name by which it was opened. Reading what is open
-    /// goes on; close the handle and open the store again to write to the file that has the name now.
+    /// The name by which the data file was opened no longer leads to it. Open snapshots can still be read; close
+    /// the handle and open the store again to write to the file that has the name now.
     #[error("{}: this file is no longer the one that was opened: {found}; close the store and open it again", path.display())]
     Moved {
         /// The path by which it was opened.
         path: PathBuf,
-        /// What is there now: nothing, or another file.
+        /// What the name leads to now: nothing, or another file.
         found: String,
     },
-    /// There is a file by this name already, and it was not to be replaced. Nothing was changed.
+    /// A file with this name exists, and replacing it was not requested. Nothing was changed.
     #[error("{}: there is a file by this name already", path.display())]
     Exists {
         /// The path that was to be written.
@@ -292,10 +292,10 @@ pub enum Error {
     InUse {
         /// The data file.
         path: PathBuf,
-        /// The processes that have it open, as far as the system tells.
+        /// The processes that have it open, as far as the system reports them.
         holders: Vec<Holder>,
     },
-    /// A backup cannot serve for what was asked of it. Nothing was changed.
+    /// A backup is not suitable for the request. Nothing was changed.
     #[error("{}: {reason}", path.display())]
     Backup {
         /// The backup, or the directory of backups.
@@ -303,7 +303,7 @@ pub enum Error {
         /// What is missing or does not fit, and what to do.
         reason: String,
     },
-    /// A state that the program's own rules exclude. Nothing was changed; please report it.
+    /// A state that should be impossible. Nothing was changed; please report it.
     #[error("internal error, please report it: {0}")]
     Internal(String),
     /// The same thread asked for a second write transaction while it holds one.
@@ -312,22 +312,23 @@ pub enum Error {
         /// The data file.
         path: PathBuf,
     },
-    /// The caller's progress callback broke a long piece of work off. Nothing is left of it.
+    /// The caller's progress callback cancelled the operation. Nothing of it is left.
     #[error("{}: broken off", path.display())]
     Cancelled {
         /// The data file.
         path: PathBuf,
     },
-    /// An argument makes no sense.
+    /// An invalid argument.
     #[error("{0}")]
     Invalid(String),
 }
 
 impl Error {
-    /// Whether the same call may succeed later with nothing else changed.
+    /// Whether the same call may succeed later without other changes.
     ///
-    /// True for [`Error::Busy`], [`Error::Full`] and [`Error::Poisoned`], and for interrupted system calls.
-    /// Not for [`Error::Unconfirmed`]: doing the same again could do it twice; see [`Error::is_outcome_unknown`].
+    /// True for [`Error::Busy`], [`Error::Full`] and [`Error::Poisoned`], and for interrupted system calls. Not
+    /// for [`Error::Unconfirmed`]: repeating the call could apply the change twice; see
+    /// [`Error::is_outcome_unknown`].
     ///
     /// ```
     /// let error = memstone::Error::Savepoint;
@@ -347,7 +348,7 @@ impl Error {
         }
     }
 
-    /// Whether the transaction may have taken effect: read the store before doing it again.
+    /// Whether the transaction may have taken effect: read the store before repeating it.
     ///
     /// ```
     /// assert!(!memstone::Error::Savepoint.is_outcome_unknown());
@@ -357,14 +358,14 @@ impl Error {
         matches!(self, Error::Unconfirmed { .. })
     }
 
-    /// Whether this says that stored bytes are damaged.
+    /// Whether the error reports damaged data in the file.
     #[must_use]
     pub fn is_corrupt(&self) -> bool {
         matches!(self, Error::Corrupt(_))
     }
 
-    /// An I/O error with its operation and path; a full disk, a quota or a limit on the size of files
-    /// becomes [`Error::Full`].
+    /// An I/O error with its operation and path; a full disk, a quota or a limit on the size of files becomes
+    /// [`Error::Full`].
     pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
         let path = path.into();
         match source.kind() {
@@ -392,7 +393,7 @@ impl Error {
         }))
     }
 
-    /// Fills in the file's path where a lower layer, which does not know it, left it out.
+    /// Fills in the file's path if a lower layer, which does not know it, left it out.
     pub(crate) fn in_file(mut self, file: &std::path::Path) -> Error {
         if let Error::Corrupt(place) = &mut self
             && place.path.as_os_str().is_empty()

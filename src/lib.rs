@@ -1,7 +1,7 @@
 //! memstone: a transactional, embedded key-value store in one file, for many processes at once.
 //!
-//! Any number of processes may open the same file, read it and write it, with nothing configured
-//! and no server. Writers take turns in a fair queue; readers wait for nobody.
+//! Any number of processes may open the same file, read it and write it, without configuration and without a
+//! server. Writers take turns in a fair queue; readers wait for no writer.
 //!
 //! # Typed tables
 //!
@@ -41,7 +41,7 @@
 //!
 //! # Raw tables
 //!
-//! Bytes to bytes; values are given out without copying where that can be ([`Bytes`]).
+//! Bytes to bytes; values are returned without copying where possible ([`Bytes`]).
 //!
 //! ```
 //! # let dir = tempfile::tempdir().unwrap();
@@ -62,10 +62,10 @@
 //!
 //! # Snapshots and transactions
 //!
-//! A [`Snapshot`] is one committed state. It is owned, `Send` and `Sync`, cheap to clone, and keeps the
-//! pages it needs from being reused; so do not hold one for ever. A [`WriteTxn`] sees the newest state and
-//! its own changes; no other transaction runs meanwhile. [`Store::write`] commits when its closure returns `Ok`. Both keep the store open:
-//! the last handle, snapshot or transaction to go leaves it.
+//! A [`Snapshot`] is one committed state. It is owned, `Send` and `Sync`, cheap to clone, and keeps the pages it
+//! needs from being reused; so do not hold one for ever. A [`WriteTxn`] sees the newest state and its own
+//! changes; no other transaction runs meanwhile. [`Store::write`] commits when its closure returns `Ok`. Both
+//! keep the store open: dropping the last handle, snapshot or transaction leaves the store.
 //!
 //! ```
 //! # let dir = tempfile::tempdir().unwrap();
@@ -80,8 +80,8 @@
 //! # Ok::<(), memstone::Error>(())
 //! ```
 //!
-//! [`Store::create_snapshot`] keeps a state by a name, until it is deleted; [`Snapshot::diff`] tells what differs between two
-//! states, and [`Store::roll_back_to`] goes back to one.
+//! [`Store::create_snapshot`] keeps a state under a name until it is deleted; [`Snapshot::diff`] lists the
+//! differences between two states, and [`Store::roll_back_to`] goes back to one.
 //!
 //! ```
 //! # let dir = tempfile::tempdir().unwrap();
@@ -95,8 +95,8 @@
 //!
 //! # Durability
 //!
-//! A commit with [`Durability::Sync`], the default, is on the disk when it returns; all that wait share a
-//! flush, of every process. One with [`Durability::Relaxed`] is visible at once and flushed soon after.
+//! A commit with [`Durability::Sync`], the default, is on the disk when it returns; all waiting commits of all
+//! processes share a flush. A commit with [`Durability::Relaxed`] is visible at once and flushed soon after.
 //!
 //! ```
 //! # let dir = tempfile::tempdir().unwrap();
@@ -113,15 +113,15 @@
 //!
 //! # Errors
 //!
-//! There is one [`Error`]. [`Error::Busy`] says who holds the lock that was waited for, [`Error::Corrupt`]
+//! There is one [`Error`] type. [`Error::Busy`] names the process that holds the lock, [`Error::Corrupt`] says
 //! where the damage is, [`Error::is_retryable`] whether the same call may succeed later, and
-//! [`Error::is_outcome_unknown`] whether a commit may have taken effect in spite of it. `docs/OPERATIONS.md` says of each
-//! what to do.
+//! [`Error::is_outcome_unknown`] whether a commit may have taken effect although it returned the error.
+//! `docs/OPERATIONS.md` says what to do about each error.
 //!
 //! # More
 //!
-//! The README lists promises and limits; `docs/` has the architecture, the locks, the file format and the
-//! key encoding. What happens inside is told as `tracing` events.
+//! The README lists promises and limits; `docs/` describes the architecture, the locks, the file format and the
+//! key encoding. The library reports what it does as `tracing` events.
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests cast numbers that they chose"))]
 
 mod archive;

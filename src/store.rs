@@ -1,4 +1,4 @@
-//! The store: opening it, and the ways into it.
+//! The store: opening it, and what can be done with it.
 
 pub(crate) mod archive;
 mod named;
@@ -20,8 +20,8 @@ use std::time::Duration;
 
 /// A store. Cloning the handle is cheap; all handles of one file in a process share everything.
 ///
-/// A [`Snapshot`] and a [`WriteTxn`] keep the store open, too. The last of all of them to go flushes what is
-/// not durable and, if no other process has the store open, folds the log into the tree.
+/// A [`Snapshot`] and a [`WriteTxn`] keep the store open, too. The last of them all to be dropped flushes what is
+/// not durable and, if no other process has the store open, makes a checkpoint.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -39,7 +39,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store over any disk, shared with nobody in this process.
+    /// A store over any disk, not shared within this process.
     #[cfg(test)]
     pub(crate) fn on_disk(
         disk: Arc<dyn crate::disk::platform::Disk>,
@@ -64,27 +64,26 @@ impl Store {
         self.engine().path()
     }
 
-    /// A snapshot of the newest committed state. Waits for nobody.
+    /// A snapshot of the newest committed state. Waits for no writer.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`]; [`Error::NotShared`] if another process has written that
-    /// does not share the sidecar with this one.
+    /// [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`]; [`Error::NotShared`] if a process that does not
+    /// share the sidecar with this one has written.
     pub fn read(&self) -> Result<Snapshot> {
         Snapshot::new(&self.open)
     }
 
-    /// Runs `body` in a write transaction: commits if it returns `Ok`, rolls back if it returns `Err`
-    /// or panics. Waits for its turn first. The transaction holds up all other writers, so do nothing
-    /// slow in it.
+    /// Runs `body` in a write transaction: commits if it returns `Ok`, rolls back if it returns `Err` or panics.
+    /// First waits for its turn. The transaction blocks all other writers, so do nothing slow in it.
     ///
     /// # Errors
-    /// What `body` returns; [`Error::Busy`] if the turn did not come before the timeout, with who holds
-    /// the lock; and as [`WriteTxn::commit`].
+    /// What `body` returns; [`Error::Busy`], which names the holder of the lock, if the turn did not come before
+    /// the timeout; and as [`WriteTxn::commit`].
     pub fn write<T, E: From<Error>>(&self, body: impl FnOnce(&WriteTxn) -> Result<T, E>) -> Result<T, E> {
         self.write_with(WriteOptions::new(), body)
     }
 
-    /// [`Store::write`] with options of its own.
+    /// [`Store::write`] with other options.
     ///
     /// # Errors
     /// As [`Store::write`].
@@ -107,7 +106,7 @@ impl Store {
         self.write_with(WriteOptions::new().timeout(Duration::ZERO), body)
     }
 
-    /// Begins a write transaction, to be committed explicitly.
+    /// Begins a write transaction that the caller commits explicitly.
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::ReadOnly`], [`Error::Nested`] if this thread has one already,
@@ -117,7 +116,7 @@ impl Store {
         self.begin_write_with(WriteOptions::new())
     }
 
-    /// [`Store::begin_write`] with options of its own.
+    /// [`Store::begin_write`] with other options.
     ///
     /// # Errors
     /// As [`Store::begin_write`].
@@ -125,16 +124,17 @@ impl Store {
         WriteTxn::begin(&self.open, options)
     }
 
-    /// Makes every relaxed commit durable, of all processes.
+    /// Flushes the relaxed commits of all processes to the disk.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if the flush failed; [`Error::Unconfirmed`] if another one has failed since a relaxed
-    /// commit of this process that was not known durable: it may be lost.
+    /// [`Error::Poisoned`] if the flush failed; [`Error::Unconfirmed`] if another flush has failed since a
+    /// relaxed commit of this process that was not known to be durable: the commit may be lost.
     pub fn flush(&self) -> Result<()> {
         self.in_file(self.engine().flush_all())
     }
 
-    /// Folds the log into the tree now. It happens by itself when the log has grown or lies idle.
+    /// Makes a checkpoint now: applies the log to the tree. This happens automatically when the log has grown or
+    /// the store is idle.
     ///
     /// # Errors
     /// [`Error::Busy`] if another checkpoint did not end before the timeout, [`Error::Full`], [`Error::Io`],
@@ -143,8 +143,9 @@ impl Store {
         self.in_file(self.engine().checkpoint_now(&CheckpointOptions::default()))
     }
 
-    /// Moves pages down and gives the file's free end back, while others go on. Gives the file's length in bytes
-    /// before and after. What a snapshot still needs stays: its space can be given back when it has ended.
+    /// Moves pages towards the start of the file and cuts off its free end, while other transactions continue.
+    /// Returns the file's length in bytes before and after. Pages that a snapshot still needs stay; their space
+    /// can be freed once the snapshot has ended.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -162,7 +163,7 @@ impl Store {
         self.in_file(self.engine().compact_all())
     }
 
-    /// The LSN of the newest transaction that a snapshot taken now would have.
+    /// The LSN of the newest transaction that a snapshot taken now would contain.
     ///
     /// # Errors
     /// As [`Store::read`].
@@ -170,8 +171,8 @@ impl Store {
         Ok(self.read()?.lsn())
     }
 
-    /// Waits until there is a transaction newer than `after`, by any process, or the time is over;
-    /// returns the newest LSN.
+    /// Waits until there is a transaction newer than `after`, by any process, or until the timeout; returns the
+    /// newest LSN.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -191,7 +192,7 @@ impl Store {
         self.in_file(self.engine().wait_for_change(after, timeout))
     }
 
-    /// Figures about the store as a whole, and what all processes that have it open have counted.
+    /// Figures about the store as a whole, and the counters of all processes that have it open.
     ///
     /// # Errors
     /// As [`Store::read`].
@@ -200,8 +201,8 @@ impl Store {
         self.in_file(self.engine().stats(snapshot.lsn(), snapshot.tables()?))
     }
 
-    /// Who holds locks, who waits, and since when. Names are what the processes say of themselves: one that
-    /// does not share the sidecar has none. Whether a lock is held is known all the same.
+    /// Which processes hold locks, which wait, and since when. Each process publishes its own name: a process
+    /// that does not share the sidecar has none. Whether a lock is held is known in any case.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -219,7 +220,7 @@ impl Store {
         self.in_file(self.engine().locks())
     }
 
-    /// [`Store::stats`] and [`Store::locks`] together, for metrics and rates.
+    /// [`Store::stats`] and [`Store::locks`] in one call, for metrics and rates.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -237,10 +238,10 @@ impl Store {
         Ok(Sample::new(self.stats()?, self.locks()?))
     }
 
-    /// Closes this handle. The last one in the process leaves the store: it flushes, folds the log if no
-    /// other process has the store open, and gives all locks back. As long as another handle, a [`Snapshot`] or
-    /// a [`WriteTxn`] of this process is there, the store stays open, and the last of them leaves it when it is
-    /// dropped. Dropping a handle does the same as closing it, but cannot report an error.
+    /// Closes this handle. The last one in the process leaves the store: it flushes, makes a checkpoint if no
+    /// other process has the store open, and releases all locks. While another handle, a [`Snapshot`] or a
+    /// [`WriteTxn`] of this process exists, the store stays open; the last of them leaves it when it is dropped.
+    /// Dropping a handle does the same as closing it, but cannot report an error.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -255,7 +256,8 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// As [`Store::checkpoint`] and [`Store::flush`], of the last handle. What was acknowledged is safe all the same.
+    /// For the last handle as [`Store::checkpoint`] and [`Store::flush`]. Acknowledged commits are safe in any
+    /// case.
     pub fn close(self) -> Result<()> {
         let engine = Arc::clone(self.engine());
         self.open.close().map_err(|e| e.in_file(engine.path()))

@@ -16,7 +16,7 @@ use super::state::{Connection, State};
 /// A segment this long, or this old in microseconds, is followed by another one.
 pub(crate) const SEGMENT_BYTES: u64 = 16 << 20;
 const SEGMENT_AGE: u64 = 3_600_000_000;
-/// What is said of a gap whose reason nobody here knows.
+/// The reason given for a gap if this process does not know it.
 const UNKNOWN: &str = "they were folded by a process that could not archive them, or did not know how";
 
 /// What this process knows of the archive of one store.
@@ -142,7 +142,7 @@ impl Known {
         if kept.is_err()
             && let Some((_, segment)) = &mut self.open
         {
-            // Where it cannot be cut, its end is looked for once more: it may hold a batch of which nobody knows whether it is durable.
+            // If it cannot be cut, its end is searched for again: it may hold a batch that may not be durable.
             let _ = segment.cut();
         }
     }

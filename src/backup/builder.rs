@@ -1,7 +1,7 @@
 //! A new store, made in one pass from rows in key order.
 //!
 //! Pages are taken one after the other from the file's beginning, so it is written from front to end, and has no
-//! free page. No log, no commit, no flush: nobody finds the file before it
+//! free page. No log, no commit, no flush: no process finds the file before it
 //! is durable as a whole.
 
 use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, TABLE_CATALOG, TABLE_NAMES, TreeRoot};
@@ -26,7 +26,7 @@ const RUN_BYTES: usize = 1 << 20;
 const GROWTH_PAGES: u64 = 1 << 14;
 /// Root sequence of all that is built.
 const VERSION: u64 = 1;
-/// Root sequence of a store that nobody has written to since.
+/// Root sequence of a store that was not written to since.
 pub(super) const LAST_VERSION: u64 = VERSION + 1;
 
 /// A store under construction, in an empty file.
@@ -157,7 +157,7 @@ impl BuiltPages {
         }
         let offset = u64::from(*page) * u64::from(self.pages.page_size());
         self.disk.write_at(bytes, offset).map_err(|e| Error::io("write a page", self.disk.path(), e))?;
-        // What is written out early does not make the commits of others wait for all of it at once.
+        // Written out early, so that commits of other processes do not wait for all of it at once.
         self.disk.start_writeback(offset, bytes.len() as u64);
         bytes.clear();
         Ok(())

@@ -1,4 +1,4 @@
-//! A clone: the file of a store, as it is, as a store of its own, made while others write.
+//! A clone: the file of a store, as it is, as a store of its own, made while other processes write.
 
 use crate::disk::format::SLOTS_SIZE;
 use crate::disk::platform::Disk;
@@ -46,22 +46,24 @@ impl<'p> CloneOptions<'p> {
         CloneOptions::default()
     }
 
-    /// Whether a file by that name is replaced, in one step; not while a process has it open. Default: no.
+    /// Whether an existing file of that name is replaced, in one step; not while a process has it open. Default:
+    /// no.
     #[must_use]
     pub fn overwrite(mut self, overwrite: bool) -> CloneOptions<'p> {
         self.overwrite = overwrite;
         self
     }
 
-    /// Whether the clone goes unverified. Default: no.
+    /// Whether the verification of the clone is skipped. Default: no.
     #[must_use]
     pub fn quick(mut self, quick: bool) -> CloneOptions<'p> {
         self.quick = quick;
         self
     }
 
-    /// Asked at every step, and every few megabytes while pages are copied (`bytes`); `ControlFlow::Break` ends it with [`Error::Cancelled`], and
-    /// nothing is left behind. While pages are copied no checkpoint goes on, so it is to be quick then.
+    /// Called at every step, and every few megabytes while pages are copied (`bytes`); `ControlFlow::Break` ends
+    /// the call with [`Error::Cancelled`], and nothing is left behind. While pages are copied no checkpoint can
+    /// run, so the callback should be quick then.
     #[must_use]
     pub fn progress(mut self, callback: impl FnMut(&BackupProgress) -> ControlFlow<()> + 'p) -> CloneOptions<'p> {
         self.callback = Some(Box::new(callback));
@@ -73,22 +75,25 @@ impl<'p> CloneOptions<'p> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloneReport {
-    /// The newest transaction when it was called. The clone has it, and may have newer ones.
+    /// The newest transaction at the time of the call. The clone contains it, and may contain newer ones.
     pub lsn: u64,
     /// Length of the file in bytes.
     pub bytes: u64,
-    /// Whether the clone shares its blocks with the store's file, and so needs no space until either changes. If not, it is a copy.
+    /// Whether the clone shares its blocks with the store's file, and so needs no space until either changes.
+    /// Otherwise it is a copy.
     pub shares_blocks: bool,
 }
 
 impl Store {
-    /// Makes a clone: the store's file, as it is at one moment, as a store of its own, with tables, free space and snapshots by name. It is one
-    /// committed state, with all that was acknowledged before the call; other processes go on. Where the filesystem can (btrfs, XFS) the
-    /// clone shares its blocks with the store's file, which takes no space and about no time. Elsewhere the file is copied: meanwhile others
-    /// commit as long as the log has room, and wait at the end for as long as copying the log takes.
+    /// Makes a clone: the store's file, as it is at one moment, as a store of its own, with tables, free space
+    /// and named snapshots. It is one committed state that includes every commit acknowledged before the call;
+    /// other processes continue. Where the filesystem supports it (btrfs, XFS), the clone shares its blocks with
+    /// the store's file, which takes no space and almost no time. Otherwise the file is copied: meanwhile other
+    /// processes can commit as long as the log has room, and at the end they wait while the log is copied.
     ///
-    /// The clone has an id of its own, so increments of it begin with a full backup, and it does not go on with the store's archive. It is verified, flushed, and then
-    /// gets its name; its mode is 0600. For a compact file, or to another machine, see [`Snapshot::backup_to`].
+    /// The clone has its own id, so the first backup of it in a series of increments is a full one, and it does
+    /// not continue the store's archive. It is verified, flushed, and then gets its name; its mode is 0600. For a
+    /// compact file, or to another machine, see [`Snapshot::backup_to`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -103,8 +108,9 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Exists`]; [`Error::ReadOnly`] on a handle that may not write, for locks keep writers still; [`Error::Busy`] if they were not to be had before the
-    /// timeout; [`Error::Full`], [`Error::Corrupt`] (the store is damaged), [`Error::Io`], [`Error::Forked`]. Nothing is left behind.
+    /// [`Error::Exists`]; [`Error::ReadOnly`] on a read-only handle, since a clone takes locks that keep writers
+    /// out; [`Error::Busy`] if these were not free before the timeout; [`Error::Full`], [`Error::Corrupt`] (the
+    /// store is damaged), [`Error::Io`], [`Error::Forked`]. Nothing is left behind.
     pub fn clone_to(&self, path: impl AsRef<Path>) -> Result<CloneReport> {
         self.clone_with(path, CloneOptions::new())
     }
@@ -112,7 +118,8 @@ impl Store {
     /// [`Store::clone_to`] with options: replacing a file, not verifying, progress and cancellation.
     ///
     /// # Errors
-    /// As [`Store::clone_to`]; [`Error::Cancelled`]; [`Error::InUse`] while a process has the store open that is to be replaced.
+    /// As [`Store::clone_to`]; [`Error::Cancelled`]; [`Error::InUse`] while a process has the store to be
+    /// replaced open.
     pub fn clone_with(&self, path: impl AsRef<Path>, options: CloneOptions<'_>) -> Result<CloneReport> {
         let path = path.as_ref();
         let CloneOptions { overwrite, quick, callback } = options;
@@ -122,7 +129,7 @@ impl Store {
         let alone = || if overwrite { Alone::with(path) } else { Ok(None) };
         drop(alone()?);
         let lsn = self.read().map(|snapshot: Snapshot| snapshot.lsn())?;
-        // What is dirty now is not to be written while others wait.
+        // So that writers do not wait while what is dirty now is written.
         self.flush()?;
         let file = Temporary::create(path)?;
         let shares_blocks = image(self.engine(), &file, &mut watch).map_err(|e| e.in_file(self.path()))?;

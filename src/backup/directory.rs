@@ -1,4 +1,4 @@
-//! A directory of backups: named by time, kept by rule.
+//! A directory of backups, named by time, kept by a retention rule.
 
 use crate::archive::reader::archives;
 use crate::error::{Error, Result};
@@ -33,9 +33,9 @@ const FUTURE_US: u64 = 86_400_000_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BackupState {
-    /// It is whole, and so is all that it builds on, as far as their manifests tell.
+    /// It is whole, and so is everything that it builds on, according to their manifests.
     Good,
-    /// A backup that it builds on is not there, or not good.
+    /// A backup that it builds on does not exist, or is not good.
     BaseMissing,
     /// It cannot be read, for this reason.
     Unreadable(String),
@@ -49,7 +49,7 @@ pub struct BackupEntry {
     pub path: PathBuf,
     /// Bytes of the file.
     pub bytes: u64,
-    /// What it says of itself, if it can be read.
+    /// Its manifest, if that can be read.
     pub manifest: Option<Manifest>,
     /// Whether it can be used.
     pub state: BackupState,
@@ -83,16 +83,16 @@ pub struct BackupDir {
 }
 
 impl BackupDir {
-    /// A directory that is there.
+    /// Opens an existing directory.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if it is not, or is no directory.
+    /// [`Error::NotFound`] if it does not exist, or is not a directory.
     pub fn open(path: impl AsRef<Path>) -> Result<BackupDir> {
         let path = path.as_ref().to_path_buf();
         if path.is_dir() { Ok(BackupDir { path }) } else { Err(Error::NotFound { path }) }
     }
 
-    /// The same; if it is not there it is made, for its owner alone.
+    /// The same; creates the directory, accessible to its owner only, if it does not exist.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -106,14 +106,15 @@ impl BackupDir {
         BackupDir::open(path)
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes a backup, under a name that tells when. As an `increment` it builds on the newest good backup of the same
-    /// store; it is a full one all the same if there is none that it can build on, or 30 increments follow each other already.
+    /// Makes a backup, with a name that contains the time. As an `increment` it builds on the newest good backup
+    /// of the same store; it is a full backup nevertheless if there is none to build on, or if there are 30
+    /// increments in a row already.
     ///
     /// # Errors
     /// As [`Snapshot::backup_with`]; [`Error::Busy`] while another process makes or removes backups here.
@@ -149,7 +150,7 @@ impl BackupDir {
         Ok(BackupEntry { path, bytes, manifest: Some(manifest), state: BackupState::Good })
     }
 
-    /// All backups, from the earliest to the latest by the time at which they say they were made. Files of other names are passed over.
+    /// All backups, ordered by the time in their manifests. Files with other names are skipped.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -175,9 +176,10 @@ impl BackupDir {
         Ok(entries)
     }
 
-    /// Removes what the rule does not keep. The last good backup of each store stays, and so does all that a kept one builds on; what
-    /// cannot be read is left to be looked at, and so is what a clock ahead of this one has made. Segments of an archive go when all of
-    /// what they hold lies before the oldest backup. Returns what was removed.
+    /// Removes the backups that the rule does not keep. The last good backup of each store stays, and so does
+    /// everything that a kept backup builds on; files that cannot be read stay for inspection, and so do backups
+    /// made by a clock ahead of this one. Segments of an archive are removed when all of their content lies
+    /// before the oldest backup. Returns what was removed.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Busy`] as with [`BackupDir::backup`].
@@ -214,7 +216,8 @@ impl BackupDir {
         Ok(unneeded)
     }
 
-    /// Reads a backup, and all that it builds on, in full: each row, and the hash of the content if it has one.
+    /// Reads a backup, and everything that it builds on, in full: each row, and the hash of the content if it has
+    /// one.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Backup`], [`Error::Io`].

@@ -25,9 +25,10 @@ const CORES: usize = 4;
 const STREAM: &str = "the stream";
 
 impl Snapshot {
-    /// Makes a full backup: a new file, itself an ordinary store, compact, with what this snapshot shows and a
-    /// [`Manifest`] behind its pages. Other processes read and write on meanwhile; only the snapshot's own pages are kept from being
-    /// used again. The file gets its name when it is whole, durable and verified, and its mode is 0600.
+    /// Makes a full backup: a new file, itself an ordinary, compact store, with the content of this snapshot and
+    /// a [`Manifest`] behind its pages. Other processes read and write meanwhile; only the snapshot's own pages
+    /// are kept from being reused. The file gets its name when it is whole, durable and verified; its mode is
+    /// 0600.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -50,8 +51,8 @@ impl Snapshot {
     /// [`Snapshot::backup_to`] with options: an increment, replacing a file, progress and cancellation.
     ///
     /// # Errors
-    /// As [`Snapshot::backup_to`]; [`Error::Cancelled`]; [`Error::Backup`] if an increment cannot build on the backup that
-    /// was named.
+    /// As [`Snapshot::backup_to`]; [`Error::Cancelled`]; [`Error::Backup`] if an increment cannot build on the
+    /// given backup.
     pub fn backup_with(&self, path: impl AsRef<Path>, mut options: BackupOptions<'_>) -> Result<Manifest> {
         let mut watch = options.watch(path.as_ref());
         self.backup_watched(path.as_ref(), &mut options, &mut watch)
@@ -72,8 +73,9 @@ impl Snapshot {
         }
     }
 
-    /// Writes a full backup as a stream of all rows, to be read by [`restore`](crate::restore): to a pipe, a socket, standard
-    /// output. Its end says that it is whole. With [`BackupOptions::compress`] its blocks are compressed.
+    /// Writes a full backup as a stream of all rows, to be read by [`restore`](crate::restore): to a pipe, a
+    /// socket, standard output. A record at its end marks it as complete. With [`BackupOptions::compress`] its
+    /// blocks are compressed.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -87,7 +89,7 @@ impl Snapshot {
     /// ```
     ///
     /// # Errors
-    /// As [`Snapshot::backup_with`]; [`Error::Invalid`] for an increment, which goes to a file.
+    /// As [`Snapshot::backup_with`]; [`Error::Invalid`] for an increment, which must go to a file.
     pub fn backup_into(&self, out: impl Write, mut options: BackupOptions<'_>) -> Result<Manifest> {
         if options.since.is_some() {
             return Err(Error::Invalid("an increment is written to a file, not to a stream".to_owned()));

@@ -1,4 +1,4 @@
-//! Which backups stay.
+//! Which backups are kept.
 
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
@@ -32,8 +32,8 @@ impl Unit {
     }
 }
 
-/// How many backups are kept: `7d,4w,12m` keeps the last one of each of the last 7 days, 4 weeks and 12
-/// months that have one. Units: `h`, `d`, `w`, `m` (months), `y`; in UTC.
+/// How many backups are kept: `7d,4w,12m` keeps the last backup of each of the last 7 days, 4 weeks and 12 months
+/// that have one. Units: `h`, `d`, `w`, `m` (months), `y`; in UTC.
 ///
 /// ```
 /// let keep: memstone::Keep = "7d,4w,12m".parse()?;

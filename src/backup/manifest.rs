@@ -1,4 +1,4 @@
-//! What a backup says of itself.
+//! The manifest of a backup.
 
 use crate::disk::format::{FIRST_USER_TABLE, MAX_NAME_SIZE, MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use serde::{Deserialize, Serialize};
@@ -10,16 +10,16 @@ use std::time::{Duration, SystemTime};
 #[non_exhaustive]
 pub enum BackupKind {
     #[default]
-    /// All of a state: a store, or a stream of all rows.
+    /// A whole state: a store, or a stream of all rows.
     Full,
-    /// What has changed since another backup, without which it is of no use.
+    /// The changes since another backup, without which it is useless.
     Increment,
 }
 
 /// A table in a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableManifest {
-    /// Its id in the store, which it keeps as long as it is not cleared or dropped.
+    /// Its id in the store, which stays the same until it is cleared or dropped.
     pub id: u32,
     /// Its name.
     pub name: String,
@@ -36,13 +36,13 @@ pub struct TableManifest {
 pub struct BackupBase {
     /// The `id` of its [`Manifest`].
     pub id: String,
-    /// The name of its file when the increment was made; it is looked for beside the increment.
+    /// The name of its file when the increment was made; restoring looks for it beside the increment.
     pub file: String,
     /// Sequence of the root that it was made from.
     pub root_sequence: u64,
 }
 
-/// What a backup says of itself: which state of which store it holds.
+/// A backup's description of itself: which state of which store it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Manifest {
@@ -60,16 +60,16 @@ pub struct Manifest {
     pub root_sequence: u64,
     /// The newest transaction in it.
     pub lsn: u64,
-    /// When it was made, in microseconds since 1970, by the clock of that machine.
+    /// When it was made, in microseconds since 1970, by the clock of the machine that made it.
     pub time_us: u64,
     /// Bytes of a page of the store.
     pub page_size: u32,
-    /// The lowest table id that was never given.
+    /// The lowest table id that was never used.
     pub next_table: u32,
     /// The tables, by name.
     pub tables: Vec<TableManifest>,
-    /// Hash of the state's content ([`content_hash`](crate::content_hash)), in hexadecimal digits. An increment has one only if it
-    /// was asked for, since it takes reading all of the state.
+    /// Hash of the state's content ([`content_hash`](crate::content_hash)), in hexadecimal digits. An increment
+    /// has one only if it was requested, since it requires reading the whole state.
     pub content_hash: Option<String>,
 }
 

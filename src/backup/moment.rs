@@ -11,7 +11,7 @@ use super::directory::{BackupDir, BackupEntry, BackupState};
 use super::manifest::{Manifest, hex};
 use super::utc::stamp;
 
-/// A state of a store, by what was committed up to then.
+/// A state of a store, identified by the transactions up to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Moment {

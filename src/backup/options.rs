@@ -1,4 +1,4 @@
-//! How a backup or a restore is done, and what its caller hears of it meanwhile.
+//! Options of backups and restores, and the progress that their callers receive.
 
 use crate::error::{Error, Result};
 use std::ops::ControlFlow;
@@ -7,30 +7,30 @@ use std::time::SystemTime;
 
 use super::moment::Moment;
 
-/// The callback is asked at least this often, in bytes of keys and values.
+/// The callback is called at least this often, in bytes of keys and values.
 const TOLD_EVERY: u64 = 4 << 20;
 
 /// What a backup or a restore is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackupStep {
-    /// It opens what it reads.
+    /// Opening the source.
     Open,
-    /// It reads rows, and writes them to a file under another name.
+    /// Reading rows, and writing them to a file under a temporary name.
     Copy,
-    /// It reads and verifies what it has written.
+    /// Reading and verifying what was written.
     Check,
-    /// It flushes what it has written.
+    /// Flushing what was written.
     Flush,
-    /// It is about to give the file its name: the last moment at which it can be ended.
+    /// About to give the file its name: the last moment at which it can be cancelled.
     Name,
-    /// The file that is replaced has its second name, and the new one not yet its own.
+    /// The file to be replaced has its second name, and the new file does not have its own yet.
     Replace,
-    /// The file has its name, which is not yet flushed.
+    /// The file has its name, which is not flushed yet.
     Named,
 }
 
-/// How far a backup or a restore is.
+/// The progress of a backup or a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackupProgress {
@@ -40,7 +40,7 @@ pub struct BackupProgress {
     pub rows: u64,
     /// Bytes of their keys and values.
     pub bytes: u64,
-    /// Rows there are in all.
+    /// Rows in all.
     pub total_rows: u64,
 }
 
@@ -78,27 +78,28 @@ impl<'p> BackupOptions<'p> {
         BackupOptions::default()
     }
 
-    /// Whether a file by that name is replaced, in one step. Default: no.
+    /// Whether an existing file of that name is replaced, in one step. Default: no.
     #[must_use]
     pub fn overwrite(mut self, overwrite: bool) -> BackupOptions<'p> {
         self.overwrite = overwrite;
         self
     }
 
-    /// Makes an increment: only what has changed since this other backup of the same store was made, a full one or an
-    /// increment itself. Restoring needs it and all that it builds on.
+    /// Makes an increment: only the changes since this other backup of the same store, which may be a full backup
+    /// or an increment. Restoring needs it and everything that it builds on.
     ///
-    /// What has not changed is told by the versions of the tree's nodes. They lie about it if the store's file was put back, in place,
-    /// from a copy that is older than the base: then make a full backup, or use [`BackupOptions::prove`], which finds out.
+    /// The versions of the tree's nodes show what has not changed. They are wrong if the store's file was put
+    /// back, in place, from a copy that is older than the base: in that case make a full backup, or use
+    /// [`BackupOptions::prove`], which detects it.
     #[must_use]
     pub fn since(mut self, base: impl Into<PathBuf>) -> BackupOptions<'p> {
         self.since = Some(base.into());
         self
     }
 
-    /// Whether an increment is proved before it gets its name: all of the state is read for its content hash, and all that the increment
-    /// builds on, to see that they give that content. That takes as long as reading both. (A full backup is always
-    /// verified.) Default: no.
+    /// Whether an increment is verified before it gets its name: the whole state is read for its content hash,
+    /// and everything that the increment builds on, to check that it gives that content. That takes as long as
+    /// reading both. (A full backup is always verified.) Default: no.
     #[must_use]
     pub fn prove(mut self, prove: bool) -> BackupOptions<'p> {
         self.prove = prove;
@@ -114,8 +115,8 @@ impl<'p> BackupOptions<'p> {
         self
     }
 
-    /// Asked at every step and every few megabytes; `ControlFlow::Break` ends the backup with
-    /// [`Error::Cancelled`], and nothing of it stays.
+    /// Called at every step and every few megabytes; `ControlFlow::Break` ends the backup with
+    /// [`Error::Cancelled`], and nothing of it is left.
     #[must_use]
     pub fn progress(mut self, callback: impl FnMut(&BackupProgress) -> ControlFlow<()> + 'p) -> BackupOptions<'p> {
         self.callback = Some(Box::new(callback));
@@ -143,30 +144,32 @@ impl<'p> RestoreOptions<'p> {
         RestoreOptions::default()
     }
 
-    /// Whether a store by that name is replaced; it is kept under another name. Default: no.
+    /// Whether an existing store of that name is replaced; it is kept under another name. Default: no.
     #[must_use]
     pub fn overwrite(mut self, overwrite: bool) -> RestoreOptions<'p> {
         self.overwrite = overwrite;
         self
     }
 
-    /// From a directory of backups the newest one that was made at this time or before. Default: the newest.
+    /// From a directory of backups, restores the newest one that was made at this time or before. Default: the
+    /// newest.
     #[must_use]
     pub fn at(mut self, time: SystemTime) -> RestoreOptions<'p> {
         self.at = Some(time);
         self
     }
 
-    /// From a directory of backups with an archive ([`Store::start_archive`](crate::Store::start_archive)): this very moment. The newest backup before it is led on
-    /// by the transactions that were archived since. A moment for which not all of them are there is refused
-    /// ([`Error::Backup`](crate::Error::Backup), which says what is missing). Default: a backup's own state.
+    /// From a directory of backups with an archive ([`Store::start_archive`](crate::Store::start_archive)),
+    /// restores this moment: the newest backup before it, and the transactions archived since. If some of these
+    /// are missing, the restore is refused with [`Error::Backup`](crate::Error::Backup), which says what is
+    /// missing. Default: a backup's own state.
     #[must_use]
     pub fn to(mut self, moment: Moment) -> RestoreOptions<'p> {
         self.to = Some(moment);
         self
     }
 
-    /// Asked at every step and every few megabytes; `ControlFlow::Break` ends the restore with
+    /// Called at every step and every few megabytes; `ControlFlow::Break` ends the restore with
     /// [`Error::Cancelled`], and nothing was changed.
     #[must_use]
     pub fn progress(mut self, callback: impl FnMut(&BackupProgress) -> ControlFlow<()> + 'p) -> RestoreOptions<'p> {
@@ -179,7 +182,7 @@ impl<'p> RestoreOptions<'p> {
     }
 }
 
-/// Tells the caller how far it is, and hears whether to go on.
+/// Reports the progress to the caller's callback, which may cancel.
 pub(super) struct Watch<'p> {
     callback: Option<Callback<'p>>,
     /// What an error is about.

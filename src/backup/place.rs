@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::options::{BackupStep, Watch, parent_of};
 
-/// A half-made file this old, which nobody holds the lock of, was left by a process that is gone.
+/// A half-made file this old, whose lock is free, was left by a process that is gone.
 const LEFTOVER: Duration = Duration::from_secs(60);
 
 /// A file under a name of its own, which goes with it unless it gets the name that it is made for.
@@ -35,7 +35,7 @@ impl Temporary {
         let path = parent_of(target).join(format!(".{name}.{random:08x}.part"));
         let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(|e| Error::io("create", target, e))?;
-        // As long as it is held nobody takes the file for a leftover. Where there are no such locks, age alone tells.
+        // While it is held no process takes the file for a leftover. Where there are no such locks, age alone decides.
         let _ = file.try_lock();
         Ok(Temporary { path, target: target.to_path_buf(), file, named: false })
     }

@@ -1,4 +1,4 @@
-//! Bringing a store back.
+//! Restoring a store.
 
 use crate::disk::locks::{ByteLock, Deadline, OPEN, PLACES, READERS, WRITERS};
 use crate::disk::platform::{Disk, LockMode};
@@ -31,18 +31,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct RestoreReport {
     /// The state that was restored.
     pub manifest: Manifest,
-    /// The backup that it came from.
+    /// The backup that it was restored from.
     pub source: PathBuf,
     /// Where the store that was replaced is kept.
     pub replaced: Option<PathBuf>,
 }
 
-/// Brings a store back: from a full backup, a stream, an increment (what it builds on is looked for beside it), a directory of
-/// backups ([`BackupDir`]), or from any store that nobody is writing to.
+/// Restores a store: from a full backup, a stream, an increment (what it builds on is looked for beside it), a
+/// directory of backups ([`BackupDir`]), or from any store that no process is writing to.
 ///
-/// All of the source is verified before anything is changed at the target. The new store is made under another name beside it, checked
-/// in full, flushed, and then takes the target's name in one step; a store that had the name is kept as
-/// `TARGET.before-restore-TIME`. It has an id of its own, so increments of it begin with a full backup.
+/// All of the source is verified before anything is changed at the target. The new store is made under another
+/// name beside the target, checked in full, flushed, and then takes the target's name in one step; a store that
+/// had the name is kept as `TARGET.before-restore-TIME`. The new store has its own id, so the first backup of it
+/// in a series of increments is a full one.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -126,13 +127,14 @@ fn take_place(file: Temporary, target: &Path, overwrite: bool, watch: &mut Watch
     file.flush()?;
     let kept = keep(target)?;
     let replaced = watch.step(BackupStep::Replace).and_then(|()| file.give_name(true, watch));
-    // Those who waited to open the old file find, when they get the lock, that it has lost its name.
+    // A process that waited for OPEN of the old file finds, when it gets the lock, that the file has lost its
+    // name.
     drop(alone);
     replaced.inspect_err(|_| take_back(&kept, target))?;
     Ok(Some(kept))
 }
 
-/// Takes the second name away, unless it is the old store's only one by now.
+/// Removes the second name, unless it is the old store's only one by now.
 fn take_back(kept: &Path, target: &Path) {
     let file = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
     if file(kept).is_some() && file(kept) == file(target) {
@@ -140,7 +142,7 @@ fn take_back(kept: &Path, target: &Path) {
     }
 }
 
-/// Gives the file at `target` a second name, by which it stays.
+/// Gives the file at `target` a second name, under which it is kept.
 fn keep(target: &Path) -> Result<PathBuf> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     for attempt in 0..1000 {
@@ -158,7 +160,7 @@ fn keep(target: &Path) -> Result<PathBuf> {
     Err(Error::Exists { path: target.to_path_buf() })
 }
 
-/// The new store belongs to those to whom the old one did.
+/// Gives the new store the owner, group and permissions of the old one.
 fn like(file: &Temporary, old: &Path) -> Result<()> {
     let meta = fs::metadata(old).map_err(|e| Error::io("stat", old, e))?;
     // Only the superuser may give files away; to keep one's own is no failure.

@@ -1,8 +1,8 @@
-//! Which file has a name.
+//! Which file a name leads to.
 //!
-//! This is asked for at each write. Linux notes that a file's times were asked for, and from then on each write marks
-//! the inode with a time of its own, which the next flush has to journal (multigrain timestamps, since Linux 6.13: 40 µs
-//! for a durable commit on ext4). So the times are not asked for.
+//! This is checked at each write. When a file's times are queried, Linux notes that, and from then on each write
+//! gives the inode a new time, which the next flush has to journal (multigrain timestamps, since Linux 6.13: 40
+//! µs for a durable commit on ext4). So the times are not queried.
 
 use std::fs;
 use std::io;
@@ -11,11 +11,11 @@ use std::path::Path;
 
 use super::platform::FileId;
 
-/// The file that has this name, symbolic links followed.
+/// The file that this name leads to, symbolic links followed.
 pub(crate) fn file_id(path: &Path) -> io::Result<FileId> {
     #[cfg(target_os = "linux")]
     match statx(path) {
-        // A system without the call, or a sandbox that forbids it.
+        // The system does not have the call, or a sandbox forbids it.
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {}
         found => return found,
     }

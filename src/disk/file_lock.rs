@@ -20,8 +20,8 @@ mod kind {
     pub(super) const NONE: libc::c_short = libc::F_UNLCK as libc::c_short;
 }
 
-/// Takes or converts the lock on one byte, if no other description is in the way.
-/// An exclusive lock needs a description that can write, a shared one a description that can read.
+/// Takes or converts the lock on one byte, if no other description holds a conflicting one. An exclusive lock
+/// needs a description that can write, a shared one a description that can read.
 pub(super) fn try_lock(file: &File, byte: u64, mode: LockMode) -> io::Result<bool> {
     let wanted = match mode {
         LockMode::Shared => kind::SHARED,
@@ -34,18 +34,18 @@ pub(super) fn try_lock(file: &File, byte: u64, mode: LockMode) -> io::Result<boo
     }
 }
 
-/// Gives the lock on one byte back.
+/// Releases the lock on one byte.
 pub(super) fn unlock(file: &File, byte: u64) -> io::Result<()> {
     call(file, libc::F_OFD_SETLK, range(kind::NONE, byte, 1)?).map(drop)
 }
 
-/// Gives every lock of this description back.
+/// Releases every lock of this description.
 pub(super) fn unlock_all(file: &File) -> io::Result<()> {
     call(file, libc::F_OFD_SETLK, range(kind::NONE, 0, 0)?).map(drop)
 }
 
-/// Some bytes of the range that another description has locked in any mode. Asking takes no
-/// lock, so it works, and changes nothing, on a read-only description too.
+/// A range of bytes that another description has locked in any mode. Asking takes no lock, so it works, and
+/// changes nothing, on a read-only description too.
 pub(super) fn probe(file: &File, first: u64, len: u64) -> io::Result<Option<(u64, u64)>> {
     if len == 0 {
         // To the kernel a length of 0 means "to the end of the file".
@@ -55,7 +55,7 @@ pub(super) fn probe(file: &File, first: u64, len: u64) -> io::Result<Option<(u64
     if held.l_type == kind::NONE {
         return Ok(None);
     }
-    // The kernel joins adjacent bytes of one owner, so the answer may reach beyond the question.
+    // The kernel joins adjacent bytes of one owner, so the answer may extend beyond the range asked for.
     let start = u64::try_from(held.l_start).unwrap_or(0).max(first);
     let end = match u64::try_from(held.l_len) {
         Ok(held_len) if held_len > 0 => {
@@ -66,7 +66,7 @@ pub(super) fn probe(file: &File, first: u64, len: u64) -> io::Result<Option<(u64
     Ok(Some((start, end.saturating_sub(start))))
 }
 
-/// Shares a range, which may be endless (`len` 0), as only a foreign program does.
+/// Locks a range shared, which may be endless (`len` 0), as only a foreign program does.
 #[cfg(test)]
 pub(super) fn share_range(file: &File, first: u64, len: u64) -> io::Result<()> {
     call(file, libc::F_OFD_SETLK, range(kind::SHARED, first, len)?).map(drop)

@@ -1,13 +1,13 @@
 //! What a forked child inherits, and how it is kept from doing harm with it.
 //!
-//! A child shares its parent's open file descriptions, so it would keep the parent's kernel locks
-//! alive after the parent's death, and could write to a store whose in-memory state it only has a
-//! stale copy of. So a handler in the child puts a dead descriptor in the place of each data
-//! file's, and counts the generation up, by which every handle of the parent is known for stale.
+//! A child shares its parent's open file descriptions. So it would keep the parent's kernel locks alive after the
+//! parent's death, and could write to a store of which it has only a stale in-memory state. Therefore a handler
+//! in the child replaces each data file's descriptor by a dead one, and increments the generation, by which every
+//! handle of the parent is recognized as stale.
 //!
-//! Opening a data file must not race a fork of another thread: the child would inherit a
-//! description that the handler was not told of. Forks are therefore counted when they start and
-//! when they end, and an opening that saw one is done again. A fork never waits for an opening.
+//! Opening a data file must not race a fork in another thread: the child would inherit a description that the
+//! handler does not know. So forks are counted when they start and when they end, and an opening that a fork
+//! overlapped is repeated. A fork never waits for an opening.
 
 use std::fs::File;
 use std::io;
@@ -17,22 +17,22 @@ use std::time::Duration;
 
 /// Data files that one process can have open at once.
 const CAPACITY: usize = 4096;
-/// Openings that a fork disturbed are repeated this often; past it, a fork that never ended (one
-/// made inside a signal handler that jumped away) must not keep the store closed for ever.
+/// Openings that a fork disturbed are repeated this often. A fork that never ended (one made inside a signal
+/// handler that jumped away) must not keep the store closed for ever.
 const ATTEMPTS: u32 = 1000;
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 static STARTED: AtomicU32 = AtomicU32::new(0);
 static FINISHED: AtomicU32 = AtomicU32::new(0);
-/// What takes a data file's place in a child.
+/// The descriptor that replaces a data file's in a child.
 static DEAD: AtomicI32 = AtomicI32::new(-1);
 /// Descriptor + 1 of each open data file; 0 is an empty slot.
 static SLOTS: [AtomicI32; CAPACITY] = [const { AtomicI32::new(0) }; CAPACITY];
 
-/// Something that a process does once, however many threads ask for it.
+/// Initialization that a process runs once, however many threads ask for it.
 ///
-/// The standard library's way to say so hangs in a child that was forked while another thread was
-/// at it: the thread that would finish is not there. Here the child does it once more.
+/// The standard library's `Once` hangs in a child that was forked while another thread ran it: the thread that
+/// would finish does not exist there. Here the child runs it once more.
 pub(super) struct Once(AtomicU32);
 
 impl Once {
@@ -42,13 +42,13 @@ impl Once {
         Once(AtomicU32::new(0))
     }
 
-    /// After an error it is tried again by the next one who asks.
+    /// After an error the next caller tries again.
     pub(super) fn run(&self, body: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut seen = self.0.load(SeqCst);
         if seen == Once::DONE {
             return Ok(());
         }
-        // The number of the process that is at it; no process has number 0.
+        // The id of the process that runs it; no process has id 0.
         let own = std::process::id();
         loop {
             match seen {
@@ -75,8 +75,8 @@ pub(crate) fn fork_generation() -> u32 {
     GENERATION.load(SeqCst)
 }
 
-/// The entry of one data file in the table of descriptors that a child must not keep.
-/// It must be dropped before the descriptor is closed, and the locks given back before both.
+/// The entry of one data file in the table of descriptors that a child must not keep. It must be dropped before
+/// the descriptor is closed, and the locks released before both.
 pub(super) struct Registration {
     slot: &'static AtomicI32,
     entry: i32,
@@ -120,8 +120,8 @@ fn register(file: &File) -> io::Result<Registration> {
 fn install() -> io::Result<()> {
     static INSTALLED: Once = Once::new();
     INSTALLED.run(|| {
-        // The reading end of a pipe without a writer: every use of it as a data file fails,
-        // and unlike the null device it is there in any sandbox.
+        // The reading end of a pipe without a writer: every use of it as a data file fails, and unlike the null
+        // device it exists in any sandbox.
         let (reader, _) = io::pipe()?;
         DEAD.store(std::os::fd::OwnedFd::from(reader).into_raw_fd(), SeqCst);
         // SAFETY: the handlers are functions of this program, which is never unloaded in part. They
@@ -133,7 +133,7 @@ fn install() -> io::Result<()> {
     })
 }
 
-/// [`fork_generation`], from a time on in which every fork counts.
+/// [`fork_generation`], once the handlers are installed so that every fork counts.
 pub(crate) fn watched_fork_generation() -> io::Result<u32> {
     install().map(|()| fork_generation())
 }
@@ -159,7 +159,7 @@ extern "C" fn after_in_child() {
     }
 }
 
-/// Lets `fd` mean what `dead` means, and be closed by `exec` as before.
+/// Makes `fd` refer to what `dead` refers to, with close-on-exec as before.
 fn replace(dead: RawFd, fd: RawFd) {
     #[cfg(target_os = "linux")]
     // SAFETY: async-signal-safe; `fd` is a registered data file's, which only its dead handle uses.

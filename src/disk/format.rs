@@ -1,6 +1,6 @@
-//! The numbers of the file format: offsets, sizes, kinds and limits. `docs/FILE_FORMAT.md` tells
-//! the same with the bytes of a real store. Whatever reads the file, the engine, the checker and
-//! the repair, shares these definitions and nothing else.
+//! The constants of the file format: offsets, sizes, kinds and limits. `docs/FILE_FORMAT.md` explains them with
+//! the bytes of a real store. Everything that reads the file (the engine, the checker, the repair) shares these
+//! definitions and nothing else.
 
 /// First bytes of both root slots, in each copy.
 pub(crate) const MAGIC: [u8; 8] = *b"memstone";
@@ -81,7 +81,7 @@ pub(crate) const KIND_OVERFLOW: u8 = 3;
 pub(crate) const KIND_FREE_REGION: u8 = 4;
 /// The directory of the free map's regions.
 pub(crate) const KIND_FREE_DIRECTORY: u8 = 5;
-/// The list of pages that wait for snapshots to end.
+/// The list of pages that stay until snapshots end.
 pub(crate) const KIND_PENDING: u8 = 6;
 
 /// Table id of the catalog tree, which maps a table id to its tree.
@@ -94,7 +94,7 @@ pub(crate) const TABLE_SPACE: u32 = 2;
 pub(crate) const TABLE_SNAPSHOTS: u32 = 3;
 /// Table id of the store's own settings, by name.
 pub(crate) const TABLE_SETTINGS: u32 = 4;
-/// Its row that tells of the archive of the log.
+/// The row of the settings table that describes the archive of the log.
 pub(crate) const SETTING_ARCHIVE: &[u8] = b"archive";
 /// Ids of user tables start here. Ids are never used twice.
 pub(crate) const FIRST_USER_TABLE: u32 = 16;
@@ -169,8 +169,8 @@ impl TreeRoot {
     }
 }
 
-// Reading integers out of a slice. Bytes beyond the end read as zero: offsets from disk are
-// checked by their users, and a slip there must not become a panic.
+// Reading integers out of a slice. Bytes beyond the end read as zero: offsets from disk are checked by their
+// users, and a mistake there must not become a panic.
 
 pub(crate) fn get_u16(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..).and_then(|b| b.first_chunk::<2>()).map_or(0, |b| u16::from_le_bytes(*b))

@@ -1,13 +1,13 @@
-//! Which processes hold a lock on bytes of a file, as the system tells it. For errors and lists alone: it looks
+//! Which processes hold a lock on bytes of a file, as the system reports it. For errors and lists only: it looks
 //! through all processes, and what it found may have changed by then.
 //!
 //! Linux lists the locks of each open description in `/proc/PID/fdinfo/FD`, for the processes that this one may
-//! look into. Elsewhere, and for all others, nothing is found.
+//! inspect. On other systems, and for other processes, nothing is found.
 
 use super::platform::{Disk, FileId, Held};
 use crate::error::Holder;
 
-/// Who holds a lock on one of these bytes, to be named in an error: one that is stopped rather than another.
+/// The process that holds a lock on one of these bytes, for an error: preferably one that is stopped.
 pub(crate) fn holder_of(disk: &dyn Disk, first: u64, len: u64) -> Option<Box<Holder>> {
     disk.holders(first, len).into_iter().map(|held| held.holder).min_by_key(|holder| !holder.stopped).map(Box::new)
 }
@@ -29,7 +29,7 @@ mod linux {
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
-    /// The locks of all descriptions of the file but our own `asker` on the bytes from `first` on.
+    /// The locks on the bytes from `first` on, of all descriptions of the file except `asker`.
     pub(in crate::disk) fn holders_of(file: FileId, first: u64, len: u64, asker: RawFd) -> Vec<Held> {
         let Some(last) = len.checked_sub(1).map(|more| first.saturating_add(more)) else { return Vec::new() };
         let mut found = Vec::new();
@@ -52,8 +52,8 @@ mod linux {
         let Ok(text) = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")) else { return Vec::new() };
         let locks = text.lines().filter_map(parse).filter(|lock| lock.inode == file.inode);
         let mut locks = locks.filter(|lock| lock.first <= last && lock.last >= first).peekable();
-        // The device in that line is the filesystem's, which is not always the one that `stat` tells. (Only a file
-        // with the right inode is asked for it: one on a server that does not answer would keep us waiting.)
+        // The device in that line is the filesystem's, which is not always the one that `stat` returns. (Only
+        // files with the right inode are queried: a file on a server that does not respond would block the call.)
         let same_file = |pid, fd| {
             let meta = fs::metadata(format!("/proc/{pid}/fd/{fd}")).ok()?;
             Some(FileId { device: meta.dev(), inode: meta.ino() } == file)
@@ -94,7 +94,7 @@ mod linux {
             command => command.to_owned(),
         };
         let stat = read("stat");
-        // The name before the state stands in parentheses, and may hold any characters.
+        // The process name before the state stands in parentheses, and may contain any characters.
         let state = stat.iter().rposition(|b| *b == b')').and_then(|at| stat.get(at + 2));
         let stopped = matches!(state, Some(b'T' | b't'));
         Holder { pid, host: host_name(), command: cut(&command), since: None, stopped }

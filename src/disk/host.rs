@@ -1,12 +1,12 @@
-//! The clock that all processes of one boot share, and who this process is.
+//! The clock that all processes of one boot share, and the identity of this process.
 
 use crate::error::Holder;
 
-/// Longest command line that is told to others, in bytes.
+/// Longest command line that is published, in bytes.
 const MAX_COMMAND: usize = 200;
 
-/// Milliseconds of a clock that never goes back and that all processes of this boot share (on
-/// Linux: all of one time namespace). A few milliseconds coarse, and read without a system call.
+/// Milliseconds of a monotonic clock that all processes of this boot share (on Linux: all of one time namespace).
+/// Coarse by a few milliseconds, and read without a system call.
 pub(crate) fn now_ms() -> u64 {
     #[cfg(target_os = "linux")]
     let clock = libc::CLOCK_MONOTONIC_COARSE;
@@ -32,7 +32,7 @@ fn nanoseconds(clock: libc::clockid_t) -> u64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// This process as others may name it: process id, host name, and the start of its command line.
+/// The identity of this process: process id, host name, and the start of its command line.
 pub(crate) fn process_identity() -> (u32, String, String) {
     let words: Vec<_> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     (std::process::id(), host_name(), cut(&words.join(" ")))
@@ -44,10 +44,10 @@ pub(crate) fn this_process() -> Holder {
     Holder { pid, host, command, since: None, stopped: false }
 }
 
-/// A number that no other opening of a store has, on whatever machine: a process id alone is also that of an
-/// earlier process, in a container always.
+/// A number that no other opening of a store has, on any machine: a process id may also be that of an earlier
+/// process, and in containers it always is.
 pub(crate) fn incarnation() -> u64 {
-    // Without randomness the time is as good: it need not be hard to guess.
+    // Without randomness the time will do: it need not be hard to guess.
     getrandom::u64().unwrap_or_else(|_| now_us()).max(1)
 }
 

@@ -23,25 +23,25 @@ pub(crate) const WRITER: u64 = BASE + 3;
 pub(crate) const APPEND: u64 = BASE + 4;
 /// Flushing.
 pub(crate) const SYNC: u64 = BASE + 5;
-/// Folding the log into the tree, and everything else that takes or gives back pages.
+/// Checkpoints, and everything else that allocates or frees pages.
 pub(crate) const CHECKPOINT: u64 = BASE + 6;
 /// Sidecar slot `i` is taken: `SLOT + i`.
 pub(crate) const SLOT: u64 = BASE + 0x1000;
-/// Some process that came by the place `p` has the store open for writing: `WRITERS + p`.
+/// A process that came by the place `p` has the store open for writing: `WRITERS + p`.
 pub(crate) const WRITERS: u64 = BASE + (1 << 60);
 /// The same for reading only.
 pub(crate) const READERS: u64 = WRITERS + (1 << 50);
-/// Some process that may write uses the sidecar with the number `s`: `MEMBERS + s`.
+/// A process that may write uses the sidecar with the number `s`: `MEMBERS + s`.
 pub(crate) const MEMBERS: u64 = WRITERS + (1 << 51);
 /// Places and sidecars have numbers below this.
 pub(crate) const PLACES: u64 = 1 << 48;
-/// Some process holds a snapshot of tree version `v`: `PIN + v`.
+/// A process holds a snapshot of tree version `v`: `PIN + v`.
 pub(crate) const PIN: u64 = BASE + (1 << 61);
 
-/// What a deadline says: `None` waits for ever.
+/// `None` waits for ever.
 pub(crate) type Deadline = Option<Instant>;
 
-/// A mutex that a panicking thread does not spoil: what it guards is checked against the file anyway.
+/// Locks a mutex whether or not it is poisoned: what it guards is checked against the file anyway.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     #[cfg(test)]
     crate::disk::sim::threads::before_lock(|| !matches!(mutex.try_lock(), Err(TryLockError::WouldBlock)));
@@ -57,7 +57,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The same, unless another thread has it. (The standard one calls a spoilt mutex taken, for ever.)
+/// The same, unless another thread holds it. (The standard `try_lock` reports a poisoned mutex as an error for
+/// ever.)
 pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     #[cfg(test)]
     crate::disk::sim::threads::before_lock(|| true);
@@ -68,7 +69,7 @@ pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     }
 }
 
-/// A kernel lock, given back on drop.
+/// A kernel lock, released on drop.
 pub(crate) struct ByteLock {
     disk: Arc<dyn Disk>,
     byte: u64,
@@ -80,7 +81,7 @@ impl ByteLock {
         Ok(taken.then(|| ByteLock { disk: Arc::clone(disk), byte }))
     }
 
-    /// Waits for a lock that is held for microseconds, by asking again and again.
+    /// Waits for a lock that is held for microseconds, by polling.
     pub(crate) fn take(
         disk: &Arc<dyn Disk>,
         byte: u64,
@@ -106,18 +107,18 @@ impl ByteLock {
 
 impl Drop for ByteLock {
     fn drop(&mut self) {
-        // Nothing can be done about a refusal; the kernel drops the lock with the descriptor at the latest.
+        // A refusal cannot be handled; at the latest the kernel drops the lock with the descriptor.
         let _ = self.disk.unlock(self.byte);
     }
 }
 
-/// How long the first in a queue is passed by those that run already. Handing a lock over each time it is
-/// given back costs a sleep and a wake-up each time; after this long it is handed over, so that no thread starves. It is a
-/// little longer than one who was woken waits for a processor when all of them are busy.
+/// How long running threads may pass the first waiter of a queue. Handing a lock over at each release costs a
+/// sleep and a wake-up; after this long it is handed over, so that no thread starves. It is a little longer than
+/// a woken thread waits for a processor when all of them are busy.
 pub(crate) const PASSED_BY: Duration = Duration::from_millis(3);
 
-/// A mutex within the process with a queue in order of arrival, and a deadline. A free one may be taken past the
-/// queue as long as the first in it has waited for less than [`PASSED_BY`]; then it is handed to that one.
+/// A mutex within the process, with a queue in order of arrival and a deadline. A free one may be taken past the
+/// queue as long as the first waiter has waited for less than [`PASSED_BY`]; then it is handed to that waiter.
 #[derive(Default)]
 pub(crate) struct FairLock {
     state: Mutex<FairState>,
@@ -126,13 +127,13 @@ pub(crate) struct FairLock {
 #[derive(Default)]
 struct FairState {
     held: bool,
-    /// The holder's thread; unknown for the moment in which the lock is handed on.
+    /// The holder's thread; `None` while the lock is handed over.
     owner: Option<ThreadId>,
     queue: VecDeque<Arc<Turn>>,
 }
 
 impl FairState {
-    /// Whether a thread that does not stand in the queue may take the lock.
+    /// Whether a thread outside the queue may take the lock.
     fn is_free(&self) -> bool {
         !self.held && !self.queue.front().is_some_and(|first| first.is_due())
     }
@@ -145,14 +146,14 @@ impl FairState {
     }
 }
 
-/// What one who waits is told.
+/// What a waiter is told.
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 enum News {
     #[default]
     None,
-    /// The lock is free, for this one as for others.
+    /// The lock is free, for this thread as for any other.
     Free,
-    /// The lock is this one's.
+    /// The lock was handed to this thread.
     Given,
 }
 
@@ -190,7 +191,7 @@ impl Turn {
         }
     }
 
-    /// The news, which are none once the deadline has passed.
+    /// Waits for news; `None` once the deadline has passed.
     fn hear(&self, deadline: Deadline) -> News {
         let mut news = lock(&self.news);
         while *news == News::None {
@@ -211,13 +212,13 @@ impl Turn {
     }
 }
 
-/// What came of waiting for a [`FairLock`].
+/// The result of waiting for a [`FairLock`].
 pub(crate) enum Waited {
     /// The lock is held.
     Held(FairGuard),
     /// The deadline passed.
     TooLate,
-    /// This very thread holds it already.
+    /// This thread holds it already.
     Nested,
 }
 
@@ -265,7 +266,7 @@ impl FairLock {
             if news == News::Given {
                 return Waited::Held(self.own(&mut state));
             }
-            // Another thread may have been quicker; then it wakes this one again.
+            // Another thread may have taken it; then its release wakes this one again.
             if !state.held {
                 state.leave(&turn);
                 return Waited::Held(self.own(&mut state));
@@ -296,7 +297,8 @@ impl FairState {
 
 impl Drop for FairGuard {
     fn drop(&mut self) {
-        // In a forked child no thread waits for it, and one that had the mutex would never give it back.
+        // In a forked child no thread waits for it, and the mutex may be held by a thread that does not exist
+        // there.
         if self.generation != fork_generation() {
             return;
         }
@@ -313,7 +315,7 @@ impl Drop for FairGuard {
     }
 }
 
-/// Microseconds of a clock that never goes back; in the simulation its own.
+/// Microseconds of a monotonic clock; in the simulation its own.
 fn now_us() -> u64 {
     #[cfg(test)]
     if let Some(now) = crate::disk::sim::threads::now_us() {

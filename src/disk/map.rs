@@ -17,10 +17,10 @@ pub(super) struct ReadMap {
 }
 
 impl ReadMap {
-    /// Maps `len` bytes of `file`; `None` where that cannot be had or cannot be guarded.
+    /// Maps `len` bytes of `file`; `None` if that is not possible or the map cannot be guarded.
     ///
-    /// The map keeps the description of `file` open, with all its locks, even in forked children
-    /// and after `file` is closed. So `file` must not be the description that takes locks.
+    /// The map keeps the description of `file` open, with all its locks, also in forked children and after `file`
+    /// is closed. So `file` must not be the description that takes locks.
     pub(super) fn new(file: &File, len: u64) -> io::Result<Option<ReadMap>> {
         let Some(len) = usize::try_from(len).ok().filter(|len| *len > 0 && cfg!(target_pointer_width = "64")) else {
             return Ok(None);
@@ -61,14 +61,14 @@ impl ReadMap {
 
 impl Mapping for ReadMap {
     fn bytes(&self) -> &[u8] {
-        // Pages that were verified before they were lost would be taken for what they were.
+        // Pages that were verified before they were lost would otherwise still count as verified.
         if self.guard.torn() {
             return &[];
         }
         // SAFETY: mapped for reading as long as `self` lives, and a page that loses its file
         // becomes zeros. Other processes do write to the file, but not to pages that a reader may
-        // use: they are copied on write and pinned. That is the contract of `Mapping`. Whoever
-        // breaks it gives a reader bytes that change, which it takes for damage or for other
+        // use: they are copied on write and pinned. That is the contract of `Mapping`. A program
+        // that breaks it gives a reader bytes that change, which it takes for damage or for other
         // values: nothing that is read from these bytes is used without a check of its range.
         unsafe { std::slice::from_raw_parts(self.raw.as_ptr(), self.raw.len()) }
     }

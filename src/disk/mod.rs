@@ -1,4 +1,4 @@
-//! The file and the system below it: format constants, the platform's face, locks, shared memory.
+//! The file and the system below it: format constants, the platform's interface, locks, shared memory.
 
 pub(crate) mod file_id;
 mod file_lock;

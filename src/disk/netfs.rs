@@ -1,8 +1,8 @@
-//! Which file systems lie on another machine, or on several. Their locks and maps cannot be
-//! trusted between hosts, so a store there may be damaged through no fault of a program.
+//! Which file systems lie on another machine, or on several. Their locks and maps cannot be trusted between
+//! hosts, so a store there may be damaged even if no program is at fault.
 //!
-//! Two witnesses are asked, and either can say "remote": the file system's magic number, and its
-//! type in the mount table, which alone knows what stands behind FUSE.
+//! Two sources are asked, and either can say "remote": the file system's magic number, and its type in the mount
+//! table. Only the mount table knows what is behind FUSE.
 
 #[cfg(any(target_os = "linux", test))]
 mod mounts;
@@ -142,7 +142,7 @@ pub(crate) fn filesystem(path: &Path) -> io::Result<Named> {
     system::named(&path)
 }
 
-/// Joins the two witnesses.
+/// Combines the two sources.
 fn judge(magic: u32, mounted_as: Option<&str>) -> Option<String> {
     if let Some(kind) = mounted_as.filter(|kind| remote_type(kind)) {
         return Some(kind.to_owned());
@@ -150,7 +150,7 @@ fn judge(magic: u32, mounted_as: Option<&str>) -> Option<String> {
     if let Some((_, name)) = REMOTE_MAGIC.iter().find(|(number, _)| *number == magic) {
         return Some((*name).to_owned());
     }
-    // Without a mount table it cannot be told what is behind FUSE.
+    // Without a mount table it is unknown what is behind FUSE.
     (magic == FUSE_MAGIC && mounted_as.is_none()).then(|| "fuse".to_owned())
 }
 

@@ -1,4 +1,4 @@
-//! Which versions of the tree snapshots of any process still need, told by one lock byte for each.
+//! The tree versions that snapshots of any process need, one lock byte for each.
 
 use crate::disk::fork::fork_generation;
 use crate::disk::locks::{PIN, lock};
@@ -21,7 +21,7 @@ pub(crate) struct Pins {
 #[derive(Default)]
 struct Held {
     versions: BTreeMap<u64, Uses>,
-    /// The sidecar and the slot that tell other processes of the oldest one.
+    /// The sidecar and the slot that show the oldest one to other processes.
     told: Option<(Sidecar, usize)>,
 }
 
@@ -32,12 +32,12 @@ struct Uses {
 }
 
 impl Held {
-    /// Since when the oldest version is held; 0 without one.
+    /// Since when the oldest version is pinned; 0 without one.
     fn oldest(&self) -> u64 {
         self.versions.first_key_value().map_or(0, |(_, uses)| uses.since_ms)
     }
 
-    /// For people who ask why the file grows.
+    /// For users who want to know why the file grows.
     fn tell(&self) {
         if let Some((sidecar, slot)) = &self.told {
             sidecar.slot(*slot).set_pinned(self.oldest());
@@ -56,19 +56,20 @@ impl Pins {
         Arc::new(Pins { disk, held: Mutex::default(), generation: fork_generation(), on_release: OnceLock::new() })
     }
 
-    /// Has this called each time the last use of a version ends. Only the first call counts.
+    /// Has this called whenever the last use of a version ends. Only the first call of this function counts.
     pub(crate) fn on_release(&self, call: impl Fn() + Send + Sync + 'static) {
         let _ = self.on_release.set(Box::new(call));
     }
 
-    /// Tells in this slot of this sidecar, from now on, since when the oldest version is held.
+    /// From now on shows in this slot of this sidecar since when the oldest version is pinned.
     pub(crate) fn tell_in(&self, sidecar: &Sidecar, slot: usize) {
         let mut held = lock(&self.held);
         held.told = Some((sidecar.clone(), slot));
         held.tell();
     }
 
-    /// Pins a version. The caller looks afterwards whether it might still be pinned, and drops the pin if not.
+    /// Pins a version. Afterwards the caller checks whether it could still be pinned in time, and drops the pin
+    /// if not.
     pub(crate) fn pin(self: &Arc<Self>, version: u64) -> Result<Pin> {
         let mut held = lock(&self.held);
         if !held.versions.contains_key(&version) {
@@ -95,10 +96,10 @@ impl Pins {
         Ok(Pin { pins: Arc::clone(self), version })
     }
 
-    /// All versions below `end` that any process has pinned, as ranges that ascend and lie apart.
+    /// All versions below `end` that any process has pinned, as ascending ranges with gaps between them.
     ///
-    /// The kernel joins adjacent locks of one owner, and a foreign lock may cover anything: each range
-    /// stays one from end to end, however many versions it covers.
+    /// The kernel joins adjacent locks of one owner, and a foreign lock may cover anything: each range stays one
+    /// range, however many versions it covers.
     pub(crate) fn all(&self, end: u64) -> Result<Vec<Range<u64>>> {
         let own: Vec<_> = lock(&self.held).versions.keys().filter(|v| **v < end).map(|v| *v..*v + 1).collect();
         let mut found = own;
@@ -119,7 +120,7 @@ impl Pins {
     }
 }
 
-/// The same numbers, as ranges that ascend and lie apart.
+/// The same numbers as ascending ranges with gaps between them.
 pub(crate) fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.sort_unstable_by_key(|range| range.start);
     ranges.dedup_by(|next, before| {
@@ -134,7 +135,7 @@ pub(crate) fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        // In a forked child the kernel's lock is the parent's, and the mutex may be held for ever.
+        // In a forked child the kernel's lock belongs to the parent, and the mutex may be held for ever.
         if self.pins.generation != fork_generation() {
             return;
         }

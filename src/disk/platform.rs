@@ -1,9 +1,8 @@
-//! The small face behind which everything that knows the operating system stands.
+//! The interface to the operating system.
 //!
-//! The engine sees a [`Disk`] (one open file description of the data file) and a
-//! [`SharedMemory`] (the sidecar). `unix.rs` implements both for Linux and macOS; the simulated
-//! disk implements both in memory, so that every crash and fault can be played through the
-//! unchanged engine.
+//! The engine sees a [`Disk`] (one open file description of the data file) and a [`SharedMemory`] (the sidecar).
+//! `unix.rs` implements both for Linux and macOS; the simulated disk implements both in memory, so that tests can
+//! play every crash and fault through the unchanged engine.
 
 use crate::error::Holder;
 use std::io;
@@ -15,9 +14,9 @@ use std::time::Duration;
 /// How a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LockMode {
-    /// Many may hold it.
+    /// Any number of holders.
     Shared,
-    /// One alone holds it.
+    /// One holder.
     Exclusive,
 }
 
@@ -28,28 +27,28 @@ pub(crate) struct FileId {
     pub(crate) inode: u64,
 }
 
-/// A lock that some process holds on bytes of the data file, as the system tells it.
+/// A lock that a process holds on bytes of the data file, as the system reports it.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
-    /// The first and the last byte of it, which may lie beyond those asked for.
+    /// Its first and last byte, which may lie outside the range asked for.
     pub(crate) first: u64,
     pub(crate) last: u64,
     pub(crate) holder: Holder,
 }
 
-/// A read-only view of the first bytes of the data file. It may reach beyond the end of the
-/// file: those bytes must not be touched until the file has grown over them. What a foreign truncation
-/// pulls away reads as zeros, never as a fault, to a reader that has the bytes already.
+/// A read-only view of the first bytes of the data file. It may reach beyond the end of the file: those bytes
+/// must not be touched until the file has grown over them. Bytes that a foreign truncation takes away read as
+/// zeros, and never fault, for a reader that has a reference to them already.
 pub(crate) trait Mapping: Send + Sync {
-    /// The mapped bytes; none once a part of them is known to be lost. Only bytes of pages that
-    /// no process rewrites may be read through it.
+    /// The mapped bytes; empty once a part of them is known to be lost. Only bytes of pages that no process
+    /// rewrites may be read through it.
     fn bytes(&self) -> &[u8];
 }
 
 /// One open file description of the data file.
 ///
-/// Byte-range locks belong to the description, so a second acquisition of the same byte through
-/// the same `Disk` converts the first: callers keep an in-process owner in front of each lock.
+/// Byte-range locks belong to the description, so a second acquisition of the same byte through the same `Disk`
+/// converts the first: callers use an in-process owner in front of each lock.
 pub(crate) trait Disk: Send + Sync {
     /// The path it was opened by.
     fn path(&self) -> &Path;
@@ -62,7 +61,7 @@ pub(crate) trait Disk: Send + Sync {
     fn place(&self) -> u64 {
         0
     }
-    /// What became of the directory entry, if it no longer leads to this file (one `stat`).
+    /// What the directory entry leads to, if no longer to this file (one `stat`).
     fn lost_name(&self) -> Option<&'static str> {
         None
     }
@@ -87,9 +86,9 @@ pub(crate) trait Disk: Send + Sync {
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
     /// Sets the length; new bytes read as zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Fills the range with zeros that have real space, growing the file if it ends before: after
-    /// the next flush, writing into it cannot fail for want of room and flushing that needs no
-    /// metadata. What the range held is lost. After an error the file may have grown.
+    /// Fills the range with zeros that have real space, growing the file if necessary: after the next flush,
+    /// writing into the range cannot fail for lack of space, and flushing that needs no metadata. What the range
+    /// held is lost. After an error the file may have grown.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Makes everything written so far, by any process, durable (`fdatasync`, `F_FULLFSYNC`).
     fn flush(&self) -> io::Result<()>;
@@ -100,26 +99,27 @@ pub(crate) trait Disk: Send + Sync {
     /// Takes or converts the lock on one byte if that needs no waiting.
     /// Exclusive locks need a disk that is writable.
     fn try_lock(&self, byte: u64, mode: LockMode) -> io::Result<bool>;
-    /// Gives the lock on one byte back.
+    /// Releases the lock on one byte.
     fn unlock(&self, byte: u64) -> io::Result<()>;
     /// Some range of bytes, within `[first, first + len)`, that another description has locked in
     /// any mode: its first byte and length. `None` when no other holds any. Not always the
     /// lowest such range.
     fn probe(&self, first: u64, len: u64) -> io::Result<Option<(u64, u64)>>;
-    /// Which processes hold locks, through other descriptions, on bytes of `[first, first + len)`, as far as the
-    /// system tells. For errors and lists: it takes milliseconds, and may name one that has gone since.
+    /// The processes that hold locks, through other descriptions, on bytes of `[first, first + len)`, as far as
+    /// the system reports them. For errors and lists: it takes milliseconds, and may name a process that has
+    /// exited since.
     fn holders(&self, _first: u64, _len: u64) -> Vec<Held> {
         Vec::new()
     }
-    /// Maps the first `len` bytes for reading; `None` where there is no map (32-bit hosts, or
-    /// the simulated disk), and then pages are read into private memory.
+    /// Maps the first `len` bytes for reading; `None` where there is no map (32-bit hosts, or the simulated
+    /// disk), in which case pages are read into private memory.
     fn map(&self, len: u64) -> io::Result<Option<Arc<dyn Mapping>>>;
-    /// Opens the sidecar at one of the [`SITES`]: the existing one, or, when `create`, a new,
-    /// zero-filled one that takes the name over atomically (an old one lives on, unnamed, for
-    /// those who still have it mapped). An existing one is refused if its owner may not write the data file.
+    /// Opens the sidecar at one of the [`SITES`]: the existing one or, with `create`, a new, zero-filled one that
+    /// takes over the name atomically (the old one lives on, without a name, for processes that have it mapped).
+    /// An existing one is refused if its owner may not write the data file.
     fn sidecar(&self, site: usize, size: usize, create: bool) -> io::Result<Arc<dyn SharedMemory>>;
-    /// Milliseconds of a clock that never goes back, from an origin that all processes of this
-    /// boot share. Cheap: no system call where the platform can avoid it.
+    /// Milliseconds of a monotonic clock, from an origin that all processes of this boot share. Cheap: no system
+    /// call where the platform can avoid it.
     fn now_ms(&self) -> u64;
     /// Microseconds of such a clock: as fine as the platform has it.
     fn now_us(&self) -> u64 {
@@ -129,25 +129,25 @@ pub(crate) trait Disk: Send + Sync {
     fn sleep(&self, time: Duration);
 }
 
-/// Where a sidecar may lie, in the order in which it is looked for: beside the data file, or, where that
-/// directory cannot be written, in the system's directory of shared memory.
+/// Where a sidecar may lie, in the order of the search: beside the data file or, where that directory cannot be
+/// written, in the system's directory of shared memory.
 pub(crate) const SITES: usize = 2;
 
-/// Memory shared by all processes that have the store open. It may hold anything at any time;
-/// a process that reads it checks what it reads.
+/// Memory shared by all processes that have the store open. It may hold anything at any time; a process that
+/// reads it checks what it reads.
 pub(crate) trait SharedMemory: Send + Sync {
-    /// The words of it.
+    /// Its words.
     fn words(&self) -> &[AtomicU64];
-    /// A number of 48 bits for this very sidecar; a copy, or the next one of that name, has another.
+    /// A number of 48 bits for this sidecar; a copy of it, or its successor of the same name, has another.
     fn id(&self) -> u64;
-    /// Whether the words may be stored to; a process that may only read the sidecar must not.
+    /// Whether the words may be written; a process that may only read the sidecar must not write them.
     fn is_writable(&self) -> bool;
     /// Whether the sidecar's name still leads to this memory, at full length (one `stat`).
     fn is_current(&self) -> bool;
     /// Removes the sidecar's name, if it still leads to this memory.
     fn remove(&self) -> io::Result<()>;
     /// Sleeps until the low 32 bits of word `index` are no longer `expected`, a process calls
-    /// [`SharedMemory::wake_all`] on it, or the time is over. May wake for no reason.
+    /// [`SharedMemory::wake_all`] on it, or the time is over. May wake spuriously.
     fn wait(&self, index: usize, expected: u32, timeout: Duration);
     /// Wakes all that wait on word `index`, in every process.
     fn wake_all(&self, index: usize);

@@ -1,5 +1,5 @@
-//! Memory of this process alone, for when no sidecar can be had: threads still wake each other,
-//! other processes are found by looking at the file.
+//! Memory of this process alone, used when no sidecar is available: threads still wake each other, and what other
+//! processes do is found in the file.
 
 use crate::disk::locks::lock;
 use crate::disk::platform::SharedMemory;
@@ -40,7 +40,7 @@ impl SharedMemory for PrivateMemory {
     }
 
     fn is_current(&self) -> bool {
-        // A real sidecar is looked for each time this is asked.
+        // So a real sidecar is looked for each time this is asked.
         false
     }
 

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io;
 
-/// Makes `to`, which is empty, share all blocks of `from`, in one step. An error of the kind `Unsupported` where the
-/// filesystem cannot do that, or the two lie on different ones; nothing has changed then.
+/// Makes `to`, which is empty, share all blocks of `from`, in one step. Gives an error of the kind `Unsupported`
+/// if the filesystem cannot do that, or the two lie on different ones; nothing has changed then.
 pub(crate) fn share_blocks(from: &File, to: &File) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {

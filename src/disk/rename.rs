@@ -1,12 +1,13 @@
-//! Giving a file a name that no other file has got meanwhile.
+//! Giving a file a name that no other file has taken meanwhile.
 
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Renames `from`, unless there is something by the name `to`: then an error of the kind `AlreadyExists`, and nothing
-/// has changed. Where the kernel or the filesystem cannot do that in one step: an error of the kind `Unsupported`.
+/// Renames `from`, unless something has the name `to`: then it returns an error of the kind `AlreadyExists`, and
+/// nothing has changed. If the kernel or the filesystem cannot do that in one step, an error of the kind
+/// `Unsupported`.
 pub(crate) fn rename_to_free_name(from: &Path, to: &Path) -> io::Result<()> {
     let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other);
     let (from, to) = (name(from)?, name(to)?);

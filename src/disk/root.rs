@@ -1,4 +1,4 @@
-//! Root slots: where everything that is durable is found from.
+//! Root slots, from which everything durable is found.
 //!
 //! Blocks 0 and 1 of the file (4096 bytes each) are slots A and B. Root sequence `n` lives in
 //! slot `n % 2`, so a new root never touches the block of the one it replaces. A slot holds the
@@ -52,7 +52,7 @@ pub(crate) struct Segment {
     pub(crate) pages: u32,
 }
 
-/// One root: all of the tree, and where the log goes on from it.
+/// One root: the whole tree, and where the log continues from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Root {
     pub(crate) page_size: u32,
@@ -73,7 +73,7 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// The first four bytes of the store id, borne by every page and mixed into every frame's CRC.
+    /// The first four bytes of the store id, stored in every page and mixed into every frame's CRC.
     pub(crate) fn store_tag(&self) -> u32 {
         get_u32(&self.store_id, 0)
     }
@@ -195,9 +195,9 @@ impl Root {
 }
 
 impl Slots {
-    /// Whether both roots say the same. A process that leaves writes its last root a second time, so
-    /// that the next process to open the store knows, without a flush, that the newest state is durable: the
-    /// second writing began when the first was.
+    /// Whether both slots hold the same root. A process that leaves writes its last root a second time. So the
+    /// next process to open the store knows, without a flush, that the newest state is durable: the second write
+    /// began only when the first was durable.
     pub(crate) fn are_twins(&self) -> bool {
         self.older.as_ref().is_some_and(|older| {
             older.sequence + 1 == self.newest.sequence
@@ -206,7 +206,7 @@ impl Slots {
     }
 }
 
-/// The highest sequence that a slot seems to have: a look at words that another process may be writing.
+/// The highest sequence that a slot seems to have; another process may be writing the words read here.
 pub(crate) fn peek_sequence(disk: &dyn Disk) -> io::Result<u64> {
     let mut found = [[0]; 2];
     for (slot, word) in (0..).zip(&mut found) {
@@ -223,7 +223,7 @@ pub(crate) fn peek_epoch(disk: &dyn Disk) -> io::Result<u64> {
     Ok(epoch)
 }
 
-/// Lets another epoch begin. The caller holds OPEN.
+/// Begins another epoch. The caller holds OPEN.
 pub(crate) fn write_epoch(disk: &dyn Disk, epoch: u64) -> io::Result<()> {
     disk.write_at(&epoch.to_le_bytes(), EPOCH_AT)
 }
@@ -243,7 +243,7 @@ pub(crate) struct Slots {
 
 /// Reads the roots out of the first 8192 bytes of a file (fewer, if the file is shorter).
 ///
-/// The error tells a file that was never a store from a damaged one and from one of a newer version.
+/// The error distinguishes a file that was never a store, a damaged store, and a store of a newer version.
 pub(crate) fn read_slots(prefix: &[u8], path: &std::path::Path) -> Result<Slots> {
     let mut found: [Option<Root>; 2] = [None, None];
     let mut newer = None;
@@ -264,7 +264,7 @@ pub(crate) fn read_slots(prefix: &[u8], path: &std::path::Path) -> Result<Slots>
     let [a, b] = found;
     let (newest, older) = match (a, b) {
         (Some(a), Some(b)) if a.store_id != b.store_id => {
-            // Both are whole, yet of two stores: a block was copied. Neither may be guessed.
+            // Both are whole, but of two stores: a block was copied. It cannot be decided which is right.
             return Err(
                 Error::corrupt("root slots", 0, None, "two roots of one store", "roots of two stores").in_file(path)
             );

@@ -1,4 +1,4 @@
-//! The sidecar: a small file beside the data file that every process maps, for hints and wake-ups.
+//! The sidecar as a file: a small file that every process maps, for hints and wake-ups.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
@@ -14,9 +14,9 @@ use super::platform::{FileId, SharedMemory};
 use super::sigbus::{self, Guard};
 use super::words::mix;
 
-/// What the sidecar's name ends with.
+/// Suffix of the sidecar's name.
 const SUFFIX: &str = "-shm";
-/// Where there is no wake-up between processes, waiters look this often.
+/// Without wake-ups between processes, waiters poll at this interval.
 const POLL: Duration = Duration::from_micros(500);
 /// A half-made sidecar this old was left by a process that died while making it.
 const ABANDONED: Duration = Duration::from_secs(60);
@@ -28,8 +28,8 @@ pub(super) fn path_beside(data: &Path) -> PathBuf {
     name.into()
 }
 
-/// The name of the sidecar of a data file whose directory cannot be written: all on this system that reach
-/// the file, by whatever path, find the same one.
+/// The name of the sidecar of a data file whose directory cannot be written: every process on this system that
+/// opens the file, by whatever path, finds the same one.
 pub(super) fn path_elsewhere(data: FileId) -> PathBuf {
     let shared = Path::new(if cfg!(target_os = "linux") { "/dev/shm" } else { "/tmp" });
     shared.join(format!("memstone-{:x}-{:x}{SUFFIX}", data.device, data.inode))
@@ -46,10 +46,11 @@ pub(super) struct Sidecar {
 }
 
 impl Sidecar {
-    /// Joins the existing sidecar of the data file that `data` describes: for reading only, if more is not allowed.
+    /// Opens the existing sidecar of the data file that `data` describes, for reading only if writing is not
+    /// permitted.
     pub(super) fn open(path: &Path, size: usize, data: &fs::Metadata) -> io::Result<Sidecar> {
-        // Never through a symbolic link, and never waiting at a pipe: a process that may write the
-        // directory could put anything there.
+        // Never through a symbolic link, and never waiting at a pipe: a process that may write to the directory
+        // could put anything there.
         let open = |write| {
             File::options().read(true).write(write).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
         };
@@ -70,7 +71,7 @@ impl Sidecar {
         Sidecar::map(&file, path, size, writable)
     }
 
-    /// Makes a new one, which all may use who may use the data file, described by `data`.
+    /// Creates a new one for every user of the data file that `data` describes.
     pub(super) fn create(path: &Path, size: usize, data: &fs::Metadata) -> io::Result<Sidecar> {
         sweep(path);
         let mut random = [0; 8];
@@ -102,8 +103,8 @@ impl Sidecar {
     }
 }
 
-/// Whether a sidecar was made by a user who may write the data file: such a one could spoil the store in
-/// any case, and no other user may tell what is durable.
+/// Whether a sidecar was made by a user who may write the data file. Such a user could spoil the store in any
+/// case; no other user may say what is durable.
 fn is_trusted(sidecar: &fs::Metadata, data: &fs::Metadata) -> bool {
     // SAFETY: always succeeds.
     let own = unsafe { libc::geteuid() };
@@ -116,15 +117,15 @@ fn is_trusted(sidecar: &fs::Metadata, data: &fs::Metadata) -> bool {
 fn build(temporary: &Path, size: usize, data: &fs::Metadata) -> io::Result<File> {
     let mut file = File::options().read(true).write(true).create_new(true).mode(0o600).open(temporary)?;
     file.write_all(&vec![0; size])?;
-    // So that the data file's owner and group can join. Only the superuser may give a file away, so
-    // the two are asked for apart; where one is refused, those users do without the sidecar.
+    // Allows the data file's owner and group to join. Only the superuser may give a file away, so the two are set
+    // separately; if one is refused, those users do without the sidecar.
     let _ = std::os::unix::fs::fchown(&file, None, Some(data.gid()));
     let _ = std::os::unix::fs::fchown(&file, Some(data.uid()), None);
     file.set_permissions(Permissions::from_mode(data.mode() & 0o666))?;
     Ok(file)
 }
 
-/// Removes what processes left that died while they made a sidecar.
+/// Removes half-made sidecars of processes that died while making them.
 fn sweep(path: &Path) {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -189,8 +190,8 @@ impl SharedMemory for Sidecar {
     }
 }
 
-/// Whether the low half still is what the waiter saw. Reading it also heals a page that is gone,
-/// on which the system call below would fail at once, again and again.
+/// Whether the low half still is what the waiter saw. Reading it also replaces a page that is gone by zeros; the
+/// system call below would fail on such a page at once, again and again.
 fn unchanged(word: &AtomicU64, expected: u32) -> bool {
     word.load(Ordering::SeqCst) & u64::from(u32::MAX) == u64::from(expected)
 }
@@ -215,7 +216,7 @@ fn wait(word: &AtomicU64, expected: u32, timeout: Duration) {
     if result == -1 {
         match io::Error::last_os_error().raw_os_error() {
             Some(libc::EAGAIN | libc::EINTR | libc::ETIMEDOUT) => {}
-            // The call is forbidden here, or the page went away just now: poll.
+            // The call is forbidden in this process, or the page was lost just now: poll.
             _ => std::thread::sleep(timeout.min(POLL)),
         }
     }

@@ -1,15 +1,14 @@
-//! What the processes tell each other through shared memory.
+//! Hints that the processes publish to each other through shared memory.
 //!
-//! Everything in here is a hint. Words that a process acts upon are *sealed*: they carry a check made of
-//! their values, the store's id, the data file's device and inode, and the version of this layout. So
-//! garbage, a sidecar of another file, and one that another release of the program lays out otherwise
-//! all count as silence. A process that finds no valid message looks at the file instead, and the next
-//! to publish puts a valid one there.
+//! Everything in here is a hint. Words that a process acts upon are *sealed*: they carry a check of their values,
+//! the store's id, the data file's device and inode, and the version of this layout. So garbage, the sidecar of
+//! another file, and the sidecar of a release with another layout all count as *silent*. A process that finds no
+//! valid hint reads the file instead, and the next process that publishes writes a valid one.
 //!
 //! Words that say how far something has come are *rising*: any process may raise them without a lock.
 //!
-//! Layout in 64-bit words: 0..64 the board (below), then 128 slots of 128 words, one for each
-//! process, taken by a kernel lock on the data file.
+//! Layout in 64-bit words: 0..64 the board (below), then 128 slots of 128 words, one for each process, taken by a
+//! kernel lock on the data file.
 
 use crate::disk::host::now_ms;
 use crate::disk::platform::{FileId, SharedMemory};
@@ -39,18 +38,19 @@ const MAKING: usize = 23; // rising: sequence
 const TICKET: usize = 48;
 const SLOT_BOUND: usize = 49;
 const FLUSHES: usize = 50;
-/// Wakes those who wait for a flush.
+/// Wakes processes that wait for a flush.
 const FLUSHED: usize = 56;
-/// Wakes those who wait for a change.
+/// Wakes processes that wait for a change.
 const CHANGED: usize = 57;
-/// How many wait, in the word two further on: without waiters there is no one to wake.
+/// The number of waiters, in the word two further on: without waiters the waker saves a system call.
 const WAITERS: usize = 2;
-/// Until when the last of them waits, in the word four further on: one killed in its wait does not count for ever.
+/// Until when the last of them waits, in the word four further on: a process killed in its wait must not count
+/// for ever.
 const WAITING_UNTIL: usize = 4;
 
-/// A waiter that cannot announce itself sleeps no longer than this.
+/// A waiter that cannot increment that number sleeps no longer than this.
 const UNANNOUNCED: Duration = Duration::from_millis(5);
-/// So much later than it meant to a waiter may still be counted.
+/// A waiter may still be counted this much later than it meant to wake.
 const LATE_MS: u64 = 1000;
 
 /// The layout above, and the protocol of the lock bytes (`docs/LOCKING.md`).
@@ -73,11 +73,11 @@ pub(crate) struct Sidecar {
     words: Words,
 }
 
-/// The words that tell how far everything has come, as they were at one time.
+/// The words that say how far everything has come, as they were at one time.
 pub(crate) struct WordsBefore([u64; 3]);
 
 impl Sidecar {
-    /// A view of memory that speaks of this store, in this file.
+    /// A view of memory, as the sidecar of this store in this file.
     pub(crate) fn new(memory: Arc<dyn SharedMemory>, store_id: &[u8; 16], file: FileId) -> Sidecar {
         let (low, high) = store_id.split_at(8);
         let word = |bytes: &[u8]| bytes.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
@@ -89,8 +89,9 @@ impl Sidecar {
         &self.words.memory
     }
 
-    /// What [`Sidecar::durable`] and [`Sidecar::visible`] say. What is beyond the log's end as it is told is garbage that
-    /// looks valid. (The end is told before anything is called durable or visible, and so it is read after them.)
+    /// [`Sidecar::durable`] and [`Sidecar::visible`]. A value beyond the published end of the log is garbage that
+    /// looks valid. (The end is published before anything up to it is called durable or visible; therefore it is
+    /// read after them.)
     pub(crate) fn durable_and_visible(&self) -> [Option<u64>; 2] {
         let (lsns, tail) = ([DURABLE, VISIBLE].map(|at| self.words.risen(at)), self.tail());
         lsns.map(|lsn| lsn.filter(|lsn| tail.is_none_or(|tail| *lsn <= tail.lsn)))
@@ -100,7 +101,7 @@ impl Sidecar {
         self.words.memory.is_current()
     }
 
-    /// The epoch in which it was set up for this store, in this file; none if it was not.
+    /// The epoch in which it was set up for this store, in this file; `None` if it was not.
     pub(crate) fn epoch(&self) -> Option<u64> {
         if self.words.memory.words().len() * 8 < SIDECAR_SIZE {
             return None;
@@ -108,16 +109,16 @@ impl Sidecar {
         self.words.read(IDENTITY).and_then(|[layout, epoch]| (layout == PROTOCOL).then_some(epoch))
     }
 
-    /// Clears the board, and lets it speak of this store. Nothing is told yet.
+    /// Clears the board, and sets it up for this store, without hints yet.
     pub(crate) fn set_up(&self, epoch: u64) {
         self.clear();
         self.words.publish(IDENTITY, &[PROTOCOL, epoch]);
     }
 
-    /// It is nobody's, and tells of no failed flush.
+    /// Afterwards it belongs to no store, and counts no failed flush.
     pub(crate) fn clear(&self) {
         for index in 0..BOARD_WORDS {
-            // Sleepers compare these two with what they saw: they only ever count on.
+            // Sleepers compare these two with the value they saw: they must only count up.
             if index != FLUSHED && index != CHANGED {
                 self.words.store(index, 0);
             }
@@ -138,13 +139,13 @@ impl Sidecar {
         self.words.publish(TAIL, &[tail.end, tail.start, tail.lsn, u64::from(tail.crc) | u64::from(tail.open) << 32]);
     }
 
-    /// What the words were before the file was looked at, for [`Sidecar::tell_all`].
+    /// The words before the file was read, for [`Sidecar::tell_all`].
     pub(crate) fn words_before(&self) -> WordsBefore {
         WordsBefore([ROOT, DURABLE, VISIBLE].map(|at| self.words.load(at)))
     }
 
-    /// Lets the sidecar speak: of the newest root, of what is known durable, and of what all may see. The caller
-    /// has looked at all that lies in the file, since it took the words down.
+    /// Restores the hints: the newest root, what is known to be durable, and what is visible. The caller has read
+    /// everything in the file since it called [`Sidecar::words_before`].
     pub(crate) fn tell_all(&self, before: &WordsBefore, root: u64, durable: u64, visible: u64) {
         for ((at, value), before) in [(ROOT, root), (DURABLE, durable), (VISIBLE, visible)].into_iter().zip(before.0) {
             self.words.restore(at, before, value);
@@ -187,29 +188,30 @@ impl Sidecar {
         self.words.rise(ROOT, sequence);
     }
 
-    /// Newest root of which a slot was, or is about to be, written, if that is known for certain.
+    /// Newest root of which a slot was written, or is about to be, if that is known for certain.
     pub(crate) fn making(&self) -> Option<u64> {
         self.words.risen(MAKING)
     }
 
-    /// The slot of this root is written next.
+    /// To be called before the slot of this root is written.
     pub(crate) fn rise_making(&self, sequence: u64) {
         self.words.rise(MAKING, sequence);
     }
 
-    /// No slot that may be on disk holds a newer root than this one: the caller has written both and flushed them, or
-    /// knows of each root since then. (A word that says more is left so, until a root of that number is made.)
+    /// No slot that may be on disk holds a newer root than this one: the caller has written both slots and
+    /// flushed them, or knows of every root made since then. (A higher value is kept until a root of that number
+    /// is made.)
     pub(crate) fn settle_making(&self, sequence: u64) {
         self.words.restore(MAKING, self.words.load(MAKING), sequence);
     }
 
-    /// Says less than before, as an older copy put back in place does.
+    /// Lowers the word, as an older copy put back in place does.
     #[cfg(test)]
     pub(crate) fn set_root_back(&self, sequence: u64) {
         self.words.store(ROOT, self.words.seal(ROOT, sequence));
     }
 
-    /// Makes the word say nothing that tells what is visible.
+    /// Makes VISIBLE silent.
     #[cfg(test)]
     pub(crate) fn spoil_visible(&self) {
         self.words.store(VISIBLE, 0);
@@ -224,7 +226,7 @@ impl Sidecar {
         self.words.restore(TABLES, self.words.load(TABLES), lsn);
     }
 
-    /// How often a flush has failed, or was mended. Odd: one has failed, and was not mended yet.
+    /// The count of failed flushes and repairs. Odd: a flush has failed and is not repaired yet.
     pub(crate) fn failures(&self) -> u64 {
         self.words.risen(POISON).unwrap_or(0)
     }
@@ -233,13 +235,14 @@ impl Sidecar {
         !self.failures().is_multiple_of(2)
     }
 
-    /// Tells that a flush has failed: also the process that is about to tell that an earlier one is mended.
+    /// Publishes that a flush has failed, also to a process that is about to publish the repair of an earlier
+    /// failure.
     pub(crate) fn poison(&self) {
         let failures = self.failures();
         self.words.restore(POISON, self.words.load(POISON), failures + 1 + failures % 2);
     }
 
-    /// Tells that the last of so many failures is mended. `false`: another one came meanwhile.
+    /// Publishes that the last of this many failures is repaired. `false`: another flush has failed meanwhile.
     pub(crate) fn tell_mended(&self, failures: u64) -> bool {
         let (from, to) = (self.words.seal(POISON, failures), self.words.seal(POISON, failures + 1));
         self.words
@@ -247,7 +250,7 @@ impl Sidecar {
             .is_none_or(|word| word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok())
     }
 
-    /// How long flushes have taken of late.
+    /// How long recent flushes took.
     pub(crate) fn flush_time(&self) -> Option<Duration> {
         self.words.risen(FLUSH_TIME).map(Duration::from_micros)
     }
@@ -260,19 +263,19 @@ impl Sidecar {
     fn wait(&self, at: usize, seen: u64, timeout: Duration) {
         let (Some(waiters), Some(until)) = (self.words.own_word(at + WAITERS), self.words.own_word(at + WAITING_UNTIL))
         else {
-            // No waker can know of this waiter: it looks for itself.
+            // No waker can know of this waiter: it wakes by itself.
             return self.words.memory.wait(at, futex_value(seen), timeout.min(UNANNOUNCED));
         };
         let end = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).saturating_add(now_ms());
         until.fetch_max(end.saturating_add(LATE_MS), Ordering::SeqCst);
-        // Announced before the word is compared, and the word is changed before this is read: a
+        // Counted before the word is compared, while the waker changes the word before it reads the count: a
         // waker that sees no waiter has changed the word in time for the comparison.
         waiters.fetch_add(1, Ordering::SeqCst);
         self.words.memory.wait(at, futex_value(seen), timeout);
         let _ = waiters.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| Some(n.saturating_sub(1)));
     }
 
-    /// Whether a process waits on a word. A count that outlived all whom it counted is put right.
+    /// Whether a process waits on a word. Resets a count whose waiters are all dead.
     fn is_waited_for(&self, at: usize) -> bool {
         let (Some(waiters), Some(until)) = (self.words.word(at + WAITERS), self.words.word(at + WAITING_UNTIL)) else {
             return false;
@@ -297,7 +300,7 @@ impl Sidecar {
         }
     }
 
-    /// The value that [`Sidecar::wait_flushed`] compares with. Read it before looking at what it announces.
+    /// The value that [`Sidecar::wait_flushed`] compares with. Read it before reading what the wake-up announces.
     pub(crate) fn flushed_word(&self) -> u64 {
         self.words.load(FLUSHED)
     }
@@ -310,7 +313,7 @@ impl Sidecar {
         self.wake(FLUSHED);
     }
 
-    /// How many flushes the holders of SYNC have ended.
+    /// How many flushes the holders of SYNC have completed.
     pub(crate) fn flushes(&self) -> u64 {
         self.words.load(FLUSHES)
     }
@@ -360,7 +363,7 @@ impl Sidecar {
         }
     }
 
-    /// The waiter whose turn it is: the slot with the lowest ticket.
+    /// The first waiter: the slot with the lowest ticket.
     pub(crate) fn first_waiter(&self) -> Option<(usize, u64)> {
         (0..self.slot_bound()).map(|i| (i, self.slot(i).ticket())).filter(|(_, t)| *t != 0).min_by_key(|(_, t)| *t)
     }

@@ -1,9 +1,9 @@
-//! Touching a page of a map that has no file behind it raises SIGBUS, which would kill the
-//! process. It happens when the file is truncated, or when the disk cannot read. The guard
-//! puts a page of zeros there instead, so that the page's checksum reports the damage.
+//! Accessing a page of a map that has no file behind it raises SIGBUS, which would kill the process. This happens
+//! when the file is truncated, or when the disk cannot read. The guard puts a page of zeros there instead, so
+//! that the page's checksum reports the damage.
 //!
-//! Only faults inside guarded maps are healed; every other one goes on to the handler of SIGBUS
-//! before, or kills the process as it would have.
+//! Only faults inside guarded maps are handled; any other one is passed to the previous handler of SIGBUS, or
+//! kills the process as it would have without the guard.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -11,16 +11,16 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering:
 
 use super::fork::Once;
 
-/// Maps that are guarded by one chunk of the table, and chunks at most: more maps than the kernel gives a process
-/// by default. A map beyond that is refused, and its user reads privately.
+/// Maps guarded by one chunk of the table, and the number of chunks: together more maps than the kernel gives a
+/// process by default. A map beyond that is refused, and its user reads into private memory.
 const CHUNK: usize = 1024;
 const CHUNKS: usize = 64;
 const EMPTY: usize = 0;
 /// A slot that is being filled. No map starts at address 0 or 1.
 const CLAIMED: usize = 1;
 
-/// One guarded map. The handler reads slots at any instant, so `start` is what makes one valid:
-/// it is written last and cleared first.
+/// One guarded map. The handler may read a slot at any instant, so `start` makes it valid: it is written last and
+/// cleared first.
 struct Slot {
     start: AtomicUsize,
     len: AtomicUsize,
@@ -43,15 +43,15 @@ impl Slot {
         let start = self.start.load(SeqCst);
         let len = self.len.load(SeqCst);
         let holds = start > CLAIMED && address.checked_sub(start).is_some_and(|at| at < len);
-        // The slot may have changed hands between the two loads.
+        // The slot may have been reused between the two loads.
         (holds && self.start.load(SeqCst) == start).then(|| start.saturating_add(len))
     }
 }
 
 type Chunk = [Slot; CHUNK];
 
-/// The table, which grows by a chunk when all are full. A chunk is never given back: the handler may be reading it
-/// at any instant.
+/// The table, which grows by a chunk when all chunks are full. A chunk is never freed: the handler may be reading
+/// it at any instant.
 static TABLE: [AtomicPtr<Chunk>; CHUNKS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; CHUNKS];
 
 fn chunk_at(place: &AtomicPtr<Chunk>) -> Option<&'static Chunk> {
@@ -59,7 +59,7 @@ fn chunk_at(place: &AtomicPtr<Chunk>) -> Option<&'static Chunk> {
     unsafe { place.load(SeqCst).as_ref() }
 }
 
-/// The chunk at this place, made if there is none yet.
+/// The chunk at this place, created if there is none yet.
 fn chunk_made_at(place: &AtomicPtr<Chunk>) -> Option<&'static Chunk> {
     chunk_at(place).or_else(|| {
         let made: *mut Chunk = Box::into_raw(Box::new([const { Slot::new() }; CHUNK]));
@@ -77,7 +77,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Whether some page of the map was lost and replaced by zeros.
+    /// Whether a page of the map was lost and replaced by zeros.
     pub(super) fn torn(&self) -> bool {
         self.slot.torn.load(SeqCst)
     }
@@ -109,12 +109,12 @@ fn claim(table: &'static [Slot], start: usize, len: usize, writable: bool) -> Op
     Some(slot)
 }
 
-/// Who handled SIGBUS before, and how it wants to be called.
+/// The previous handler of SIGBUS, and how it is to be called.
 static PREVIOUS: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
 static PREVIOUS_FLAGS: AtomicI32 = AtomicI32::new(0);
 static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
 
-/// Installs the handler, once. The host's page size if that worked.
+/// Installs the handler, once. Returns the host's page size if that worked.
 fn page_size() -> Option<usize> {
     static INSTALLED: Once = Once::new();
     INSTALLED.run(install).ok().map(|()| PAGE_SIZE.load(SeqCst))
@@ -127,7 +127,7 @@ fn install() -> io::Result<()> {
     let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_sigbus;
     let ours = handler as *const () as usize;
     let remember = |action: &libc::sigaction| {
-        // (A child that was forked in the midst of this may find it done.)
+        // (A child that was forked meanwhile may find it installed.)
         if action.sa_sigaction != ours {
             PREVIOUS_FLAGS.store(action.sa_flags, SeqCst);
             PREVIOUS.store(action.sa_sigaction, SeqCst);
@@ -168,7 +168,7 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
     pass_on(signal, info, context, access);
 }
 
-/// Puts zeros where `address` lies, if it lies in a guarded map.
+/// Replaces the page of `address` by zeros, if it lies in a guarded map.
 fn heal(address: usize) -> bool {
     let page_size = PAGE_SIZE.load(SeqCst);
     let page = address & !page_size.wrapping_sub(1);
@@ -178,7 +178,7 @@ fn heal(address: usize) -> bool {
     };
     let writable = slot.writable.load(SeqCst);
     slot.torn.store(true, SeqCst);
-    // Many lone pages split the map into more areas than the kernel allows; one big area does not.
+    // Many single pages would split the map into more areas than the kernel allows; one big area does not.
     zero(page, page_size, writable) || zero(page, end.saturating_sub(page), writable)
 }
 
@@ -187,7 +187,7 @@ fn zero(page: usize, len: usize, writable: bool) -> bool {
     let flags = libc::MAP_FIXED | libc::MAP_ANON | libc::MAP_PRIVATE;
     let errno = errno();
     // SAFETY: the pages belong to a map that its owner keeps mapped while it is read, and
-    // someone does: this fault. They are unreadable, so nothing is lost. A plain system call, which
+    // the thread that faulted reads it. They are unreadable, so nothing is lost. A plain system call, which
     // is safe in a signal handler; `errno` is put back for the code that was interrupted.
     unsafe {
         let saved = *errno;
@@ -207,7 +207,7 @@ fn errno() -> *mut c_int {
     return unsafe { libc::__error() };
 }
 
-/// Does what would have been done without us.
+/// Does what would have been done without this handler.
 fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void, access: bool) {
     let (handler, flags) = (PREVIOUS.load(SeqCst), PREVIOUS_FLAGS.load(SeqCst));
     let function = std::ptr::with_exposed_provenance::<()>(handler);

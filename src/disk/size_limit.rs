@@ -1,14 +1,14 @@
 //! The process' limit on the size of files (`ulimit -f`, RLIMIT_FSIZE).
 //!
-//! The system ends a process that writes beyond it, by SIGXFSZ, unless the process handles that signal; a library
-//! must not choose that for its host. So what would pass the limit is refused before.
+//! The system kills a process that writes beyond it, by SIGXFSZ, unless the process handles that signal; a
+//! library must not install a handler for its host. So a write that would pass the limit is refused before.
 
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The limit as it was when last looked at: when the file was opened, when it was to grow, and when something was
-/// refused. (A process that lowers its own limit below the size of an open store is told at the next growth.)
+/// The limit as last read: when the file was opened, when it was to grow, and when something was refused. (A
+/// process that lowers its own limit below the size of an open store gets the error at the next growth.)
 pub(super) struct SizeLimit(AtomicU64);
 
 impl SizeLimit {
@@ -31,7 +31,7 @@ impl SizeLimit {
         Ok(())
     }
 
-    /// Whether the file may have this length, which may also be less than it has.
+    /// Whether the file may get this length, which may also be less than it has.
     pub(super) fn allows_length(&self, file: &File, len: u64) -> io::Result<()> {
         if len > file.metadata()?.len() { self.allows_growth(len) } else { Ok(()) }
     }

@@ -1,7 +1,7 @@
-//! One process' part of the sidecar: who it is, what it waits for or holds, and what it has counted.
+//! One process' part of the sidecar: its identity, what it waits for or holds, and its counters.
 //!
-//! Only the process that holds the slot's lock byte writes there, but for its ticket, which any process takes away
-//! when no process stands behind it.
+//! Only the process that holds the slot's lock byte writes there, except that any process may clear a ticket that
+//! no live process stands behind.
 
 use crate::disk::words::{Words, futex_value};
 use crate::error::Holder;
@@ -20,9 +20,10 @@ const SLOT_CHECKPOINTING: usize = 6;
 const SLOT_SINCE: usize = 7;
 /// The counters, in the order of [`Counter`].
 const SLOT_COUNTERS: usize = 8;
-/// A number that each opening of the store has for itself.
+/// A random number of each opening of the store.
 const SLOT_OWNER: usize = 16;
-/// Since when the oldest tree version that the process has pinned is pinned, in milliseconds since 1970; 0 without one.
+/// Since when the process has pinned the oldest tree version that it keeps, in milliseconds since 1970; 0 without
+/// one.
 const SLOT_PINNED: usize = 17;
 const SLOT_WAITS: usize = 24;
 const SLOT_HOST: usize = 64;
@@ -73,7 +74,7 @@ pub(crate) struct Slot<'a> {
 }
 
 impl Slot<'_> {
-    /// Clears the slot for a new owner and writes who that is.
+    /// Clears the slot for a new owner, and writes the owner's identity.
     pub(crate) fn introduce(&self, owner: u64, pid: u32, host: &str, command: &str) {
         for i in 0..SLOT_WORDS {
             self.words.store(self.base + i, 0);
@@ -85,7 +86,7 @@ impl Slot<'_> {
         self.write_text(SLOT_COMMAND, COMMAND_WORDS, command);
     }
 
-    /// Whether the slot says who its owner is: not its last owner, which may have had the same process id.
+    /// Whether the slot names its present owner, not the one before, which may have had the same process id.
     pub(crate) fn is_introduced_as(&self, owner: u64) -> bool {
         self.words.load(self.base + SLOT_OWNER) == owner
     }
@@ -112,7 +113,7 @@ impl Slot<'_> {
         self.words.store(self.base + SLOT_TICKET, ticket);
     }
 
-    /// When its owner lined up, in µs of the clock that all share.
+    /// When its owner drew the ticket, in µs of the clock that all processes share.
     pub(crate) fn since(&self) -> u64 {
         self.words.load(self.base + SLOT_SINCE)
     }
@@ -121,7 +122,7 @@ impl Slot<'_> {
         self.words.store(self.base + SLOT_SINCE, now_us);
     }
 
-    /// Takes a ticket away that no process stands behind, unless it has changed meanwhile.
+    /// Clears a ticket that no process stands behind, unless it has changed meanwhile.
     pub(crate) fn clear_ticket(&self, ticket: u64) {
         if let Some(word) = self.words.own_word(self.base + SLOT_TICKET) {
             let _ = word.compare_exchange(ticket, 0, Ordering::AcqRel, Ordering::Acquire);
@@ -152,7 +153,7 @@ impl Slot<'_> {
             }
     }
 
-    /// Says since when the process is in this state; `false` that it no longer is.
+    /// Notes since when the process is in this state; `false`: it no longer is.
     pub(crate) fn set_state(&self, state: State, on: bool) {
         self.words.store(self.state_word(state), if on { unix_ms() } else { 0 });
     }
@@ -174,7 +175,7 @@ impl Slot<'_> {
         }
     }
 
-    /// Says since when the process holds the oldest state that it holds; 0: it holds none.
+    /// Notes since when the process keeps the oldest state that it keeps; 0: it keeps none.
     pub(crate) fn set_pinned(&self, since_ms: u64) {
         self.words.store(self.base + SLOT_PINNED, since_ms);
     }
@@ -190,7 +191,7 @@ impl Slot<'_> {
         from_unix_ms(self.words.load(self.base + SLOT_STARTED))
     }
 
-    // Only the slot's own process counts in it, so plain adding is enough.
+    // Only the slot's own process counts in it, so plain addition is enough.
 
     pub(crate) fn count(&self, counter: Counter, n: u64) {
         let at = self.base + SLOT_COUNTERS + counter as usize;
@@ -201,7 +202,7 @@ impl Slot<'_> {
         self.words.load(self.base + SLOT_COUNTERS + counter as usize)
     }
 
-    /// Counts an acquisition of the writer lock after such a wait.
+    /// Counts an acquisition of the writer lock after this wait.
     pub(crate) fn count_wait(&self, waited: Duration) {
         let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         self.count(Counter::Acquisitions, 1);

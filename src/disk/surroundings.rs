@@ -1,5 +1,5 @@
-//! What lies around a data file: its file system, its names, and whether a sidecar can be made beside it. For people who look
-//! for the cause of a trouble: nothing that the store does rests on it.
+//! What surrounds a data file: its file system, its names, and whether a sidecar can be made beside it. For users
+//! who diagnose a problem: the store itself does not depend on any of this.
 
 use super::host::now_us;
 use super::netfs;
@@ -29,7 +29,7 @@ pub(crate) struct Surroundings {
     pub(crate) other_names: Vec<PathBuf>,
 }
 
-/// Looks around a data file.
+/// Examines the surroundings of a data file.
 pub(crate) fn look_around(path: &Path) -> io::Result<Surroundings> {
     let path = path.canonicalize()?;
     let named = netfs::filesystem(&path)?;
@@ -87,18 +87,20 @@ fn may_write(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Since when a process of this system runs, where the system tells.
+/// Since when a process of this system runs, if the system tells.
 pub(crate) fn running_since(pid: u32) -> Option<SystemTime> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let ticks = started(&stat)?;
     // SAFETY: takes a number and gives one.
     let per_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok().filter(|ticks| *ticks > 0)?;
-    // Both count from the system's start, this one without the time for which the machine slept: the process looks younger by that.
+    // Both count from the system's start, this one without the time in which the machine slept: the process looks
+    // younger by that time.
     let age = now_us().checked_sub(ticks.saturating_mul(1_000_000) / per_second)?;
     SystemTime::now().checked_sub(Duration::from_micros(age))
 }
 
-/// The 22nd field of `/proc/PID/stat`. The name before the others stands in parentheses, and may hold any characters.
+/// The 22nd field of `/proc/PID/stat`. The process name before it stands in parentheses, and may contain any
+/// characters.
 fn started(stat: &[u8]) -> Option<u64> {
     let rest = stat.get(stat.iter().rposition(|byte| *byte == b')')? + 1..)?;
     std::str::from_utf8(rest).ok()?.split_whitespace().nth(19)?.parse().ok()

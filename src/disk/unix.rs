@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 /// Zeros are written in pieces of this many bytes.
 const ZEROS: usize = 1 << 20;
 
-/// Address space, in bytes, for looking at words of the file.
+/// Least address space, in bytes, mapped for reading words of the file.
 const MIN_PEEK: u64 = 1 << 26;
 
 /// How a data file is opened.
@@ -31,7 +31,7 @@ const MIN_PEEK: u64 = 1 << 26;
 pub(crate) struct OpenMode {
     /// Never write to it, and never create it.
     pub(crate) read_only: bool,
-    /// Create it, empty, if it is not there.
+    /// Create it, empty, if it does not exist.
     pub(crate) create: bool,
 }
 
@@ -41,19 +41,19 @@ pub(crate) struct UnixDisk {
     _registration: Registration,
     file: File,
     path: PathBuf,
-    /// The path without symbolic links, so that all who reach the file find the same sidecar.
+    /// The path without symbolic links, so that every process that opens the file finds the same sidecar.
     real_path: PathBuf,
     id: FileId,
     place: u64,
     writable: bool,
     size_limit: SizeLimit,
     generation: u32,
-    /// The first bytes of the file, for looking at words that others may be writing.
+    /// The first bytes of the file, for reading words that other processes may be writing.
     peeks: RwLock<Option<ReadMap>>,
 }
 
 impl UnixDisk {
-    /// Opens the data file. What is there is not changed, whatever it is.
+    /// Opens the data file. An existing file is not changed, whatever it is.
     pub(crate) fn open(path: &Path, mode: OpenMode) -> Result<UnixDisk> {
         let create = mode.create && !mode.read_only;
         let op = match mode {
@@ -90,8 +90,8 @@ impl UnixDisk {
             peeks: RwLock::default(),
         };
         if create && meta.len() == 0 {
-            // The process that finds the file empty may be the one that writes its first commit, and that
-            // is durable only if the file's name is.
+            // The process that finds the file empty may be the one that writes its first commit, which is durable
+            // only if the file's name is.
             disk.sync_name()?;
         }
         Ok(disk)
@@ -102,7 +102,7 @@ impl UnixDisk {
         sync_directory(&self.real_path).map_err(|e| Error::io("flush the directory", &self.path, e))
     }
 
-    /// In a forked child the descriptor is dead; say so, rather than fail in some odd way.
+    /// In a forked child the descriptor is dead: reports that, rather than some obscure failure.
     fn live(&self) -> io::Result<&File> {
         if self.generation == fork_generation() {
             Ok(&self.file)
@@ -111,8 +111,8 @@ impl UnixDisk {
         }
     }
 
-    /// Another description of the same file, for maps. A map keeps its description open, in forked
-    /// children too, and with it every lock: so it must be one that never takes any.
+    /// Another description of the same file, for maps. A map keeps its description open, also in forked children,
+    /// and with it every lock: so it must be a description that never takes locks.
     fn reopen(&self) -> Option<File> {
         let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
         let candidates = [cfg!(target_os = "linux").then_some(&by_descriptor), Some(&self.real_path)];
@@ -125,7 +125,7 @@ impl UnixDisk {
 }
 
 impl UnixDisk {
-    /// Maps the file so that words up to `end` can be looked at: a second time when it was cut under the last map.
+    /// Maps the file so that words up to `end` can be read: again if it was cut under the last map.
     fn map_for_peeking(&self, end: u64) -> io::Result<()> {
         let mut peeks = self.peeks.write().unwrap_or_else(PoisonError::into_inner);
         let Some(file) = self.reopen() else { return Ok(()) };
@@ -141,16 +141,16 @@ impl UnixDisk {
 
 impl Drop for UnixDisk {
     fn drop(&mut self) {
-        // A fork just before the file is closed could leave the description to a child. Without
-        // locks it does no harm there.
+        // A fork just before the file is closed could leave the description to a child. Without locks it does no
+        // harm there.
         if let Ok(file) = self.live() {
             let _ = file_lock::unlock_all(file);
         }
     }
 }
 
-/// A number for the directory entry at this path, which has no symbolic links in it: bind mounts and other
-/// names of the directory lead to the same one, hard links of the file to another.
+/// A number for the directory entry at this path, which contains no symbolic links: bind mounts and other names
+/// of the directory give the same number, hard links of the file another.
 fn place_of(path: &Path) -> io::Result<u64> {
     let directory = fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
@@ -169,8 +169,8 @@ fn must_be_file(path: &Path, meta: &fs::Metadata) -> Result<()> {
 fn sync_directory(file: &Path) -> io::Result<()> {
     let directory = file.parent().unwrap_or(Path::new("/"));
     match File::open(directory).and_then(|d| d.sync_all()) {
-        // Some may create files in a directory but not read it, and some file systems do not sync
-        // directories: nothing better can be done there.
+        // A user may be allowed to create files in a directory but not to read it, and some file systems do not
+        // sync directories: nothing better can be done there.
         Err(e) if matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EINVAL | libc::ENOTSUP)) => Ok(()),
         other => other,
     }
@@ -194,7 +194,7 @@ impl Disk for UnixDisk {
             Ok(found) if found == self.id => None,
             Ok(_) => Some("another file has its name now"),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Some("nothing has its name any more"),
-            // What cannot be looked at may still be there.
+            // A file that cannot be inspected may still exist.
             Err(_) => None,
         }
     }
@@ -255,8 +255,8 @@ impl Disk for UnixDisk {
         let file = self.live()?;
         self.size_limit.allows_growth(offset.saturating_add(len))?;
         reserve(file, offset, len)?;
-        // Reserved extents still are "unwritten", and their first write needs the journal again at
-        // the next flush. Zeros make them real.
+        // Reserved extents are still "unwritten", and their first write needs the journal again at the next
+        // flush. Writing zeros makes them real.
         let zeros = vec![0; usize::try_from(len).unwrap_or(ZEROS).min(ZEROS)];
         let end = offset.saturating_add(len);
         let mut at = offset;
@@ -271,7 +271,7 @@ impl Disk for UnixDisk {
     fn flush(&self) -> io::Result<()> {
         let file = self.live()?;
         match file.sync_data() {
-            // `sync_data` empties the drive's cache there, which not every file system can ask for.
+            // On macOS `sync_data` empties the drive's cache, which not every file system supports.
             #[cfg(target_os = "macos")]
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTSUP | libc::ENOTTY | libc::EINVAL)) => {
                 // SAFETY: the descriptor is open.
@@ -347,7 +347,7 @@ impl Disk for UnixDisk {
     }
 }
 
-/// Takes the space as one run, where that can be asked for, and finds out early if it is not there.
+/// Reserves the space as one run, where that is supported, and finds out early if there is not enough.
 fn reserve(file: &File, offset: u64, len: u64) -> io::Result<()> {
     if offset.checked_add(len).is_none_or(|end| end > i64::MAX.unsigned_abs()) {
         return Err(io::ErrorKind::FileTooLarge.into());
@@ -357,7 +357,7 @@ fn reserve(file: &File, offset: u64, len: u64) -> io::Result<()> {
         // SAFETY: the descriptor is open.
         if unsafe { libc::fallocate(file.as_raw_fd(), 0, offset, len) } != 0 {
             let error = io::Error::last_os_error();
-            // Not possible here, or interrupted: the zeros will take the space.
+            // Not supported, or interrupted: the zeros will take the space.
             let skipped = [libc::EOPNOTSUPP, libc::ENOSYS, libc::EINVAL, libc::EINTR];
             if !error.raw_os_error().is_some_and(|code| skipped.contains(&code)) {
                 return Err(error);

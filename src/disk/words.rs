@@ -1,27 +1,28 @@
-//! The words of shared memory, sealed: what a process reads in them was put there whole, for this store.
+//! The words of shared memory, sealed: the value that a process reads was written whole, and for this store.
 //!
-//! Words that a process acts upon carry a check made of their values and a salt. A *rising* word says how far
-//! something has come: it holds value and check in one, so that a store to it is whole whatever becomes of its
-//! writer, and any process may raise it without a lock.
+//! Words that a process acts upon carry a check of their values and a salt. A *rising* word says how far
+//! something has come. It holds value and check in one 64-bit word, so that a store to it is atomic even if its
+//! writer dies, and any process may raise it without a lock. A word without a valid check, or with the mark
+//! [`LEAST`], is *silent*: it has no value.
 
 use crate::disk::platform::SharedMemory;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bits of a rising word that hold what it says; the others hold their check.
+/// Bits of a rising word that hold its content; the rest hold the check.
 const SAID_BITS: u32 = 44;
-/// The value is not what the word would say, but the least that it would: it was silent when it was raised.
+/// The word is silent, and was raised meanwhile: its content is not its value but a lower bound of it.
 pub(crate) const LEAST: u64 = 1 << (SAID_BITS - 1);
 
-/// What is in a rising word.
+/// The content of a rising word.
 enum Said {
     Value(u64),
-    /// Nothing, but it was raised so far meanwhile.
+    /// Silent, but raised to this meanwhile.
     AtLeast(u64),
     Nothing,
 }
 
-/// SplitMix64's finalizer over the values in turn: quick, and no value leaves a bit unmoved.
+/// SplitMix64's finalizer over the values in turn: fast, and every bit of the values affects the result.
 pub(crate) fn mix(seed: u64, values: impl IntoIterator<Item = u64>) -> u64 {
     values.into_iter().fold(seed, |mut h, value| {
         h = (h ^ value).wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -36,7 +37,7 @@ pub(super) fn futex_value(word: u64) -> u32 {
     u32::try_from(word & 0xffff_ffff).unwrap_or(0)
 }
 
-/// Shared memory, and what its seals are mixed with.
+/// Shared memory, and the salt of its seals.
 #[derive(Clone)]
 pub(crate) struct Words {
     pub(super) memory: Arc<dyn SharedMemory>,
@@ -58,7 +59,7 @@ impl Words {
         }
     }
 
-    /// A word to be changed; none where the sidecar can only be read.
+    /// A word to be changed; `None` if the sidecar is mapped for reading only.
     pub(super) fn own_word(&self, index: usize) -> Option<&AtomicU64> {
         self.word(index).filter(|_| self.memory.is_writable())
     }
@@ -67,7 +68,8 @@ impl Words {
         mix(self.salt ^ at as u64, values.iter().copied())
     }
 
-    /// Publishes sealed words. One process at a time does so for each group: it holds the group's kernel lock.
+    /// Publishes sealed words. For each group one process at a time does so: the holder of the group's kernel
+    /// lock.
     pub(super) fn publish(&self, at: usize, values: &[u64]) {
         for (i, value) in values.iter().enumerate() {
             self.store(at + i, *value);
@@ -76,8 +78,8 @@ impl Words {
     }
 
     pub(super) fn read<const N: usize>(&self, at: usize) -> Option<[u64; N]> {
-        // A publisher in the middle of its few stores is waited for; one that stands still or died there is not: those who
-        // read look again, or at the file.
+        // Waits for a publisher in the middle of its few stores, but not for one that is stopped or died there:
+        // the reader looks again, or reads the file.
         for _ in 0..16 {
             let mut values = [0; N];
             for (i, value) in values.iter_mut().enumerate() {
@@ -105,7 +107,7 @@ impl Words {
         }
     }
 
-    /// What a rising word says.
+    /// The value of a rising word; `None` if it is silent.
     pub(super) fn risen(&self, at: usize) -> Option<u64> {
         match self.unseal(at, self.load(at)) {
             Said::Value(value) => Some(value),
@@ -113,9 +115,10 @@ impl Words {
         }
     }
 
-    /// Raises a word, unless it says as much already. A word that says nothing goes on saying nothing: it may have been
-    /// spoilt when it said more, and only a process that has looked at all there is lets it speak again. But that may
-    /// have looked before the rise: so the word tells how much it must have found.
+    /// Raises a word, unless its value is as high already. A silent word stays silent: it may have had a higher
+    /// value before it was damaged, and only a process that has read the whole file restores it. That process may
+    /// have read the file before this rise: so the word keeps the value as a lower bound of what the process must
+    /// have found.
     pub(super) fn rise(&self, at: usize, value: u64) {
         self.change(at, value, |seen| match self.unseal(at, seen) {
             Said::Value(said) => (said < value).then_some(value),
@@ -124,8 +127,8 @@ impl Words {
         });
     }
 
-    /// Raises a word, or lets it speak if it still says the same nothing as it did before: otherwise others
-    /// have let it speak since, and what it said then may have been spoilt once more.
+    /// Raises a word, or restores it if it has been silent since `before`. If another process has restored it
+    /// since then, its value may have been damaged once more, and the word stays silent.
     pub(super) fn restore(&self, at: usize, before: u64, value: u64) {
         let was_silent = !matches!(self.unseal(at, before), Said::Value(_));
         self.change(at, value, |seen| {
@@ -138,7 +141,7 @@ impl Words {
         });
     }
 
-    /// Changes what a word says. A value beyond what fits is not told.
+    /// Changes a word. A value that does not fit is not stored.
     fn change(&self, at: usize, value: u64, says: impl Fn(u64) -> Option<u64>) {
         if let Some(word) = self.own_word(at).filter(|_| value < LEAST) {
             let seal = |said| self.seal(at, said);

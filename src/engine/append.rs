@@ -1,8 +1,8 @@
-//! The tail of the log, and putting frames there.
+//! The tail of the log, and appending frames to it.
 //!
-//! The holder of APPEND knows the true tail before it writes: the file decides. It looks for a newer root
-//! in the slots, and for frames behind the last known one: from this process' own last place in the
-//! chain, or from a sidecar's hint that the file confirms, on to the chain's end.
+//! The holder of APPEND finds the true tail before it writes, and the file decides. It looks for a newer root in
+//! the slots, and for frames behind the last known one: it starts at this process' own last position in the
+//! chain, or at a sidecar's hint that the file confirms, and walks to the chain's end.
 
 use crate::disk::locks::{APPEND, ByteLock, Deadline, lock, try_lock};
 use crate::disk::platform::LockMode;
@@ -26,7 +26,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Room that only the mark of a checkpoint may use, so that a full log can always be folded.
 const RESERVE: u64 = 2 * 4096;
 
-/// What this process knows of the log's end. Only looked at while APPEND is held.
+/// What this process knows of the log's end. Read only while APPEND is held.
 pub(crate) struct Appender {
     /// A durable root; its ring is the current one.
     pub(crate) root: Arc<Root>,
@@ -37,9 +37,9 @@ pub(crate) struct Appender {
     /// Whether the next frame may share a block with the last one: only if no flush may have
     /// covered that block.
     pub(crate) open: bool,
-    /// [`Engine::forgotten`] when the tail was last looked for from a root on.
+    /// [`Engine::forgotten`] when the tail was last searched for from a root.
     pub(crate) forgotten: u64,
-    /// The newest change of the set of tables that this process has found, or was told of.
+    /// The newest change of the set of tables that this process has found in the log or in a hint.
     pub(crate) tables: u64,
 }
 
@@ -65,7 +65,7 @@ impl Appender {
         if self.open { self.tail.end } else { next_block(self.tail.end) }
     }
 
-    /// Bytes of the log that the next checkpoint would set free.
+    /// Bytes of the log that the next checkpoint would free.
     pub(crate) fn used(&self) -> u64 {
         self.tail.end - self.ring.start().min(self.tail.end)
     }
@@ -76,9 +76,9 @@ pub(crate) struct Log {
     roots: Roots,
     appender: Mutex<Appender>,
     pub(super) syncing: Mutex<()>,
-    /// A flush of this process proves what others wrote before it came.
+    /// A flush of this process covers what other processes wrote before it opened the file.
     pub(super) proven: AtomicBool,
-    /// How many flushes had ended, one more than that, when a flusher was found not to move on.
+    /// How many flushes had ended, plus one, when a flusher was found to be stalled.
     pub(super) stalled: AtomicU64,
 }
 
@@ -91,21 +91,21 @@ impl Deref for Log {
     }
 }
 
-/// The tail, held by this thread of this process alone.
+/// APPEND, held by one thread of this process.
 ///
-/// The kernel's lock goes first when this is dropped. The other way round the next thread of this
-/// process would find it held, by the same description, and a moment later have lost it unawares.
+/// When this is dropped, the kernel's lock is released first. Otherwise the next thread of this process would
+/// find it held, by the same file description, and lose it a moment later without noticing.
 pub(crate) struct AppendGuard<'a> {
     _kernel: ByteLock,
     pub(crate) state: MutexGuard<'a, Appender>,
     pub(crate) sidecar: Arc<Sidecar>,
     pub(crate) log: &'a Log,
-    /// A newer root is the one to build on, and nobody can confirm it before a failed flush is mended; or frames
-    /// that were told are gone.
+    /// There is a newer root to build on, which cannot be confirmed before a failed flush is repaired; or frames
+    /// that were published are gone.
     pub(crate) in_doubt: bool,
-    /// What was known of failed flushes before the tail was looked for.
+    /// The failed flushes known before the tail was searched for.
     pub(crate) failures: Failures,
-    /// The log went on behind what was told of it.
+    /// The log continued behind the published tail.
     pub(crate) walked: bool,
 }
 
@@ -119,7 +119,7 @@ pub(crate) struct Sealed {
 pub(crate) enum Appended {
     /// It is there, with this LSN.
     At(u64),
-    /// The log must be folded first.
+    /// A checkpoint must free space in the log first.
     NoRoom,
 }
 
@@ -151,7 +151,7 @@ impl Log {
         self.guard_append(state, kernel)
     }
 
-    /// The same, unless another thread or process has it.
+    /// The same, unless another thread or process holds it.
     pub(crate) fn try_lock_append(&self) -> Result<Option<AppendGuard<'_>>> {
         let Some(state) = try_lock(&self.appender) else { return Ok(None) };
         let Some(kernel) = ByteLock::try_take(&self.disk, APPEND, LockMode::Exclusive)? else { return Ok(None) };
@@ -159,8 +159,8 @@ impl Log {
     }
 
     fn guard_append<'e>(&'e self, state: MutexGuard<'e, Appender>, kernel: ByteLock) -> Result<AppendGuard<'e>> {
-        // Looked at only now: the sidecar that was started last, as long as APPEND is held, is the one that
-        // the last appender published to, or a newer one that says nothing.
+        // Read only now: while APPEND is held, the sidecar that was started last is the one that the last
+        // appender published to, or a newer one without hints.
         let (sidecar, joined) = self.newest_sidecar();
         let current = joined.is_ok();
         if let Err(why) = joined
@@ -172,7 +172,7 @@ impl Log {
         let (in_doubt, walked) = (false, false);
         let mut guard = AppendGuard { state, sidecar, log: self, in_doubt, failures, walked, _kernel: kernel };
         guard.find_tail(current)?;
-        // Without a sidecar nobody could have told us of a flush.
+        // Without a sidecar no process could have published a flush.
         guard.state.open &= current;
         Ok(guard)
     }
@@ -204,7 +204,8 @@ impl AppendGuard<'_> {
         self.put_tables_right(told_tail);
         log.raise_given(self.state.tail.lsn);
         if self.newest_given() > self.state.tail.lsn {
-            // Frames that were given an LSN are gone: a flush failed, and its process did not live to say so.
+            // Frames that were given an LSN are gone: a flush failed, and its process died before it could publish
+            // that.
             if !log.is_poisoned(&self.sidecar) {
                 log.poison(&self.sidecar);
             }
@@ -212,7 +213,8 @@ impl AppendGuard<'_> {
         } else if self.walked {
             self.publish();
         }
-        // Frames that no sidecar of this process told of may have been acknowledged through another one.
+        // Frames that no sidecar of this process has published may have been acknowledged through another
+        // sidecar.
         let unseen = || self.state.tail.lsn > log.visible() && log.disk.lost_name().is_some();
         let elsewhere = !current && (self.walked || unseen());
         if (!told || elsewhere) && !log.is_poisoned(&self.sidecar) {
@@ -221,11 +223,12 @@ impl AppendGuard<'_> {
         Ok(())
     }
 
-    /// A root may have been written and never told of, and it may lay the ring out otherwise, hold a
-    /// transaction of its own, or let the log go on beyond the older root's ring. What is appended must fit it. Its writer held APPEND until it could tell, so
-    /// it is gone, or told of it through a sidecar that is gone: the root is made durable, and told. So is any root
-    /// where the sidecar tells of none: one that was told elsewhere may be built upon, and the pages of the one before
-    /// be used again. Gives whether the log goes on from it.
+    /// Makes a newer, unpublished root durable, and publishes it, if the log depends on it. Such a root may lay
+    /// out the ring differently, hold a transaction of its own, or let the log continue beyond the older root's
+    /// ring, and what is appended must fit it. Its writer held APPEND until it could publish, so it is dead, or
+    /// has published to a sidecar that is gone. The same is done with any newer root if the sidecar gives no root
+    /// at all: a root that was published elsewhere may be built upon, and the pages of the one before be reused.
+    /// Returns whether the log continues from it.
     pub(crate) fn settle_doubtful(&mut self, newest: Root, told: bool) -> Result<bool> {
         let log = self.log;
         let known = &self.state.root;
@@ -238,7 +241,7 @@ impl AppendGuard<'_> {
         }
         self.in_doubt = log.is_poisoned(&self.sidecar);
         if self.in_doubt {
-            // Nothing can be confirmed; the process that mends the failed flush sees to the root.
+            // Nothing can be confirmed here; the repair of the failed flush handles the root.
             return Ok(false);
         }
         log.write_slot_once_more(&newest)?;
@@ -250,8 +253,8 @@ impl AppendGuard<'_> {
         Ok(true)
     }
 
-    /// An older copy of the sidecar, written over it in place, tells of an older set of tables than the one that
-    /// this process has found. If its tail lies before the root, a change may be hidden in the root.
+    /// An older copy of the sidecar, written over it in place, gives an older set of tables than the one that
+    /// this process has found. If its tail lies before the root, the root may hide a change.
     fn put_tables_right(&mut self, told_tail: Option<TailHint>) {
         let Some(told) = self.sidecar.tables() else { return };
         let folded = self.state.root.checkpoint_lsn;
@@ -262,7 +265,7 @@ impl AppendGuard<'_> {
         }
     }
 
-    /// The transaction that changed the set of tables last, if that is known for certain.
+    /// The last transaction that changed the set of tables, if that is known for certain.
     pub(crate) fn tables(&self) -> Option<u64> {
         self.sidecar.tables().map(|told| told.max(self.state.tables))
     }
@@ -290,7 +293,7 @@ impl AppendGuard<'_> {
         }
     }
 
-    /// Goes to where the sidecar says that the log ends, if the file says the same.
+    /// Moves to the tail that the sidecar gives, if the file confirms it.
     fn follow_hint(&mut self) -> Result<()> {
         let log = self.log;
         let hint = self.sidecar.tail();
@@ -307,13 +310,13 @@ impl AppendGuard<'_> {
             Some(hint) if hint.lsn == state.tail.lsn && hint.crc == state.tail.crc => state.open = hint.open,
             _ => state.open = false,
         }
-        // A flush that was believed may have covered the block, whatever the hint says.
+        // A flush may have covered the block, whatever the hint says.
         let flushed = log.durable_lsn().max(self.sidecar.flushed_unsealed());
         state.open &= flushed < state.tail.lsn;
         Ok(())
     }
 
-    /// Walks to the chain's end, and tells of what no process lived to tell of.
+    /// Walks to the chain's end, and publishes what dead processes did not live to publish.
     pub(crate) fn walk_on(&mut self) -> Result<()> {
         let log = self.log;
         let state = &mut *self.state;
@@ -336,14 +339,14 @@ impl AppendGuard<'_> {
         Ok(())
     }
 
-    /// Tells of a root that was confirmed a moment ago, and may hold a transaction that no frame tells of.
+    /// Publishes a root that has just been confirmed, and that may hold a transaction without a frame.
     pub(crate) fn tell_of_root(&mut self) {
         self.tell_of_tables(self.state.root.checkpoint_lsn);
         self.publish();
     }
 
-    /// A new sidecar, or a spoilt one: it does not tell which commits readers may have seen. So all that is
-    /// here is flushed, and may be seen.
+    /// A new sidecar, or a damaged one, does not say which commits readers may have seen. So everything found in
+    /// the file is flushed, and becomes visible.
     fn show_all(&mut self, before: &WordsBefore) -> Result<()> {
         self.log.flush_found()?;
         self.state.open = false;
@@ -355,12 +358,12 @@ impl AppendGuard<'_> {
         Ok(())
     }
 
-    /// Gives the tail back, and what was known of failed flushes when something was appended.
+    /// Releases the tail; returns the failed flushes known when something was appended.
     pub(crate) fn into_failures(self) -> Failures {
         self.failures
     }
 
-    /// Whether a frame of at most so many bytes has room, sealed batch or not.
+    /// Whether a frame of at most this many bytes has room, whether or not the batch is sealed.
     pub(crate) fn has_room(&self, len: u64) -> bool {
         next_block(self.state.tail.end) + len.next_multiple_of(8) + RESERVE <= self.state.ring.end()
     }
@@ -393,7 +396,7 @@ impl AppendGuard<'_> {
         };
         let (bytes, crc) = frame.finish(log.store_tag, &header);
         if let Err(e) = state.ring.write(&*log.disk, position, bytes) {
-            // What was written of it may be whole, and then others may have read it already.
+            // What was written may be a whole frame, which other processes may have read already.
             return match LogReader::new(&*log.disk, &state.ring, log.store_tag, state.tail).next() {
                 Ok(None) => Err(Error::io("append to the log", log.path(), e)),
                 _ => {
@@ -416,25 +419,26 @@ impl AppendGuard<'_> {
         Ok(Appended::At(lsn))
     }
 
-    /// Lets readers see everything up to this LSN, whether or not it was told to be durable: others first,
-    /// so that no thread here shows it before a later snapshot elsewhere would.
+    /// Makes everything up to this LSN visible, durable or not. It is published before this process shows it, so
+    /// that every later snapshot in another process includes it.
     fn show(&self, lsn: u64) {
         self.sidecar.rise_visible(lsn);
         self.log.relaxed.fetch_max(lsn, Ordering::AcqRel);
     }
 
-    /// The newest LSN that was given to a frame, as far as is known here.
+    /// The newest LSN that was given to a frame, as far as this process knows.
     fn newest_given(&self) -> u64 {
         self.sidecar.tail().map_or(0, |tail| tail.lsn).max(self.log.given_lsn())
     }
 
-    /// The newest LSN that was given, or told.
+    /// The newest LSN that was given, or published.
     pub(crate) fn newest_told(&self) -> u64 {
         let seen = self.sidecar.visible().unwrap_or(0).max(self.log.visible());
         self.newest_given().max(seen)
     }
 
-    /// Forgets the tail, which may never have been durable, and looks for the chain's end from a durable root on.
+    /// Discards the tail, which may never have been durable, and searches for the chain's end from a durable
+    /// root.
     pub(crate) fn start_over(&mut self, root: Root) -> Result<()> {
         let log = self.log;
         log.forget_log();
@@ -448,7 +452,7 @@ impl AppendGuard<'_> {
         Ok(())
     }
 
-    /// Tells that what so many failed flushes have left is mended, up to the tail.
+    /// Publishes that this many failed flushes are repaired, up to the tail.
     pub(crate) fn recovered(&mut self, failures: u64) -> Result<()> {
         self.in_doubt = false;
         self.seal();
@@ -459,19 +463,19 @@ impl AppendGuard<'_> {
         Err(self.log.poisoned_error("another flush failed meanwhile"))
     }
 
-    /// Ends the batch: from here on what is in the log may be flushed, so the next frame starts in
-    /// a new block, and a torn write of it cannot touch this one.
+    /// Ends the batch: from now on the log may be flushed, so the next frame starts in a new block, and a torn
+    /// write of that frame cannot damage this batch.
     pub(crate) fn seal(&mut self) -> Sealed {
         self.state.open = false;
         self.publish();
         Sealed { tail: self.state.tail, sidecar: Arc::clone(&self.sidecar) }
     }
 
-    /// Tells the others where the tail is, and under which root: without it they would look for the tail's
-    /// frames in an older ring.
+    /// Publishes the tail, and the root that it belongs to: without the root, other processes would look for the
+    /// tail's frames in an older ring.
     pub(crate) fn publish(&self) {
         if self.in_doubt {
-            // What was told before is what no LSN may be given twice of.
+            // The published tail stays: it keeps its LSNs from being given twice.
             return;
         }
         let Appender { tail, start, open, .. } = *self.state;
@@ -480,8 +484,8 @@ impl AppendGuard<'_> {
     }
 }
 
-/// Whether the file holds the frame that a hint speaks of. The hint was published after that
-/// frame was written in full, so its header is proof enough.
+/// Whether the file holds the frame that a hint refers to. The hint was published after that frame was written in
+/// full, so its header is proof enough.
 fn confirms(log: &Log, ring: &Ring, hint: &TailHint) -> Result<bool> {
     if hint.start < ring.start() || hint.end > ring.end() || hint.start >= hint.end {
         return Ok(false);

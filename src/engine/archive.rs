@@ -1,8 +1,9 @@
-//! Keeping the log's transactions before a fold gives their space away.
+//! Archiving the log's transactions before a checkpoint frees their space.
 //!
-//! The engine does not know where they go: what the file says of an archive is handed on as it is, and something above
-//! the engine takes the transactions, in order, while CHECKPOINT is held. A fold never fails because of it: what
-//! could not be kept is told by the archive itself, since the next batch does not connect to what it has.
+//! The engine does not know where they go: it passes on what the file says of an archive, and a layer above the
+//! engine takes the transactions, in order, while CHECKPOINT is held. A checkpoint never fails because of the
+//! archive: what could not be archived shows in the archive itself, since the next batch does not connect to its
+//! end.
 
 use crate::change::Change;
 use crate::disk::format::{SETTING_ARCHIVE, TABLE_SETTINGS};
@@ -18,54 +19,54 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What keeps transactions beyond the log. It is called by the holder of CHECKPOINT, before the root is written from
-/// which on their space may be used again.
+/// An archive of transactions. It is called by the holder of CHECKPOINT, before the root is written that allows
+/// their space to be reused.
 pub(crate) trait Archive: fmt::Debug + Send + Sync {
-    /// Keeps all transactions of a batch, durably.
+    /// Archives all transactions of a batch, durably.
     fn keep(&self, batch: &Batch<'_>) -> Result<()>;
 
-    /// Keeps a transaction that goes straight to the tree on top of the batch, durably, before its root is written. It
-    /// counts once `confirm` was called, or when a later batch is based on that root.
+    /// Archives a transaction that goes straight to the tree on top of the batch, durably, before its root is
+    /// written. It counts once `confirm` was called, or once a later batch is based on that root.
     fn keep_direct(&self, batch: &Batch<'_>, lsn: u64) -> Result<()>;
 
-    /// The transaction that was kept last by `keep_direct` is committed.
+    /// The transaction last passed to `keep_direct` is committed.
     fn confirm(&self, lsn: u64) -> Result<()>;
 
-    /// Why the last batch was not kept.
+    /// Why the last batch was not archived.
     fn trouble(&self) -> Option<String>;
 }
 
-/// What one fold takes out of the log.
+/// What one checkpoint takes out of the log.
 pub(crate) struct Batch<'a> {
     engine: &'a Engine,
     view: &'a View,
     archive: Arc<dyn Archive>,
     /// What the file says of its archive.
     pub(crate) setting: Vec<u8>,
-    /// The end of what is folded, which is durable.
+    /// The end of what the checkpoint applies, which is durable.
     pub(crate) mark: Point,
-    /// The root that is being made: its sequence and time.
+    /// The sequence and the time of the root being made.
     pub(crate) sequence: u64,
     pub(crate) time: u64,
-    /// Every transaction with an earlier time is in this batch, or in one before.
+    /// Every transaction with an earlier time is in this batch or in an earlier one.
     pub(crate) covered: u64,
-    /// To be kept even if there is no transaction in it.
+    /// The batch is archived even if it holds no transaction.
     pub(crate) always: bool,
     direct: Option<&'a Changes>,
 }
 
-/// A frame of the batch, before its changes.
+/// A frame of the batch; its changes follow.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeptFrame {
     pub(crate) lsn: u64,
     pub(crate) crc: u32,
     /// When it was committed, in microseconds since 1970.
     pub(crate) time: u64,
-    /// Not a mark.
+    /// `false` for a mark.
     pub(crate) is_transaction: bool,
 }
 
-/// What a transaction does to a table.
+/// What a transaction changes in a table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum KeptChange<'a> {
     Put { key: &'a [u8], value: &'a [u8] },
@@ -73,7 +74,7 @@ pub(crate) enum KeptChange<'a> {
     Drop,
 }
 
-/// Where the frames of a batch go, in the order of their LSNs, drops of tables first.
+/// Receives the frames of a batch in the order of their LSNs, drops of tables first.
 pub(crate) trait Keep {
     /// Whether the changes of this frame are wanted.
     fn frame(&mut self, frame: KeptFrame) -> Result<bool>;
@@ -81,8 +82,8 @@ pub(crate) trait Keep {
 }
 
 impl<'a> Batch<'a> {
-    /// The batch of a fold; `None` if the file names no archive, or nothing here could keep it. `begun` is the time
-    /// before the mark was set.
+    /// The batch of a checkpoint; `None` if the file names no archive, or this process has none. `begun` is the
+    /// time before the mark was set.
     pub(crate) fn new(
         engine: &'a Engine,
         view: &'a View,
@@ -97,13 +98,13 @@ impl<'a> Batch<'a> {
         Ok(Some(Batch { engine, view, archive, setting, mark, sequence, time, covered: begun, always, direct }))
     }
 
-    /// With a transaction on top of it.
+    /// Adds a transaction on top of it.
     pub(crate) fn with(mut self, direct: Option<&'a Changes>, always: bool) -> Batch<'a> {
         (self.direct, self.always) = (direct, always || direct.is_some());
         self
     }
 
-    /// Keeps it. A failure is no failure of the fold.
+    /// Archives the batch. A failure does not fail the checkpoint.
     pub(crate) fn keep(&self) {
         if let Err(error) = self.archive.keep(self) {
             tracing::warn!(%error, lsn = self.mark.lsn, "the log is folded without being archived");
@@ -126,7 +127,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// The root that the fold builds on.
+    /// The root that the checkpoint builds on.
     pub(crate) fn base(&self) -> &Root {
         &self.view.tree.root
     }
@@ -143,12 +144,12 @@ impl<'a> Batch<'a> {
         self.engine.path()
     }
 
-    /// The newest transaction in it, or before it.
+    /// The newest transaction in the batch, or before it.
     pub(crate) fn last_commit(&self) -> u64 {
         self.view.last_commit
     }
 
-    /// Reads all frames from the root that the fold builds on up to the mark.
+    /// Reads all frames from the base root up to the mark.
     pub(crate) fn read(&self, keep: &mut dyn Keep) -> Result<()> {
         let engine = self.engine;
         let start = Point::start_of(self.base());

@@ -1,8 +1,8 @@
-//! What is done when nobody asks for it: flushing relaxed commits, folding a log that has grown or
-//! that lies idle, letting go of a tree version that nobody reads.
+//! Work that no caller asks for: flushing relaxed commits, checkpointing a log that has grown or is idle,
+//! releasing a tree version that is no longer read.
 //!
-//! A thread does it, started when there is something to do and gone when there is not, so an idle
-//! process has none.
+//! A thread does it. It is started when there is work and ends when there is none, so an idle process has no
+//! thread.
 
 use crate::engine::Engine;
 use crate::engine::checkpoint::{CheckpointOptions, CheckpointResult, PATIENCE, is_worthwhile};
@@ -12,19 +12,20 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// After this long without a commit the log is folded; after this long without a read the tree is let go.
+/// After this long without a commit the log is checkpointed; after this long without a read the tree version is
+/// released.
 const IDLE: Duration = Duration::from_secs(1);
-/// Pages moved down at most in one go.
+/// Most pages moved down in one go.
 const COMPACT_WHEN_IDLE: usize = 4096;
 
-/// Starts the thread. It ends when the store is left, or when there is nothing to do.
+/// Starts the thread. It ends when the store is left, or when there is no work.
 pub(crate) fn start(engine: &Weak<Engine>) -> bool {
     let engine = engine.clone();
     std::thread::Builder::new().name("memstone".to_owned()).spawn(move || run(&engine)).is_ok()
 }
 
 impl Engine {
-    /// Has the janitor look at what is free each time the last snapshot of a version goes.
+    /// Has the background thread check for free pages whenever the last snapshot of a version is dropped.
     pub(crate) fn watch_pins(self: &Arc<Self>) {
         if self.settings.threads {
             let weak = Arc::downgrade(self);
@@ -37,8 +38,8 @@ impl Engine {
     }
 }
 
-/// Marks the thread as ended when it panics, as code of the program that is called on the way may do (that which
-/// listens to `tracing`): nobody must wait for it then.
+/// Marks the thread as ended when it panics, which code of the program may cause (a `tracing` subscriber): no
+/// caller may wait for it then.
 struct Ended<'e>(&'e Weak<Engine>);
 
 impl Drop for Ended<'_> {
@@ -55,7 +56,7 @@ fn run(weak: &Weak<Engine>) {
     let _ended = Ended(weak);
     let mut rounds = Rounds::new(Instant::now());
     loop {
-        // Held only while something is done: the last handle must be able to go.
+        // Held only during work: the last handle must be able to close the store.
         let Some(engine) = weak.upgrade() else { return };
         let Some(chores) = engine.background.next() else {
             engine.background.ended();
@@ -67,19 +68,19 @@ fn run(weak: &Weak<Engine>) {
     }
 }
 
-/// What the thread knows from one look to the next.
+/// What the thread remembers between rounds.
 struct Rounds {
     idle_since: Instant,
     last_lsn: u64,
     folded_lsn: u64,
-    /// The file could get smaller.
+    /// The file could get shorter.
     compacting: bool,
-    /// Folds in a row that did not make it smaller.
+    /// Checkpoints in a row that did not shorten it.
     vain: u32,
     smallest: u64,
-    /// A snapshot's version was let go of, and what that sets free was not yet looked at.
+    /// A snapshot's version was released, and the pages that this frees were not checked yet.
     released: bool,
-    /// Free pages that the last fold left in the file.
+    /// Free pages that the last checkpoint left in the file.
     left: u64,
 }
 
@@ -97,7 +98,7 @@ impl Rounds {
         }
     }
 
-    /// Does the chores, and what is to be done in an idle store. Gives whether nothing is left to do.
+    /// Does the chores, and the work of an idle store. Returns whether no work is left.
     fn step(&mut self, engine: &Engine, chores: Chores, now: Instant) -> bool {
         if chores.flush {
             let relaxed = engine.relaxed.load(Ordering::Acquire);
@@ -131,7 +132,7 @@ impl Rounds {
         idle && !self.compacting && !self.released && !engine.view_is_pinned()
     }
 
-    /// `None`: another process is folding, or this fold failed. It is tried again, but not for ever.
+    /// `None`: another process makes a checkpoint, or this one failed. It is retried, a limited number of times.
     fn rested(&mut self, engine: &Engine, done: Option<CheckpointResult>) {
         if done.is_none() && self.vain < 4 {
             self.vain += 1;
@@ -141,15 +142,15 @@ impl Rounds {
         let done = done.unwrap_or_default();
         self.folded_lsn = tail_lsn(engine);
         self.last_lsn = self.folded_lsn;
-        // As long as the file gets smaller; a held snapshot may keep it from that.
+        // Continues as long as the file gets shorter; a held snapshot may prevent that.
         self.vain = if done.page_count < self.smallest { 0 } else { self.vain + 1 };
         self.smallest = self.smallest.min(done.page_count);
         self.left = done.free_pages;
         self.compacting = done.could_shrink() && self.vain < 4;
     }
 
-    /// Whether a version that was let go of has set pages free: notably more than the last fold left, so that folds
-    /// which cannot give any back are not made over and over.
+    /// Whether a released version has freed pages: notably more than the last checkpoint left, so that
+    /// checkpoints which cannot shorten the file are not repeated for ever.
     fn could_give_back(&self, engine: &Engine) -> bool {
         let turn = engine.try_lock_checkpoint().ok().flatten();
         let space = turn.and_then(|turn| engine.free_and_all_pages(&turn).ok());
@@ -169,7 +170,7 @@ fn fold_now(engine: &Engine, idle: bool, force: bool) -> Option<CheckpointResult
         compact: if idle { COMPACT_WHEN_IDLE } else { 0 },
         ..CheckpointOptions::default()
     };
-    // A process that is folding already does it for all.
+    // A process that is making a checkpoint already does it for all.
     let turn = engine.try_lock_checkpoint().ok().flatten()?;
     engine.run_checkpoint(&turn, &plan, deadline).ok()
 }

@@ -1,8 +1,8 @@
-//! What the processes tell each other, and what this one knows of it.
+//! What the processes publish to each other in the sidecar, and what this process knows of it.
 //!
-//! All that is known here only rises, but for the failures of flushes. *Publish before you show*: what a process
-//! is about to show, or to acknowledge, is told to the others first, so that every snapshot taken later has it, in
-//! whatever process.
+//! Everything known here only rises, except the counts of failed flushes. *Publish before you show*: what a
+//! process is about to show or acknowledge is published first, so that every later snapshot in any process
+//! includes it.
 
 use crate::disk::host::incarnation;
 use crate::disk::locks::{ByteLock, SLOT};
@@ -18,21 +18,21 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub(super) const UNMENDED: &str = "an earlier flush failed; the next write mends it";
 
-/// The sidecar that this process uses, and what it knows of the log and the roots.
+/// The sidecar that this process uses, and what this process knows of the log and the roots.
 pub(crate) struct Board {
     file: OpenFile,
     pub(super) sidecar: RwLock<Arc<Sidecar>>,
     pub(super) sidecar_seen_ms: AtomicU64,
     pub(super) rejoining: Mutex<()>,
-    /// This process' slot in any sidecar, held by a kernel lock; none if all are taken.
+    /// This process' slot in any sidecar, held by a kernel lock; `None` if all slots are taken.
     pub(super) slot: Option<(usize, ByteLock)>,
-    /// What tells this opening of the store from others in that slot.
+    /// Tells this opening of the store from earlier owners of the slot.
     pub(super) incarnation: u64,
-    /// Shows to others that the store is open here, as long as it is.
+    /// The lock byte that shows to other processes that this one has the store open.
     pub(super) presence: Mutex<Option<ByteLock>>,
-    /// Shows which sidecar this process uses: its number.
+    /// The lock byte that shows which sidecar this process uses, and that sidecar's number.
     pub(super) member: Mutex<Option<(u64, ByteLock)>>,
-    /// There is no sidecar, and nobody else writes.
+    /// There is no sidecar, and no other process writes.
     pub(super) is_alone: AtomicBool,
 
     /// Newest LSN that this process knows to be durable.
@@ -44,13 +44,13 @@ pub(crate) struct Board {
     given: AtomicU64,
     /// Newest root sequence that this process knows to be durable.
     durable_root: AtomicU64,
-    /// A flush failed and nothing has mended it yet.
+    /// A flush failed and is not repaired yet.
     pub(super) poisoned: AtomicBool,
     /// How many flushes of this process have failed.
     failures: AtomicU64,
-    /// How often what was read of the log was forgotten.
+    /// How often this process has discarded what it had read of the log.
     pub(super) forgotten: AtomicU64,
-    /// What is done when nobody asks for it.
+    /// Work that no caller asks for.
     pub(super) background: Background,
 }
 
@@ -63,7 +63,7 @@ impl Deref for Board {
     }
 }
 
-/// How many flushes had failed, as this process and its sidecar knew at one moment.
+/// The failed flushes that this process and its sidecar had counted at one moment.
 pub(crate) struct Failures {
     own: u64,
     pub(crate) told: u64,
@@ -71,7 +71,7 @@ pub(crate) struct Failures {
 }
 
 impl Board {
-    /// Knows nothing yet, and uses a sidecar of its own.
+    /// Starts with no knowledge, and with a sidecar private to this process.
     pub(crate) fn new(file: OpenFile, slot: Option<(usize, ByteLock)>, background: Background) -> Board {
         let private = Sidecar::new(Arc::new(PrivateMemory::new()), &file.store_id, file.disk.identity());
         private.clear();
@@ -112,12 +112,12 @@ impl Board {
         Arc::clone(&self.sidecar.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes over what the sidecar tells; `false` if it does not tell what readers may see.
+    /// Takes over the sidecar's hints; `false` if they do not say what readers may see.
     pub(crate) fn load_hints(&self, sidecar: &Sidecar) -> bool {
         let [durable, visible] = sidecar.durable_and_visible();
         self.raise_durable(durable.unwrap_or(0));
         self.relaxed.fetch_max(visible.unwrap_or(0), Ordering::AcqRel);
-        // Read last: a root is told before what is only found through it.
+        // Read last: a root is published before what can be found only through it.
         let root = sidecar.root();
         self.raise_root(root.unwrap_or(0));
         durable.is_some() && visible.is_some() && root.is_some()
@@ -152,7 +152,7 @@ impl Board {
         self.durable_lsn().max(self.relaxed.load(Ordering::Acquire))
     }
 
-    /// Has the log read again from the root on: frames that this process has read, and that were never durable, may
+    /// Has the log read again from the root: frames that this process has read, and that were never durable, may
     /// be gone.
     pub(crate) fn forget_log(&self) {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
@@ -162,7 +162,7 @@ impl Board {
         self.poisoned.load(Ordering::Acquire) || sidecar.poisoned()
     }
 
-    /// From now on nothing that was not known durable is believed to be on disk.
+    /// From now on only what was known to be durable counts as being on disk.
     pub(crate) fn poison(&self, sidecar: &Sidecar) {
         self.failures.fetch_add(1, Ordering::AcqRel);
         self.poisoned.store(true, Ordering::Release);
@@ -170,12 +170,13 @@ impl Board {
         sidecar.wake_flushed();
     }
 
-    /// The error until the next write has made a failed flush good: the store takes nothing on before that.
+    /// The error until the next write transaction has repaired a failed flush: the store accepts no commit before
+    /// that.
     pub(crate) fn unmended(&self) -> Error {
         self.poisoned_error(UNMENDED)
     }
 
-    /// What is known of failed flushes at this moment, for [`Engine::wait_durable_since`].
+    /// The failed flushes known at this moment, for [`Engine::wait_durable_since`].
     pub(crate) fn failures(&self, sidecar: &Arc<Sidecar>) -> Failures {
         let own = self.failures.load(Ordering::Acquire);
         Failures { own, told: sidecar.failures(), sidecar: Arc::clone(sidecar) }
@@ -185,7 +186,7 @@ impl Board {
         if before.own != self.failures.load(Ordering::Acquire) || before.told != before.sidecar.failures() {
             return true;
         }
-        // Those who use another sidecar since then tell of failures there: it began with none.
+        // Processes that have joined another sidecar since then count failures there, starting from zero.
         let sidecar = self.known_sidecar();
         !Arc::ptr_eq(&sidecar, &before.sidecar) && sidecar.failures() > 0
     }

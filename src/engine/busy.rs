@@ -1,4 +1,4 @@
-//! Who holds a lock that was not free in time.
+//! Which process holds a lock that was not free in time.
 
 use crate::disk::holders::holder_of;
 use crate::disk::locks::{CHECKPOINT, WRITER};
@@ -9,15 +9,15 @@ use crate::error::{Error, Holder};
 use std::time::Instant;
 
 impl Board {
-    /// The error for a lock that was not free in time, with its holder if that one can be named.
+    /// The error for a lock that was not free in time, with its holder if that can be named.
     pub(crate) fn busy(&self, lock: &'static str, sidecar: &Sidecar, started: Instant) -> Error {
         let state = if lock == "writer" { State::Writing } else { State::Checkpointing };
         let holder = self.holder(sidecar, state).map(Box::new);
         Error::Busy { path: self.path().to_path_buf(), lock, waited: started.elapsed(), holder }
     }
 
-    /// Who is in this state: the process that the system says has the lock, or, where the system does not tell,
-    /// one that says so of itself and is alive.
+    /// The process in this state: the holder of the lock according to the system or, where the system does not
+    /// tell, a live process whose slot says so.
     pub(crate) fn holder(&self, sidecar: &Sidecar, state: State) -> Option<Holder> {
         let told = (0..sidecar.slot_bound()).find_map(|i| {
             let slot = sidecar.slot(i);

@@ -1,4 +1,4 @@
-//! CHECKPOINT, held: the right to take and give back pages, and to write root slots.
+//! Holding CHECKPOINT: the right to allocate and free pages, and to write root slots.
 
 use crate::disk::locks::{ByteLock, CHECKPOINT, Deadline, FairGuard, Waited};
 use crate::disk::platform::LockMode;
@@ -8,11 +8,12 @@ use crate::engine::roots::Roots;
 use crate::error::{Error, Result};
 use std::time::Instant;
 
-/// The right to take and give back pages, until dropped.
+/// The right to allocate and free pages, until dropped.
 pub(crate) struct CheckpointGuard<'e> {
     pub(crate) roots: &'e Roots,
     kernel: Option<ByteLock>,
-    /// The turn is that of a process that mends so many failed flushes: nothing else may flush meanwhile.
+    /// Set if the holder repairs failed flushes: how many. Only the holder flushes meanwhile.
+    /// meanwhile.
     pub(crate) mends: Option<u64>,
     _process: FairGuard,
 }
@@ -47,7 +48,7 @@ impl Roots {
         Ok(self.checkpoint_turn(process, kernel))
     }
 
-    /// Takes CHECKPOINT only if nobody has it.
+    /// Takes CHECKPOINT only if it is free.
     pub(crate) fn try_lock_checkpoint(&self) -> Result<Option<CheckpointGuard<'_>>> {
         let Some(process) = self.checkpointing.try_take() else { return Ok(None) };
         let kernel = ByteLock::try_take(&self.disk, CHECKPOINT, LockMode::Exclusive)?;
@@ -72,7 +73,7 @@ impl CheckpointGuard<'_> {
             .map_err(|e| roots.poisoned_error(format!("a checkpoint's flush failed: {e}")))
     }
 
-    /// Writes the newest root, which is durable, a second time; see [`Slots::are_twins`].
+    /// Writes the newest root, which is durable, into the other slot; see [`Slots::are_twins`].
     pub(crate) fn write_twin(&self) -> Result<()> {
         let roots = self.roots;
         let slots = roots.slots()?;

@@ -1,4 +1,4 @@
-//! What there is to do when nobody asks for it: a thread is called for that, and told what.
+//! Work that no caller asks for, and the thread that is started to do it.
 
 use crate::disk::locks::lock;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 /// How long a relaxed commit may wait for its flush.
 const RELAXED: Duration = Duration::from_millis(20);
-/// How often the thread looks for something to do.
+/// How often the thread looks for work.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// The thread that does the chores, and what it was called for.
+/// The background thread, and the work it was called for.
 pub(crate) struct Background {
     /// Starts the thread; `false` if it cannot be.
     start: Box<dyn Fn() -> bool + Send + Sync>,
@@ -39,9 +39,9 @@ pub(crate) enum Chore {
     Fold,
     /// A relaxed commit waits for its flush.
     Flush,
-    /// Something was used that must be let go of later.
+    /// Something was used that must be released later.
     Watch,
-    /// The last snapshot of a version was let go of: pages may have become free.
+    /// The last snapshot of a version was released: pages may have become free.
     Release,
 }
 
@@ -50,7 +50,7 @@ impl Background {
         Background { start: Box::new(start), state: Mutex::default(), wake: Condvar::new() }
     }
 
-    /// Sees to it that the chore is done soon.
+    /// Has the chore done soon.
     pub(crate) fn call(&self, chore: Chore) {
         let mut state = lock(&self.state);
         if state.stop {
@@ -71,7 +71,7 @@ impl Background {
             }
             return;
         }
-        // Without a thread the log is folded when it is full, and relaxed commits are flushed with the next flush.
+        // Without a thread, the log is checkpointed when it is full, and relaxed commits share the next flush.
         state.running = (self.start)();
     }
 

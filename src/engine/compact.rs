@@ -1,4 +1,4 @@
-//! Making the file as short as it can be, while others commit.
+//! Making the file as short as possible while other processes commit.
 
 use crate::disk::locks::lock;
 use crate::engine::Engine;
@@ -7,19 +7,19 @@ use crate::error::Result;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Keys that are touched in one round, by one fold, of a compaction that was asked for: this many while others
-/// commit, for their flushes write the round's pages, too; more and more while nobody does.
+/// Keys touched in one round, which is one checkpoint, of a requested compaction: this many while other processes
+/// commit, since their flushes write the round's pages, too; more and more while none does.
 const KEYS_AT_LEAST: usize = 1 << 10;
 const KEYS_AT_MOST: usize = 1 << 16;
-/// While others commit, a round is followed by a pause of so many times its length: should it keep them from
-/// committing altogether, they lose that part of their time. (It is given up to no more than `LONGEST_PAUSE`.)
+/// While other processes commit, a round is followed by a pause of this many times its length: if a round blocks
+/// commits altogether, they lose only that part of their time. (A pause takes at most `LONGEST_PAUSE`.)
 const PAUSE: u32 = 5;
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// So many passes over all tables without making the file shorter end it: snapshots keep the rest.
+/// This many passes over all tables that do not shorten the file end the compaction: snapshots keep the rest.
 const PASSES: usize = 3;
 impl Engine {
-    /// Makes the file as short as it can be now. Gives its length before and after. Others may fold between two
-    /// rounds, and commit all the while; most of the time is theirs if they do.
+    /// Makes the file as short as it can be now. Returns its length before and after. Other processes may commit
+    /// all the while, and make checkpoints between two rounds; if they do, most of the time is theirs.
     pub(crate) fn compact_all(self: &Arc<Self>) -> Result<(u64, u64)> {
         self.checkpoint_now(&CheckpointOptions::default())?;
         let len = || self.disk.len().map_err(self.io("read the length"));
@@ -27,7 +27,7 @@ impl Engine {
         let (mut shortest, mut passes) = (before, 0);
         let mut plan = CheckpointOptions { shrink: true, compact: KEYS_AT_LEAST, ..CheckpointOptions::default() };
         let mut newest = None;
-        // What a checkpoint sets free can be used, or cut off, only by the next one.
+        // What a checkpoint frees can be reused, or cut off, only by the next checkpoint.
         while passes < PASSES {
             let turn = self.lock_checkpoint(self.deadline())?;
             let started = Instant::now();

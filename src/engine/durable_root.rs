@@ -1,4 +1,4 @@
-//! The newest root, made durable by this process if need be.
+//! The newest root, made durable by this process if necessary.
 
 use crate::disk::root::Root;
 use crate::engine::checkpoint_guard::CheckpointGuard;
@@ -7,7 +7,7 @@ use crate::error::Result;
 use std::sync::atomic::Ordering;
 
 impl Roots {
-    /// The newest root that readers may use: certainly durable, by a flush of our own if need be.
+    /// The newest root that readers may use: certainly durable, if necessary by a flush of this process.
     pub(crate) fn durable_root(&self) -> Result<Root> {
         match self.certain_root(&self.slots()?) {
             Some(root) => Ok(root),
@@ -15,12 +15,12 @@ impl Roots {
         }
     }
 
-    /// The newest root, made durable by a flush of our own if nobody said that it is. All are told
-    /// before it is used: a transaction in it is then seen by all who look later.
+    /// The newest root, made durable by a flush of this process unless it is known to be. It is published before
+    /// it is used: every later reader then sees the transactions in it.
     ///
-    /// The flush of its maker may have failed before this process opened the file, and its maker may be dead: then
-    /// CHECKPOINT is free, and the slot is written once more, so that the flush proves it. (What a process that may
-    /// only read takes for durable, it does not tell.)
+    /// Its maker's flush may have failed before this process opened the file, and its maker may be dead. In that
+    /// case CHECKPOINT is free, and the slot is rewritten, so that this flush proves it. (A read-only process
+    /// does not publish what it takes for durable.)
     pub(crate) fn confirm_root(&self) -> Result<Root> {
         let mut slots = self.slots()?;
         if slots.newest.sequence > self.known_root() {
@@ -43,8 +43,8 @@ impl Roots {
 }
 
 impl CheckpointGuard<'_> {
-    /// Makes sure that the newest root slot is durable: its writer may have died before its flush,
-    /// or that flush may have failed. Written again it is, once a flush succeeds.
+    /// Makes sure that the newest root slot is durable: its writer may have died before its flush, or the flush
+    /// may have failed. Rewritten, the slot is durable once a flush succeeds.
     pub(crate) fn settle_root(&self) -> Result<()> {
         let roots = self.roots;
         let (sidecar, _) = roots.current_sidecar();
@@ -53,8 +53,8 @@ impl CheckpointGuard<'_> {
         let (twins, newest) = (slots.are_twins(), &slots.newest);
         // Once in each process, as with the log: see `lock_append_to_seal`.
         let proven = roots.proven_roots.load(Ordering::Acquire);
-        // The slot of a newer root was written, and its maker has died before it could tell whether its flush failed: the
-        // disk may hold that root, with pages that are free by this one.
+        // The slot of a newer root was written, and its maker died before it could publish whether its flush
+        // failed: the disk may hold that root, with pages that are free according to this one.
         let unheard = sidecar.making().is_none_or(|making| making > newest.sequence);
         if newest.sequence > roots.known_root() || !proven || unheard {
             roots.write_slots_once_more(newest)?;
@@ -65,7 +65,8 @@ impl CheckpointGuard<'_> {
         } else if twins {
             roots.write_slot_once_more(newest)?;
         }
-        // A twin needs no flush of its own: the next root, which takes its elder's slot, is written after one.
+        // A twin needs no flush of its own: the next root, which is written into the slot of the twin's original,
+        // follows a flush.
         sidecar.rise_root(newest.sequence);
         Ok(())
     }

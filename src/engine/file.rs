@@ -1,4 +1,4 @@
-//! The file, as this process has it open: what all that is above it rests on.
+//! The data file as this process has it open: the base of every other layer of the engine.
 
 use crate::disk::fork::fork_generation;
 use crate::disk::format::MAX_KEY_SIZE;
@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 const MIN_MAP: u64 = 1 << 30;
 /// Pauses of 1, 2, 4 ms, and so on: two seconds in all.
 const MOMENT_PAUSES: u32 = 11;
-/// So long in all.
+/// The sum of these pauses.
 pub(crate) const MOMENT: Duration = Duration::from_millis((1 << MOMENT_PAUSES) - 1);
 
-/// The data file, which store it is, and what is known of its pages.
+/// The data file, the store's identity, and what is known of its pages.
 pub(crate) struct OpenFile {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) settings: Settings,
@@ -56,7 +56,7 @@ impl OpenFile {
         Instant::now().checked_add(self.settings.timeout)
     }
 
-    /// The deadline for a lock on which the fate of a commit hangs that is in the log already.
+    /// The deadline for a lock that decides the fate of a commit that is in the log already.
     pub(crate) fn patient_deadline(&self) -> Deadline {
         Instant::now().checked_add(self.settings.patience.max(self.settings.timeout))
     }
@@ -79,8 +79,8 @@ impl OpenFile {
         Error::Forked { path: self.path().to_path_buf() }
     }
 
-    /// Refuses to write to a file that is no longer the one by its name: what is committed there would
-    /// be lost to all who open the store by that name.
+    /// Refuses to write to a file that its name no longer leads to: a commit to it would be lost to every process
+    /// that opens the store by that name.
     pub(crate) fn check_name(&self) -> Result<()> {
         let Some(found) = self.disk.lost_name() else { return Ok(()) };
         Err(Error::Moved { path: self.path().to_path_buf(), found: found.to_owned() })
@@ -94,12 +94,12 @@ impl OpenFile {
         Err(Error::ReadOnly { path: self.path().to_path_buf() })
     }
 
-    /// Whether another process may write, by whatever place.
+    /// Whether another process may write, from whatever place.
     pub(crate) fn has_writers(&self) -> Result<bool> {
         Ok(self.disk.probe(WRITERS, PLACES).map_err(self.io("look for others"))?.is_some())
     }
 
-    /// Tries again and again, for as long as what became of a sidecar may go unnoticed.
+    /// Retries for as long as the loss of a sidecar may go unnoticed.
     pub(crate) fn for_a_moment<T>(&self, attempt: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {
         for pause in (0..MOMENT_PAUSES).map(|n| Duration::from_millis(1 << n)) {
             if let Some(done) = attempt()? {
@@ -119,13 +119,13 @@ impl OpenFile {
         Error::Poisoned { path: self.path().to_path_buf(), reason: reason.into() }
     }
 
-    /// What becomes of an error once the commit may be found.
+    /// Converts an error after which the commit may still be found in the log.
     pub(crate) fn unconfirmed(&self, error: Error) -> Error {
         let reason = if let Error::Poisoned { reason, .. } = error { reason } else { error.to_string() };
         Error::Unconfirmed { path: self.path().to_path_buf(), reason }
     }
 
-    /// A map of at least so many pages, with room to grow.
+    /// A map of at least this many pages, with room to grow.
     pub(crate) fn mapping(&self, pages: u64) -> Result<Option<Arc<dyn Mapping>>> {
         let need = pages * u64::from(self.page_size);
         let mut map = lock(&self.map);

@@ -1,4 +1,4 @@
-//! Flushing the file, and what a failure means: the store is poisoned until it is mended.
+//! Flushing the file. A failed flush poisons the store until it is repaired.
 
 use crate::disk::locks::lock;
 use crate::disk::sidecar::Sidecar;
@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use std::io;
 
 impl Roots {
-    /// Flushes what others wrote. A failure is reported once: the caller that hears of it must see to it
-    /// that nothing is believed durable because a later flush succeeds.
+    /// Flushes what other processes wrote. The system reports a failure once: the caller that gets the error must
+    /// ensure that nothing counts as durable because a later flush succeeds.
     pub(crate) fn flush_found(&self) -> Result<()> {
         let sidecar = self.sidecar();
         if self.is_poisoned(&sidecar) {
@@ -18,13 +18,13 @@ impl Roots {
         self.flush_file(&sidecar).map_err(|e| Error::io("flush", self.path(), e))
     }
 
-    /// Flushes the file, unless a failed flush waits to be mended; poisons the store if this one fails.
+    /// Flushes the file, unless a failed flush is not repaired yet; poisons the store if this flush fails.
     pub(crate) fn flush_file(&self, sidecar: &Sidecar) -> io::Result<()> {
         self.flush_alone(sidecar, false)
     }
 
-    /// One thread at a time: all of a process share a description, and the system tells only one of those who flush
-    /// through it that something was dropped.
+    /// One thread at a time: all threads of a process share a file description, and the system reports dropped
+    /// pages to only one of the threads that flush through it.
     pub(crate) fn flush_alone(&self, sidecar: &Sidecar, mends: bool) -> io::Result<()> {
         let _alone = lock(&self.flushing);
         if !mends && self.is_poisoned(sidecar) {

@@ -1,8 +1,8 @@
-//! After a failed flush: the store is made fit for writing.
+//! Repair after a failed flush, before the next write.
 //!
-//! The system may have dropped what it could not write. It goes on showing it, or shows older bytes, now or later. So
-//! all that was not known durable is written once more, as it is found. Where frames are gone that were given an LSN,
-//! a new root passes over all LSNs that were given.
+//! The system may have dropped the pages that it could not write. It may go on showing them, or show older bytes,
+//! now or later. So everything that was not known to be durable is rewritten as it is found. If frames are gone
+//! whose LSNs were given, a new root passes over all LSNs that were given.
 
 use crate::disk::locks::Deadline;
 use crate::engine::Engine;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Engine {
-    /// Waits for this caller's turn to write, with a store that is fit for writing.
+    /// Waits for this caller's turn to write, and repairs a failed flush first.
     pub(crate) fn begin(self: &Arc<Self>, deadline: Deadline) -> Result<WriterGuard> {
         let turn = self.take_writer(deadline)?;
         self.check_name()?;
@@ -26,13 +26,13 @@ impl Engine {
         Ok(turn)
     }
 
-    /// Makes a poisoned store fit for writing.
+    /// Repairs a poisoned store.
     ///
-    /// All that is found of what was not known durable is written once more, and flushed. Frames keep their
-    /// bytes and places, so whatever of them did reach the disk is overwritten by itself, and a torn write
-    /// changes nothing. But the system may show older bytes again where it could not write: then frames are
-    /// gone that other processes have read. A new root passes over every LSN that was given since, so that none
-    /// is given twice, and all begin again from that root.
+    /// Everything found in the file that was not known to be durable is rewritten and flushed. Frames keep their
+    /// bytes and places, so a frame that did reach the disk is overwritten by itself, and a torn write changes
+    /// nothing. But where the system could not write, it may show older bytes again: then frames are gone that
+    /// other processes have read. A new root passes over every LSN given since, so that none is given twice, and
+    /// every process starts again from that root.
     fn repair_failed_flush(
         &self,
         _writer: &WriterGuard,
@@ -46,14 +46,14 @@ impl Engine {
         }
         let (failures, told) = (append.failures.told, append.newest_told());
         let root = self.write_what_is_in_doubt(self.durable_lsn())?;
-        // Read only now: what was written a moment ago may have been older bytes already.
+        // Read only now: the frames rewritten a moment ago may have been older bytes already.
         append.start_over(root)?;
         let end = append.state.tail;
         self.publish_durable(&append.sidecar, end.lsn);
         if told <= end.lsn {
             append.recovered(failures)?;
         } else {
-            // (The new root waits for a flush of the log, which takes SYNC itself.)
+            // (Making the root includes a flush of the log, which takes SYNC itself.)
             drop((append, sync));
             self.pass_over(turn, end, told, failures, deadline)?;
         }
@@ -65,7 +65,7 @@ impl Engine {
 }
 
 impl Engine {
-    /// Folds what is left of the log into a root that passes over every LSN that was given.
+    /// Makes a checkpoint of what is left of the log, with a root that passes over every LSN that was given.
     fn pass_over(
         &self,
         turn: &mut CheckpointGuard<'_>,

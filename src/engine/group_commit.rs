@@ -1,14 +1,14 @@
-//! Durability: one flush for all that wait, of every process.
+//! Group commit: one flush for all waiting commits of all processes.
 //!
-//! A commit waits until the durable LSN covers it. A process that gets SYNC flushes for
-//! everybody: seals the batch, flushes, publishes, wakes all. The others sleep for a moment and can
-//! always take the flusher's place, or flush beside one that was stopped, so SYNC decides only who
-//! flushes, never what is durable.
+//! A commit waits until the durable LSN covers it. The holder of SYNC is the flusher: it seals the batch,
+//! flushes, publishes, and wakes the waiters. A waiter sleeps for a moment at a time, and can always take the
+//! flusher's place, or flush beside a stopped one. So SYNC decides only which process flushes, never what is
+//! durable.
 //!
-//! After a failed flush the kernel may have dropped the pages it could not write while it still
-//! shows them, or shows older bytes again. So nothing is believed to be on disk that was not known durable
-//! before: the store is poisoned until every frame since then was written once more and flushed, and a new
-//! root passes over those that are gone.
+//! After a failed flush the kernel may have dropped the pages that it could not write, while it still shows them
+//! or shows older bytes again. So only what was known to be durable before counts as being on disk: the store is
+//! poisoned until every frame since then is rewritten and flushed, and a new root passes over the frames that are
+//! gone.
 
 use crate::disk::locks::{ByteLock, Deadline, SYNC, lock, try_lock};
 use crate::disk::platform::LockMode;
@@ -23,13 +23,14 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long a follower sleeps before it looks whether there still is a flusher.
+/// How long a waiter sleeps before it checks whether there still is a flusher.
 const LOOK: Duration = Duration::from_millis(5);
-/// A flusher that takes so many times as long as flushes took of late is taken for one that was stopped, within bounds.
+/// A flusher that takes this many times the recent duration of flushes, within bounds, counts as stopped.
 const STALLED_TIMES: u32 = 8;
 const STALLED: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(1);
 
-/// The right to flush for everybody. (The kernel's lock goes first: the thread that gets the other one next finds it free.)
+/// SYNC, held: the right to flush for all. (The kernel's lock is released first: the next thread that owns SYNC
+/// within the process finds it free.)
 pub(crate) struct SyncGuard<'e> {
     _kernel: ByteLock,
     _process: MutexGuard<'e, ()>,
@@ -37,16 +38,17 @@ pub(crate) struct SyncGuard<'e> {
 
 impl Log {
     /// Returns when the transaction `lsn` and all before it are durable: flushes for all, or waits for the
-    /// process that does so, or, if that one does not move on, flushes beside it. There is no deadline but
-    /// for the locks, for what is in the log already has a fate that only a flush decides.
+    /// flusher, or flushes beside a flusher that is stalled. Only the locks have a deadline: the fate of what is
+    /// in the log already is decided by a flush alone.
     ///
     /// The transaction must be in the log when this is called; see [`Log::wait_durable_since`].
     pub(crate) fn wait_durable(&self, lsn: u64) -> Result<()> {
         self.wait_durable_since(lsn, &self.failures(&self.sidecar()))
     }
 
-    /// The same for one that was in the log when those failures were counted, and the store was fit for writing.
-    /// A failed flush since then may have taken it out of the log: then no LSN tells of it any more.
+    /// The same for a transaction that was in the log when the failures in `before` were counted, with the store
+    /// not poisoned. A flush that failed since then may have removed it from the log: then its LSN says nothing
+    /// about it.
     pub(crate) fn wait_durable_since(&self, lsn: u64, before: &Failures) -> Result<()> {
         let (mut flushes, mut since) = (None, self.disk.now_ms());
         loop {
@@ -54,7 +56,8 @@ impl Log {
             let seen = sidecar.flushed_word();
             self.load_hints(&sidecar);
             let is_durable = self.durable_lsn() >= lsn;
-            // Looked at after that: a root that passes over an LSN is told when the failure was.
+            // Checked after the durable LSN: a root that passes over an LSN raises the durable LSN after the
+            // failure was published.
             if self.has_failed_since(before) || !is_durable && self.is_poisoned(&sidecar) {
                 return Err(self.poisoned_error("the flush that was to cover it failed"));
             }
@@ -81,14 +84,14 @@ impl Log {
         }
     }
 
-    /// Flushes for everybody, whether or not another process is doing so.
+    /// Flushes for all, whether or not another process is doing so.
     pub(crate) fn flush_beside(&self) -> Result<()> {
         let sealed = self.lock_append_to_seal(self.patient_deadline())?.seal();
         self.flush_sealed(&sealed)
     }
 
-    /// Whether the holder of SYNC has taken longer than a flush takes. Once found so it counts as stopped until
-    /// it ends a flush, so that only one commit has to find out.
+    /// Whether the holder of SYNC has taken much longer than a flush takes. Once found stalled, it counts as
+    /// stopped until it ends a flush, so that only one commit has to wait to find out.
     fn is_stalled(&self, sidecar: &Sidecar, ended: u64, since: u64) -> bool {
         if self.stalled.load(Ordering::Relaxed) == ended + 1 {
             return true;
@@ -102,7 +105,7 @@ impl Log {
         stalled
     }
 
-    /// Flushes for everybody, unless another process is doing so already.
+    /// Flushes for all, unless another process is doing so already.
     fn try_flush(&self) -> Result<bool> {
         let Some(sync) = self.try_lock_sync()? else { return Ok(false) };
         let sealed = self.lock_append_to_seal(self.patient_deadline())?.seal();
@@ -124,7 +127,7 @@ impl Log {
         Ok(())
     }
 
-    /// The flusher before may have covered everything while the lock was taken.
+    /// The flusher before may have covered everything meanwhile.
     fn flush_unless_covered(&self, sync: &SyncGuard<'_>, sealed: &Sealed) -> Result<()> {
         if sealed.tail.lsn > self.durable_lsn() || sealed.sidecar.durable().is_none() {
             self.flush_batch(sync, sealed)?;
@@ -132,14 +135,14 @@ impl Log {
         Ok(())
     }
 
-    /// Takes SYNC if nobody has it.
+    /// Takes SYNC if it is free.
     pub(crate) fn try_lock_sync(&self) -> Result<Option<SyncGuard<'_>>> {
         let Some(process) = try_lock(&self.syncing) else { return Ok(None) };
         let kernel = ByteLock::try_take(&self.disk, SYNC, LockMode::Exclusive)?;
         Ok(kernel.map(|kernel| SyncGuard { _kernel: kernel, _process: process }))
     }
 
-    /// Flushes a sealed batch for everybody, as the holder of SYNC: the others wait for it.
+    /// Flushes a sealed batch as the holder of SYNC, for which the other processes wait.
     pub(crate) fn flush_batch(&self, _sync: &SyncGuard<'_>, sealed: &Sealed) -> Result<()> {
         let started = Instant::now();
         let flushed = self.flush_sealed(sealed);
@@ -149,8 +152,8 @@ impl Log {
         flushed
     }
 
-    /// Flushes a sealed batch, and tells everybody. Any process may do so, beside another one: the word that
-    /// tells what is durable only rises.
+    /// Flushes a sealed batch, and publishes the result. Any process may do so beside another one: the durable
+    /// LSN only rises.
     fn flush_sealed(&self, sealed: &Sealed) -> Result<()> {
         let Sealed { tail, sidecar } = sealed;
         let span = tracing::debug_span!("flush", lsn = tail.lsn, covered = tracing::field::Empty);
@@ -169,7 +172,7 @@ impl Log {
         Ok(())
     }
 
-    /// Waits for SYNC, and for every flush under way.
+    /// Waits for SYNC, and so for the flush of its holder.
     pub(crate) fn lock_sync(&self, deadline: Deadline) -> Result<SyncGuard<'_>> {
         let process = lock(&self.syncing);
         let kernel = ByteLock::take(&self.disk, SYNC, LockMode::Exclusive, "flush", deadline)?;

@@ -1,13 +1,13 @@
-//! What the sidecar says, and when the file knows better.
+//! The sidecar's hints, and when the file overrules them.
 //!
-//! A reader goes by the sidecar's words: they say what is durable, and what may be seen. That is right as
-//! long as all who write publish there. So each snapshot also looks at the file, without a system call:
-//! does the log go on behind the told tail, or is there a newer root than the told one? Mostly a writer is
-//! between its write and its words. If not, the words are old: the sidecar was deleted or replaced, an
-//! older copy was written over it, or the writer died before it published.
+//! A reader relies on the sidecar's hints: they say what is durable, and what is visible. They are right as long
+//! as every writer publishes there. So each snapshot also checks the file, without a system call: does the log
+//! continue behind the published tail, or is there a newer root than the published one? Usually a writer is
+//! between its write and its publication. Otherwise the hints are out of date: the sidecar was deleted or
+//! replaced, an older copy was written over it, or the writer died before it published.
 //!
-//! *Publish before you show*: a process that shows a transaction which the words do not cover yet raises
-//! the words first, so that every snapshot taken later has it, in whatever process.
+//! *Publish before you show*: a process that shows a transaction which the hints do not cover yet raises the
+//! hints first, so that every later snapshot in any process includes it.
 
 use crate::disk::locks::{APPEND, try_lock};
 use crate::disk::root::peek_sequence;
@@ -17,24 +17,24 @@ use crate::engine::view::Views;
 use crate::error::{Error, Result};
 use crate::log::reader::{Point, seems_to_go_on};
 
-/// How often the words are looked at again before a writer is taken for one that will not publish.
+/// How often the hints are read again before a writer counts as one that will not publish.
 const GLANCES: usize = 16;
-/// A batch that nobody has flushed for so long is flushed by who reads.
+/// A reader flushes a batch that no process has flushed for this long.
 const UNFLUSHED_MS: u64 = 1000;
 
-/// What a closer look at the file has shown.
+/// What a closer look at the file has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// The words say something else now.
+    /// The hints have changed.
     Again,
-    /// A writer has not published yet: nobody was told of what it wrote.
+    /// A writer has not published yet: what it wrote is acknowledged to no caller.
     InFlight,
-    /// The words do not cover what lies in the file, and nobody is about to publish.
+    /// The hints do not cover what lies in the file, and no process is about to publish it.
     Untold,
 }
 
 impl Views {
-    /// Whether the file holds more than the words tell of, as far as one look shows.
+    /// Whether the file holds more than the hints cover, as far as one look shows.
     pub(crate) fn file_goes_on(&self, sidecar: &Sidecar, view: &View) -> Result<bool> {
         if self.was_left(sidecar)? {
             return Ok(true);
@@ -42,13 +42,14 @@ impl Views {
         let Some(tail) = sidecar.tail() else { return Ok(true) };
         if tail.lsn > view.lsn {
             if !self.disk.writable() && !self.has_writers()? {
-                // Words of the dead: nobody is about to tell what is durable, so all that lies in the file counts.
+                // Hints of dead processes: no process is about to publish what is durable, so all that lies in
+                // the file counts.
                 return Ok(true);
             }
             self.flush_what_is_left(tail.lsn)?;
         }
         if tail.lsn < view.tree.root.checkpoint_lsn {
-            // Words of a sidecar that was left: where its tail lies, the ring may hold anything by now.
+            // Hints of an abandoned sidecar: where its tail lies, the ring may hold anything by now.
             return Ok(true);
         }
         let point = Point { end: tail.end, crc: tail.crc, lsn: tail.lsn };
@@ -57,8 +58,9 @@ impl Views {
         look().map_err(self.io("look at the file"))
     }
 
-    /// Finds out why the file holds more than the words tell of. Waits for nobody. The words are those of the sidecar that
-    /// the view was made by: of another one, joined meanwhile, nobody need be about to publish what was shown before.
+    /// Finds out why the file holds more than the hints cover. Waits for no lock. The hints are those of the
+    /// sidecar by which the view was made: a process that uses another one, joined meanwhile, need not be about
+    /// to publish what was shown before.
     pub(crate) fn look_closer(&self, sidecar: &Sidecar, view: &View) -> Result<Look> {
         for _ in 0..GLANCES {
             self.load_hints(sidecar);
@@ -71,15 +73,15 @@ impl Views {
         if !self.is_found(sidecar)? {
             match self.rejoin_patiently() {
                 Ok(()) => return Ok(Look::Again),
-                // Those who share a moved file may have left this sidecar before it was moved.
+                // Processes that share a moved file may have left this sidecar before it was moved.
                 Err(Error::Moved { .. }) => moved = true,
-                // Others may have published to a sidecar that this process never saw.
+                // Other processes may have published to a sidecar that this one never saw.
                 Err(Error::Busy { .. }) => return Ok(Look::Untold),
                 Err(_) if !self.disk.writable() => return Ok(Look::Untold),
                 Err(why) => {
                     self.may_do_without_sidecar()?.then_some(()).ok_or(why)?;
                     if self.is_poisoned(sidecar) {
-                        // Others have written since, and told nothing here of what became of that.
+                        // Other processes have written since, and did not publish here what became of it.
                         return Err(self.unmended());
                     }
                 }
@@ -89,19 +91,20 @@ impl Views {
             return self.look_for_writers(sidecar, view);
         }
         if self.is_poisoned(sidecar) {
-            // Nothing can be told for certain before the failed flush is mended, and nothing new is acknowledged.
+            // Nothing can be published for certain before the failed flush is repaired, and no new commit is
+            // acknowledged.
             return Ok(Look::InFlight);
         }
-        // Where the disk refuses, nothing new can be acknowledged: what is known goes on being shown.
+        // If the disk refuses, no new commit can be acknowledged: what is known stays visible.
         match self.settle_what_is_left() {
-            // The holder of a lock need not be about to publish here.
+            // The holder of a lock need not be about to publish to this sidecar.
             Ok(Look::InFlight) if moved => Ok(Look::Untold),
             look => Ok(look.unwrap_or(Look::InFlight)),
         }
     }
 
-    /// Joins the sidecar that others have started, or starts one. It is gone, so what this process knows may be
-    /// old: it waits a moment for one that starts another.
+    /// Joins the sidecar that another process started, or starts one. The sidecar is gone, so what this process
+    /// knows may be out of date: it waits a moment for a process that starts another one.
     fn rejoin_patiently(&self) -> Result<()> {
         self.for_a_moment(|| match self.rejoin_sidecar(false) {
             Err(Error::Busy { .. }) => Ok(None),
@@ -110,7 +113,7 @@ impl Views {
         .and_then(|joined| joined.ok_or_else(|| self.busy_opening()))
     }
 
-    /// Sees to a root, or to frames, whose writer is gone, or of which the words have gone back.
+    /// Handles a root, or frames, whose writer is dead, or that are hidden by hints that have gone back.
     fn settle_what_is_left(&self) -> Result<Look> {
         if peek_sequence(&*self.disk).map_err(self.io("look at the file"))? > self.known_root()
             && let Some(turn) = self.try_lock_checkpoint()?
@@ -121,28 +124,29 @@ impl Views {
         if !self.try_lock_append()?.is_some_and(|append| append.walked) {
             return Ok(Look::InFlight);
         }
-        // It died before it published, or the words went back: then it may have been acknowledged.
+        // The writer died before it published, or the hints went back: in that case it may have been
+        // acknowledged.
         self.flush_beside()?;
         Ok(Look::Again)
     }
 
-    /// For a process that may only read, and so can neither publish nor take a lock that would tell.
+    /// For a read-only process, which can neither publish nor take a lock to find out.
     fn look_for_writers(&self, sidecar: &Sidecar, view: &View) -> Result<Look> {
         if !self.is_in_use(sidecar)? {
             return Ok(Look::Untold);
         }
-        // A writer that came since clears the words before it shows that it is there.
+        // A writer that opened since then clears the hints before its lock bytes show it.
         self.load_hints(sidecar);
         if self.visible() > view.lsn {
             return Ok(Look::Again);
         }
-        // Without an appender nobody is about to publish: the words went back, or one died.
+        // Without a holder of APPEND no process is about to publish: the hints went back, or a writer died.
         let appends = self.disk.probe(APPEND, 1).map_err(self.io("look for others"))?.is_some();
         Ok(if appends { Look::InFlight } else { Look::Untold })
     }
 
-    /// Flushes a batch that its writers have left: one whose end is the same as at the last look. A bound on
-    /// how long an old copy of the sidecar, put back in its place, can hide what was acknowledged.
+    /// Flushes a batch that its writers did not flush: one whose end is the same as at the last look. This bounds
+    /// how long an old copy of the sidecar, put back in place, can hide acknowledged commits.
     fn flush_what_is_left(&self, end: u64) -> Result<()> {
         let now = self.disk.now_ms();
         let Some(mut unflushed) = try_lock(&self.unflushed) else { return Ok(()) };

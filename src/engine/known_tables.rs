@@ -4,7 +4,7 @@ use crate::disk::locks::lock;
 use crate::engine::Engine;
 use std::collections::HashMap;
 
-/// What stays the same about a table as long as the set of tables does.
+/// What stays the same about a table until the set of tables changes.
 #[derive(Debug, Clone)]
 pub(crate) struct KnownTable {
     pub(crate) id: u32,
@@ -21,8 +21,8 @@ pub(crate) struct KnownTables {
 }
 
 impl Engine {
-    /// A table as this process knows it, and the LSN as of which: the newest change of the set of
-    /// tables, if everybody who made one lived to tell of it. The commit finds out.
+    /// A table as this process knows it, and the LSN as of which: the newest change of the set of tables, unless
+    /// a process that changed it died before it could publish that. The commit checks it.
     pub(crate) fn known_table(&self, name: &str) -> Option<(KnownTable, u64)> {
         let sidecar = self.sidecar();
         let known = lock(&self.tables);

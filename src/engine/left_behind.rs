@@ -1,4 +1,4 @@
-//! What those who had the store open before have left, and told of it.
+//! The file and the sidecar as earlier processes left them.
 
 use crate::disk::platform::SITES;
 use crate::disk::root::Root;
@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::log::reader::Point;
 use crate::log::ring::Ring;
 
-/// What a sidecar says of the file.
+/// What a sidecar says about the file.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Told {
     pub(crate) durable: u64,
@@ -21,19 +21,19 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// Whether the disk may hold another slot than the system shows: a flush of it failed, or its writer died before it
-    /// could hear of that.
+    /// Whether the disk may hold another slot than the system shows: a flush of that slot failed, or its writer
+    /// died before it could learn that.
     pub(crate) fn doubts_slots(&self, newest: &Root) -> bool {
         self.poisoned || self.making > newest.sequence
     }
 }
 
 impl Roots {
-    /// What those who went away without leaving tidily told last: how far the log, and which root, is
-    /// durable. A flush may have failed that only they heard of, even if they did not live to say so:
-    /// the system then still shows what it dropped, and has forgotten that it did. A flush by a process
-    /// that opened the file later would succeed and prove nothing, so what is not known durable is
-    /// written once more first. (No sidecar, and one that says nothing, leave all of it in doubt.)
+    /// The last hints of processes that did not leave cleanly: up to where the log is durable, and which root is.
+    /// Their flush may have failed even if none of them lived to publish it. The system then still shows the data
+    /// that it dropped, and has forgotten that it did. A later flush by a process that opened the file afterwards
+    /// would succeed and prove nothing, so what is not known to be durable is rewritten first. (Without a
+    /// sidecar, or with one that says nothing, all of it is in doubt.)
     pub(crate) fn left_behind(&self) -> Option<Told> {
         if !self.disk.writable() {
             return None;
@@ -52,7 +52,7 @@ impl Roots {
         })
     }
 
-    /// For the first to open: writes once more what those who left did not call durable.
+    /// For the first writer that opens: rewrites what the left sidecar does not call durable.
     pub(crate) fn write_what_was_left(&self, root: &Root, told: Told, certain: bool, end: u64) -> Result<()> {
         if root.sequence > told.root && !certain || told.doubts_slots(root) {
             self.write_slots_once_more(root)?;

@@ -1,4 +1,4 @@
-//! Figures as text for Prometheus, and as rates between two looks.
+//! Figures as text for Prometheus, and as rates between two samples.
 
 use crate::engine::stats::{LockStats, Locks, ProcessStats, Stats};
 use crate::error::Holder;
@@ -11,23 +11,23 @@ use std::time::{Duration, Instant, SystemTime};
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Sample {
-    /// When they were taken.
+    /// When the sample was taken.
     pub time: SystemTime,
     /// Figures of the store.
     pub stats: Stats,
-    /// Who holds locks, and who waits.
+    /// Which processes hold locks, and which wait.
     pub locks: Locks,
     #[serde(skip)]
     taken: Instant,
 }
 
-/// What happened in a second, between two [`Sample`]s.
+/// What happened per second between two [`Sample`]s.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Rates {
     /// The time between them.
     pub interval: Duration,
-    /// LSNs given each second, by whatever process: those of transactions, and of the marks of checkpoints.
+    /// LSNs given each second, by any process: those of transactions and of the marks of checkpoints.
     pub lsns: f64,
     /// Transactions committed each second, by the processes that have the store open at the end.
     pub commits: f64,
@@ -52,12 +52,12 @@ impl Sample {
         Sample { time: SystemTime::now(), stats, locks, taken: Instant::now() }
     }
 
-    /// What happened since an earlier look at the same store. What a process did that came and went in between is in `lsns` and
-    /// `log_bytes` alone.
+    /// What happened since an earlier sample of the same store. A process that opened and left the store in
+    /// between counts only in `lsns` and `log_bytes`.
     #[must_use]
     pub fn rates_since(&self, earlier: &Sample) -> Rates {
         let interval = self.taken.saturating_duration_since(earlier.taken);
-        // Counts of a second: far below what a float holds exactly.
+        // Counts within a second are far below the limit up to which a float is exact.
         #[allow(clippy::cast_precision_loss)]
         let per_second = |count: u64| count as f64 / interval.as_secs_f64().max(1e-9);
         let sum = |count: fn(&LockStats) -> u64| {
@@ -88,8 +88,8 @@ impl Sample {
         }
     }
 
-    /// The figures in the text format that Prometheus reads (version 0.0.4), with the store's path as the label `store`. What processes
-    /// count has their process id and host as labels, since it starts at 0 with each of them.
+    /// The figures in the text format of Prometheus (version 0.0.4), with the store's path as the label `store`.
+    /// Counters of a process have its process id and host as labels, since they start at 0 in each process.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -199,7 +199,7 @@ impl Sample {
 const GAUGE: &str = "gauge";
 const COUNTER: &str = "counter";
 
-/// The text while it is written: each family once, its samples right behind it.
+/// The text being written: each family once, followed by its samples.
 struct Text {
     out: String,
     /// The label that all samples have.
@@ -208,7 +208,7 @@ struct Text {
 
 impl Text {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // A `String` takes all that is written to it.
+        // Writing to a `String` cannot fail.
         let _ = writeln!(self.out, "# HELP memstone_{name} {help}\n# TYPE memstone_{name} {kind}");
     }
 
@@ -223,7 +223,7 @@ impl Text {
     }
 }
 
-/// A label, its value escaped as the format wants it.
+/// A label, its value escaped as the format requires.
 fn label(name: &str, value: &str) -> String {
     format!("{name}=\"{}\"", value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n"))
 }

@@ -1,11 +1,11 @@
-//! One process' side of the protocols: joining, waiting for a turn, appending, flushing together,
-//! folding the log into the tree, and keeping a view of what is committed.
+//! One process' side of the protocols: joining the store, waiting for WRITER, appending, group commit,
+//! checkpoints, and the views that snapshots read.
 //!
-//! The reading order: `sharing` (which sidecar, and who else is there), `open` (joining and recovery),
-//! `hints` (what the sidecar says, and when the file knows better), `queue` (whose turn it is to write),
-//! `append` (the tail and what is put there), `flush` (durability for all), `view` (what a
-//! snapshot sees), `checkpoint` and `fold` (the log becomes tree), `janitor` (what is done when
-//! nobody asks), `stats`.
+//! Reading order: `sharing` (which sidecar this process uses, and which other processes have the store open),
+//! `open` (joining and recovery), `hints` (what the sidecar says, and when the file overrules it), `writer_queue`
+//! (the order in which writers take WRITER), `append` (the tail of the log), `group_commit` (one flush for all
+//! waiting commits), `view` (what a snapshot sees), `checkpoint` (applies the log to the tree), `background`
+//! (work that no caller asks for), `stats`.
 
 pub(crate) mod append;
 pub(crate) mod archive;
@@ -68,7 +68,7 @@ pub(crate) struct Engine {
     tables: Mutex<KnownTables>,
     /// Relaxed commits of this process that are not known durable.
     unflushed_commits: Unflushed,
-    /// Where moving pages down goes on: a table, and a key in it.
+    /// Where compaction continues: a table, and a key in it.
     compacting: Mutex<Option<(u32, Option<Vec<u8>>)>>,
     /// Whether this process has left the store already.
     left: AtomicBool,

@@ -1,8 +1,8 @@
 //! Moving pages down, so that the file's end becomes free and can be cut off.
 //!
-//! Part of a checkpoint. Some keys of the pages that lie beyond where everything would fit are
-//! touched, which writes their paths anew at the lowest free pages. A bounded number at a time; the
-//! next checkpoint goes on where this one stopped.
+//! Part of a checkpoint. It touches some keys of the pages that lie beyond where everything would fit, so that
+//! the paths to these keys are rewritten at the lowest free pages. Their number is bounded; the next checkpoint
+//! continues where this one stopped.
 
 use crate::disk::format::{TABLE_CATALOG, TreeRoot};
 use crate::disk::locks::lock;
@@ -16,12 +16,13 @@ use crate::tree::walk::{Relocatable, relocatable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Compaction pays when this part of the file, or more, is free.
+/// Compaction pays if at least one page in this many is free.
 pub(crate) const WORTHWHILE: u64 = 4;
-/// Free pages that are never worth the trouble.
+/// Fewer free pages than this are never worth a compaction.
 pub(crate) const SLACK_PAGES: u64 = 64;
 
-/// The page below which everything would fit, if moving pages down pays: pages are taken below it from here on.
+/// The page below which everything would fit, if moving pages down pays: from here on pages are allocated below
+/// it.
 pub(crate) fn begin_moving_down(fold: &mut PageWriter<'_>) -> Option<u32> {
     let (free, count) = (fold.space.free_pages(), fold.space.page_count());
     if free < SLACK_PAGES || free * WORTHWHILE < count {
@@ -32,8 +33,8 @@ pub(crate) fn begin_moving_down(fold: &mut PageWriter<'_>) -> Option<u32> {
     Some(cutoff)
 }
 
-/// Touches up to `budget` keys of the catalog. Its pages are only written when a table's tree has moved; the last
-/// of them, left where it is, would keep the file as long as it ever was.
+/// Touches up to `budget` keys of the catalog. Its pages are otherwise written only when a table's tree has
+/// moved; the last of them, left in place, would keep the file from getting shorter.
 pub(crate) fn move_catalog_down(
     fold: &mut PageWriter<'_>,
     root: TreeRoot,
@@ -52,8 +53,8 @@ pub(crate) fn move_catalog_down(
 }
 
 impl Engine {
-    /// Touches up to `budget` keys, and puts the tables' new trees into `catalog`, which holds those
-    /// that the checkpoint changed.
+    /// Touches up to `budget` keys, and puts the tables' new trees into `catalog`, which holds the trees that the
+    /// checkpoint changed.
     pub(crate) fn move_tables_down(
         &self,
         view: &View,
@@ -108,7 +109,7 @@ fn next_tree(view: &View, catalog: &BTreeMap<u32, Option<TreeRoot>>, from: u32) 
         let damaged = || Error::corrupt("catalog row", 0, None, "a table id and a tree", "something else");
         let table = u32::from_be_bytes(*key.first_chunk().ok_or_else(damaged)?);
         if table < from {
-            // In a forged catalog, which a search may lead anywhere: going back would never end.
+            // The catalog is forged: a search in it may lead anywhere, and continuing would never end.
             return Err(damaged());
         }
         if !catalog.contains_key(&table) {

@@ -1,4 +1,4 @@
-//! Giving a name to the newest state, and taking it away.
+//! Creating and deleting named snapshots.
 
 use crate::disk::format::MAX_NAME_SIZE;
 use crate::disk::locks::Deadline;
@@ -22,8 +22,8 @@ pub(crate) fn check_snapshot_name(name: &str) -> Result<()> {
 }
 
 impl Engine {
-    /// Gives a name to the newest state: all that was committed before this call is in it. Commits go on
-    /// meanwhile; what comes after the first fold is not in it.
+    /// Gives a name to the newest state, which includes all commits before this call. Commits continue meanwhile;
+    /// those after the first checkpoint are not included.
     pub(crate) fn create_named(self: &Arc<Self>, name: &str) -> Result<NamedRow> {
         check_snapshot_name(name)?;
         self.rename_states(|turn, deadline| {
@@ -45,7 +45,7 @@ impl Engine {
         })
     }
 
-    /// Takes a name away. What only it kept is free for the checkpoints to come.
+    /// Deletes a name. Later checkpoints free what only this name kept.
     pub(crate) fn delete_named(self: &Arc<Self>, name: &str) -> Result<()> {
         self.rename_states(|turn, deadline| {
             if self.newest_tree(turn)?.named(name)?.is_none() {
@@ -64,7 +64,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Under CHECKPOINT, also when a failed flush must be repaired first.
+    /// Runs `change` under CHECKPOINT, and repairs a failed flush first.
     fn rename_states<T>(self: &Arc<Self>, change: impl Fn(&CheckpointGuard<'_>, Deadline) -> Result<T>) -> Result<T> {
         self.check_writable()?;
         self.check_name()?;
@@ -78,7 +78,7 @@ impl Engine {
         }
     }
 
-    /// The newest root, made durable. Nobody makes another one meanwhile.
+    /// The newest root, made durable. Holding CHECKPOINT keeps other processes from making another one meanwhile.
     fn newest_tree(&self, turn: &CheckpointGuard<'_>) -> Result<TreeVersion> {
         turn.settle_root()?;
         self.open_tree(Arc::new(self.slots()?.newest), None)

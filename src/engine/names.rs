@@ -1,9 +1,9 @@
 //! Snapshots by name: states that the store keeps until they are deleted.
 //!
 //! A table of the store itself maps each name to a root that was durable: its sequence, which pins the pages of
-//! that version as a lock byte of a process does, and its catalog. Every fold reads the table of its base
-//! (see `PageWriter::new`). So a name that is taken away goes on pinning until the root without it is durable, and
-//! one that is given needs nothing more: it is given to the fold's own base, whose pages no fold reuses.
+//! that version as a PIN byte does, and its catalog. Every checkpoint reads the table of its base (see
+//! `PageWriter::new`). So a deleted name pins its version until the root without the name is durable, and a new
+//! name needs no other protection: it is given to the checkpoint's own base, whose pages no checkpoint reuses.
 
 use crate::change::Change;
 use crate::disk::format::{Ptr, TABLE_SNAPSHOTS, TABLE_SPACE, TreeRoot, get_u64, put_bytes, put_u64};
@@ -27,7 +27,7 @@ const ROW: usize = 48;
 /// The state that a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NamedRow {
-    /// Sequence of the root that it is.
+    /// Sequence of the root.
     pub(crate) sequence: u64,
     pub(crate) catalog: TreeRoot,
     /// LSN of its newest transaction.
@@ -79,22 +79,22 @@ pub struct NamedSnapshot {
     pub lsn: u64,
     /// When it was made.
     pub time: SystemTime,
-    /// Bytes of the file that are kept for it alone: what deleting it gives back, unless a snapshot of a process
-    /// needs them still. What several names keep together counts for none of them.
+    /// Bytes of the file that are kept for this snapshot alone: what deleting it frees, unless an open snapshot
+    /// still needs them. Pages that several named snapshots keep together count for none of them.
     pub kept: u64,
 }
 
-/// What a fold does to the table.
+/// What a checkpoint does to the table of names.
 #[derive(Clone, Copy)]
 pub(crate) enum Naming<'p> {
-    /// Gives a name to the fold's base, which is what the row says.
+    /// Gives a name to the checkpoint's base, which the row describes.
     Give(&'p str, NamedRow),
-    /// Takes a name away.
+    /// Deletes a name.
     Take(&'p str),
 }
 
 impl Naming<'_> {
-    /// Gives the table's tree as it was, and as it is in the root being made, and changes the versions that names keep.
+    /// Returns the table's tree before and after, and updates the set of versions that names keep.
     pub(crate) fn apply(
         self,
         base: &TreeVersion,
@@ -165,8 +165,9 @@ fn corrupt(expected: &str) -> Error {
 impl Views {
     /// The state that a name stands for; `None` if there is no such name.
     ///
-    /// Pin first, then look again, as with a root: the fold that could reuse the state's pages has a base without
-    /// the name. Where the newest root still has it, that base is yet to be made, and its maker looks for pins later.
+    /// Pin, then look again, as with a root: a checkpoint that could reuse the state's pages has a base without
+    /// the name. If the newest root still has the name, that base is yet to be made, and its checkpoint looks for
+    /// pins later.
     pub(crate) fn named_view(&self, name: &str) -> Result<Option<Arc<View>>> {
         loop {
             let newest = self.newest_pinned()?;
@@ -183,20 +184,21 @@ impl Views {
     fn view_of(&self, newest: &Root, row: &NamedRow, pin: Pin) -> Result<View> {
         let NamedRow { sequence, catalog, last_commit, checkpoint_lsn, .. } = *row;
         let ring = Arc::new(Ring::new(newest));
-        // What it refers to lies before the end of the newer root's file, which never ends before a pending page.
+        // The pages of this state lie before the end of the newer root's file, which never ends before a pending
+        // page.
         let root = Root { sequence, catalog, last_commit, checkpoint_lsn, ..newest.clone() };
         let tree = Arc::new(self.open_tree(Arc::new(root), Some(pin))?);
         let tables = Default::default();
         Ok(View { tree, ring, memtables: Vec::new(), lsn: checkpoint_lsn, last_commit, tables })
     }
 
-    /// The newest root of which it can be said that it is durable. A name that was given is found by all who look
-    /// later: nobody need have been told of the root.
+    /// The newest root that can be proved durable. A new name is found by every process that looks later, even if
+    /// its root was not published.
     fn newest_pinned(&self) -> Result<TreeVersion> {
         self.check_process()?;
         self.load_hints(&self.sidecar());
         match self.confirm_root() {
-            // The older root, which is durable for certain, is all that can be shown until that flush is repaired.
+            // Until the failed flush is repaired, only the older root, which is certainly durable, can be shown.
             Ok(_) | Err(Error::Poisoned { .. }) => self.pinned_root(),
             Err(error) => Err(error),
         }

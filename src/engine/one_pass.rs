@@ -1,4 +1,4 @@
-//! Reading all of a state once.
+//! Reading a whole state once.
 
 use crate::engine::Engine;
 use crate::engine::view::{TreeVersion, View};
@@ -7,9 +7,9 @@ use crate::tree::pages::{Pages, Verified};
 use std::sync::Arc;
 
 impl Engine {
-    /// The same state, for a pass over all of it: each page is verified when it is read, whatever was verified
-    /// before, and nothing is remembered of it, so that memory does not grow with the store. To be dropped
-    /// before `view`, which alone keeps the pages from being used again.
+    /// The same state, for a pass over all of it: each page is verified when it is read, even if it was verified
+    /// before, and nothing is remembered, so that memory does not grow with the store. It must be dropped before
+    /// `view`, which alone keeps the pages from being reused.
     pub(crate) fn for_one_pass(&self, view: &View) -> Result<View> {
         let root = Arc::clone(&view.tree.root);
         let map = if self.settings.memory_map { self.mapping(root.page_count)? } else { None };

@@ -1,4 +1,4 @@
-//! Snapshots of a process that may only read, and is told nothing: it cannot open the sidecar, or there is none.
+//! Snapshots of a read-only process without hints: it cannot open the sidecar, or there is none.
 
 use crate::disk::holders::holder_of;
 use crate::disk::locks::{CHECKPOINT, lock};
@@ -13,13 +13,13 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// How often a snapshot looks again when the words have changed meanwhile.
+/// How often a snapshot looks again when the hints have changed meanwhile.
 pub(super) const LOOKS: usize = 32;
 
 impl Views {
-    /// It cannot tell others. If nobody may write,
-    /// all that lies in the file may be seen, by all: the next writer will find it. Otherwise it shows what
-    /// the file itself says is durable, which writers that rest see to within a second or two.
+    /// The snapshot of a reader that cannot publish. If no process may write, everything in the file is visible
+    /// to all, since the next writer will find it. Otherwise the reader shows what the file itself proves to be
+    /// durable, which idle writers bring up to date within a second or two.
     pub(super) fn snapshot_of_a_reader(&self) -> Result<Arc<View>> {
         for _ in 0..LOOKS {
             let mut state = lock(&self.state);
@@ -36,7 +36,7 @@ impl Views {
             if found > self.visible() {
                 self.flush_found()?;
             }
-            // A writer that came meanwhile may have written what was found, and has not acknowledged it.
+            // A writer that opened meanwhile may have written what was found, and has not acknowledged it.
             if !self.has_writers()? {
                 self.relaxed.fetch_max(found, Ordering::AcqRel);
                 return self.publish_view(&mut state, found.max(self.visible()));
@@ -45,10 +45,11 @@ impl Views {
         self.snapshot_beside_writers()
     }
 
-    /// Waits until another sidecar was started, as writers that write do, or until all that lies in the file now
-    /// is proved to be durable: by the next frame, or by the checkpoint that writers make when they rest. After
-    /// two seconds it shows what is proved by then; but not what only a root holds whose maker, which may be
-    /// stopped, has told nobody of it: others, who go by what they are told, would show an older state later.
+    /// Waits until another sidecar is started, as active writers do, or until everything that lies in the file
+    /// now is proved to be durable: by the next frame, or by the checkpoint that idle writers make. After two
+    /// seconds it shows what is proved by then, except a transaction that only a root holds and that the root's
+    /// maker, which may be stopped, has not published: processes that rely on hints would show an older state
+    /// later.
     fn snapshot_beside_writers(&self) -> Result<Arc<View>> {
         let found = Cell::new(None);
         let told = self.for_a_moment(|| {
@@ -76,8 +77,8 @@ impl Views {
         Ok(view)
     }
 
-    /// Whether this root holds a transaction of its own, and its maker may not have acknowledged it: it holds
-    /// CHECKPOINT until then, and a frame follows in the log before that.
+    /// Whether this root holds a transaction of its own that its maker may not have acknowledged. The maker
+    /// holds CHECKPOINT until then; before it acknowledges, it appends a frame, the witness, behind the root.
     fn is_in_the_making(&self, root: &Root) -> Result<bool> {
         // (A new store's root holds none.)
         if root.last_commit != root.checkpoint_lsn || root.checkpoint_lsn == 0 {
@@ -88,9 +89,10 @@ impl Views {
         Ok(!goes_on && self.disk.probe(CHECKPOINT, 1).map_err(self.io("look for others"))?.is_some())
     }
 
-    /// Gives the log's end, too.
+    /// Returns the log's end, too.
     fn snapshot_of_what_is_proved(&self) -> Result<(u64, Arc<View>)> {
-        // An older root could lose its pages before its pin is seen: nobody tells this process of newer ones.
+        // The pages of an older root could be reused before its pin is seen: newer roots are not published to
+        // this process.
         self.confirm_root()?;
         let mut state = lock(&self.state);
         self.refresh(&mut state, Until::Tail)?;

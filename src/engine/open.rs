@@ -1,8 +1,8 @@
-//! Making a store, joining it, recovering it, leaving it.
+//! Creating, joining, recovering and leaving a store.
 //!
-//! Under OPEN, a process that finds no other that may write is first: it reads the log to its end,
-//! makes what it found durable, and sets the sidecar up. Nothing in the data file is changed by
-//! that; what is not known durable may be written once more, byte for byte.
+//! Under OPEN, a process that finds no other writer is the first writer: it performs recovery, which reads the
+//! log to its end, makes it durable, and sets up the sidecar. Recovery changes nothing in the data file; what is
+//! not known to be durable may be rewritten byte for byte.
 
 use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, SLOT_SIZE, TreeRoot};
 use crate::disk::locks::{ByteLock, SLOT, lock};
@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Pages that a leaving process moves down at most, so that closing stays quick.
+/// Most pages that a leaving process moves down, so that closing stays quick.
 const COMPACT_ON_LEAVING: usize = 512;
 
 /// Writes an empty store into an empty file, durably.
@@ -76,7 +76,7 @@ impl Engine {
         }
         let others = Others::look(&*disk)?;
         others.must_be_here(&*disk)?;
-        // Read only now: the last process may have folded the log, and gone, a moment ago.
+        // Read only now: the last process may have checkpointed the log, and left, a moment ago.
         let slots = find_slots(&*disk)?;
         let certain = slots.are_twins();
         let engine = Engine::new(&disk, settings, slots.newest)?;
@@ -92,7 +92,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// A process' side of the store, which knows nothing yet, and which nobody sees yet.
+    /// A process' side of the store, with no knowledge yet, and not visible to other processes yet.
     fn new(disk: &Arc<dyn Disk>, settings: Settings, root: Root) -> Result<Arc<Engine>> {
         let slot = if disk.writable() { take_slot(disk)? } else { None };
         let file = OpenFile::new(disk, settings, &root);
@@ -110,18 +110,19 @@ impl Engine {
         }))
     }
 
-    /// Nobody else may write.
+    /// For the first to open: no other process may write.
     fn open_first(&self, open: &OpenGuard, certain: bool) -> Result<()> {
         let told = self.left_behind();
         if self.disk.writable() && self.start_sidecar(open, true)?.is_err() {
             self.is_alone.store(true, Ordering::Release);
         }
-        // Only now, when the words of those who are gone are cleared: a reader that finds a writer believes them.
+        // Only now, when the hints of the previous processes are cleared: a reader that finds a writer trusts the
+        // hints.
         self.appear()?;
         let recovered = self.recover(certain, told);
         let sidecar = self.known_sidecar();
         if recovered.is_err() && told.is_none() && !sidecar.poisoned() {
-            // Nothing was written: nothing is to be left beside a file that cannot be opened.
+            // Nothing was written: no sidecar is left beside a file that cannot be opened.
             let _ = sidecar.memory().remove();
         }
         recovered
@@ -141,7 +142,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Nobody else may write: finds the log's end, makes it durable, and tells it.
+    /// Recovery: no other process may write. Finds the log's end, makes it durable, and publishes it.
     fn recover(&self, certain: bool, told: Option<Told>) -> Result<()> {
         let root = Arc::clone(&self.appender().root);
         let found = self.log_end(&root)?;
@@ -150,24 +151,24 @@ impl Engine {
             self.write_what_was_left(&root, told, certain, found.lsn)?;
         }
         let sidecar = self.known_sidecar();
-        // What a killed process wrote may lie in the system's cache only. From here on it counts.
+        // What a killed process wrote may be in the system's cache only. From here on it counts.
         if (found.lsn > root.checkpoint_lsn || told.doubts_slots(&root) || !certain)
             && let Err(e) = self.disk.flush()
             && self.disk.writable()
         {
-            // The next to open knows from this, or from what was told before, what must be written once more.
+            // From this, or from the previous hints, the next process to open knows what to rewrite.
             sidecar.tell_all(&sidecar.words_before(), told.root, told.durable.max(root.checkpoint_lsn), 0);
             sidecar.poison();
             return Err(Error::io("flush", self.path(), e));
         }
-        // What was written once more may have been older bytes already, where a flush had failed.
+        // After a failed flush, what was rewritten may have been older bytes already.
         let end = self.log_end(&root)?;
         self.proven.store(true, Ordering::Release);
         self.proven_roots.store(self.disk.writable(), Ordering::Release);
         self.raise_root(root.sequence);
         self.raise_durable(end.lsn);
         if self.disk.writable() {
-            // No LSN is given twice: those who only read may still have frames that are gone. The first to write
+            // No LSN is given twice: read-only processes may still have frames that are gone. The first writer
             // passes over them.
             let newest = told.tail.map_or(0, |tail| tail.lsn).max(found.lsn).max(end.lsn);
             sidecar.set_tail(TailHint { lsn: newest, ..end });
@@ -185,7 +186,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Walks to the log's end, which must be one, and makes it known to those who append here.
+    /// Walks to the log's end, which is verified, and notes it for the appenders of this process.
     fn log_end(&self, root: &Root) -> Result<TailHint> {
         let mut appender = self.appender();
         let ring = Arc::clone(&appender.ring);
@@ -199,20 +200,19 @@ impl Engine {
         Ok(TailHint { end, start: appender.start, lsn, crc, open: false })
     }
 
-    // The map.
-
     // Leaving.
 
-    /// Flushes what is not durable, folds the log if this process is the last that may write, and lets go.
+    /// Flushes what is not durable, checkpoints the log if this is the last process that may write, and leaves
+    /// the store.
     pub(crate) fn leave(&self) -> Result<()> {
         if self.left.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        // A forked child has none of the threads that it would wait for.
+        // A forked child has none of the threads that this would wait for.
         if self.check_process().is_err() {
             return Ok(());
         }
-        // A simulated process that was killed unwinds through here, and does nothing more.
+        // A killed process of the simulation unwinds through here, and does nothing more.
         if cfg!(test) && std::thread::panicking() {
             return Ok(());
         }
@@ -231,7 +231,7 @@ impl Engine {
     }
 
     fn leave_tidily(&self) -> Result<()> {
-        // Our own look at an old version must not keep its pages.
+        // This process' own pin of an old version must not keep its pages.
         self.relax_view(0);
         if self.has_writers()? {
             return Ok(());
@@ -239,7 +239,7 @@ impl Engine {
         if let Some(turn) = self.try_lock_checkpoint()? {
             let mut plan =
                 CheckpointOptions { shrink: true, compact: COMPACT_ON_LEAVING, ..CheckpointOptions::default() };
-            // What a checkpoint sets free can be used, or cut off, only by the next one.
+            // What a checkpoint frees can be reused, or cut off, only by the next checkpoint.
             self.run_checkpoint(&turn, &plan, self.deadline())?;
             plan.force = true;
             for _ in 0..3 {
@@ -260,7 +260,7 @@ impl Engine {
     }
 }
 
-/// The roots, of a file that is as long as the newest one says.
+/// The roots of a file that is as long as the newest root says.
 fn find_slots(disk: &dyn Disk) -> Result<Slots> {
     let mut prefix = vec![0; 2 * SLOT_SIZE];
     let mut last = None;
@@ -272,7 +272,7 @@ fn find_slots(disk: &dyn Disk) -> Result<Slots> {
         if len >= root.page_count * u64::from(root.page_size) {
             return Ok(slots);
         }
-        // A checkpoint may have cut the file since the slots were read. Then they say something else now.
+        // A checkpoint may have cut the file since the slots were read. Then the slots have changed.
         if last == Some(root.sequence) {
             let expected = format!("{} pages of {} bytes", root.page_count, root.page_size);
             let found = format!("a file of {len} bytes");

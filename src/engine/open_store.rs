@@ -1,11 +1,11 @@
-//! A store that is open, as long as anything of it is in use.
+//! An open store, for as long as a handle, snapshot or transaction uses it.
 
 use crate::engine::Engine;
 use crate::error::Result;
 use std::sync::Arc;
 
-/// What keeps a store open: shared by the handles of the store, its snapshots and its write transactions.
-/// The drop of the last one leaves it.
+/// What keeps a store open: shared by its handles, snapshots and write transactions. Dropping the last of them
+/// leaves the store.
 pub(crate) struct OpenStore {
     engine: Arc<Engine>,
 }
@@ -19,9 +19,9 @@ impl OpenStore {
         &self.engine
     }
 
-    /// Gives one share back. The last one leaves the store here, where an error can be told.
+    /// Gives up one share. The last one leaves the store here, where an error can be returned.
     pub(crate) fn close(self: Arc<Self>) -> Result<()> {
-        // Of shares that are given back at the same time exactly one is the last.
+        // Of shares given up at the same time, exactly one is the last.
         Arc::into_inner(self).map_or(Ok(()), |last| last.engine.leave())
     }
 }
@@ -29,7 +29,7 @@ impl OpenStore {
 impl Drop for OpenStore {
     fn drop(&mut self) {
         if let Err(error) = self.engine.leave() {
-            // Nothing is lost: what was acknowledged is durable, and the log is folded by the next one.
+            // Nothing is lost: what was acknowledged is durable, and the next process checkpoints the log.
             tracing::warn!(%error, "closing the store");
         }
     }

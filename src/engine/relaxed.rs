@@ -1,4 +1,5 @@
-//! The relaxed commits of this process that are not known durable yet: its caller hears of a flush that failed since.
+//! The relaxed commits of this process that are not known to be durable: a flush that failed since is reported to
+//! the caller.
 
 use crate::disk::locks::lock;
 use crate::engine::Engine;
@@ -6,7 +7,7 @@ use crate::engine::board::Failures;
 use crate::error::Result;
 use std::sync::Mutex;
 
-/// The newest such commit, and what was known of failed flushes when the oldest of them was in the log.
+/// The newest such commit, and the failed flushes known when the oldest of them was in the log.
 #[derive(Default)]
 pub(crate) struct Unflushed(Mutex<Option<(u64, Failures)>>);
 
@@ -18,14 +19,16 @@ impl Engine {
         *unflushed = Some(newest);
     }
 
-    /// What is durable is not taken by flushes that fail later. (A root that passes over an LSN makes that durable, too.)
+    /// Forgets commits that are durable: a flush that fails later cannot take them. (The durable LSN alone does
+    /// not prove it: a root that passes over an LSN raises it, too.)
     pub(crate) fn forget_flushed(&self) {
         let flushed =
             |(lsn, oldest): &mut (u64, Failures)| self.durable_lsn() >= *lsn && !self.has_failed_since(oldest);
         drop(lock(&self.unflushed_commits.0).take_if(flushed));
     }
 
-    /// Makes the relaxed commits of all processes durable. An error says, once, that some of this process may be lost.
+    /// Flushes the relaxed commits of all processes. An error says, once, that relaxed commits of this process
+    /// may be lost.
     pub(crate) fn flush_all(&self) -> Result<()> {
         self.check_writable()?;
         self.load_hints(&self.sidecar());

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use std::sync::Arc;
 
 impl Engine {
-    /// Folds what is there, also when a failed flush must be mended first.
+    /// Makes a checkpoint; repairs a failed flush first.
     pub(crate) fn checkpoint_now(self: &Arc<Self>, plan: &CheckpointOptions<'_>) -> Result<()> {
         self.check_writable()?;
         let fold = || self.checkpoint(plan, self.deadline()).map(drop);
@@ -16,7 +16,8 @@ impl Engine {
         }
     }
 
-    /// Folds, with a root made even if there is nothing to fold: so the archive knows that it has all that is committed.
+    /// Makes a checkpoint, with a new root even if the log is empty: so the archive knows that it has all that is
+    /// committed.
     pub(crate) fn archive_now(self: &Arc<Self>) -> Result<()> {
         self.checkpoint_now(&CheckpointOptions { force: true, ..CheckpointOptions::default() })
     }

@@ -1,7 +1,7 @@
-//! What lies in the file, written once more as it is, so that a flush of this process covers it.
+//! Rewrites what lies in the file, unchanged, so that a flush of this process covers it.
 //!
-//! A flush that fails is told once, to one process, and the system may go on showing what it dropped. A later flush
-//! proves nothing of that.
+//! The system reports a failed flush once, to one process, and may go on showing the data that it dropped. A
+//! later successful flush proves nothing about that data.
 
 use crate::disk::format::{LOG_BLOCK, SLOT_SIZE};
 use crate::disk::locks::lock;
@@ -12,9 +12,9 @@ use crate::log::reader::{LogReader, Point};
 use crate::log::ring::{Ring, next_block};
 
 impl Roots {
-    /// Writes a root's slot once more, so that the next flush covers it. The caller holds CHECKPOINT or
-    /// APPEND, or is alone: so the root after the next, which takes this slot, cannot be written meanwhile.
-    /// (What the file shows at this moment may be the root before it again, after a flush that failed.)
+    /// Rewrites a root's slot, so that the next flush covers it. The caller holds CHECKPOINT or APPEND, or is the
+    /// only process: so the root after the next, which uses the same slot, cannot be written meanwhile. (After a
+    /// failed flush the file may show the slot's previous root again.)
     pub(crate) fn write_slot_once_more(&self, root: &Root) -> Result<()> {
         let mut prefix = [0; 2 * SLOT_SIZE];
         self.disk.read_at(&mut prefix, 0).map_err(self.io("read the root slots"))?;
@@ -22,39 +22,39 @@ impl Roots {
             newest.sequence == root.sequence || older.is_some_and(|older| older.sequence == root.sequence)
         });
         let offset = Root::slot_offset(root.sequence);
-        // The bytes that were looked at, not those of another look: they may be the older ones by then.
+        // The bytes that were examined, not those of a second read: by then they may be older ones.
         let at = usize::try_from(offset).unwrap_or(0);
         let as_found = prefix.get(at..at + SLOT_SIZE).filter(|_| found);
         let anyway = root.encode();
         self.disk.write_at(as_found.unwrap_or(&anyway), offset).map_err(self.io("write a root slot"))
     }
 
-    /// The same with the other slot, too. A root whose flush failed may be gone from the system's cache and be on
-    /// disk all the same: after a power loss it would be the newest, and its pages have been used again by then.
+    /// Rewrites the other slot, too. A root whose flush failed may be gone from the system's cache and yet be on
+    /// disk: after a power loss it would be the newest root, although its pages have been reused.
     pub(crate) fn write_slots_once_more(&self, newest: &Root) -> Result<()> {
         self.write_back_slot(newest.sequence + 1)?;
         self.write_slot_once_more(newest)
     }
 
-    /// Writes the slot of a sequence as it is found.
+    /// Rewrites the slot of a sequence as it is found.
     fn write_back_slot(&self, sequence: u64) -> Result<()> {
         let (offset, mut slot) = (Root::slot_offset(sequence), [0; SLOT_SIZE]);
         self.disk.read_at(&mut slot, offset).map_err(self.io("read the root slots"))?;
         self.disk.write_at(&slot, offset).map_err(self.io("write a root slot"))
     }
 
-    /// Writes what is not known durable once more, in its place, and flushes it. Gives the newest root.
+    /// Rewrites, in place, what is not known to be durable, and flushes it. Returns the newest root.
     pub(crate) fn write_what_is_in_doubt(&self, durable: u64) -> Result<Root> {
         let slots = self.slots()?;
         self.write_slots_once_more(&slots.newest)?;
         let Slots { newest, older } = slots;
-        // A root whose flush failed may be on disk or not, and its ring may be the current one or
-        // not. Written again it is durable for certain once the flush below succeeds: its pages
-        // were flushed before it was first written.
+        // A root whose flush failed may or may not be on disk, and its ring may or may not be the current one.
+        // Rewritten, it is durable once the flush below succeeds: its pages were flushed before it was first
+        // written.
         let doubtful = newest.sequence > self.known_root();
         let roots = if doubtful { [older.as_ref(), Some(&newest)] } else { [Some(&newest), None] };
         for root in roots.into_iter().flatten() {
-            // (A transaction that went straight to the tree has no frame: the chain goes on from its root.)
+            // (A transaction that went straight to the tree has no frame: the chain continues from its root.)
             self.write_frames_once_more(&Ring::new(root), Point::start_of(root), durable)?;
         }
         let _alone = lock(&self.flushing);
@@ -62,15 +62,15 @@ impl Roots {
         Ok(newest)
     }
 
-    /// Writes the frames of the chain after `durable` once more, in their places, and what lies where the next one
-    /// would: a frame that is gone from the system's cache may be on disk, and point at pages that are used again.
+    /// Rewrites the frames of the chain after `durable` in place, and the block where the next frame would lie: a
+    /// frame that is gone from the system's cache may be on disk, and refer to pages that are reused.
     pub(crate) fn write_frames_once_more(&self, ring: &Ring, mut point: Point, durable: u64) -> Result<()> {
         let mut walker = LogReader::new(&*self.disk, ring, self.store_tag, point);
         let mut block = 0;
         while let Some(frame) = walker.next()? {
             if frame.after.lsn > durable {
-                // Whole blocks, for a page is what the kernel drops; none of them holds durable
-                // frames, since each batch starts in a new one.
+                // Whole blocks, since the kernel drops whole pages; none of them holds durable frames, since each
+                // batch starts in a new block.
                 let start = frame.header.position.max(block);
                 block = next_block(frame.after.end);
                 self.write_blocks_once_more(ring, start - start % LOG_BLOCK, block)?;

@@ -24,8 +24,8 @@ impl RingPlan {
         segments.iter().map(|s| u64::from(s.pages)).sum::<u64>() * self.page_size
     }
 
-    /// Puts a segment at the ring's end. No live frame may lie beyond it, which is where the ring wraps
-    /// into the part of the first segment before the log position.
+    /// Appends a segment to the ring. No live frame may lie beyond the end of the present segments: there the
+    /// ring wraps into the part of the first segment before the log position.
     pub(crate) fn extend(&mut self, segment: Segment, tail: Point, mark: Point) -> bool {
         if tail == mark {
             // Nothing is live: the ring may start anywhere.
@@ -39,13 +39,13 @@ impl RingPlan {
         fits
     }
 
-    /// Lets the log go on at the start of the first segment.
+    /// Continues the log at the start of the first segment.
     fn restart(&mut self) {
         self.position = next_block(self.position);
         self.offset = 0;
     }
 
-    /// Keeps one segment that is large enough, the log being empty; gives the others.
+    /// Keeps one segment that is large enough, the log being empty; returns the rest.
     pub(crate) fn shrink(&mut self) -> Vec<Segment> {
         let enough = |s: &&Segment| u64::from(s.pages) * self.page_size >= MIN_LOG;
         let Some(kept) = self.segments.iter().filter(enough).min_by_key(|s| (s.pages, s.page)).copied() else {

@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-/// How often the root slots are read again while what is found cannot be all there is.
+/// How often the root slots are read again while their content contradicts what is known.
 const LOOKS: usize = 8;
 
 /// The root slots, and the right to change them.
@@ -18,7 +18,7 @@ pub(crate) struct Roots {
     pub(crate) checkpointing: Arc<FairLock>,
     /// Held while the file is flushed.
     pub(super) flushing: Mutex<()>,
-    /// A flush of this process proves the root slots that others wrote before it came.
+    /// A flush of this process covers the root slots that other processes wrote before it opened the file.
     pub(super) proven_roots: AtomicBool,
 }
 
@@ -41,9 +41,9 @@ impl Roots {
     pub(crate) fn slots(&self) -> Result<Slots> {
         let mut prefix = [0; 2 * SLOT_SIZE];
         let mut last = None;
-        // Known before the slots are read: a root that is told of meanwhile need not be in what was read.
+        // Read before the slots: a root that is published meanwhile need not be in them.
         let known = self.known_root();
-        // A slot that is being written right now may read torn; its neighbour never is at that time.
+        // A slot may read torn while it is written; the other slot is never written at that time.
         for look in 0..LOOKS {
             let n = self.disk.read_at(&mut prefix, 0).map_err(self.io("read the root slots"))?;
             match read_slots(prefix.get(..n).unwrap_or_default(), self.path()) {
@@ -55,7 +55,8 @@ impl Roots {
                 }
                 // One slot may have been read before the known root was written, and the other one torn.
                 Ok(slots) if slots.newest.sequence < known && look + 1 < LOOKS => {}
-                // A twin is known without a flush of its own. Where that failed, the slot may show an older root again.
+                // The root of the missing sequence may be a twin, which is known without a flush of its own. If
+                // its flush failed, the slot may show an older root again.
                 Ok(Slots { newest, .. }) if newest.sequence + 1 == known => {
                     let twin = Root { sequence: newest.sequence + 1, ..newest.clone() };
                     return Ok(Slots { newest: twin, older: Some(newest) });
@@ -67,10 +68,10 @@ impl Roots {
         Err(last.unwrap_or_else(|| Error::Internal("the root slots were not read".to_owned())))
     }
 
-    /// The newest root that is certainly durable, of those in the slots; none if that cannot be told.
+    /// The newest root in the slots that is certainly durable; `None` if that cannot be decided.
     ///
-    /// The newest slot is durable if a process that flushed it said so. If none did, its
-    /// predecessor is: a root is only written once the one before it is durable.
+    /// The newest slot is durable if a process that flushed it has published so. Otherwise its predecessor is: a
+    /// root is written only once the one before it is durable.
     pub(crate) fn certain_root(&self, slots: &Slots) -> Option<Root> {
         if slots.newest.sequence <= self.known_root() || slots.are_twins() {
             return Some(slots.newest.clone());

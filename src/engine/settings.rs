@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(crate) struct Settings {
     /// How long to wait for any lock.
     pub(crate) timeout: Duration,
-    /// How long a commit that is in the log waits for a lock without which nobody can tell its fate.
+    /// How long a commit that is in the log already waits for a lock without which its fate cannot be decided.
     pub(crate) patience: Duration,
     /// The log never grows beyond this.
     pub(crate) log_cap: u64,
@@ -17,7 +17,7 @@ pub(crate) struct Settings {
     pub(crate) memory_map: bool,
     /// Whether helper threads may be started; without them their work is done in line.
     pub(crate) threads: bool,
-    /// What keeps the log of a store that has an archive.
+    /// Archives the transactions of a store that has an archive.
     pub(crate) archive: Option<Arc<dyn Archive>>,
 }
 

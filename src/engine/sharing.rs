@@ -1,19 +1,19 @@
-//! Who shares the store with this process, and through which sidecar.
+//! Which processes share the store with this one, and through which sidecar.
 //!
-//! Hints are right only if all who write publish to one sidecar. A process finds the sidecar by the
-//! path through which it came, and two that came by different directory entries (a hard link, a file
-//! mounted alone into a container, a name given after the first had opened it) would find different
-//! ones. So each holds a lock byte that stands for its *place*, on the file itself, where every other
-//! sees it: a process that finds another place taken is refused.
+//! Hints are right only if every writer publishes to the same sidecar. A process finds the sidecar by the path
+//! through which it opened the file. Two processes that came by different directory entries (a hard link, a file
+//! mounted alone into a container, a name given after the first process had opened it) would find different
+//! sidecars. So each process holds a lock byte on the data file, visible to all, that stands for its *place*: a
+//! process that finds another place taken is refused.
 //!
-//! The file tells the *epoch* of the sidecar that was started last. A process that is not the only one to have the
-//! store open begins another epoch before it starts a sidecar; so all who still have the one before, which says
-//! too little from then on, find that out by a look at one word of the file.
+//! The file records the *epoch* of the sidecar that was started last. A process that starts a sidecar while
+//! another process has the store open begins a new epoch first. Processes that still use the previous sidecar,
+//! whose hints are incomplete from then on, find that out by reading one word of the file.
 //!
-//! A sidecar speaks for those who have used it without a break: each writer holds a lock byte that
-//! stands for it. One that no other process uses (a copy put back, what the dead have left, a planted
-//! one) is not joined; it is set up afresh. A process that cannot have a sidecar must be the only one that
-//! writes; those that read beside it see what the file itself proves to be durable.
+//! A sidecar is valid for the processes that have used it without a break: each writer holds a lock byte that
+//! stands for it. A sidecar that no other process uses (a copy put back, one left by dead processes, a planted
+//! one) is not joined but set up afresh. A process that cannot have a sidecar must be the only writer; readers
+//! beside it see what the file itself proves to be durable.
 
 use crate::disk::holders::holder_of;
 use crate::disk::host::{incarnation, process_identity};
@@ -28,7 +28,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-/// How often a process looks whether its sidecar is still the one by that name.
+/// How often a process checks that its sidecar's name still leads to it.
 const SIDECAR_LOOK_MS: u64 = 1000;
 
 /// OPEN, held: alone by a process that opens the store for writing, leaves it, or starts a sidecar.
@@ -43,10 +43,10 @@ impl OpenGuard {
 /// The other processes that have the store open.
 #[derive(Clone, Copy)]
 pub(crate) struct Others {
-    /// Some may write, or only read.
+    /// Whether any writers, any readers, have it open.
     pub(crate) writers: bool,
     pub(crate) readers: bool,
-    /// Some may write, or only read, and came by another place.
+    /// The same for those that came by another place.
     writers_elsewhere: bool,
     readers_elsewhere: bool,
 }
@@ -72,7 +72,8 @@ impl Others {
         !self.writers && !self.readers
     }
 
-    /// Refuses to share the store with those who look for its sidecar elsewhere. (Readers alone need none.)
+    /// Refuses to share the store with processes that look for its sidecar elsewhere. (Readers alone need no
+    /// sidecar.)
     pub(crate) fn must_be_here(self, disk: &dyn Disk) -> Result<()> {
         if self.writers_elsewhere || self.readers_elsewhere && disk.writable() {
             let reason = "it came by another path or name of the file, so the two would not find one sidecar; \
@@ -83,7 +84,7 @@ impl Others {
     }
 }
 
-/// Says to all who look at the file that it is open, and by which place. Held as long as it is open.
+/// Shows to all processes that the file is open, and by which place. Held as long as it is open.
 pub(crate) fn appear(disk: &Arc<dyn Disk>) -> Result<ByteLock> {
     let base = if disk.writable() { WRITERS } else { READERS };
     ByteLock::take(disk, base + disk.place(), LockMode::Shared, "presence", None)
@@ -95,7 +96,7 @@ fn not_shared(disk: &dyn Disk, reason: String) -> Error {
 }
 
 impl Board {
-    /// The error for a process that has no sidecar, and is not alone.
+    /// The error for a process that has no sidecar and is not the only one.
     pub(crate) fn without_sidecar(&self, why: &io::Error) -> Error {
         let reason = format!(
             "the sidecar ({}-shm) cannot be made or opened ({why}), and only the one process that writes can do without; \
@@ -105,24 +106,27 @@ impl Board {
         not_shared(&*self.disk, reason)
     }
 
-    /// Whether another sidecar was started since this one, or this one says nothing. Without a system call.
+    /// Whether another sidecar was started since this one, or this one's identity is invalid. Makes no system
+    /// call.
     pub(crate) fn was_left(&self, sidecar: &Sidecar) -> Result<bool> {
         let epoch = peek_epoch(&*self.disk).map_err(self.io("look at the file"))?;
         Ok(sidecar.epoch() != Some(epoch))
     }
 
-    /// Whether a process that comes now finds this sidecar, too.
+    /// Whether a process that opens the store now finds this sidecar, too.
     pub(crate) fn is_found(&self, sidecar: &Sidecar) -> Result<bool> {
         Ok(sidecar.is_current() && !self.was_left(sidecar)?)
     }
 
-    /// The sidecar that those who come now find, and why it is the last one known if there is none.
+    /// The sidecar that a process finds when it opens the store now. If there is none: the last one known, and
+    /// the reason.
     pub(crate) fn current_sidecar(&self) -> (Arc<Sidecar>, Result<()>) {
         self.sidecar_that(Self::is_found)
     }
 
-    /// The sidecar that was started last, and why it is the last one known if that is not to be had. A process
-    /// that publishes asks here first, so that a message never goes to a sidecar that others have left.
+    /// The sidecar that was started last. If it cannot be joined: the last one known, and the reason. A process
+    /// that publishes calls this first, so that it never publishes to a sidecar that the other processes have
+    /// left.
     pub(crate) fn newest_sidecar(&self) -> (Arc<Sidecar>, Result<()>) {
         self.sidecar_that(|engine, sidecar| engine.was_left(sidecar).map(|left| !left))
     }
@@ -139,12 +143,13 @@ impl Board {
         }
     }
 
-    /// Tells something through this sidecar, and through the one that the name leads to by now if that is another:
-    /// processes may have started it since this call looked, and those that joined it go by its words. Gives that one.
+    /// Publishes through this sidecar, and also through the one that the name leads to by now if that is another:
+    /// it may have been started since this call looked, and the processes that joined it rely on its hints.
+    /// Returns that one.
     pub(crate) fn tell_by(&self, sidecar: &Arc<Sidecar>, wait: bool, tell: impl Fn(&Sidecar)) -> Option<Arc<Sidecar>> {
         tell(sidecar);
         if !self.is_found(&self.known_sidecar()).unwrap_or(false) {
-            // One that says nothing yet, or is not to be had: its readers find in the file what it does not tell.
+            // If it has no hints yet, or cannot be joined, its readers find in the file what it does not say.
             let _ = self.rejoin_sidecar(wait);
         }
         let next = self.known_sidecar();
@@ -154,18 +159,18 @@ impl Board {
         })
     }
 
-    /// Whether the process may go on without a current sidecar: no other writes, or its file has lost its
-    /// name, and then all who share the file lost the sidecar's name with it.
+    /// Whether the process may continue without a current sidecar: there is no other writer, or its file has lost
+    /// its name, so that every process that shares the file has lost the sidecar's name, too.
     pub(crate) fn may_do_without_sidecar(&self) -> Result<bool> {
         Ok(self.disk.lost_name().is_some() || !self.has_writers()?)
     }
 
-    /// Uses the sidecar that other writers use. `false` if there is none that can be found and trusted.
+    /// Joins the sidecar that other writers use. `false` if no sidecar can be found and trusted.
     pub(crate) fn join_sidecar(&self) -> Result<bool> {
         for site in 0..SITES {
             let Ok(memory) = self.disk.sidecar(site, SIDECAR_SIZE, false) else { continue };
             let sidecar = Sidecar::new(memory, &self.store_id, self.disk.identity());
-            // A writer that cannot publish could not be told from a stopped one.
+            // A writer that cannot publish would look like a stopped one.
             let of_use = sidecar.memory().is_writable() || !self.disk.writable();
             if of_use && self.is_found(&sidecar)? && self.is_in_use(&sidecar)? {
                 self.use_sidecar(sidecar)?;
@@ -175,7 +180,7 @@ impl Board {
         Ok(false)
     }
 
-    /// Whether a writer has used this sidecar until now.
+    /// Whether a writer uses this sidecar, without a break until now.
     pub(crate) fn is_in_use(&self, sidecar: &Sidecar) -> Result<bool> {
         let id = sidecar.memory().id();
         if lock(&self.member).as_ref().is_some_and(|(own, _)| *own == id) {
@@ -184,8 +189,8 @@ impl Board {
         Ok(self.disk.probe(MEMBERS + id, 1).map_err(self.io("look for others"))?.is_some())
     }
 
-    /// Starts a sidecar that says nothing yet. With `reuse` nobody else may write,
-    /// and one that is there is cleared: so readers that have it go on with it.
+    /// Starts a sidecar without hints. With `reuse`, which requires that there is no other
+    /// writer, an existing sidecar is cleared in place, so that readers which have it mapped keep using it.
     pub(crate) fn start_sidecar(&self, open: &OpenGuard, reuse: bool) -> Result<io::Result<()>> {
         let epoch = self.begin_epoch(open)?;
         let mut refused = io::Error::from(io::ErrorKind::NotFound);
@@ -206,7 +211,7 @@ impl Board {
                     self.use_sidecar(sidecar)?;
                     return Ok(Ok(()));
                 }
-                // The reason at the first site is the one that a user can do something about.
+                // The reason at the first site is the one that the user can act upon.
                 Err(e) if site == 0 => refused = e,
                 Err(_) => {}
             }
@@ -215,12 +220,14 @@ impl Board {
         Ok(Err(refused))
     }
 
-    /// The epoch of the sidecar that is about to be started. If no other process is there, none can have one of the
-    /// epoch before, and the file stays as it is. Otherwise they must know of it first.
+    /// The epoch of the sidecar that is about to be started. If no other process has the store open, none can use
+    /// a sidecar of the previous epoch, and the file stays as it is. Otherwise the new epoch is written first, so
+    /// that those processes notice it.
     ///
-    /// No flush is needed: the new sidecar says nothing before one that covers this word, too. If that fails, and the
-    /// system shows the epoch before again, nothing was told here that those who have the old sidecar do not find. (A
-    /// number that counts on from there would then be that of two sidecars: so it is random.)
+    /// No flush is needed: the new sidecar gives no hints before a flush that covers this word, too. If that
+    /// flush fails, and the system shows the previous epoch again, nothing was published here that the processes
+    /// with the old sidecar do not find. (The epoch is random because one that counts on from the previous one
+    /// could then be given to two sidecars.)
     fn begin_epoch(&self, _open: &OpenGuard) -> Result<u64> {
         let epoch = peek_epoch(&*self.disk).map_err(self.io("look at the file"))?;
         if Others::look(&*self.disk)?.nobody() {
@@ -231,7 +238,7 @@ impl Board {
         Ok(next)
     }
 
-    /// Those who use a sidecar at another site would not hear of one that is started here. One that cannot be
+    /// A process that uses a sidecar at another site would not hear of one started here. A sidecar that cannot be
     /// opened may be in use.
     fn no_other_site_is_in_use(&self, site: usize) -> io::Result<()> {
         for other in (0..SITES).filter(|other| *other != site) {
@@ -267,18 +274,18 @@ impl Board {
             self.pins.tell_in(&sidecar, *index);
             sidecar.raise_slot_bound(index + 1);
         }
-        // The one before tells nothing from now on: what it told of the log's end is kept.
+        // The LSNs that were published through the previous sidecar stay given.
         self.raise_given(self.known_sidecar().tail().map_or(0, |tail| tail.lsn));
         *self.sidecar.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sidecar);
-        // Those who use it may have lost, and left out, what this process read of the log before.
+        // The processes that use it may have lost, and passed over, frames that this process has read before.
         self.forget_log();
         self.sidecar_seen_ms.store(self.disk.now_ms(), Ordering::Relaxed);
         Ok(())
     }
 
-    /// The sidecar was deleted, cut, or overwritten: joins the one that others started, or starts one.
-    /// Readers do not wait for a process that is doing the same (`wait` = false). The error says why
-    /// there is none.
+    /// The sidecar was deleted, cut, or overwritten: joins the one that another process started, or starts one.
+    /// Readers (`wait` = false) do not wait for a process that is doing the same. The error gives the reason for
+    /// having none.
     pub(crate) fn rejoin_sidecar(&self, wait: bool) -> Result<()> {
         let _one = match try_lock(&self.rejoining) {
             Some(one) => one,
@@ -288,7 +295,7 @@ impl Board {
         if self.join_sidecar()? {
             return Ok(());
         }
-        // A file without its name must not take the sidecar away from the one that has it now.
+        // If the file has lost its name, it must not take the sidecar away from the file that has the name now.
         self.check_name()?;
         let lost = || self.without_sidecar(&io::ErrorKind::NotFound.into());
         if !self.disk.writable() || self.is_alone.load(Ordering::Acquire) && !self.has_writers()? {
@@ -304,28 +311,28 @@ impl Board {
         Ok(())
     }
 
-    /// Shows that the store is open here.
+    /// Shows that this process has the store open.
     pub(super) fn appear(&self) -> Result<()> {
         *lock(&self.presence) = Some(appear(&self.disk)?);
         Ok(())
     }
 
-    /// The sidecar, looked after at most once a second. For readers: nothing is waited for.
+    /// The sidecar, checked at most once a second. For readers: waits for nothing.
     pub(crate) fn sidecar(&self) -> Arc<Sidecar> {
         let now = self.disk.now_ms();
         if now.wrapping_sub(self.sidecar_seen_ms.load(Ordering::Relaxed)) >= SIDECAR_LOOK_MS {
             self.sidecar_seen_ms.store(now, Ordering::Relaxed);
             let sidecar = self.known_sidecar();
             if !self.is_found(&sidecar).unwrap_or(false) {
-                // Without it the file itself is looked at.
+                // Without a sidecar the file itself is read.
                 let _ = self.rejoin_sidecar(false);
             }
         }
         self.known_sidecar()
     }
 
-    /// Tells everybody how far the log is durable, then acknowledges it here. In this order: what a thread of
-    /// this process returns with, or shows, must be seen by every snapshot taken later, in any process.
+    /// Publishes how far the log is durable, and only then acknowledges it here: what a thread of this process
+    /// returns with, or shows, must be in every later snapshot of any process.
     pub(crate) fn publish_durable(&self, sidecar: &Arc<Sidecar>, lsn: u64) {
         let next = self.tell_by(sidecar, true, |sidecar| sidecar.rise_durable(lsn));
         self.raise_durable(lsn);
@@ -335,7 +342,7 @@ impl Board {
         }
     }
 
-    /// Whether there is a sidecar that speaks for those who write.
+    /// Whether there is a sidecar with valid hints.
     #[cfg(test)]
     pub(crate) fn has_hints(&self) -> bool {
         let sidecar = self.known_sidecar();

@@ -1,6 +1,7 @@
 //! The newest state that readers may see.
 //!
-//! Taking it when nothing has changed is a few reads of shared memory and of the file's map, and a reference count.
+//! If nothing has changed, taking it costs a few reads of shared memory and of the file's map, and a reference
+//! count.
 
 use crate::disk::locks::lock;
 use crate::engine::hints::Look;
@@ -32,16 +33,17 @@ impl Views {
                 Look::Untold => return self.snapshot_without_hints(),
             }
         }
-        // Others publish faster than this process looks: what it saw last is a state during this call.
+        // Other processes publish faster than this loop looks: the state it saw last was current during this
+        // call.
         self.catch_up()
     }
 
-    /// When nobody tells what may be seen, the file is looked at.
+    /// Without hints the file is read.
     ///
-    /// The holder of APPEND flushes all that it finds there, lets the sidecar speak, and makes those look for it
-    /// who still go by another one. (A process that cannot have APPEND, because a stopped one holds it, flushes
-    /// and tells what it finds without sealing the batch: the next frame may share its last block, so this does
-    /// not make it known as durable.)
+    /// The holder of APPEND flushes everything it finds there, restores the hints, and makes processes that still
+    /// use another sidecar look for this one. (A process that cannot take APPEND, because a stopped process holds
+    /// it, flushes and publishes what it finds without sealing the batch: the next frame may share its last
+    /// block, so this does not publish it as durable.)
     fn snapshot_without_hints(&self) -> Result<Arc<View>> {
         if !self.disk.writable() {
             return self.snapshot_of_a_reader();

@@ -1,4 +1,4 @@
-//! Figures: of the store, of the log, of locks and waits, of every process that has the store open.
+//! Figures about the store, the log, locks and waits, and every process that has the store open.
 
 use crate::disk::locks::{CHECKPOINT, FairLock, SLOT, WRITER};
 use crate::disk::slot::{Counter, State, WAIT_BUCKETS};
@@ -32,7 +32,7 @@ pub struct Stats {
     pub checkpoint_time: Option<SystemTime>,
     /// The log as it is now.
     pub log: LogStats,
-    /// Tree versions that snapshots of any process keep, in ranges from the first to the last.
+    /// Tree versions kept by snapshots of any process, in ranges from the first to the last.
     pub pins: Vec<RangeInclusive<u64>>,
     /// The writer lock, all processes together.
     pub locks: LockStats,
@@ -40,7 +40,7 @@ pub struct Stats {
     pub snapshots: Vec<NamedSnapshot>,
     /// The tables.
     pub tables: Vec<TableInfo>,
-    /// Whether a flush has failed and is not made good yet: the next write transaction does so.
+    /// Whether a flush has failed and is not repaired yet: the next write transaction repairs it.
     pub flush_failed: bool,
 }
 
@@ -62,22 +62,24 @@ pub struct TableInfo {
 pub struct LogStats {
     /// Its size in the file.
     pub capacity: u64,
-    /// The part of it that the next checkpoint sets free.
+    /// The part of it that the next checkpoint frees.
     pub used: u64,
-    /// The size that it may grow to.
+    /// The size up to which it may grow.
     pub cap: u64,
-    /// Bytes that were ever appended to it, what fills its blocks up included: where the next frame comes.
+    /// Bytes appended to it since the store was created, padding of its blocks included: the position of the next
+    /// frame.
     pub position: u64,
 }
 
-/// Figures about a lock. Counted since each process opened the store; processes that left are not in it.
+/// Figures about a lock. Each process counts from when it opened the store; processes that have left are not
+/// included.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct LockStats {
     /// How often it was taken.
     pub acquisitions: u64,
     /// How often a caller gave up at its deadline, or at an error.
     pub failures: u64,
-    /// All waits together.
+    /// The sum of all waits.
     pub total_wait: Duration,
     /// Average wait.
     pub average_wait: Duration,
@@ -95,19 +97,20 @@ pub struct LockStats {
     pub checkpoints: u64,
 }
 
-/// Who holds, who waits. Names are what processes say of themselves in the sidecar: one without a place in it
-/// (there are 128), or that cannot share it, is not named. Whether a lock is held is asked of the system.
+/// Which processes hold locks, and which wait. Each process writes its own name into the sidecar: a process
+/// without a place in it (there are 128), or one that cannot share it, is not named. Whether a lock is held is
+/// asked of the system.
 #[derive(Debug, Clone, Serialize)]
 pub struct Locks {
-    /// Who holds the writer lock, since when, if that process left its name.
+    /// The process that holds the writer lock, and since when, if that process left its name.
     pub writer: Option<Holder>,
-    /// Whether the writer lock is held, by a process with a name or without.
+    /// Whether any process holds the writer lock, named or not.
     pub writer_held: bool,
-    /// Who makes a checkpoint, since when, if that process left its name.
+    /// The process that makes a checkpoint, and since when, if that process left its name.
     pub checkpoint: Option<Holder>,
-    /// Whether a checkpoint is being made, by a process with a name or without.
+    /// Whether any process makes a checkpoint, named or not.
     pub checkpoint_held: bool,
-    /// Who waits for the writer lock, in the order of their turns, if it left its name.
+    /// The processes that wait for the writer lock, in the order of their turns, if they left their names.
     pub waiting: Vec<Holder>,
     /// Every process that has the store open for writing and left its name.
     pub processes: Vec<ProcessStats>,
@@ -116,12 +119,12 @@ pub struct Locks {
 /// One process.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProcessStats {
-    /// Who it is; `since` is when it opened the store.
+    /// The process; `since` is when it opened the store.
     pub process: Holder,
-    /// What it counted.
+    /// Its own figures.
     pub locks: LockStats,
-    /// Since when it keeps the oldest state that it keeps: that of a snapshot, or, for some seconds after its last use, the one
-    /// that the next snapshot starts from.
+    /// Since when it keeps the oldest state that it keeps: the state of a snapshot or, for some seconds after its
+    /// last use, the one that the next snapshot starts from.
     pub oldest_state: Option<SystemTime>,
 }
 
@@ -182,7 +185,7 @@ impl Engine {
         for index in (0..sidecar.slot_bound()).filter(|index| self.slot_is_alive(*index)) {
             sum.add(sidecar.slot(index));
         }
-        // A hint from before the newest root's log tells less than the root.
+        // A tail hint from before the newest root says less than the root.
         let tail = sidecar.tail().map_or(root.log_position, |tail| tail.end.max(root.log_position));
         Ok(Stats {
             last_commit,
@@ -210,7 +213,7 @@ impl Engine {
     pub(crate) fn locks(&self) -> Result<Locks> {
         self.check_process()?;
         let sidecar = self.sidecar();
-        // One look at all processes tells which of them are stopped.
+        // One query for all processes shows which of them are stopped.
         let seen = self.disk.holders(SLOT, sidecar.slot_bound() as u64);
         let holder = |index: usize, since| {
             let byte = SLOT + index as u64;
@@ -245,8 +248,8 @@ impl Engine {
         })
     }
 
-    /// Whether a lock is held: by another process, as the system says, or by this one, whose own lock the system
-    /// does not report.
+    /// Whether a lock is held: by another process, as the system reports it, or by this one, whose own lock the
+    /// system does not report.
     pub(crate) fn is_held(&self, own: &FairLock, byte: u64) -> Result<bool> {
         let foreign = self.disk.probe(byte, 1).map_err(self.io("ask for locks"))?;
         Ok(own.is_held() || foreign.is_some())

@@ -1,8 +1,8 @@
-//! Keeping the file from being changed while it is copied, and all others have it open.
+//! Keeping the file unchanged while it is copied and other processes have it open.
 //!
-//! All that is written to a store's file is written under CHECKPOINT (pages, roots, the file's length) or under APPEND (the
-//! log). With both held the file is what the death of all its processes at this moment would leave: recovery
-//! makes one committed state of it, with all that was acknowledged.
+//! Everything in a store's file is written under CHECKPOINT (pages, roots, the file's length) or under APPEND
+//! (the log). With both held, the file is what remains if all its processes die at this moment: recovery makes
+//! one committed state of it that includes every acknowledged commit.
 
 use crate::disk::root::Slots;
 use crate::engine::Engine;
@@ -12,19 +12,19 @@ use crate::error::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// CHECKPOINT is held: commits go on in the log, as long as it has room, and nothing else of the file changes.
+/// CHECKPOINT is held: commits continue in the log while it has room, and nothing else in the file changes.
 pub(crate) struct StillPages<'e> {
     engine: &'e Engine,
     _turn: CheckpointGuard<'e>,
 }
 
-/// APPEND is held, too: nothing of the file changes.
+/// APPEND is held, too: nothing in the file changes.
 pub(crate) struct StillFile<'e> {
     _append: AppendGuard<'e>,
 }
 
 impl Engine {
-    /// Keeps pages and roots as they are. A store whose last flush failed is repaired first.
+    /// Keeps pages and roots as they are. Repairs a failed flush first.
     pub(crate) fn hold_pages(self: &Arc<Self>) -> Result<StillPages<'_>> {
         self.check_writable()?;
         match self.try_hold_pages() {
@@ -43,7 +43,7 @@ impl Engine {
 }
 
 impl StillPages<'_> {
-    /// Where the log lies, in bytes of the file, by both roots: it alone changes yet.
+    /// Where the log lies by either root, in bytes of the file: only the log still changes.
     pub(crate) fn log(&self) -> Result<Vec<Range<u64>>> {
         let Slots { newest, older } = self.engine.slots()?;
         let page_size = u64::from(newest.page_size);
@@ -52,7 +52,8 @@ impl StillPages<'_> {
         Ok(segments.map(|segment| place(segment.page)..place(segment.page) + place(segment.pages)).collect())
     }
 
-    /// Keeps the log as it is, too; waits for APPEND up to the store's timeout, however long the pages took.
+    /// Keeps the log as it is, too. Waits for APPEND up to the store's timeout, however long copying the pages
+    /// took.
     pub(crate) fn hold_log(&self) -> Result<StillFile<'_>> {
         let append = self.engine.lock_append(self.engine.deadline())?;
         if append.in_doubt || self.engine.is_poisoned(&append.sidecar) {

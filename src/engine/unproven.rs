@@ -1,5 +1,5 @@
-//! What was written before this process opened the file, and nobody called durable: it is written once
-//! more before a flush of this process is believed.
+//! What was written before this process opened the file, and was not published as durable, is rewritten before a
+//! flush of this process counts for it.
 
 use crate::disk::locks::Deadline;
 use crate::engine::append::AppendGuard;
@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Log {
-    /// Takes APPEND to seal a batch that this process is to flush. The first time, what others wrote and
-    /// nobody called durable is written once more: none of them need have heard of a flush that failed
-    /// before this process opened the file, if the one who did was killed before telling. From then on this
-    /// process hears for itself.
+    /// Takes APPEND to seal a batch that this process will flush. The first time, it rewrites what other
+    /// processes wrote and did not publish as durable: a flush may have failed before this process opened the
+    /// file, and the only process that was told of it may have been killed before it could publish that. From
+    /// then on the system reports failures to this process, too.
     pub(crate) fn lock_append_to_seal(&self, deadline: Deadline) -> Result<AppendGuard<'_>> {
         if self.proven.load(Ordering::Acquire) {
             return self.lock_append(deadline);
@@ -31,8 +31,8 @@ impl Log {
         Ok(append)
     }
 
-    /// A place in the chain up to which everything is durable. Most of the log is: it is passed over before
-    /// others are kept from appending.
+    /// A position in the chain up to which everything is durable. It is found before APPEND is taken, since most
+    /// of the log is durable, and other processes may append meanwhile.
     fn last_durable_point(&self) -> Result<Point> {
         let durable = self.durable_lsn();
         let root = Arc::clone(&self.appender().root);

@@ -1,11 +1,10 @@
-//! Whose turn it is to write.
+//! The order in which writers take WRITER.
 //!
-//! The kernel lock on WRITER is the truth. In front of it stands a queue in the sidecar: each waiting
-//! process draws a ticket, and the process that gives the lock back wakes the one with the lowest. A process
-//! that runs may take a free lock past the queue as long as the first in it has waited for less than
-//! a bound; from then on only that one asks the kernel. So nobody starves, and a turn does not cost a
-//! sleep and a wake-up. The queue is a hint: a waiter that is dead, stopped, or made of garbage is
-//! passed over after a moment.
+//! The kernel lock on WRITER is what excludes. In front of it stands a queue in the sidecar: each waiting process
+//! draws a ticket, and the process that releases the lock wakes the waiter with the lowest ticket. A running
+//! process may take a free lock past the queue while the first waiter has waited for less than a bound; after
+//! that only the first waiter asks the kernel. So no waiter starves, and a turn does not cost a sleep and a
+//! wake-up. The queue is a hint: a waiter that is dead, stopped, or garbage is passed over after a moment.
 
 use crate::disk::locks::{ByteLock, Deadline, FairGuard, PASSED_BY, WRITER, Waited};
 use crate::disk::platform::LockMode;
@@ -16,8 +15,8 @@ use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a waiter sleeps before it looks for itself. The release of the lock wakes the next
-/// in line at once; this is for the cases in which nobody is left to do so.
+/// How long a waiter sleeps before it checks the lock itself. The release of the lock wakes the next waiter at
+/// once; this bound is for a process that died before it could do so.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The right to write, until dropped.
@@ -28,7 +27,7 @@ pub(crate) struct WriterGuard {
 }
 
 impl Engine {
-    /// Waits for this caller's turn. A deadline that has passed already means: only if it is free.
+    /// Waits for this caller's turn. If the deadline has passed already, takes the lock only if it is free.
     pub(crate) fn take_writer(self: &Arc<Self>, deadline: Deadline) -> Result<WriterGuard> {
         self.check_writable()?;
         let started = Instant::now();
@@ -85,7 +84,7 @@ impl Engine {
         slot.set_since(self.disk.now_us());
         slot.set_ticket(ticket);
         slot.set_state(State::Waiting, true);
-        // The waiter before us, if the lock was free and yet it did not take it: dead, stopped, or garbage.
+        // The waiter in front, if the lock was free and it did not take it: it is dead, stopped, or garbage.
         let mut absent: Option<(usize, u64)> = None;
         let result = loop {
             let seen = slot.wake_word();
@@ -110,7 +109,7 @@ impl Engine {
             let look = if absent.is_some() { LOOK / 5 } else { LOOK };
             let since = self.disk.now_ms();
             let pause = left.unwrap_or(look).min(look);
-            // Simulated time passes only in calls of the platform, which memory of this process alone makes none of.
+            // Simulated time passes only in calls of the platform, and private memory makes none.
             if cfg!(test) && sidecar.memory().id() == 0 {
                 self.disk.sleep(pause);
             } else {
@@ -119,7 +118,7 @@ impl Engine {
             let waited = Duration::from_millis(self.disk.now_ms().saturating_sub(since));
             let free = waited >= look / 2 && matches!(self.disk.probe(WRITER, 1), Ok(None));
             absent = if free { sidecar.first_waiter().filter(|(index, _)| index != own) } else { None };
-            // Another process passed this one over, or garbage did: it lines up again.
+            // Another process passed this waiter over, or garbage did: it draws a new ticket.
             if slot.ticket() != ticket {
                 ticket = sidecar.draw_ticket();
                 slot.set_ticket(ticket);
@@ -134,8 +133,8 @@ impl Engine {
         result
     }
 
-    /// Whether a process that runs may take the lock, if it is free, before the first in line: a clock that
-    /// does not fit counts as a wait that is too long already.
+    /// Whether a running process may take a free lock before the first waiter. A time that does not fit the clock
+    /// counts as a wait that is too long.
     fn may_take(&self, sidecar: &Sidecar, first: Option<(usize, u64)>) -> bool {
         first.is_none_or(|(index, _)| {
             let waited = self.disk.now_us().checked_sub(sidecar.slot(index).since());
@@ -143,7 +142,7 @@ impl Engine {
         })
     }
 
-    /// Without a slot there is no queue, only asking again and again.
+    /// Without a slot there is no queue: polls the lock.
     fn poll_for_writer(&self, deadline: Deadline) -> Result<Option<ByteLock>> {
         let mut pause = Duration::from_micros(50);
         loop {
@@ -168,7 +167,7 @@ pub(crate) fn wake_next(sidecar: &Sidecar) {
 impl Drop for WriterGuard {
     fn drop(&mut self) {
         if self.engine.check_process().is_err() {
-            // A forked child's copy: neither the lock nor the sidecar is its own.
+            // In a forked child neither the lock nor the sidecar is this process' own.
             return;
         }
         let sidecar = self.engine.sidecar();
@@ -225,7 +224,7 @@ mod tests {
     fn a_waiter_that_is_gone_is_passed_over() {
         let (conductor, _, store) = world();
         let sidecar = store.engine().sidecar();
-        // They have waited for long: nobody passes them by just because it runs.
+        // They have waited for long: a running process no longer passes them.
         conductor.now.store(100, Ordering::SeqCst);
         for gone in [9, 5] {
             sidecar.slot(gone).set_ticket(sidecar.draw_ticket());

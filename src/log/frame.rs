@@ -54,7 +54,7 @@ const OP_DROP_TABLE: u8 = 4;
 pub(crate) enum FrameKind {
     /// A transaction.
     Commit,
-    /// Mark: a checkpoint folds everything up to and including this frame.
+    /// Mark: a checkpoint applies everything up to and including this frame to the tree.
     Rotate,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct FrameHeader {
     pub(crate) previous_crc: u32,
     pub(crate) kind: FrameKind,
     pub(crate) relaxed: bool,
-    /// Whether the frame changes the names table: then table ids known from before may be stale.
+    /// Whether the frame changes the names table: if so, table ids looked up before it may be stale.
     pub(crate) changes_tables: bool,
     pub(crate) lsn: u64,
     pub(crate) position: u64,
@@ -112,7 +112,7 @@ impl FrameHeader {
     }
 }
 
-/// Bytes that a frame with such a payload takes, rounded up to 8.
+/// Bytes that a frame with this payload length takes, rounded up to 8.
 pub(crate) fn frame_len(payload_len: u32) -> u64 {
     (FRAME_HEADER as u64 + u64::from(payload_len)).next_multiple_of(8)
 }
@@ -125,7 +125,7 @@ pub(crate) fn frame_crc(store_tag: u32, from_byte_8: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// A frame being put together: room for the header, then operations.
+/// A frame under construction: room for the header, then operations.
 #[derive(Debug)]
 pub(crate) struct FrameBuilder {
     bytes: Vec<u8>,
@@ -183,8 +183,8 @@ impl FrameBuilder {
     /// Length of the payload.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] beyond what the header, and readers, have room for: cut off there, the frame would be
-    /// whole by its checksum and damaged for everybody who reads it.
+    /// [`Error::TooLarge`] beyond what the header, and readers, have room for: a truncated frame would be whole
+    /// by its checksum and damaged for every reader.
     pub(crate) fn payload_len(&self) -> Result<u32> {
         let size = (self.bytes.len() - FRAME_HEADER) as u64;
         let len = u32::try_from(size).ok().filter(|len| *len <= MAX_FRAME_PAYLOAD);
@@ -199,7 +199,7 @@ impl FrameBuilder {
         self.operations
     }
 
-    /// Completes the frame: fills the header in, and pads to a multiple of 8. Gives the bytes and the CRC.
+    /// Completes the frame: fills in the header, and pads to a multiple of 8. Returns the bytes and the CRC.
     pub(crate) fn finish(&mut self, store_tag: u32, header: &FrameHeader) -> (&[u8], u32) {
         let payload_end = FRAME_HEADER + header.payload_len as usize;
         self.bytes.truncate(payload_end);
@@ -235,7 +235,7 @@ pub(crate) enum Operation {
     DropTable { table: u32 },
 }
 
-/// The operations of a payload. An item of `None` says that the rest makes no sense.
+/// The operations of a payload. An item of `None` means that the rest is invalid.
 pub(crate) struct Operations<'a> {
     payload: &'a [u8],
     at: usize,

@@ -1,5 +1,5 @@
-//! The write-ahead log: frames, the ring they lie in, walking their chain, and the index of what
-//! they say. Nothing here knows of trees or of locks.
+//! The write-ahead log: frames, the ring they lie in, the reader that walks their chain, and the memtable, an
+//! index of their content. Nothing here knows of trees or of locks.
 
 pub(crate) mod frame;
 pub(crate) mod memtable;

@@ -1,5 +1,5 @@
-//! Walking the chain of frames. The tail of the log is where this walk ends: it is derived from
-//! the file's bytes, whatever anybody's memory says.
+//! Walking the chain of frames. The tail of the log is where this walk ends: it is derived from the file's bytes
+//! alone, not from what a process remembers or a hint says.
 
 use crate::disk::format::{LOG_BLOCK, get_u32, get_u64};
 use crate::disk::platform::Disk;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// A place in the chain: just after a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Point {
-    /// Where the next frame starts, unless the batch was sealed: then at the next block.
+    /// Where the next frame starts, unless the batch was sealed: then it starts at the next block.
     pub(crate) end: u64,
     /// CRC of the frame that ends here.
     pub(crate) crc: u32,
@@ -58,7 +58,7 @@ pub(crate) struct LogReader<'a> {
     read_ahead: usize,
 }
 
-/// Reads ahead this much once frames are found; mostly none is.
+/// Reads ahead this much once frames are found; usually none is.
 const READ_AHEAD: usize = 256 * 1024;
 
 impl<'a> LogReader<'a> {
@@ -70,9 +70,9 @@ impl<'a> LogReader<'a> {
         self.point
     }
 
-    /// Makes `[position, position + len)` lie in the window, and gives its place there.
+    /// Loads `[position, position + len)` into the window, and returns its place there.
     fn load(&mut self, position: u64, len: usize) -> Result<Option<Range<usize>>> {
-        // (Where addresses have 32 bits the ring may still be longer.)
+        // (With 32-bit addresses the ring may still be longer.)
         let room = usize::try_from(self.ring.end().saturating_sub(position)).unwrap_or(usize::MAX);
         if len > room {
             return Ok(None);
@@ -86,7 +86,7 @@ impl<'a> LogReader<'a> {
         if let Some(range) = within(self) {
             return Ok(Some(range));
         }
-        // The first look covers both places where the next frame may start, and no more.
+        // The first read covers both places where the next frame may start, and no more.
         let first = usize::try_from(next_block(position) - position).unwrap_or(0) + FRAME_HEADER;
         let size = len.max(self.read_ahead.max(first)).min(room);
         self.window.resize(size, 0);
@@ -97,7 +97,7 @@ impl<'a> LogReader<'a> {
         Ok(within(self))
     }
 
-    /// A frame that starts where `position` lies, whole by its own CRC, whose header is approved of.
+    /// A frame that starts at `position`, whole by its own CRC, with a header that `plausible` accepts.
     fn whole_frame(&mut self, position: u64, plausible: impl Fn(&FrameHeader) -> bool) -> Result<Option<Frame>> {
         if position < self.ring.start() {
             return Ok(None);
@@ -142,21 +142,21 @@ impl<'a> LogReader<'a> {
         Ok(frame)
     }
 
-    /// Tells a torn end from damage: looks beyond the chain's end for a frame that was written
-    /// when this one, or what follows it, was known durable. Batches start at blocks, so only
-    /// starts of blocks are looked at. A newer root that was lost may have laid its ring out
-    /// otherwise, so the frame may name another position, only none before the end.
+    /// Distinguishes a torn end from damage: searches beyond the chain's end for a frame that was written when
+    /// this one, or what follows it, was known to be durable. Batches start at blocks, so only starts of blocks
+    /// are examined. A newer root that was lost may have laid out its ring differently, so the frame may give
+    /// another position, but none before the end.
     pub(crate) fn verify_end(&mut self, root_sequence: u64) -> Result<()> {
         let Point { end, lsn, .. } = self.point;
         self.read_ahead = READ_AHEAD;
         let mut position = next_block(end);
-        // Frames that were ever written do not overlap, so together they are no longer than the ring.
-        // Forged ones may be, and are not summed up at every block.
+        // Frames that were ever written do not overlap, so together they are no longer than the ring. Forged
+        // frames may overlap; the budget keeps them from being read at every block.
         let budget = Cell::new(2 * self.ring.capacity());
         while position < self.ring.end() && budget.get() > 0 {
             let proof = |header: &FrameHeader| {
-                // One root more proves nothing: a twin may be built on before it is durable itself, since it
-                // holds what its durable elder holds.
+                // A root newer by one proves nothing: a twin may be built on before it is durable itself, since
+                // it holds what its original holds.
                 let later = header.lsn > lsn && header.position >= end;
                 let proves = later && (header.durable_lsn > lsn || header.root_sequence > root_sequence + 1);
                 if proves {
@@ -184,7 +184,7 @@ impl<'a> LogReader<'a> {
     }
 
     /// Where the frame behind the chain's end lies if it is damaged. The two places where it may start can be far
-    /// apart in the file, so an error names the one whose bytes still bear its LSN or its link.
+    /// apart in the file, so an error names the one whose bytes still contain its LSN or its link.
     fn lost_frame(&mut self) -> Result<u64> {
         let Point { end, crc, lsn } = self.point;
         let block = next_block(end);
@@ -195,8 +195,8 @@ impl<'a> LogReader<'a> {
     }
 }
 
-/// Whether a frame that continues the chain seems to lie behind `point`: a look at two words that another
-/// process may be writing, so the answer may be wrong for a moment.
+/// Whether a frame that continues the chain seems to lie behind `point`. It reads two words that another process
+/// may be writing, so the answer may be wrong for a moment.
 pub(crate) fn seems_to_go_on(disk: &dyn Disk, ring: &Ring, point: Point) -> io::Result<bool> {
     let Point { end, crc, lsn } = point;
     let block = next_block(end);
@@ -216,8 +216,9 @@ pub(crate) fn seems_to_go_on(disk: &dyn Disk, ring: &Ring, point: Point) -> io::
     Ok(false)
 }
 
-/// Whether a chain that ends at `end` under `older` goes on under `newer` only: its ring may be another one, it may hold
-/// a transaction that the chain does not have, or frames may lie where the older root's ring has ended.
+/// Whether a chain that ends at `end` under `older` continues under `newer` only: the ring may be another one,
+/// the newer root may hold a transaction that the chain does not have, or frames may lie where the older root's
+/// ring has ended.
 pub(crate) fn goes_on_elsewhere(disk: &dyn Disk, older: &Root, newer: &Root, end: Point) -> io::Result<bool> {
     Ok(!continues(older, newer, end.lsn) || seems_to_go_on(disk, &Ring::new(newer), end)?)
 }

@@ -1,8 +1,8 @@
 //! Where a log position lies in the file.
 //!
-//! The log's segments, in the root's order, form a ring. The mapping of a position does not change
-//! while the position is live: a checkpoint only moves the start, and the ring is grown or shrunk
-//! only where no live frame lies.
+//! The log's segments, in the root's order, form a ring. The mapping of a position does not change while the
+//! position is live: a checkpoint only moves the start, and the ring grows or shrinks only where no live frame
+//! lies.
 
 use crate::disk::format::LOG_BLOCK;
 use crate::disk::platform::Disk;
@@ -35,7 +35,7 @@ impl Ring {
         self.start
     }
 
-    /// The position that no frame may reach beyond before the next checkpoint.
+    /// The position beyond which no frame may reach before the next checkpoint.
     pub(crate) fn end(&self) -> u64 {
         self.start + self.total
     }
@@ -44,7 +44,7 @@ impl Ring {
         self.total
     }
 
-    /// The ring offset of a position: its place in the segments laid end to end.
+    /// The ring offset of a position: its place in the concatenated segments.
     pub(crate) fn offset(&self, position: u64) -> u64 {
         (self.start_offset + (position - self.start.min(position))) % self.total.max(1)
     }
@@ -119,8 +119,8 @@ impl Ring {
     }
 }
 
-/// Whether the chain of frames goes on under `newer` where it is under `older`: the log's ring is the same,
-/// and the newer root holds no transaction that the chain, which ends at `end`, does not have.
+/// Whether the chain of frames continues under `newer` as it does under `older`: the log's ring is the same, and
+/// the newer root holds no transaction that is missing in the chain, which ends at `end`.
 pub(crate) fn continues(older: &Root, newer: &Root, end: u64) -> bool {
     let place = Ring::new(older).rotated(newer.log_position);
     newer.checkpoint_lsn <= end && place == (newer.segments.clone(), newer.log_offset)

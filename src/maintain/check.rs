@@ -1,10 +1,10 @@
 //! The full verification of a store, beside live writers and without writing a byte.
 //!
-//! It walks the file by itself, from the documented format alone: of the engine's code it shares
-//! nothing but the format's constants and the platform's face, so that a slip in the engine is
-//! not believed here for the same reason. It reads each page once, so that time is bounded by the file, whatever it holds: the pages of a
-//! tree in the order in which they lie, not in that of their keys. It remembers one byte for each page, and of some of those that are still to be
-//! read what they must be, so that memory is bounded, too.
+//! It reads the file according to the documented format alone. It shares with the engine only the format's
+//! constants and the platform's interface, so that a bug in the engine is not repeated here. It reads each page
+//! once, so that its time is bounded by the file's size, whatever the file holds; the pages of a tree are read in
+//! the order in which they lie, not in that of their keys. It keeps one byte for each page, and for some of the
+//! pages that are still to be read what they must be, so that memory is bounded, too.
 //!
 //! 1. `slots`: the newest root, which a shared lock on its version's byte then keeps whole;
 //! 2. `log`: the chain of frames after the checkpoint;
@@ -51,9 +51,9 @@ use uses::{Use, Uses};
 /// How often the newest root may change under the check before it gives up.
 const ATTEMPTS: u32 = 200;
 
-/// Threads that a check has, unless it is told otherwise: judging a page takes about as long as getting it from the system's cache.
+/// Default number of threads: judging a page takes about as long as reading it from the system's cache.
 const THREADS: usize = 2;
-/// Bytes that are held of nodes that are still to be read: enough for about a million leaves.
+/// Bytes kept about nodes that are still to be read: enough for about a million leaves.
 const HELD: usize = 64 << 20;
 
 /// How [`check`] works.
@@ -62,7 +62,7 @@ pub struct CheckOptions {
     max_findings: usize,
     values: bool,
     threads: NonZeroUsize,
-    /// Bytes of what is held of nodes that are still to be read.
+    /// Bytes kept about nodes that are still to be read.
     held: usize,
 }
 
@@ -74,22 +74,22 @@ impl CheckOptions {
         CheckOptions { max_findings: 1000, values: false, threads, held: HELD }
     }
 
-    /// How many findings are told in full (default 1000); all are counted.
+    /// How many findings are reported in full (default 1000); all are counted.
     #[must_use]
     pub fn max_findings(mut self, findings: usize) -> CheckOptions {
         self.max_findings = findings;
         self
     }
 
-    /// Whether values are held against the type that their table notes, as keys always are (default: no).
+    /// Whether values are checked against the type recorded for their table, as keys always are (default: no).
     #[must_use]
     pub fn values(mut self, values: bool) -> CheckOptions {
         self.values = values;
         self
     }
 
-    /// How many threads read and verify a large tree, the caller's included: at most this number, and at most one for each processor
-    /// (default 2). A store of less than a megabyte has no use for a second one.
+    /// How many threads read and verify a large tree, the caller's included: at most this number, and at most one
+    /// for each processor (default 2). A store of less than a megabyte does not use a second one.
     #[must_use]
     pub fn threads(mut self, threads: NonZeroUsize) -> CheckOptions {
         self.threads = threads;
@@ -103,8 +103,8 @@ impl Default for CheckOptions {
     }
 }
 
-/// Verifies the store at `path` in full, without changing it. Other processes may go on writing:
-/// what is checked is one root of the store, and the log after it.
+/// Verifies the store at `path` in full, without changing it. Other processes may continue to write: the check
+/// covers one root of the store, and the log after it.
 ///
 /// # Errors
 /// If the file cannot be opened or read, is not a store, or is of a newer format. Damage is no
@@ -113,10 +113,11 @@ pub fn check(path: impl AsRef<Path>, options: &CheckOptions) -> Result<Report> {
     check_with(path, options, |_| ControlFlow::Continue(()))
 }
 
-/// [`check`], with a callback that is told of the progress every few megabytes, and may break it off.
+/// [`check`], with a callback that receives the progress every few megabytes, and may cancel the check.
 ///
-/// Memory: a byte for each page of the file, the rows of the store's own tables, the frames of the log one by one, and of each tree what is
-/// known of pages that are still to be read: a fiftieth of it, but about 100 MiB at most.
+/// Memory: a byte for each page of the file, the rows of the store's own tables, one frame of the log at a time,
+/// and for each tree what is known of pages that are still to be read: a fiftieth of the tree, but about 100 MiB
+/// at most.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -191,7 +192,7 @@ impl Findings {
     }
 }
 
-/// All that the parts of the check share.
+/// State shared by all parts of the check.
 struct Walk<'d, 'p> {
     watch: &'d mut Watch<'p>,
     file: File<'d>,
@@ -201,22 +202,22 @@ struct Walk<'d, 'p> {
     logged: names::Logged,
     pinned: named::Pinned<'d>,
     kept: named::Kept,
-    /// Values are held against their types.
+    /// Values are checked against their types.
     values: bool,
     threads: usize,
-    /// Bytes of what is held of nodes that are still to be read.
+    /// Bytes kept about nodes that are still to be read.
     held: usize,
 }
 
 impl Walk<'_, '_> {
-    /// Checks the log. `false`: there is a newer root meanwhile, from which to begin once more.
+    /// Checks the log. `false`: there is a newer root meanwhile, with which the check starts again.
     fn check_log(&mut self, last: bool) -> Result<bool> {
         if self.root.last_commit > self.root.checkpoint_lsn {
             let (newest, folded) = (self.root.last_commit, self.root.checkpoint_lsn);
             let message = format!("its newest transaction has LSN {newest}, but its tree ends with LSN {folded}");
             self.findings.damage(Place::byte(self.root.offset), message);
         }
-        // Everything the log says comes before the trees: its frames live only until the next root.
+        // The log is read before the trees: its frames live only until the next root.
         let before = (self.findings.report.clone(), self.uses.clone());
         self.log();
         if !is_newest(self.file.disk, &self.root)? {
@@ -225,7 +226,7 @@ impl Walk<'_, '_> {
             }
             (self.findings.report, self.uses) = before;
             self.logged = names::Logged::default();
-            // Their pins may have come too late.
+            // The pins of named snapshots may have come too late.
             self.pinned = named::Pinned::default();
             self.claim_log();
             self.findings.report.notes.push(
@@ -236,7 +237,7 @@ impl Walk<'_, '_> {
         Ok(true)
     }
 
-    /// As the free map notes it, for the progress alone.
+    /// According to the free map; used for the progress only.
     fn bytes_in_use(&self) -> u64 {
         let directory = self.file.space_payload(self.root.directory, KIND_FREE_DIRECTORY).map(|(payload, _)| payload);
         let regions = directory.and_then(|list| regions(&list, self.file.page_size, self.root.page_count));
@@ -274,8 +275,8 @@ fn check_disk_with(disk: &dyn Disk, options: &CheckOptions, watch: &mut Watch<'_
         let Some(root) = slots.newest() else { return no_root(disk, &slots, options) };
         let byte = PIN + root.sequence;
         if disk.try_lock(byte, LockMode::Shared).map_err(|source| Error::io("lock", disk.path(), source))? {
-            // The version counts as pinned only if it is still the newest now that the lock is
-            // held: a writer that looked for pins before that may have reused its pages.
+            // The version counts as pinned only if it is still the newest now that the lock is held: a writer
+            // that looked for pins before that may have reused its pages.
             let result = if is_newest(disk, &root)? {
                 check_pinned(disk, &slots, root, options, watch, attempt + 10 >= ATTEMPTS)
             } else {
@@ -302,7 +303,7 @@ fn start_report(disk: &dyn Disk, options: &CheckOptions) -> Result<Findings> {
     Ok(Findings { report, max: options.max_findings })
 }
 
-/// A store without any root that holds together.
+/// The report for a store in which no root is whole.
 fn no_root(disk: &dyn Disk, slots: &Slots, options: &CheckOptions) -> Result<Report> {
     let mut findings = start_report(disk, options)?;
     slots::judge(slots, None, &mut findings);
@@ -310,8 +311,8 @@ fn no_root(disk: &dyn Disk, slots: &Slots, options: &CheckOptions) -> Result<Rep
     Ok(findings.report)
 }
 
-/// The check proper. `None` if the root changed while the log was read, which is then done anew
-/// with the new root, unless this is a `last` attempt.
+/// Runs the check. `None` if the root changed while the log was read; the check is then repeated with the new
+/// root, unless this is the `last` attempt.
 fn check_pinned(
     disk: &dyn Disk,
     slots: &Slots,
@@ -369,7 +370,7 @@ fn check_pinned(
     Ok(Some(walk.findings.report))
 }
 
-/// What the report says of the root that is checked.
+/// Describes the checked root in the report.
 fn describe(root: &Root, report: &mut Report) {
     report.store_id = uuid(&root.store);
     report.format_version = root.format_version;

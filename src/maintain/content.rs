@@ -1,23 +1,23 @@
-//! What a state holds, as one number: equal for two stores that hold the same tables with the same rows,
-//! however their pages lie.
+//! A hash of a state's content: equal for two stores that hold the same tables with the same rows, however their
+//! pages are arranged.
 
 use std::ops::Bound;
 
 use crate::Snapshot;
 use crate::error::Result;
 
-/// Tell tables from rows, so that no row can pass for a table.
+/// Distinguish tables from rows, so that no row can look like a table.
 const TABLE: u8 = 1;
 const ROW: u8 = 2;
 
-/// The hash of a state that is told table by table, in the order of their names' bytes, and of each table row by
-/// row, in key order.
+/// The hash of a state, fed table by table in the order of their names' bytes, and each table row by row in key
+/// order.
 ///
 /// BLAKE3 over, for each table, `01`, then name, key type and value type, and for each of its rows `02`, then key and
 /// value; each of these with its length before it, as a `u64`, little-endian.
 pub(crate) struct ContentHash {
     hasher: blake3::Hasher,
-    /// What waits to be hashed: many bytes at once are hashed several times as fast.
+    /// Bytes still to be hashed: hashing many at once is several times as fast.
     waiting: Vec<u8>,
 }
 
@@ -54,7 +54,7 @@ impl ContentHash {
         self.feed(bytes);
     }
 
-    /// Pieces of exactly this size keep to the boundaries within which the hash works on many blocks abreast.
+    /// Pieces of exactly this size match the boundaries within which the hash processes many blocks in parallel.
     fn feed(&mut self, mut bytes: &[u8]) {
         while self.waiting.len() + bytes.len() >= AT_ONCE {
             let (now, later) = bytes.split_at(AT_ONCE.saturating_sub(self.waiting.len()).min(bytes.len()));
@@ -67,9 +67,9 @@ impl ContentHash {
     }
 }
 
-/// A hash (BLAKE3, 32 bytes) of everything that a state holds: the tables' names and types, and their rows. Two stores
-/// that hold the same have the same hash, whatever their age, page size or layout; so it tells whether a copy is one.
-/// Each row is read once.
+/// A hash (BLAKE3, 32 bytes) of the whole content of a state: the tables' names and types, and their rows. Two
+/// stores with the same content have the same hash, whatever their age, page size or layout; so it shows whether
+/// a copy is complete. Each row is read once.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();

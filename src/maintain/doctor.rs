@@ -1,7 +1,8 @@
-//! A diagnosis: all that can be told of a store and of what surrounds it, for a person in trouble, without changing a byte. Each source
-//! is asked by itself, and one that fails leaves the others: the file by the second reader (`quick`, or the full check), the system for
-//! those who hold locks (`holders`), the directory (`beside`), and the engine, if it can open the store, for what processes have counted.
-//! `judge` makes concerns of the figures.
+//! A diagnosis for a user with a problem: everything that can be found out about a store and its surroundings,
+//! without changing a byte. Each source is queried separately, and one that fails does not affect the rest: the
+//! second reader for the file (`quick`, or the full check), the system for the holders of locks (`holders`), the
+//! directory (`beside`), and the engine, if it can open the store, for the processes' counters. `judge` derives
+//! concerns from the figures.
 
 mod beside;
 pub(crate) mod diagnosis;
@@ -25,9 +26,9 @@ use crate::{ArchiveStatus, Locks, LogStats, Options, Stats};
 use diagnosis::{Diagnosis, Extent, FilePlace, Health, LogState, SpaceUse, StoreState, TableSize};
 use quick::Look;
 
-/// How long the store's opening may wait for a process that opens it just now.
+/// How long opening the store may wait for a process that is opening it.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Findings that are told in full.
+/// Findings reported in full.
 const FINDINGS: usize = 20;
 
 /// How [`diagnose`] works.
@@ -38,20 +39,21 @@ pub struct DiagnoseOptions {
 }
 
 impl DiagnoseOptions {
-    /// The defaults: a quick look, no directory of backups.
+    /// The defaults: a quick check, no directory of backups.
     #[must_use]
     pub fn new() -> DiagnoseOptions {
         DiagnoseOptions::default()
     }
 
-    /// Whether everything is verified, as [`check`](crate::check) does, instead of all but leaves and long values (default: no).
+    /// Whether everything is verified, as [`check`](crate::check) does, instead of everything except leaves and
+    /// long values (default: no).
     #[must_use]
     pub fn full(mut self, full: bool) -> DiagnoseOptions {
         self.full = full;
         self
     }
 
-    /// The directory that the store's backups are in (default: the one that it is archived in, if any).
+    /// The directory of the store's backups (default: the one that the log is archived in, if any).
     #[must_use]
     pub fn backups(mut self, directory: impl Into<PathBuf>) -> DiagnoseOptions {
         self.backups = Some(directory.into());
@@ -59,14 +61,14 @@ impl DiagnoseOptions {
     }
 }
 
-/// What the engine tells of a store that it can open.
+/// What the engine reports about a store that it can open.
 struct Told {
     stats: Stats,
     locks: Locks,
     archive: std::result::Result<Option<ArchiveStatus>, Error>,
 }
 
-/// All that was found, before it is judged.
+/// Everything found, before it is judged.
 struct Found {
     path: PathBuf,
     now: SystemTime,
@@ -78,8 +80,8 @@ struct Found {
     place: std::io::Result<FilePlace>,
 }
 
-/// Looks at a store, whole or damaged, in use or not, and at what surrounds it, and says what needs attention and what to do about it. Nothing is changed:
-/// the store is opened for reading, if it can be.
+/// Examines a store, whole or damaged, in use or not, and its surroundings; reports what needs attention and what
+/// to do about it. Nothing is changed: the store is opened for reading, if possible.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -95,12 +97,13 @@ struct Found {
 /// ```
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::NotAStore`] for a directory or a device. Whatever else is wrong is in the [`Diagnosis`].
+/// [`Error::NotFound`]; [`Error::NotAStore`] for a directory or a device. Any other problem is in the
+/// [`Diagnosis`].
 pub fn diagnose(path: impl AsRef<Path>, options: &DiagnoseOptions) -> Result<Diagnosis> {
     diagnose_with(path, options, |_| ControlFlow::Continue(()))
 }
 
-/// [`diagnose`], with a callback that is told of the progress of a full check, and may break it off.
+/// [`diagnose`], with a callback that receives the progress of a full check, and may cancel it.
 ///
 /// # Errors
 /// As [`diagnose`]; [`Error::Cancelled`] if the callback broke the check off.
@@ -114,7 +117,7 @@ pub fn diagnose_with(
         Err(error @ (Error::NotFound { .. } | Error::NotAStore { .. })) => return Err(error),
         opened => opened.map(|disk| Arc::new(disk) as _),
     };
-    // Before this process takes locks of its own.
+    // Before this process takes locks itself.
     let holders = disk.as_ref().map(holders::look).unwrap_or_default();
     let full = options.full.then(|| check_with(path, &CheckOptions::new().max_findings(FINDINGS), progress));
     if let Some(Err(error @ Error::Cancelled { .. })) = full {
@@ -229,7 +232,7 @@ fn tables(look: &Look, found: &Found) -> Vec<TableSize> {
                 entries: table.entries,
                 key_type: table.key_type.clone(),
                 value_type: table.value_type.clone(),
-                // One that lies in the log alone has no tree yet.
+                // A table that is only in the log has no tree yet.
                 tree: of_tree(&table.name).map_or(Some(0), |tree| tree.bytes),
                 long_values: long_values(&table.name),
             })

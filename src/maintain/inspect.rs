@@ -1,5 +1,5 @@
-//! Looking inside a store, whole or damaged: roots, pages, the log, free pages. Nothing is changed, and nothing is locked: beside
-//! live writers the parts may be of different moments.
+//! Inspecting a store, whole or damaged: roots, pages, the log, free pages. Nothing is changed, and nothing is
+//! locked: beside live writers the parts may be from different moments.
 
 use std::path::Path;
 
@@ -27,11 +27,11 @@ pub struct RootCopy {
     pub broken: Option<String>,
     /// The root's sequence; this and what follows is 0 if the copy is not whole.
     pub sequence: u64,
-    /// Up to which LSN the log is in the tree.
+    /// LSN up to which the log is in the tree.
     pub checkpoint_lsn: u64,
     /// When, in microseconds since 1970.
     pub checkpoint_time_us: u64,
-    /// Where the log goes on.
+    /// Where the log continues.
     pub log_position: u64,
     /// Page of the catalog's root.
     pub catalog: u32,
@@ -43,7 +43,7 @@ pub struct RootCopy {
     pub pages: u64,
 }
 
-/// A page, by what it says of itself.
+/// A page, as its own header describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PageView {
     /// Its number.
@@ -77,7 +77,7 @@ pub struct FrameView {
     pub operations: u32,
     /// Its bytes, with the header.
     pub bytes: u64,
-    /// What was known to be durable when it was written.
+    /// The newest LSN that was known to be durable when it was written.
     pub durable_lsn: u64,
     /// The newest root then.
     pub root_sequence: u64,
@@ -90,7 +90,7 @@ pub struct FrameView {
 pub struct FreePages {
     /// Free.
     pub free: Vec<(u64, u64)>,
-    /// Given up, but kept for snapshots of older versions.
+    /// No longer used by the newest root, but kept for snapshots of older versions.
     pub pending: Vec<(u64, u64)>,
     /// Parts of the free map that cannot be read, and why.
     pub broken: Vec<String>,
@@ -162,7 +162,7 @@ pub fn root_copies(path: impl AsRef<Path>) -> Result<Vec<RootCopy>> {
     Ok(copies.into_iter().map(copy).collect())
 }
 
-/// A page, whatever leads to it.
+/// A page, whether or not anything refers to it.
 ///
 /// # Errors
 /// As [`root_copies`]; [`Error::Invalid`] if there is no such page.
@@ -216,7 +216,7 @@ fn entries(run: &[u8], kind: u8, page_size: u32) -> Result<Vec<(String, String)>
     }
 }
 
-/// The frames that the newest root has not folded, in order.
+/// The frames that are not in the newest root's tree, in order.
 ///
 /// # Errors
 /// As [`root_copies`].

@@ -1,4 +1,4 @@
-//! What keeps a store well over the years.
+//! Maintenance: verifying, inspecting, diagnosing and repairing a store.
 
 pub(crate) mod check;
 pub(crate) mod content;

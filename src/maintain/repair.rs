@@ -1,7 +1,7 @@
 //! Repair and salvage: a new store with everything of a damaged one that can be proved, and a report of the rest.
 //!
-//! The damaged file is read by the check's own reader of the format, and never written. The result is written through the
-//! engine, like any store.
+//! The damaged file is read by the check's own reader of the format, and never written. The result is written
+//! through the engine, like any store.
 //!
 //! 1. `patient`: the damaged store, kept from being changed;
 //! 2. `source`: the root whose trees hold best, by `survey`; without one, a root put together from what pages say of themselves;
@@ -51,24 +51,25 @@ impl RepairOptions {
         RepairOptions::default()
     }
 
-    /// The file to write, which must not be there yet. Default: beside the damaged one, with `.repaired` behind its name.
+    /// The file to write, which must not exist yet. Default: beside the damaged file, with `.repaired` appended
+    /// to its name.
     #[must_use]
     pub fn output(mut self, path: impl Into<PathBuf>) -> RepairOptions {
         self.output = Some(path.into());
         self
     }
 
-    /// Whether the repaired store takes the damaged one's name. The damaged file is kept beside it, as
-    /// [`RepairReport::kept`] tells. No process may have the store open. Default: no.
+    /// Whether the repaired store takes over the damaged one's name. The damaged file is kept beside it; see
+    /// [`RepairReport::kept`]. No process may have the store open. Default: no.
     #[must_use]
     pub fn in_place(mut self, in_place: bool) -> RepairOptions {
         self.in_place = in_place;
         self
     }
 
-    /// Whether the result also gets what cannot be proved to be current: rows of pages that were given up, where newer
-    /// ones are destroyed, and frames of the log behind a damaged one. Rows that were deleted may come back by that, and others may be
-    /// outdated. The report tells of them in either case. Default: no.
+    /// Whether the result also gets rows that cannot be proved to be current: rows of pages that were freed,
+    /// where newer ones are destroyed, and frames of the log behind a damaged one. This may bring back deleted
+    /// rows, or outdated versions of rows. The report lists them in either case. Default: no.
     #[must_use]
     pub fn unproven(mut self, unproven: bool) -> RepairOptions {
         self.unproven = unproven;
@@ -96,12 +97,13 @@ pub fn repair(path: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairR
     repair_with(path, options, |_| ControlFlow::Continue(()))
 }
 
-/// [`repair`], with a callback that is told of the progress now and then, and may break it off.
+/// [`repair`], with a callback that receives the progress from time to time, and may cancel the repair.
 ///
-/// The damaged file is not written. The result appears under its name only when it is whole, durable and verified: whatever ends
-/// the repair before, nothing is left under that name. It has the tables with their names, types and rows; page numbers, LSNs and the
-/// store's id are its own. Memory: the names of the tables, the keys at the ends of destroyed parts, one key for each leaf found in
-/// them, the list of the log's frames, and 16 MiB of rows, or the longest value.
+/// The damaged file is not written. The result gets its name only when it is whole, durable and verified: if the
+/// repair ends before that, nothing is left under the name. It has the same tables, with their names, types and
+/// rows; page numbers, LSNs and the store's id are new. Memory: the names of the tables, the keys at the ends of
+/// destroyed parts, one key for each leaf found in them, the list of the log's frames, and 16 MiB of rows, or the
+/// longest value.
 ///
 /// # Errors
 /// [`Error::Busy`] if another process may write to the store, or, for a repair in place, has it open at all;
@@ -182,7 +184,7 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// A name for the damaged file that nobody has.
+/// An unused name for the damaged file.
 fn damaged_name(path: &Path) -> PathBuf {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let names = (0..u32::MAX).map(|n| match n {

@@ -1,4 +1,4 @@
-//! What the caller of a check or a repair hears of it meanwhile.
+//! The progress of a check or a repair, and cancelling it.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// Steps between two calls of a progress callback: it is called often enough, and costs nothing.
+/// Steps between two calls of a progress callback: often enough, at no noticeable cost.
 const STEPS: u64 = 1 << 20;
 
-/// What is being done; see [`Progress`].
+/// What a check or a repair is doing; see [`Progress`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -19,25 +19,25 @@ pub enum Phase {
     Reading,
     /// Writing rows.
     Writing,
-    /// Verifying: what was written, or, in a check, all there is.
+    /// Verifying: what was written or, in a check, everything.
     Verifying,
-    /// Giving it its name.
+    /// Giving the result its name.
     Publishing,
 }
 
-/// How far a check or a repair has come.
+/// The progress of a check or a repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Progress {
-    /// What is being done.
+    /// What it is doing.
     pub phase: Phase,
     /// Bytes read, or written, in this phase.
     pub bytes: u64,
-    /// Bytes that this phase deals with in all, as far as it is known; 0 where it is not. In a check: the pages in use.
+    /// Total bytes of this phase, as far as known; 0 if unknown. In a check: the pages in use.
     pub total: u64,
 }
 
-/// Tells of the progress, and hears whether to go on.
+/// Reports the progress to the caller's callback, which may cancel.
 pub(in crate::maintain) struct Watch<'p> {
     path: PathBuf,
     now: Progress,
@@ -51,7 +51,7 @@ impl<'p> Watch<'p> {
         Watch { path: path.to_path_buf(), now, told: 0, callback }
     }
 
-    /// Another phase begins.
+    /// Starts another phase.
     pub(in crate::maintain) fn phase(&mut self, phase: Phase, total: u64) -> Result<()> {
         self.now = Progress { phase, bytes: 0, total };
         self.told = 0;
@@ -65,7 +65,7 @@ impl<'p> Watch<'p> {
         }
     }
 
-    /// So many bytes more have been dealt with.
+    /// This many more bytes have been processed.
     pub(in crate::maintain) fn more(&mut self, bytes: u64) -> Result<()> {
         self.now.bytes += bytes;
         self.told += bytes.max(1);
@@ -76,7 +76,7 @@ impl<'p> Watch<'p> {
         self.tell()
     }
 
-    /// A pass over the file has come to this byte.
+    /// A pass over the file has reached this byte.
     pub(in crate::maintain) fn step(&mut self, at: u64) -> Result<()> {
         self.now.bytes = at;
         self.more(1 << 12)

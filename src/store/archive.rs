@@ -1,4 +1,4 @@
-//! A store's archive: setting it up, and how it stands.
+//! A store's archive: starting and stopping it, and its status.
 
 use super::Store;
 use crate::archive::keeper;
@@ -16,7 +16,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// Transactions that an archive does not have: they were folded while it could not be written.
+/// Transactions that an archive does not have: a checkpoint freed their log space while the archive could not be
+/// written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ArchiveGap {
@@ -24,13 +25,13 @@ pub struct ArchiveGap {
     pub from: u64,
     /// The last one that is missing.
     pub to: u64,
-    /// When that was found; `None` as long as the archive itself does not say it.
+    /// When the gap was found; `None` until the archive itself records it.
     pub found: Option<SystemTime>,
     /// Why, as far as it is known.
     pub reason: String,
 }
 
-/// How the archive of a store stands; see [`Store::archive_status`].
+/// The status of a store's archive; see [`Store::archive_status`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ArchiveStatus {
@@ -38,16 +39,17 @@ pub struct ArchiveStatus {
     pub directory: PathBuf,
     /// What the names of its files begin with.
     pub id: String,
-    /// The newest transaction before the first that is archived: a backup that has at least this one can be led on from.
+    /// The newest transaction before the first archived one: restoring can continue from a backup that has at
+    /// least this transaction.
     pub first: Option<u64>,
     /// The newest transaction that is archived.
     pub last: u64,
-    /// All transactions up to this time are archived, but for the gaps.
+    /// All transactions up to this time are archived, except for the gaps.
     pub covered: Option<SystemTime>,
     /// What is missing, in order.
     pub gaps: Vec<ArchiveGap>,
-    /// Why it cannot go on, or why the last fold was not archived: until that is put right, what is committed is not
-    /// archived, and ends as a gap. A warning should be raised for it.
+    /// Why the archive cannot continue, or why the last checkpoint was not archived. Until the cause is removed,
+    /// new commits are not archived, and become a gap. It deserves a warning.
     pub trouble: Option<String>,
 }
 
@@ -56,15 +58,18 @@ fn time(us: u64) -> SystemTime {
 }
 
 impl Store {
-    /// Archives the log in a directory from now on: each transaction is kept there before its space in the log is used again, by
-    /// whichever process folds the log, until [`Store::stop_archive`]. With a backup made from now on, [`restore`](crate::restore) then
-    /// brings back any moment. A directory of backups ([`BackupDir`](crate::BackupDir)) is the natural place. It is made if it is not there. If the store has an archive in
-    /// that directory that can go on, it does.
+    /// Archives the log in a directory from now on: each transaction is archived before its space in the log is
+    /// reused, by the process that makes the checkpoint, until [`Store::stop_archive`]. With a backup made from
+    /// now on, [`restore`](crate::restore) can then bring back any moment. A directory of backups
+    /// ([`BackupDir`](crate::BackupDir)) is the natural place. The directory is created if it does not exist. If
+    /// the store has an archive in that directory that can be continued, it is.
     ///
-    /// An archive that cannot be written stops no commit: what was not kept is a gap, which [`Store::archive_status`] tells, and
-    /// into or across which nothing is restored. Another backup begins behind it.
+    /// An archive that cannot be written blocks no commit: what was not archived is a gap, which
+    /// [`Store::archive_status`] reports, and into or across which nothing is restored. Another backup starts
+    /// after it.
     ///
-    /// The setting lies in the store. A copy of the file, and a restored store, do not go on with the archive.
+    /// The setting is stored in the store. A copy of the file, or a restored store, does not continue the
+    /// archive.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -85,7 +90,8 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Full`] if the archive cannot be begun (the store is unchanged then); and as [`Store::write`] and [`Store::checkpoint`].
+    /// [`Error::Io`], [`Error::Full`] if the archive cannot be started (the store is unchanged then); and as
+    /// [`Store::write`] and [`Store::checkpoint`].
     pub fn start_archive(&self, directory: impl AsRef<Path>) -> Result<ArchiveStatus> {
         self.engine().check_writable()?;
         let directory = directory.as_ref();
@@ -104,7 +110,7 @@ impl Store {
         self.archive_now()
     }
 
-    /// Begins an archive in a directory, unless the store says already that its archive is there.
+    /// Starts an archive in a directory, unless the store has its archive there already.
     pub(super) fn archive_in(&self, directory: &Path) -> Result<()> {
         let there = fs::canonicalize(directory).ok();
         let setting = self.archive_setting()?.filter(|setting| Some(&setting.directory) == there.as_ref());
@@ -114,7 +120,7 @@ impl Store {
         }
     }
 
-    /// How the archive stands if the store has one there that is fit to go on.
+    /// The status of the archive if the store has one there that can be continued.
     fn goes_on_in(&self, directory: &Path) -> Result<Option<ArchiveStatus>> {
         let Some(setting) = self.archive_setting()? else { return Ok(None) };
         if setting.directory != *directory || setting.inode != self.engine().disk.identity().inode {
@@ -128,7 +134,7 @@ impl Store {
         }
     }
 
-    /// Archives what is committed so far, and ends the archive; its files stay. `false`: there was none.
+    /// Archives all commits so far, and ends the archive; its files stay. Returns `false` if there was none.
     ///
     /// # Errors
     /// As [`Store::write`] and [`Store::checkpoint`].
@@ -141,20 +147,21 @@ impl Store {
         Ok(true)
     }
 
-    /// Folds the log, so that everything committed so far is in the archive, and tells how that stands. (What is in the log only is
-    /// not archived yet. The log is folded by itself when it has grown, when the store is idle, and when the last process leaves.)
+    /// Makes a checkpoint, so that everything committed so far is archived, and returns the archive's status.
+    /// (Transactions are archived when a checkpoint takes them out of the log. That happens automatically when
+    /// the log has grown, when the store is idle, and when the last process leaves.)
     ///
     /// # Errors
-    /// As [`Store::checkpoint`]; [`Error::Invalid`] if the store has no archive. That the archive could not be written is
-    /// told by the status, not by an error.
+    /// As [`Store::checkpoint`]; [`Error::Invalid`] if the store has no archive. If the archive could not be
+    /// written, the status says so, not an error.
     pub fn archive_now(&self) -> Result<ArchiveStatus> {
         self.in_file(self.engine().archive_now())?;
         self.archive_status()?
             .ok_or_else(|| Error::Invalid(format!("{}: the store has no archive", self.path().display())))
     }
 
-    /// How the archive stands: what it covers, what is missing, and whether it goes on. `None`: the store has none. Reads the archive's
-    /// files, so it takes as long as that.
+    /// The archive's status: what it covers, what is missing, and whether it continues. `None`: the store has no
+    /// archive. Reads all of the archive's files, and takes time accordingly.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -168,7 +175,7 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// As [`Store::read`]. What is wrong with the archive is in the status.
+    /// As [`Store::read`]. Problems of the archive are in the status.
     pub fn archive_status(&self) -> Result<Option<ArchiveStatus>> {
         let Some(setting) = self.archive_setting()? else { return Ok(None) };
         let mut status = ArchiveStatus {
@@ -198,7 +205,7 @@ impl Store {
     }
 
     fn tell(&self, archive: &Archived, status: &mut ArchiveStatus) -> Result<()> {
-        // First: what is folded meanwhile is archived before it is in a root.
+        // Read first: what a checkpoint takes out of the log meanwhile is archived before it is in a root.
         let root = self.in_file(self.engine().slots())?.newest;
         let survey = archive.survey(0, Until::Newest)?;
         let state = survey.state;

@@ -7,9 +7,9 @@ use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteTxn;
 
 impl Store {
-    /// Keeps the newest committed state by a name, until it is deleted: across restarts, for all processes. Costs a
-    /// checkpoint; commits of others go on meanwhile. The store's file then grows by what later changes replace, see
-    /// [`NamedSnapshot::kept`].
+    /// Keeps the newest committed state under a name until it is deleted: across restarts, for all processes.
+    /// Costs a checkpoint; other commits continue meanwhile. From then on the file grows by what later changes
+    /// replace, see [`NamedSnapshot::kept`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -56,8 +56,8 @@ impl Store {
         self.in_file(self.engine().named_snapshots())
     }
 
-    /// The state that a name stands for. It stays readable as long as this handle of it is held, also when any process
-    /// deletes the name.
+    /// The state of a named snapshot. It stays readable as long as this handle is held, even if a process deletes
+    /// the name.
     ///
     /// # Errors
     /// [`Error::NoSnapshot`](crate::Error::NoSnapshot); as [`Store::read`].
@@ -65,9 +65,9 @@ impl Store {
         Snapshot::named(&self.open, name)
     }
 
-    /// Makes the store's content what it was when the named snapshot was made, in one write transaction, and gives
-    /// its LSN. The snapshot stays. [`WriteTxn::roll_back_to_snapshot`] says what it costs, and does it as a part of
-    /// a transaction.
+    /// Restores the store's content as of the named snapshot, in one write transaction, and returns its LSN. The
+    /// snapshot stays. [`WriteTxn::roll_back_to_snapshot`] says what it costs, and does the same as part of a
+    /// transaction.
     ///
     /// # Errors
     /// [`Error::NoSnapshot`](crate::Error::NoSnapshot); as [`Store::write`].
@@ -77,7 +77,7 @@ impl Store {
         tx.commit()
     }
 
-    /// Deletes a named snapshot. The space that it alone kept is used again after the next checkpoint.
+    /// Deletes a named snapshot. The space that only it kept is reused after the next checkpoint.
     ///
     /// # Errors
     /// [`Error::NoSnapshot`](crate::Error::NoSnapshot); as [`Store::checkpoint`]. [`Error::Unconfirmed`](crate::Error::Unconfirmed): a flush failed, and whether the name

@@ -1,4 +1,4 @@
-//! How a store is opened, and made if it is not there.
+//! How a store is opened, and created if it does not exist.
 
 use super::Store;
 use super::registry::{Subject, Turn};
@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A half-made store this old has been given up by its maker.
+/// A half-made store this old was abandoned by its maker.
 const LEFTOVER: Duration = Duration::from_secs(60);
 /// How often a file may be replaced while it is being opened.
 const OPENINGS: usize = 3;
 
-/// How to open a store. The defaults are right for most: created if missing, readable and writable,
-/// waits up to 30 s for a lock.
+/// How to open a store. The defaults suit most programs: create if missing, read and write, wait up to 30 s for a
+/// lock.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -72,7 +72,7 @@ impl Options {
         self
     }
 
-    /// Whether the store is only read. Nothing is then ever written to the file. Default: no.
+    /// Whether the store is only read. If so, nothing is ever written to the file. Default: no.
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Options {
         self.read_only = read_only;
@@ -86,16 +86,16 @@ impl Options {
         self
     }
 
-    /// Page size in bytes of a store that is created: a power of two from 4096 to 65536. Default: 4096.
+    /// Page size in bytes of a new store: a power of two from 4096 to 65536. Default: 4096.
     #[must_use]
     pub fn page_size(mut self, page_size: u32) -> Options {
         self.page_size = page_size;
         self
     }
 
-    /// The log never grows beyond so many bytes; from 64 KiB to 4 GiB. It starts small, grows under load,
-    /// and gives its space back when the store is idle. A larger log makes for fewer checkpoints and
-    /// a longer recovery. Default: 32 MiB.
+    /// The log never grows beyond this many bytes; from 64 KiB to 4 GiB. It starts small, grows under load, and
+    /// shrinks when the store is idle. A larger log means fewer checkpoints and a longer recovery. Default: 32
+    /// MiB.
     #[must_use]
     pub fn log_cap(mut self, bytes: u64) -> Options {
         self.log_cap = bytes;
@@ -110,16 +110,15 @@ impl Options {
         self
     }
 
-    /// Whether pages are read through a map of the file, or into private memory. Default: yes, on
-    /// 64-bit hosts.
+    /// Whether pages are read through a map of the file or into private memory. Default: yes, on 64-bit hosts.
     #[must_use]
     pub fn memory_map(mut self, memory_map: bool) -> Options {
         self.memory_map = memory_map;
         self
     }
 
-    /// Archives the log in this directory, as [`Store::start_archive`] does, unless the store has an archive there already.
-    /// Default: as the store's own setting says.
+    /// Archives the log in this directory, as [`Store::start_archive`] does, unless the store has an archive
+    /// there already. Default: the store's own setting.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -153,7 +152,7 @@ impl Options {
             return Err(Error::Invalid(format!("a log cap of {cap} bytes is not from {MIN_LOG} to {MAX_LOG_CAP}")));
         }
         let again = |_| match self.open_once(path) {
-            // Another file has the name since: that one is meant.
+            // Another file has the name now: that file is the one to open.
             Err(Error::Moved { .. }) => None,
             opened => Some(opened),
         };
@@ -178,7 +177,7 @@ impl Options {
             }
             other => other?,
         };
-        // One at a time, so that two threads that open the same file share it.
+        // One at a time, so that two threads that open the same file share the store.
         let turn = Turn::take(Subject::File(disk.identity(), self.read_only), path, self.timeout)?;
         if let Some(open) = turn.store() {
             return Ok(Store { open });
@@ -195,7 +194,7 @@ impl Options {
         let disk = Arc::new(disk);
         let engine = Engine::open(Arc::<UnixDisk>::clone(&disk), settings).map_err(|e| e.in_file(path))?;
         if !self.read_only && engine.known_root() <= 1 {
-            // Its maker may not have come to making the new store's name durable.
+            // Its maker may not have made the new store's name durable yet.
             disk.sync_name()?;
         }
         let open = OpenStore::new(engine);
@@ -215,8 +214,8 @@ impl Options {
         }
     }
 
-    /// Makes an empty store under another name and gives it its own once it is whole and durable: a
-    /// crash leaves no half-made store, and of two that do so at once one wins.
+    /// Makes an empty store under another name, and gives it its own name once it is whole and durable: a crash
+    /// leaves no half-made store, and if two processes do so at once, one wins.
     fn create_file(&self, path: &Path) -> Result<()> {
         let mut store_id = [0; 16];
         getrandom::fill(&mut store_id)
@@ -235,10 +234,10 @@ impl Options {
     }
 }
 
-/// Gives a file its name unless that is taken: then the one who took it has won.
+/// Gives a file its name unless the name is taken: then the process that took it has won.
 fn give_name(temporary: &Path, path: &Path) -> std::io::Result<()> {
-    // Some filesystems know no second names, and some of those no renaming that replaces nothing. On the latter, of two
-    // that create the store in the same moment, one may replace the other's, which is empty still.
+    // Some filesystems have no hard links, and some of those cannot rename without replacing. On the latter, if
+    // two processes create the store in the same moment, one may replace the other's store, which is still empty.
     let named = std::fs::hard_link(temporary, path).or_else(|refused| match refused.kind() {
         std::io::ErrorKind::AlreadyExists => Err(refused),
         _ => rename_to_free_name(temporary, path),
@@ -250,7 +249,7 @@ fn give_name(temporary: &Path, path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Removes what processes left that were killed while they made this store.
+/// Removes half-made stores of processes that were killed while making this store.
 fn remove_leftovers(path: &Path, name: &str) {
     let Ok(entries) = std::fs::read_dir(parent_of(path)) else { return };
     for entry in entries.flatten() {

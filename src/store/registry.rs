@@ -1,8 +1,7 @@
 //! The stores that this process has open, so that opening one again shares it.
 //!
-//! Openings of one file happen one at a time; those of different files never wait for each other.
-//! What another thread was about to open at the moment of a fork is nothing to the child: it has
-//! a registry of its own.
+//! Openings of one file happen one at a time; openings of different files never wait for each other. A child
+//! ignores what another thread was opening at the moment of the fork: it has a registry of its own.
 
 use crate::disk::fork::watched_fork_generation;
 use crate::disk::host::this_process;
@@ -15,12 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-/// What openings wait for each other over.
+/// What openings are serialized by.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {
     /// A file, for reading only or not.
     File(FileId, bool),
-    /// A path where there is no store yet.
+    /// A path without a store yet.
     Path(PathBuf),
 }
 
@@ -32,11 +31,11 @@ struct Place {
 
 type Registry = Mutex<BTreeMap<(u32, Subject), Arc<Place>>>;
 
-/// One registry for each generation of forks, in turn: a mutex that a thread held during a fork is
-/// held for ever in the child, and it is a child of the eighth generation that would ask for it again.
+/// One registry for each generation of forks, in rotation: a mutex that a thread held during a fork stays locked
+/// in the child for ever, and only a child of the eighth generation would use it again.
 static REGISTRIES: [Registry; 8] = [const { Mutex::new(BTreeMap::new()) }; 8];
 
-/// The right to open a subject, while other threads wait for theirs.
+/// The right to open a subject, for which other threads wait.
 pub(super) struct Turn {
     place: Arc<Place>,
     _turn: FairGuard,
@@ -49,7 +48,7 @@ impl Turn {
         let place = {
             let [first, ..] = &REGISTRIES;
             let mut places = lock(REGISTRIES.get(generation as usize % REGISTRIES.len()).unwrap_or(first));
-            // Places that nobody opens at the moment, of stores that are closed or a parent's.
+            // Remove places that no thread is opening, of stores that are closed or belong to a parent.
             places.retain(|(made, _), place| {
                 *made == generation && (Arc::strong_count(place) > 1 || lock(&place.store).strong_count() > 0)
             });

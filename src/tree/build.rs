@@ -1,14 +1,14 @@
 //! Packing items into nodes: what one level of a tree under construction holds back.
 //!
-//! A level gathers up to two nodes' worth of items before it gives the first node away, so that
-//! the last two nodes of a stretch can share what is left instead of leaving a crumb.
+//! A level collects up to two nodes' worth of items before it releases the first node, so that the last two nodes
+//! of a run of items can share what is left instead of leaving a tiny node.
 
 use super::node::{CHILD_COST, LEAF_ENTRY_COST, NodeItem, SEPARATOR_COST, common_prefix, encode, separate};
 use crate::disk::format::{KIND_BRANCH, KIND_LEAF, PAGE_HEADER};
 use crate::error::Result;
 
-/// A branch may always have this many children, however long its separators: two nodes of at
-/// least [`MIN_CHILDREN`] come out when one with more is split.
+/// A branch may always have this many children, however long its separators: splitting one with more gives two
+/// nodes of at least [`MIN_CHILDREN`].
 const ALWAYS_FITS: usize = 7;
 /// No branch gets fewer children by a split.
 const MIN_CHILDREN: usize = 4;
@@ -39,7 +39,7 @@ struct Gauge {
 pub(super) enum Packing {
     /// Into equal parts: room for later inserts everywhere.
     Even,
-    /// As full as possible, the rest last: later inserts come behind.
+    /// As full as possible, with the rest in the last node: later inserts come behind.
     Full,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Level {
     /// Leaf: the least key that may go to the first node.
     low: Vec<u8>,
     front: Gauge,
-    /// What does not fit the first node any more.
+    /// The items that no longer fit into the first node.
     back: Option<Gauge>,
 }
 
@@ -75,18 +75,18 @@ impl Level {
         self.back.is_some()
     }
 
-    /// Whether the items would make a node that should not be left alone: below a third, or a
+    /// Whether the items would make a node that is too small to be left alone: below a third of a page, or a
     /// branch of one child.
     pub(super) fn is_meagre(&self) -> bool {
         !self.overflows() && !self.is_empty() && (self.below(1, 3) || (!self.leaf && self.len() < 2))
     }
 
-    /// Whether the items fill one node so well that it may be closed.
+    /// Whether the items fill one node well enough to close it.
     pub(super) fn is_well_filled(&self) -> bool {
         !self.overflows() && !self.below(7, 10) && (self.leaf || self.len() >= MIN_CHILDREN)
     }
 
-    /// Bytes that are left in the first node.
+    /// Bytes left in the first node.
     pub(super) fn room(&self) -> usize {
         let used = self.used(&self.front);
         used.next_multiple_of(self.page_size) - used
@@ -118,8 +118,8 @@ impl Level {
         }
     }
 
-    /// Adds an item behind the others. `true`: the first node is full and must be taken
-    /// ([`Level::encode`] up to [`Level::front`], then [`Level::drop_front`]) before the next push.
+    /// Adds an item behind the others. `true`: the first node is full and must be taken ([`Level::encode`] up to
+    /// [`Level::front`], then [`Level::drop_front`]) before the next push.
     pub(super) fn push(&mut self, item: NodeItem<'_>) -> bool {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(item.key);
@@ -144,7 +144,7 @@ impl Level {
         self.front.count
     }
 
-    /// Forgets the first node's items.
+    /// Drops the first node's items.
     pub(super) fn drop_front(&mut self) {
         let cut = self.front.count;
         self.advance_low(cut);
@@ -167,7 +167,7 @@ impl Level {
         self.back = None;
     }
 
-    /// Takes the last item away.
+    /// Removes and returns the last item.
     pub(super) fn pop(&mut self) -> Option<(Vec<u8>, Vec<u8>)> {
         let last = self.len().checked_sub(1)?;
         let item = self.item(last);
@@ -176,7 +176,7 @@ impl Level {
         self.bytes.truncate(start);
         let items = std::mem::take(&mut self.items);
         (self.front, self.back) = (Gauge::default(), None);
-        // At most two nodes were held, so none can become ready to be taken.
+        // At most two nodes were held, so no node can become ready here.
         for (index, place) in items.into_iter().enumerate() {
             self.items.push(place);
             let grown = self.grow(self.back.unwrap_or(self.front), index);
@@ -189,7 +189,7 @@ impl Level {
         Some(popped)
     }
 
-    /// Ends of the nodes that all items are cut into.
+    /// The ends of the nodes into which all items are cut.
     pub(super) fn plan(&self, packing: Packing) -> Vec<usize> {
         let mut ends = Vec::new();
         self.cut(0, self.len(), packing, &mut ends);
@@ -219,7 +219,7 @@ impl Level {
         self.cut(middle, to, packing, ends);
     }
 
-    /// The place where the bytes of the items before and after are closest to equal.
+    /// The position that splits the items into halves of nearly equal size in bytes.
     fn half(&self, from: usize, to: usize) -> usize {
         let cost = |index: usize| {
             let item = self.item(index);

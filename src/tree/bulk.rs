@@ -1,6 +1,7 @@
 //! A new tree in one pass, from rows in key order and from whole leaves of another tree.
 //!
-//! A leaf that is full enough is taken over as its bytes are, under a new header: its rows are neither taken apart nor packed again.
+//! A leaf that is full enough is taken over byte for byte, under a new header: its rows are neither decoded nor
+//! packed again.
 
 use super::build::{Level, Packing};
 use super::node::{Entry, Header, Node, NodeItem, separate};
@@ -12,11 +13,12 @@ use crate::disk::format::{
 };
 use crate::error::{Error, Result};
 
-/// Of the bytes of leaves one in so many may stay unused because a whole leaf follows one that is not full.
+/// At most one in this many bytes of the leaves may stay unused because a whole leaf follows one that is not
+/// full.
 const WASTE: usize = 16;
 
-/// A leaf that a new tree takes over as it is: so full that one more row of its average size would not fit, or nine tenths; of one
-/// page, and without long values.
+/// A leaf that a new tree takes over as it is: one page, without long values, and so full that one more row of
+/// its average size would not fit, or at least nine tenths full.
 pub(crate) struct FullLeaf<'a> {
     node: Node<'a>,
     /// Of its page.
@@ -33,7 +35,8 @@ struct Parts {
 }
 
 impl<'a> FullLeaf<'a> {
-    /// `None` if the leaf is not one. Its keys and values lie within it; whether they ascend is not looked at.
+    /// `None` if the leaf cannot be taken over. Its keys and values lie within it; whether they ascend is not
+    /// checked.
     pub(crate) fn of(node: &Node<'a>, page_size: u32) -> Result<Option<FullLeaf<'a>>> {
         let size = page_size as usize;
         let end = get_u32(node.slice(&(0..size)), NODE_END) as usize;
@@ -87,7 +90,7 @@ pub(crate) struct Bulk {
     count: u64,
     /// The key of the last row.
     last: Vec<u8>,
-    /// Bytes of the leaves, and those of them that stay unused before whole leaves.
+    /// Bytes of the leaves, and how many of them stay unused before whole leaves.
     written: usize,
     wasted: usize,
     page: Vec<u8>,
@@ -124,7 +127,8 @@ impl Bulk {
         Ok(())
     }
 
-    /// Adds the rows of a leaf behind all others; as a whole, if the leaf before need not stay too empty for that.
+    /// Adds the rows of a leaf behind all others: as a whole leaf, unless that would leave the leaf before it too
+    /// empty.
     pub(crate) fn leaf(&mut self, store: &mut dyn PageStore, leaf: &FullLeaf<'_>) -> Result<()> {
         let first = leaf.key(leaf.entries.first());
         self.must_follow(&first)?;
@@ -143,7 +147,7 @@ impl Bulk {
         self.push_child(store, 1, &low, ptr)
     }
 
-    /// Writes the rest, and gives the tree.
+    /// Writes the rest, and returns the tree.
     pub(crate) fn finish(mut self, store: &mut dyn PageStore) -> Result<TreeRoot> {
         let mut level = 0;
         loop {
@@ -157,7 +161,7 @@ impl Bulk {
                 let ptr = Ptr { page: get_u32(payload, 0), crc: get_u32(payload, 4) };
                 return Ok(TreeRoot { ptr, count: self.count });
             }
-            // A level holds back two nodes' worth, so none is left with a single child.
+            // A level holds back two nodes' worth, so no node is left with a single child.
             self.close(store, level)?;
             level += 1;
         }
@@ -184,7 +188,7 @@ impl Bulk {
         separate(&self.last, key).to_vec()
     }
 
-    /// Closes the leaf at hand before a whole one; `false` if too much of it would stay unused.
+    /// Closes the current leaf before a whole one; `false` if too much of it would stay unused.
     fn close_leaf(&mut self, store: &mut dyn PageStore) -> Result<bool> {
         if self.level(0)?.overflows() {
             self.give_front(store, 0)?;
@@ -216,7 +220,7 @@ impl Bulk {
         Ok(())
     }
 
-    /// Makes nodes of all that a level holds back.
+    /// Makes nodes of everything that a level holds back.
     fn close(&mut self, store: &mut dyn PageStore, level: usize) -> Result<()> {
         let mut from = 0;
         for end in self.level(level)?.plan(Packing::Full) {
@@ -228,7 +232,7 @@ impl Bulk {
         Ok(())
     }
 
-    /// Writes a level's items `from..to` as a node, and hands its pointer up.
+    /// Writes a level's items `from..to` as a node, and passes its pointer to the level above.
     fn write_node(&mut self, store: &mut dyn PageStore, level: usize, from: usize, to: usize) -> Result<()> {
         if from == to {
             return Ok(());

@@ -21,7 +21,7 @@ pub(crate) fn get<'a>(pages: &'a Pages, table: u32, root: TreeRoot, key: &[u8]) 
 }
 
 impl<'a> LeafValue<'a> {
-    /// The value's bytes, wherever they are.
+    /// The value's bytes, inline or in an overflow run.
     pub(crate) fn read(self, pages: &'a Pages, table: u32) -> Result<Bytes<'a>> {
         match self {
             LeafValue::Inline(bytes) => Ok(bytes),
@@ -30,17 +30,17 @@ impl<'a> LeafValue<'a> {
     }
 }
 
-/// A place in a tree: at an entry, before the first one or after the last one.
+/// A position in a tree: at an entry, before the first one, or after the last one.
 ///
-/// A new cursor stands before the first entry. Moving off an end leaves it there: `next` from
-/// before the first goes to the first, `prev` from after the last to the last, and moving
-/// further outwards changes nothing. Every move says whether the cursor is at an entry then. After an
-/// error the cursor stands before the first entry.
+/// A new cursor stands before the first entry. Moving off an end leaves it there: `next` from before the first
+/// entry goes to the first, `prev` from after the last to the last, and moving further outwards changes nothing.
+/// Every move returns whether the cursor is at an entry afterwards. After an error the cursor stands before the
+/// first entry.
 pub(crate) struct Cursor<'a> {
     pages: &'a Pages,
     table: u32,
     root: Ptr,
-    /// The branches above the leaf, each with the child that was taken.
+    /// The branches above the leaf, each with the index of the child taken.
     path: Vec<(Node<'a>, usize)>,
     leaf: Option<(Node<'a>, usize)>,
     entry: Option<Entry>,
@@ -140,7 +140,7 @@ impl<'a> Cursor<'a> {
         false
     }
 
-    /// Makes entry `index` of the leaf the current one. Everything about it is checked here, so that
+    /// Makes entry `index` of the leaf the current one. All of the entry is checked here, so that
     /// [`Cursor::entry`] cannot fail.
     #[inline]
     fn settle(&mut self, index: usize) -> Result<bool> {
@@ -160,8 +160,8 @@ impl<'a> Cursor<'a> {
         Ok(true)
     }
 
-    /// Goes down to the leaf whose range holds `key`. Says where in it the first entry >= `key` is,
-    /// and its count; `None` if the tree is empty.
+    /// Descends to the leaf whose range contains `key`. Returns the index of its first entry >= `key`, and its
+    /// count; `None` if the tree is empty.
     fn descend(&mut self, key: &[u8]) -> Result<Option<(usize, usize)>> {
         self.off(false);
         if self.root.is_none() {
@@ -178,7 +178,7 @@ impl<'a> Cursor<'a> {
         Ok(Some(place))
     }
 
-    /// Goes down from `ptr` along the left or the right edge, to the first or the last entry there.
+    /// Descends from `ptr` along the left or the right edge, to the first or the last entry there.
     fn edge(&mut self, ptr: Ptr, level: Option<u8>, left: bool) -> Result<bool> {
         if ptr.is_none() && level.is_none() {
             return Ok(false);
@@ -195,7 +195,7 @@ impl<'a> Cursor<'a> {
         self.settle(index)
     }
 
-    /// From the leaf to the one after or before it.
+    /// Moves from the leaf to the next or the previous one.
     fn cross(&mut self, forward: bool) -> Result<bool> {
         let moved = self.cross_to(forward);
         if moved.is_err() {
@@ -216,8 +216,8 @@ impl<'a> Cursor<'a> {
             *index = next;
             let (child, level) = (node.child(next), node.level() - 1);
             self.edge(child, Some(level), forward)?;
-            // Leaves must ascend, by their first and last keys, and each from its first to its last:
-            // else a hostile file whose pointers share subtrees would give the same few pages out for ever.
+            // Leaves must ascend, by their first and last keys, and each from its first to its last: otherwise a
+            // hostile file whose pointers share subtrees would return the same few pages for ever.
             if let (Some((old, _)), Some((new, _))) = (&from, &self.leaf) {
                 let (below, above) = if forward { (old, new) } else { (new, old) };
                 let last = below.entry(below.count() - 1)?;

@@ -1,9 +1,9 @@
-//! What differs between two versions of a tree.
+//! The differences between two versions of a tree.
 //!
-//! The tree is copied on write, so two pointers that are equal lead to the same bytes, and what lies below both is
-//! passed over unread. Both trees are walked side by side: the higher of two nodes is opened first, two of one level
-//! at once, so that equal pointers come to stand beside each other wherever a neighbour has changed. A change costs
-//! the nodes above it in both versions, and at most one path more where nodes were split or joined.
+//! The tree is copied on write, so two equal pointers lead to the same bytes, and what lies below both is skipped
+//! unread. Both trees are walked side by side: of two nodes the higher one is opened first, two of the same level
+//! at once, so that equal pointers meet again beside any change. A change costs the nodes above it in both
+//! versions, and at most one more path where nodes were split or joined.
 
 use super::node::{LeafValue, Node};
 use super::pages::Pages;
@@ -12,15 +12,15 @@ use crate::disk::format::{Ptr, TreeRoot};
 use crate::error::{Error, Result};
 use std::cmp::Ordering;
 
-/// A key, and what each of the two trees has for it. The values need not differ: a page that was moved, or
-/// written again for a neighbour's sake, has other pointers.
+/// A key, and what each of the two trees has for it. The values may be equal: a page that was moved, or rewritten
+/// because of a neighbour, has other pointers.
 pub(crate) struct Difference<'v> {
     pub(crate) key: Bytes<'v>,
     pub(crate) before: Option<LeafValue<'v>>,
     pub(crate) after: Option<LeafValue<'v>>,
 }
 
-/// One version of a tree, in a file of so many pages.
+/// One version of a tree, in a file of this many pages.
 #[derive(Clone, Copy)]
 pub(crate) struct Version<'v> {
     pub(crate) pages: &'v Pages,
@@ -78,7 +78,7 @@ impl<'v> TreeDiff<'v> {
         }
     }
 
-    /// The row that comes first in either tree; both are at a row or at their end.
+    /// The row that comes first in either tree; both walks are at a row or at their end.
     fn row(&mut self) -> Result<Difference<'v>> {
         let (before, after) = (self.before.entry()?, self.after.entry()?);
         let order = match (&before, &after) {
@@ -100,9 +100,9 @@ impl<'v> TreeDiff<'v> {
     }
 }
 
-/// What a walk has before it.
+/// What comes next in a walk.
 enum Here {
-    /// A node that was not opened, and its level.
+    /// A node that was not opened yet, and its level.
     Below(Ptr, u8),
     Row,
     End,
@@ -111,9 +111,9 @@ enum Here {
 /// One of the two trees.
 struct Side<'v> {
     tree: Version<'v>,
-    /// From the root to where the walk is: each node, and the child or row in it that comes next.
+    /// From the root to the current position: each node, and its child or row that comes next.
     path: Vec<(Node<'v>, usize)>,
-    /// The last key given out.
+    /// The last key returned.
     last: Option<Bytes<'v>>,
     visited: u64,
 }
@@ -130,7 +130,7 @@ impl<'v> Side<'v> {
         }
     }
 
-    /// Passes over the child or row that comes next.
+    /// Skips the child or row that comes next.
     fn step(&mut self) {
         if let Some((_, at)) = self.path.last_mut() {
             *at += 1;
@@ -142,8 +142,8 @@ impl<'v> Side<'v> {
         self.visit(ptr, Some(level))
     }
 
-    /// Reads a node. A sound tree has each of its pages once; one whose pointers share subtrees would keep this
-    /// busy for ever.
+    /// Reads a node. A sound tree contains each page once; a tree whose pointers share subtrees would keep this
+    /// walk busy for ever.
     fn visit(&mut self, ptr: Ptr, level: Option<u8>) -> Result<()> {
         let node = self.tree.pages.node(ptr, self.tree.table, level)?;
         self.visited += 1;

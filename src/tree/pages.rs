@@ -1,9 +1,8 @@
 //! Reading pages, verified on first touch.
 //!
-//! A pointer holds the CRC of what it points at. [`Verified`] remembers, for each page, the CRC
-//! under which this process last verified it, so a page is trusted exactly as long as the pointer
-//! that leads to it expects what was verified: a page that was reused has another CRC and is
-//! verified again by itself.
+//! A pointer holds the CRC of its target. [`Verified`] remembers, for each page, the CRC under which this process
+//! last verified it. So a page is trusted only as long as the pointer that leads to it expects the verified
+//! content: a page that was reused has another CRC, and is verified again.
 
 use super::node::Node;
 use crate::bytes::Bytes;
@@ -18,7 +17,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Pages per lazily allocated part of the memory of what was verified.
+/// Pages per lazily allocated chunk of [`Verified`].
 const CHUNK: usize = 4096;
 /// Bytes of pages kept in private memory where there is no map, over all shards.
 const CACHE_SIZE: usize = 16 << 20;
@@ -26,9 +25,9 @@ const CACHE_SHARDS: usize = 16;
 /// A run up to this many bytes is read and verified in full to learn its birth.
 const CHEAP_RUN: u64 = 16 << 20;
 
-/// Pages so near to each other are read together, with what lies between.
+/// Pages this close to each other are read together, with what lies between.
 const NEAR_PAGES: u32 = 16;
-/// Pages of memory are at least this large, on any host.
+/// Pages of memory are at least this large on every host.
 const SMALLEST_MEMORY_PAGE: usize = 4096;
 
 type Chunk = OnceLock<Box<[AtomicU32]>>;
@@ -42,7 +41,7 @@ pub(crate) struct Verified {
     forgets: bool,
 }
 
-/// Verified runs in private memory, oldest out first.
+/// Verified runs in private memory; the oldest is evicted first.
 #[derive(Default)]
 struct Cache {
     runs: HashMap<Ptr, Arc<[u8]>>,
@@ -55,7 +54,7 @@ impl Verified {
         Verified { buckets: Default::default(), cache: Default::default(), forgets: false }
     }
 
-    /// For one pass over all pages: each is verified whenever it is read, and takes no memory afterwards.
+    /// For one pass over all pages: each is verified whenever it is read, and nothing is remembered of it.
     pub(crate) fn forgetting() -> Verified {
         Verified { forgets: true, ..Verified::new() }
     }
@@ -121,7 +120,7 @@ impl Verified {
     }
 }
 
-/// Reads the pages of one tree version: through the map where it reaches, else into private memory.
+/// Reads the pages of one tree version: through the map as far as it reaches, otherwise into private memory.
 pub(crate) struct Pages {
     disk: Arc<dyn Disk>,
     map: Option<Arc<dyn Mapping>>,
@@ -175,7 +174,8 @@ impl Pages {
         Node::parse(run, table, level).unwrap_or_else(|| Err(self.not_a_node(ptr, table, level)))
     }
 
-    /// For one pass over the tree: has the leaves below a branch read in the order in which they lie in the file.
+    /// For one pass over the tree: has the leaves below a branch read ahead in the order in which they lie in the
+    /// file.
     pub(crate) fn expect_leaves(&self, branch: &Node<'_>) {
         if !self.verified.forgets || branch.level() != 1 {
             return;
@@ -189,7 +189,7 @@ impl Pages {
         }
     }
 
-    /// Exactly the long value.
+    /// The exact bytes of the long value.
     pub(crate) fn overflow(&self, long: Overflow, table: u32) -> Result<Bytes<'_>> {
         self.overflow_run(long)?;
         let run = self.run(long.ptr, KIND_OVERFLOW, table)?;
@@ -203,7 +203,7 @@ impl Pages {
         Ok(run.slice(PAGE_HEADER..PAGE_HEADER.saturating_add(len)))
     }
 
-    /// How many pages the run of a long value has, from its pointer alone, which must be possible.
+    /// The number of pages of a long value's run, from its pointer alone; an error if the pointer is impossible.
     pub(crate) fn overflow_run(&self, long: Overflow) -> Result<u32> {
         let mut count = self.page_count.load(Ordering::Acquire);
         let pages = Overflow::pages(long.len.min(MAX_VALUE_SIZE), self.page_size());
@@ -217,17 +217,17 @@ impl Pages {
         Ok(u32::try_from(pages).unwrap_or(u32::MAX))
     }
 
-    /// Pages of the file as long as it is now. The writer of a long value that only the log points at
-    /// may have grown the file for it, and the root does not know of that yet.
+    /// The number of pages by the file's present length. The writer of a long value that only the log refers to
+    /// may have grown the file for it, which the root does not show yet.
     #[cold]
     fn grown(&self) -> u64 {
         let pages = self.disk.len().unwrap_or(0) >> self.shift;
         self.page_count.fetch_max(pages, Ordering::AcqRel).max(pages)
     }
 
-    /// The version that a long value's run was written for, if that can be known for certain, which
-    /// takes reading all of it; else 0, which says that any snapshot may use it. Never an error: a
-    /// damaged run must still be possible to delete.
+    /// The version that a long value's run was written for, if that can be established, which requires reading
+    /// all of it; otherwise 0, which means that any snapshot may use it. Never an error: it must be possible to
+    /// delete a damaged run.
     pub(crate) fn overflow_birth(&self, long: Overflow, table: u32) -> u64 {
         let known = long.ptr.crc != 0 && self.verified.get(long.ptr.page) == long.ptr.crc;
         if !known && long.len > CHEAP_RUN {
@@ -244,7 +244,7 @@ impl Pages {
         u64::from(page) << self.shift >= HEAD_SIZE && run >= 1 && u64::from(page) + run <= page_count
     }
 
-    /// A verified run. The first lines are all that a page costs that was verified before.
+    /// A verified run. For a page that was verified before, only the first lines are executed.
     #[inline]
     fn fetch(&self, ptr: Ptr) -> Result<Bytes<'_>> {
         if let Some(map) = &self.map
@@ -261,7 +261,7 @@ impl Pages {
     #[inline]
     fn mapped<'m>(&self, map: &'m dyn Mapping, page: u32) -> Option<&'m [u8]> {
         let count = self.page_count.load(Ordering::Acquire);
-        // The map may reach beyond the file's end; there not even the header may be touched.
+        // The map may reach beyond the file's end, where not even the header may be touched.
         if !self.exists(page, 1, count) {
             return None;
         }
@@ -273,8 +273,8 @@ impl Pages {
             return None;
         }
         let run = from.get(..size)?;
-        // A file is cut from its end. So if a part of the run is lost, its last byte is; touched here,
-        // it makes the map known as torn. (The header stands for a run within one page of memory.)
+        // A file is cut from its end. So if a part of the run is lost, its last byte is; touching it marks the
+        // map as torn. (A run within one page of memory needs only its header touched.)
         if size > SMALLEST_MEMORY_PAGE && std::hint::black_box(run.last().copied()).is_some() && map.bytes().is_empty()
         {
             return None;
@@ -294,7 +294,7 @@ impl Pages {
             self.verified.set(ptr.page, ptr.crc);
             return Ok(Bytes::borrowed(run));
         }
-        // A part of the map that once failed reads as zeros ever after: the file has the last word.
+        // A part of the map that failed once reads as zeros from then on: the file itself decides.
         let run = match self.verified.cached(ptr) {
             Some(run) => run,
             None => {
@@ -316,7 +316,7 @@ impl Pages {
             self.check(ptr, &first)?;
             return Ok(first);
         }
-        // Before memory is taken for it the header must be what the pointer expects.
+        // Before memory is allocated for it, the header must be what the pointer expects.
         if !self.exists(ptr.page, run, page_count) {
             return Err(self.damage("page", ptr, format!("a run within {page_count} pages"), format!("{run} pages")));
         }
@@ -352,7 +352,7 @@ impl Pages {
     fn check_header(&self, ptr: Ptr, run: &[u8]) -> Result<()> {
         let found = (get_u32(run, PAGE_CRC), get_u32(run, PAGE_NUMBER), get_u32(run, PAGE_STORE));
         if found == (ptr.crc, ptr.page, self.store_tag) {
-            // Not even the CRC of a run is worth computing if no node can be that long.
+            // A run longer than any node is refused before its CRC is computed.
             let size = u64::from(get_u32(run, PAGE_RUN)) << self.shift;
             if matches!(run.get(PAGE_KIND), Some(&KIND_LEAF | &KIND_BRANCH)) && size > MAX_NODE_SIZE as u64 {
                 let expected = format!("at most {MAX_NODE_SIZE} bytes");

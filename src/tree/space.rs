@@ -1,8 +1,8 @@
-//! Which pages are free, and which wait for a snapshot to end.
+//! Which pages are free, and which are pending until a snapshot ends.
 //!
-//! In memory this is a bitmap of the whole file (one bit in 32768 of its size) and the list of
-//! pending pages, held by the one process that checkpoints. On disk it is copied on write like
-//! everything else, so that a torn write never touches what the durable root uses:
+//! In memory this is a bitmap of the whole file (one bit in 32768 of its size) and the list of pending pages,
+//! held by the process that makes a checkpoint. On disk it is copied on write like everything else, so that a
+//! torn write never touches what the durable root uses:
 //!
 //! ```text
 //! root slot ──▶ directory run (KIND_FREE_DIRECTORY)     payload: 16 bytes for each region
@@ -24,9 +24,9 @@
 //! pages that do not exist, or lie under the root slots, are zero. A root without a directory has
 //! no free page, one without a pending run no pending page.
 //!
-//! A pending page was written for version `birth` and belongs to no tree of version `freed` or
-//! later: snapshots of the versions between need it, and so does the root before `freed` until
-//! the root `freed` is durable. The pages of this structure itself go the same way.
+//! A pending page was written for version `birth` and belongs to no tree of version `freed` or later: snapshots
+//! of the versions between need it, and so does the root before `freed` until the root `freed` is durable. The
+//! pages of this structure are retired in the same way.
 
 mod bitmap;
 mod stored;
@@ -68,17 +68,17 @@ pub(crate) struct Space {
     first_page: u32,
     free: Bitmap,
     regions: Vec<Region>,
-    /// Region pages of a part that was cut off; the durable root uses them still.
+    /// Region pages of a part that was cut off; the durable root still uses them.
     orphans: Vec<Own>,
     directory: Own,
     pending_list: Own,
-    /// By (freed, birth), so that what can be reclaimed first comes first.
+    /// By (freed, birth), so that the first groups to be reclaimed come first.
     pending: BTreeMap<(u64, u64), Vec<(u32, u32)>>,
     pending_pages: u64,
 }
 
 impl Space {
-    /// Nothing is free; pages below `first_page` lie under the root slots and never will be.
+    /// Starts with nothing free; pages below `first_page` lie under the root slots and are never free.
     pub(crate) fn new(page_size: u32, store_tag: u32, first_page: u32, page_count: u64) -> Space {
         let page_count = u32::try_from(page_count).unwrap_or(MAX_PAGES).min(MAX_PAGES);
         let mut space = Space {
@@ -97,8 +97,8 @@ impl Space {
         space
     }
 
-    /// Takes the lowest `run` free pages in a row, so that the end of the file empties. `None`:
-    /// the file must grow first.
+    /// Allocates the lowest `run` consecutive free pages, so that the end of the file becomes empty. `None`: the
+    /// file must grow first.
     pub(crate) fn allocate(&mut self, run: u32) -> Option<u32> {
         let page = self.free.find(run)?;
         self.free.take(page, run);
@@ -106,7 +106,7 @@ impl Space {
         Some(page)
     }
 
-    /// Whether [`Space::allocate`] would give a run before `page`.
+    /// Whether [`Space::allocate`] would return a run before `page`.
     pub(crate) fn has_room_before(&mut self, run: u32, page: u32) -> bool {
         self.free.find(run).is_some_and(|found| found < page)
     }
@@ -120,9 +120,9 @@ impl Space {
         self.touch(old, self.free.len() - old);
     }
 
-    /// Takes exactly these pages, for a long value that the log names; `false`, and nothing taken,
-    /// if any of them is in use. They may be pending: the writer that took them for the value had seen
-    /// that nobody needs them, and a pin that came since, only to go again, must not undo that.
+    /// Allocates exactly these pages, for a long value that the log refers to; `false`, and nothing allocated, if
+    /// any of them is in use. They may be pending: the writer that allocated them for the value had seen that no
+    /// snapshot needs them, and a pin that came and went since must not undo that.
     pub(crate) fn reserve(&mut self, page: u32, run: u32) -> bool {
         let reserved = self.free.all_free(page, run) || self.free_pending(page, run);
         if reserved {
@@ -138,7 +138,7 @@ impl Space {
         page >= self.first_page && within && !self.free.any_free(page, run)
     }
 
-    /// Frees the pending ones among these pages, if all others are free.
+    /// Frees the pending pages among these, if all the rest are free.
     fn free_pending(&mut self, page: u32, run: u32) -> bool {
         let Some(end) = page.checked_add(run).filter(|end| *end <= self.free.len()) else { return false };
         let within = |first: u32, len: u32| (first.clamp(page, end), first.saturating_add(len).clamp(page, end));
@@ -169,14 +169,15 @@ impl Space {
         true
     }
 
-    /// Gives pages back that no root, not even the durable one, has ever seen.
+    /// Frees pages that no root, not even the durable one, has ever referred to.
     pub(crate) fn release(&mut self, page: u32, run: u32) {
         debug_assert!(page >= self.first_page, "page {page} lies under the root slots");
         self.free.give(page, run);
         self.touch(page, run);
     }
 
-    /// The tree of version `freed` no longer uses these pages, written for version `birth`.
+    /// Makes pages pending: the tree of version `freed` no longer uses them; they were written for version
+    /// `birth`.
     pub(crate) fn retire(&mut self, page: u32, run: u32, birth: u64, freed: u64) {
         if birth >= freed {
             self.release(page, run);
@@ -187,9 +188,9 @@ impl Space {
         }
     }
 
-    /// Frees the pending pages that neither the durable root nor a pinned version needs. A pin
-    /// holds back only what its own version uses, not all that was freed after it. The pinned ranges
-    /// of versions ascend and lie apart.
+    /// Frees the pending pages that neither the durable root nor a pinned version needs. A pin keeps only the
+    /// pages of its own version, not everything that was freed after it. The pinned ranges of versions ascend and
+    /// have gaps between them.
     pub(crate) fn reclaim(&mut self, durable: u64, pinned: &[Range<u64>]) {
         let needed = |freed: u64, birth: u64| {
             let first = pinned.partition_point(|pins| pins.end <= birth);
@@ -209,12 +210,12 @@ impl Space {
         }
     }
 
-    /// Pending pages that any of these versions uses.
+    /// The number of pending pages that any of these versions uses.
     pub(crate) fn kept_pages(&self, versions: &[u64]) -> u64 {
         self.used_by(versions).filter(|(users, _)| !users.is_empty()).map(|(_, pages)| pages).sum()
     }
 
-    /// Of the pending pages, how many each of these versions uses alone. They ascend.
+    /// For each of these ascending versions: how many of the pending pages only it uses.
     pub(crate) fn kept_alone(&self, versions: &[u64]) -> Vec<u64> {
         let mut alone = vec![0; versions.len()];
         for (users, pages) in self.used_by(versions).filter(|(users, _)| users.len() == 1) {
@@ -225,7 +226,8 @@ impl Space {
         alone
     }
 
-    /// For each group of pending pages: which of the versions, that ascend, use it, `0..0` if none does; and its pages.
+    /// For each group of pending pages: which of the ascending versions use it (`0..0` if none does), and its
+    /// number of pages.
     fn used_by<'a>(&'a self, versions: &'a [u64]) -> impl Iterator<Item = (Range<usize>, u64)> + 'a {
         self.pending.iter().map(move |((freed, birth), ranges)| {
             let (first, end) = (versions.partition_point(|v| v < birth), versions.partition_point(|v| v < freed));
@@ -251,7 +253,7 @@ impl Space {
         u64::from(self.free.tail())
     }
 
-    /// Cuts free pages off the end, never more than there are.
+    /// Cuts free pages off the end, at most as many as there are.
     pub(crate) fn truncate(&mut self, page_count: u64) {
         let least = self.free.len() - self.free.tail();
         let page_count = u32::try_from(page_count).unwrap_or(u32::MAX).max(least);
@@ -262,7 +264,7 @@ impl Space {
         }
     }
 
-    /// Has this structure's own pages from `cutoff` on written anew, at the lowest free pages, when it is saved.
+    /// Has this structure's own pages from `cutoff` on rewritten at the lowest free pages when it is saved.
     pub(crate) fn move_below(&mut self, cutoff: u32) {
         for region in self.regions.iter_mut().filter(|region| region.ptr.page >= cutoff) {
             region.dirty = true;
@@ -274,7 +276,7 @@ impl Space {
         (self.page_size as usize - PAGE_HEADER) / 8
     }
 
-    /// Makes the list of regions fit the number of pages.
+    /// Adjusts the list of regions to the number of pages.
     fn fit_regions(&mut self) {
         let count = (self.free.len() as usize).div_ceil(self.region_words() * 64);
         let cut = self.regions.split_off(count.min(self.regions.len()));
@@ -312,7 +314,7 @@ impl Space {
 }
 
 impl Region {
-    /// Lets go of the page that holds the old bits.
+    /// Gives up the page that holds the old bits.
     fn detach(&mut self) -> Option<Own> {
         let old = std::mem::replace(&mut self.ptr, Ptr::NONE);
         (!old.is_none()).then_some(Own { page: old.page, len: 1, birth: self.birth })

@@ -1,4 +1,4 @@
-//! Passes over a whole tree: freeing it, and finding what lies too far back in the file.
+//! Passes over a whole tree: freeing it, and finding pages that lie too far back in the file.
 
 use super::node::Node;
 use super::overflow::free_overflow;
@@ -18,8 +18,8 @@ pub(crate) fn free_tree(store: &mut dyn PageStore, table: u32, root: TreeRoot) -
     free_below(store, &pages, table, &node, &mut None)
 }
 
-/// `last` is the greatest key seen. Keys must ascend: else a hostile file whose pointers share
-/// subtrees would keep this busy for ever, and would have pages freed twice.
+/// `last` is the greatest key seen. Keys must ascend: otherwise a hostile file whose pointers share subtrees
+/// would keep this walk busy for ever, and have pages freed twice.
 fn free_below(
     store: &mut dyn PageStore,
     pages: &Pages,
@@ -53,14 +53,14 @@ fn free_below(
 /// What [`relocatable`] found.
 #[derive(Debug, Default)]
 pub(crate) struct Relocatable {
-    /// Keys, in order, whose [`Touch`](super::update::Change::Touch) moves what lies too far back.
+    /// Keys, in order, whose [`Touch`](super::update::Change::Touch) moves the pages that lie too far back.
     pub(crate) keys: Vec<Vec<u8>>,
-    /// Where to go on, if there is more to look at.
+    /// The key to continue from, if the search is not complete.
     pub(crate) resume: Option<Vec<u8>>,
 }
 
-/// Finds keys whose touch moves all pages of the tree at or beyond `cutoff`: looks from key `from`
-/// on until it has about `limit` of them (each level of the tree may add one).
+/// Finds keys whose touch moves all pages of the tree at or beyond `cutoff`: searches from key `from` on until it
+/// has about `limit` of them (each level of the tree may add one).
 pub(crate) fn relocatable(
     pages: &Pages,
     table: u32,
@@ -82,12 +82,12 @@ struct Search<'p> {
     cutoff: u32,
     limit: usize,
     found: Relocatable,
-    /// The last key of the leaf before. Leaves must ascend, as in [`free_below`].
+    /// The last key of the previous leaf. Leaves must ascend, as in [`free_below`].
     last: Option<Vec<u8>>,
 }
 
 impl Search<'_> {
-    /// Looks at what lies at or below `node`, from key `from` on. Returns some key there.
+    /// Searches `node` and what is below it, from key `from` on. Returns some key there.
     fn visit(&mut self, node: &Node<'_>, from: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
         let before = self.found.keys.len();
         let any = if node.is_leaf() { self.visit_leaf(node, from)? } else { self.visit_children(node, from)? };

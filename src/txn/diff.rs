@@ -47,14 +47,14 @@ pub struct Diff<'s> {
     tables: Vec<TableDiff<'s>>,
 }
 
-/// What became of a table.
+/// How a table changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableChange {
-    /// It is only in the later state. Its rows, if it has any, are all new.
+    /// It exists only in the later state. Its rows, if any, are all new.
     Created,
-    /// It is only in the earlier state.
+    /// It exists only in the earlier state.
     Dropped,
-    /// It has another name. Rows of it may differ, too.
+    /// It has another name. Its rows may differ, too.
     Renamed,
     /// Rows of it differ.
     Rows,
@@ -89,12 +89,13 @@ struct Side<'s> {
 }
 
 impl Snapshot {
-    /// What differs between this state and a `later` one of the same store. It may be an earlier one as well: then
-    /// what is called created was dropped since.
+    /// The differences between this state and a `later` one of the same store. It may be an earlier one as well:
+    /// then tables reported as created were dropped since.
     ///
-    /// It costs what differs: parts of the trees that both states have are not read. Beside that it reads the names of all tables, and
-    /// looks up each key that the log of either state speaks of, which the log's cap bounds. The rows are found while they are asked for, in key
-    /// order. A table that was cleared, or replaced by one with the same types, is compared row by row.
+    /// The cost is that of the differences: parts that the trees of both states share are not read. In addition
+    /// it reads the names of all tables, and looks up each key that the log of either state holds, which the
+    /// log's cap bounds. Rows are found while the iteration asks for them, in key order. A table that was
+    /// cleared, or replaced by one with the same types, is compared row by row.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the two were not taken from the same open store, [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`].
@@ -113,7 +114,7 @@ impl<'s> Diff<'s> {
         let mut pairs = Vec::new();
         let kept: Vec<u32> = old.keys().filter(|id| new.contains_key(id)).copied().collect();
         pairs.extend(kept.iter().map(|id| (old.remove(id), new.remove(id))));
-        // One that was cleared has another id.
+        // A table that was cleared has another id.
         for (_, after) in new {
             let same = old.values().find(|before| before.name == after.name && before.types == after.types);
             let id = same.map(|before| before.id);
@@ -137,14 +138,14 @@ impl<'s> Diff<'s> {
         &self.tables
     }
 
-    /// The rows of a table of these types; `None` if it does not differ.
+    /// The rows of a table of these types; `None` if the table does not differ.
     pub(crate) fn rows_of(&self, name: &str, key_type: &str, value_type: &str) -> Result<Option<RowChanges<'s>>> {
         let Some(table) = self.tables.iter().find(|table| table.name() == name) else { return Ok(None) };
         check_types(name, (key_type, value_type), table.types())?;
         table.rows().map(Some)
     }
 
-    /// Whether nothing differs.
+    /// Whether there are no differences.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tables.is_empty()
@@ -169,7 +170,7 @@ fn sides(view: &View) -> Result<BTreeMap<u32, Side<'_>>> {
 }
 
 impl<'s> TableDiff<'s> {
-    /// What became of the table.
+    /// How the table changed.
     #[must_use]
     pub fn change(&self) -> TableChange {
         match (&self.before, &self.after) {
@@ -180,19 +181,19 @@ impl<'s> TableDiff<'s> {
         }
     }
 
-    /// Its name: in the later state, if it is there.
+    /// Its name: in the later state, if it exists there.
     #[must_use]
     pub fn name(&self) -> &str {
         self.name_after().or(self.name_before()).unwrap_or_default()
     }
 
-    /// Its name in the earlier state; `None` if it was not there.
+    /// Its name in the earlier state; `None` if it did not exist.
     #[must_use]
     pub fn name_before(&self) -> Option<&str> {
         self.before.as_ref().map(|side| side.name.as_str())
     }
 
-    /// Its name in the later state; `None` if it is not there.
+    /// Its name in the later state; `None` if it does not exist.
     #[must_use]
     pub fn name_after(&self) -> Option<&str> {
         self.after.as_ref().map(|side| side.name.as_str())
@@ -205,7 +206,7 @@ impl<'s> TableDiff<'s> {
         side.map_or(("", ""), |side| (&side.types.0, &side.types.1))
     }
 
-    /// The rows that differ, in key order. Of a table that is only in one of the states these are all its rows.
+    /// The rows that differ, in key order. For a table that is in one of the states only, these are all its rows.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`]; so have the rows themselves.
@@ -221,7 +222,7 @@ impl<'s> TableDiff<'s> {
     }
 }
 
-/// A table's tree in a state; an empty one, in the pages of the other state, if it is not there.
+/// A table's tree in a state; if the table does not exist there, an empty tree in the pages of the other state.
 fn version<'s>(side: &Option<Side<'s>>, other: &Option<Side<'s>>) -> Option<Version<'s>> {
     let of = side.as_ref().or(other.as_ref())?;
     let root = side.as_ref().map_or_else(TreeRoot::default, |side| side.root);
@@ -230,7 +231,7 @@ fn version<'s>(side: &Option<Side<'s>>, other: &Option<Side<'s>>) -> Option<Vers
 }
 
 impl<'s> Side<'s> {
-    /// The keys that the log speaks of in this state.
+    /// The keys of this table in the log of this state.
     fn logged_keys(&self) -> impl Iterator<Item = Vec<u8>> + 's {
         let (view, id) = (self.view, self.id);
         let memtables = view.memtables.iter().filter(move |memtable| memtable.touches(id));
@@ -246,15 +247,15 @@ impl<'s> Side<'s> {
     }
 }
 
-/// The rows of a table that differ, in key order. After an error it ends.
+/// The rows of a table that differ, in key order. Ends after an error.
 pub struct RowChanges<'s> {
     engine: &'s Engine,
     before: Option<Side<'s>>,
     after: Option<Side<'s>>,
     in_tree: TreeDiff<'s>,
-    /// What the trees say next.
+    /// The next difference between the trees.
     ahead: Option<Difference<'s>>,
-    /// The keys that either log speaks of.
+    /// The keys in either log.
     logged: Peekable<btree_set::IntoIter<Vec<u8>>>,
     done: bool,
 }
@@ -279,7 +280,7 @@ impl<'s> RowChanges<'s> {
         }
     }
 
-    /// What the states have for the next key of the logs, of which the trees may speak, too.
+    /// What the states hold for the next key of the logs, which the trees may hold, too.
     fn by_log(&mut self, in_tree: bool) -> Result<Option<RowChange<'s>>> {
         if in_tree {
             self.ahead = None;
@@ -291,7 +292,7 @@ impl<'s> RowChanges<'s> {
         Ok(Some(RowChange { key: Bytes::shared(Arc::from(key), 0..len), before, after }))
     }
 
-    /// What the trees have for the next key in which their pages differ.
+    /// What the trees hold for the next key in which their pages differ.
     fn by_tree(&mut self) -> Result<Option<RowChange<'s>>> {
         let Some(Difference { key, before, after }) = self.ahead.take() else { return Ok(None) };
         if let (Some(LeafValue::Overflow(old)), Some(LeafValue::Overflow(new))) = (&before, &after)

@@ -34,7 +34,7 @@ impl Snapshot {
 }
 
 impl WriteTxn {
-    /// A table of bytes; it is created if it does not exist.
+    /// A table of bytes, created if it does not exist.
     ///
     /// # Errors
     /// [`Error::TypeMismatch`] if the table was created with types, [`Error::TooLarge`] for a name of the table, or of a
@@ -43,8 +43,8 @@ impl WriteTxn {
         self.open_table(name, RAW_TYPES.0, RAW_TYPES.1)
     }
 
-    /// A table of bytes, for reading. If there is none it is not created: the handle reads as an empty table
-    /// as long as there is none of that name, and then as the one that has the name.
+    /// A table of bytes, for reading. It is not created if it does not exist: the handle reads as an empty table
+    /// while no table has that name, and afterwards as the table that has it.
     ///
     /// # Errors
     /// As [`WriteTxn::raw`].
@@ -62,7 +62,7 @@ impl WriteTxn {
 
     pub(crate) fn open_table_read(&self, name: &str, key_type: &str, value_type: &str) -> Result<RawTable<'_>> {
         let types = (key_type, value_type);
-        // Read now, and not only by the first read: a table that is assumed may turn out to be none.
+        // Read now, not only at the first read: an assumed table may turn out not to exist.
         let table = self.in_file(self.base().and_then(|_| self.open_known(name, types)))?;
         Ok(match table {
             Some(table) => RawTable::of_txn(self, table),
@@ -70,8 +70,8 @@ impl WriteTxn {
         })
     }
 
-    /// Removes a table and all that is in it. `false` if there is none. Handles of it give
-    /// [`Error::NoTable`] from then on, also when another table takes its name.
+    /// Removes a table and its content. Returns `false` if there is none. Its handles give [`Error::NoTable`]
+    /// from then on, also when another table takes its name.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`].
@@ -81,7 +81,7 @@ impl WriteTxn {
         Ok(true)
     }
 
-    /// Gives a table another name. Handles of it go on working.
+    /// Renames a table. Its handles stay valid.
     ///
     /// # Errors
     /// [`Error::NoTable`], [`Error::TableExists`], [`Error::TooLarge`] for too long a name.
@@ -96,8 +96,8 @@ impl WriteTxn {
         self.rename_to(&table, to)
     }
 
-    /// Removes everything in a table, at once, whatever its size. Handles of it go on working. Nothing
-    /// happens if there is no such table.
+    /// Removes everything in a table at once, whatever its size. Its handles stay valid. Does nothing if there is
+    /// no such table.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`].

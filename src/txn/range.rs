@@ -7,11 +7,11 @@ use crate::error::Result;
 use crate::txn::table::RawTable;
 use std::ops::Bound;
 
-/// The entries of a range, in key order; [`Iterator::rev`] gives them backwards, and both ends may
-/// be taken from in turn.
+/// The entries of a range, in key order; [`Iterator::rev`] gives them backwards, and entries may be taken from
+/// both ends in turn.
 ///
-/// In a write transaction the iterator sees changes made while it runs, if they lie ahead of it: also those of
-/// clearing the table, or of going back to a savepoint. After an error it ends.
+/// In a write transaction the iterator sees changes made while it runs, if they lie ahead of it: also those made
+/// by clearing the table or by going back to a savepoint. After an error it ends.
 pub struct RawRange<'s> {
     table: RawTable<'s>,
     lower: Bound<Vec<u8>>,
@@ -19,7 +19,7 @@ pub struct RawRange<'s> {
     /// A walk, and the id of the table it walks.
     front: Option<(MergeCursor<'s>, u32)>,
     back: Option<(MergeCursor<'s>, u32)>,
-    /// The last key each end has given: the ends must not pass each other.
+    /// The last key that each end has returned: the ends must not pass each other.
     front_key: Option<Bytes<'s>>,
     back_key: Option<Bytes<'s>>,
     done: bool,
@@ -68,7 +68,7 @@ impl<'s> RawRange<'s> {
             Direction::Forward => (&mut self.front, &self.lower, &self.front_key),
             Direction::Backward => (&mut self.back, &self.upper, &self.back_key),
         };
-        // The content of a table that was cleared meanwhile, or is there again, is in another place.
+        // The content of a table that was cleared meanwhile, or restored, has another id.
         if walk.as_ref().is_some_and(|(_, table)| *table != ground.table) {
             *walk = None;
         }

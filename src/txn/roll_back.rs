@@ -1,7 +1,7 @@
-//! Going back to a state of the store, within a write transaction.
+//! Going back to an earlier state of the store, within a write transaction.
 //!
-//! What differs between the state that the transaction builds on and the one to go back to is written as any
-//! change is. So others see one transaction, and nothing of the log, the tree or the pins is special about it.
+//! The difference between the transaction's base and the earlier state is written like any other change. So other
+//! processes see one ordinary transaction, and nothing in the log, the tree or the pins is special about it.
 
 use crate::error::{Error, Result};
 use crate::txn::diff::{Diff, RowChange, TableChange, TableDiff};
@@ -11,11 +11,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 impl WriteTxn {
-    /// Makes the store's content what it is in a snapshot, of this store: rows, tables, their names and types. Tables
-    /// that were created since are dropped; dropped ones come back. Nothing is visible to others before the commit, and
-    /// the transaction may go on to change more.
+    /// Restores the content of a snapshot of this store: rows, tables, their names and types. Tables created
+    /// since are dropped; dropped ones come back. Nothing is visible outside this transaction before the commit,
+    /// and the transaction may make further changes.
     ///
-    /// It takes the time to find and write what differs, and the memory to hold that: all changes of a transaction are
+    /// It takes time to find and write the differences, and memory to hold them: all changes of a transaction are
     /// held until it is committed.
     ///
     /// ```
@@ -36,7 +36,7 @@ impl WriteTxn {
         if !std::ptr::eq(self.engine(), Arc::as_ptr(snapshot.engine())) {
             return Err(Error::Invalid("the snapshot was not taken from this open store".to_owned()));
         }
-        // The names of tables that were assumed are settled by this.
+        // This resolves the names of assumed tables.
         let base = self.in_file(self.base())?;
         if !self.buffer.changes.borrow().is_empty() {
             let message = "a transaction that has changed something cannot go back to a snapshot";
@@ -57,7 +57,7 @@ impl WriteTxn {
         there.into_iter().try_for_each(|table| self.write_rows(table))
     }
 
-    /// Tables may take each other's names: then one of them takes a name that nobody has, for a while.
+    /// Tables may exchange their names: then one of them takes an unused name for a while.
     fn rename_all(&self, mut waiting: VecDeque<(String, String)>) -> Result<()> {
         let mut in_vain = 0;
         while let Some((from, to)) = waiting.pop_front() {

@@ -6,7 +6,7 @@ use crate::txn::write::WriteTxn;
 use std::rc::Rc;
 
 impl WriteTxn {
-    /// Marks a point to go back to. Savepoints nest: going back to one gives up those after it.
+    /// Marks a point to go back to. Savepoints nest: going back to one gives up the later ones.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -24,8 +24,8 @@ impl WriteTxn {
     /// ```
     #[must_use]
     pub fn savepoint(&self) -> Savepoint {
-        // What is undone lies in tables that are known for certain: those that are assumed may turn out to be
-        // others. Where that cannot be found out, the savepoint is none, and going back to it says why.
+        // Savepoints need tables that are known for certain: an assumed name may turn out to be another table. If
+        // that cannot be found out, the savepoint is invalid, and going back to it returns the reason.
         match self.base() {
             Ok(_) => self.undo.mark(),
             Err(_) => Savepoint { token: Rc::new(()), undo: 0 },

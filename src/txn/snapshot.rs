@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 /// One committed state of the store.
 ///
-/// It is owned, cheap to clone, and may be sent to and shared between threads. Taking, using and
-/// dropping one waits for nobody. It keeps the pages it needs from being reused, so do not
-/// hold one for ever. It also keeps the store open: the last handle, transaction or snapshot
-/// to go leaves it (see [`Store::close`](crate::Store::close)).
+/// It is owned, cheap to clone, and may be sent to and shared between threads. Taking, using and dropping one
+/// waits for no writer. It keeps the pages it needs from being reused, so do not hold one for ever. It also keeps
+/// the store open: dropping the last handle, transaction or snapshot leaves the store (see
+/// [`Store::close`](crate::Store::close)).
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -28,7 +28,7 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone)]
 pub struct Snapshot {
-    // The order matters: the pin is given back before the store may be left.
+    // The order matters: the pin is released before the store may be left.
     view: Arc<View>,
     store: Arc<OpenStore>,
 }
@@ -40,7 +40,7 @@ impl Snapshot {
         Ok(Snapshot { view, store: Arc::clone(store) })
     }
 
-    /// The state that a name stands for.
+    /// The state of a named snapshot.
     pub(crate) fn named(store: &Arc<OpenStore>, name: &str) -> Result<Snapshot> {
         let view = store.engine().named_view(name).map_err(|e| e.in_file(store.engine().path()))?;
         let store = Arc::clone(store);
@@ -59,7 +59,7 @@ impl Snapshot {
         result.map_err(|e| e.in_file(self.store.engine().path()))
     }
 
-    /// What this state says of a name. A forked child's snapshot rests on a pin of its parent's.
+    /// What this state says about a name. A forked child's snapshot would rest on its parent's pin.
     pub(super) fn entry(&self, name: &str) -> Result<Option<TableEntry>> {
         self.store.engine().check_process()?;
         self.in_file(self.view.table(name))

@@ -37,7 +37,7 @@ pub struct RawTable<'s> {
 
 #[derive(Clone)]
 enum Source<'s> {
-    /// A table that there is in a snapshot, or none.
+    /// A table of a snapshot, if it exists.
     Snapshot {
         view: &'s View,
         table: Option<(u32, TreeRoot)>,
@@ -46,7 +46,7 @@ enum Source<'s> {
         txn: &'s WriteTxn,
         table: Rc<TxnTable>,
     },
-    /// Whatever table has this name.
+    /// The table that has this name now.
     Name {
         txn: &'s WriteTxn,
         name: Rc<Name>,
@@ -72,7 +72,7 @@ impl<'s> RawTable<'s> {
         RawTable { engine: txn.engine(), source: Source::Name { txn, name } }
     }
 
-    /// Where it is read; `None`: it is empty, since there is no such table. Every read comes by here.
+    /// Where it is read; `None`: there is no such table, which reads as empty. Every read starts here.
     pub(super) fn ground(&self) -> Result<Option<TableSource<'s>>> {
         let ground = match &self.source {
             Source::Snapshot { view, table } => {
@@ -112,8 +112,8 @@ impl<'s> RawTable<'s> {
         self.in_file(ground.contains(key))
     }
 
-    /// The number of entries. Takes as long as there are keys of this table in the log, which its
-    /// cap bounds.
+    /// The number of entries. Takes time in proportion to the keys of this table in the log, which the log's cap
+    /// bounds.
     ///
     /// # Errors
     /// As [`RawTable::get`].

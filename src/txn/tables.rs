@@ -1,5 +1,5 @@
-//! Which table a handle of a write transaction stands for: the one that had the name when it was opened, whatever
-//! becomes of the name.
+//! Which table a handle of a write transaction stands for: the one that had the name when the handle was opened,
+//! even if the name is changed or given to another table.
 
 use crate::bytes::Bytes;
 use crate::change::Change;
@@ -38,9 +38,9 @@ impl WriteTxn {
         Ok(entry.map(|entry| self.tables.of(name, entry.id, (&entry.key_type, &entry.value_type))))
     }
 
-    /// The table that has this name, of these types. One that this process knows is not looked up: a transaction
-    /// that only writes to such tables need not read what others have committed, unless that
-    /// changed the set of tables.
+    /// The table that has this name and these types. A table that this process knows is not looked up: a
+    /// transaction that only writes to such tables need not read what other processes have committed, unless one
+    /// of them changed the set of tables.
     pub(super) fn open_known(&self, name: &str, types: (&str, &str)) -> Result<Option<Rc<TxnTable>>> {
         self.engine().check_process()?;
         check_name(name)?;
@@ -68,7 +68,7 @@ impl WriteTxn {
         Some(self.tables.of(name, known.id, (&known.key_type, &known.value_type)))
     }
 
-    /// Only what was committed is remembered: before anything was read, this transaction cannot have made a table.
+    /// Only committed tables are remembered: before anything was read, this transaction cannot have created one.
     fn find_and_remember(&self, name: &str) -> Result<Option<Rc<TxnTable>>> {
         let is_committed = !self.has_base();
         let entry = self.look_up(name)?;
@@ -83,7 +83,7 @@ impl WriteTxn {
 
     /// Where the table is read.
     pub(super) fn ground(&self, table: &TxnTable) -> Result<TableSource<'_>> {
-        // First, since it may show that the name stands for another table than was assumed.
+        // First, because it may show that the name stands for another table than was assumed.
         let view = self.base()?;
         let id = table.id()?;
         let root = match table.root.get() {

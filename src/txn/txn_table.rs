@@ -1,8 +1,8 @@
 //! A table in a write transaction: one for as long as the transaction runs, whatever its name.
 //!
-//! The names table, with the transaction's own changes over it, says what a name stands for; the id found there leads
-//! to the `TxnTable`. An id belongs to one table for ever, so that nothing here has to be undone but what
-//! a `TxnTable` itself says.
+//! The names table, with the transaction's own changes over it, says which table id a name stands for; the id
+//! leads to the `TxnTable`. An id belongs to one table for ever, so a savepoint has nothing to undo here except
+//! the fields of a `TxnTable`.
 
 use crate::disk::format::{MAX_NAME_SIZE, TreeRoot};
 use crate::error::{Error, Result};
@@ -15,7 +15,8 @@ use std::rc::Rc;
 pub(crate) struct TxnTable {
     name: RefCell<Rc<str>>,
     pub(super) types: (Box<str>, Box<str>),
-    /// Where its content is, another one after it was cleared. None: there is no such table (any more).
+    /// The id of its content, which changes when the table is cleared. `None`: there is no such table, or no
+    /// longer.
     pub(super) id: Cell<Option<u32>>,
     /// Its tree in the base; looked up when something is read.
     pub(super) root: Cell<Option<TreeRoot>>,
@@ -38,18 +39,18 @@ impl TxnTable {
         check_types(&self.name.borrow(), expected, (&self.types.0, &self.types.1))
     }
 
-    /// Takes a name and an id, and gives those it had.
+    /// Sets name and id, and returns the previous ones.
     pub(super) fn replace(&self, name: Rc<str>, id: Option<u32>) -> (Rc<str>, Option<u32>) {
         self.root.set(None);
         (self.name.replace(name), self.id.replace(id))
     }
 }
 
-/// The tables that this transaction has come across. None is ever forgotten.
+/// The tables that this transaction has used. None is ever removed.
 #[derive(Default)]
 pub(super) struct Tables {
     pub(super) by_id: RefCell<BTreeMap<u32, Rc<TxnTable>>>,
-    /// Where a name led last. It still does if that table still has the name.
+    /// The table that a name led to last. It still does if that table still has the name.
     by_name: RefCell<HashMap<Rc<str>, Rc<TxnTable>>>,
     /// The id that the next new table gets.
     pub(super) next_id: Cell<Option<u32>>,
@@ -78,7 +79,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     check_size("table name", name)
 }
 
-/// Names that a row of the names table has room for.
+/// Checks that a row of the names table has room for the name.
 pub(super) fn check_size(what: &'static str, name: &str) -> Result<()> {
     if name.len() <= MAX_NAME_SIZE {
         return Ok(());

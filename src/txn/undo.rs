@@ -1,4 +1,4 @@
-//! What a write transaction must know to go back to a savepoint.
+//! What a write transaction needs to go back to a savepoint.
 
 use crate::change::OwnedChange;
 use crate::txn::txn_table::TxnTable;
@@ -8,21 +8,21 @@ use std::rc::{Rc, Weak};
 /// A point within a write transaction that it can go back to; see [`WriteTxn::savepoint`](crate::WriteTxn::savepoint).
 pub struct Savepoint {
     pub(super) token: Rc<()>,
-    /// How much there was to undo.
+    /// The number of entries in the undo log at that point.
     pub(super) undo: usize,
 }
 
 /// What a change of the transaction replaced.
 pub(super) enum Undo {
-    /// What the buffer said of a key.
+    /// What the buffer held for a key.
     Write { table: u32, key: Vec<u8>, write: Option<OwnedChange> },
     /// The content under this id was there.
     Content(u32),
-    /// The table had this name, and its content under this id; none: there was no such table.
+    /// The table had this name, and its content this id; `None`: there was no such table.
     Table { table: Rc<TxnTable>, name: Rc<str>, id: Option<u32> },
 }
 
-/// What to undo, newest last; noted only while there is a savepoint.
+/// What to undo, newest last; recorded only while there is a savepoint.
 #[derive(Default)]
 pub(super) struct UndoLog {
     pub(super) entries: RefCell<Vec<Undo>>,
@@ -36,7 +36,7 @@ impl UndoLog {
         }
     }
 
-    /// Whether a savepoint is held. If none is, nothing is kept.
+    /// Whether a savepoint is held. If none is, nothing is recorded.
     fn is_kept(&self) -> bool {
         let mut savepoints = self.savepoints.borrow_mut();
         if savepoints.is_empty() {
@@ -56,8 +56,8 @@ impl UndoLog {
         Savepoint { token, undo: self.entries.borrow().len() }
     }
 
-    /// Gives up the savepoints after this one, and gives what is to be undone, newest first. `None`: it is not,
-    /// or no longer, one of this transaction.
+    /// Gives up the savepoints after this one, and returns what to undo, newest first. `None`: the savepoint is
+    /// not, or no longer, one of this transaction.
     pub(super) fn back_to(&self, savepoint: &Savepoint) -> Option<Vec<Undo>> {
         let mut savepoints = self.savepoints.borrow_mut();
         let ours = |other: &Weak<()>| std::ptr::eq(other.as_ptr(), Rc::as_ptr(&savepoint.token));

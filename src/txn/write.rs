@@ -85,9 +85,9 @@ pub struct WriteTxn {
 
 impl Drop for WriteTxn {
     fn drop(&mut self) {
-        // After a commit the turn is gone. A thread that panics tells its caller nothing of what was read.
+        // After a commit the turn is gone. A panicking thread returns nothing that was read to its caller.
         if self.turn.is_some() && !std::thread::panicking() && self.engine().check_process().is_ok() {
-            // A failure is told to the next who writes.
+            // The next write transaction gets the error.
             let _ = self.settle_reads();
         }
     }
@@ -134,11 +134,11 @@ impl WriteTxn {
         }
     }
 
-    /// Gives all changes up, as dropping does. If the transaction has read what others committed a moment
-    /// ago, both wait until that is durable: what it told its caller must not be lost.
+    /// Discards all changes, as dropping does. If the transaction has read commits that are not durable yet, both
+    /// wait until they are: what it told its caller must not be lost.
     pub fn rollback(self) {}
 
-    /// Gives the turn back, and sees to it that what was read will be seen by all who look later.
+    /// Gives up the turn, and makes sure that every later reader sees what this transaction has read.
     fn settle_reads(&mut self) -> Result<()> {
         let engine = Arc::clone(self.store.engine());
         let failures = engine.failures(&engine.known_sidecar());
@@ -180,13 +180,13 @@ impl WriteTxn {
         self.undo.note(|| Undo::Write { table, key: key.to_vec(), write });
     }
 
-    /// Sees what the names of the tables that were assumed stand for in the state that this transaction builds on.
-    /// Where a name stands for another table, what was written goes to that one: nothing was read so far, so
-    /// it would have gone there had that been known. An error changes nothing, and the caller that next asks for the
-    /// state, the commit at the latest, gets it again.
+    /// Resolves the assumed names of tables in the state that this transaction builds on. If a name stands for
+    /// another table, what was written goes to that table: nothing was read so far, so it would have gone there
+    /// had that been known. An error changes nothing; the next call that needs the state, at the latest the
+    /// commit, gets it again.
     ///
-    /// All that there is of this transaction so far is tables opened by their names for writing, and what was put
-    /// into them or taken out of them: everything else, a savepoint too, begins with the state.
+    /// So far this transaction consists only of tables opened by name for writing, and of their puts and deletes:
+    /// everything else, a savepoint too, needs the state first.
     fn settle_names(&self, view: &View) -> Result<()> {
         let mut found = Vec::new();
         for table in self.tables.by_id.borrow().values() {
@@ -215,8 +215,8 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// An id that no table ever had: neither in the tree, nor in the log, nor here. Going back to a savepoint
-    /// does not give it to another one.
+    /// An id that no table ever had, in the tree, in the log or in this transaction. It is not given again after
+    /// going back to a savepoint.
     pub(super) fn next_id(&self, view: &View) -> Result<u32> {
         let id = self.tables.next_id.get().unwrap_or_else(|| view.first_free_id());
         if id == u32::MAX {

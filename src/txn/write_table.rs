@@ -11,16 +11,16 @@ use crate::txn::write::WriteTxn;
 use std::ops::Bound;
 use std::rc::Rc;
 
-/// A table of bytes in a write transaction. Several may be open at once, of one table too.
+/// A table of bytes in a write transaction. Several handles may be open at once, also of the same table.
 ///
-/// A handle stands for the table that had the name when it was opened, or that was created then: for
-/// the table, not for the name. What is done through any handle of a table is seen through all of them.
-/// - Renaming or clearing the table changes nothing about that.
+/// A handle stands for the table, not for its name: the table that had the name when the handle was opened, or
+/// that was created then. What is done through one handle of a table is seen through all of them.
+/// - Renaming or clearing the table keeps its handles valid.
 /// - When the table is dropped, its handles give [`Error::NoTable`] for every read and write, also when another
 ///   table takes the name.
 /// - [`WriteTxn::rollback_to`] makes a table what it was at the savepoint, for all its handles, whenever they were
-///   opened: named as then, dropped or not, and gone if it was created later.
-/// - A range goes on behind the entry that it gave last, in what the table holds by then.
+///   opened: with its former name, dropped or not, and gone if it was created later.
+/// - A range continues after the entry that it returned last, in the table's content at that time.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -112,7 +112,7 @@ impl<'t> RawTableMut<'t> {
         self.reading.prefix(prefix)
     }
 
-    /// Sets a value without looking whether there was one: the quickest way to write.
+    /// Sets a value without looking up whether there was one: the fastest way to write.
     ///
     /// # Errors
     /// [`Error::TooLarge`] for a key or value beyond the limits, [`Error::NoTable`] if this transaction
@@ -121,7 +121,7 @@ impl<'t> RawTableMut<'t> {
         self.txn.put_bytes(&self.table, key, value)
     }
 
-    /// Sets a value, and gives the one that it replaces.
+    /// Sets a value, and returns the one that it replaces.
     ///
     /// # Errors
     /// As [`RawTableMut::put`] and [`RawTable::get`].
@@ -131,7 +131,7 @@ impl<'t> RawTableMut<'t> {
         Ok(old)
     }
 
-    /// Removes a key without looking whether there is one.
+    /// Removes a key without looking up whether there is one.
     ///
     /// # Errors
     /// As [`RawTableMut::put`].
@@ -142,7 +142,7 @@ impl<'t> RawTableMut<'t> {
         Ok(())
     }
 
-    /// Removes a key, and gives its value.
+    /// Removes a key, and returns its value.
     ///
     /// # Errors
     /// As [`RawTableMut::put`] and [`RawTable::get`].
@@ -154,7 +154,7 @@ impl<'t> RawTableMut<'t> {
         Ok(old)
     }
 
-    /// Replaces a value by what `change` makes of it; `None` stands for no value, before and after.
+    /// Replaces a value by what `change` returns for it; `None` stands for no value, before and after.
     ///
     /// # Errors
     /// What `change` returns, and as [`RawTableMut::put`] and [`RawTable::get`].
@@ -172,7 +172,7 @@ impl<'t> RawTableMut<'t> {
         Ok(())
     }
 
-    /// Removes the entry with the least key, and gives it.
+    /// Removes the entry with the least key, and returns it.
     ///
     /// # Errors
     /// As [`RawTableMut::remove`].
@@ -180,7 +180,7 @@ impl<'t> RawTableMut<'t> {
         self.pop(self.first()?)
     }
 
-    /// Removes the entry with the greatest key, and gives it.
+    /// Removes the entry with the greatest key, and returns it.
     ///
     /// # Errors
     /// As [`RawTableMut::remove`].
@@ -195,8 +195,8 @@ impl<'t> RawTableMut<'t> {
         Ok(entry)
     }
 
-    /// Keeps the entries that `keep` says yes to, removes the others, and gives their number. If an error ends
-    /// it, those before have been removed from the transaction.
+    /// Keeps the entries for which `keep` returns `true`, removes the rest, and returns the number removed. If an
+    /// error ends it, the entries before have been removed from the transaction.
     ///
     /// # Errors
     /// As [`RawTableMut::remove`].
@@ -212,7 +212,7 @@ impl<'t> RawTableMut<'t> {
         Ok(removed)
     }
 
-    /// Removes everything in the table, at once, whatever its size.
+    /// Removes everything in the table at once, whatever its size.
     ///
     /// # Errors
     /// As [`RawTableMut::put`], [`Error::Corrupt`], [`Error::Io`].
@@ -220,8 +220,8 @@ impl<'t> RawTableMut<'t> {
         self.txn.in_file(self.txn.empty_table(&self.table))
     }
 
-    /// Removes the entries between two bounds, and gives their number. If an error ends it, those before have
-    /// been removed from the transaction.
+    /// Removes the entries between two bounds, and returns their number. If an error ends it, the entries before
+    /// have been removed from the transaction.
     ///
     /// # Errors
     /// As [`RawTableMut::remove`].
@@ -235,8 +235,8 @@ impl<'t> RawTableMut<'t> {
         Ok(removed)
     }
 
-    /// Adds many entries whose keys strictly ascend, and gives their number. They need not come after
-    /// what the table holds; keys that are there are replaced.
+    /// Adds many entries whose keys strictly ascend, and returns their number. They need not come after the
+    /// table's keys; keys that exist are replaced.
     ///
     /// # Errors
     /// [`Error::Unsorted`] for a key that does not come after the one before it; those before it have

@@ -1,4 +1,4 @@
-//! What a program says of a table: its name, and the types of its keys and values.
+//! The definition of a table in a program: its name, and the types of its keys and values.
 
 use super::key::{CodecError, Key};
 use super::value::Value;
@@ -11,8 +11,8 @@ use std::marker::PhantomData;
 /// The name of a table, and the types of its keys and values.
 ///
 /// It costs nothing and names no store, so it is best a constant. The types' recorded names (see
-/// [`Key::type_name`] and [`Value::type_name`]) are kept with the table when it is created; to
-/// open it with others gives [`Error::TypeMismatch`].
+/// [`Key::type_name`] and [`Value::type_name`]) are stored with the table when it is created;
+/// opening it with other types gives [`Error::TypeMismatch`].
 ///
 /// ```
 /// use memstone::{Store, Table};
@@ -76,7 +76,7 @@ impl<K: Key + ?Sized, V: Value> fmt::Debug for Table<'_, K, V> {
     }
 }
 
-/// Decoding what the table holds. The errors name it.
+/// Decoding the table's content. The errors name the table.
 impl<K: Key + ?Sized, V: Value> Table<'_, K, V> {
     pub(super) fn decode_key(self, bytes: &[u8]) -> Result<K::Owned> {
         K::from_key(bytes).map_err(|error| self.error("decode", type_name::<K>(), &error))

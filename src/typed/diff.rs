@@ -1,4 +1,4 @@
-//! What differs between two states, in the types of a table.
+//! The differences between two states, in the types of a table.
 
 use super::definition::Table;
 use super::key::Key;
@@ -11,22 +11,22 @@ use crate::{Diff, RowChange, RowChanges};
 pub struct TypedChange<K, V> {
     /// Its key.
     pub key: K,
-    /// Its value in the earlier state; `None` if it was not there.
+    /// Its value in the earlier state; `None` if it did not exist.
     pub before: Option<V>,
-    /// Its value in the later state; `None` if it is not there.
+    /// Its value in the later state; `None` if it does not exist.
     pub after: Option<V>,
 }
 
-/// The rows of a table that differ, in key order. One that cannot be decoded gives an error, and the iterator goes
-/// on behind it.
+/// The rows of a table that differ, in key order. A row that cannot be decoded gives an error, and the iterator
+/// continues after it.
 pub struct TypedChanges<'s, K: ?Sized, V> {
     rows: Option<RowChanges<'s>>,
     table: Table<'s, K, V>,
 }
 
 impl<'s> Diff<'s> {
-    /// The rows of a table that differ; none if it does not differ, or is in neither state. The table is the one that
-    /// has the name in the later state, or, if it was dropped, had it in the earlier one.
+    /// The rows of a table that differ; none if the table does not differ, or is in neither state. The table is
+    /// the one that has the name in the later state or, if it was dropped, had it in the earlier one.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use crate::error::Result;
 
 /// The entries of a range of keys, in order, from both ends.
 ///
-/// An entry that cannot be decoded gives an error, and the iterator goes on behind it.
+/// An entry that cannot be decoded gives an error, and the iterator continues after it.
 pub struct TypedRange<'s, K: ?Sized, V> {
     raw: RawRange<'s>,
     table: Table<'s, K, V>,
@@ -27,20 +27,20 @@ impl<'s, K: Key + ?Sized, V: Value> TypedRange<'s, K, V> {
         TypedRange { raw, table, last: None }
     }
 
-    /// Only the keys of what is left.
+    /// Only the keys of the remaining entries.
     pub fn keys(self) -> Keys<'s, K, V> {
         Keys(self)
     }
 
-    /// Only the values of what is left.
+    /// Only the values of the remaining entries.
     pub fn values(self) -> Values<'s, K, V> {
         Values(self)
     }
 
-    /// The key of the entry given out last, from either end; `None` before the first one.
+    /// The key of the entry returned last, from either end; `None` before the first one.
     ///
-    /// To go on later, in another snapshot or another process, open the range
-    /// `(Bound::Excluded(last_key), Bound::Unbounded)`, or read backwards from `..last_key`.
+    /// To continue later, in another snapshot or another process, open the range `(Bound::Excluded(last_key),
+    /// Bound::Unbounded)`, or read backwards from `..last_key`.
     pub fn last_key(&self) -> Result<Option<K::Owned>> {
         self.last.as_ref().map(|key| self.table.decode_key(key)).transpose()
     }

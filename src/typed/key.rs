@@ -67,28 +67,28 @@ pub enum Place {
 /// assert_eq!(UserId::from_key(&key), Ok(UserId(7)));
 /// ```
 pub trait Key {
-    /// What reading a key gives back.
+    /// The type that reading a key returns.
     type Owned: AsKey<Self::Owned>;
 
     /// The stable name recorded with the table: `"str"`, `"u64"`, `"(u32,str)"`.
     fn type_name() -> Cow<'static, str>;
 
-    /// Takes one key off the front of `bytes`; with [`Place::Last`], all of them.
+    /// Decodes one key from the front of `bytes` and removes it; with [`Place::Last`], the key takes all of them.
     ///
-    /// The bytes may be anything: what is not such a key gives an error.
+    /// The bytes may be anything: bytes that are not such a key give an error.
     fn decode(place: Place, bytes: &mut &[u8]) -> Result<Self::Owned, CodecError>;
 
-    /// The key that `bytes` are, with nothing left over.
+    /// Decodes `bytes` as one key, with nothing left over.
     fn from_key(mut bytes: &[u8]) -> Result<Self::Owned, CodecError> {
         let key = Self::decode(Place::Last, &mut bytes)?;
         if bytes.is_empty() { Ok(key) } else { Err(CodecError::new(format!("{} bytes too many", bytes.len()))) }
     }
 }
 
-/// A form in which a key may be given where reading gives back an `O`.
+/// A form in which a key may be passed if reading returns an `O`.
 ///
-/// For `O = String` that is `&str`, `str`, `String` and references to them; for a tuple it is a
-/// tuple of forms of its parts: `get((7, "a"))` on a `Table<(u32, String), _>`.
+/// For `O = String` that is `&str`, `str`, `String` and references to them; for a tuple it is a tuple of forms of
+/// its parts: `get((7, "a"))` on a `Table<(u32, String), _>`.
 ///
 /// Contract: for values `a < b` the bytes of `a` come before the bytes of `b`, in either place;
 /// equal values have equal bytes; with [`Place::Inner`] no encoding is the beginning of another.
@@ -96,7 +96,7 @@ pub trait AsKey<O> {
     /// Appends the key's bytes to `out`.
     fn encode(&self, place: Place, out: &mut Vec<u8>);
 
-    /// The bytes of the whole key; without copying where it is stored as it is.
+    /// The bytes of the whole key; not copied if it is stored as it is.
     fn to_key(&self) -> Cow<'_, [u8]> {
         let mut out = Vec::with_capacity(32);
         self.encode(Place::Last, &mut out);
@@ -119,7 +119,7 @@ const ESCAPED_ZERO: [u8; 2] = [0x00, 0xFF];
 /// What ends an escaped component: it sorts before everything that may continue one.
 const END: [u8; 2] = [0x00, 0x00];
 
-/// Appends `bytes` as a component: as they are if last, else escaped and terminated.
+/// Appends `bytes` as a component: unchanged if it is the last one, otherwise escaped and terminated.
 pub(crate) fn put_bytes(bytes: &[u8], place: Place, out: &mut Vec<u8>) {
     if place == Place::Last {
         return out.extend_from_slice(bytes);
@@ -134,7 +134,7 @@ pub(crate) fn put_bytes(bytes: &[u8], place: Place, out: &mut Vec<u8>) {
     out.extend_from_slice(&END);
 }
 
-/// Takes a component that [`put_bytes`] wrote off the front of `bytes`.
+/// Removes a component that [`put_bytes`] wrote from the front of `bytes`.
 pub(crate) fn take_bytes(place: Place, bytes: &mut &[u8]) -> Result<Vec<u8>, CodecError> {
     if place == Place::Last {
         return Ok(std::mem::take(bytes).to_vec());
@@ -156,7 +156,7 @@ pub(crate) fn take_bytes(place: Place, bytes: &mut &[u8]) -> Result<Vec<u8>, Cod
     }
 }
 
-/// Takes `N` bytes off the front.
+/// Removes `N` bytes from the front.
 pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], CodecError> {
     let Some((taken, rest)) = bytes.split_first_chunk::<N>() else {
         return Err(CodecError::new(format!("{} bytes where {N} are needed", bytes.len())));

@@ -8,8 +8,8 @@ use super::key::AsKey;
 /// Both ends of a range of keys, encoded.
 pub type KeyBounds<'a> = (Bound<Cow<'a, [u8]>>, Bound<Cow<'a, [u8]>>);
 
-/// Any of the standard ranges over a form of the key: `..`, `"a".."m"`, `(7, "x")..`, `..=9`, or
-/// a pair of [`Bound`]s, as in `(Bound::Excluded(last), Bound::Unbounded)` to go on after `last`.
+/// Any of the standard ranges over a form of the key: `..`, `"a".."m"`, `(7, "x")..`, `..=9`, or a pair of
+/// [`Bound`]s, as in `(Bound::Excluded(last), Bound::Unbounded)` to continue after `last`.
 ///
 /// A trait of its own, because with [`RangeBounds`] the type of `..` would have to be spelled out.
 pub trait KeyRange<O> {
@@ -35,13 +35,13 @@ macro_rules! key_ranges {
 
 key_ranges!(Range<Q>, RangeInclusive<Q>, RangeFrom<Q>, RangeTo<Q>, RangeToInclusive<Q>, (Bound<Q>, Bound<Q>));
 
-/// What all keys of a prefix scan begin with.
+/// The common start of all keys of a prefix scan.
 ///
 /// - for strings, bytes and fixed arrays: their first bytes, `prefix("ab")`;
 /// - for tuples: their leading parts, each whole, `prefix((7,))` on keys `(u32, &str)`; or all
 ///   parts, of which the last is itself a prefix, `prefix((7, "ab"))`.
 pub trait KeyPrefix<O> {
-    /// Appends the bytes that all these keys begin with.
+    /// Appends the bytes with which all these keys start.
     fn encode_prefix(&self, out: &mut Vec<u8>);
 }
 

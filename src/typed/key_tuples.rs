@@ -1,7 +1,7 @@
 //! The key encoding of tuples: the parts one after another, each but the last delimiting itself.
 //!
-//! So the bytes sort as the tuples do, and the keys that share their leading parts are exactly the
-//! keys that begin with the bytes of these parts.
+//! So the bytes sort as the tuples do, and the keys with the same leading parts are exactly the keys that start
+//! with the bytes of these parts.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,7 @@
 //! Typed tables: the order-preserving key encoding, MessagePack values, and the tables over them.
 //!
-//! Nothing here knows of pages, logs or locks: a typed table turns keys and values into bytes and
-//! hands them to the raw table below it.
+//! Nothing here knows of pages, logs or locks: a typed table encodes keys and values, and passes the bytes to the
+//! raw table below it.
 
 mod definition;
 mod diff;

@@ -1,4 +1,4 @@
-//! A walk over MessagePack without recursion, made before anything recursive may see it.
+//! A pass over MessagePack without recursion, made before any recursive decoder reads it.
 //!
 //! The decoder recurses into nested values, and into nested enums without any limit, so bytes
 //! from a damaged file could overflow the stack. Both directions pass through here: what can be
@@ -47,11 +47,11 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), CodecError> {
 enum Item {
     /// `size` bytes follow that hold no items.
     Scalar { size: u64 },
-    /// An array or a map: so many items follow.
+    /// An array or a map: this many items follow.
     Nested { items: u64 },
 }
 
-/// Takes a marker and its length off the front.
+/// Removes a marker and its length from the front.
 fn item(rest: &mut &[u8]) -> Result<Item, CodecError> {
     let marker = number(rest, 1)?;
     Ok(match marker {
@@ -76,7 +76,7 @@ fn item(rest: &mut &[u8]) -> Result<Item, CodecError> {
     })
 }
 
-/// Takes a big-endian number of `size` bytes off the front.
+/// Removes a big-endian number of `size` bytes from the front.
 fn number(rest: &mut &[u8], size: usize) -> Result<u64, CodecError> {
     let (bytes, after) = rest.split_at_checked(size).ok_or_else(cut_off)?;
     *rest = after;

@@ -1,5 +1,5 @@
-//! Tables whose keys and values are Rust types: thin over the raw tables of a snapshot or a
-//! write transaction.
+//! Tables whose keys and values are Rust types: a thin layer over the raw tables of a snapshot or a write
+//! transaction.
 
 use std::ops::Bound;
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::{RawTable, RawTableMut, Snapshot, WriteTxn};
 
 impl Snapshot {
-    /// The table as it is in this snapshot. A table that is not there reads as an empty one.
+    /// The table as it is in this snapshot. A table that does not exist reads as an empty one.
     ///
     /// # Errors
     /// [`Error::TypeMismatch`] if the table has keys or values of other types.
@@ -23,7 +23,7 @@ impl Snapshot {
 }
 
 impl WriteTxn {
-    /// The table, to read and change it; it is created if it is not there.
+    /// The table, for reading and writing; created if it does not exist.
     ///
     /// # Errors
     /// [`Error::TypeMismatch`] if the table has keys or values of other types.
@@ -32,7 +32,7 @@ impl WriteTxn {
         Ok(TypedTableMut { raw, table })
     }
 
-    /// The table, to read it as this transaction sees it. If there is none it is not created: see
+    /// The table, for reading as this transaction sees it. It is not created if it does not exist: see
     /// [`WriteTxn::read_raw`].
     ///
     /// # Errors
@@ -49,9 +49,9 @@ fn as_slices<'a>((from, to): &'a super::key_range::KeyBounds<'_>) -> (Bound<&'a 
 
 /// A table of a snapshot, for reading; or of a write transaction, by [`WriteTxn::read_table`].
 ///
-/// Keys are given in any form that [`AsKey`] allows, and come back as [`Key::Owned`]. What the
-/// file holds is decoded at each access; bytes that are not of the table's types give
-/// [`Error::Codec`], damaged ones [`Error::Corrupt`].
+/// Keys are passed in any form that [`AsKey`] allows, and returned as [`Key::Owned`]. The stored bytes are
+/// decoded at each access; bytes that are not of the table's types give [`Error::Codec`], damaged ones
+/// [`Error::Corrupt`].
 ///
 /// ```
 /// use memstone::{Store, Table};
@@ -95,10 +95,11 @@ impl<K: ?Sized, V> Clone for TypedTable<'_, K, V> {
 }
 
 /// A table of a write transaction. It reads what the transaction has written so far. It stands for the table, not
-/// for its name: see [`RawTableMut`] for what renaming, clearing, dropping it and savepoints do to it.
+/// for its name: see [`RawTableMut`] for the effect of renaming, clearing and dropping the table, and of
+/// savepoints.
 ///
-/// Nothing is visible to others before the transaction commits, and if one of several changes
-/// fails, returning the error undoes them all.
+/// Nothing is visible outside the transaction before it commits. If one of several changes fails, returning the
+/// error from the closure undoes them all.
 ///
 /// ```
 /// use memstone::{Store, Table};
@@ -130,7 +131,7 @@ pub struct TypedTableMut<'t, K: ?Sized, V> {
     table: Table<'t, K, V>,
 }
 
-/// What both kinds of table can: the raw tables under them have the same reading methods.
+/// The methods that both kinds of table share: the raw tables under them have the same reading methods.
 macro_rules! reading {
     ($table:ident) => {
         impl<'s, K: Key + ?Sized, V: Value> $table<'s, K, V> {
@@ -172,8 +173,7 @@ macro_rules! reading {
                 Ok(TypedRange::new(self.raw.range(from, to)?, self.table))
             }
 
-            /// The entries whose keys begin with `prefix`, in order, from both ends; see
-            /// [`KeyPrefix`].
+            /// The entries whose keys start with `prefix`, in order, from both ends; see [`KeyPrefix`].
             pub fn prefix(&self, prefix: impl KeyPrefix<K::Owned>) -> Result<TypedRange<'s, K, V>> {
                 let mut bytes = Vec::new();
                 prefix.encode_prefix(&mut bytes);
@@ -197,32 +197,32 @@ reading!(TypedTable);
 reading!(TypedTableMut);
 
 impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
-    /// Sets the value of `key`, and gives the one it had.
+    /// Sets the value of `key`, and returns the previous one.
     ///
-    /// It has to look for the old value: where that is not wanted, [`TypedTableMut::put`] is faster.
+    /// This has to look up the old value: if it is not needed, [`TypedTableMut::put`] is faster.
     pub fn insert(&self, key: impl AsKey<K::Owned>, value: impl AsValue<V>) -> Result<Option<V>> {
         let value = value.to_value().map_err(|error| self.table.encode_error(&error))?;
         self.table.decode_optional_value(self.raw.insert(&key.to_key(), &value)?)
     }
 
-    /// Sets the value of `key`, without a look at what was there: the fastest way to write.
+    /// Sets the value of `key` without looking up the previous one: the fastest way to write.
     pub fn put(&self, key: impl AsKey<K::Owned>, value: impl AsValue<V>) -> Result<()> {
         let value = value.to_value().map_err(|error| self.table.encode_error(&error))?;
         self.raw.put(&key.to_key(), &value)
     }
 
-    /// Takes `key` out, and gives the value it had.
+    /// Removes `key`, and returns its value.
     pub fn remove(&self, key: impl AsKey<K::Owned>) -> Result<Option<V>> {
         self.table.decode_optional_value(self.raw.remove(&key.to_key())?)
     }
 
-    /// Takes `key` out, without a look whether it was there.
+    /// Removes `key` without looking up whether it exists.
     pub fn delete(&self, key: impl AsKey<K::Owned>) -> Result<()> {
         self.raw.delete(&key.to_key())
     }
 
-    /// Sets the value of `key` to what `change` makes of the present one (`None`: there is none),
-    /// and gives it back. When `change` returns `None`, the key is taken out.
+    /// Sets the value of `key` to what `change` returns for the present one (`None`: there is none), and returns
+    /// the new value. If `change` returns `None`, the key is removed.
     pub fn update(&self, key: impl AsKey<K::Owned>, change: impl FnOnce(Option<V>) -> Option<V>) -> Result<Option<V>> {
         self.try_update(key, |value| Ok(change(value)))
     }
@@ -251,20 +251,20 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
         Ok(new)
     }
 
-    /// Takes out the entry with the smallest key.
+    /// Removes the entry with the smallest key, and returns it.
     pub fn pop_first(&self) -> Result<Option<(K::Owned, V)>> {
         self.table.decode_optional_entry(self.raw.pop_first()?)
     }
 
-    /// Takes out the entry with the largest key.
+    /// Removes the entry with the largest key, and returns it.
     pub fn pop_last(&self) -> Result<Option<(K::Owned, V)>> {
         self.table.decode_optional_entry(self.raw.pop_last()?)
     }
 
-    /// Takes out all entries for which `keep` says no, and gives their number.
+    /// Removes all entries for which `keep` returns `false`, and returns their number.
     ///
     /// # Errors
-    /// An entry that cannot be decoded is kept, and its error given in the end.
+    /// An entry that cannot be decoded is kept, and its error is returned at the end.
     pub fn retain(&self, mut keep: impl FnMut(&K::Owned, &V) -> bool) -> Result<u64> {
         let mut undecodable = None;
         let removed = self.raw.retain(|key, value| match self.table.decode_entry(key, value) {
@@ -277,20 +277,19 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
         undecodable.map_or(Ok(removed), Err)
     }
 
-    /// Takes out all entries of a range of keys, and gives their number.
+    /// Removes all entries of a range of keys, and returns their number.
     pub fn delete_range(&self, range: impl KeyRange<K::Owned>) -> Result<u64> {
         let bounds = range.bounds();
         let (from, to) = as_slices(&bounds);
         self.raw.delete_range(from, to)
     }
 
-    /// Takes out all entries at once.
+    /// Removes all entries at once.
     pub fn clear(&self) -> Result<()> {
         self.raw.clear()
     }
 
-    /// Writes entries whose keys come in ascending order: the fastest way to fill a table. Gives
-    /// their number.
+    /// Writes entries whose keys are in ascending order: the fastest way to fill a table. Returns their number.
     ///
     /// # Errors
     /// [`Error::Unsorted`] at a key that does not come after the one before it. The entries before

@@ -11,11 +11,10 @@ use crate::bytes::Bytes;
 
 /// A type of the values of a table: `Table<K, V>` wants `V: Value`.
 ///
-/// Every serde type is one. It is stored as MessagePack with its fields' names, so a struct may
-/// gain fields (with `#[serde(default)]`) or lose some and still read what was written before.
-/// The recorded type name is `"msgpack"` for all of them: Rust type paths are not stable, and
-/// MessagePack describes itself. Values nested more than 128 levels deep are refused, when written
-/// as when read. For bytes as they are, use [`Blob`].
+/// Every serde type is one. It is stored as MessagePack with its fields' names, so a struct may gain fields (with
+/// `#[serde(default)]`) or lose some and still read older values. The recorded type name is `"msgpack"` for all
+/// of them: Rust type paths are not stable, and MessagePack describes itself. Values nested more than 128 levels
+/// deep are refused, both when written and when read. For plain bytes use [`Blob`].
 pub trait Value: Sized {
     /// The stable name recorded with the table: `"msgpack"` or `"bytes"`.
     fn type_name() -> &'static str;
@@ -23,7 +22,7 @@ pub trait Value: Sized {
     /// The value's bytes.
     fn encode(&self) -> Result<Cow<'_, [u8]>, CodecError>;
 
-    /// The value that `bytes` are; they may be anything.
+    /// Decodes a value from `bytes`, which may be anything.
     fn decode(bytes: &[u8]) -> Result<Self, CodecError>;
 }
 
@@ -50,8 +49,8 @@ fn pack<T: Serialize + ?Sized>(value: &T) -> Result<Cow<'static, [u8]>, CodecErr
 
 /// A value of plain bytes, stored as they are.
 ///
-/// A `Vec<u8>` is a serde type, and serde takes it for a list of numbers: slow, and up to twice
-/// the size. With `Table<&str, Blob>`, `insert` takes byte slices and vectors directly.
+/// To serde a `Vec<u8>` is a list of numbers: slow, and up to twice the size. With `Table<&str, Blob>`, `insert`
+/// takes byte slices and vectors directly.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Blob(pub Vec<u8>);
 
@@ -69,8 +68,8 @@ impl Value for Blob {
     }
 }
 
-/// A form in which a value may be given to a table of values `V`: a `V`, a `&V`, a `&str` where
-/// `V` is `String`, bytes where `V` is [`Blob`].
+/// A form in which a value may be passed to a table of values `V`: a `V`, a `&V`, a `&str` where `V` is `String`,
+/// bytes where `V` is [`Blob`].
 pub trait AsValue<V> {
     /// The value's bytes.
     fn to_value(&self) -> Result<Cow<'_, [u8]>, CodecError>;

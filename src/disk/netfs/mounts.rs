@@ -1,8 +1,8 @@
 //! The mount table of Linux, `/proc/self/mountinfo`.
 
-/// What is known of the file that is looked for.
+/// What is known of the file in question.
 pub(super) struct Place<'a> {
-    /// The mount that the file was opened through; the kernel tells it since Linux 3.15.
+    /// The mount through which the file was opened; the kernel reports it since Linux 3.15.
     pub(super) mount: Option<u64>,
     pub(super) device: (u32, u32),
     /// Absolute, without symbolic links.
@@ -16,7 +16,7 @@ struct Mount {
     kind: String,
 }
 
-/// The mount id in a text of `/proc/self/fdinfo`.
+/// The mount id in the text of a `/proc/self/fdinfo` file.
 pub(super) fn mount_id(fdinfo: &[u8]) -> Option<u64> {
     let line = fdinfo.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"mnt_id:"))?;
     number(line.trim_ascii())
@@ -24,10 +24,9 @@ pub(super) fn mount_id(fdinfo: &[u8]) -> Option<u64> {
 
 /// The type of the file system that holds the place.
 ///
-/// The mount id decides alone. Without it, the deepest mount point above the path does, of
-/// those with the right device; of two on the same point the later one covers the earlier.
-/// Some file systems (btrfs) give files other devices than the table says, so with no right
-/// device any mount counts.
+/// The mount id alone decides. Without it, the deepest mount point above the path decides, of those with the
+/// right device; of two on the same point the later one covers the earlier. Some file systems (btrfs) give files
+/// other devices than the table has, so if no mount has the right device, any mount counts.
 pub(super) fn filesystem_type(table: &[u8], place: &Place<'_>) -> Option<String> {
     let mounts: Vec<Mount> = table.split(|b| *b == b'\n').filter_map(parse).collect();
     let by_id = || mounts.iter().find(|m| Some(m.id) == place.mount);
@@ -62,7 +61,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Blanks, line ends and backslashes stand as a backslash and three octal digits.
+/// Blanks, line ends and backslashes are written as a backslash and three octal digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -1,4 +1,5 @@
-//! Leaves and long values, judged piece by piece; what is found is put together afterwards, so that several threads may judge.
+//! Leaves and long values, judged piece by piece; the results are combined afterwards, so that several threads
+//! may judge.
 
 use super::pieces::Piece;
 use super::siblings::Siblings;
@@ -11,7 +12,7 @@ use crate::maintain::format::types::{KeyType, value_fits};
 /// Key and value.
 pub(super) type Row = (Vec<u8>, Vec<u8>);
 
-/// What the entries of a table are held against.
+/// What the entries of a table are checked against.
 pub(super) struct Rules<'a> {
     pub(super) file: File<'a>,
     pub(super) nodes: Expect,
@@ -19,11 +20,11 @@ pub(super) struct Rules<'a> {
     pub(super) node_pages: u32,
     pub(super) keys: &'a KeyType,
     pub(super) table: &'a TableReport,
-    /// Values are held against their type, and that type says something about them.
+    /// Values are checked against their type, and that type restricts them.
     pub(super) values: bool,
     /// The rows are wanted.
     pub(super) keep: bool,
-    /// Findings of a piece that are told in full.
+    /// Findings of a piece that are reported in full.
     pub(super) max: usize,
 }
 
@@ -42,13 +43,13 @@ pub(super) struct Judged {
     pub(super) counts: TableReport,
     /// Page, what is wrong.
     pub(super) findings: Vec<(Severity, u32, String)>,
-    /// Findings that are counted alone: damage, warnings.
+    /// Findings that are only counted: damage, warnings.
     pub(super) untold: (u64, u64),
     /// Nodes of more than one page.
     pub(super) runs: Vec<(u32, u32)>,
     pub(super) longs: Vec<Long>,
     pub(super) rows: Vec<Row>,
-    /// A node could not be understood, so that counts say nothing.
+    /// A node could not be decoded, so the counts are meaningless.
     pub(super) broken: bool,
 }
 
@@ -145,7 +146,7 @@ impl Rules<'_> {
         let mut judged = Judged::default();
         for long in longs.get(piece.runs.clone()).unwrap_or_default() {
             if let Err(why) = self.long(long, piece, bytes, &mut judged) {
-                // Its key is there: the tree is not broken.
+                // The key is present: the tree is not broken.
                 self.told(&mut judged, Severity::Damage, long.value.ptr.page, || format!("a long value: {why}"));
             }
         }

@@ -1,8 +1,8 @@
 //! A tree from its root to its leaves, level by level: many nodes of a level are read in the order in which they lie in the
 //! file, and not in that of their keys.
 //!
-//! Branches, about a hundredth of the pages, say what each leaf must be: its checksum and the range of its keys. That is held for as many
-//! leaves as there is room for (`held`), and these are read at one go.
+//! Branches, about a hundredth of the pages, say what each leaf must be: its checksum and the range of its keys.
+//! That is kept for as many leaves as there is memory for (`held`), and these are read in one go.
 
 use super::leaves::{Judged, Long, Row, Rules, Run};
 use super::pieces::{self, ROUND};
@@ -30,7 +30,7 @@ pub(super) struct Tree<'w, 'd, 'p> {
     keep: bool,
     rows: Vec<Row>,
     key_type: KeyType,
-    /// Bytes held of nodes, on all levels.
+    /// Bytes kept about nodes, on all levels.
     held: usize,
 }
 
@@ -95,8 +95,8 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         self.walk.findings.damage(place, message);
     }
 
-    /// Marks the first page of a node when a pointer to it is found. A page that has a use already is not read again: that
-    /// bounds the time.
+    /// Marks the first page of a node when a pointer to it is found. A page that has a use already is not read
+    /// again, which bounds the time.
     fn claim(&mut self, ptr: Ptr) -> bool {
         let unused = self.walk.uses.get(ptr.page) == Use::Nothing;
         if let Err(why) = self.walk.file.within(ptr.page, 1)
@@ -174,7 +174,7 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         if below.is_empty() { Ok(()) } else { self.descend(level - 1, below) }
     }
 
-    /// Judges a branch whose checksum is right; its children go behind the others.
+    /// Judges a branch whose checksum is right; appends its children.
     fn branch(&mut self, ptr: Ptr, level: u8, run: &[u8], low: &[u8], high: Option<&[u8]>, below: &mut Siblings) {
         if let Err(why) = self.children(ptr, level, run, low, high, below) {
             self.damage(ptr.page, why);
@@ -234,7 +234,7 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         Ok(())
     }
 
-    /// Puts together what was found in some leaves, and judges the long values that they point at.
+    /// Combines the results for some leaves, and judges the long values that they refer to.
     fn found(&mut self, judged: Vec<Judged>) -> Result<()> {
         let mut longs = Vec::new();
         for mut judged in judged {
@@ -281,7 +281,7 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         Ok(())
     }
 
-    /// Marks the pages of a long value; a finding, and `false`, if it cannot be there.
+    /// Marks the pages of a long value; a finding, and `false`, if they are impossible.
     fn claim_long(&mut self, long: &Long) -> bool {
         let place =
             Place { offset: self.walk.file.offset(long.leaf), page: Some(long.leaf), table: Some(&self.report.name) };

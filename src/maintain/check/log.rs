@@ -43,15 +43,15 @@ impl Walk<'_, '_> {
             };
             if let Some(frame) = next {
                 self.frame(&ring, &frame);
-                // One more may be a twin that never became durable: it said what this root says.
+                // A root newer by one may be a twin that never became durable: it has the content of this root.
                 if frame.root_sequence() > self.root.sequence + 1 {
                     newer_root.get_or_insert((frame.position, frame.lsn(), frame.root_sequence()));
                 }
                 (position, lsn, crc) = (frame.end(), frame.lsn(), frame.crc());
                 continue;
             }
-            // A writer may have appended between the look at the end and the look behind it, so
-            // what is found there counts only if the end stays where it is.
+            // A writer may have appended between the two reads, so what is found behind the end counts only if
+            // the end is unchanged.
             let proof = self.behind(&ring, position, lsn);
             if proof.is_none() || suspected == Some(position) {
                 if let Some(why) = proof {
@@ -73,13 +73,13 @@ impl Walk<'_, '_> {
         self.findings.report.log_bytes = position - self.root.log_position;
     }
 
-    /// Looks behind the end of the chain, where a torn append leaves nothing of worth, for a frame
-    /// which proves that committed data stood before it.
+    /// Searches behind the end of the chain, where a torn append leaves nothing of value, for a frame that proves
+    /// that committed data preceded it.
     fn behind(&mut self, ring: &Ring, position: u64, last: u64) -> Option<String> {
         let (mut spent, newest) = (0, self.root.sequence);
         let mut at = position.next_multiple_of(LOG_BLOCK);
         while at < ring.limit() {
-            // It may name a position of the ring as a newer root, now lost, laid it out.
+            // The frame may give a position in the ring as a newer root, now lost, laid it out.
             let wanted = |frame: &Frame| {
                 let later = frame.lsn() > last && frame.claimed_position() >= position;
                 later && (frame.durable_lsn() > last || frame.root_sequence() > newest + 1)

@@ -1,8 +1,8 @@
-//! Named snapshots: what each of them leads to is there, and is kept from being used again.
+//! Named snapshots: what each of them refers to exists, and is kept from being reused.
 //!
-//! Their trees share most pages with the newest ones. A page that has a use there was verified there; that it is the
-//! one that the pointer means is told by its header. What the newest trees do not use must wait in the pending list,
-//! in a group that says that the snapshot's version needs it.
+//! Their trees share most pages with the newest ones. A page that has a use there was verified there; its header
+//! shows whether it is the one that the pointer means. Pages that the newest trees do not use must be in the
+//! pending list, in a group that says that the snapshot's version needs them.
 
 use std::ops::Range;
 
@@ -34,7 +34,8 @@ impl Drop for Pinned<'_> {
 }
 
 impl<'d> Pinned<'d> {
-    /// Whether they count is told by a look at the root after this: a name that it still has kept its pages until then.
+    /// A later look at the root decides whether the pins count: a name that the root still has kept its pages
+    /// until then.
     pub(super) fn take(file: &File<'d>, catalog: TreeRoot, newest: u64) -> Result<Pinned<'d>> {
         let mut pinned = Pinned { disk: Some(file.disk), versions: Vec::new() };
         let mut rows = Rows::within(file);
@@ -74,7 +75,7 @@ impl Walk<'_, '_> {
                 self.row("(snapshots)", message);
                 continue;
             };
-            // One that could not be pinned may be gone by now.
+            // A named snapshot that could not be pinned may be deleted by now.
             if self.pinned.versions.contains(&row.sequence) {
                 self.named_snapshot(&row);
             }
@@ -138,7 +139,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Pages of named snapshots that neither the newest trees use, nor are told to wait.
+    /// Reports pages of named snapshots that neither the newest trees nor the pending list contain.
     pub(super) fn judge_kept(&mut self) {
         let missing = self.kept.count.saturating_sub(self.kept.waiting);
         if missing > 0 && self.findings.report.damage == 0 {
@@ -242,7 +243,7 @@ impl NamedWalk<'_, '_, '_> {
     }
 }
 
-/// The short rows of small trees, as far as they can be read; what is damaged is told by another walk.
+/// The short rows of small trees, as far as they can be read; damage is reported by another walk.
 struct Rows {
     found: Vec<(Vec<u8>, Vec<u8>)>,
     /// Nodes that may still be read: pointers of a hostile file may share subtrees.

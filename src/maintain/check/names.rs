@@ -1,4 +1,5 @@
-//! What the log says of tables, held against the names table once that is known: no frame changes a table that has no name.
+//! The tables that the log changes, checked against the names table once that is known: no frame changes a table
+//! without a name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +26,7 @@ pub(super) struct Logged {
 impl Logged {
     pub(super) fn see(&mut self, offset: u64, lsn: u64, table: u32, op: Op<'_>) -> Result<(), String> {
         let event = match op {
-            // What of the names table is long is left to the tree.
+            // Long values of the names table are left to the check of the tree.
             Op::Drop | Op::PutLong { .. } if table == TABLE_NAMES => return Ok(()),
             Op::Put { key, value } if table == TABLE_NAMES => {
                 let row = name_row(key, value).filter(|row| row.id >= FIRST_USER_TABLE);
@@ -60,7 +61,7 @@ impl Walk<'_, '_> {
                         Some(id) => names.insert(name, id),
                         None => names.remove(&name),
                     };
-                    // A rename takes one name away and gives another: by the end of the frame one of them counts.
+                    // A rename removes one name and adds another: at the end of the frame one of them counts.
                     old.into_iter().for_each(|old| _ = live.remove(&old));
                     live.extend(names.values().copied());
                 }

@@ -1,8 +1,9 @@
-//! The tree of the other root slot: what the store falls back to if the newest root is lost.
+//! The tree of the other root slot, which the store falls back to if the newest root is lost.
 //!
-//! What the two roots share was checked already. The rest is pending in the newest root, and free to go as soon as a writer
-//! needs pages; so it is looked at only as long as nobody may write. A writer that died may have begun to write there: then the header is another
-//! one. So it is damage only if a page has the very header that it should have, or cannot be read at all.
+//! What the two roots share was checked already. The rest is pending in the newest root, and may be reused as
+//! soon as a writer needs pages; so it is checked only while no process may write. A writer that died may have
+//! started to write there: then the header is another one. So it counts as damage only if a page has the very
+//! header that it should have, or cannot be read at all.
 
 use super::{Place, Walk, is_newest};
 use crate::disk::format::{
@@ -42,7 +43,7 @@ impl Walk<'_, '_> {
         let mut pass = Other { walk: self, file, found: Vec::new(), tables: Vec::new() };
         pass.trees(other)?;
         let found = pass.found;
-        // A writer that came meanwhile may have written to these pages.
+        // A writer that opened meanwhile may have written to these pages.
         if !is_newest(self.file.disk, &self.root)? || !self.may_nobody_write()? {
             return Ok(());
         }

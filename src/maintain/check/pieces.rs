@@ -11,13 +11,13 @@ use crate::maintain::format::file::File;
 const PIECE: u64 = 256 << 10;
 /// Bytes between two runs that are read along with them: less work than another call of the system.
 const GAP: u64 = 8 << 10;
-/// Pieces that are judged before what was found in them is put together, and progress is told.
+/// Pieces that are judged before their results are combined and progress is reported.
 pub(super) const ROUND: usize = 64;
 /// Fewer pieces are not worth a thread.
 const WORTH_A_THREAD: usize = 4;
-/// A piece that takes so many microseconds came from a disk and not from the system's cache.
+/// A piece that takes this many microseconds came from a disk, not from the system's cache.
 const COLD_US: u64 = 150;
-/// After such a piece, the disk is told of as many pieces before they are read, each so many ahead.
+/// After such a piece, read-ahead is requested for this many pieces, each `AHEAD` pieces before it is read.
 const COLD_PIECES: u32 = 64;
 const AHEAD: usize = 16;
 

@@ -1,4 +1,4 @@
-//! What a check tells.
+//! The report of a check.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 pub enum Severity {
     /// Something is not as it should be, but no committed data is lost or in danger.
     Warning,
-    /// Committed data is damaged, or will be if writing goes on.
+    /// Committed data is damaged, or will be if writing continues.
     Damage,
 }
 
@@ -122,8 +122,8 @@ pub struct Report {
     pub page_size: u32,
     /// Sequence of the root that was checked.
     pub root_sequence: u64,
-    /// Sequence of the root before it, if that one's tree was checked as well, as far as its pages are its own: the other slot has
-    /// it, and nobody had the store open for writing.
+    /// Sequence of the root before it, if its tree was checked as well, as far as its pages are its own: the
+    /// other slot holds it, and no process had the store open for writing.
     pub other_root: Option<u64>,
     /// The newest transaction that is in the tree.
     pub checkpoint_lsn: u64,

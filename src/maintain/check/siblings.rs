@@ -6,7 +6,7 @@ use crate::disk::format::Ptr;
 /// Nodes of one level, in key order. The keys of node i lie from fence i on up to just before fence i + 1.
 #[derive(Default)]
 pub(super) struct Siblings {
-    /// One that cannot be followed is none, so that its neighbours keep their fences.
+    /// A node that cannot be followed is a null pointer, so that its neighbours keep their fences.
     nodes: Vec<Ptr>,
     /// The fences, one behind the other, but for the last if nothing bounds the last node.
     bytes: Vec<u8>,

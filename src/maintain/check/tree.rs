@@ -1,4 +1,4 @@
-//! Trees, their long values, and the two tables that tell of all others.
+//! Trees, their long values, and the two tables that describe all other tables.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// A table of the store's own that need not be there.
+    /// A table of the store's own that need not exist.
     fn own_tree(&mut self, roots: &mut BTreeMap<u32, TreeRoot>, id: u32, name: &str) -> Result<Vec<Row>> {
         let Some(root) = roots.remove(&id) else { return Ok(Vec::new()) };
         self.tree(root, TableReport { name: name.to_owned(), id, internal: true, ..TableReport::default() }, true)
@@ -105,11 +105,11 @@ impl Walk<'_, '_> {
         Ok(rows)
     }
 
-    /// Verifies a long value that only the log names, and marks its pages. `place`, the one of its pointer, is told if the
-    /// pointer itself makes no sense.
+    /// Verifies a long value that only the log refers to, and marks its pages. An impossible pointer is reported
+    /// at its `place`.
     pub(super) fn logged_value(&mut self, long: Overflow, table: u32, place: Place<'_>) {
         let Some(pages) = self.claim_long(long, Use::LogValue, place) else { return };
-        // It was written since the root was.
+        // It was written after the root.
         let expect = Expect { kinds: &[KIND_OVERFLOW], table, version: u64::MAX };
         if let Err(why) = self.file.long_run(long.ptr, expect, pages, long.len) {
             let page = long.ptr.page;
@@ -122,7 +122,7 @@ impl Walk<'_, '_> {
     pub(super) fn claim_long(&mut self, long: Overflow, as_what: Use, place: Place<'_>) -> Option<u64> {
         let pages = Overflow::pages(long.len.min(MAX_VALUE_SIZE), self.file.page_size);
         let exists = if as_what == Use::LogValue {
-            // Perhaps at an end of the file that the root knows not.
+            // It may lie beyond the end of the file that the root knows.
             let end = self.file.offset(long.ptr.page) + pages * u64::from(self.file.page_size);
             long.ptr.page >= self.file.first_page() && self.file.disk.len().is_ok_and(|len| end <= len)
         } else {

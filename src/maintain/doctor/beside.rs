@@ -1,4 +1,4 @@
-//! What lies around a store: its file system, what others have left beside it, its backups.
+//! What surrounds a store: its file system, what other programs have left beside it, its backups.
 
 use std::fs;
 use std::io;
@@ -27,7 +27,7 @@ pub(super) fn place(path: &Path) -> io::Result<FilePlace> {
     })
 }
 
-/// What is named after the store, and was left by a repair, a restore, or a process that died.
+/// Files named after the store that were left by a repair, a restore, or a process that died.
 pub(super) fn leftovers(path: &Path, now: SystemTime) -> Vec<Leftover> {
     let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else { return Vec::new() };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -1,4 +1,4 @@
-//! What a diagnosis says: figures, and concerns with what to do about each.
+//! The result of a diagnosis: figures, and concerns with what to do about each.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::maintain::check::Finding;
 use crate::{ArchiveStatus, BackupKind, Holder, LockStats, NamedSnapshot};
 
-/// What [`diagnose`](crate::diagnose) has to say about a store. Sizes are in bytes.
+/// The result of [`diagnose`](crate::diagnose). Sizes are in bytes.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Diagnosis {
@@ -18,36 +18,36 @@ pub struct Diagnosis {
     pub time: SystemTime,
     /// What needs attention, the most urgent first, and what to do about it.
     pub concerns: Vec<Concern>,
-    /// Whether the store is whole, as far as that was looked at.
+    /// Whether the store is whole, as far as it was verified.
     pub health: Health,
-    /// What tells this store and its state from others; `None` if no root can be read.
+    /// What identifies this store and its state; `None` if no root can be read.
     pub store: Option<StoreState>,
     /// The tables, the largest first.
     pub tables: Vec<TableSize>,
-    /// What the file's pages are used for; `None` if that cannot be told.
+    /// What the file's pages are used for; `None` if that is unknown.
     pub space: Option<SpaceUse>,
-    /// The log; `None` if it cannot be told how it stands.
+    /// The log; `None` if its state is unknown.
     pub log: Option<LogState>,
     /// Which processes have the store open, or hold locks of it, as far as the system or the sidecar tells.
     pub processes: Vec<OpenProcess>,
-    /// Which tree versions are kept, and by whom.
+    /// Which tree versions are kept, and by which process.
     pub pins: Vec<PinnedVersion>,
     /// The named snapshots; empty also where the store cannot be opened.
     pub snapshots: Vec<NamedSnapshot>,
-    /// How writers fare, all processes together; `None` where the store cannot be opened.
+    /// How writers fare, all processes together; `None` if the store cannot be opened.
     pub locks: Option<LockStats>,
     /// Where the file lies.
     pub place: Option<FilePlace>,
-    /// What repairs, restores and dead processes have left beside the store.
+    /// Files that repairs, restores and dead processes have left beside the store.
     pub leftovers: Vec<Leftover>,
-    /// The backups of this store in the directory that was named, or that it is archived in.
+    /// The backups of this store in the directory that was given, or in that of its archive.
     pub backups: Option<BackupNews>,
-    /// How the archive stands; `None` without one, and where the store cannot be opened.
+    /// The archive's status; `None` without an archive, or if the store cannot be opened.
     pub archive: Option<ArchiveStatus>,
 }
 
 impl Diagnosis {
-    /// The highest urgency of all concerns; `None` if there is nothing to be told.
+    /// The highest urgency of all concerns; `None` if there are none.
     #[must_use]
     pub fn urgency(&self) -> Option<Urgency> {
         self.concerns.iter().map(|concern| concern.urgency).max()
@@ -84,11 +84,11 @@ pub enum Subject {
     File,
     /// The store cannot be opened, so that figures are missing.
     Opening,
-    /// A process that stands still and holds a lock, or keeps a state.
+    /// A process that is stopped and holds a lock, or keeps a state.
     StoppedProcess,
     /// A lock that is held, or waited for, for long.
     LongWait,
-    /// Too many that gave up waiting.
+    /// Too many callers gave up waiting.
     FailedTurns,
     /// A snapshot that keeps pages from being used again.
     OldSnapshot,
@@ -108,13 +108,13 @@ pub enum Subject {
     Leftover,
     /// No good backup, or none of late.
     Backup,
-    /// The archive does not go on, or has gaps.
+    /// The archive does not continue, or has gaps.
     Archive,
     /// Much of the file is free.
     Space,
 }
 
-/// Something that a person should know of, with what to do about it.
+/// Something that the user should know, with what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Concern {
@@ -124,13 +124,13 @@ pub struct Concern {
     pub subject: Subject,
     /// What was found.
     pub what: String,
-    /// What to do, in words.
+    /// What to do, in text.
     pub remedy: String,
     /// What to do, as commands for a shell, in order; empty if there is none.
     pub commands: Vec<String>,
 }
 
-/// How far the store was verified.
+/// How much of the store was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -141,13 +141,13 @@ pub enum Extent {
     Full,
 }
 
-/// What was found of the store's health.
+/// The store's health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Health {
-    /// How far it was looked at.
+    /// How much was verified.
     pub extent: Extent,
-    /// Whether the look came to an end: otherwise why not.
+    /// Whether the verification was completed; if not, why.
     pub unfinished: Option<String>,
     /// How many findings are damage.
     pub damage: u64,
@@ -157,7 +157,7 @@ pub struct Health {
     pub findings: Vec<Finding>,
 }
 
-/// Which state of which store it is.
+/// Identifies a state of a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct StoreState {
@@ -171,7 +171,7 @@ pub struct StoreState {
     pub file_size: u64,
     /// Sequence of the newest root.
     pub root_sequence: u64,
-    /// Up to which LSN the log is folded into the tree.
+    /// LSN up to which the log is applied to the tree.
     pub checkpoint_lsn: u64,
     /// When that root was made; `None` for a new store.
     pub checkpoint_time: Option<SystemTime>,
@@ -217,11 +217,11 @@ pub struct SpaceUse {
 pub struct LogState {
     /// Its size in the file.
     pub capacity: u64,
-    /// The part of it that is not folded into the tree.
+    /// The part of it that is not applied to the tree yet.
     pub used: u64,
     /// The size that it may grow to in a process that sets no other cap; `None` where the store cannot be opened.
     pub cap: Option<u64>,
-    /// Transactions in the part that is not folded; `None` if it could not be read beside those who write.
+    /// Transactions in that part; `None` if it could not be read beside writers.
     pub transactions: Option<u64>,
 }
 
@@ -242,7 +242,7 @@ pub enum Role {
     Appending,
     /// Flushes.
     Flushing,
-    /// Folds the log, or uses pages.
+    /// Makes a checkpoint, or allocates pages.
     Checkpoint,
     /// Waits for the writer lock.
     Waiting,
@@ -254,15 +254,15 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct OpenProcess {
-    /// Who it is; `since` is when it opened the store, where it has said so.
+    /// The process; `since` is when it opened the store, if it published that.
     pub process: Holder,
     /// What it does.
     pub roles: Vec<Role>,
     /// For how long it has held the writer lock, or has waited for it.
     pub waiting_or_writing: Option<Duration>,
-    /// Since when the process runs, where the system tells.
+    /// Since when the process runs, if the system tells.
     pub running_since: Option<SystemTime>,
-    /// Since when it keeps the oldest state that it keeps, where it has said so.
+    /// Since when it keeps the oldest state that it keeps, if it published that.
     pub oldest_state: Option<SystemTime>,
 }
 
@@ -274,11 +274,11 @@ pub struct PinnedVersion {
     pub from: u64,
     /// The last of them.
     pub to: u64,
-    /// Whether it is older than the newest root, so that it keeps pages that others have given up.
+    /// Whether it is older than the newest root, so that it keeps pages that newer versions no longer use.
     pub outdated: bool,
-    /// Who keeps it; `None` if the system does not tell.
+    /// The process that keeps it; `None` if the system does not tell.
     pub process: Option<Holder>,
-    /// For how long, where the process has said so.
+    /// For how long, if the process published that.
     pub age: Option<Duration>,
     /// At least for how long: there have been newer roots since.
     pub at_least: Option<Duration>,
@@ -300,7 +300,7 @@ pub struct FilePlace {
     pub directory_refused: Option<String>,
     /// How many names the file has.
     pub links: u64,
-    /// The others of them that lie in the same directory.
+    /// Its other names in the same directory.
     pub other_names: Vec<PathBuf>,
 }
 

@@ -1,4 +1,5 @@
-//! Who holds locks of a store, as the system tells it, joined with what processes say of themselves in the sidecar.
+//! The holders of a store's locks, as the system reports them, joined with what processes publish about
+//! themselves in the sidecar.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -15,7 +16,7 @@ use crate::{Holder, Locks, ProcessStats};
 
 /// Versions have lock bytes below this many.
 const VERSIONS: u64 = (1 << 61) - 1;
-/// What a lock on a byte, and on so many that follow, says of its holder.
+/// What a lock on a byte, or on one of this many that follow, says about its holder.
 const ROLES: [(u64, u64, Role); 8] = [
     (OPEN, 1, Role::Opening),
     (WRITER, 1, Role::Writer),
@@ -33,11 +34,11 @@ pub(super) struct Held {
     seen: Vec<platform::Held>,
     /// The pinned versions of all processes.
     pins: Vec<Range<u64>>,
-    /// What is held by processes that this one cannot see.
+    /// Locks held by processes that this one cannot see.
     pub(super) nameless: BTreeSet<Role>,
 }
 
-/// Asks the system, through a description that holds no lock.
+/// Queries the system, through a description that holds no lock.
 pub(super) fn look(disk: &Arc<dyn Disk>) -> Held {
     let seen = disk.holders(OPEN, u64::MAX - OPEN);
     let is_seen = |first, len| seen.iter().any(|held| overlap(held, first, len).is_some());
@@ -54,7 +55,8 @@ fn overlap(held: &platform::Held, first: u64, len: u64) -> Option<Range<u64>> {
     (from <= to).then(|| from - first..to - first + 1)
 }
 
-/// Whether a process is the one that spoke of itself. (A process id alone may be that of another one in another container.)
+/// Whether a process is the one that published its identity. (A process id alone may belong to another process in
+/// another container.)
 fn is_same(seen: &Holder, told: &Holder) -> bool {
     seen.pid == told.pid && seen.host == told.host
 }
@@ -64,7 +66,7 @@ fn told_by<'l>(locks: Option<&'l Locks>, holder: &Holder) -> Option<&'l ProcessS
 }
 
 impl Held {
-    /// Each process that holds a lock, and each that has said in the sidecar that it has the store open.
+    /// Each process that holds a lock, and each that has published in the sidecar that it has the store open.
     pub(super) fn processes(&self, locks: Option<&Locks>, now: SystemTime) -> Vec<OpenProcess> {
         let mut roles: BTreeMap<u32, (&Holder, BTreeSet<Role>)> = BTreeMap::new();
         for held in &self.seen {
@@ -99,7 +101,7 @@ impl Held {
         processes
     }
 
-    /// Each range of versions that is kept: by a process that can be seen, or by another.
+    /// Each range of versions that is kept: by a visible process, or by another.
     pub(super) fn pins(&self, look: Option<&Look>, locks: Option<&Locks>, now: SystemTime) -> Vec<PinnedVersion> {
         let newest = look.and_then(|look| look.root.as_ref()).map_or(u64::MAX, |root| root.sequence);
         let of = |range: Range<u64>, process: Option<Holder>, age| {
@@ -117,7 +119,7 @@ impl Held {
         for (holder, ranges) in by_process.values() {
             let since = told_by(locks, holder).and_then(|told| told.oldest_state);
             for (index, range) in joined(ranges.clone()).into_iter().enumerate() {
-                // A process tells of the oldest one that it keeps.
+                // A process publishes the age of the oldest version only.
                 let age = since.filter(|_| index == 0).and_then(|since| now.duration_since(since).ok());
                 pins.push(of(range, Some((*holder).clone()), age));
             }
@@ -130,7 +132,7 @@ impl Held {
     }
 }
 
-/// Notes who writes and who waits, as the processes say.
+/// Notes which processes write and which wait, as they have published it.
 fn note_turns(processes: &mut [OpenProcess], locks: Option<&Locks>, now: SystemTime) {
     let Some(locks) = locks else { return };
     let waiting = locks.waiting.iter().map(|holder| (holder, Some(Role::Waiting)));

@@ -1,5 +1,5 @@
-//! What of the figures needs attention, and what to do about it: of the store itself here, of processes in `traffic`, of what
-//! surrounds the store in `around`.
+//! What in the figures needs attention, and what to do about it: for the store itself here, for processes in
+//! `traffic`, for the store's surroundings in `around`.
 
 mod around;
 mod traffic;
@@ -11,10 +11,10 @@ use super::Found;
 use super::diagnosis::{Concern, Diagnosis, Extent, Subject, Urgency};
 use crate::error::Error;
 
-/// A part of the file that is worth being given back: at least so many bytes, and half of the file.
+/// Free space that is worth giving back: at least this many bytes, and half of the file.
 const MUCH: u64 = 64 << 20;
 
-/// All concerns, in the order in which a person should hear of them among those of the same urgency.
+/// All concerns; those of the same urgency in the order in which to report them.
 pub(super) fn concerns(found: &Found, told: &Diagnosis, no_backups: Option<&Error>) -> Vec<Concern> {
     let mut judge = Judge { file: quoted(&found.path), concerns: Vec::new() };
     judge.file(found);

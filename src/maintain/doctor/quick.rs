@@ -1,5 +1,5 @@
-//! The quick look at a store: everything but leaves and long values, by the second reader of the file. The root that is looked at is
-//! pinned, so that its pages stay while others write.
+//! The quick check of a store: everything but leaves and long values, by the second reader of the file. The root
+//! is pinned, so that its pages stay while other processes write.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use crate::maintain::format::rows::{NameRow, catalog_row, name_row};
 use crate::maintain::format::slots::{Content, Root, Slots};
 use crate::maintain::format::space::Unused;
 
-/// How often the newest root may change under the look before it goes on without the log.
+/// How often the newest root may change during the quick check before it continues without the log.
 const ATTEMPTS: u32 = 20;
 /// Nodes have levels below this.
 const LEVELS: u8 = 32;
-/// Nodes that are read at most: the branches of some 25 GB of rows. In a damaged tree they might lead round and round.
+/// Most nodes that are read: the branches of some 25 GB of rows. In a damaged tree they might form a cycle.
 const NODES: u32 = 1 << 15;
 
-/// What the quick look found.
+/// The result of the quick check.
 #[derive(Default)]
 pub(super) struct Look {
     pub(super) findings: Vec<Finding>,
@@ -34,7 +34,7 @@ pub(super) struct Look {
     pub(super) times: Vec<(u64, u64)>,
     pub(super) file_size: u64,
     pub(super) trees: Vec<Tree>,
-    /// Free pages, and pages that wait.
+    /// Free pages, and pending pages.
     pub(super) space: Option<(u64, u64)>,
     pub(super) log: Option<LogLook>,
     /// Why parts of it were left out.
@@ -78,7 +78,8 @@ pub(super) fn look(disk: &dyn Disk) -> Result<Look> {
         let Some(root) = slots.newest() else { return Ok(look) };
         let byte = PIN + root.sequence;
         let pinned = disk.try_lock(byte, LockMode::Shared).map_err(|e| Error::io("lock", disk.path(), e))?;
-        // A process that looked for pins before this one may have used the pages of a root that is not the newest any more.
+        // A process that looked for pins before this one was set may have reused the pages of a root that is no
+        // longer the newest.
         let whole = pinned && is_newest(disk, &root)? && root_looked_at(disk, root, &mut look, attempt == ATTEMPTS)?;
         if pinned {
             disk.unlock(byte).map_err(|e| Error::io("unlock", disk.path(), e))?;
@@ -112,7 +113,7 @@ fn judge_slots(slots: &Slots, look: &mut Look) {
     }
 }
 
-/// Looks at what a pinned root leads to. `false`: there is a newer one, whose log took the place of this one's.
+/// Examines what a pinned root leads to. `false`: there is a newer root, whose log took the place of this one's.
 fn root_looked_at(disk: &dyn Disk, root: Root, look: &mut Look, last: bool) -> Result<bool> {
     let page_size = u64::from(root.page_size);
     let whole = look.file_size / page_size;
@@ -144,7 +145,7 @@ fn root_looked_at(disk: &dyn Disk, root: Root, look: &mut Look, last: bool) -> R
     Ok(true)
 }
 
-/// Follows the chain of frames. Whether one is missing at its end is for the full check to say.
+/// Follows the chain of frames. Whether one is missing at its end is left to the full check.
 fn log(file: &File<'_>, root: &Root, look: &mut Look) {
     let ring = match Ring::new(root) {
         Ok(ring) => ring,

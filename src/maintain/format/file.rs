@@ -1,4 +1,4 @@
-//! Reading runs of pages and judging their headers. What is wrong comes back as words.
+//! Reading runs of pages and checking their headers. Problems are returned as text.
 
 use crate::disk::format::{
     HEAD_SIZE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, PAGE_CRC, PAGE_HEADER, PAGE_KIND,

@@ -1,6 +1,6 @@
-//! The bytes of the file, read from the documented format alone: nothing is taken from the engine but constants,
-//! so that what checks and repairs a store does not believe a slip of the engine for the same reason. Whatever the file
-//! holds, nothing here panics, and what is wrong comes back as words.
+//! A second reader of the file, written from the documented format alone: it shares only constants with the
+//! engine, so that checks and repairs do not repeat a bug of the engine. Whatever the file holds, nothing here
+//! panics; a problem is returned as text.
 
 pub(in crate::maintain) mod file;
 pub(in crate::maintain) mod frames;
@@ -14,10 +14,10 @@ pub(in crate::maintain) mod types;
 const BASE: u64 = 1 << 62;
 /// Lock byte of a process that opens or leaves the store.
 pub(in crate::maintain) const OPEN: u64 = BASE;
-/// First lock byte of those who have the store open for writing.
+/// First lock byte of the processes that have the store open for writing.
 pub(in crate::maintain) const WRITERS: u64 = BASE + (1 << 60);
-/// First lock byte of those who have it open for reading; there are as many bytes of each.
+/// First lock byte of those that have it open for reading; there are as many bytes of each.
 pub(in crate::maintain) const READERS: u64 = WRITERS + (1 << 50);
-/// Lock byte of version 0. The holder of the byte of a version in any mode keeps the pages of its
-/// tree from being used again.
+/// Lock byte of version 0. Holding the byte of a version in any mode keeps the pages of its tree from being
+/// reused.
 pub(in crate::maintain) const PIN: u64 = BASE + (1 << 61);

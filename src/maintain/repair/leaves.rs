@@ -60,9 +60,10 @@ impl Covered {
     }
 }
 
-/// Fills the gaps of one table from leaves: first those that the root uses, then those of which that is not known, then those
-/// that were given up; of each kind the newest first. A leaf speaks for all keys from its first to its last one, so an older leaf
-/// adds only keys outside of those that newer ones speak for: a row deleted since does not come back. `take` gets the rows.
+/// Fills the gaps of one table from leaves: first those that the root uses, then those for which that is unknown,
+/// then those that were freed; of each kind the newest first. A leaf is authoritative for all keys from its first
+/// to its last one, so an older leaf adds only keys outside the ranges of newer ones: a row deleted since does
+/// not come back. `take` gets the rows.
 pub(super) fn fill(
     file: &File<'_>,
     table: u32,

@@ -72,7 +72,7 @@ impl Log {
                 }
             };
             if let Err(why) = check(&frame) {
-                // It is whole, so nobody but its writer is to blame; still nothing can be taken from it.
+                // It is whole, so its writer must have had a bug; still nothing can be taken from it.
                 self.notes.push(format!("the frame of LSN {} makes no sense: {why}", frame.lsn()));
                 self.lost_to = Some(frame.lsn());
                 return position;

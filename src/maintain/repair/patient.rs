@@ -1,4 +1,4 @@
-//! The damaged store: opened, and kept from being changed by others meanwhile.
+//! The damaged store: opened, and protected from changes by other processes meanwhile.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,8 +12,9 @@ use crate::maintain::format::{OPEN, READERS, WRITERS};
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Opens the store and takes OPEN for as long as the disk is open: no other process can join as a writer. None may be there yet;
-/// and if the file is to be replaced, no reader either, which would go on with a file that has lost its name.
+/// Opens the store and takes OPEN for as long as the disk is open: no other process can join as a writer. There
+/// must be no writer yet; and if the file is to be replaced, no reader either, which would keep using a file that
+/// has lost its name.
 pub(super) fn open(path: &Path, replace: bool) -> Result<UnixDisk> {
     let disk = UnixDisk::open(path, OpenMode { read_only: !replace, create: false })?;
     let mode = if replace { LockMode::Exclusive } else { LockMode::Shared };

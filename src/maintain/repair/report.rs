@@ -1,4 +1,4 @@
-//! What a repair tells.
+//! The report of a repair.
 
 use std::path::PathBuf;
 

@@ -1,9 +1,9 @@
 //! A bit for each page of the file, set when the page is free, and the search for free runs.
 
-/// No file has more pages, so that positions, and the ends of words, fit 32 bits.
+/// No file has more pages; so positions, and the ends of words, fit into 32 bits.
 pub(super) const MAX_PAGES: u32 = u32::MAX - 63;
 
-/// Runs up to this length have a search hint of their own; longer ones share one by power of two.
+/// Runs up to this length have their own search hint; longer ones share one for each power of two.
 const EXACT: u32 = 16;
 /// `EXACT` hints, then one for each of 2^5 ..= 2^31.
 const CLASSES: usize = EXACT as usize + 27;
@@ -42,9 +42,9 @@ pub(super) struct Bitmap {
     words: Vec<u64>,
     len: u32,
     free: u32,
-    /// For each class: no free run of at least its shortest length starts below this page. Taking
-    /// pages keeps that true by itself; only giving pages back lowers a hint. Searches thus do not
-    /// walk the full part of the file again and again.
+    /// For each class: no free run of at least its shortest length starts below this page. Allocating pages keeps
+    /// that true; only freeing pages lowers a hint. So searches do not scan the full part of the file again and
+    /// again.
     hints: [u32; CLASSES],
 }
 
@@ -68,7 +68,7 @@ impl Bitmap {
         self.words.get(first..(first + count).min(self.words.len())).unwrap_or_default()
     }
 
-    /// Fills words in from disk; `false` if a bit is set at or beyond the end.
+    /// Loads words from disk; `false` if a bit is set at or beyond the end.
     pub(super) fn load(&mut self, first: usize, words: impl Iterator<Item = u64>) -> bool {
         let used_in_last = self.len % 64;
         let last = self.words.len().saturating_sub(1);
@@ -86,7 +86,7 @@ impl Bitmap {
         true
     }
 
-    /// The lowest start of `run` free pages, which are not taken yet.
+    /// The lowest start of `run` free pages, which are not allocated yet.
     pub(super) fn find(&mut self, run: u32) -> Option<u32> {
         let (hint, shortest) = self.hints.get_mut(class(run)).zip(SHORTEST.get(class(run)))?;
         let (mut at, mut first) = (*hint, None);
@@ -137,8 +137,8 @@ impl Bitmap {
                 *word |= mask;
             }
         }
-        // A run that becomes long enough only now starts less than its length before `page`: had
-        // it started earlier, it would have been long enough without these pages.
+        // A run that becomes long enough only now starts less than its length before `page`: one that starts
+        // earlier would have been long enough without these pages.
         for (hint, shortest) in self.hints.iter_mut().zip(SHORTEST) {
             *hint = (*hint).min(page.saturating_sub(shortest - 1));
         }
@@ -149,7 +149,7 @@ impl Bitmap {
         let mut used = self.len;
         for (at, word) in self.words.iter().enumerate().rev() {
             let above = 64 * (at + 1) - used as usize;
-            // Bits at and above `used` count as free here, so that the last word needs no care.
+            // Bits at and above `used` count as free here, so that the last word needs no special case.
             let bits = !(word | if above == 0 { 0 } else { u64::MAX << (64 - above) });
             used -= bits.leading_zeros() - u32::try_from(above).unwrap_or(0);
             if bits != 0 {

@@ -16,9 +16,9 @@ pub(super) const GROUP_HEADER: usize = 20;
 pub(super) const RANGE: usize = 8;
 
 impl Space {
-    /// Reads what `root` says. `read` gives the verified run, with its header, behind a pointer to
-    /// a run of the given kind. The caller has checked `page_count` against the file's length,
-    /// which bounds the memory taken here.
+    /// Loads the free map of `root`. `read` returns the verified run, with its header, behind a pointer to a run
+    /// of the given kind. The caller has checked `page_count` against the file's length, which bounds the memory
+    /// used here.
     pub(crate) fn load<'a>(
         page_size: u32,
         store_tag: u32,
@@ -53,23 +53,23 @@ impl Space {
         Ok(space)
     }
 
-    /// Pages by which the file must [grow](Self::grow) for [`Self::save`] to find room; ask again
+    /// The number of pages by which the file must [grow](Self::grow) so that [`Self::save`] has room; call again
     /// after growing, until it is 0.
     pub(crate) fn growth_needed(&mut self) -> u64 {
         self.merge_pending();
-        // Two more regions than now: growing may begin one, and end in the next.
+        // Two more regions than now: growing may start one, and end in the next.
         let regions = self.regions.len() + 2;
         let runs = self.pages_of(regions * DIRECTORY_ENTRY) + self.pages_of(self.pending_bound());
-        // Single pages fit anywhere; the two runs, taken first, need as much in one piece at worst.
+        // Single pages fit anywhere; the two runs, allocated first, need at worst that many consecutive pages.
         let in_a_row = if runs > 2 { runs } else { 1 };
         let fits = u32::try_from(in_a_row).is_ok_and(|run| self.free.find(run).is_some());
         let missing = (regions as u64 + runs).saturating_sub(self.free_pages());
         missing.max(if fits { 0 } else { in_a_row.saturating_sub(self.free_tail()) })
     }
 
-    /// Writes what has changed as part of root `version`, into pages taken from this space, and
-    /// retires the pages that held it before. Needs [`Self::growth_needed`] to be 0; after an error
-    /// the space must be loaded anew.
+    /// Writes the changes as part of root `version`, into pages allocated from this space, and retires the pages
+    /// that held them before. Requires [`Self::growth_needed`] to be 0; after an error the space must be loaded
+    /// again.
     pub(crate) fn save(&mut self, version: u64, write: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<SpaceRoot> {
         let mut outdated: Vec<Own> = self.orphans.drain(..).collect();
         outdated.push(std::mem::take(&mut self.directory));
@@ -80,8 +80,8 @@ impl Space {
         }
         self.merge_pending();
 
-        // Runs first, while the room is in one piece. Taking pages may change regions that were
-        // clean, whose old pages then join the pending list: its run has room for them already.
+        // Runs first, while the free pages are consecutive. Allocating may change regions that were clean, whose
+        // old pages then join the pending list: its run has room for them already.
         let directory_pages = self.pages_of(self.regions.len() * DIRECTORY_ENTRY);
         let pending_pages = self.pages_of(self.pending_bound());
         let directory = self.take_own(directory_pages, version)?;
@@ -101,9 +101,9 @@ impl Space {
         Ok(SpaceRoot { directory: directory_ptr, pending: pending_ptr, page_count: self.page_count() })
     }
 
-    /// Gives each changed region that has free pages a new page. Taking it may change another
-    /// region, which then needs a page too: that ends, since each region is settled once, and a
-    /// settled region keeps its page even if its last free page goes.
+    /// Gives each changed region that has free pages a new page. Allocating it may change another region, which
+    /// then needs a page too. That terminates, since each region is settled once, and a settled region keeps its
+    /// page even if its last free page is allocated.
     fn settle_regions(&mut self, version: u64) -> Result<Vec<usize>> {
         let mut settled = vec![false; self.regions.len()];
         let mut written = Vec::new();
@@ -210,7 +210,7 @@ impl Space {
         Ok(())
     }
 
-    /// The most bytes that the pending list takes once every page of this structure is retired.
+    /// The largest size of the pending list, in bytes, once every page of this structure is retired.
     fn pending_bound(&self) -> usize {
         let own = self.regions.iter().filter(|region| !region.ptr.is_none()).count() + self.orphans.len() + 2;
         let groups = self.pending.values().map(|ranges| GROUP_HEADER + ranges.len() * RANGE).sum::<usize>();
@@ -256,7 +256,7 @@ impl Space {
         Ok(())
     }
 
-    /// Each page has one use: pending, part of this structure, or free.
+    /// Checks that each page has one use: pending, part of this structure, or free.
     fn check_uses(&self, own: Vec<(u32, u32)>) -> Result<()> {
         let kind = "free map";
         let under_slots = (0, self.first_page);
@@ -295,7 +295,7 @@ impl Space {
     }
 
     fn retire_own(&mut self, own: Own, version: u64) {
-        // Never freed at once, whatever version the page claims: the durable root uses it.
+        // Never freed at once, whatever version the page gives: the durable root uses it.
         self.retire(own.page, own.len, own.birth.min(version.saturating_sub(1)), version);
     }
 

@@ -10,9 +10,9 @@ use crate::error::Error;
 /// File systems whose content goes with the machine's memory, and those that go with a container.
 const VOLATILE: [&str; 2] = ["tmpfs", "ramfs"];
 const LAYERED: [&str; 3] = ["overlay", "aufs", "fuse.fuse-overlayfs"];
-/// Room that a store needs for its log and copied pages, at least.
+/// The least room that a store needs for its log and copied pages.
 const LITTLE: u64 = 64 << 20;
-/// A newest backup that is older than this is told: a backup each night, and one that failed.
+/// A newest backup that is older than this is reported: nightly backups, of which one may fail.
 const OVERDUE: Duration = Duration::from_secs(2 * 86_400);
 
 impl Judge {

@@ -1,4 +1,4 @@
-//! What processes do to each other: locks that are held for long, turns that did not come, states that are kept.
+//! How processes affect each other: locks held for long, turns that did not come, states that are kept.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use super::super::Found;
 use super::super::diagnosis::{Diagnosis, OpenProcess, PinnedVersion, Role, Subject, Urgency};
 use super::{Judge, bytes, time};
 
-/// A wait for the writer lock that is longer than this is told.
+/// A wait for the writer lock that is longer than this is reported.
 const LONG_WAIT: Duration = Duration::from_secs(5);
-/// A state that is kept for longer than this is told.
+/// A state that is kept for longer than this is reported.
 const OLD: Duration = Duration::from_secs(3600);
-/// Of so many that asked for their turn, one may have given up.
+/// Of this many requests for a turn, one may have given up.
 const TURNS: u64 = 20;
 
 impl Judge {
-    /// Processes that stand still. What they hold others wait for.
+    /// Stopped processes, and the locks for which other processes wait.
     pub(super) fn stopped(&mut self, told: &Diagnosis) {
         for open in told.processes.iter().filter(|open| open.process.stopped) {
             let (pid, process) = (open.process.pid, named(open));
@@ -60,7 +60,7 @@ impl Judge {
         }
     }
 
-    /// Waits that are under way, and what was counted of those before.
+    /// Waits under way, and the counters of earlier ones.
     pub(super) fn waits(&mut self, told: &Diagnosis) {
         let for_long = |open: &&OpenProcess| open.waiting_or_writing > Some(LONG_WAIT);
         let waiting = told.processes.iter().filter(|open| open.roles.contains(&Role::Waiting)).filter(for_long);
@@ -99,7 +99,7 @@ impl Judge {
         }
     }
 
-    /// States that are kept for long while others write.
+    /// States that are kept for long while other processes write.
     pub(super) fn pins(&mut self, told: &Diagnosis) {
         let kept = told.space.filter(|space| space.pending > 0).map(|space| bytes(space.pending));
         let kept = kept.map(|kept| format!("; {kept} wait for snapshots to end")).unwrap_or_default();
@@ -121,7 +121,7 @@ impl Judge {
         }
     }
 
-    /// A process that only reads leaves no word of since when it keeps a state: it may be as old as the process.
+    /// A read-only process does not publish since when it keeps a state: it may be as old as the process.
     fn unknown_age(&mut self, told: &Diagnosis, pin: &PinnedVersion, who: &str) {
         let of_pin = |open: &&OpenProcess| pin.process.as_ref().is_some_and(|holder| holder.pid == open.process.pid);
         let since = told.processes.iter().find(of_pin).and_then(|open| open.running_since);
@@ -139,7 +139,7 @@ fn named(open: &OpenProcess) -> String {
     format!("process {} on {} ({})", open.process.pid, open.process.host, open.process.command)
 }
 
-/// The lock, of those that are held, that others miss most.
+/// Of the locks held, the one that blocks other processes most.
 fn held(roles: &[Role]) -> Option<&'static str> {
     let locks = [
         (Role::Writer, "the writer lock"),
