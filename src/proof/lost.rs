@@ -98,6 +98,42 @@ fn frames_that_are_told_and_gone_are_passed_over_without_a_word_of_the_failure()
     assert_eq!((keys(&first), keys(&third)), (2, 2));
 }
 
+/// With the sidecar what it told of the log's end is lost, and that a flush has failed.
+#[test]
+fn no_lsn_is_given_twice_when_the_sidecar_is_lost_with_the_frame() {
+    for mends in 0..2 {
+        let (script, world, first, second) = pair();
+        world.drop_unwritten(None);
+        script.after(1, Call::Flush, 0, Verdict::Fail(libc::EIO));
+        assert!(put(&second, "lost").is_err());
+        let given = second.engine().sidecar().tail().unwrap().lsn;
+        world.drop_now();
+        world.remove_sidecar();
+        // The process whose flush has failed, or one that only knows it from the sidecar.
+        let next = [&second, &first][mends];
+        next.engine().rejoin_sidecar(true).unwrap();
+        put_and_mend(next, "next");
+        assert!(next.engine().sidecar().tail().unwrap().lsn > given + 1, "process {}", 1 - mends);
+        assert_eq!((keys(&first), keys(&second)), (2, 2));
+    }
+}
+
+/// The process that starts the next sidecar has not heard of the failure itself.
+#[test]
+fn a_failure_that_only_the_lost_sidecar_told_of_is_repaired() {
+    let (script, world, first, second) = pair();
+    world.drop_unwritten(None);
+    script.after(1, Call::Flush, 0, Verdict::Fail(libc::EIO));
+    assert!(put(&second, "lost").is_err());
+    world.remove_sidecar();
+    first.engine().rejoin_sidecar(true).unwrap();
+    put_and_mend(&first, "next");
+    // The system lets go only now of what it could not write.
+    world.drop_now();
+    let (_, third) = open_store(&world, 2, super::doubt::LOG_CAP);
+    assert!(third.unwrap().read().unwrap().raw("t").unwrap().get(b"next").unwrap().is_some());
+}
+
 #[test]
 fn a_root_that_is_gone_is_overwritten_before_its_pages_are() {
     let (script, world, first, second) = pair();
