@@ -5,10 +5,10 @@ use super::sharing::{READER, count_relaxed, open_as};
 use super::still::Stage;
 use super::turns::{count, count_one};
 use super::{after_power_losses, new_store, open_store};
-use crate::Store;
 use crate::disk::locks::{APPEND, CHECKPOINT};
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::sim::{Call, Conductor, SimDisk, Verdict, World};
+use crate::{Store, WriteTxn};
 use std::sync::{Arc, Mutex};
 
 const LOG_CAP: u64 = 64 << 10;
@@ -94,6 +94,19 @@ fn what_a_newcomer_shows_is_durable_and_seen_by_those_who_stay() {
     still.go_on();
 }
 
+/// The same, and a process that has had the store open for long lets the new sidecar speak, by taking APPEND.
+#[test]
+fn what_a_new_sidecar_calls_visible_is_durable() {
+    let (stage, world, _disk, first, [second, reader]) = some();
+    let still = stage.until((0, Call::Flush, 0), counting(&first));
+    world.remove_sidecar();
+    second.engine().rejoin_sidecar(true).unwrap();
+    drop(second.engine().lock_append(None).unwrap());
+    assert_eq!(count(&reader).unwrap(), 2);
+    after_power_losses(&world, LOG_CAP, |store| assert_eq!(count(store).unwrap(), 2));
+    still.go_on();
+}
+
 /// Behind the tail that its sidecar tells of lie frames of later laps.
 #[test]
 fn a_log_that_has_lapped_since_the_sidecar_was_lost_is_noticed_by_its_root() {
@@ -117,6 +130,40 @@ fn a_copy_that_no_writer_uses_is_not_joined() {
     assert_eq!(count(&newcomer).unwrap(), 2);
     still.go_on();
     assert_eq!(count(&newcomer).unwrap(), 3);
+}
+
+/// An older copy is written over the sidecar in place: its words go back, and their seals are good. A process that comes
+/// then has seen nothing yet, and looks at the file for more than it is told.
+#[test]
+fn an_older_copy_in_place_hides_nothing_from_a_newcomer() {
+    let much = |store: &Store| {
+        let rows = |tx: &WriteTxn| (0..40).try_for_each(|n: u8| tx.raw("much")?.put(&[n], &[n; 1000]));
+        store.write(rows).unwrap();
+    };
+    let acts: [(&str, &dyn Fn(&Store)); 4] = [
+        ("a frame", &|store| _ = count_one(store).unwrap()),
+        ("a root that holds a transaction", &much),
+        ("a root, and a frame behind it", &|store| {
+            store.checkpoint().unwrap();
+            count_one(store).unwrap();
+        }),
+        ("a log that has lapped since", &|store| {
+            for _ in 0..40 {
+                count_one(store).unwrap();
+            }
+            store.checkpoint().unwrap();
+            count_one(store).unwrap();
+        }),
+    ];
+    for (name, act) in acts {
+        let (_, world, _disk, first, []) = some();
+        world.copy_sidecar();
+        act(&first);
+        world.restore_sidecar(true);
+        let newcomer = open_store(&world, 5, LOG_CAP).1.unwrap();
+        let seen = newcomer.read().unwrap();
+        assert_eq!(seen.lsn(), first.read().unwrap().lsn(), "{name}");
+    }
 }
 
 /// The others have started another sidecar before the file lost its name: the process uses that one.
