@@ -1,11 +1,11 @@
-//! The changes of a write transaction that runs: what it reads over everything else.
+//! The changes of a running write transaction, which it reads over the log and the tree.
 
 use crate::change::{Change, OwnedChange};
 use crate::engine::changes::Changes;
 use std::cell::{Cell, RefCell};
 use std::ops::Bound;
 
-/// Which way a walk goes.
+/// The direction of a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
     Forward,
@@ -16,7 +16,7 @@ pub(crate) enum Direction {
 #[derive(Default)]
 pub(crate) struct Buffer {
     pub(crate) changes: RefCell<Changes>,
-    /// Grows with each change.
+    /// Incremented by each change.
     stamp: Cell<u64>,
 }
 
@@ -25,12 +25,12 @@ impl Buffer {
         self.stamp.get()
     }
 
-    /// Something has changed: a cursor looks again.
+    /// Notes a change: cursors look up their next entry again.
     pub(crate) fn changed(&self) {
         self.stamp.set(self.stamp.get() + 1);
     }
 
-    /// Sets (or, with `None`, forgets) a change, and gives the one it replaces.
+    /// Sets (or, with `None`, removes) a change, and returns the one it replaces.
     pub(crate) fn set(&self, table: u32, key: &[u8], write: Option<OwnedChange>) -> Option<OwnedChange> {
         self.changed();
         self.changes.borrow_mut().set(table, key, write)
@@ -55,7 +55,7 @@ impl Buffer {
         found.map(|(key, write)| (key.clone(), write.clone()))
     }
 
-    /// The keys in the buffer, and whether they are there after this transaction.
+    /// The keys in the buffer, and whether they exist after this transaction.
     pub(crate) fn buffered_keys(&self, table: u32) -> Vec<(Vec<u8>, bool)> {
         let changes = self.changes.borrow();
         let keys = changes.tables.get(&table).into_iter().flatten();

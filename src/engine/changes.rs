@@ -1,4 +1,4 @@
-//! What one transaction wants to change, before it is committed.
+//! The changes of one transaction before it is committed.
 
 use crate::change::{Change, OwnedChange};
 use crate::log::frame::FrameBuilder;
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Changes {
     pub(crate) tables: BTreeMap<u32, BTreeMap<Vec<u8>, OwnedChange>>,
     pub(crate) dropped: BTreeSet<u32>,
-    /// The ids of tables are those of this LSN, and hold only if the set of tables has not changed since.
+    /// The table ids are those at this LSN, and are valid only if the set of tables has not changed since.
     pub(crate) catalog_lsn: Option<u64>,
     bytes: u64,
 }
@@ -19,12 +19,12 @@ impl Changes {
         self.dropped.is_empty() && self.tables.values().all(BTreeMap::is_empty)
     }
 
-    /// About as many bytes as a frame with all of it takes; never fewer.
+    /// The size of a frame with all changes, in bytes: an estimate that is never too low.
     pub(crate) fn frame_bytes(&self) -> u64 {
         self.bytes + 64 + 5 * self.dropped.len() as u64
     }
 
-    /// How many keys are put or deleted, and tables dropped.
+    /// The number of keys put or deleted, and of tables dropped.
     pub(crate) fn operations(&self) -> usize {
         self.dropped.len() + self.tables.values().map(BTreeMap::len).sum::<usize>()
     }
@@ -41,7 +41,7 @@ impl Changes {
         self.tables.get(&table)?.get(key)
     }
 
-    /// Sets (or, with `None`, forgets) a change, and gives the one it replaces.
+    /// Sets (or, with `None`, removes) a change, and returns the one it replaces.
     pub(crate) fn set(&mut self, table: u32, key: &[u8], write: Option<OwnedChange>) -> Option<OwnedChange> {
         self.bytes += Changes::cost(key, write.as_ref());
         let keys = self.tables.entry(table).or_default();
@@ -56,7 +56,7 @@ impl Changes {
         old
     }
 
-    /// Gives what belongs to tables another table's id each, all at once.
+    /// Moves the changes of each table to another table's id, all at once.
     pub(crate) fn move_tables(&mut self, ids: &BTreeMap<u32, u32>) {
         let moved: Vec<_> = ids.iter().filter_map(|(from, to)| Some((*to, self.tables.remove(from)?))).collect();
         self.tables.extend(moved);

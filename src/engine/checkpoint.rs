@@ -1,11 +1,12 @@
-//! Folding the log into the tree.
+//! Checkpoints: applying the log to the tree.
 //!
-//! Holding CHECKPOINT: mark the log with `Rotate` at LSN C; make C durable; apply everything up to
-//! C, in key order, to a copy-on-write tree; flush; write the other root slot; flush; publish.
-//! Commits go on meanwhile behind the mark. Any failure before the root slot leaves the old state
-//! whole.
+//! The checkpointer holds CHECKPOINT. It appends a `Rotate` frame, the checkpoint mark, at LSN C; makes C durable;
+//! applies everything up to C, in key order, to a copy-on-write tree; flushes; writes the other root slot; flushes;
+//! publishes. Commits continue meanwhile behind the mark. Any failure before the root slot is written leaves the
+//! old state intact.
 //!
-//! A transaction too large for the log takes the same way: applied on top of it, visible with the durable root.
+//! A transaction too large for the log is committed by a checkpoint: applied on top of the log, and visible with
+//! the durable root.
 
 use crate::bytes::Bytes;
 use crate::change::{Change, OwnedChange};
@@ -33,45 +34,47 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A log that fills up is made to hold what is written in this time, in microseconds, at the pace of
-/// the last fold: a fold writes most leaves of a tree that is changed all over, so few large folds
-/// cost far less than many small ones. (A clock that jumps makes the log too large or too small for a while.)
+/// A log that fills up is resized to hold what is written in this time, in microseconds, at the rate since the last
+/// checkpoint: if changes are spread over the whole tree, a checkpoint writes most of its leaves, so few large
+/// checkpoints cost far less than many small ones. (A clock that jumps makes the log too large or too small for a
+/// while.)
 const HOLDS_US: u64 = 4_000_000;
 
-/// What a checkpoint is to do besides folding.
+/// What a checkpoint does besides applying the log.
 #[derive(Default)]
 pub(crate) struct CheckpointOptions<'p> {
     /// The log should be able to hold a frame of this size.
     pub(crate) room_for: u64,
-    /// Nobody is writing: give the log's space back.
+    /// No process is writing: free the log's space.
     pub(crate) shrink: bool,
     /// Make a new root even if the log is empty.
     pub(crate) force: bool,
-    /// How many keys may be touched to move pages down.
+    /// The most keys that may be touched to move pages down.
     pub(crate) compact: usize,
-    /// A transaction to apply on top.
+    /// A transaction to apply on top of the log.
     pub(crate) direct: Option<&'p Changes>,
-    /// Frames are gone that were never durable.
+    /// Frames that were never durable are gone.
     pub(crate) lost: Option<Lost>,
-    /// A name to give to the base, or to take away.
+    /// A named snapshot of the base to create, or one to remove.
     pub(crate) naming: Option<Naming<'p>>,
 }
 
-/// What a failed flush has left of the log.
+/// What a failed flush leaves of the log.
 #[derive(Clone, Copy)]
 pub(crate) struct Lost {
     /// Its end, which is durable.
     pub(crate) end: Point,
-    /// The newest LSN that was given.
+    /// The newest LSN that was assigned.
     pub(crate) newest: u64,
 }
 
-/// What came of it.
+/// The result of a checkpoint.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct CheckpointResult {
     /// LSN of the transaction that was applied on top.
     pub(crate) lsn: u64,
-    /// Pages that only the previous root, or a snapshot of a process, still needs; those of named snapshots are not counted.
+    /// Pages that only the previous root, or a snapshot of a process, still needs; those of named snapshots are not
+    /// counted.
     pub(crate) pending_pages: u64,
     pub(crate) free_pages: u64,
     pub(crate) page_count: u64,
@@ -80,12 +83,12 @@ pub(crate) struct CheckpointResult {
 impl CheckpointResult {
     /// Whether another checkpoint would make the file notably smaller.
     pub(crate) fn could_shrink(&self) -> bool {
-        // (When there was nothing to fold, all are 0.)
+        // (If there was nothing to apply, all are 0.)
         is_worthwhile(self.free_pages + self.pending_pages, self.page_count)
     }
 }
 
-/// Whether so many spare pages are worth a checkpoint that gives them back.
+/// Whether `spare` pages are worth a checkpoint that frees them.
 pub(crate) fn is_worthwhile(spare: u64, page_count: u64) -> bool {
     spare >= SLACK_PAGES && spare * WORTHWHILE >= page_count
 }
@@ -98,7 +101,7 @@ impl Engine {
 }
 
 impl Engine {
-    /// Folds the log into the tree; does nothing if there is nothing to fold.
+    /// Applies the log to the tree; does nothing if there is nothing to apply.
     pub(crate) fn run_checkpoint(
         &self,
         turn: &CheckpointGuard<'_>,
@@ -143,7 +146,7 @@ impl Engine {
         Ok(is_worthwhile(fold.spare_pages(), fold.space.page_count()))
     }
 
-    /// Pages that nothing needs now, pins of all processes considered, and all pages.
+    /// The number of pages that nothing needs now, with the pins of all processes considered, and of all pages.
     pub(crate) fn free_and_all_pages(&self, turn: &CheckpointGuard<'_>) -> Result<(u64, u64)> {
         let PageWriter { space, .. } = self.newest_space(turn)?;
         Ok((space.free_pages(), space.page_count()))
@@ -155,8 +158,8 @@ impl Engine {
         PageWriter::new(self, turn, &base)
     }
 
-    /// Marks the log, unless its last frame is such a mark already. Gives the point after it, and how
-    /// large the log should be.
+    /// Appends a checkpoint mark, unless the last frame is one already. Returns the point after it, and the size
+    /// that the log should have.
     fn rotate(&self, plan: &CheckpointOptions<'_>, deadline: Deadline) -> Result<Option<(Point, u64)>> {
         let mut append = self.lock_append(deadline)?;
         if self.is_poisoned(&append.sidecar) {
@@ -184,7 +187,7 @@ impl Engine {
         if !marked {
             match append.append(&mut FrameBuilder::new(), FrameKind::Rotate, false) {
                 Ok(Appended::At(_)) => {}
-                // It was a mark: no commit's fate is open.
+                // The frame was a mark, so the fate of no commit is open.
                 Err(Error::Unconfirmed { reason, .. }) => return Err(self.poisoned_error(reason)),
                 Err(e) => return Err(e),
                 Ok(Appended::NoRoom) => {
@@ -213,18 +216,18 @@ impl Engine {
         let wanted = wanted.saturating_sub(base.root.log_capacity());
         let added = if plan.shrink { None } else { self.add_segment(&mut fold, wanted)? };
         fold.write_out()?;
-        // From the new root on the space of these frames may be used again.
+        // From the new root on, the space of these frames may be reused.
         archive.iter().for_each(Batch::keep);
         turn.flush_tree()?;
 
-        // The ring and the LSN change under APPEND alone, so that the next appender sees them as they then are.
+        // The ring and the LSN change only with APPEND held, so the next appender sees their current values.
         let passes_on = plan.direct.is_some() || plan.lost.is_some();
         let changes_log = added.is_some() || plan.shrink || passes_on;
         let append = if changes_log { Some(self.lock_append(deadline)?) } else { None };
         let tail = append.as_ref().map(|append| append.state.tail);
         lay_out_log(&mut fold, &base.root, &mut root, (mark, tail), added)?;
         if passes_on {
-            // WRITER is held, so only marks can have come since: a process that lost its sidecar leaves one.
+            // WRITER is held, so only marks can have been appended since: a process that lost its sidecar leaves one.
             let tail = tail.unwrap_or(mark).lsn;
             root.checkpoint_lsn = plan.lost.map_or(tail, |lost| lost.newest.max(tail)) + 1;
         }
@@ -256,8 +259,9 @@ impl Engine {
         Ok(Some((done, fold.pages_written)))
     }
 
-    /// Marks the log, and makes it durable up to there. `None`: there is nothing to fold. After a failed flush the end
-    /// of what is left, which is durable, stands for the mark. Gives how large the log should be, too.
+    /// Appends a checkpoint mark, and makes the log durable up to it. `None`: there is nothing to apply. After a
+    /// failed flush, the durable end of what is left of the log replaces the mark. Also returns the size that the
+    /// log should have.
     fn durable_mark(&self, plan: &CheckpointOptions<'_>, deadline: Deadline) -> Result<Option<(Point, u64)>> {
         if let Some(lost) = plan.lost {
             return Ok(Some((lost.end, 0)));
@@ -267,7 +271,7 @@ impl Engine {
         Ok(Some(rotated))
     }
 
-    /// The state at the mark, over the newest root.
+    /// The state at the checkpoint mark, over the newest root.
     fn view_of_mark(&self, turn: &CheckpointGuard<'_>, mark: Point) -> Result<View> {
         let view = self.view_at(turn, mark.lsn)?;
         let (root, lsn) = (view.tree.root.sequence, view.lsn);
@@ -277,8 +281,8 @@ impl Engine {
         Ok(view)
     }
 
-    /// Cuts off what nothing refers to: it is free in the durable root, and pinned by nobody. A refusal costs space, no
-    /// data.
+    /// Truncates the file to the pages of the new root: the rest is free in the durable root, and no process pins
+    /// it. A refusal costs space, no data.
     fn cut_file(&self, root: &Root, old_len: u64) {
         let len = root.page_count * u64::from(root.page_size);
         if len < old_len
@@ -288,11 +292,11 @@ impl Engine {
         }
     }
 
-    /// Writes the slot of a new root, all that it refers to being durable, and flushes it. `may_be_found`: it holds a
-    /// transaction of its own, or a name, which is there if the slot is.
+    /// Writes the slot of a new root, and flushes it. All that the root refers to is durable. `may_be_found`: the root
+    /// holds a transaction of its own, or a named snapshot, which exists if the slot is found.
     fn write_root(&self, turn: &CheckpointGuard<'_>, root: &Root, may_be_found: bool) -> Result<()> {
         let unconfirmed = |e| if may_be_found { self.unconfirmed(e) } else { e };
-        // Before the slot is: see `settle_root`.
+        // Published before the slot is written: see `settle_root`.
         self.tell_by(&self.known_sidecar(), true, |sidecar| sidecar.rise_making(root.sequence));
         if let Err(e) = self.disk.write_at(&root.encode(), Root::slot_offset(root.sequence)) {
             let e = self.io("write a root slot")(e);
@@ -302,8 +306,8 @@ impl Engine {
         turn.flush_tree().map_err(unconfirmed)
     }
 
-    /// Tells of a root that changes the ring, or holds a transaction of its own. APPEND is held since before its
-    /// slot was written: a process that takes it finds this root told, or knows that its writer is gone.
+    /// Publishes a root that changes the ring, or holds a transaction of its own. APPEND is held since before the
+    /// slot was written: the next holder of APPEND finds this root published, or knows that its writer is gone.
     fn tell_of_new_log(
         &self,
         turn: &CheckpointGuard<'_>,
@@ -312,7 +316,7 @@ impl Engine {
         passes_on: bool,
     ) -> Result<()> {
         append.state.take_over(Arc::clone(root));
-        // The sidecar may have been lost while the pages were written, and the next one have spoken already.
+        // The sidecar may have been lost while the pages were written, and its successor may hold values already.
         append.sidecar = self.current_sidecar().0;
         if let Some(failures) = turn.mends {
             append.recovered(failures)?;
@@ -325,8 +329,8 @@ impl Engine {
         }
         let sidecar = Arc::clone(&append.sidecar);
         self.publish_durable(&sidecar, root.checkpoint_lsn);
-        // No frame leads to this transaction. If its root were lost, the older one would count without
-        // a word: so the log tells, from behind the root, that there is more. A missing witness means nothing.
+        // No frame leads to this transaction. If its root were lost, recovery would silently use the older root: so
+        // a frame behind the root, the witness, says that there is more. A missing witness means nothing.
         let witness = append.append(&mut FrameBuilder::new(), FrameKind::Rotate, false).ok();
         append.seal();
         drop(append);
@@ -390,7 +394,7 @@ impl Engine {
         Ok(())
     }
 
-    /// A new, zeroed segment of about so many bytes for the log's ring.
+    /// Allocates a zeroed segment of about `bytes` bytes for the log's ring.
     fn add_segment(&self, fold: &mut PageWriter<'_>, bytes: u64) -> Result<Option<Segment>> {
         let page_size = u64::from(fold.pages().page_size());
         let Ok(pages) = u32::try_from(bytes / page_size) else { return Ok(None) };
@@ -400,7 +404,7 @@ impl Engine {
         let page = fold.allocate(pages)?;
         let disk = &self.disk;
         if let Err(e) = disk.allocate(u64::from(page) * page_size, u64::from(pages) * page_size) {
-            // The log works at its present size, too.
+            // The log also works at its present size.
             tracing::warn!(error = %e, "no room for a larger log");
             fold.space.release(page, pages);
             return Ok(None);
@@ -409,7 +413,7 @@ impl Engine {
     }
 }
 
-/// The root that a fold of everything up to the mark makes, before its trees are.
+/// The root that a checkpoint of everything up to the mark makes, before its trees are updated.
 fn next_root(view: &View, mark: Point) -> Root {
     let mut root = Root::clone(&view.tree.root);
     root.sequence += 1;
@@ -419,8 +423,8 @@ fn next_root(view: &View, mark: Point) -> Root {
     root
 }
 
-/// Lays the ring out as the new root has it: behind the mark, with a segment more, or fewer if the log is empty. The
-/// tail is given if APPEND is held, and the ring may change.
+/// Lays out the ring of the new root: it starts behind the mark, with one more segment, or with fewer if the log is
+/// empty. `tail` is `Some` if APPEND is held, so that the ring may change.
 fn lay_out_log(
     fold: &mut PageWriter<'_>,
     base: &Root,
@@ -444,29 +448,30 @@ fn lay_out_log(
     Ok(())
 }
 
-/// Decides how much of the file's free end is cut off.
+/// Decides how much of the file's free end is truncated.
 fn trim(fold: &mut PageWriter<'_>, all: bool) {
     fold.release_own();
     let (tail, count) = (fold.space.free_tail(), fold.space.page_count());
-    // Saving the free map takes some pages; a little slack saves growing again at once.
+    // Saving the free map takes some pages; a little slack avoids growing again at once.
     let slack = 16 + count / if all { 64 } else { 8 };
     if tail > slack {
         fold.space.truncate(count - (tail - slack / 2));
     }
 }
 
-/// Which tables a fold touches.
+/// The tables that a checkpoint touches.
 #[derive(Default)]
 struct Touched {
     tables: BTreeSet<u32>,
     dropped: BTreeSet<u32>,
-    /// Runs of long values that the log points at: those that do not end up in a tree are only needed by snapshots of
-    /// the version before.
+    /// Runs of long values that the log points at. Those that do not end up in a tree are needed only by snapshots of
+    /// the previous version.
     loose: BTreeMap<u32, Pointed>,
 }
 
 impl Touched {
-    /// By the log, and by a transaction on top of it. Runs that the log points at are marked as used.
+    /// Collects the tables touched by the log, and by a transaction on top of it. Marks runs that the log points at
+    /// as used.
     fn new(view: &View, direct: Option<&Changes>, fold: &mut PageWriter<'_>) -> Result<Touched> {
         let mut touched = Touched::default();
         for memtable in &view.memtables {
@@ -487,7 +492,7 @@ impl Touched {
     }
 }
 
-/// Gives the table's new tree. Runs that end up in it are no longer loose.
+/// Returns the table's new tree. Runs that end up in it are no longer loose.
 fn update_table(
     view: &View,
     direct: Option<&Changes>,
@@ -522,7 +527,7 @@ struct Merged<'a> {
 }
 
 impl<'a> Merged<'a> {
-    /// Sources come newest first: of equal keys the first one's change counts.
+    /// Sources are in order, newest first: for equal keys, the change of the first source counts.
     fn new(view: &'a View, direct: Option<&'a Changes>, table: u32) -> Merged<'a> {
         let mut sources: Vec<Box<dyn Iterator<Item = Item> + 'a>> = Vec::new();
         if let Some(keys) = direct.and_then(|direct| direct.tables.get(&table)) {
@@ -556,5 +561,5 @@ impl Iterator for Merged<'_> {
     }
 }
 
-/// How long a checkpoint that nobody waits for may wait for its locks.
+/// How long a checkpoint for which no thread waits may wait for its locks.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,8 +1,8 @@
-//! A transaction becomes durable.
+//! Commits of transactions.
 //!
-//! Small ones become one frame of the log. Long values go to pages of their own first, and the
-//! frame points at them; while a checkpoint runs, which those pages would have to wait for, they stay
-//! in the frame if it has room for them. What is too large for the log goes straight to the tree.
+//! A small transaction becomes one frame of the log. Long values are first written to pages of their own, and the
+//! frame points at them. While a checkpoint runs, which those pages would have to wait for, they stay in the frame
+//! if they fit. A transaction too large for the log is written directly to the tree.
 
 use crate::change::{Change, OwnedChange};
 use crate::disk::format::{MAX_FRAME_PAYLOAD, OVERFLOW_SIZE};
@@ -27,13 +27,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// Values from this size on go to pages of their own, if CHECKPOINT can be had at once.
+/// Values from this size on are written to pages of their own, if CHECKPOINT is free.
 const LONG_VALUE: usize = 32 << 10;
 
-/// How often the log is folded to make room for one frame.
+/// The most checkpoints that are run to make room for one frame.
 const CHECKPOINTS_FOR_ROOM: usize = 2;
 
-/// A transaction whose frame would be larger than this goes straight to the tree.
+/// A transaction whose frame would be larger than this is written directly to the tree.
 fn frame_limit(log_cap: u64) -> u64 {
     (log_cap / 4).min(MAX_FRAME_PAYLOAD.into())
 }
@@ -45,27 +45,27 @@ impl View {
     }
 }
 
-/// Long values that lie in pages of their own, with the right to take pages: held until the frame that points
-/// at them is in the log, for only then do others know that these pages are used.
+/// Long values in pages of their own, with CHECKPOINT, the right to allocate pages. It is held until the frame that
+/// points at the values is in the log: only then does the next checkpointer know that these pages are used.
 struct Placed<'e> {
     _turn: CheckpointGuard<'e>,
-    /// So many bytes of long values are in the log that it should be folded soon.
+    /// The log points at so many bytes of long values that a checkpoint should run soon.
     crowded: bool,
 }
 
 /// How durable a commit is when it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// It survives a power loss.
+    /// The commit survives a power loss.
     #[default]
     Sync,
-    /// It is visible to everybody at once and flushed soon after. A power loss may lose the newest
-    /// such commits, in order, and nothing else; the death of a process loses none. So may a flush that fails,
-    /// and then `Store::flush` says so.
+    /// The commit is visible to all processes at once and flushed soon after. A power loss may lose the newest such
+    /// commits, in order, and nothing else; the death of a process loses none. A failed flush may lose them, too, and
+    /// then `Store::flush` returns an error.
     Relaxed,
 }
 
-/// A transaction that is to be committed, by the holder of WRITER.
+/// A transaction that the holder of WRITER commits.
 struct Commit<'c> {
     writer: &'c WriterGuard,
     changes: &'c mut Changes,
@@ -75,29 +75,29 @@ struct Commit<'c> {
     deadline: Deadline,
 }
 
-/// What became of a frame.
+/// The result of putting a transaction into the log or the tree.
 enum Outcome<'e> {
     InLog(InLog<'e>),
-    /// It was committed without the log.
+    /// The transaction was committed without the log.
     InTree(u64),
-    /// The set of tables may not be what the changes assume.
+    /// The set of tables may differ from the one that the changes assume.
     NamesChanged,
 }
 
 /// A commit that is in the log, and not acknowledged yet.
 struct InLog<'e> {
     lsn: u64,
-    /// The log is to be folded soon.
+    /// A checkpoint should run soon.
     crowded: bool,
-    /// Its batch, sealed, if it is flushed at once.
+    /// The sealed batch, if it is flushed at once.
     flush: Option<(SyncGuard<'e>, Sealed)>,
-    /// What was known of failed flushes when it was appended.
+    /// The failed flushes known when the frame was appended.
     failures: Failures,
 }
 
 impl Engine {
-    /// Commits and gives the transaction's LSN. `turn` is given back as soon as the next writer may go on.
-    /// `None`: nothing was done, since the set of tables may not be what the changes assume.
+    /// Commits, and returns the transaction's LSN. `turn` is released as soon as the next writer may start.
+    /// `None`: nothing was done, since the set of tables may differ from the one that the changes assume.
     pub(crate) fn commit(
         &self,
         turn: &mut Option<WriterGuard>,
@@ -143,7 +143,7 @@ impl Engine {
         Ok(Some(lsn))
     }
 
-    /// Puts the transaction into the log, or, if it is too large for that, straight to the tree.
+    /// Puts the transaction into the log, or, if it is too large for the log, directly into the tree.
     fn put_in_place(&self, mut commit: Commit<'_>) -> Result<Outcome<'_>> {
         let (bytes, long) = (commit.changes.frame_bytes(), commit.long);
         let limit = frame_limit(self.settings.log_cap);
@@ -155,7 +155,8 @@ impl Engine {
             return self.commit_to_tree(&commit);
         }
         if commit.durability == Durability::Sync {
-            // Beside a flush it costs nothing to look whether the sidecar still has its name. (Others look once a second.)
+            // Beside a flush, the check that the sidecar still has its name costs nothing. (Without a flush it is made
+            // once a second.)
             let _ = self.current_sidecar();
         }
         let mut placed = None;
@@ -167,15 +168,15 @@ impl Engine {
                 return self.commit_to_tree(&commit);
             }
         }
-        // `None`: the log cannot grow as far as its cap allows, for no room on the disk, or no segment left.
+        // `None`: the log cannot grow as far as its cap allows, since the disk is full or no segment is left.
         match self.append_changes(&mut commit, placed)? {
             Some(outcome) => Ok(outcome),
             None => self.commit_to_tree(&commit),
         }
     }
 
-    /// Puts the frame into the log, for which room is made. Long values are guarded until it is there. `None`: the log
-    /// has no room for it, and cannot be made to have.
+    /// Makes room for the frame and appends it to the log. CHECKPOINT is held for long values until the frame is in
+    /// the log. `None`: the log has no room for the frame, and cannot grow enough.
     fn append_changes<'e>(
         &'e self,
         commit: &mut Commit<'_>,
@@ -185,7 +186,7 @@ impl Engine {
         let mut tries = 0;
         loop {
             let mut append = self.lock_append(commit.deadline)?;
-            // The tail that was just found is the true one, and the process that walked there has told of every change.
+            // The tail just found is the true one, and the process that walked there published all changes of tables.
             if commit.changes.catalog_lsn.is_some_and(|lsn| append.tables() != Some(lsn)) {
                 return Ok(Some(Outcome::NamesChanged));
             }
@@ -195,7 +196,7 @@ impl Engine {
             }
             drop(append);
             tries += 1;
-            // For long values room was made before: a checkpoint that runs now would take their pages for free ones.
+            // For long values room was made before: a checkpoint now would treat their pages as free.
             if placed.is_some() {
                 return Err(Error::Internal("the room that was made in the log is gone".to_owned()));
             }
@@ -205,8 +206,8 @@ impl Engine {
         }
     }
 
-    /// The frame is in the log: decides whether this commit is flushed at once. If no other process is busy it is;
-    /// otherwise the others get to append first, so that the flush carries more of them.
+    /// The frame is in the log: decides whether this commit is flushed at once. It is if no other process is busy;
+    /// otherwise other processes append first, so that the flush covers more commits.
     fn in_log<'e>(
         &'e self,
         mut append: AppendGuard<'e>,
@@ -223,8 +224,7 @@ impl Engine {
         Ok(Outcome::InLog(InLog { lsn, crowded, flush, failures: append.into_failures() }))
     }
 
-    /// What is left to do for a commit that is in the log, when the next writer may go on: it is acknowledged. Gives its
-    /// LSN.
+    /// Completes and acknowledges a commit that is in the log, after WRITER was released. Returns its LSN.
     fn settle_commit(&self, in_log: InLog<'_>, durability: Durability) -> Result<u64> {
         let InLog { lsn, crowded, flush, failures } = in_log;
         if let Some((sync, sealed)) = flush {
@@ -253,9 +253,9 @@ impl Engine {
         Ok(lsn)
     }
 
-    /// Returns when what a transaction has read, up to `lsn`, is as safe as what it writes would be. It read
-    /// the log to its end, beyond what readers see: what it tells its caller must be seen by all who look later.
-    /// `failures` were counted while the transaction still had its turn, and with it the log its frames.
+    /// Returns when what a transaction has read, up to `lsn`, is as safe as what it writes would be. It read the log to
+    /// its end, beyond what readers see: what it returns to its caller must be visible to every later reader.
+    /// `failures` were counted while the transaction still held WRITER, so the log still had its frames.
     pub(crate) fn settle_reads(&self, lsn: u64, durability: Durability, failures: &Failures) -> Result<()> {
         let safe = match durability {
             Durability::Sync => self.durable_lsn(),
@@ -268,7 +268,7 @@ impl Engine {
         if self.settings.threads {
             self.background.call(Chore::Fold);
         } else if let Ok(Some(turn)) = self.try_lock_checkpoint() {
-            // The commit stands whatever comes of this; a failure shows again when the log is full.
+            // The commit is valid even if this fails; a failure appears again when the log is full.
             let _ = self.run_checkpoint(
                 &turn,
                 &CheckpointOptions::default(),
@@ -277,7 +277,7 @@ impl Engine {
         }
     }
 
-    /// As [`Engine::commit`], without the log.
+    /// Like [`Engine::commit`], without the log.
     fn commit_to_tree(&self, commit: &Commit<'_>) -> Result<Outcome<'_>> {
         if commit.changes.catalog_lsn.is_some() {
             return Ok(Outcome::NamesChanged);
@@ -292,8 +292,8 @@ impl Engine {
         Ok(Outcome::InTree(done.lsn))
     }
 
-    /// The frame found no room: folds the log, which may have to grow; or puts long values that it holds to pages
-    /// after all. `false`: the log cannot be made to hold it.
+    /// The log had no room for the frame: runs a checkpoint, which may grow the log; or writes long values in the frame
+    /// to pages after all. `false`: the log cannot grow enough for the frame.
     fn make_way<'e>(
         &'e self,
         commit: &mut Commit<'_>,
@@ -311,7 +311,7 @@ impl Engine {
         Ok(placed.is_some())
     }
 
-    /// Sees to it that the log has room for the commit's frame, if it can be had. With WRITER held it stays.
+    /// Makes room in the log for the commit's frame, if possible. While WRITER is held, the room stays.
     fn make_room(&self, turn: &CheckpointGuard<'_>, commit: &Commit<'_>, room_for: u64) -> Result<bool> {
         for _ in 0..CHECKPOINTS_FOR_ROOM {
             if self.lock_append(commit.deadline)?.has_room(room_for) {
@@ -323,8 +323,8 @@ impl Engine {
         Ok(self.lock_append(commit.deadline)?.has_room(room_for))
     }
 
-    /// The right to take pages for long values. `None`: a checkpoint is running, and they `fit` into the frame. A
-    /// checkpoint may take long, and all other writers would wait for it with this one.
+    /// Takes CHECKPOINT, the right to allocate pages for long values. `None`: a checkpoint is running, and the values
+    /// `fit` into the frame. A checkpoint may take long, and all other writers would wait for it with this one.
     fn turn_for_pages(&self, fit: bool, deadline: Deadline) -> Result<Option<CheckpointGuard<'_>>> {
         match self.try_lock_checkpoint()? {
             None if !fit => self.lock_checkpoint(deadline).map(Some),
@@ -332,15 +332,15 @@ impl Engine {
         }
     }
 
-    /// Writes the long values to runs of their own, durably, and puts pointers
-    /// in their place. `None`, and nothing is changed: the log cannot be made to hold the pointers.
+    /// Writes the long values to runs of their own, durably, and replaces them with pointers. `None`: nothing was
+    /// changed, since the log cannot grow enough for the pointers.
     fn write_long_values<'e>(
         &'e self,
         turn: CheckpointGuard<'e>,
         commit: &mut Commit<'_>,
     ) -> Result<Option<Placed<'e>>> {
-        // What the log points at stays in use until it is folded, overwritten or not. The log's cap
-        // bounds its frames, and so it does these bytes that lie beside it.
+        // Runs that the log points at stay in use until the next checkpoint, overwritten or not. The log's cap bounds
+        // its frames, and also these bytes beside it.
         let (allowed, long) = (self.settings.log_cap, commit.long);
         let unfolded = self.newest_view(commit.writer)?.long_bytes();
         if unfolded > 0 && unfolded.saturating_add(long) > allowed {
@@ -374,8 +374,8 @@ impl Engine {
         Ok(Some(Placed { _turn: turn, crowded }))
     }
 
-    /// The state at the end of the log, durable or not: what the transaction of this writer builds on. Nothing is
-    /// committed meanwhile.
+    /// The state at the end of the log, durable or not: the transaction of this writer builds on it. While WRITER is
+    /// held, nothing else is committed.
     pub(crate) fn newest_view(&self, _writer: &WriterGuard) -> Result<Arc<View>> {
         self.view_at_end()
     }

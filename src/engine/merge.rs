@@ -1,5 +1,5 @@
-//! Walking a table in one direction through everything that says something about it: the
-//! transaction's own buffer over the log's memtables, newest first, over the tree.
+//! The merging cursor: walks a table in one direction through the transaction's own buffer, over the memtables,
+//! newest first, over the tree.
 
 use crate::bytes::Bytes;
 use crate::change::{Change, OwnedChange};
@@ -46,7 +46,7 @@ impl<'s> TableSource<'s> {
         self.view.value(self.table, self.root, key)
     }
 
-    /// Whether there is such a key. Does not read long values.
+    /// Whether the key exists. Does not read long values.
     pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
         if let Some(buffer) = self.buffer
             && let Some(write) = buffer.buffered(self.table, key)
@@ -73,12 +73,12 @@ pub(crate) struct MergeCursor<'s> {
     buffer: Option<Buffered<'s>>,
 }
 
-/// The buffer's next entry. The buffer may change between steps, so it is looked up again then.
+/// The buffer's next entry. It is looked up again if the buffer changed since the last step.
 struct Buffered<'s> {
     changes: &'s Buffer,
     head: Option<(Vec<u8>, OwnedChange)>,
     stamp: u64,
-    /// Where to look from.
+    /// Where the lookup starts.
     from: Bound<Vec<u8>>,
 }
 
@@ -137,8 +137,8 @@ impl<'s> MergeCursor<'s> {
         Ok(())
     }
 
-    /// Going forward, without a transaction: the leaf of the tree that has the next rows, if the walk is at its beginning and the log
-    /// says nothing of any key up to its last one.
+    /// For a forward walk without a transaction: the leaf of the tree with the next rows, if the walk is at the leaf's
+    /// beginning and the log changes no key up to its last one.
     pub(crate) fn leaf_ahead(&self) -> Result<Option<&Node<'s>>> {
         let Some(leaf) = self.cursor.leaf_ahead() else { return Ok(None) };
         let last = leaf.entry(leaf.count() - 1)?;
@@ -147,7 +147,7 @@ impl<'s> MergeCursor<'s> {
         Ok(Some(leaf).filter(|_| alone && self.memtables.iter().all(|(_, head)| untouched(head))))
     }
 
-    /// Goes on behind that leaf.
+    /// Continues behind that leaf.
     pub(crate) fn skip_leaf(&mut self) -> Result<()> {
         self.cursor.skip_leaf().map(drop)
     }
@@ -156,7 +156,7 @@ impl<'s> MergeCursor<'s> {
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(Bytes<'s>, LeafValue<'s>)>> {
         if self.memtables.is_empty() && self.buffer.is_none() {
-            // Most tables at most times: only the tree has something to say.
+            // The common case: only the tree has entries.
             let Some((key, value)) = self.cursor.entry() else { return Ok(None) };
             self.advance_tree()?;
             return Ok(Some((key, value)));
@@ -169,7 +169,7 @@ impl<'s> MergeCursor<'s> {
         Ok(None)
     }
 
-    /// The next key that any source knows, with its newest word; `None` as its value: deleted.
+    /// The next key in any source, with its newest value; `None` as its value: deleted.
     fn merged(&mut self) -> Result<Option<(Bytes<'s>, Option<LeafValue<'s>>)>> {
         self.look_at_buffer();
         let mut best: Option<Bytes<'s>> = self.cursor.entry().map(|(key, _)| key);
@@ -186,7 +186,7 @@ impl<'s> MergeCursor<'s> {
             best = Some(Bytes::copied(key));
         }
         let Some(key) = best else { return Ok(None) };
-        // Of equal keys the newest source counts; all of them move on.
+        // For equal keys the newest source counts; all of them advance.
         let mut word: Option<Option<LeafValue<'s>>> = None;
         if let Some(buffer) = &mut self.buffer
             && let Some((_, write)) = buffer.head.take_if(|(found, _)| **found == *key)
@@ -225,7 +225,7 @@ impl<'s> MergeCursor<'s> {
     }
 }
 
-/// What the key has after the change.
+/// The value of the key after the change.
 fn after(change: OwnedChange) -> Option<LeafValue<'static>> {
     match change {
         Change::Put(value) => Some(LeafValue::Inline(value)),
@@ -241,7 +241,7 @@ fn step(memtable: &Memtable, table: u32, direction: Direction, from: Bound<&[u8]
     }
 }
 
-/// The number of entries. The tree knows its own count; each key that the log or the buffer speaks of is looked at.
+/// The number of entries: the tree's own count, corrected for each key that the log or the buffer changes.
 pub(crate) fn count(ground: &TableSource<'_>) -> Result<u64> {
     let mut count = ground.root.count;
     let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
@@ -266,7 +266,7 @@ pub(crate) fn count(ground: &TableSource<'_>) -> Result<u64> {
                 continue;
             }
             adjust(&version.key, !matches!(version.change, Change::Delete))?;
-            // Older memtables may speak of it, too.
+            // Older memtables may change this key, too.
             if i + 1 < memtables.len() {
                 seen.insert(version.key.to_vec());
             }

@@ -1,7 +1,7 @@
-//! Pages for a version of the tree that is being made: where they come from, and writing them.
+//! Allocates and writes the pages of a new version of the tree.
 //!
-//! Only pages that are free in the durable root and pinned by nobody are written. Until the new
-//! root is durable nothing refers to them, so a crash leaves them free.
+//! Only pages that are free in the durable root and that no process pins are written. Until the new root is durable
+//! nothing refers to them, so a crash leaves them free.
 
 use crate::disk::format::{HEAD_SIZE, Overflow, TABLE_SPACE};
 use crate::disk::pins::joined;
@@ -25,13 +25,13 @@ pub(crate) struct PageWriter<'e> {
     pages: Arc<Pages>,
     pub(crate) space: Space,
     version: u64,
-    /// The versions that named snapshots keep, ascending: those of the base, and then those of the root being made.
+    /// The versions that named snapshots keep, ascending: at first those of the base, then those of the new root.
     pub(crate) named: Vec<u64>,
     /// Whether a snapshot of a version before the base is held.
     older_snapshots: bool,
-    /// Pages not yet written: the first one's number, and their bytes.
+    /// Adjacent pages not yet written: the number of the first, and their bytes.
     waiting: (u32, Vec<u8>),
-    /// Pages of this very version that are no longer needed.
+    /// Pages of the new version that are no longer needed.
     own: Vec<(u32, u32)>,
     pub(crate) pages_written: u64,
 }
@@ -46,8 +46,8 @@ impl<'e> PageWriter<'e> {
         let pages = Arc::clone(&base.pages);
         let mut read = |ptr, kind| pages.run(ptr, kind, TABLE_SPACE);
         let mut space = Space::load(root.page_size, root.store_tag(), first_page, space_root, &mut read)?;
-        // The base's names, whatever becomes of them in the root being made: until that one is durable, the
-        // base is what a crash leaves.
+        // The named snapshots of the base, even if the new root removes them: until that root is durable, recovery
+        // finds the base.
         let named = base.named_versions()?;
         let mut pinned = engine.pins.all(root.sequence)?;
         pinned.extend(named.iter().map(|version| *version..*version + 1));
@@ -64,7 +64,7 @@ impl<'e> PageWriter<'e> {
             own: Vec::new(),
             pages_written: 0,
         };
-        // A file longer than its root says was grown by a fold that did not finish.
+        // A file longer than its root says was grown by a checkpoint that did not finish.
         let len = engine.disk.len().map_err(engine.io("read the length"))?;
         let count = len / u64::from(root.page_size);
         if count > fold.space.page_count() {
@@ -74,8 +74,8 @@ impl<'e> PageWriter<'e> {
         Ok(fold)
     }
 
-    /// Takes pages for long values that a log frame will point at. They are born with the root that
-    /// the frame builds on, since snapshots of that root may use them.
+    /// For the pages of long values that a log frame will point at. Their version is that of the root which the frame
+    /// builds on, since snapshots of that root may read them.
     pub(crate) fn for_log(engine: &'e Engine, turn: &CheckpointGuard<'_>, view: &View) -> Result<PageWriter<'e>> {
         let mut fold = PageWriter::new(engine, turn, &view.tree)?;
         fold.version = view.tree.root.sequence;
@@ -87,13 +87,13 @@ impl<'e> PageWriter<'e> {
         Ok(fold)
     }
 
-    /// Pages that are free, or will be once the root being made is durable, but for what snapshots of processes keep.
+    /// Pages that are free, or will be once the new root is durable and no snapshot of a process keeps them.
     pub(crate) fn spare_pages(&self) -> u64 {
         let pending = self.space.pending_pages().saturating_sub(self.space.kept_pages(&self.named));
         self.space.free_pages() + pending
     }
 
-    /// Makes at least `pages` more pages.
+    /// Grows the file by at least `pages` pages.
     pub(crate) fn grow(&mut self, pages: u64) -> Result<()> {
         let old = self.space.page_count();
         let step = (old / 16).clamp(*GROWTH_PAGES.start(), *GROWTH_PAGES.end());
@@ -125,7 +125,7 @@ impl<'e> PageWriter<'e> {
             .in_file(self.engine.path()))
     }
 
-    /// Writes what waits.
+    /// Writes the waiting pages.
     pub(crate) fn write_out(&mut self) -> Result<()> {
         let (page, bytes) = &mut self.waiting;
         if bytes.is_empty() {
@@ -135,20 +135,20 @@ impl<'e> PageWriter<'e> {
         debug_assert!(offset >= HEAD_SIZE);
         let disk = &self.engine.disk;
         disk.write_at(bytes, offset).map_err(self.engine.io("write a page"))?;
-        // A commit's flush has to write whatever is dirty: it should not find all of a checkpoint.
+        // A commit's flush writes all dirty pages of the file: it should not have to write a whole checkpoint's.
         disk.start_writeback(offset, bytes.len() as u64);
         bytes.clear();
         Ok(())
     }
 
-    /// Gives pages of this version back that no tree needs any more. No update may be under way.
+    /// Frees the pages of the new version that no tree needs any more. No update may be running.
     pub(crate) fn release_own(&mut self) {
         for (page, run) in self.own.drain(..) {
             self.space.release(page, run);
         }
     }
 
-    /// Writes the free map, and gives what the root says of it.
+    /// Writes the free map, and returns what the root stores about it.
     pub(crate) fn save_space(&mut self) -> Result<SpaceRoot> {
         self.release_own();
         loop {
@@ -193,8 +193,8 @@ impl PageStore for PageWriter<'_> {
         self.space.has_room_before(run, page)
     }
 
-    /// Versions before the base are never pinned again, and a new name is given to the base alone. So if none of
-    /// them is pinned now, only the base's own snapshots can need what this version frees, whenever it was written.
+    /// Versions before the base are never pinned again, and a new named snapshot is always one of the base. So if none
+    /// of them is pinned now, only snapshots of the base can need what the new version frees, whenever it was written.
     fn asks_for_births(&self) -> bool {
         self.older_snapshots
     }
@@ -204,7 +204,7 @@ impl PageStore for PageWriter<'_> {
     }
 
     fn free(&mut self, page: u32, run: u32, version: u64) -> Result<()> {
-        // A forged file may have a tree on pages that its free map calls free, or on another tree's.
+        // In a forged file, a tree may use pages that are free in the free map, or that belong to another tree.
         if !self.space.in_use(page, run) || version > self.version {
             let offset = u64::from(page) * u64::from(self.pages.page_size());
             let found = format!("free ones, or of version {version}");
@@ -214,7 +214,7 @@ impl PageStore for PageWriter<'_> {
             );
         }
         if version == self.version {
-            // Written a moment ago, and perhaps still being read by who frees it: not to be written again yet.
+            // Written by this writer, and perhaps still being read by the caller: must not be written again yet.
             self.own.push((page, run));
         } else {
             self.space.retire(page, run, version, self.version);
@@ -242,7 +242,7 @@ mod tests {
     use crate::disk::sim::Free;
     use crate::proof::new_store;
 
-    /// The fold reads pages in place, in the map of the file: one that it frees it may still be reading.
+    /// A checkpoint reads pages in place, in the map of the file: it may still be reading a page that it frees.
     #[test]
     fn a_page_that_a_fold_wrote_and_freed_is_not_written_again_in_the_same_step() {
         let (_world, _disk, store) = new_store(Arc::new(Free), 1 << 20);

@@ -1,8 +1,7 @@
-//! What this process sees: a pinned version of the tree, the log's newer half in memory, and an LSN.
+//! What this process sees: a pinned version of the tree, the frames of the log since then in memory, and an LSN.
 //!
-//! A snapshot is an `Arc` of a [`View`]. Taking one when nothing has changed is two reads of
-//! shared memory and a reference count. Otherwise the new frames are read from the file and added
-//! to the index.
+//! A snapshot is an `Arc` of a [`View`]. If nothing has changed, taking one costs two reads of shared memory and a
+//! reference count. Otherwise the new frames are read from the file and added to the memtables.
 
 use crate::bytes::Bytes;
 use crate::change::{Change, OwnedChange};
@@ -26,7 +25,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// One version of the tree, kept from being reused.
+/// One version of the tree, whose pages are protected from reuse.
 pub(crate) struct TreeVersion {
     pub(crate) root: Arc<Root>,
     pub(crate) pages: Arc<Pages>,
@@ -36,48 +35,48 @@ pub(crate) struct TreeVersion {
 /// One committed state.
 pub(crate) struct View {
     pub(crate) tree: Arc<TreeVersion>,
-    /// Where the log goes on.
+    /// The ring in which the log continues.
     pub(crate) ring: Arc<Ring>,
     /// Newest first.
     pub(crate) memtables: Vec<Arc<Memtable>>,
     pub(crate) lsn: u64,
-    /// The newest transaction in this state; `lsn` may be that of a checkpoint's mark.
+    /// The newest transaction in this state; `lsn` may be that of a checkpoint mark.
     pub(crate) last_commit: u64,
     pub(super) tables: RwLock<HashMap<Box<str>, Option<TableEntry>>>,
 }
 
-/// A table as one state has it.
+/// A table in one state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableEntry {
     pub(crate) id: u32,
     pub(crate) key_type: Box<str>,
     pub(crate) value_type: Box<str>,
-    /// Its tree, without what the log adds.
+    /// The table's tree, without the log's changes.
     pub(crate) root: TreeRoot,
 }
 
-/// What the process has read so far.
+/// What this process has read so far.
 #[derive(Default)]
 pub(crate) struct ViewState {
     tree: Option<Arc<TreeVersion>>,
     ring: Option<Arc<Ring>>,
     memtables: Vec<Arc<Memtable>>,
     pub(super) point: Point,
-    /// The newest LSN that a frame read here says was durable before it.
+    /// The newest LSN that a frame read by this process states was durable before it.
     pub(super) proved: u64,
-    /// [`Engine::forgotten`] when the log was last read from a root on.
+    /// [`Engine::forgotten`] when the log was last read from a root.
     forgotten: u64,
 }
 
 /// How far a refresh must get.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
-    /// To this LSN, which was promised.
+    /// To this LSN, which was published.
     Lsn(u64),
     /// To the end of the chain.
     Tail,
-    /// To the newest transaction there is, also one that only a root holds of which nobody lived to tell. For
-    /// the holder of WRITER: no other process can be about to tell of one.
+    /// To the newest transaction, including one that only a root holds whose writer died before it published the
+    /// root. For the holder of WRITER: no other process can be about to publish such a root.
     Newest,
 }
 
@@ -91,12 +90,12 @@ impl Until {
 pub(crate) struct Views {
     log: Log,
     pub(super) state: Mutex<ViewState>,
-    /// The newest state that was handed out.
+    /// The newest state that was returned.
     published: Mutex<Option<Arc<View>>>,
     used_ms: AtomicU64,
-    /// The log's end at the last look for a batch that nobody flushes, and when that was.
+    /// The log's end at the last check for a batch that no process flushes, and the time of that check.
     pub(super) unflushed: Mutex<(u64, u64)>,
-    /// How often a snapshot was given although more may have been shown elsewhere: its reader is told nothing.
+    /// How often a snapshot was returned although other processes may have shown more: its reader does not learn so.
     #[cfg(test)]
     pub(crate) shown_late: AtomicU64,
 }
@@ -127,8 +126,8 @@ impl Views {
         self.used_ms.store(self.disk.now_ms(), Ordering::Relaxed);
     }
 
-    /// The state that was handed out last, if it is what readers may see now: then no lock is taken that a
-    /// thread which reads the log holds.
+    /// The last returned state, if it still is what readers may see. Takes no lock that a thread holds while it reads
+    /// the log.
     pub(super) fn up_to_date(&self, visible: u64) -> Option<Arc<View>> {
         self.note_used();
         let published = lock(&self.published);
@@ -136,7 +135,7 @@ impl Views {
         (view.lsn >= visible && view.tree.root.sequence >= self.known_root()).then(|| Arc::clone(view))
     }
 
-    /// Reads on to what the words say is visible.
+    /// Reads the log on to the published visible LSN.
     pub(super) fn catch_up(&self) -> Result<Arc<View>> {
         let mut state = lock(&self.state);
         self.note_used();
@@ -145,14 +144,14 @@ impl Views {
             return Ok(view);
         }
         self.refresh(&mut state, Until::Lsn(visible))?;
-        // A transaction in a new root's tree is seen, whether or not its writer lived to tell of it.
+        // A transaction in a new root's tree is visible even if its writer died before it published the root.
         self.publish_view(&mut state, self.visible())
     }
 
-    /// The state at the end of the log, durable or not: what the next transaction builds on.
+    /// The state at the end of the log, durable or not: the next transaction builds on it.
     pub(crate) fn view_at_end(&self) -> Result<Arc<View>> {
-        // A root of which nobody told may be one whose flush failed before this process opened the file. The holder
-        // of APPEND settles it, before anything is built on it. (Not with the view locked, which readers need.)
+        // A root that is not published may be one whose flush failed before this process opened the file. The holder
+        // of APPEND settles it before anything is built on it. (Not with the view locked, which readers need.)
         self.load_hints(&self.known_sidecar());
         if peek_sequence(&*self.disk).map_err(self.io("look at the file"))? > self.known_root() {
             drop(self.lock_append(self.deadline())?);
@@ -168,8 +167,8 @@ impl Views {
         Ok(Arc::new(View { tree, ring, memtables, lsn, last_commit, tables: RwLock::default() }))
     }
 
-    /// Reads everything up to the mark `lsn`, and gives the memtables that end there, newest first.
-    /// With CHECKPOINT held the root stays what it is.
+    /// Reads everything up to the checkpoint mark `lsn`, and returns the state there, with the memtables that end
+    /// there, newest first. With CHECKPOINT held the root does not change.
     pub(crate) fn view_at(&self, _turn: &CheckpointGuard<'_>, lsn: u64) -> Result<View> {
         let mut state = lock(&self.state);
         self.refresh(&mut state, Until::Lsn(lsn))?;
@@ -199,18 +198,18 @@ impl Views {
         Ok(view)
     }
 
-    /// Lets go of the tree version and of a large index that nobody has asked for lately.
+    /// Releases the tree version and large memtables that were not used for `idle_ms`.
     pub(crate) fn relax_view(&self, idle_ms: u64) -> bool {
         let mut state = lock(&self.state);
         let used = self.used_ms.load(Ordering::Relaxed);
         if state.tree.is_none() || self.disk.now_ms().saturating_sub(used) < idle_ms {
             return false;
         }
-        // Snapshots that are held keep what they need themselves.
+        // Snapshots keep what they need themselves.
         *lock(&self.published) = None;
         state.tree = None;
         if state.memtables.iter().map(|g| g.bytes()).sum::<usize>() > 1 << 20 {
-            // It is read again from the log when it is needed.
+            // They are read from the log again when they are needed.
             state.memtables.clear();
             state.ring = None;
         }
@@ -230,15 +229,15 @@ impl Views {
             let before = state.point;
             let newest = self.read_on(state, until)?;
             let pinned = state.tree.as_ref().map_or(0, |tree| tree.root.sequence);
-            // A long value of a frame is kept for the roots from the frame's own on, so a state that
-            // has the frame must not rest on an older one.
+            // The long values of a frame are kept for the frame's root and later ones, so a state that contains the
+            // frame must not be based on an older root.
             if until.is_reached(state.point.lsn) && newest <= pinned {
                 return Ok(());
             }
-            // The chain may end here because the log was folded and its space used again.
+            // The chain may end here because a checkpoint freed this part of the log and its space was reused.
             let newest_slot = self.slots()?.newest;
             let root = newest_slot.sequence;
-            // The appender of a frame knew the root in it to be durable.
+            // The appender of a frame knew that the root named in it was durable.
             self.raise_root(newest.min(root));
             self.load_hints(&self.known_sidecar());
             if until == Until::Newest && root > pinned {
@@ -253,10 +252,10 @@ impl Views {
             if !matches!(until, Until::Lsn(_)) || until.is_reached(state.point.lsn) {
                 return Ok(());
             }
-            // Promised, and not there: damage, or an empty promise by garbage.
+            // The LSN was published, but is not in the log: damage, or garbage in the sidecar.
             if attempt > 2 && state.point == before {
                 if root > pinned {
-                    // Nobody tells of the newer root, and what was promised is only found through it.
+                    // The newer root is not published, and the published LSN is only found through it.
                     self.confirm_root()?;
                     self.adopt(state)?;
                     continue;
@@ -268,7 +267,7 @@ impl Views {
         Ok(())
     }
 
-    /// Takes over a root newer than `pinned`, if one is certainly durable.
+    /// Adopts a root newer than `pinned`, if one is certainly durable.
     fn adopt_newer(&self, state: &mut ViewState, pinned: u64) -> Result<bool> {
         if self.durable_root()?.sequence <= pinned {
             return Ok(false);
@@ -281,7 +280,7 @@ impl Views {
         state.ring.clone().ok_or_else(|| Error::Internal("no root was read".to_owned()))
     }
 
-    /// Gives the newest root that any of the frames read was written for.
+    /// Reads the log on. Returns the newest root that any of the frames read was written for.
     fn read_on(&self, state: &mut ViewState, until: Until) -> Result<u64> {
         let mut newest = 0;
         let ring = self.ring_of(state)?;
@@ -311,10 +310,10 @@ impl Views {
 
     /// The newest root that is certainly durable, pinned.
     ///
-    /// Pin first, then look again: if it still is the one, the maker of the root after the next looks for
-    /// pins later than this, and finds it, since the next root is told of before that. (Unless those who
-    /// make roots have left this sidecar: then there is a newer root than the told one, and a look at the
-    /// sidecar's name.)
+    /// Pins the root first, then checks again. If it still is that root, the checkpointer that makes the root
+    /// after the next reads the pins later than this, and finds this one, since the next root is published before that.
+    /// (Unless the checkpointers have left this sidecar: then there is a newer root than the published one, and the
+    /// sidecar's name is checked.)
     pub(super) fn pinned_root(&self) -> Result<TreeVersion> {
         loop {
             let root = self.durable_root()?;
@@ -327,7 +326,7 @@ impl Views {
             let left = newer && self.was_left(&sidecar)?;
             let silent = newer && sidecar.root().is_none();
             if silent || left && self.rejoin_sidecar(false).is_err() {
-                // Nobody here can tell whether the newest is built upon already: then it is the one to pin.
+                // This process cannot know whether the newest root is built upon already, so it must pin that one.
                 self.confirm_root()?;
             } else if !again && !left {
                 return self.open_tree(Arc::new(root), Some(pin));
@@ -335,7 +334,7 @@ impl Views {
         }
     }
 
-    /// Takes over the newest root that is certainly durable.
+    /// Adopts the newest root that is certainly durable.
     fn adopt(&self, state: &mut ViewState) -> Result<()> {
         let tree = self.pinned_root()?;
         let root = Arc::clone(&tree.root);
@@ -346,13 +345,13 @@ impl Views {
             state.point = Point::start_of(&root);
             state.memtables = vec![Arc::new(Memtable::new(root.checkpoint_lsn))];
         } else {
-            // Marks of earlier checkpoints that were never finished are folded with this one.
+            // Memtables of earlier checkpoints that did not finish were applied with this one.
             state.memtables.retain(|g| g.after() >= root.checkpoint_lsn);
         }
         self.raise_root(root.sequence);
         self.raise_durable(root.checkpoint_lsn);
         state.tree = Some(Arc::new(tree));
-        // It would keep the version before pinned, with nobody reading it.
+        // It would keep the previous version pinned without any reader.
         *lock(&self.published) = None;
         if self.settings.threads {
             self.background.call(Chore::Watch);
@@ -375,8 +374,8 @@ impl Views {
     }
 }
 
-/// The newest transaction up to `lsn`, which may be the LSN of a mark, and several marks may follow
-/// each other. Every memtable but the oldest starts after a mark.
+/// The newest transaction up to `lsn`, which may be the LSN of a checkpoint mark. Several marks may follow each other.
+/// Every memtable but the oldest starts after a mark.
 fn last_commit(root: &Root, memtables: &[Arc<Memtable>], lsn: u64) -> u64 {
     let marks = memtables.iter().map(|g| g.after()).filter(|after| *after > root.checkpoint_lsn);
     let last = marks.fold(lsn, |last, mark| if mark == last { last - 1 } else { last });
@@ -423,7 +422,7 @@ impl View {
         Error::corrupt("names table", 0, None, "an id and two type names", format!("something else for {name:?}"))
     }
 
-    /// An id that no table ever had, neither in the tree nor in the log.
+    /// A table id that was never used, neither in the tree nor in the log.
     pub(crate) fn first_free_id(&self) -> u32 {
         let mut next = self.tree.root.next_table.max(FIRST_USER_TABLE);
         for memtable in &self.memtables {
@@ -441,12 +440,12 @@ impl View {
         next
     }
 
-    /// The tree of a table, without what the log adds.
+    /// The tree of a table, without the log's changes.
     pub(crate) fn tree_root(&self, table: u32) -> Result<TreeRoot> {
         self.tree.table(table)
     }
 
-    /// What the log says of a key in this state.
+    /// The log's change to a key in this state.
     #[inline]
     pub(crate) fn logged(&self, table: u32, key: &[u8]) -> Option<OwnedChange> {
         self.memtables.iter().filter(|g| !g.is_empty()).find_map(|g| g.get(table, key, self.lsn))
@@ -467,7 +466,7 @@ impl View {
     }
 }
 
-/// The row of the names table for a table.
+/// The row for a table in the names table.
 pub(crate) fn encode_name(id: u32, key_type: &str, value_type: &str) -> Vec<u8> {
     let mut row = id.to_le_bytes().to_vec();
     for text in [key_type, value_type] {
@@ -480,7 +479,7 @@ pub(crate) fn encode_name(id: u32, key_type: &str, value_type: &str) -> Vec<u8> 
 
 pub(crate) fn decode_name(row: &[u8]) -> Option<TableEntry> {
     let (id, rest) = row.split_first_chunk::<4>()?;
-    // Copied before it is called a string: see `ReadMap`.
+    // Copied before it is checked as UTF-8: see `ReadMap`.
     let text = |bytes: &[u8]| -> Option<(Box<str>, usize)> {
         let len = usize::from(u16::from_le_bytes(*bytes.first_chunk::<2>()?));
         Some((String::from_utf8(bytes.get(2..2 + len)?.to_vec()).ok()?.into(), 2 + len))

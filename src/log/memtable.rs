@@ -1,8 +1,8 @@
-//! The log index: what the live log says, by table and key, in many versions, in memory.
+//! The memtable: an index in memory of the live log, by table and key, with many versions of each key.
 //!
-//! One memtable holds the frames between two `Rotate` marks. Entries are only ever added, so
-//! readers need no lock; a snapshot looks past versions newer than its own LSN. When a checkpoint
-//! has folded a memtable into the tree, it is dropped as a whole.
+//! One memtable holds the frames between two checkpoint marks (`Rotate` frames). Entries are only added, never
+//! removed, so readers need no lock; a snapshot skips versions newer than its own LSN. After a checkpoint has
+//! applied a memtable to the tree, it is dropped as a whole.
 
 use crate::bytes::Bytes;
 use crate::change::{Change, OwnedChange};
@@ -17,7 +17,7 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, RwLock};
 
-/// What identifies an entry: newest versions of a key come first.
+/// What identifies and orders an entry. The newest version of a key comes first.
 trait Place {
     fn parts(&self) -> (u32, u64, &[u8], u64);
 }
@@ -25,7 +25,7 @@ trait Place {
 fn compare(a: &dyn Place, b: &dyn Place) -> Ordering {
     let (a_table, a_head, a_key, a_lsn) = a.parts();
     let (b_table, b_head, b_key, b_lsn) = b.parts();
-    // The head is the key's first eight bytes: it decides most comparisons without following a pointer.
+    // The head is the first eight bytes of the key: it decides most comparisons without following a pointer.
     (a_table, a_head).cmp(&(b_table, b_head)).then_with(|| a_key.cmp(b_key)).then_with(|| b_lsn.cmp(&a_lsn))
 }
 
@@ -121,7 +121,7 @@ enum Stored {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pointed {
     pub(crate) value: Overflow,
-    /// Snapshots of this root, and of later ones, may read it: the newest when the frame was written.
+    /// The newest root when the frame was written. Snapshots of this root and of later ones may read the value.
     pub(crate) birth: u64,
 }
 
@@ -146,17 +146,17 @@ fn version(entry: &Entry, stored: Stored) -> Version {
 /// default cap holds.
 const FILTER_WORDS: usize = 1 << 15;
 
-/// A Bloom filter (B. H. Bloom, 1970) of the keys of a memtable: most reads ask for a key that the
-/// log says nothing of, and learn so from two words.
+/// A Bloom filter (B. H. Bloom, 1970) of the keys of a memtable: most reads are for a key that the log does not
+/// contain, and find that out from two words.
 #[derive(Debug, Default)]
 struct Filter {
     words: OnceLock<Box<[AtomicU64]>>,
 }
 
 impl Filter {
-    /// The places of a key's two bits: word, bit.
+    /// The positions of a key's two bits: word, bit.
     fn places(table: u32, key: &[u8]) -> [(usize, u64); 2] {
-        // Eight bytes at a time, each moved through a multiplication whose halves are folded.
+        // Eight bytes at a time, each mixed by a multiplication whose halves are combined by XOR.
         let mut hash = u64::from(table) ^ 0x9e37_79b9_7f4a_7c15;
         let mut step = |word: u64| {
             let product = u128::from(hash ^ word) * 0x2d35_8dcc_aa6c_78a5_u128;
@@ -184,7 +184,7 @@ impl Filter {
         }
     }
 
-    /// Never `false` for a key that was added before the snapshot that asks was taken.
+    /// Never `false` for a key that was added before the reading snapshot was taken.
     fn may_hold(&self, table: u32, key: &[u8]) -> bool {
         let Some(words) = self.words.get() else { return false };
         Filter::places(table, key)
@@ -197,15 +197,15 @@ fn low_half(value: u128) -> u64 {
     u64::try_from(value & u128::from(u64::MAX)).unwrap_or(0)
 }
 
-/// The frames between two `Rotate` marks.
+/// The frames between two checkpoint marks.
 #[derive(Debug)]
 pub(crate) struct Memtable {
     map: SkipMap<Entry, Stored>,
-    /// Every frame in here has a higher LSN.
+    /// Every frame in this memtable has a higher LSN.
     after: u64,
     bytes: AtomicUsize,
     filter: Filter,
-    /// The long values that versions in here point at.
+    /// The long values that versions in this memtable point at.
     long: RwLock<Vec<Pointed>>,
     dropped: RwLock<BTreeSet<u32>>,
     tables: RwLock<BTreeSet<u32>>,
@@ -224,7 +224,7 @@ impl Memtable {
         }
     }
 
-    /// Every frame in here has a higher LSN than this.
+    /// Every frame in this memtable has a higher LSN than this.
     pub(crate) fn after(&self) -> u64 {
         self.after
     }
@@ -233,12 +233,12 @@ impl Memtable {
         self.bytes.load(Relaxed) == 0
     }
 
-    /// Bytes of frames kept alive.
+    /// Bytes of frames kept in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
     }
 
-    /// Adds a frame. `false` if its payload makes no sense, which its CRC makes all but impossible.
+    /// Adds a frame. Returns `false` if its payload is invalid, which its CRC makes all but impossible.
     pub(crate) fn insert(&self, frame: &Frame) -> bool {
         let payload = frame.payload();
         let (base, birth) = (payload.start, frame.header.root_sequence);
@@ -305,7 +305,8 @@ impl Memtable {
         (entry.table == table && entry.key() == key).then(|| version(entry, *found.value()).change)
     }
 
-    /// The first key at or after (`Included`) or after (`Excluded`) the bound, with its newest version not newer than `lsn`.
+    /// The first key at or after (`Included`) or after (`Excluded`) the bound, with its newest version not newer than
+    /// `lsn`.
     pub(crate) fn next(&self, table: u32, from: Bound<&[u8]>, lsn: u64) -> Option<Version> {
         let mut at = match from {
             // LSNs descend within a key: `u64::MAX` comes before all versions of it, 0 after them.
@@ -328,7 +329,8 @@ impl Memtable {
         None
     }
 
-    /// The last key at or before (`Included`) or before (`Excluded`) the bound, with its newest version not newer than `lsn`.
+    /// The last key at or before (`Included`) or before (`Excluded`) the bound, with its newest version not newer than
+    /// `lsn`.
     pub(crate) fn previous(&self, table: u32, to: Bound<&[u8]>, lsn: u64) -> Option<Version> {
         let mut at = match to {
             Bound::Included(key) => self.map.upper_bound(Bound::<&dyn Place>::Included(&Probe { table, key, lsn: 0 })),
@@ -346,7 +348,7 @@ impl Memtable {
                 return None;
             }
             if entry.lsn <= lsn {
-                // This is the oldest version of the last key with one visible; the newest visible one is asked for.
+                // This is the oldest version of the last key with a visible version; the newest visible one is needed.
                 let probe = Probe { table, key: entry.key(), lsn };
                 let newest = self.map.lower_bound(Bound::<&dyn Place>::Included(&probe))?;
                 return Some(version(newest.key(), *newest.value()));
@@ -379,12 +381,12 @@ impl Memtable {
         })
     }
 
-    /// Every long value that any version in here points at.
+    /// Every long value that any version in this memtable points at.
     pub(crate) fn overflows(&self) -> Vec<Pointed> {
         self.long.read().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
-    /// Bytes of all of them.
+    /// Bytes of all these long values.
     pub(crate) fn long_bytes(&self) -> u64 {
         let long = self.long.read().unwrap_or_else(|e| e.into_inner());
         long.iter().fold(0, |sum, pointed| sum.saturating_add(pointed.value.len))

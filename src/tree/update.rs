@@ -1,12 +1,11 @@
 //! Applying a sorted batch of changes to a copy of the tree.
 //!
-//! One pass from left to right. The path from the root to the leaf at hand is a stack of branches;
-//! a branch or leaf is *opened* when the first change below it takes effect: its page is
-//! freed and its items flow into [`Level`]s, one for each height, which cut the flow into new
-//! nodes and hand a pointer to each up to the next level. What no change touches is never read:
-//! its pointer passes straight into the level above, after everything below has been closed, for a
-//! node cannot hold items from both sides of it. A stretch too small for a node of its own
-//! takes a neighbour in before it is closed.
+//! An update is one pass from left to right. The path from the root to the current leaf is a stack of branches. A
+//! branch or leaf is *opened* when the first change below it takes effect: its page is freed and its items are added
+//! to [`Level`]s, one for each height, which split them into new nodes and add a pointer to each node to the next
+//! level up. A subtree that no change touches is never read: its pointer is added directly to the level above, after
+//! everything below has been closed, since a node cannot hold items from both sides of it. A group of items too small
+//! for a node of its own is merged with a neighbour before it is closed.
 
 use super::build::{Level, Packing};
 use super::node::{Entry, Header, LEAF_ENTRY_COST, Node, NodeItem};
@@ -19,19 +18,18 @@ use crate::disk::format::{
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
-/// Where an update reads, and gets, gives back and writes its pages.
+/// The store in which an update reads, allocates, frees and writes pages.
 pub(crate) trait PageStore {
-    /// The pages of the base version, and those written through this store since: `allocate` raises
-    /// their page count as it needs to.
+    /// The pages of the base version, and those written through this store since: `allocate` raises their page count
+    /// as needed.
     fn pages(&self) -> &Arc<Pages>;
-    /// The version that written pages are for.
+    /// The version of the pages that are written.
     fn version(&self) -> u64;
-    /// Takes `run` adjacent pages.
+    /// Allocates `run` adjacent pages.
     fn allocate(&mut self, run: u32) -> Result<u32>;
-    /// The new version no longer uses these pages. `version` is the one they were written for, 0 if
-    /// unknown.
+    /// Frees pages that the new version no longer uses. `version` is the one they were written for, 0 if unknown.
     fn free(&mut self, page: u32, run: u32, version: u64) -> Result<()>;
-    /// Whether so many adjacent pages are free before a page: [`PageStore::allocate`] would then give them.
+    /// Whether `run` adjacent pages are free before `page`: [`PageStore::allocate`] would then return them.
     fn has_room_before(&mut self, _run: u32, _page: u32) -> bool {
         true
     }
@@ -41,24 +39,24 @@ pub(crate) trait PageStore {
     }
     /// Writes whole pages.
     fn write(&mut self, page: u32, bytes: &[u8]) -> Result<()>;
-    /// Makes sure that what was written can be read.
+    /// Makes all written pages readable.
     fn settle(&mut self) -> Result<()> {
         Ok(())
     }
 }
 
-/// What to do with a key.
+/// An edit of a key.
 #[derive(Debug, Clone)]
 pub(crate) enum Edit<V> {
-    /// A run that is written already belongs to the tree from now on.
+    /// A change. A run that is written already belongs to the tree from now on.
     Change(Change<V>),
-    /// Writes the path to the key, if it is there, anew at other pages, and its long value too if
-    /// that reaches to or beyond page `cutoff`, and there is room for it further down.
+    /// Rewrites the path to the key, if the key exists, to other pages; also its long value, if that reaches to or
+    /// beyond page `cutoff` and there is room for it further down.
     Touch { cutoff: u32 },
 }
 
-/// Applies changes, in strictly ascending order of their keys, and returns the new tree. Pages
-/// of the old one are freed, never written. After an error the new version must be thrown away.
+/// Applies changes, in strictly ascending order of their keys, and returns the new tree. Pages of the old tree are
+/// freed, never written. After an error the new version must be discarded.
 pub(crate) fn update<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     store: &mut dyn PageStore,
     table: u32,
@@ -68,7 +66,7 @@ pub(crate) fn update<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     edit(store, table, root, changes.map(|change| change.map(|(key, change)| (key, Edit::Change(change)))))
 }
 
-/// As [`update`], with touches.
+/// Like [`update`], with touches.
 pub(crate) fn edit<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     store: &mut dyn PageStore,
     table: u32,
@@ -88,7 +86,7 @@ pub(crate) fn edit<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     update.finish()
 }
 
-/// A node in the old tree: its pointer, its level where one is expected, and the range of its keys.
+/// A node in the old tree: its pointer, its level if one is expected, and the range of its keys.
 struct Place {
     ptr: Ptr,
     level: Option<u8>,
@@ -96,7 +94,7 @@ struct Place {
     high: Option<Vec<u8>>,
 }
 
-/// A branch on the path to the leaf at hand.
+/// A branch on the path to the current leaf.
 struct Frame<'p> {
     node: Node<'p>,
     /// The range of keys below it; without `high` it has no end.
@@ -105,20 +103,20 @@ struct Frame<'p> {
     /// The child on the path.
     index: usize,
     open: bool,
-    /// If open: children before this one have gone into the new tree.
+    /// If open: children before this one were added to the new tree.
     done: usize,
 }
 
-/// The leaf at hand.
+/// The current leaf.
 struct Leaf<'p> {
     /// `None` in an empty tree.
     node: Option<Node<'p>>,
     low: Vec<u8>,
     high: Option<Vec<u8>>,
     open: bool,
-    /// If open: entries before this one have gone into the new tree.
+    /// If open: entries before this one were added to the new tree.
     done: usize,
-    /// Bytes that went into the new tree since it was opened.
+    /// Bytes added to the new tree since the leaf was opened.
     fed: usize,
 }
 
@@ -132,7 +130,7 @@ struct Update<'s, 'p> {
     leaf: Option<Leaf<'p>>,
     levels: Vec<Level>,
     changed: bool,
-    /// The last insert went behind all old entries.
+    /// The last insert was behind all old entries.
     appending: bool,
     page: Vec<u8>,
 }
@@ -161,7 +159,7 @@ impl<'s, 'p> Update<'s, 'p> {
             return Err(Error::TooLarge { what: "key", size, limit });
         }
         self.seek(key)?;
-        // Taken out so that opening it may use the rest of `self`; an error loses it, but then all is lost.
+        // Taken out so that opening it may use the rest of `self`. An error loses it, but also the whole update.
         let Some(mut leaf) = self.leaf.take() else { return Ok(()) };
         let result = self.apply_in(&mut leaf, key, change);
         self.leaf = Some(leaf);
@@ -211,8 +209,8 @@ impl<'s, 'p> Update<'s, 'p> {
         Ok(())
     }
 
-    /// Puts what becomes of a changed entry into the new tree, and frees its long value if that
-    /// is no longer used. Returns about how much of a leaf the entry takes.
+    /// Adds a changed entry, if it is not deleted, to the new tree, and frees its long value if that is no longer used.
+    /// Returns the entry's approximate size in a leaf.
     fn push_changed(
         &mut self,
         key: &[u8],
@@ -246,14 +244,14 @@ impl<'s, 'p> Update<'s, 'p> {
         Ok(fed)
     }
 
-    /// Whether a long value reaches beyond `cutoff`, and fits before the place where it is. (Nowhere else is it
-    /// moved: a value that fits into no gap would make the file grow each time.)
+    /// Whether a long value reaches beyond `cutoff`, and fits before its present place. (It is moved nowhere else: a
+    /// value that fits into no gap would make the file grow each time.)
     fn can_move_down(&mut self, long: Overflow, cutoff: u32) -> Result<bool> {
         let run = self.pages.overflow_run(long)?;
         Ok(reaches(long.ptr.page, run, cutoff) && self.store.has_room_before(run, long.ptr.page))
     }
 
-    /// Makes the leaf whose range holds `key` the one at hand.
+    /// Makes the leaf whose range contains `key` the current one.
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         let below = |high: &Option<Vec<u8>>| high.as_deref().is_none_or(|high| key < high);
         if self.leaf.as_ref().is_some_and(|leaf| below(&leaf.high)) {
@@ -269,7 +267,7 @@ impl<'s, 'p> Update<'s, 'p> {
         };
         loop {
             let Place { ptr, level, low, high } = place;
-            // Only an empty tree has no page to read here.
+            // Only an empty tree has no page here.
             let node = if self.root.ptr.is_none() { None } else { Some(self.pages.node(ptr, self.table, level)?) };
             match node {
                 Some(node) if !node.is_leaf() => {
@@ -292,7 +290,7 @@ impl<'s, 'p> Update<'s, 'p> {
         }
         leaf.open = true;
         self.changed = true;
-        // From the root down: what goes before this leaf must be in place before its entries are.
+        // From the root down: everything before this leaf must be in the new tree before its entries are added.
         let mut path = std::mem::take(&mut self.path);
         for frame in &mut path {
             if !frame.open {
@@ -316,7 +314,7 @@ impl<'s, 'p> Update<'s, 'p> {
         Ok(())
     }
 
-    /// Moves entries up to `end` from an open leaf into the new tree.
+    /// Moves entries before `end` from an open leaf into the new tree.
     fn feed(&mut self, leaf: &mut Leaf<'p>, end: usize) -> Result<()> {
         let Some(node) = &leaf.node else { return Ok(()) };
         for index in leaf.done..end {
@@ -334,9 +332,9 @@ impl<'s, 'p> Update<'s, 'p> {
         if leaf.high.is_none() {
             return Ok(());
         }
-        // A leaf that changed little stays as it is, and one that grew too large is split evenly.
-        // Only leaves that shrank flow together with what follows, else each batch
-        // would pack the tree so tightly that the next one had to split everything again.
+        // A leaf that changed little stays a leaf of its own, and one that grew too large is split evenly. Only leaves
+        // that shrank are merged with what follows. Otherwise each batch would pack the tree so tightly that the next
+        // one would split everything again.
         let grown = leaf.fed > self.pages.page_size() as usize - PAGE_HEADER;
         let entries = self.level(0)?;
         if entries.is_well_filled() || (grown && entries.overflows()) {
@@ -360,7 +358,7 @@ impl<'s, 'p> Update<'s, 'p> {
         Ok(())
     }
 
-    /// Passes an open branch's children, up to `end`, on as they are.
+    /// Takes an open branch's children before `end` over unchanged.
     fn pass_children(&mut self, frame: &mut Frame<'p>, end: usize) -> Result<()> {
         let mut low = Vec::new();
         for index in frame.done..end {
@@ -374,7 +372,7 @@ impl<'s, 'p> Update<'s, 'p> {
     /// Takes an untouched node of `level` over into the new tree.
     fn pass(&mut self, level: u8, low: &[u8], ptr: Ptr) -> Result<()> {
         for below in 0..=usize::from(level) {
-            // Neighbours that were passed are still at hand one level up: the last one first.
+            // Neighbours that were passed are still held one level up: the last one is taken first.
             while self.level(below)?.is_meagre() && self.take_left(below)? {}
             if self.level(below)?.is_meagre() {
                 return self.absorb(level, low, ptr);
@@ -396,13 +394,13 @@ impl<'s, 'p> Update<'s, 'p> {
         self.pass_children(&mut frame, count)
     }
 
-    /// Puts the items of the node before `level`'s held-back ones in front of them. `false` if there
-    /// is no such node at hand.
+    /// Puts the items of the preceding node in front of the items that `level` holds back. `false` if the level above
+    /// holds no such node.
     fn take_left(&mut self, level: usize) -> Result<bool> {
         let Some((low, child)) = self.level(level + 1)?.pop() else { return Ok(false) };
         let ptr = Ptr { page: get_u32(&child, 0), crc: get_u32(&child, 4) };
         let height = u8::try_from(level).unwrap_or(u8::MAX);
-        // It may have been written a moment ago.
+        // The node may be a new one, whose page is not yet written out.
         self.store.settle()?;
         let node = self.pages.node(ptr, self.table, Some(height))?;
         self.free_node(&node)?;
@@ -424,7 +422,7 @@ impl<'s, 'p> Update<'s, 'p> {
         Ok(true)
     }
 
-    /// Like [`Update::take_left`], but fetches the node from as high as it takes.
+    /// Like [`Update::take_left`], but fetches the node from as many levels up as necessary.
     fn fetch_left(&mut self, level: usize) -> Result<bool> {
         let above = |this: &Self| this.levels.iter().skip(level + 1).position(|held| !held.is_empty());
         let Some(distance) = above(self) else { return Ok(false) };
@@ -446,7 +444,7 @@ impl<'s, 'p> Update<'s, 'p> {
         Ok(())
     }
 
-    /// Returns about how much of a leaf the entry takes.
+    /// Returns the entry's approximate size in a leaf.
     fn push_entry(&mut self, key: &[u8], value: &[u8], long: bool) -> Result<usize> {
         self.push(0, NodeItem { key, payload: value, long })?;
         Ok(LEAF_ENTRY_COST + key.len() + value.len())
@@ -468,7 +466,7 @@ impl<'s, 'p> Update<'s, 'p> {
         Ok(())
     }
 
-    /// Makes nodes of all that a level holds back.
+    /// Writes all items that a level holds back as nodes.
     fn close(&mut self, level: usize, packing: Packing) -> Result<()> {
         let mut from = 0;
         for end in self.level(level)?.plan(packing) {
@@ -480,7 +478,7 @@ impl<'s, 'p> Update<'s, 'p> {
         Ok(())
     }
 
-    /// Writes a level's items `from..to` as a node, and hands its pointer up.
+    /// Writes a level's items `from..to` as a node, and adds its pointer to the level above.
     fn write_node(&mut self, level: usize, from: usize, to: usize) -> Result<()> {
         if from == to {
             return Ok(());
@@ -531,7 +529,7 @@ impl<'s, 'p> Update<'s, 'p> {
         let packing = if self.appending { Packing::Full } else { Packing::Even };
         let mut level = 0;
         loop {
-            // A crumb at the right edge is kept while appends go on: the next one fills it.
+            // A small node at the right edge is kept while appends continue: the next one fills it.
             while !(self.appending && (level == 0 || self.level(level)?.len() > 1)) && self.level(level)?.is_meagre() {
                 if !self.fetch_left(level)? {
                     break;
@@ -581,7 +579,7 @@ impl Frame<'_> {
     }
 }
 
-/// A leaf outside of the range its parents give it would spread disorder into new nodes.
+/// Checks that a leaf's keys are within the range set by its parents: otherwise new nodes would be out of order, too.
 fn check_range(node: &Node<'_>, low: &[u8], high: Option<&[u8]>) -> Result<()> {
     let (first, last) = (node.entry(0)?, node.entry(node.count() - 1)?);
     if node.slice(&first.key) < low || high.is_some_and(|high| node.slice(&last.key) >= high) {
