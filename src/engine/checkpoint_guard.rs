@@ -13,7 +13,6 @@ pub(crate) struct CheckpointGuard<'e> {
     pub(crate) roots: &'e Roots,
     kernel: Option<ByteLock>,
     /// Set if the holder repairs failed flushes: how many. Only the holder flushes meanwhile.
-    /// meanwhile.
     pub(crate) mends: Option<u64>,
     _process: FairGuard,
 }

@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::engine::checkpoint::{CheckpointOptions, Lost};
 use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::writer_queue::WriterGuard;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::reader::Point;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,10 +20,18 @@ impl Engine {
         let turn = self.take_writer(deadline)?;
         self.check_name()?;
         if self.is_poisoned(&self.sidecar()) {
-            let mut folding = self.lock_checkpoint(deadline)?;
-            self.repair_failed_flush(&turn, &mut folding, deadline)?;
+            let mut checkpoint = self.lock_checkpoint(deadline)?;
+            self.repair_failed_flush(&turn, &mut checkpoint, deadline)?;
         }
         Ok(turn)
+    }
+
+    /// Does something that a poisoned store refuses; if it does, the failed flush is repaired first.
+    pub(crate) fn repaired<T>(self: &Arc<Self>, attempt: impl Fn() -> Result<T>) -> Result<T> {
+        match attempt() {
+            Err(Error::Poisoned { .. }) => self.begin(self.deadline()).map(drop).and_then(|()| attempt()),
+            done => done,
+        }
     }
 
     /// Repairs a poisoned store.
@@ -62,9 +70,7 @@ impl Engine {
         tracing::warn!(lsn = end.lsn, lost = told.saturating_sub(end.lsn), "a failed flush was mended");
         Ok(())
     }
-}
 
-impl Engine {
     /// Makes a checkpoint of what is left of the log, with a root that passes over every LSN that was given.
     fn pass_over(
         &self,
@@ -75,11 +81,8 @@ impl Engine {
         deadline: Deadline,
     ) -> Result<()> {
         turn.mends = Some(failures);
-        let done = self.run_checkpoint(
-            turn,
-            &CheckpointOptions { lost: Some(Lost { end, newest }), ..CheckpointOptions::default() },
-            deadline,
-        );
+        let options = CheckpointOptions { lost: Some(Lost { end, newest }), ..CheckpointOptions::default() };
+        let done = self.run_checkpoint(turn, &options, deadline);
         turn.mends = None;
         done.map(drop)
     }

@@ -21,6 +21,10 @@ pub(crate) fn check_snapshot_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+fn renaming(naming: Naming<'_>) -> CheckpointOptions<'_> {
+    CheckpointOptions { force: true, naming: Some(naming), ..CheckpointOptions::default() }
+}
+
 impl Engine {
     /// Gives a name to the newest state, which includes all commits before this call. Commits continue meanwhile;
     /// those after the first checkpoint are not included.
@@ -32,15 +36,7 @@ impl Engine {
             }
             self.run_checkpoint(turn, &CheckpointOptions::default(), deadline)?;
             let row = NamedRow::of(&self.newest_tree(turn)?.root);
-            self.run_checkpoint(
-                turn,
-                &CheckpointOptions {
-                    force: true,
-                    naming: Some(Naming::Give(name, row)),
-                    ..CheckpointOptions::default()
-                },
-                deadline,
-            )?;
+            self.run_checkpoint(turn, &renaming(Naming::Give(name, row)), deadline)?;
             Ok(row)
         })
     }
@@ -51,12 +47,7 @@ impl Engine {
             if self.newest_tree(turn)?.named(name)?.is_none() {
                 return Err(Error::NoSnapshot { name: name.to_owned() });
             }
-            self.run_checkpoint(
-                turn,
-                &CheckpointOptions { force: true, naming: Some(Naming::Take(name)), ..CheckpointOptions::default() },
-                deadline,
-            )
-            .map(drop)
+            self.run_checkpoint(turn, &renaming(Naming::Take(name)), deadline).map(drop)
         })?;
         if self.settings.threads {
             self.background.call(Chore::Release);
@@ -68,14 +59,10 @@ impl Engine {
     fn rename_states<T>(self: &Arc<Self>, change: impl Fn(&CheckpointGuard<'_>, Deadline) -> Result<T>) -> Result<T> {
         self.check_writable()?;
         self.check_name()?;
-        let attempt = || {
+        self.repaired(|| {
             let deadline = self.deadline();
             change(&self.lock_checkpoint(deadline)?, deadline)
-        };
-        match attempt() {
-            Err(Error::Poisoned { .. }) => self.begin(self.deadline()).map(drop).and_then(|()| attempt()),
-            done => done,
-        }
+        })
     }
 
     /// The newest root, made durable. Holding CHECKPOINT keeps other processes from making another one meanwhile.

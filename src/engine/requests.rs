@@ -2,18 +2,14 @@
 
 use crate::engine::Engine;
 use crate::engine::checkpoint::CheckpointOptions;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use std::sync::Arc;
 
 impl Engine {
     /// Makes a checkpoint; repairs a failed flush first.
     pub(crate) fn checkpoint_now(self: &Arc<Self>, plan: &CheckpointOptions<'_>) -> Result<()> {
         self.check_writable()?;
-        let fold = || self.checkpoint(plan, self.deadline()).map(drop);
-        match fold() {
-            Err(Error::Poisoned { .. }) => self.begin(self.deadline()).map(drop).and_then(|()| fold()),
-            done => done,
-        }
+        self.repaired(|| self.checkpoint(plan, self.deadline()).map(drop))
     }
 
     /// Makes a checkpoint, with a new root even if the log is empty: so the archive knows that it has all that is

@@ -8,7 +8,7 @@ use crate::disk::root::Slots;
 use crate::engine::Engine;
 use crate::engine::append::AppendGuard;
 use crate::engine::checkpoint_guard::CheckpointGuard;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,10 +27,7 @@ impl Engine {
     /// Keeps pages and roots as they are. Repairs a failed flush first.
     pub(crate) fn hold_pages(self: &Arc<Self>) -> Result<StillPages<'_>> {
         self.check_writable()?;
-        match self.try_hold_pages() {
-            Err(Error::Poisoned { .. }) => self.begin(self.deadline()).map(drop).and_then(|()| self.try_hold_pages()),
-            held => held,
-        }
+        self.repaired(|| self.try_hold_pages())
     }
 
     fn try_hold_pages(&self) -> Result<StillPages<'_>> {
