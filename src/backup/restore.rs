@@ -1,8 +1,9 @@
 //! Restoring a store.
 
-use crate::disk::locks::{ByteLock, Deadline, OPEN, PLACES, READERS, WRITERS};
+use crate::disk::locks::{Deadline, PLACES, READERS, WRITERS};
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::unix::{OpenMode, UnixDisk};
+use crate::engine::sharing::OpenGuard;
 use crate::error::{Error, Holder, Result};
 use std::fs;
 use std::io;
@@ -171,7 +172,7 @@ fn like(file: &Temporary, old: &Path) -> Result<()> {
 
 /// A store that no other handle has open, and none can open as long as this is held.
 pub(super) struct Alone {
-    _open: ByteLock,
+    _open: OpenGuard,
 }
 
 impl Alone {
@@ -182,7 +183,7 @@ impl Alone {
             disk => Arc::new(disk?) as Arc<dyn Disk>,
         };
         let deadline: Deadline = Instant::now().checked_add(PATIENCE);
-        let open = ByteLock::take(&disk, OPEN, LockMode::Exclusive, "open", deadline)?;
+        let open = OpenGuard::take(&disk, LockMode::Exclusive, deadline)?;
         let held = |base| disk.probe(base, PLACES).map_err(|e| Error::io("look for others", path, e));
         if held(WRITERS)?.is_none() && held(READERS)?.is_none() {
             return Ok(Some(Alone { _open: open }));

@@ -176,7 +176,7 @@ impl Sidecar {
     }
 
     pub(crate) fn rise_flushed_unsealed(&self, lsn: u64) {
-        self.words.restore(FLUSHED_UNSEALED, self.words.load(FLUSHED_UNSEALED), lsn);
+        self.words.say(FLUSHED_UNSEALED, lsn);
     }
 
     /// Newest root known to be durable.
@@ -202,7 +202,7 @@ impl Sidecar {
     /// flushed them, or knows of every root made since then. (A higher value is kept until a root of that number
     /// is made.)
     pub(crate) fn settle_making(&self, sequence: u64) {
-        self.words.restore(MAKING, self.words.load(MAKING), sequence);
+        self.words.say(MAKING, sequence);
     }
 
     /// Lowers the word, as an older copy put back in place does.
@@ -223,7 +223,7 @@ impl Sidecar {
     }
 
     pub(crate) fn rise_tables(&self, lsn: u64) {
-        self.words.restore(TABLES, self.words.load(TABLES), lsn);
+        self.words.say(TABLES, lsn);
     }
 
     /// The count of failed flushes and repairs. Odd: a flush has failed and is not repaired yet.
@@ -239,7 +239,7 @@ impl Sidecar {
     /// failure.
     pub(crate) fn poison(&self) {
         let failures = self.failures();
-        self.words.restore(POISON, self.words.load(POISON), failures + 1 + failures % 2);
+        self.words.say(POISON, failures + 1 + failures % 2);
     }
 
     /// Publishes that the last of this many failures is repaired. `false`: another flush has failed meanwhile.

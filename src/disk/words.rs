@@ -141,6 +141,11 @@ impl Words {
         });
     }
 
+    /// Raises a word, or gives it a value, whatever it was.
+    pub(super) fn say(&self, at: usize, value: u64) {
+        self.restore(at, self.load(at), value);
+    }
+
     /// Changes a word. A value that does not fit is not stored.
     fn change(&self, at: usize, value: u64, says: impl Fn(u64) -> Option<u64>) {
         if let Some(word) = self.own_word(at).filter(|_| value < LEAST) {

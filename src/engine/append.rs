@@ -12,15 +12,11 @@ use crate::engine::board::Failures;
 use crate::engine::roots::Roots;
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
-use crate::log::reader::goes_on_elsewhere;
-use crate::log::reader::{LogReader, Point, seems_to_go_on};
+use crate::log::reader::{LogReader, Point, goes_on_elsewhere, seems_to_go_on};
 use crate::log::ring::{Ring, next_block};
 use std::ops::Deref;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Room that only the mark of a checkpoint may use, so that a full log can always be folded.
@@ -185,8 +181,7 @@ impl AppendGuard<'_> {
         let told = log.load_hints(&self.sidecar);
         let forgotten = log.forgotten.load(Ordering::Acquire);
         if self.state.forgotten != forgotten {
-            let (root, tables) = (Arc::clone(&self.state.root), self.state.tables);
-            *self.state = Appender { forgotten, tables, ..Appender::new(root) };
+            self.begin_again(Arc::clone(&self.state.root), forgotten);
         }
         let told_tail = self.sidecar.tail();
         let newer = self.newer_roots()?;
@@ -202,7 +197,6 @@ impl AppendGuard<'_> {
             self.walk_on()?;
         }
         self.put_tables_right(told_tail);
-        log.raise_given(self.state.tail.lsn);
         if self.newest_given() > self.state.tail.lsn {
             // Frames that were given an LSN are gone: a flush failed, and its process died before it could publish
             // that.
@@ -408,7 +402,6 @@ impl AppendGuard<'_> {
         state.tail = Point { end: position + bytes.len() as u64, crc, lsn };
         state.start = position;
         state.open = true;
-        log.raise_given(lsn);
         if frame.changes_tables() {
             self.tell_of_tables(lsn);
         }
@@ -434,7 +427,14 @@ impl AppendGuard<'_> {
     /// The newest LSN that was given, or published.
     pub(crate) fn newest_told(&self) -> u64 {
         let seen = self.sidecar.visible().unwrap_or(0).max(self.log.visible());
-        self.newest_given().max(seen)
+        self.state.tail.lsn.max(self.newest_given()).max(seen)
+    }
+
+    /// Sets the tail to where the log of a root starts. The LSNs up to the tail that was stay given.
+    fn begin_again(&mut self, root: Arc<Root>, forgotten: u64) {
+        self.log.raise_given(self.state.tail.lsn);
+        let tables = self.state.tables;
+        *self.state = Appender { forgotten, tables, ..Appender::new(root) };
     }
 
     /// Discards the tail, which may never have been durable, and searches for the chain's end from a durable
@@ -443,8 +443,7 @@ impl AppendGuard<'_> {
         let log = self.log;
         log.forget_log();
         let forgotten = log.forgotten.load(Ordering::Acquire);
-        let tables = self.state.tables;
-        *self.state = Appender { forgotten, tables, ..Appender::new(Arc::new(root)) };
+        self.begin_again(Arc::new(root), forgotten);
         self.walk_on()?;
         self.sidecar.rise_root(self.state.root.sequence);
         self.sidecar.rise_tables(self.state.root.checkpoint_lsn);

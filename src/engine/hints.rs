@@ -12,8 +12,7 @@
 use crate::disk::locks::{APPEND, try_lock};
 use crate::disk::root::peek_sequence;
 use crate::disk::sidecar::Sidecar;
-use crate::engine::view::View;
-use crate::engine::view::Views;
+use crate::engine::view::{View, Views};
 use crate::error::{Error, Result};
 use crate::log::reader::{Point, seems_to_go_on};
 

@@ -5,7 +5,7 @@ use crate::bytes::Bytes;
 use crate::change::{Change, OwnedChange};
 use crate::disk::format::TreeRoot;
 use crate::engine::buffer::{Buffer, Direction};
-use crate::engine::view::View;
+use crate::engine::view::{View, after};
 use crate::error::Result;
 use crate::log::memtable::{Memtable, Version};
 use crate::tree::cursor::Cursor;
@@ -25,10 +25,7 @@ pub(crate) struct TableSource<'s> {
 impl<'s> TableSource<'s> {
     #[inline]
     pub(crate) fn read(&self, found: LeafValue<'s>) -> Result<Bytes<'s>> {
-        match found {
-            LeafValue::Inline(bytes) => Ok(bytes),
-            LeafValue::Overflow(overflow) => self.view.tree.pages.overflow(overflow, self.table),
-        }
+        found.read(&self.view.tree.pages, self.table)
     }
 
     /// The value of a key.
@@ -37,11 +34,7 @@ impl<'s> TableSource<'s> {
         if let Some(buffer) = self.buffer
             && let Some(write) = buffer.buffered(self.table, key)
         {
-            return match write {
-                Change::Put(value) => Ok(Some(value)),
-                Change::PutOverflow(overflow) => self.view.tree.pages.overflow(overflow, self.table).map(Some),
-                Change::Delete => Ok(None),
-            };
+            return after(write).map(|found| self.read(found)).transpose();
         }
         self.view.value(self.table, self.root, key)
     }
@@ -222,15 +215,6 @@ impl<'s> MergeCursor<'s> {
             buffer.stamp = stamp;
             buffer.head = buffer.changes.buffered_next(self.ground.table, self.direction, as_slices(&buffer.from));
         }
-    }
-}
-
-/// The value of the key after the change.
-fn after(change: OwnedChange) -> Option<LeafValue<'static>> {
-    match change {
-        Change::Put(value) => Some(LeafValue::Inline(value)),
-        Change::PutOverflow(overflow) => Some(LeafValue::Overflow(overflow)),
-        Change::Delete => None,
     }
 }
 

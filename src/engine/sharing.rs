@@ -84,12 +84,6 @@ impl Others {
     }
 }
 
-/// Shows to all processes that the file is open, and by which place. Held as long as it is open.
-pub(crate) fn appear(disk: &Arc<dyn Disk>) -> Result<ByteLock> {
-    let base = if disk.writable() { WRITERS } else { READERS };
-    ByteLock::take(disk, base + disk.place(), LockMode::Shared, "presence", None)
-}
-
 fn not_shared(disk: &dyn Disk, reason: String) -> Error {
     let holder = holder_of(disk, WRITERS, PLACES).or_else(|| holder_of(disk, READERS, PLACES));
     Error::NotShared { path: disk.path().to_path_buf(), reason, holder }
@@ -313,7 +307,9 @@ impl Board {
 
     /// Shows that this process has the store open.
     pub(super) fn appear(&self) -> Result<()> {
-        *lock(&self.presence) = Some(appear(&self.disk)?);
+        let base = if self.disk.writable() { WRITERS } else { READERS };
+        let byte = base + self.disk.place();
+        *lock(&self.presence) = Some(ByteLock::take(&self.disk, byte, LockMode::Shared, "presence", None)?);
         Ok(())
     }
 

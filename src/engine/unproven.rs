@@ -2,8 +2,7 @@
 //! flush of this process counts for it.
 
 use crate::disk::locks::Deadline;
-use crate::engine::append::AppendGuard;
-use crate::engine::append::Log;
+use crate::engine::append::{AppendGuard, Log};
 use crate::error::Result;
 use crate::log::reader::{LogReader, Point};
 use crate::log::ring::Ring;

@@ -17,13 +17,12 @@ use crate::log::memtable::Memtable;
 use crate::log::reader::{LogReader, Point, goes_on_elsewhere};
 use crate::log::ring::Ring;
 use crate::tree::cursor::get;
+use crate::tree::node::LeafValue;
 use crate::tree::pages::Pages;
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// One version of the tree, whose pages are protected from reuse.
 pub(crate) struct TreeVersion {
@@ -454,15 +453,20 @@ impl View {
     /// The value of a key in this state.
     #[inline]
     pub(crate) fn value(&self, table: u32, root: TreeRoot, key: &[u8]) -> Result<Option<Bytes<'_>>> {
-        match self.logged(table, key) {
-            Some(Change::Put(value)) => Ok(Some(value)),
-            Some(Change::PutOverflow(overflow)) => self.tree.pages.overflow(overflow, table).map(Some),
-            Some(Change::Delete) => Ok(None),
-            None => match get(&self.tree.pages, table, root, key)? {
-                Some(value) => value.read(&self.tree.pages, table).map(Some),
-                None => Ok(None),
-            },
-        }
+        let found = match self.logged(table, key) {
+            Some(change) => after(change),
+            None => get(&self.tree.pages, table, root, key)?,
+        };
+        found.map(|found| found.read(&self.tree.pages, table)).transpose()
+    }
+}
+
+/// The value of the key after the change.
+pub(super) fn after(change: OwnedChange) -> Option<LeafValue<'static>> {
+    match change {
+        Change::Put(value) => Some(LeafValue::Inline(value)),
+        Change::PutOverflow(overflow) => Some(LeafValue::Overflow(overflow)),
+        Change::Delete => None,
     }
 }
 

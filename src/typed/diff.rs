@@ -54,9 +54,9 @@ impl<'s> Diff<'s> {
 
 impl<K: Key + ?Sized, V: Value> TypedChanges<'_, K, V> {
     fn decode(&self, row: RowChange<'_>) -> Result<TypedChange<K::Owned, V>> {
-        let value =
-            |bytes: Option<crate::bytes::Bytes<'_>>| bytes.map(|bytes| self.table.decode_value(&bytes)).transpose();
-        Ok(TypedChange { key: self.table.decode_key(&row.key)?, before: value(row.before)?, after: value(row.after)? })
+        let RowChange { key, before, after } = row;
+        let value = |bytes| self.table.decode_optional_value(bytes);
+        Ok(TypedChange { key: self.table.decode_key(&key)?, before: value(before)?, after: value(after)? })
     }
 }
 
