@@ -1,6 +1,6 @@
 //! Appending to an archive, by the process that folds the log.
 
-use crate::engine::archive::{Archive, Batch, Keep, KeptChange, KeptFrame};
+use crate::engine::archive::{Archive, Batch, Keep, KeptChange, KeptFrame, LargeTransaction};
 use crate::error::{Error, Result};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -90,9 +90,9 @@ impl Archive for Keeper {
         kept
     }
 
-    fn keep_direct(&self, batch: &Batch<'_>, lsn: u64) -> Result<()> {
+    fn keep_large(&self, large: &LargeTransaction<'_>) -> Result<()> {
         let mut known = self.known();
-        let kept = known.keep_direct(batch, lsn);
+        let kept = known.keep_large(large);
         known.note(&kept);
         kept
     }
@@ -197,7 +197,8 @@ impl Known {
         Ok(())
     }
 
-    fn keep_direct(&mut self, batch: &Batch<'_>, lsn: u64) -> Result<()> {
+    fn keep_large(&mut self, large: &LargeTransaction<'_>) -> Result<()> {
+        let LargeTransaction { batch, lsn, .. } = *large;
         let setting = setting_of(batch)?;
         let segment = self.open.as_mut().filter(|(known, _)| *known == setting).map(|(_, segment)| segment);
         let is_this = |state: &State| (state.lsn, state.time) == (batch.mark.lsn, batch.time);
@@ -205,7 +206,7 @@ impl Known {
             return Err(unusable(&setting, "what comes before a large transaction was not archived"));
         };
         let mut appending = segment.append();
-        batch.read_direct(lsn, &mut Sink { appending: &mut appending, kept: (0, 0), contradicts: false })?;
+        large.read(&mut Sink { appending: &mut appending, kept: (0, 0), contradicts: false })?;
         appending.state.pending = Some((lsn, batch.time));
         appending.finish(Ending::Direct)
     }

@@ -27,9 +27,9 @@ pub(crate) trait Archive: fmt::Debug + Send + Sync {
 
     /// Archives a transaction that goes straight to the tree on top of the batch, durably, before its root is
     /// written. It counts once `confirm` was called, or once a later batch is based on that root.
-    fn keep_direct(&self, batch: &Batch<'_>, lsn: u64) -> Result<()>;
+    fn keep_large(&self, large: &LargeTransaction<'_>) -> Result<()>;
 
-    /// The transaction last passed to `keep_direct` is committed.
+    /// The transaction last passed to `keep_large` is committed.
     fn confirm(&self, lsn: u64) -> Result<()>;
 
     /// Why the last batch was not archived.
@@ -52,7 +52,13 @@ pub(crate) struct Batch<'a> {
     pub(crate) covered: u64,
     /// The batch is archived even if it holds no transaction.
     pub(crate) always: bool,
-    direct: Option<&'a Changes>,
+}
+
+/// A transaction that is too large for the log. It follows a batch.
+pub(crate) struct LargeTransaction<'a> {
+    pub(crate) batch: &'a Batch<'a>,
+    pub(crate) lsn: u64,
+    changes: &'a Changes,
 }
 
 /// A frame of the batch; its changes follow.
@@ -84,24 +90,19 @@ pub(crate) trait Keep {
 impl<'a> Batch<'a> {
     /// The batch of a checkpoint; `None` if the file names no archive, or this process has none. `begun` is the
     /// time before the mark was set.
+    /// `always`: even a batch without a transaction is archived.
     pub(crate) fn new(
         engine: &'a Engine,
         view: &'a View,
         mark: Point,
         root: &Root,
         begun: u64,
+        always: bool,
     ) -> Result<Option<Batch<'a>>> {
         let Some(archive) = engine.settings.archive.clone() else { return Ok(None) };
         let Some(setting) = view.archive_setting()? else { return Ok(None) };
         let (sequence, time) = (root.sequence, root.time);
-        let (always, direct) = (false, None);
-        Ok(Some(Batch { engine, view, archive, setting, mark, sequence, time, covered: begun, always, direct }))
-    }
-
-    /// Adds a transaction on top of it.
-    pub(crate) fn with(mut self, direct: Option<&'a Changes>, always: bool) -> Batch<'a> {
-        (self.direct, self.always) = (direct, always || direct.is_some());
-        self
+        Ok(Some(Batch { engine, view, archive, setting, mark, sequence, time, covered: begun, always }))
     }
 
     /// Archives the batch. A failure does not fail the checkpoint.
@@ -111,18 +112,15 @@ impl<'a> Batch<'a> {
         }
     }
 
-    pub(crate) fn keep_direct(&self, lsn: u64) {
-        if self.direct.is_some()
-            && let Err(error) = self.archive.keep_direct(self, lsn)
-        {
+    /// Archives a transaction that is too large for the log, and that follows the batch with this LSN.
+    pub(crate) fn keep_large(&self, changes: &Changes, lsn: u64) {
+        if let Err(error) = self.archive.keep_large(&LargeTransaction { batch: self, lsn, changes }) {
             tracing::warn!(%error, lsn, "a large transaction is not archived");
         }
     }
 
     pub(crate) fn confirm(&self, lsn: u64) {
-        if self.direct.is_some()
-            && let Err(error) = self.archive.confirm(lsn)
-        {
+        if let Err(error) = self.archive.confirm(lsn) {
             tracing::warn!(%error, lsn, "the archive does not say yet that a large transaction is committed");
         }
     }
@@ -190,18 +188,19 @@ impl<'a> Batch<'a> {
         }
         Ok(())
     }
+}
 
-    /// Reads the transaction on top, which gets this LSN.
-    pub(crate) fn read_direct(&self, lsn: u64, keep: &mut dyn Keep) -> Result<()> {
-        let Some(changes) = self.direct else { return Ok(()) };
-        keep.frame(KeptFrame { lsn, crc: self.mark.crc, time: self.time, is_transaction: true })?;
+impl LargeTransaction<'_> {
+    pub(crate) fn read(&self, keep: &mut dyn Keep) -> Result<()> {
+        let LargeTransaction { batch, lsn, changes } = *self;
+        keep.frame(KeptFrame { lsn, crc: batch.mark.crc, time: batch.time, is_transaction: true })?;
         changes.dropped.iter().try_for_each(|table| keep.change(*table, KeptChange::Drop))?;
         for (table, keys) in changes.tables.iter().filter(|(table, _)| !changes.dropped.contains(table)) {
             for (key, write) in keys {
                 match write {
                     Change::Put(value) => keep.change(*table, KeptChange::Put { key, value })?,
                     Change::PutOverflow(overflow) => {
-                        let value = self.view.tree.pages.overflow(*overflow, *table)?;
+                        let value = batch.view.tree.pages.overflow(*overflow, *table)?;
                         keep.change(*table, KeptChange::Put { key, value: &value })?;
                     }
                     Change::Delete => keep.change(*table, KeptChange::Delete { key })?,

@@ -5,9 +5,10 @@
 //! thread.
 
 use crate::engine::Engine;
-use crate::engine::checkpoint::{CheckpointOptions, CheckpointResult, PATIENCE, is_worthwhile};
+use crate::engine::checkpoint::{CheckpointOptions, PATIENCE};
 use crate::engine::chores::{Chore, Chores};
 use crate::engine::move_down::SLACK_PAGES;
+use crate::engine::new_root::{CheckpointResult, is_worthwhile};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};

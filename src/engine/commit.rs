@@ -9,7 +9,6 @@ use crate::disk::format::{MAX_FRAME_PAYLOAD, OVERFLOW_SIZE};
 use crate::disk::locks::Deadline;
 use crate::disk::slot::Counter;
 use crate::engine::Engine;
-
 use crate::engine::append::{AppendGuard, Appended, Sealed};
 use crate::engine::board::Failures;
 use crate::engine::changes::Changes;
@@ -152,7 +151,7 @@ impl Engine {
             return Ok(Outcome::NamesChanged);
         }
         if direct {
-            return self.commit_to_tree(&commit);
+            return self.commit_without_log(&commit);
         }
         if commit.durability == Durability::Sync {
             // Beside a flush, the check that the sidecar still has its name costs nothing. (Without a flush it is made
@@ -165,13 +164,13 @@ impl Engine {
         {
             placed = self.write_long_values(turn, &mut commit)?;
             if placed.is_none() {
-                return self.commit_to_tree(&commit);
+                return self.commit_without_log(&commit);
             }
         }
         // `None`: the log cannot grow as far as its cap allows, since the disk is full or no segment is left.
         match self.append_changes(&mut commit, placed)? {
             Some(outcome) => Ok(outcome),
-            None => self.commit_to_tree(&commit),
+            None => self.commit_without_log(&commit),
         }
     }
 
@@ -278,18 +277,16 @@ impl Engine {
     }
 
     /// Like [`Engine::commit`], without the log.
-    fn commit_to_tree(&self, commit: &Commit<'_>) -> Result<Outcome<'_>> {
+    fn commit_without_log(&self, commit: &Commit<'_>) -> Result<Outcome<'_>> {
         if commit.changes.catalog_lsn.is_some() {
             return Ok(Outcome::NamesChanged);
         }
-        let turn = self.lock_checkpoint(commit.deadline)?;
-        let options = CheckpointOptions { direct: Some(commit.changes), ..CheckpointOptions::default() };
-        let done = self.run_checkpoint(&turn, &options, commit.deadline)?;
+        let lsn = self.commit_to_tree(commit.writer, commit.changes, commit.deadline)?;
         let sidecar = self.sidecar();
         if let Some(slot) = self.slot(&sidecar) {
             slot.count(Counter::Commits, 1);
         }
-        Ok(Outcome::InTree(done.lsn))
+        Ok(Outcome::InTree(lsn))
     }
 
     /// The log had no room for the frame: runs a checkpoint, which may grow the log; or writes long values in the frame

@@ -210,7 +210,10 @@ mod tests {
             ("a commit", &|| put(1, 10).unwrap()),
             ("long values", &|| put(1, 40_000).unwrap()),
             ("straight to the tree", &|| put(40, 1000).unwrap()),
-            ("a checkpoint", &|| store.checkpoint().unwrap()),
+            ("a checkpoint", &|| {
+                put(1, 10).unwrap();
+                store.checkpoint().unwrap();
+            }),
             ("mending", &|| {
                 store.engine().poison(&store.engine().sidecar());
                 put(1, 10).unwrap();

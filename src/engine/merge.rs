@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::log::memtable::{Memtable, Version};
 use crate::tree::cursor::Cursor;
 use crate::tree::node::{LeafValue, Node};
-use std::collections::BTreeSet;
+use std::iter::Peekable;
 use std::ops::Bound;
 
 /// What is walked: a table in a state, under a transaction's buffer if there is one.
@@ -225,10 +225,46 @@ fn step(memtable: &Memtable, table: u32, direction: Direction, from: Bound<&[u8]
     }
 }
 
+type LogChange = (Bytes<'static>, OwnedChange);
+
+/// The newest change that the log makes to each key of a table, in key order.
+pub(crate) struct LogChanges<'v> {
+    /// The memtables, newest first: for equal keys, the change of the first one counts.
+    sources: Vec<Peekable<Box<dyn Iterator<Item = LogChange> + 'v>>>,
+}
+
+impl View {
+    pub(crate) fn log_changes(&self, table: u32) -> LogChanges<'_> {
+        let sources = self.memtables.iter().filter(|memtable| memtable.touches(table)).map(|memtable| {
+            let newest = memtable.newest(table, self.lsn).map(|version| (version.key, version.change));
+            (Box::new(newest) as Box<dyn Iterator<Item = LogChange>>).peekable()
+        });
+        LogChanges { sources: sources.collect() }
+    }
+}
+
+impl Iterator for LogChanges<'_> {
+    type Item = LogChange;
+
+    fn next(&mut self) -> Option<LogChange> {
+        if let [only] = self.sources.as_mut_slice() {
+            return only.next();
+        }
+        let heads = self.sources.iter_mut().filter_map(|source| source.peek());
+        let least = heads.map(|(key, _)| key).min()?.clone();
+        let mut newest = None;
+        for source in &mut self.sources {
+            if let Some(change) = source.next_if(|(key, _)| *key == least) {
+                newest = newest.or(Some(change));
+            }
+        }
+        newest
+    }
+}
+
 /// The number of entries: the tree's own count, corrected for each key that the log or the buffer changes.
 pub(crate) fn count(ground: &TableSource<'_>) -> Result<u64> {
     let mut count = ground.root.count;
-    let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
     let mut adjust = |key: &[u8], present: bool| -> Result<()> {
         match (present, ground.in_tree(key)?) {
             (true, false) => count += 1,
@@ -240,21 +276,11 @@ pub(crate) fn count(ground: &TableSource<'_>) -> Result<u64> {
     if let Some(buffer) = ground.buffer {
         for (key, present) in buffer.buffered_keys(ground.table) {
             adjust(&key, present)?;
-            seen.insert(key);
         }
     }
-    let memtables: Vec<_> = ground.view.memtables.iter().filter(|g| g.touches(ground.table)).collect();
-    for (i, memtable) in memtables.iter().enumerate() {
-        for version in memtable.newest(ground.table, ground.view.lsn) {
-            if seen.contains(&*version.key) {
-                continue;
-            }
-            adjust(&version.key, !matches!(version.change, Change::Delete))?;
-            // Older memtables may change this key, too.
-            if i + 1 < memtables.len() {
-                seen.insert(version.key.to_vec());
-            }
-        }
+    let is_buffered = |key: &[u8]| ground.buffer.is_some_and(|buffer| buffer.buffered(ground.table, key).is_some());
+    for (key, change) in ground.view.log_changes(ground.table).filter(|(key, _)| !is_buffered(key)) {
+        adjust(&key, !matches!(change, Change::Delete))?;
     }
     Ok(count)
 }

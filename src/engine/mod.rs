@@ -32,6 +32,7 @@ pub(crate) mod metrics;
 mod move_down;
 pub(crate) mod named;
 pub(crate) mod names;
+pub(crate) mod new_root;
 pub(crate) mod one_pass;
 mod onlooker;
 pub(crate) mod open;

@@ -6,8 +6,6 @@ use crate::disk::root::Root;
 use crate::engine::file::MOMENT;
 use crate::engine::view::{Until, View, Views};
 use crate::error::{Error, Result};
-use crate::log::reader::{LogReader, Point};
-use crate::log::ring::Ring;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -76,16 +74,16 @@ impl Views {
         Ok(view)
     }
 
-    /// Whether this root holds a transaction of its own that its maker may not have acknowledged. The maker
-    /// holds CHECKPOINT until then; before it acknowledges, it appends a frame, the witness, behind the root.
+    /// Whether this root holds a transaction of its own that its maker may not have published. The maker holds
+    /// CHECKPOINT until then; once it has published the root, it writes it into the other slot, too.
     fn is_in_the_making(&self, root: &Root) -> Result<bool> {
         // (A new store's root holds none.)
         if root.last_commit != root.checkpoint_lsn || root.checkpoint_lsn == 0 {
             return Ok(false);
         }
-        let ring = Ring::new(root);
-        let goes_on = LogReader::new(&*self.disk, &ring, self.store_tag, Point::start_of(root)).next()?.is_some();
-        Ok(!goes_on && self.disk.probe(CHECKPOINT, 1).map_err(self.io("look for others"))?.is_some())
+        let slots = self.slots()?;
+        let only_once = slots.newest.sequence == root.sequence && !slots.are_twins();
+        Ok(only_once && self.disk.probe(CHECKPOINT, 1).map_err(self.io("look for others"))?.is_some())
     }
 
     /// Returns the log's end, too.

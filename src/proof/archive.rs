@@ -13,7 +13,7 @@ use crate::archive::reader::{Archived, Until};
 use crate::archive::setting::Setting;
 use crate::disk::format::{FIRST_USER_TABLE, TABLE_NAMES};
 use crate::disk::sim::{Call, Event, Free, Image, Limits, Replay, Rng, Verdict, World};
-use crate::engine::archive::{Archive, Batch, KeptChange};
+use crate::engine::archive::{Archive, Batch, KeptChange, LargeTransaction};
 use crate::engine::commit::Durability;
 use crate::engine::{Settings, open};
 use crate::error::{Error, Result};
@@ -76,8 +76,8 @@ impl Archive for Spy {
     fn keep(&self, batch: &Batch<'_>) -> Result<()> {
         self.call(|keeper| keeper.keep(batch))
     }
-    fn keep_direct(&self, batch: &Batch<'_>, lsn: u64) -> Result<()> {
-        self.call(|keeper| keeper.keep_direct(batch, lsn))
+    fn keep_large(&self, large: &LargeTransaction<'_>) -> Result<()> {
+        self.call(|keeper| keeper.keep_large(large))
     }
     fn confirm(&self, lsn: u64) -> Result<()> {
         self.call(|keeper| keeper.confirm(lsn))
@@ -375,7 +375,7 @@ fn rows_in_the_end(directory: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
 /// archive, and LSNs that are passed over are no gap.
 #[test]
 fn a_failed_flush_makes_no_gap_and_leaves_no_lost_transaction() {
-    for (nth, large, folds) in (0..7).flat_map(|nth| [(nth, false, false), (nth, true, false), (nth, false, true)]) {
+    for (nth, large, folds) in (0..9).flat_map(|nth| [(nth, false, false), (nth, true, false), (nth, false, true)]) {
         let place = format!("flush {nth}, large: {large}, folds: {folds}");
         let directory = directory();
         let script = Arc::new(Script::default());

@@ -82,7 +82,7 @@ fn root_of_much() -> usize {
     let (script, _, first, _) = pair();
     script.after(0, Call::Write, 1000, Verdict::Go);
     put_much(&first).unwrap();
-    // The last write but one: the witness follows the root.
+    // The last write but one: the root is written into the other slot, too.
     1000 - script.left() - 2
 }
 

@@ -370,7 +370,7 @@ fn a_stopped_flusher_is_waited_for_once() {
 #[test]
 fn a_reader_that_is_told_nothing_is_not_ahead_of_the_maker_of_a_root() {
     let mut busy = 0;
-    for (call, nth) in (0..6).map(|nth| (Call::Flush, nth)).chain((0..12).map(|nth| (Call::Write, nth))) {
+    for (call, nth) in (0..9).map(|nth| (Call::Flush, nth)).chain((0..16).map(|nth| (Call::Write, nth))) {
         let conductor = Arc::new(Meanwhile::default());
         let (world, _disk, maker) = new_store(Arc::clone(&conductor) as _, LOG_CAP);
         count_one(&maker).unwrap();

@@ -24,6 +24,7 @@ const ENGINE: &[(&str, &[&str])] = &[
             "archive",
             "page_writer",
             "move_down",
+            "new_root",
             "checkpoint",
             "flush_repair",
             "requests",
