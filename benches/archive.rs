@@ -1,4 +1,4 @@
-//! What an archive costs: commits and folds of a store without one, and of one with it. Medians of rounds that take turns.
+//! What an archive costs: commits and checkpoints of a store without one, and of one with it. Medians of rounds that take turns.
 //!
 //! `cargo bench --bench archive`
 
@@ -12,10 +12,10 @@ const COMMITS: u32 = 40_000;
 
 struct Figures {
     commits: Duration,
-    fold: Duration,
+    checkpoint: Duration,
 }
 
-/// Small relaxed commits, with the folds that they make necessary; then one fold of a full log.
+/// Small relaxed commits, with the checkpoints that they make necessary; then one checkpoint of a full log.
 fn round(archived: bool) -> Figures {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path().join("memory.mst")).unwrap();
@@ -36,7 +36,7 @@ fn round(archived: bool) -> Figures {
     store.flush().unwrap();
     let started = Instant::now();
     store.checkpoint().unwrap();
-    Figures { commits, fold: started.elapsed() }
+    Figures { commits, checkpoint: started.elapsed() }
 }
 
 fn median(mut times: Vec<Duration>) -> f64 {
@@ -53,8 +53,8 @@ fn main() {
     }
     for (name, found) in ["no archive", "archive"].iter().zip(&found) {
         let commits = median(found.iter().map(|figures| figures.commits).collect());
-        let fold = median(found.iter().map(|figures| figures.fold).collect());
+        let checkpoint = median(found.iter().map(|figures| figures.checkpoint).collect());
         let rate = f64::from(COMMITS) / commits;
-        println!("{name:>10}: {rate:8.0} commits a second; a fold of 10,000 commits {:6.1} ms", fold * 1e3);
+        println!("{name:>10}: {rate:8.0} commits a second; a checkpoint of 10,000 commits {:6.1} ms", checkpoint * 1e3);
     }
 }

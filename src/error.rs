@@ -190,7 +190,7 @@ pub enum Error {
     },
     /// An earlier flush failed, and the data that it was to write is in doubt until it is rewritten. This call
     /// changed nothing. The next write transaction repairs the store, once the disk accepts writes.
-    #[error("{}: a flush failed, and is not mended yet: {reason}", path.display())]
+    #[error("{}: a flush failed, and is not repaired yet: {reason}", path.display())]
     Poisoned {
         /// The data file.
         path: PathBuf,

@@ -20,9 +20,9 @@ const TAG: u32 = u32::from_le_bytes(*b"fuzz");
 const TABLE: u32 = 16;
 
 /// Walks `log` as the bytes of a ring of two segments that starts `offset` bytes into the first,
-/// and looks at all it finds. With `mend` the headers that lie on the way are made to fit the chain
+/// and looks at all it finds. With `repair` the headers that lie on the way are made to fit the chain
 /// first, so that what they speak of is believed. Gives the number of frames.
-pub fn walk_log(log: &[u8], offset: u16, mend: bool) -> usize {
+pub fn walk_log(log: &[u8], offset: u16, repair: bool) -> usize {
     if log.len() / 4096 < 2 {
         return 0;
     }
@@ -30,8 +30,8 @@ pub fn walk_log(log: &[u8], offset: u16, mend: bool) -> usize {
     let ring = Ring::new(&root);
     let mut file = file_of_log(log);
     let mut point = Point::start_of(&root);
-    if mend {
-        mend_chain(&mut file, &ring, point);
+    if repair {
+        repair_chain(&mut file, &ring, point);
     }
     let disk = MemoryDisk::new(file);
     let mut walker = LogReader::new(&disk, &ring, TAG, point);
@@ -112,20 +112,20 @@ fn look_up(memtable: &Memtable) {
 }
 
 /// Writes into each header that the chain would come to what makes it the next one.
-fn mend_chain(file: &mut [u8], ring: &Ring, mut point: Point) {
+fn repair_chain(file: &mut [u8], ring: &Ring, mut point: Point) {
     let mut tries = [point.end, point.end.next_multiple_of(LOG_BLOCK)];
     while tries.iter().any(|at| {
-        let mended = mend_frame(file, ring, *at, point);
-        if let Some(after) = mended {
+        let repaired = repair_frame(file, ring, *at, point);
+        if let Some(after) = repaired {
             point = after;
         }
-        mended.is_some()
+        repaired.is_some()
     }) {
         tries = [point.end, point.end.next_multiple_of(LOG_BLOCK)];
     }
 }
 
-fn mend_frame(file: &mut [u8], ring: &Ring, position: u64, before: Point) -> Option<Point> {
+fn repair_frame(file: &mut [u8], ring: &Ring, position: u64, before: Point) -> Option<Point> {
     let get = |file: &[u8], at: u64| -> Option<u8> {
         (at < ring.end()).then(|| file.get(usize::try_from(ring.file_offset(at)).ok()?).copied())?
     };

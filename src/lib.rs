@@ -137,7 +137,7 @@ pub mod fuzzing;
 mod log;
 mod maintain;
 #[cfg(test)]
-mod proof;
+mod simulation;
 mod store;
 mod tree;
 mod txn;

@@ -12,11 +12,11 @@
 #[path = "common/cost.rs"]
 mod cost;
 mod damage;
-#[path = "../fuzz/src/mend.rs"]
-mod mend;
 #[allow(dead_code, reason = "one of its two targets is used here")]
 #[path = "../fuzz/src/open.rs"]
 mod open;
+#[path = "../fuzz/src/repair.rs"]
+mod repair;
 
 use memstone::{Options, Store};
 

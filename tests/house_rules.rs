@@ -191,7 +191,7 @@ fn read(file: &str) -> String {
 
 fn is_test_file(file: &str) -> bool {
     // The proof and its simulated disk are compiled for tests alone, and the tools are for tests.
-    ["tests/", "tools/", "cli/tests/", "src/proof/", "src/disk/sim"].iter().any(|start| file.starts_with(start))
+    ["tests/", "tools/", "cli/tests/", "src/simulation/", "src/disk/sim"].iter().any(|start| file.starts_with(start))
         || file.ends_with("tests.rs")
         || file.ends_with("testing.rs")
         || file.contains("/tests/")

@@ -3,7 +3,7 @@
 
 mod commands;
 mod key_codec;
-mod mend;
+mod repair;
 /// The test `handles` plays a short form of it.
 #[path = "../../tests/handles/model/mod.rs"]
 mod model;
@@ -43,8 +43,8 @@ pub fn frame_scan(data: &[u8]) {
             block[..n].copy_from_slice(&rest[..n]);
         }
     }
-    let mend = flags & 1 == 1;
-    memstone::fuzzing::walk_log(&log, u16::from_le_bytes([*a, *b]), mend);
+    let repair = flags & 1 == 1;
+    memstone::fuzzing::walk_log(&log, u16::from_le_bytes([*a, *b]), repair);
 }
 
 /// One byte that says how long the key is, the key, and the node's bytes from its level on. A

@@ -1,6 +1,6 @@
 //! Any bytes as a store: opened and read in full, and, where that goes well, written to.
 
-use crate::mend::Image;
+use crate::repair::Image;
 use crate::scratch;
 use memstone::{Error, Options, Snapshot, Store};
 use std::ops::Bound;
@@ -111,13 +111,13 @@ pub fn open_bytes(data: &[u8]) {
 }
 
 /// One byte for the way to open, one for the store, then changes of six bytes each: which run or
-/// block, where in it, what. All checksums are mended afterwards.
+/// block, where in it, what. All checksums are repaired afterwards.
 pub fn open_mutated(data: &[u8]) {
     let Some(([way, which], rest)) = data.split_first_chunk::<2>() else { return };
     let mut image = Image::of(*which);
     for change in rest.chunks_exact(6).take(40) {
         image.change(change);
     }
-    image.mend();
+    image.repair();
     open(&image.bytes, *way);
 }

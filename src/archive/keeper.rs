@@ -1,4 +1,4 @@
-//! Appending to an archive, by the process that folds the log.
+//! Appending to an archive, by the checkpointer.
 
 use crate::engine::archive::{Archive, Batch, Keep, KeptChange, KeptFrame, LargeTransaction};
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ use super::state::{Connection, State};
 pub(crate) const SEGMENT_BYTES: u64 = 16 << 20;
 const SEGMENT_AGE: u64 = 3_600_000_000;
 /// The reason given for a gap if this process does not know it.
-const UNKNOWN: &str = "they were folded by a process that could not archive them, or did not know how";
+const UNKNOWN: &str = "a process that could not archive them, or did not know how, applied them";
 
 /// What this process knows of the archive of one store.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ struct Known {
     open: Option<(Setting, Segment)>,
     /// Why the last batch was not kept.
     trouble: Option<String>,
-    /// A transaction that went straight to the tree and is committed, though the archive could not be told.
+    /// A transaction that was too large for the log and is committed, although the archive does not say so yet.
     committed: Option<u64>,
 }
 
@@ -100,12 +100,12 @@ impl Archive for Keeper {
     fn confirm(&self, lsn: u64) -> Result<()> {
         let mut known = self.known();
         let Some((_, segment)) = known.open.as_mut().filter(|(_, segment)| pends(segment, lsn)) else { return Ok(()) };
-        let told = settle(segment, true);
-        if told.is_err() {
+        let settled = settle(segment, true);
+        if settled.is_err() {
             known.committed = Some(lsn);
         }
-        known.note(&told);
-        told
+        known.note(&settled);
+        settled
     }
 
     fn trouble(&self) -> Option<String> {
@@ -201,7 +201,7 @@ impl Known {
         let LargeTransaction { batch, lsn, .. } = *large;
         let setting = setting_of(batch)?;
         let segment = self.open.as_mut().filter(|(known, _)| *known == setting).map(|(_, segment)| segment);
-        let is_this = |state: &State| (state.lsn, state.time) == (batch.mark.lsn, batch.time);
+        let is_this = |state: &State| (state.lsn, state.time) == (batch.end.lsn, batch.time);
         let Some(segment) = segment.filter(|segment| !segment.torn && is_this(&segment.state)) else {
             return Err(unusable(&setting, "what comes before a large transaction was not archived"));
         };
@@ -237,8 +237,8 @@ fn follow(setting: &Setting, last: &Segment) -> Result<Segment> {
     Segment::open(&create(&setting.directory, &header)?)
 }
 
-/// Decides whether the transaction that went straight to the tree last is committed. Gives the newest transaction of the
-/// root if that cannot be told: then it, and what else may be in the root, counts as missing.
+/// Decides whether the last transaction that was too large for the log is committed. Returns the newest transaction of the
+/// root if that is unknown: then it, and what else may be in the root, counts as missing.
 fn settle_pending(segment: &mut Segment, batch: &Batch<'_>, committed: Option<u64>) -> Result<Option<u64>> {
     let Some((lsn, _)) = segment.state.pending else { return Ok(None) };
     let known = if committed == Some(lsn) { Some(true) } else { segment.state.is_committed(batch.base()) };
@@ -275,7 +275,7 @@ fn append(
         let reason = reason.unwrap_or_else(|| UNKNOWN.to_owned());
         appending.gap(&GapRecord { from, to, time: batch.time, reason })?;
     }
-    let mut sink = Sink { appending: &mut appending, kept, contradicts: kept.0 > batch.mark.lsn };
+    let mut sink = Sink { appending: &mut appending, kept, contradicts: kept.0 > batch.end.lsn };
     batch.read(&mut sink)?;
     if sink.contradicts {
         segment.cut().map_err(|e| Error::io("cut the archive", &segment.path, e))?;
@@ -285,7 +285,7 @@ fn append(
     if connection == Connection::Begins {
         (state.started, state.first_commit) = (true, base.last_commit);
     }
-    (state.lsn, state.crc) = (batch.mark.lsn, batch.mark.crc);
+    (state.lsn, state.crc) = (batch.end.lsn, batch.end.crc);
     state.last_commit = batch.last_commit();
     (state.sequence, state.time) = (batch.sequence, batch.time);
     state.covered = state.covered.max(batch.covered);

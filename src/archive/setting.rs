@@ -1,4 +1,4 @@
-//! What a store says of its archive: a row of its own settings, so that every process that folds the log knows of it.
+//! What a store says of its archive: a row of its own settings, so that every checkpointer knows of it.
 
 use crate::disk::format::get_u64;
 use std::ffi::OsStr;

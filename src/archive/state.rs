@@ -1,4 +1,4 @@
-//! What an archive has come to, and whether a fold connects to it.
+//! What an archive has come to, and whether a checkpoint connects to it.
 
 use crate::disk::format::{get_u32, get_u64, put_u32, put_u64};
 use crate::disk::root::Root;
@@ -27,7 +27,7 @@ pub(crate) struct State {
     /// How many gaps there are, and the last of them: transactions after the first number, up to the second, are missing.
     pub(crate) gaps: u64,
     pub(crate) gap: (u64, u64),
-    /// A transaction that went straight to the tree, and is committed if its root is there; and the root's time.
+    /// A transaction that was too large for the log, and is committed if its root is there; and the root's time.
     pub(crate) pending: Option<(u64, u64)>,
     /// When it was found that the store has another history than the archive.
     pub(crate) closed: Option<u64>,
@@ -88,7 +88,7 @@ impl State {
         })
     }
 
-    /// Whether the transaction that went straight to the tree last is committed, by the root that a fold builds on.
+    /// Whether the last transaction that was too large for the log is committed, by the root that a checkpoint builds on.
     /// `None`: that cannot be told any more.
     pub(crate) fn is_committed(&self, base: &Root) -> Option<bool> {
         let (lsn, time) = self.pending?;
@@ -106,7 +106,7 @@ impl State {
         }
         let behind = base.last_commit > self.last_commit;
         match base.checkpoint_lsn.cmp(&self.lsn) {
-            // The fold for which the last batch was kept did not come to its root.
+            // The checkpoint for which the last batch was kept did not complete its root.
             std::cmp::Ordering::Less if behind => Connection::Contradicts,
             std::cmp::Ordering::Less => Connection::Ahead,
             std::cmp::Ordering::Equal if base.log_crc != self.crc || behind => Connection::Contradicts,
@@ -132,7 +132,7 @@ pub(crate) enum Connection {
     Follows,
     /// Some of them are kept already; the last of those must be found among them.
     Ahead,
-    /// Transactions after the first number, up to the second, were folded and not kept.
+    /// Transactions after the first number, up to the second, were applied by a checkpoint and not kept.
     Gap {
         from: u64,
         to: u64,
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fold_connects_or_it_does_not() {
+    fn a_checkpoint_connects_or_it_does_not() {
         let state = State { started: true, lsn: 10, crc: 77, last_commit: 9, ..State::default() };
         let connects = |lsn, crc, commit| state.connects(&root(lsn, crc, commit));
         assert_eq!(State::default().connects(&root(5, 1, 4)), Connection::Begins);
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(connects(12, 5, 9), Connection::Follows, "marks, or LSNs that were passed over");
         assert_eq!(connects(12, 5, 11), Connection::Gap { from: 9, to: 11 });
         assert_eq!(connects(12, 5, 8), Connection::Contradicts, "it has lost a transaction");
-        assert_eq!(connects(6, 5, 5), Connection::Ahead, "that fold did not come to its root");
+        assert_eq!(connects(6, 5, 5), Connection::Ahead, "that checkpoint did not complete its root");
     }
 
     #[test]
@@ -178,6 +178,6 @@ mod tests {
         assert_eq!(state.is_committed(&root(11, 1, 11)), Some(true));
         assert_eq!(State { pending: Some((11, 51)), ..state }.is_committed(&root(11, 1, 11)), None, "of another root");
         assert_eq!(state.is_committed(&root(10, 1, 9)), Some(false));
-        assert_eq!(state.is_committed(&root(14, 1, 13)), None, "who knows what was folded since");
+        assert_eq!(state.is_committed(&root(14, 1, 13)), None, "what was applied since is unknown");
     }
 }

@@ -5,7 +5,7 @@
 //! between two such nodes need not be: a leaf of the base that has gone had its keys there.
 //!
 //! The log speaks of keys beyond the tree. Those of this state are said one by one, over what the tree says.
-//! Those of the *base's* log, too: what it said may have been undone before it was folded, and then the tree
+//! Those of the *base's* log, too: what it said may have been undone before a checkpoint applied it, and then the tree
 //! does not tell.
 
 use crate::bytes::Bytes;

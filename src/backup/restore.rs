@@ -24,7 +24,7 @@ use super::rows::Source;
 use super::utc::stamp;
 
 /// How long another process may take to open or leave the store that is replaced.
-const PATIENCE: Duration = Duration::from_secs(5);
+const OPEN_WAIT: Duration = Duration::from_secs(5);
 
 /// What [`restore`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,7 +182,7 @@ impl Alone {
             Err(Error::NotFound { .. }) => return Ok(None),
             disk => Arc::new(disk?) as Arc<dyn Disk>,
         };
-        let deadline: Deadline = Instant::now().checked_add(PATIENCE);
+        let deadline: Deadline = Instant::now().checked_add(OPEN_WAIT);
         let open = OpenGuard::take(&disk, LockMode::Exclusive, deadline)?;
         let held = |base| disk.probe(base, PLACES).map_err(|e| Error::io("look for others", path, e));
         if held(WRITERS)?.is_none() && held(READERS)?.is_none() {

@@ -141,7 +141,7 @@ impl FairState {
     /// Tells the first in the queue that the lock is free.
     fn wake_first(&self) {
         if let Some(first) = self.queue.front() {
-            first.tell(News::Free);
+            first.send(News::Free);
         }
     }
 }
@@ -204,7 +204,7 @@ impl Turn {
         std::mem::take(&mut *news)
     }
 
-    fn tell(&self, news: News) {
+    fn send(&self, news: News) {
         *lock(&self.news) = news;
         self.changed.notify_one();
         #[cfg(test)]
@@ -306,7 +306,7 @@ impl Drop for FairGuard {
         state.owner = None;
         if state.queue.front().is_some_and(|first| first.is_due()) {
             if let Some(first) = state.queue.pop_front() {
-                first.tell(News::Given);
+                first.send(News::Given);
             }
             return;
         }

@@ -22,7 +22,7 @@ pub(crate) struct Pins {
 struct Held {
     versions: BTreeMap<u64, Uses>,
     /// The sidecar and the slot that show the oldest one to other processes.
-    told: Option<(Sidecar, usize)>,
+    published: Option<(Sidecar, usize)>,
 }
 
 /// The uses of a pinned version: how many, and since when there is one, in milliseconds since 1970.
@@ -38,8 +38,8 @@ impl Held {
     }
 
     /// For users who want to know why the file grows.
-    fn tell(&self) {
-        if let Some((sidecar, slot)) = &self.told {
+    fn publish(&self) {
+        if let Some((sidecar, slot)) = &self.published {
             sidecar.slot(*slot).set_pinned(self.oldest());
         }
     }
@@ -64,8 +64,8 @@ impl Pins {
     /// From now on shows in this slot of this sidecar since when the oldest version is pinned.
     pub(crate) fn tell_in(&self, sidecar: &Sidecar, slot: usize) {
         let mut held = lock(&self.held);
-        held.told = Some((sidecar.clone(), slot));
-        held.tell();
+        held.published = Some((sidecar.clone(), slot));
+        held.publish();
     }
 
     /// Pins a version. Afterwards the caller checks whether it could still be pinned in time, and drops the pin
@@ -80,7 +80,7 @@ impl Pins {
                     let before = held.oldest();
                     held.versions.insert(version, Uses { count: 0, since_ms: unix_ms() });
                     if held.oldest() != before {
-                        held.tell();
+                        held.publish();
                     }
                 }
                 Ok(false) => {
@@ -146,7 +146,7 @@ impl Drop for Pin {
             if uses.count == 0 {
                 held.versions.remove(&self.version);
                 if held.oldest() != before {
-                    held.tell();
+                    held.publish();
                 }
                 let _ = self.pins.disk.unlock(PIN + self.version);
                 drop(held);
@@ -197,21 +197,21 @@ mod tests {
         use crate::disk::private_memory::PrivateMemory;
         let (pins, _) = simulated();
         let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[7; 16], FileId { device: 1, inode: 2 });
-        let told = || sidecar.slot(3).pinned();
+        let published = || sidecar.slot(3).pinned();
         let first = pins.pin(5).unwrap();
-        assert_eq!(told(), None);
+        assert_eq!(published(), None);
         pins.tell_in(&sidecar, 3);
-        let since = told().unwrap();
+        let since = published().unwrap();
         while unix_ms() == pins.held.lock().unwrap().oldest() {
             std::thread::yield_now();
         }
         let (again, newer) = (pins.pin(5).unwrap(), pins.pin(7).unwrap());
         drop(first);
-        assert_eq!(told(), Some(since), "that of the oldest one, whatever came later");
+        assert_eq!(published(), Some(since), "that of the oldest one, whatever came later");
         drop(again);
-        assert!(told().unwrap() > since, "now the newer one is the oldest");
+        assert!(published().unwrap() > since, "now the newer one is the oldest");
         drop(newer);
-        assert_eq!(told(), None);
+        assert_eq!(published(), None);
     }
 
     #[test]

@@ -26,7 +26,7 @@
 //! | 124 | 4 | reserved, 0 |
 //! | 128 | 8 | byte offset of the log position in the first log segment |
 //! | 136 | 8 | time of the checkpoint that made this root, µs since 1970 (0 in a new store) |
-//! | 144 | 8 | LSN of the newest transaction in the tree (the checkpoint LSN may be that of a mark) |
+//! | 144 | 8 | LSN of the newest transaction in the tree (the checkpoint LSN may be that of a checkpoint record) |
 //! | 152 | 8 × n | log segments, in ring order from the one that holds the log position: `u32 page, u32 pages` |
 
 use crate::disk::format::{
@@ -198,7 +198,7 @@ impl Slots {
     /// Whether both slots hold the same root. A process that leaves writes its last root a second time. So the
     /// next process to open the store knows, without a flush, that the newest state is durable: the second write
     /// began only when the first was durable.
-    pub(crate) fn are_twins(&self) -> bool {
+    pub(crate) fn are_copies(&self) -> bool {
         self.older.as_ref().is_some_and(|older| {
             older.sequence + 1 == self.newest.sequence
                 && Root { sequence: self.newest.sequence, ..older.clone() } == self.newest

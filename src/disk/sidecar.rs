@@ -32,7 +32,7 @@ const VISIBLE: usize = 17; // rising: lsn
 const FLUSHED_UNSEALED: usize = 18; // rising: lsn
 const ROOT: usize = 19; // rising: sequence
 const TABLES: usize = 20; // rising: lsn
-const POISON: usize = 21; // rising: how often a flush failed or was mended; odd while one is not mended
+const POISON: usize = 21; // rising: how often a flush failed or was repaired; odd while one is not repaired
 const FLUSH_TIME: usize = 22; // sealed like a rising one: µs
 const MAKING: usize = 23; // rising: sequence
 const TICKET: usize = 48;
@@ -139,14 +139,14 @@ impl Sidecar {
         self.words.publish(TAIL, &[tail.end, tail.start, tail.lsn, u64::from(tail.crc) | u64::from(tail.open) << 32]);
     }
 
-    /// The words before the file was read, for [`Sidecar::tell_all`].
+    /// The words before the file was read, for [`Sidecar::publish_all`].
     pub(crate) fn words_before(&self) -> WordsBefore {
         WordsBefore([ROOT, DURABLE, VISIBLE].map(|at| self.words.load(at)))
     }
 
     /// Restores the hints: the newest root, what is known to be durable, and what is visible. The caller has read
     /// everything in the file since it called [`Sidecar::words_before`].
-    pub(crate) fn tell_all(&self, before: &WordsBefore, root: u64, durable: u64, visible: u64) {
+    pub(crate) fn publish_all(&self, before: &WordsBefore, root: u64, durable: u64, visible: u64) {
         for ((at, value), before) in [(ROOT, root), (DURABLE, durable), (VISIBLE, visible)].into_iter().zip(before.0) {
             self.words.restore(at, before, value);
         }
@@ -243,7 +243,7 @@ impl Sidecar {
     }
 
     /// Publishes that the last of this many failures is repaired. `false`: another flush has failed meanwhile.
-    pub(crate) fn tell_mended(&self, failures: u64) -> bool {
+    pub(crate) fn publish_repaired(&self, failures: u64) -> bool {
         let (from, to) = (self.words.seal(POISON, failures), self.words.seal(POISON, failures + 1));
         self.words
             .own_word(POISON)

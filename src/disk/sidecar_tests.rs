@@ -22,7 +22,7 @@ fn garbage_is_told_from_a_message() {
     assert_eq!(sidecar.tail(), None);
     let tail = TailHint { end: 9, start: 8, lsn: 7, crc: 6, open: true };
     sidecar.set_tail(tail);
-    sidecar.tell_all(&sidecar.words_before(), 1, 4, 0);
+    sidecar.publish_all(&sidecar.words_before(), 1, 4, 0);
     sidecar.rise_durable(5);
     assert_eq!((sidecar.tail(), sidecar.durable(), sidecar.visible()), (Some(tail), Some(5), Some(0)));
     garbage(&*memory);
@@ -32,7 +32,7 @@ fn garbage_is_told_from_a_message() {
     // It may have said more: only a process that has looked at the file lets it speak again.
     sidecar.rise_durable(3);
     assert_eq!(sidecar.durable(), None);
-    sidecar.tell_all(&sidecar.words_before(), 1, 3, 4);
+    sidecar.publish_all(&sidecar.words_before(), 1, 3, 4);
     assert_eq!((sidecar.root(), sidecar.durable(), sidecar.visible()), (Some(1), Some(3), Some(4)));
 }
 
@@ -41,7 +41,7 @@ fn a_sidecar_of_another_store_or_file_says_nothing() {
     let memory: Arc<dyn SharedMemory> = Arc::new(PrivateMemory::new());
     let sidecar = Sidecar::new(Arc::clone(&memory), &[7; 16], FILE);
     sidecar.set_up(0);
-    sidecar.tell_all(&sidecar.words_before(), 1, 5, 5);
+    sidecar.publish_all(&sidecar.words_before(), 1, 5, 5);
     for (id, file) in [([8; 16], FILE), ([7; 16], FileId { inode: 3, ..FILE }), ([7; 16], FileId { device: 3, ..FILE })]
     {
         let other = Sidecar::new(Arc::clone(&memory), &id, file);
@@ -52,23 +52,23 @@ fn a_sidecar_of_another_store_or_file_says_nothing() {
 #[test]
 fn rising_words_never_fall() {
     let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
-    sidecar.tell_all(&sidecar.words_before(), 1, 0, 0);
+    sidecar.publish_all(&sidecar.words_before(), 1, 0, 0);
     let before = sidecar.words_before();
     for (lsn, says) in [(3, 3), (9, 9), (4, 9), (LEAST, 9), (10, 10)] {
         sidecar.rise_durable(lsn);
         assert_eq!(sidecar.durable(), Some(says));
     }
     // One that speaks is not lowered by a process that looked at the file earlier.
-    sidecar.tell_all(&sidecar.words_before(), 1, 7, 7);
+    sidecar.publish_all(&sidecar.words_before(), 1, 7, 7);
     assert_eq!((sidecar.durable(), sidecar.visible()), (Some(10), Some(7)));
     // A word that has spoken since is not put back, even if it is silent again.
     garbage(&**sidecar.memory());
-    sidecar.tell_all(&before, 1, 7, 7);
+    sidecar.publish_all(&before, 1, 7, 7);
     assert_eq!((sidecar.durable(), sidecar.visible()), (None, None));
     sidecar.rise_durable(6);
-    sidecar.tell_all(&before, 1, 7, 7);
+    sidecar.publish_all(&before, 1, 7, 7);
     assert_eq!(sidecar.durable(), None);
-    sidecar.tell_all(&sidecar.words_before(), 1, 10, 10);
+    sidecar.publish_all(&sidecar.words_before(), 1, 10, 10);
     // What goes beyond the told end of the log can only be garbage.
     sidecar.set_tail(TailHint { end: 9, start: 8, lsn: 9, crc: 6, open: true });
     assert_eq!(sidecar.durable(), None);
@@ -78,9 +78,9 @@ fn rising_words_never_fall() {
 fn a_word_that_began_to_speak_meanwhile_is_only_raised() {
     let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
     let silent = sidecar.words_before();
-    sidecar.tell_all(&silent, 1, 10, 10);
+    sidecar.publish_all(&silent, 1, 10, 10);
     // A process that looked at the file before that, and found less.
-    sidecar.tell_all(&silent, 1, 7, 7);
+    sidecar.publish_all(&silent, 1, 7, 7);
     assert_eq!((sidecar.durable(), sidecar.visible()), (Some(10), Some(10)));
 }
 
@@ -91,10 +91,10 @@ fn a_silent_word_that_was_raised_is_not_put_below() {
     let silent = sidecar.words_before();
     sidecar.rise_durable(8);
     assert_eq!(sidecar.durable(), None);
-    sidecar.tell_all(&silent, 1, 7, 7);
+    sidecar.publish_all(&silent, 1, 7, 7);
     assert_eq!((sidecar.durable(), sidecar.visible()), (None, Some(7)));
     // The next one finds all.
-    sidecar.tell_all(&sidecar.words_before(), 1, 8, 8);
+    sidecar.publish_all(&sidecar.words_before(), 1, 8, 8);
     assert_eq!((sidecar.durable(), sidecar.visible()), (Some(8), Some(8)));
 }
 
@@ -103,7 +103,7 @@ fn a_process_that_raises_a_silent_word_itself_lets_it_speak() {
     let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
     let silent = sidecar.words_before();
     sidecar.rise_durable(7);
-    sidecar.tell_all(&silent, 1, 7, 7);
+    sidecar.publish_all(&silent, 1, 7, 7);
     assert_eq!(sidecar.durable(), Some(7));
 }
 

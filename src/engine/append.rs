@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Room that only the mark of a checkpoint may use, so that a full log can always be folded.
+/// Room that only the checkpoint record may use, so that a full log can always be checkpointed.
 const RESERVE: u64 = 2 * 4096;
 
 /// What this process knows of the log's end. Read only while APPEND is held.
@@ -98,7 +98,7 @@ pub(crate) struct AppendGuard<'a> {
     pub(crate) log: &'a Log,
     /// There is a newer root to build on, which cannot be confirmed before a failed flush is repaired; or frames
     /// that were published are gone.
-    pub(crate) in_doubt: bool,
+    pub(crate) unsettled: bool,
     /// The failed flushes known before the tail was searched for.
     pub(crate) failures: Failures,
     /// The log continued behind the published tail.
@@ -165,8 +165,8 @@ impl Log {
             return Err(why);
         }
         let failures = self.failures(&sidecar);
-        let (in_doubt, walked) = (false, false);
-        let mut guard = AppendGuard { state, sidecar, log: self, in_doubt, failures, walked, _kernel: kernel };
+        let (unsettled, walked) = (false, false);
+        let mut guard = AppendGuard { state, sidecar, log: self, unsettled, failures, walked, _kernel: kernel };
         guard.find_tail(current)?;
         // Without a sidecar no process could have published a flush.
         guard.state.open &= current;
@@ -178,12 +178,12 @@ impl AppendGuard<'_> {
     fn find_tail(&mut self, current: bool) -> Result<()> {
         let log = self.log;
         let before = self.sidecar.words_before();
-        let told = log.load_hints(&self.sidecar);
+        let hinted = log.load_hints(&self.sidecar);
         let forgotten = log.forgotten.load(Ordering::Acquire);
         if self.state.forgotten != forgotten {
             self.begin_again(Arc::clone(&self.state.root), forgotten);
         }
-        let told_tail = self.sidecar.tail();
+        let hinted_tail = self.sidecar.tail();
         let newer = self.newer_roots()?;
         if let Some(root) = newer.as_ref().and_then(|slots| log.certain_root(slots)) {
             self.build_on(root);
@@ -191,19 +191,19 @@ impl AppendGuard<'_> {
         self.follow_hint()?;
         self.walk_on()?;
         if let Some(slots) = newer
-            && self.settle_doubtful(slots.newest, told)?
+            && self.settle_newer_root(slots.newest, hinted)?
         {
             self.follow_hint()?;
             self.walk_on()?;
         }
-        self.put_tables_right(told_tail);
+        self.put_tables_right(hinted_tail);
         if self.newest_given() > self.state.tail.lsn {
             // Frames that were given an LSN are gone: a flush failed, and its process died before it could publish
             // that.
             if !log.is_poisoned(&self.sidecar) {
                 log.poison(&self.sidecar);
             }
-            self.in_doubt = true;
+            self.unsettled = true;
         } else if self.walked {
             self.publish();
         }
@@ -211,7 +211,7 @@ impl AppendGuard<'_> {
         // sidecar.
         let unseen = || self.state.tail.lsn > log.visible() && log.disk.lost_name().is_some();
         let elsewhere = !current && (self.walked || unseen());
-        if (!told || elsewhere) && !log.is_poisoned(&self.sidecar) {
+        if (!hinted || elsewhere) && !log.is_poisoned(&self.sidecar) {
             self.show_all(&before)?;
         }
         Ok(())
@@ -223,48 +223,48 @@ impl AppendGuard<'_> {
     /// has published to a sidecar that is gone. The same is done with any newer root if the sidecar gives no root
     /// at all: a root that was published elsewhere may be built upon, and the pages of the one before be reused.
     /// Returns whether the log continues from it.
-    pub(crate) fn settle_doubtful(&mut self, newest: Root, told: bool) -> Result<bool> {
+    pub(crate) fn settle_newer_root(&mut self, newest: Root, hinted: bool) -> Result<bool> {
         let log = self.log;
         let known = &self.state.root;
         if newest.sequence <= known.sequence {
             return Ok(false);
         }
         let elsewhere = goes_on_elsewhere(&*log.disk, known, &newest, self.state.tail);
-        if told && !elsewhere.map_err(log.io("read the log"))? {
+        if hinted && !elsewhere.map_err(log.io("read the log"))? {
             return Ok(false);
         }
-        self.in_doubt = log.is_poisoned(&self.sidecar);
-        if self.in_doubt {
+        self.unsettled = log.is_poisoned(&self.sidecar);
+        if self.unsettled {
             // Nothing can be confirmed here; the repair of the failed flush handles the root.
             return Ok(false);
         }
-        log.write_slot_once_more(&newest)?;
+        log.rewrite_slot(&newest)?;
         log.flush_found()?;
         let sequence = newest.sequence;
         self.state.take_over(Arc::new(newest));
-        self.tell_of_root();
+        self.publish_root();
         log.raise_root(sequence);
         Ok(true)
     }
 
     /// An older copy of the sidecar, written over it in place, gives an older set of tables than the one that
     /// this process has found. If its tail lies before the root, the root may hide a change.
-    fn put_tables_right(&mut self, told_tail: Option<TailHint>) {
-        let Some(told) = self.sidecar.tables() else { return };
-        let folded = self.state.root.checkpoint_lsn;
-        let hidden = told_tail.is_some_and(|tail| tail.lsn < folded);
-        self.state.tables = self.state.tables.max(told).max(if hidden { folded } else { 0 });
-        if told < self.state.tables {
+    fn put_tables_right(&mut self, hinted_tail: Option<TailHint>) {
+        let Some(hinted) = self.sidecar.tables() else { return };
+        let checkpoint = self.state.root.checkpoint_lsn;
+        let hidden = hinted_tail.is_some_and(|tail| tail.lsn < checkpoint);
+        self.state.tables = self.state.tables.max(hinted).max(if hidden { checkpoint } else { 0 });
+        if hinted < self.state.tables {
             self.sidecar.rise_tables(self.state.tables);
         }
     }
 
     /// The last transaction that changed the set of tables, if that is known for certain.
     pub(crate) fn tables(&self) -> Option<u64> {
-        self.sidecar.tables().map(|told| told.max(self.state.tables))
+        self.sidecar.tables().map(|hinted| hinted.max(self.state.tables))
     }
 
-    fn tell_of_tables(&mut self, lsn: u64) {
+    fn publish_tables(&mut self, lsn: u64) {
         self.state.tables = self.state.tables.max(lsn);
         self.sidecar.rise_tables(lsn);
     }
@@ -334,8 +334,8 @@ impl AppendGuard<'_> {
     }
 
     /// Publishes a root that has just been confirmed, and that may hold a transaction without a frame.
-    pub(crate) fn tell_of_root(&mut self) {
-        self.tell_of_tables(self.state.root.checkpoint_lsn);
+    pub(crate) fn publish_root(&mut self) {
+        self.publish_tables(self.state.root.checkpoint_lsn);
         self.publish();
     }
 
@@ -348,7 +348,7 @@ impl AppendGuard<'_> {
         if self.sidecar.tables().is_none() {
             self.sidecar.rise_tables(self.state.tail.lsn);
         }
-        self.sidecar.tell_all(before, self.state.root.sequence, self.log.durable_lsn(), self.state.tail.lsn);
+        self.sidecar.publish_all(before, self.state.root.sequence, self.log.durable_lsn(), self.state.tail.lsn);
         Ok(())
     }
 
@@ -365,12 +365,12 @@ impl AppendGuard<'_> {
     /// Appends a frame. On an error it is not in the log, unless that is [`Error::Unconfirmed`].
     pub(crate) fn append(&mut self, frame: &mut FrameBuilder, kind: FrameKind, relaxed: bool) -> Result<Appended> {
         let log = self.log;
-        if self.in_doubt || log.is_poisoned(&self.sidecar) {
-            return Err(log.unmended());
+        if self.unsettled || log.is_poisoned(&self.sidecar) {
+            return Err(log.not_repaired());
         }
         let state = &mut *self.state;
         let position = state.next_position();
-        let reserve = if kind == FrameKind::Rotate { 0 } else { RESERVE };
+        let reserve = if kind == FrameKind::Checkpoint { 0 } else { RESERVE };
         if position + frame.frame_len() + reserve > state.ring.end() {
             return Ok(Appended::NoRoom);
         }
@@ -403,7 +403,7 @@ impl AppendGuard<'_> {
         state.start = position;
         state.open = true;
         if frame.changes_tables() {
-            self.tell_of_tables(lsn);
+            self.publish_tables(lsn);
         }
         self.publish();
         if relaxed {
@@ -425,7 +425,7 @@ impl AppendGuard<'_> {
     }
 
     /// The newest LSN that was given, or published.
-    pub(crate) fn newest_told(&self) -> u64 {
+    pub(crate) fn newest_published(&self) -> u64 {
         let seen = self.sidecar.visible().unwrap_or(0).max(self.log.visible());
         self.state.tail.lsn.max(self.newest_given()).max(seen)
     }
@@ -453,10 +453,10 @@ impl AppendGuard<'_> {
 
     /// Publishes that this many failed flushes are repaired, up to the tail.
     pub(crate) fn recovered(&mut self, failures: u64) -> Result<()> {
-        self.in_doubt = false;
+        self.unsettled = false;
         self.seal();
         self.log.poisoned.store(false, Ordering::Release);
-        if self.sidecar.tell_mended(failures) {
+        if self.sidecar.publish_repaired(failures) {
             return Ok(());
         }
         Err(self.log.poisoned_error("another flush failed meanwhile"))
@@ -473,7 +473,7 @@ impl AppendGuard<'_> {
     /// Publishes the tail, and the root that it belongs to: without the root, other processes would look for the
     /// tail's frames in an older ring.
     pub(crate) fn publish(&self) {
-        if self.in_doubt {
+        if self.unsettled {
             // The published tail stays: it keeps its LSNs from being given twice.
             return;
         }

@@ -4,7 +4,7 @@ use super::*;
 use crate::disk::locks::try_lock;
 use crate::disk::sim::{Call, Conductor, Verdict};
 use crate::engine::Engine;
-use crate::proof::new_store;
+use crate::simulation::new_store;
 use std::sync::Mutex;
 
 type Look = Box<dyn Fn() -> bool + Send>;

@@ -25,7 +25,7 @@ pub(crate) trait Archive: fmt::Debug + Send + Sync {
     /// Archives all transactions of a batch, durably.
     fn keep(&self, batch: &Batch<'_>) -> Result<()>;
 
-    /// Archives a transaction that goes straight to the tree on top of the batch, durably, before its root is
+    /// Archives a transaction that is too large for the log, durably, before its root is
     /// written. It counts once `confirm` was called, or once a later batch is based on that root.
     fn keep_large(&self, large: &LargeTransaction<'_>) -> Result<()>;
 
@@ -44,7 +44,7 @@ pub(crate) struct Batch<'a> {
     /// What the file says of its archive.
     pub(crate) setting: Vec<u8>,
     /// The end of what the checkpoint applies, which is durable.
-    pub(crate) mark: Point,
+    pub(crate) end: Point,
     /// The sequence and the time of the root being made.
     pub(crate) sequence: u64,
     pub(crate) time: u64,
@@ -68,7 +68,7 @@ pub(crate) struct KeptFrame {
     pub(crate) crc: u32,
     /// When it was committed, in microseconds since 1970.
     pub(crate) time: u64,
-    /// `false` for a mark.
+    /// `false` for a checkpoint record.
     pub(crate) is_transaction: bool,
 }
 
@@ -89,12 +89,12 @@ pub(crate) trait Keep {
 
 impl<'a> Batch<'a> {
     /// The batch of a checkpoint; `None` if the file names no archive, or this process has none. `begun` is the
-    /// time before the mark was set.
+    /// time before the checkpoint record was appended.
     /// `always`: even a batch without a transaction is archived.
     pub(crate) fn new(
         engine: &'a Engine,
         view: &'a View,
-        mark: Point,
+        end: Point,
         root: &Root,
         begun: u64,
         always: bool,
@@ -102,13 +102,13 @@ impl<'a> Batch<'a> {
         let Some(archive) = engine.settings.archive.clone() else { return Ok(None) };
         let Some(setting) = view.archive_setting()? else { return Ok(None) };
         let (sequence, time) = (root.sequence, root.time);
-        Ok(Some(Batch { engine, view, archive, setting, mark, sequence, time, covered: begun, always }))
+        Ok(Some(Batch { engine, view, archive, setting, end, sequence, time, covered: begun, always }))
     }
 
     /// Archives the batch. A failure does not fail the checkpoint.
     pub(crate) fn keep(&self) {
         if let Err(error) = self.archive.keep(self) {
-            tracing::warn!(%error, lsn = self.mark.lsn, "the log is folded without being archived");
+            tracing::warn!(%error, lsn = self.end.lsn, "the log is applied without being archived");
         }
     }
 
@@ -147,15 +147,15 @@ impl<'a> Batch<'a> {
         self.view.last_commit
     }
 
-    /// Reads all frames from the base root up to the mark.
+    /// Reads all frames from the base root up to the checkpoint record.
     pub(crate) fn read(&self, keep: &mut dyn Keep) -> Result<()> {
         let engine = self.engine;
         let start = Point::start_of(self.base());
         let mut walker = LogReader::new(&*engine.disk, &self.view.ring, engine.store_tag, start);
-        while walker.point().lsn < self.mark.lsn {
+        while walker.point().lsn < self.end.lsn {
             let Some(frame) = walker.next()? else {
                 let lsn = walker.point().lsn;
-                return Err(Error::Internal(format!("the log ends with LSN {lsn} before its mark")));
+                return Err(Error::Internal(format!("the log ends with LSN {lsn} before its checkpoint record")));
             };
             self.read_frame(&frame, keep)?;
         }
@@ -193,7 +193,7 @@ impl<'a> Batch<'a> {
 impl LargeTransaction<'_> {
     pub(crate) fn read(&self, keep: &mut dyn Keep) -> Result<()> {
         let LargeTransaction { batch, lsn, changes } = *self;
-        keep.frame(KeptFrame { lsn, crc: batch.mark.crc, time: batch.time, is_transaction: true })?;
+        keep.frame(KeptFrame { lsn, crc: batch.end.crc, time: batch.time, is_transaction: true })?;
         changes.dropped.iter().try_for_each(|table| keep.change(*table, KeptChange::Drop))?;
         for (table, keys) in changes.tables.iter().filter(|(table, _)| !changes.dropped.contains(table)) {
             for (key, write) in keys {

@@ -5,7 +5,7 @@
 //! thread.
 
 use crate::engine::Engine;
-use crate::engine::checkpoint::{CheckpointOptions, PATIENCE};
+use crate::engine::checkpoint::{BACKGROUND_LOCK_WAIT, CheckpointOptions};
 use crate::engine::chores::{Chore, Chores};
 use crate::engine::move_down::SLACK_PAGES;
 use crate::engine::new_root::{CheckpointResult, is_worthwhile};
@@ -73,7 +73,7 @@ fn run(weak: &Weak<Engine>) {
 struct Rounds {
     idle_since: Instant,
     last_lsn: u64,
-    folded_lsn: u64,
+    checkpoint_lsn: u64,
     /// The file could get shorter.
     compacting: bool,
     /// Checkpoints in a row that did not shorten it.
@@ -90,7 +90,7 @@ impl Rounds {
         Rounds {
             idle_since: now,
             last_lsn: 0,
-            folded_lsn: 0,
+            checkpoint_lsn: 0,
             compacting: false,
             vain: 0,
             smallest: u64::MAX,
@@ -116,12 +116,12 @@ impl Rounds {
         let idle = now.saturating_duration_since(self.idle_since) >= IDLE;
         let writable = engine.disk.writable();
         self.released = writable && (self.released || chores.released);
-        let mut rest = idle && writable && (lsn != self.folded_lsn || self.compacting);
+        let mut rest = idle && writable && (lsn != self.checkpoint_lsn || self.compacting);
         if idle && writable && !rest && std::mem::take(&mut self.released) && self.could_give_back(engine) {
             (rest, self.compacting, self.vain, self.smallest) = (true, true, 0, u64::MAX);
         }
-        if chores.fold || rest {
-            let done = fold_now(engine, rest && !chores.fold, self.compacting);
+        if chores.checkpoint || rest {
+            let done = background_checkpoint(engine, rest && !chores.checkpoint, self.compacting);
             if rest {
                 self.rested(engine, done);
             }
@@ -141,8 +141,8 @@ impl Rounds {
             return;
         }
         let done = done.unwrap_or_default();
-        self.folded_lsn = tail_lsn(engine);
-        self.last_lsn = self.folded_lsn;
+        self.checkpoint_lsn = tail_lsn(engine);
+        self.last_lsn = self.checkpoint_lsn;
         // Continues as long as the file gets shorter; a held snapshot may prevent that.
         self.vain = if done.page_count < self.smallest { 0 } else { self.vain + 1 };
         self.smallest = self.smallest.min(done.page_count);
@@ -163,8 +163,8 @@ fn tail_lsn(engine: &Engine) -> u64 {
     engine.sidecar().tail().map_or(0, |tail| tail.lsn)
 }
 
-fn fold_now(engine: &Engine, idle: bool, force: bool) -> Option<CheckpointResult> {
-    let deadline = Instant::now().checked_add(PATIENCE);
+fn background_checkpoint(engine: &Engine, idle: bool, force: bool) -> Option<CheckpointResult> {
+    let deadline = Instant::now().checked_add(BACKGROUND_LOCK_WAIT);
     let plan = CheckpointOptions {
         shrink: idle,
         force,
@@ -180,7 +180,7 @@ fn fold_now(engine: &Engine, idle: bool, force: bool) -> Option<CheckpointResult
 mod tests {
     use super::*;
     use crate::disk::sim::Conductor;
-    use crate::proof::new_store;
+    use crate::simulation::new_store;
     use std::sync::atomic::AtomicU64;
 
     /// Time that passes when the test says so.
@@ -274,15 +274,15 @@ mod tests {
     fn only_the_last_use_of_a_version_is_told_of() {
         let (_, _, store) = new_store(Arc::new(crate::disk::sim::Free), 1 << 20);
         let pins = &store.engine().pins;
-        let told = Arc::new(AtomicU64::new(0));
-        let tell = Arc::clone(&told);
+        let called = Arc::new(AtomicU64::new(0));
+        let call = Arc::clone(&called);
         pins.on_release(move || {
-            tell.fetch_add(1, Ordering::SeqCst);
+            call.fetch_add(1, Ordering::SeqCst);
         });
         let (one, two) = (pins.pin(1000).unwrap(), pins.pin(1000).unwrap());
         drop(one);
-        assert_eq!(told.load(Ordering::SeqCst), 0);
+        assert_eq!(called.load(Ordering::SeqCst), 0);
         drop(two);
-        assert_eq!(told.load(Ordering::SeqCst), 1);
+        assert_eq!(called.load(Ordering::SeqCst), 1);
     }
 }

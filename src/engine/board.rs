@@ -16,7 +16,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-pub(super) const UNMENDED: &str = "an earlier flush failed; the next write mends it";
+pub(super) const NOT_REPAIRED: &str = "an earlier flush failed; the next write repairs it";
 
 /// The sidecar that this process uses, and what this process knows of the log and the roots.
 pub(crate) struct Board {
@@ -66,7 +66,7 @@ impl Deref for Board {
 /// The failed flushes that this process and its sidecar had counted at one moment.
 pub(crate) struct Failures {
     own: u64,
-    pub(crate) told: u64,
+    pub(crate) published: u64,
     sidecar: Arc<Sidecar>,
 }
 
@@ -172,18 +172,18 @@ impl Board {
 
     /// The error until the next write transaction has repaired a failed flush: the store accepts no commit before
     /// that.
-    pub(crate) fn unmended(&self) -> Error {
-        self.poisoned_error(UNMENDED)
+    pub(crate) fn not_repaired(&self) -> Error {
+        self.poisoned_error(NOT_REPAIRED)
     }
 
     /// The failed flushes known at this moment, for [`Engine::wait_durable_since`].
     pub(crate) fn failures(&self, sidecar: &Arc<Sidecar>) -> Failures {
         let own = self.failures.load(Ordering::Acquire);
-        Failures { own, told: sidecar.failures(), sidecar: Arc::clone(sidecar) }
+        Failures { own, published: sidecar.failures(), sidecar: Arc::clone(sidecar) }
     }
 
     pub(crate) fn has_failed_since(&self, before: &Failures) -> bool {
-        if before.own != self.failures.load(Ordering::Acquire) || before.told != before.sidecar.failures() {
+        if before.own != self.failures.load(Ordering::Acquire) || before.published != before.sidecar.failures() {
             return true;
         }
         // Processes that have joined another sidecar since then count failures there, starting from zero.

@@ -19,15 +19,17 @@ impl Board {
     /// The process in this state: the holder of the lock according to the system or, where the system does not
     /// tell, a live process whose slot says so.
     pub(crate) fn holder(&self, sidecar: &Sidecar, state: State) -> Option<Holder> {
-        let told = (0..sidecar.slot_bound()).find_map(|i| {
+        let published = (0..sidecar.slot_bound()).find_map(|i| {
             let slot = sidecar.slot(i);
             slot.state(state).filter(|_| self.slot_is_alive(i)).map(|since| slot.holder(Some(since)))
         });
         let byte = if matches!(state, State::Checkpointing) { CHECKPOINT } else { WRITER };
-        match (holder_of(&*self.disk, byte, 1), told) {
-            (Some(seen), Some(told)) if seen.pid == told.pid => Some(Holder { stopped: seen.stopped, ..told }),
+        match (holder_of(&*self.disk, byte, 1), published) {
+            (Some(seen), Some(published)) if seen.pid == published.pid => {
+                Some(Holder { stopped: seen.stopped, ..published })
+            }
             (Some(seen), _) => Some(*seen),
-            (None, told) => told,
+            (None, published) => published,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Checkpoints: applying the log to the tree.
 //!
-//! The checkpointer holds CHECKPOINT. It appends a `Rotate` frame, the checkpoint mark, at LSN C; makes C durable;
+//! The checkpointer holds CHECKPOINT. It appends a checkpoint record at LSN C; makes C durable;
 //! applies everything up to C, in key order, to a copy-on-write tree; and makes a new root. Commits continue meanwhile
-//! behind the mark.
+//! behind the record.
 //!
 //! A transaction too large for the log is committed by a second root, on top of the checkpoint's.
 
@@ -81,7 +81,7 @@ impl Engine {
         self.check_writable()?;
         let span = tracing::debug_span!("checkpoint", lsn = tracing::field::Empty, pages = tracing::field::Empty,);
         let _in_span = span.enter();
-        let result = self.fold_log(turn, plan, deadline);
+        let result = self.make_checkpoint(turn, plan, deadline);
         match &result {
             Ok(Some(done)) => {
                 let pages = done.pages_written;
@@ -107,8 +107,8 @@ impl Engine {
 
     /// Whether another checkpoint would make the file notably smaller.
     pub(crate) fn could_shrink(&self, turn: &CheckpointGuard<'_>) -> Result<bool> {
-        let fold = self.newest_space(turn)?;
-        Ok(is_worthwhile(fold.spare_pages(), fold.space.page_count()))
+        let writer = self.newest_space(turn)?;
+        Ok(is_worthwhile(writer.spare_pages(), writer.space.page_count()))
     }
 
     /// The number of pages that nothing needs now, with the pins of all processes considered, and of all pages.
@@ -123,12 +123,16 @@ impl Engine {
         PageWriter::new(self, turn, &base)
     }
 
-    /// Appends a checkpoint mark, unless the last frame is one already. Returns the point after it, and the size
+    /// Appends a checkpoint record, unless the last frame is one already. Returns the point after it, and the size
     /// that the log should have.
-    fn rotate(&self, plan: &CheckpointOptions<'_>, deadline: Deadline) -> Result<Option<(Point, u64)>> {
+    fn append_checkpoint_record(
+        &self,
+        plan: &CheckpointOptions<'_>,
+        deadline: Deadline,
+    ) -> Result<Option<(Point, u64)>> {
         let mut append = self.lock_append(deadline)?;
         if self.is_poisoned(&append.sidecar) {
-            return Err(self.unmended());
+            return Err(self.not_repaired());
         }
         let (used, capacity) = (append.state.used(), append.state.ring.capacity());
         let mut wanted = capacity.max(plan.room_for * 4);
@@ -147,23 +151,24 @@ impl Engine {
         let mut header = [0; FRAME_HEADER];
         let start = append.state.start;
         append.state.ring.read(&*self.disk, start, &mut header).map_err(self.io("read the log"))?;
-        let marked = FrameHeader::decode(&header)
-            .is_some_and(|(h, _)| h.kind == FrameKind::Rotate && h.lsn == append.state.tail.lsn && h.position == start);
-        if !marked {
-            match append.append(&mut FrameBuilder::new(), FrameKind::Rotate, false) {
+        let recorded = FrameHeader::decode(&header).is_some_and(|(h, _)| {
+            h.kind == FrameKind::Checkpoint && h.lsn == append.state.tail.lsn && h.position == start
+        });
+        if !recorded {
+            match append.append(&mut FrameBuilder::new(), FrameKind::Checkpoint, false) {
                 Ok(Appended::At(_)) => {}
-                // The frame was a mark, so the fate of no commit is open.
+                // The frame was a checkpoint record, so the fate of no commit is open.
                 Err(Error::Unconfirmed { reason, .. }) => return Err(self.poisoned_error(reason)),
                 Err(e) => return Err(e),
                 Ok(Appended::NoRoom) => {
-                    return Err(Error::Internal("the log has no room for a checkpoint's mark".into()));
+                    return Err(Error::Internal("the log has no room for a checkpoint record".into()));
                 }
             }
         }
         Ok(Some((append.state.tail, wanted)))
     }
 
-    fn fold_log(
+    fn make_checkpoint(
         &self,
         turn: &CheckpointGuard<'_>,
         plan: &CheckpointOptions<'_>,
@@ -171,10 +176,10 @@ impl Engine {
     ) -> Result<Option<CheckpointResult>> {
         let begun = now_us();
         turn.settle_root()?;
-        let Some((mark, wanted)) = self.durable_mark(plan, deadline)? else { return Ok(None) };
-        let view = self.view_of_mark(turn, mark)?;
-        let mut new = NewRoot::begin(self, turn, &view, mark)?;
-        let archive = Batch::new(self, &view, mark, &new.root, begun, plan.force)?;
+        let Some((end, wanted)) = self.durable_end(plan, deadline)? else { return Ok(None) };
+        let view = self.view_at_end_of_log(turn, end)?;
+        let mut new = NewRoot::begin(self, turn, &view, end)?;
+        let archive = Batch::new(self, &view, end, &new.root, begun, plan.force)?;
         apply_log(&view, &mut new)?;
         let cutoff = (plan.compact > 0).then(|| begin_moving_down(&mut new.pages)).flatten();
         if let Some(cutoff) = cutoff {
@@ -200,15 +205,15 @@ impl Engine {
         let turn = self.lock_checkpoint(deadline)?;
         self.run_checkpoint(&turn, &CheckpointOptions::default(), deadline)?;
         let (begun, any) = (now_us(), CheckpointOptions { force: true, ..CheckpointOptions::default() });
-        let Some((mark, _)) = self.durable_mark(&any, deadline)? else {
+        let Some((end, _)) = self.durable_end(&any, deadline)? else {
             return Err(Error::Internal("a root cannot be made of an empty log".to_owned()));
         };
-        let view = self.view_of_mark(&turn, mark)?;
+        let view = self.view_at_end_of_log(&turn, end)?;
         if view.last_commit > view.tree.root.last_commit {
             return Err(Error::Internal(format!("LSN {} was committed without WRITER", view.last_commit)));
         }
-        let mut new = NewRoot::begin(self, &turn, &view, mark)?;
-        let archive = Batch::new(self, &view, mark, &new.root, begun, true)?;
+        let mut new = NewRoot::begin(self, &turn, &view, end)?;
+        let archive = Batch::new(self, &view, end, &new.root, begun, true)?;
         for (table, keys) in changes.tables.iter().filter(|(table, _)| !changes.dropped.contains(table)) {
             new.update(*table, keys.iter().map(|(key, change)| (key, change.as_slice())))?;
         }
@@ -218,23 +223,22 @@ impl Engine {
         Ok(done.lsn)
     }
 
-    /// Appends a checkpoint mark, and makes the log durable up to it. `None`: there is nothing to apply. After a
-    /// failed flush, the durable end of what is left of the log replaces the mark. Also returns the size that the
-    /// log should have.
-    fn durable_mark(&self, plan: &CheckpointOptions<'_>, deadline: Deadline) -> Result<Option<(Point, u64)>> {
+    /// Appends a checkpoint record, and makes the log durable up to it. `None`: there is nothing to apply. After a
+    /// failed flush, the log ends where what is left of it does. Also returns the size that the log should have.
+    fn durable_end(&self, plan: &CheckpointOptions<'_>, deadline: Deadline) -> Result<Option<(Point, u64)>> {
         if let Some(lost) = plan.lost {
             return Ok(Some((lost.end, 0)));
         }
-        let Some(rotated) = self.rotate(plan, deadline)? else { return Ok(None) };
-        self.wait_durable(rotated.0.lsn)?;
-        Ok(Some(rotated))
+        let Some(end) = self.append_checkpoint_record(plan, deadline)? else { return Ok(None) };
+        self.wait_durable(end.0.lsn)?;
+        Ok(Some(end))
     }
 
-    /// The state at the checkpoint mark, over the newest root.
-    fn view_of_mark(&self, turn: &CheckpointGuard<'_>, mark: Point) -> Result<View> {
-        let view = self.view_at(turn, mark.lsn)?;
+    /// The state at the checkpoint record, over the newest root.
+    fn view_at_end_of_log(&self, turn: &CheckpointGuard<'_>, end: Point) -> Result<View> {
+        let view = self.view_at(turn, end.lsn)?;
         let (root, lsn) = (view.tree.root.sequence, view.lsn);
-        if root != self.known_root() || lsn != mark.lsn {
+        if root != self.known_root() || lsn != end.lsn {
             return Err(Error::Internal(format!("root {root} and LSN {lsn} are not the newest")));
         }
         Ok(view)
@@ -273,14 +277,14 @@ struct Touched {
 
 impl Touched {
     /// Collects the tables touched by the log. Marks runs that the log points at as used.
-    fn new(view: &View, fold: &mut PageWriter<'_>) -> Result<Touched> {
+    fn new(view: &View, writer: &mut PageWriter<'_>) -> Result<Touched> {
         let mut touched = Touched::default();
         for memtable in &view.memtables {
             let (tables, dropped) = memtable.touched_tables();
             touched.tables.extend(tables);
             touched.dropped.extend(dropped);
             for pointed in memtable.overflows() {
-                fold.keep_overflow(pointed.value)?;
+                writer.keep_overflow(pointed.value)?;
                 touched.loose.insert(pointed.value.ptr.page, pointed);
             }
         }
@@ -290,4 +294,4 @@ impl Touched {
 }
 
 /// How long a checkpoint for which no thread waits may wait for its locks.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const BACKGROUND_LOCK_WAIT: Duration = Duration::from_secs(30);

@@ -13,7 +13,7 @@ pub(crate) struct CheckpointGuard<'e> {
     pub(crate) roots: &'e Roots,
     kernel: Option<ByteLock>,
     /// Set if the holder repairs failed flushes: how many. Only the holder flushes meanwhile.
-    pub(crate) mends: Option<u64>,
+    pub(crate) repairs: Option<u64>,
     _process: FairGuard,
 }
 
@@ -59,7 +59,7 @@ impl Roots {
         if let Some(slot) = self.slot(&sidecar) {
             slot.set_state(State::Checkpointing, true);
         }
-        CheckpointGuard { roots: self, kernel: Some(kernel), mends: None, _process: process }
+        CheckpointGuard { roots: self, kernel: Some(kernel), repairs: None, _process: process }
     }
 }
 
@@ -68,18 +68,18 @@ impl CheckpointGuard<'_> {
         let roots = self.roots;
         let sidecar = roots.current_sidecar().0;
         roots
-            .flush_alone(&sidecar, self.mends.is_some())
+            .flush_alone(&sidecar, self.repairs.is_some())
             .map_err(|e| roots.poisoned_error(format!("a checkpoint's flush failed: {e}")))
     }
 
-    /// Writes the newest root, which is durable, into the other slot; see [`Slots::are_twins`].
-    pub(crate) fn write_twin(&self) -> Result<()> {
+    /// Writes the newest root, which is durable, into the other slot; see [`Slots::are_copies`].
+    pub(crate) fn write_copy(&self) -> Result<()> {
         let roots = self.roots;
         let slots = roots.slots()?;
-        if slots.newest.sequence > roots.known_root() || slots.are_twins() {
+        if slots.newest.sequence > roots.known_root() || slots.are_copies() {
             return Ok(());
         }
-        let twin = Root { sequence: slots.newest.sequence + 1, ..slots.newest };
-        roots.disk.write_at(&twin.encode(), Root::slot_offset(twin.sequence)).map_err(roots.io("write a root slot"))
+        let copy = Root { sequence: slots.newest.sequence + 1, ..slots.newest };
+        roots.disk.write_at(&copy.encode(), Root::slot_offset(copy.sequence)).map_err(roots.io("write a root slot"))
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// How long a relaxed commit may wait for its flush.
 const RELAXED: Duration = Duration::from_millis(20);
 /// How often the thread looks for work.
-const LOOK: Duration = Duration::from_millis(250);
+const CHORE_CHECK: Duration = Duration::from_millis(250);
 
 /// The background thread, and the work it was called for.
 pub(crate) struct Background {
@@ -27,7 +27,7 @@ struct State {
 /// What the thread was called for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Chores {
-    pub(super) fold: bool,
+    pub(super) checkpoint: bool,
     pub(super) flush: bool,
     pub(super) released: bool,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Chores {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Chore {
     /// The log has grown.
-    Fold,
+    Checkpoint,
     /// A relaxed commit waits for its flush.
     Flush,
     /// Something was used that must be released later.
@@ -57,7 +57,7 @@ impl Background {
             return;
         }
         let news = match chore {
-            Chore::Fold => !std::mem::replace(&mut state.chores.fold, true),
+            Chore::Checkpoint => !std::mem::replace(&mut state.chores.checkpoint, true),
             Chore::Flush => !std::mem::replace(&mut state.chores.flush, true),
             Chore::Watch => false,
             Chore::Release => {
@@ -81,17 +81,17 @@ impl Background {
         state.stop = true;
         self.wake.notify_all();
         while state.running {
-            state = self.wake.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.wake.wait_timeout(state, CHORE_CHECK).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// Sleeps until called, and takes the chores. `None`: stop.
     pub(super) fn next(&self) -> Option<Chores> {
         let mut state = lock(&self.state);
-        if !state.stop && !state.chores.fold && !state.chores.flush {
-            state = self.wake.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        if !state.stop && !state.chores.checkpoint && !state.chores.flush {
+            state = self.wake.wait_timeout(state, CHORE_CHECK).unwrap_or_else(PoisonError::into_inner).0;
         }
-        if state.chores.flush && !state.stop && !state.chores.fold {
+        if state.chores.flush && !state.stop && !state.chores.checkpoint {
             // Relaxed commits that come in quick succession share a flush.
             state = self.wake.wait_timeout(state, RELAXED).unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -234,7 +234,7 @@ impl Engine {
             slot.count(Counter::Commits, 1);
         }
         if crowded {
-            self.fold_soon();
+            self.checkpoint_soon();
         }
         match durability {
             Durability::Sync => self.wait_durable_since(lsn, &failures).map_err(|e| self.unconfirmed(e))?,
@@ -263,9 +263,9 @@ impl Engine {
         if lsn <= safe && !self.has_failed_since(failures) { Ok(()) } else { self.wait_durable_since(lsn, failures) }
     }
 
-    fn fold_soon(&self) {
+    fn checkpoint_soon(&self) {
         if self.settings.threads {
-            self.background.call(Chore::Fold);
+            self.background.call(Chore::Checkpoint);
         } else if let Ok(Some(turn)) = self.try_lock_checkpoint() {
             // The commit is valid even if this fails; a failure appears again when the log is full.
             let _ = self.run_checkpoint(
@@ -339,8 +339,8 @@ impl Engine {
         // Runs that the log points at stay in use until the next checkpoint, overwritten or not. The log's cap bounds
         // its frames, and also these bytes beside it.
         let (allowed, long) = (self.settings.log_cap, commit.long);
-        let unfolded = self.newest_view(commit.writer)?.long_bytes();
-        if unfolded > 0 && unfolded.saturating_add(long) > allowed {
+        let in_log = self.newest_view(commit.writer)?.long_bytes();
+        if in_log > 0 && in_log.saturating_add(long) > allowed {
             self.run_checkpoint(&turn, &CheckpointOptions::default(), commit.deadline)?;
         }
         let pointers = (long_values(commit.changes).count() * OVERFLOW_SIZE) as u64;

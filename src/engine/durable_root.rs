@@ -25,16 +25,16 @@ impl Roots {
         let mut slots = self.slots()?;
         if slots.newest.sequence > self.known_root() {
             let writable = self.disk.writable();
-            if !slots.are_twins() {
+            if !slots.are_copies() {
                 let turn = if writable { self.try_lock_checkpoint()? } else { None };
                 if turn.is_some() {
                     slots = self.slots()?;
-                    self.write_slot_once_more(&slots.newest)?;
+                    self.rewrite_slot(&slots.newest)?;
                 }
                 self.flush_found()?;
             }
             if writable {
-                self.tell_by(&self.known_sidecar(), false, |sidecar| sidecar.rise_root(slots.newest.sequence));
+                self.publish_through(&self.known_sidecar(), false, |sidecar| sidecar.rise_root(slots.newest.sequence));
             }
             self.raise_root(slots.newest.sequence);
         }
@@ -50,22 +50,22 @@ impl CheckpointGuard<'_> {
         let (sidecar, _) = roots.current_sidecar();
         roots.load_hints(&sidecar);
         let slots = roots.slots()?;
-        let (twins, newest) = (slots.are_twins(), &slots.newest);
+        let (copies, newest) = (slots.are_copies(), &slots.newest);
         // Once in each process, as with the log: see `lock_append_to_seal`.
         let proven = roots.proven_roots.load(Ordering::Acquire);
         // The slot of a newer root was written, and its maker died before it could publish whether its flush
         // failed: the disk may hold that root, with pages that are free according to this one.
         let unheard = sidecar.making().is_none_or(|making| making > newest.sequence);
         if newest.sequence > roots.known_root() || !proven || unheard {
-            roots.write_slots_once_more(newest)?;
+            roots.rewrite_slots(newest)?;
             self.flush_tree()?;
             roots.raise_root(newest.sequence);
             roots.proven_roots.store(true, Ordering::Release);
             sidecar.settle_making(newest.sequence);
-        } else if twins {
-            roots.write_slot_once_more(newest)?;
+        } else if copies {
+            roots.rewrite_slot(newest)?;
         }
-        // A twin needs no flush of its own: the next root, which is written into the slot of the twin's original,
+        // A copy needs no flush of its own: the next root, which is written into the slot of the copy's original,
         // follows a flush.
         sidecar.rise_root(newest.sequence);
         Ok(())

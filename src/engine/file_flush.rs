@@ -2,7 +2,7 @@
 
 use crate::disk::locks::lock;
 use crate::disk::sidecar::Sidecar;
-use crate::engine::board::UNMENDED;
+use crate::engine::board::NOT_REPAIRED;
 use crate::engine::roots::Roots;
 use crate::error::{Error, Result};
 use std::io;
@@ -13,7 +13,7 @@ impl Roots {
     pub(crate) fn flush_found(&self) -> Result<()> {
         let sidecar = self.sidecar();
         if self.is_poisoned(&sidecar) {
-            return Err(self.unmended());
+            return Err(self.not_repaired());
         }
         self.flush_file(&sidecar).map_err(|e| Error::io("flush", self.path(), e))
     }
@@ -25,10 +25,10 @@ impl Roots {
 
     /// One thread at a time: all threads of a process share a file description, and the system reports dropped
     /// pages to only one of the threads that flush through it.
-    pub(crate) fn flush_alone(&self, sidecar: &Sidecar, mends: bool) -> io::Result<()> {
+    pub(crate) fn flush_alone(&self, sidecar: &Sidecar, repairs: bool) -> io::Result<()> {
         let _alone = lock(&self.flushing);
-        if !mends && self.is_poisoned(sidecar) {
-            return Err(io::Error::other(UNMENDED));
+        if !repairs && self.is_poisoned(sidecar) {
+            return Err(io::Error::other(NOT_REPAIRED));
         }
         let flushed = self.disk.flush();
         if flushed.is_err() && self.disk.writable() {

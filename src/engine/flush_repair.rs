@@ -52,22 +52,22 @@ impl Engine {
         if !self.is_poisoned(&append.sidecar) {
             return Ok(());
         }
-        let (failures, told) = (append.failures.told, append.newest_told());
-        let root = self.write_what_is_in_doubt(self.durable_lsn())?;
+        let (failures, newest) = (append.failures.published, append.newest_published());
+        let root = self.rewrite_unsynced(self.durable_lsn())?;
         // Read only now: the frames rewritten a moment ago may have been older bytes already.
         append.start_over(root)?;
         let end = append.state.tail;
         self.publish_durable(&append.sidecar, end.lsn);
-        if told <= end.lsn {
+        if newest <= end.lsn {
             append.recovered(failures)?;
         } else {
             // (Making the root includes a flush of the log, which takes SYNC itself.)
             drop((append, sync));
-            self.pass_over(turn, end, told, failures, deadline)?;
+            self.pass_over(turn, end, newest, failures, deadline)?;
         }
         self.proven.store(true, Ordering::Release);
         self.proven_roots.store(true, Ordering::Release);
-        tracing::warn!(lsn = end.lsn, lost = told.saturating_sub(end.lsn), "a failed flush was mended");
+        tracing::warn!(lsn = end.lsn, lost = newest.saturating_sub(end.lsn), "a failed flush was repaired");
         Ok(())
     }
 
@@ -80,10 +80,10 @@ impl Engine {
         failures: u64,
         deadline: Deadline,
     ) -> Result<()> {
-        turn.mends = Some(failures);
+        turn.repairs = Some(failures);
         let options = CheckpointOptions { lost: Some(Lost { end, newest }), ..CheckpointOptions::default() };
         let done = self.run_checkpoint(turn, &options, deadline);
-        turn.mends = None;
+        turn.repairs = None;
         done.map(drop)
     }
 }

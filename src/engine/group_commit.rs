@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a waiter sleeps before it checks whether there still is a flusher.
-const LOOK: Duration = Duration::from_millis(5);
+const FLUSHER_CHECK: Duration = Duration::from_millis(5);
 /// A flusher that takes this many times the recent duration of flushes, within bounds, counts as stopped.
 const STALLED_TIMES: u32 = 8;
 const STALLED: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(1);
@@ -76,9 +76,9 @@ impl Log {
             }
             // Simulated time passes only in calls of the platform, which memory of this process alone makes none of.
             if cfg!(test) && sidecar.memory().id() == 0 {
-                self.disk.sleep(LOOK);
+                self.disk.sleep(FLUSHER_CHECK);
             } else {
-                sidecar.wait_flushed(seen, LOOK);
+                sidecar.wait_flushed(seen, FLUSHER_CHECK);
             }
         }
     }
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use crate::disk::sim::{Call, Conductor, Verdict};
     use crate::engine::Engine;
-    use crate::proof::new_store;
+    use crate::simulation::new_store;
     use std::sync::{Arc, Mutex};
 
     /// Looks, at each flush of the file, whether another thread could flush it, too.
@@ -209,12 +209,12 @@ mod tests {
         let acts: [(&str, &dyn Fn()); 5] = [
             ("a commit", &|| put(1, 10).unwrap()),
             ("long values", &|| put(1, 40_000).unwrap()),
-            ("straight to the tree", &|| put(40, 1000).unwrap()),
+            ("a large commit", &|| put(40, 1000).unwrap()),
             ("a checkpoint", &|| {
                 put(1, 10).unwrap();
                 store.checkpoint().unwrap();
             }),
-            ("mending", &|| {
+            ("repairing", &|| {
                 store.engine().poison(&store.engine().sidecar());
                 put(1, 10).unwrap();
             }),

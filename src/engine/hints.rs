@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::log::reader::{Point, seems_to_go_on};
 
 /// How often the hints are read again before a writer counts as one that will not publish.
-const GLANCES: usize = 16;
+const HINT_READS: usize = 16;
 /// A reader flushes a batch that no process has flushed for this long.
 const UNFLUSHED_MS: u64 = 1000;
 
@@ -61,7 +61,7 @@ impl Views {
     /// sidecar by which the view was made: a process that uses another one, joined meanwhile, need not be about
     /// to publish what was shown before.
     pub(crate) fn look_closer(&self, sidecar: &Sidecar, view: &View) -> Result<Look> {
-        for _ in 0..GLANCES {
+        for _ in 0..HINT_READS {
             self.load_hints(sidecar);
             if self.visible() > view.lsn || !self.file_goes_on(sidecar, view)? {
                 return Ok(Look::Again);
@@ -81,7 +81,7 @@ impl Views {
                     self.may_do_without_sidecar()?.then_some(()).ok_or(why)?;
                     if self.is_poisoned(sidecar) {
                         // Other processes have written since, and did not publish here what became of it.
-                        return Err(self.unmended());
+                        return Err(self.not_repaired());
                     }
                 }
             }

@@ -10,7 +10,7 @@ use crate::log::ring::Ring;
 
 /// What a sidecar says about the file.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Told {
+pub(crate) struct LeftBehind {
     pub(crate) durable: u64,
     pub(crate) root: u64,
     /// The newest root of which a slot may be on disk.
@@ -20,10 +20,10 @@ pub(crate) struct Told {
     pub(crate) poisoned: bool,
 }
 
-impl Told {
+impl LeftBehind {
     /// Whether the disk may hold another slot than the system shows: a flush of that slot failed, or its writer
     /// died before it could learn that.
-    pub(crate) fn doubts_slots(&self, newest: &Root) -> bool {
+    pub(crate) fn distrusts_slots(&self, newest: &Root) -> bool {
         self.poisoned || self.making > newest.sequence
     }
 }
@@ -34,7 +34,7 @@ impl Roots {
     /// that it dropped, and has forgotten that it did. A later flush by a process that opened the file afterwards
     /// would succeed and prove nothing, so what is not known to be durable is rewritten first. (Without a
     /// sidecar, or with one that says nothing, all of it is in doubt.)
-    pub(crate) fn left_behind(&self) -> Option<Told> {
+    pub(crate) fn left_behind(&self) -> Option<LeftBehind> {
         if !self.disk.writable() {
             return None;
         }
@@ -42,7 +42,7 @@ impl Roots {
             let memory = self.disk.sidecar(site, SIDECAR_SIZE, false).ok()?;
             let sidecar = Sidecar::new(memory, &self.store_id, self.disk.identity());
             let left = self.was_left(&sidecar).unwrap_or(true);
-            Some(Told {
+            Some(LeftBehind {
                 durable: sidecar.durable().unwrap_or(0),
                 root: sidecar.root().unwrap_or(0),
                 making: sidecar.making().unwrap_or(u64::MAX),
@@ -53,12 +53,12 @@ impl Roots {
     }
 
     /// For the first writer that opens: rewrites what the left sidecar does not call durable.
-    pub(crate) fn write_what_was_left(&self, root: &Root, told: Told, certain: bool, end: u64) -> Result<()> {
-        if root.sequence > told.root && !certain || told.doubts_slots(root) {
-            self.write_slots_once_more(root)?;
+    pub(crate) fn rewrite_left_behind(&self, root: &Root, left: LeftBehind, certain: bool, end: u64) -> Result<()> {
+        if root.sequence > left.root && !certain || left.distrusts_slots(root) {
+            self.rewrite_slots(root)?;
         }
-        if end > told.durable || told.poisoned {
-            self.write_frames_once_more(&Ring::new(root), Point::start_of(root), told.durable)?;
+        if end > left.durable || left.poisoned {
+            self.rewrite_frames(&Ring::new(root), Point::start_of(root), left.durable)?;
         }
         Ok(())
     }

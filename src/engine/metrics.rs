@@ -27,7 +27,7 @@ pub struct Sample {
 pub struct Rates {
     /// The time between them.
     pub interval: Duration,
-    /// LSNs given each second, by any process: those of transactions and of the marks of checkpoints.
+    /// LSNs given each second, by any process: those of transactions and of the checkpoint records.
     pub lsns: f64,
     /// Transactions committed each second, by the processes that have the store open at the end.
     pub commits: f64,
@@ -115,7 +115,7 @@ impl Sample {
         let failed = u8::from(stats.flush_failed);
         text.one("last_commit_lsn", GAUGE, "LSN of the newest transaction that readers see.", stats.last_commit);
         text.one("durable_lsn", GAUGE, "LSN up to which the log is known to be durable.", stats.durable);
-        text.one("checkpoint_lsn", GAUGE, "LSN up to which the log is folded into the tree.", stats.checkpoint_lsn);
+        text.one("checkpoint_lsn", GAUGE, "LSN up to which the log is applied to the tree.", stats.checkpoint_lsn);
         text.family("checkpoint_timestamp_seconds", GAUGE, "When the newest checkpoint was made, since 1970.");
         if let Some(time) = stats.checkpoint_time {
             text.sample("checkpoint_timestamp_seconds", "", since_1970(time));

@@ -52,7 +52,7 @@ pub(crate) mod unproven;
 pub(crate) mod view;
 pub(crate) mod writer_queue;
 
-pub(crate) use settings::{DEFAULT_LOG_CAP, DEFAULT_PATIENCE, MAX_LOG_CAP, MIN_LOG, Settings};
+pub(crate) use settings::{DEFAULT_LOG_CAP, DEFAULT_TIMEOUT, MAX_LOG_CAP, MIN_LOG, Settings};
 
 use crate::disk::locks::FairLock;
 use known_tables::KnownTables;

@@ -23,20 +23,20 @@ pub(crate) const SLACK_PAGES: u64 = 64;
 
 /// The page below which everything would fit, if moving pages down pays: from here on pages are allocated below
 /// it.
-pub(crate) fn begin_moving_down(fold: &mut PageWriter<'_>) -> Option<u32> {
-    let (free, count) = (fold.space.free_pages(), fold.space.page_count());
+pub(crate) fn begin_moving_down(writer: &mut PageWriter<'_>) -> Option<u32> {
+    let (free, count) = (writer.space.free_pages(), writer.space.page_count());
     if free < SLACK_PAGES || free * WORTHWHILE < count {
         return None;
     }
     let cutoff = u32::try_from(count - free).unwrap_or(u32::MAX);
-    fold.space.move_below(cutoff);
+    writer.space.move_below(cutoff);
     Some(cutoff)
 }
 
 /// Touches up to `budget` keys of the catalog. Its pages are otherwise written only when a table's tree has
 /// moved; the last of them, left in place, would keep the file from getting shorter.
 pub(crate) fn move_catalog_down(
-    fold: &mut PageWriter<'_>,
+    writer: &mut PageWriter<'_>,
     root: TreeRoot,
     cutoff: u32,
     budget: usize,
@@ -45,11 +45,11 @@ pub(crate) fn move_catalog_down(
         return Ok(root);
     }
     // What was written for this version is read again here.
-    fold.write_out()?;
-    let pages = Arc::clone(fold.pages());
+    writer.write_out()?;
+    let pages = Arc::clone(writer.pages());
     let found = relocatable(&pages, TABLE_CATALOG, root, cutoff, None, budget)?;
     let touches = found.keys.iter().map(|key| Ok((key.as_slice(), Edit::<&[u8]>::Touch { cutoff })));
-    edit(fold, TABLE_CATALOG, root, touches)
+    edit(writer, TABLE_CATALOG, root, touches)
 }
 
 impl Engine {
@@ -58,13 +58,13 @@ impl Engine {
     pub(crate) fn move_tables_down(
         &self,
         view: &View,
-        fold: &mut PageWriter<'_>,
+        writer: &mut PageWriter<'_>,
         catalog: &mut BTreeMap<u32, Option<TreeRoot>>,
         cutoff: u32,
         mut budget: usize,
     ) -> Result<()> {
         // What was written for this version is read again here.
-        fold.write_out()?;
+        writer.write_out()?;
         let mut resume = lock(&self.compacting);
         let (mut table, mut key) = resume.take().unwrap_or_default();
         while budget > 0 {
@@ -72,15 +72,15 @@ impl Engine {
             if next != table {
                 (table, key) = (next, None);
             }
-            let pages = Arc::clone(fold.pages());
+            let pages = Arc::clone(writer.pages());
             let Relocatable { keys, resume: rest } = relocatable(&pages, table, root, cutoff, key.as_deref(), budget)?;
             budget -= keys.len().min(budget);
             let touches = keys.iter().map(|key| Ok((key.as_slice(), Edit::<&[u8]>::Touch { cutoff })));
-            let moved = edit(fold, table, root, touches)?;
+            let moved = edit(writer, table, root, touches)?;
             if moved != root {
                 catalog.insert(table, Some(moved));
             }
-            fold.write_out()?;
+            writer.write_out()?;
             match rest {
                 Some(rest) => {
                     *resume = Some((table, Some(rest.clone())));

@@ -81,10 +81,10 @@ pub(crate) fn is_worthwhile(spare: u64, page_count: u64) -> bool {
 pub(crate) struct NewRoot<'e> {
     engine: &'e Engine,
     turn: &'e CheckpointGuard<'e>,
-    /// The state that the root is built on: the base, and the log up to the mark.
+    /// The state that the root is built on: the base, and the log up to `end`.
     view: &'e View,
     /// The end of the log that the root includes. It is durable.
-    mark: Point,
+    end: Point,
     pub(crate) pages: PageWriter<'e>,
     pub(crate) root: Root,
     /// Rows of the catalog that change: a table's new tree; `None` if it has none.
@@ -96,17 +96,17 @@ impl<'e> NewRoot<'e> {
         engine: &'e Engine,
         turn: &'e CheckpointGuard<'e>,
         view: &'e View,
-        mark: Point,
+        end: Point,
     ) -> Result<NewRoot<'e>> {
         let pages = PageWriter::new(engine, turn, &view.tree)?;
         let root = Root {
             sequence: view.tree.root.sequence + 1,
-            checkpoint_lsn: mark.lsn,
+            checkpoint_lsn: end.lsn,
             time: now_us(),
             last_commit: view.last_commit,
             ..Root::clone(&view.tree.root)
         };
-        Ok(NewRoot { engine, turn, view, mark, pages, root, catalog: BTreeMap::new() })
+        Ok(NewRoot { engine, turn, view, end, pages, root, catalog: BTreeMap::new() })
     }
 
     /// Applies changes, in the order of their keys, to a table.
@@ -199,7 +199,7 @@ impl<'e> NewRoot<'e> {
         let append = if changes_log { Some(self.engine.lock_append(deadline)?) } else { None };
         let tail = append.as_ref().map(|append| append.state.tail);
         self.lay_out_log(tail, ring.added)?;
-        self.set_lsn(tail.unwrap_or(self.mark).lsn, unlogged);
+        self.set_lsn(tail.unwrap_or(self.end).lsn, unlogged);
         let old_len = self.engine.disk.len().map_err(self.engine.io("read the length"))?;
         self.save_space(ring.shrink)?;
         if let Unlogged::Transaction(changes) = unlogged {
@@ -218,15 +218,15 @@ impl<'e> NewRoot<'e> {
         Ok(self.result())
     }
 
-    /// Lays out the ring: it starts behind the mark, with one more segment, or with fewer if the log is empty. `tail`
-    /// is `Some` if APPEND is held, so that the ring may change.
+    /// Lays out the ring: it starts behind the included end, with one more segment, or with fewer if the log is empty.
+    /// `tail` is `Some` if APPEND is held, so that the ring may change.
     fn lay_out_log(&mut self, tail: Option<Point>, added: Option<Segment>) -> Result<()> {
-        let (base, mark) = (&self.view.tree.root, self.mark);
-        let mut ring = RingPlan::new(base, mark);
+        let (base, end) = (&self.view.tree.root, self.end);
+        let mut ring = RingPlan::new(base, end);
         match (added, tail) {
-            (Some(segment), Some(tail)) if ring.extend(segment, tail, mark) => {}
+            (Some(segment), Some(tail)) if ring.extend(segment, tail, end) => {}
             (Some(segment), _) => self.pages.space.release(segment.page, segment.pages),
-            (None, Some(tail)) if tail == mark => {
+            (None, Some(tail)) if tail == end => {
                 for segment in ring.shrink() {
                     self.pages.free(segment.page, segment.pages, base.sequence)?;
                 }
@@ -235,12 +235,12 @@ impl<'e> NewRoot<'e> {
         }
         let root = &mut self.root;
         (root.segments, root.log_offset, root.log_position, root.log_crc) =
-            (ring.segments, ring.offset, ring.position, mark.crc);
+            (ring.segments, ring.offset, ring.position, end.crc);
         Ok(())
     }
 
-    /// Numbers a root that has an LSN of its own. WRITER is held, so behind the mark only other marks can have been
-    /// appended: a process that lost its sidecar leaves one.
+    /// Numbers a root that has an LSN of its own. WRITER and CHECKPOINT are held, so no frame was appended since `end`
+    /// was found; the tail decides all the same.
     fn set_lsn(&mut self, tail: u64, unlogged: Unlogged<'_>) {
         match unlogged {
             Unlogged::Lost(newest) => self.root.checkpoint_lsn = newest.max(tail) + 1,
@@ -274,7 +274,7 @@ impl<'e> NewRoot<'e> {
         let may_be_found = matches!(unlogged, Unlogged::Transaction(_) | Unlogged::Name);
         let unconfirmed = |e| if may_be_found { engine.unconfirmed(e) } else { e };
         // Published before the slot is written: see `settle_root`.
-        engine.tell_by(&engine.known_sidecar(), true, |sidecar| sidecar.rise_making(root.sequence));
+        engine.publish_through(&engine.known_sidecar(), true, |sidecar| sidecar.rise_making(root.sequence));
         if let Err(e) = engine.disk.write_at(&root.encode(), Root::slot_offset(root.sequence)) {
             let e = engine.io("write a root slot")(e);
             let found = engine.slots().map_or(true, |slots| slots.newest.sequence == root.sequence);
@@ -296,11 +296,11 @@ impl<'e> NewRoot<'e> {
         append.state.take_over(Arc::new(root.clone()));
         // The sidecar may have been lost while the pages were written, and its successor may hold values already.
         append.sidecar = engine.current_sidecar().0;
-        if let Some(failures) = self.turn.mends {
+        if let Some(failures) = self.turn.repairs {
             append.recovered(failures)?;
         }
         append.seal();
-        append.tell_of_root();
+        append.publish_root();
         engine.raise_root(root.sequence);
         if unlogged.takes_lsn() {
             engine.publish_durable(&append.sidecar, root.checkpoint_lsn);
@@ -312,7 +312,7 @@ impl<'e> NewRoot<'e> {
     /// writer repairs it.
     fn write_other_slot(&self) {
         let sequence = self.root.sequence + 1;
-        match self.turn.write_twin().and_then(|()| self.turn.flush_tree()) {
+        match self.turn.write_copy().and_then(|()| self.turn.flush_tree()) {
             Ok(()) => {
                 self.engine.current_sidecar().0.rise_root(sequence);
                 self.engine.raise_root(sequence);

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// How often a snapshot looks again when the hints have changed meanwhile.
-pub(super) const LOOKS: usize = 32;
+pub(super) const SNAPSHOT_TRIES: usize = 32;
 
 impl Views {
     /// The snapshot of a reader that cannot publish. If no process may write, everything in the file is visible
     /// to all, since the next writer will find it. Otherwise the reader shows what the file itself proves to be
     /// durable, which idle writers bring up to date within a second or two.
     pub(super) fn snapshot_of_a_reader(&self) -> Result<Arc<View>> {
-        for _ in 0..LOOKS {
+        for _ in 0..SNAPSHOT_TRIES {
             let mut state = lock(&self.state);
             self.note_used();
             if self.has_writers()? {
@@ -49,7 +49,7 @@ impl Views {
     /// later.
     fn snapshot_beside_writers(&self) -> Result<Arc<View>> {
         let found = Cell::new(None);
-        let told = self.for_a_moment(|| {
+        let found_view = self.for_a_moment(|| {
             if self.rejoin_sidecar(false).is_ok() && self.load_hints(&self.known_sidecar()) {
                 let view = self.catch_up()?;
                 if !self.file_goes_on(&self.known_sidecar(), &view)? {
@@ -61,7 +61,7 @@ impl Views {
             found.set(Some(all));
             Ok((view.lsn >= all && !self.is_in_the_making(&view.tree.root)?).then_some(view))
         })?;
-        if let Some(view) = told {
+        if let Some(view) = found_view {
             return Ok(view);
         }
         let (_, view) = self.snapshot_of_what_is_proved()?;
@@ -82,7 +82,7 @@ impl Views {
             return Ok(false);
         }
         let slots = self.slots()?;
-        let only_once = slots.newest.sequence == root.sequence && !slots.are_twins();
+        let only_once = slots.newest.sequence == root.sequence && !slots.are_copies();
         Ok(only_once && self.disk.probe(CHECKPOINT, 1).map_err(self.io("look for others"))?.is_some())
     }
 

@@ -14,7 +14,7 @@ use crate::engine::board::Board;
 use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::chores::Background;
 use crate::engine::file::OpenFile;
-use crate::engine::left_behind::Told;
+use crate::engine::left_behind::LeftBehind;
 use crate::engine::relaxed::Unflushed;
 use crate::engine::roots::Roots;
 use crate::engine::sharing::{OpenGuard, Others};
@@ -76,7 +76,7 @@ impl Engine {
         others.must_be_here(&*disk)?;
         // Read only now: the last process may have checkpointed the log, and left, a moment ago.
         let slots = find_slots(&*disk)?;
-        let certain = slots.are_twins();
+        let certain = slots.are_copies();
         let engine = Engine::new(&disk, settings, slots.newest)?;
         engine.watch_pins();
         if !others.writers {
@@ -110,16 +110,16 @@ impl Engine {
 
     /// For the first to open: no other process may write.
     fn open_first(&self, open: &OpenGuard, certain: bool) -> Result<()> {
-        let told = self.left_behind();
+        let left = self.left_behind();
         if self.disk.writable() && self.start_sidecar(open, true)?.is_err() {
             self.is_alone.store(true, Ordering::Release);
         }
         // Only now, when the hints of the previous processes are cleared: a reader that finds a writer trusts the
         // hints.
         self.appear()?;
-        let recovered = self.recover(certain, told);
+        let recovered = self.recover(certain, left);
         let sidecar = self.known_sidecar();
-        if recovered.is_err() && told.is_none() && !sidecar.poisoned() {
+        if recovered.is_err() && left.is_none() && !sidecar.poisoned() {
             // Nothing was written: no sidecar is left beside a file that cannot be opened.
             let _ = sidecar.memory().remove();
         }
@@ -141,21 +141,21 @@ impl Engine {
     }
 
     /// Recovery: no other process may write. Finds the log's end, makes it durable, and publishes it.
-    fn recover(&self, certain: bool, told: Option<Told>) -> Result<()> {
+    fn recover(&self, certain: bool, left: Option<LeftBehind>) -> Result<()> {
         let root = Arc::clone(&self.appender().root);
         let found = self.log_end(&root)?;
-        let told = told.unwrap_or_default();
+        let left = left.unwrap_or_default();
         if self.disk.writable() {
-            self.write_what_was_left(&root, told, certain, found.lsn)?;
+            self.rewrite_left_behind(&root, left, certain, found.lsn)?;
         }
         let sidecar = self.known_sidecar();
         // What a killed process wrote may be in the system's cache only. From here on it counts.
-        if (found.lsn > root.checkpoint_lsn || told.doubts_slots(&root) || !certain)
+        if (found.lsn > root.checkpoint_lsn || left.distrusts_slots(&root) || !certain)
             && let Err(e) = self.disk.flush()
             && self.disk.writable()
         {
             // From this, or from the previous hints, the next process to open knows what to rewrite.
-            sidecar.tell_all(&sidecar.words_before(), told.root, told.durable.max(root.checkpoint_lsn), 0);
+            sidecar.publish_all(&sidecar.words_before(), left.root, left.durable.max(root.checkpoint_lsn), 0);
             sidecar.poison();
             return Err(Error::io("flush", self.path(), e));
         }
@@ -168,14 +168,14 @@ impl Engine {
         if self.disk.writable() {
             // No LSN is given twice: read-only processes may still have frames that are gone. The first writer
             // passes over them.
-            let newest = told.tail.map_or(0, |tail| tail.lsn).max(found.lsn).max(end.lsn);
+            let newest = left.tail.map_or(0, |tail| tail.lsn).max(found.lsn).max(end.lsn);
             sidecar.set_tail(TailHint { lsn: newest, ..end });
             if newest > end.lsn {
                 self.poison(&sidecar);
             }
             sidecar.rise_tables(newest);
             sidecar.settle_making(root.sequence);
-            sidecar.tell_all(&sidecar.words_before(), root.sequence, end.lsn, end.lsn);
+            sidecar.publish_all(&sidecar.words_before(), root.sequence, end.lsn, end.lsn);
             sidecar.wake_changed();
         }
         if end.lsn > root.checkpoint_lsn {
@@ -246,7 +246,7 @@ impl Engine {
                 }
                 self.run_checkpoint(&turn, &plan, self.deadline())?;
             }
-            turn.write_twin()?;
+            turn.write_copy()?;
         }
         let soon = Instant::now().checked_add(Duration::from_millis(500));
         let _one = lock(&self.rejoining);

@@ -53,7 +53,7 @@ impl<'e> PageWriter<'e> {
         pinned.extend(named.iter().map(|version| *version..*version + 1));
         let pinned = joined(pinned);
         space.reclaim(root.sequence, &pinned);
-        let mut fold = PageWriter {
+        let mut writer = PageWriter {
             engine,
             pages: Arc::clone(&base.pages),
             space,
@@ -67,24 +67,24 @@ impl<'e> PageWriter<'e> {
         // A file longer than its root says was grown by a checkpoint that did not finish.
         let len = engine.disk.len().map_err(engine.io("read the length"))?;
         let count = len / u64::from(root.page_size);
-        if count > fold.space.page_count() {
-            fold.space.grow(count);
-            fold.pages.set_page_count(fold.space.page_count());
+        if count > writer.space.page_count() {
+            writer.space.grow(count);
+            writer.pages.set_page_count(writer.space.page_count());
         }
-        Ok(fold)
+        Ok(writer)
     }
 
     /// For the pages of long values that a log frame will point at. Their version is that of the root which the frame
     /// builds on, since snapshots of that root may read them.
     pub(crate) fn for_log(engine: &'e Engine, turn: &CheckpointGuard<'_>, view: &View) -> Result<PageWriter<'e>> {
-        let mut fold = PageWriter::new(engine, turn, &view.tree)?;
-        fold.version = view.tree.root.sequence;
+        let mut writer = PageWriter::new(engine, turn, &view.tree)?;
+        writer.version = view.tree.root.sequence;
         for memtable in &view.memtables {
             for pointed in memtable.overflows() {
-                fold.keep_overflow(pointed.value)?;
+                writer.keep_overflow(pointed.value)?;
             }
         }
-        Ok(fold)
+        Ok(writer)
     }
 
     /// Pages that are free, or will be once the new root is durable and no snapshot of a process keeps them.
@@ -240,7 +240,7 @@ impl PageStore for PageWriter<'_> {
 mod tests {
     use super::*;
     use crate::disk::sim::Free;
-    use crate::proof::new_store;
+    use crate::simulation::new_store;
 
     /// A checkpoint reads pages in place, in the map of the file: it may still be reading a page that it frees.
     #[test]
@@ -249,12 +249,12 @@ mod tests {
         let engine = store.engine();
         let turn = engine.lock_checkpoint(None).unwrap();
         let base = engine.open_tree(Arc::new(engine.slots().unwrap().newest), None).unwrap();
-        let mut fold = PageWriter::new(engine, &turn, &base).unwrap();
-        let page = fold.allocate(1).unwrap();
-        fold.free(page, 1, fold.version()).unwrap();
-        let next = fold.allocate(1).unwrap();
+        let mut writer = PageWriter::new(engine, &turn, &base).unwrap();
+        let page = writer.allocate(1).unwrap();
+        writer.free(page, 1, writer.version()).unwrap();
+        let next = writer.allocate(1).unwrap();
         assert_ne!(next, page);
-        fold.release_own();
-        assert_eq!(fold.allocate(1).unwrap(), page);
+        writer.release_own();
+        assert_eq!(writer.allocate(1).unwrap(), page);
     }
 }

@@ -15,7 +15,7 @@ impl Roots {
     /// Rewrites a root's slot, so that the next flush covers it. The caller holds CHECKPOINT or APPEND, or is the
     /// only process: so the root after the next, which uses the same slot, cannot be written meanwhile. (After a
     /// failed flush the file may show the slot's previous root again.)
-    pub(crate) fn write_slot_once_more(&self, root: &Root) -> Result<()> {
+    pub(crate) fn rewrite_slot(&self, root: &Root) -> Result<()> {
         let mut prefix = [0; 2 * SLOT_SIZE];
         self.disk.read_at(&mut prefix, 0).map_err(self.io("read the root slots"))?;
         let found = read_slots(&prefix, self.path()).is_ok_and(|Slots { newest, older }| {
@@ -31,9 +31,9 @@ impl Roots {
 
     /// Rewrites the other slot, too. A root whose flush failed may be gone from the system's cache and yet be on
     /// disk: after a power loss it would be the newest root, although its pages have been reused.
-    pub(crate) fn write_slots_once_more(&self, newest: &Root) -> Result<()> {
+    pub(crate) fn rewrite_slots(&self, newest: &Root) -> Result<()> {
         self.write_back_slot(newest.sequence + 1)?;
-        self.write_slot_once_more(newest)
+        self.rewrite_slot(newest)
     }
 
     /// Rewrites the slot of a sequence as it is found.
@@ -44,18 +44,18 @@ impl Roots {
     }
 
     /// Rewrites, in place, what is not known to be durable, and flushes it. Returns the newest root.
-    pub(crate) fn write_what_is_in_doubt(&self, durable: u64) -> Result<Root> {
+    pub(crate) fn rewrite_unsynced(&self, durable: u64) -> Result<Root> {
         let slots = self.slots()?;
-        self.write_slots_once_more(&slots.newest)?;
+        self.rewrite_slots(&slots.newest)?;
         let Slots { newest, older } = slots;
         // A root whose flush failed may or may not be on disk, and its ring may or may not be the current one.
         // Rewritten, it is durable once the flush below succeeds: its pages were flushed before it was first
         // written.
-        let doubtful = newest.sequence > self.known_root();
-        let roots = if doubtful { [older.as_ref(), Some(&newest)] } else { [Some(&newest), None] };
+        let unsettled = newest.sequence > self.known_root();
+        let roots = if unsettled { [older.as_ref(), Some(&newest)] } else { [Some(&newest), None] };
         for root in roots.into_iter().flatten() {
-            // (A transaction that went straight to the tree has no frame: the chain continues from its root.)
-            self.write_frames_once_more(&Ring::new(root), Point::start_of(root), durable)?;
+            // (A transaction too large for the log has no frame: the chain continues from its root.)
+            self.rewrite_frames(&Ring::new(root), Point::start_of(root), durable)?;
         }
         let _alone = lock(&self.flushing);
         self.disk.flush().map_err(|e| self.poisoned_error(format!("the disk still refuses: {e}")))?;
@@ -64,7 +64,7 @@ impl Roots {
 
     /// Rewrites the frames of the chain after `durable` in place, and the block where the next frame would lie: a
     /// frame that is gone from the system's cache may be on disk, and refer to pages that are reused.
-    pub(crate) fn write_frames_once_more(&self, ring: &Ring, mut point: Point, durable: u64) -> Result<()> {
+    pub(crate) fn rewrite_frames(&self, ring: &Ring, mut point: Point, durable: u64) -> Result<()> {
         let mut walker = LogReader::new(&*self.disk, ring, self.store_tag, point);
         let mut block = 0;
         while let Some(frame) = walker.next()? {
@@ -73,15 +73,15 @@ impl Roots {
                 // batch starts in a new block.
                 let start = frame.header.position.max(block);
                 block = next_block(frame.after.end);
-                self.write_blocks_once_more(ring, start - start % LOG_BLOCK, block)?;
+                self.rewrite_blocks(ring, start - start % LOG_BLOCK, block)?;
             }
             point = frame.after;
         }
         let next = next_block(point.end);
-        if next + LOG_BLOCK <= ring.end() { self.write_blocks_once_more(ring, next, next + LOG_BLOCK) } else { Ok(()) }
+        if next + LOG_BLOCK <= ring.end() { self.rewrite_blocks(ring, next, next + LOG_BLOCK) } else { Ok(()) }
     }
 
-    fn write_blocks_once_more(&self, ring: &Ring, start: u64, end: u64) -> Result<()> {
+    fn rewrite_blocks(&self, ring: &Ring, start: u64, end: u64) -> Result<()> {
         let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(0)];
         ring.read(&*self.disk, start, &mut bytes).map_err(self.io("read the log"))?;
         ring.write(&*self.disk, start, &bytes).map_err(self.io("write the log once more"))

@@ -14,8 +14,8 @@ pub(crate) struct RingPlan {
 }
 
 impl RingPlan {
-    pub(crate) fn new(base: &Root, mark: Point) -> RingPlan {
-        let position = mark.end.max(base.log_position);
+    pub(crate) fn new(base: &Root, end: Point) -> RingPlan {
+        let position = end.end.max(base.log_position);
         let (segments, offset) = Ring::new(base).rotated(position);
         RingPlan { segments, offset, position, page_size: u64::from(base.page_size) }
     }
@@ -26,8 +26,8 @@ impl RingPlan {
 
     /// Appends a segment to the ring. No live frame may lie beyond the end of the present segments: there the
     /// ring wraps into the part of the first segment before the log position.
-    pub(crate) fn extend(&mut self, segment: Segment, tail: Point, mark: Point) -> bool {
-        if tail == mark {
+    pub(crate) fn extend(&mut self, segment: Segment, tail: Point, end: Point) -> bool {
+        if tail == end {
             // Nothing is live: the ring may start anywhere.
             self.restart();
         }

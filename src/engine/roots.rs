@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 /// How often the root slots are read again while their content contradicts what is known.
-const LOOKS: usize = 8;
+const SLOT_READS: usize = 8;
 
 /// The root slots, and the right to change them.
 pub(crate) struct Roots {
@@ -44,7 +44,7 @@ impl Roots {
         // Read before the slots: a root that is published meanwhile need not be in them.
         let known = self.known_root();
         // A slot may read torn while it is written; the other slot is never written at that time.
-        for look in 0..LOOKS {
+        for look in 0..SLOT_READS {
             let n = self.disk.read_at(&mut prefix, 0).map_err(self.io("read the root slots"))?;
             match read_slots(prefix.get(..n).unwrap_or_default(), self.path()) {
                 Ok(slots) if slots.newest.store_id != self.store_id => {
@@ -54,12 +54,12 @@ impl Roots {
                     );
                 }
                 // One slot may have been read before the known root was written, and the other one torn.
-                Ok(slots) if slots.newest.sequence < known && look + 1 < LOOKS => {}
-                // The root of the missing sequence may be a twin, which is known without a flush of its own. If
+                Ok(slots) if slots.newest.sequence < known && look + 1 < SLOT_READS => {}
+                // The root of the missing sequence may be a copy, which is known without a flush of its own. If
                 // its flush failed, the slot may show an older root again.
                 Ok(Slots { newest, .. }) if newest.sequence + 1 == known => {
-                    let twin = Root { sequence: newest.sequence + 1, ..newest.clone() };
-                    return Ok(Slots { newest: twin, older: Some(newest) });
+                    let copy = Root { sequence: newest.sequence + 1, ..newest.clone() };
+                    return Ok(Slots { newest: copy, older: Some(newest) });
                 }
                 Ok(slots) => return Ok(slots),
                 Err(e) => last = Some(e),
@@ -73,7 +73,7 @@ impl Roots {
     /// The newest slot is durable if a process that flushed it has published so. Otherwise its predecessor is: a
     /// root is written only once the one before it is durable.
     pub(crate) fn certain_root(&self, slots: &Slots) -> Option<Root> {
-        if slots.newest.sequence <= self.known_root() || slots.are_twins() {
+        if slots.newest.sequence <= self.known_root() || slots.are_copies() {
             return Some(slots.newest.clone());
         }
         slots.older.clone().filter(|older| older.sequence + 1 == slots.newest.sequence)

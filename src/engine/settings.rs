@@ -22,7 +22,7 @@ pub(crate) struct Settings {
 }
 
 /// Default for [`Settings::patience`].
-pub(crate) const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Default for [`Settings::log_cap`].
 pub(crate) const DEFAULT_LOG_CAP: u64 = 32 << 20;
 /// Largest [`Settings::log_cap`] that may be asked for: a quarter of it is the largest frame.

@@ -29,7 +29,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 /// How often a process checks that its sidecar's name still leads to it.
-const SIDECAR_LOOK_MS: u64 = 1000;
+const SIDECAR_CHECK_MS: u64 = 1000;
 
 /// OPEN, held: alone by a process that opens the store for writing, leaves it, or starts a sidecar.
 pub(crate) struct OpenGuard(#[expect(dead_code, reason = "held")] ByteLock);
@@ -140,15 +140,20 @@ impl Board {
     /// Publishes through this sidecar, and also through the one that the name leads to by now if that is another:
     /// it may have been started since this call looked, and the processes that joined it rely on its hints.
     /// Returns that one.
-    pub(crate) fn tell_by(&self, sidecar: &Arc<Sidecar>, wait: bool, tell: impl Fn(&Sidecar)) -> Option<Arc<Sidecar>> {
-        tell(sidecar);
+    pub(crate) fn publish_through(
+        &self,
+        sidecar: &Arc<Sidecar>,
+        wait: bool,
+        publish: impl Fn(&Sidecar),
+    ) -> Option<Arc<Sidecar>> {
+        publish(sidecar);
         if !self.is_found(&self.known_sidecar()).unwrap_or(false) {
             // If it has no hints yet, or cannot be joined, its readers find in the file what it does not say.
             let _ = self.rejoin_sidecar(wait);
         }
         let next = self.known_sidecar();
         (!Arc::ptr_eq(sidecar, &next)).then(|| {
-            tell(&next);
+            publish(&next);
             next
         })
     }
@@ -316,7 +321,7 @@ impl Board {
     /// The sidecar, checked at most once a second. For readers: waits for nothing.
     pub(crate) fn sidecar(&self) -> Arc<Sidecar> {
         let now = self.disk.now_ms();
-        if now.wrapping_sub(self.sidecar_seen_ms.load(Ordering::Relaxed)) >= SIDECAR_LOOK_MS {
+        if now.wrapping_sub(self.sidecar_seen_ms.load(Ordering::Relaxed)) >= SIDECAR_CHECK_MS {
             self.sidecar_seen_ms.store(now, Ordering::Relaxed);
             let sidecar = self.known_sidecar();
             if !self.is_found(&sidecar).unwrap_or(false) {
@@ -330,11 +335,11 @@ impl Board {
     /// Publishes how far the log is durable, and only then acknowledges it here: what a thread of this process
     /// returns with, or shows, must be in every later snapshot of any process.
     pub(crate) fn publish_durable(&self, sidecar: &Arc<Sidecar>, lsn: u64) {
-        let next = self.tell_by(sidecar, true, |sidecar| sidecar.rise_durable(lsn));
+        let next = self.publish_through(sidecar, true, |sidecar| sidecar.rise_durable(lsn));
         self.raise_durable(lsn);
-        for told in [Some(sidecar), next.as_ref()].into_iter().flatten() {
-            told.wake_flushed();
-            told.wake_changed();
+        for joined in [Some(sidecar), next.as_ref()].into_iter().flatten() {
+            joined.wake_flushed();
+            joined.wake_changed();
         }
     }
 

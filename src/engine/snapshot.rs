@@ -5,7 +5,7 @@
 
 use crate::disk::locks::lock;
 use crate::engine::hints::Look;
-use crate::engine::onlooker::LOOKS;
+use crate::engine::onlooker::SNAPSHOT_TRIES;
 use crate::engine::view::{Until, View, Views};
 use crate::error::Result;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ impl Views {
     /// The newest state that readers may see.
     pub(crate) fn snapshot(&self) -> Result<Arc<View>> {
         self.check_process()?;
-        for _ in 0..LOOKS {
+        for _ in 0..SNAPSHOT_TRIES {
             let sidecar = self.sidecar();
             if !self.load_hints(&sidecar) {
                 return self.snapshot_without_hints();
@@ -63,8 +63,8 @@ impl Views {
         self.flush_found()?;
         // First of all: an appender that sees the transaction must not put the next frame into its last block.
         sidecar.rise_flushed_unsealed(found);
-        sidecar.tell_all(&before, self.known_root(), self.durable_lsn(), found);
-        self.tell_by(&sidecar, false, |sidecar| {
+        sidecar.publish_all(&before, self.known_root(), self.durable_lsn(), found);
+        self.publish_through(&sidecar, false, |sidecar| {
             sidecar.rise_flushed_unsealed(found);
             sidecar.rise_visible(found);
         });

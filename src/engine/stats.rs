@@ -17,7 +17,7 @@ const POLL: Duration = Duration::from_millis(20);
 pub struct Stats {
     /// LSN of the newest transaction that readers see.
     pub last_commit: u64,
-    /// LSN up to which the log is known to be durable. It may lie above `last_commit`: the mark of a checkpoint
+    /// LSN up to which the log is known to be durable. It may lie above `last_commit`: the checkpoint record
     /// has an LSN and is no transaction.
     pub durable: u64,
     /// Page size.
@@ -26,7 +26,7 @@ pub struct Stats {
     pub file_size: u64,
     /// Sequence of the newest root.
     pub root_sequence: u64,
-    /// LSN up to which the log is folded into the tree.
+    /// LSN up to which the log is applied to the tree.
     pub checkpoint_lsn: u64,
     /// When the newest checkpoint was made; `None` before the first.
     pub checkpoint_time: Option<SystemTime>,

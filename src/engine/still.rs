@@ -53,8 +53,8 @@ impl StillPages<'_> {
     /// took.
     pub(crate) fn hold_log(&self) -> Result<StillFile<'_>> {
         let append = self.engine.lock_append(self.engine.deadline())?;
-        if append.in_doubt || self.engine.is_poisoned(&append.sidecar) {
-            return Err(self.engine.unmended());
+        if append.unsettled || self.engine.is_poisoned(&append.sidecar) {
+            return Err(self.engine.not_repaired());
         }
         Ok(StillFile { _append: append })
     }

@@ -24,7 +24,7 @@ impl Log {
         if append.state.tail.lsn > durable {
             let (root, ring) = (&append.state.root, &append.state.ring);
             let from = if known.lsn > root.checkpoint_lsn { known } else { Point::start_of(root) };
-            self.write_frames_once_more(ring, from, durable)?;
+            self.rewrite_frames(ring, from, durable)?;
         }
         self.proven.store(true, Ordering::Release);
         Ok(append)

@@ -39,7 +39,7 @@ pub(crate) struct View {
     /// Newest first.
     pub(crate) memtables: Vec<Arc<Memtable>>,
     pub(crate) lsn: u64,
-    /// The newest transaction in this state; `lsn` may be that of a checkpoint mark.
+    /// The newest transaction in this state; `lsn` may be that of a checkpoint record.
     pub(crate) last_commit: u64,
     pub(super) tables: RwLock<HashMap<Box<str>, Option<TableEntry>>>,
 }
@@ -166,7 +166,7 @@ impl Views {
         Ok(Arc::new(View { tree, ring, memtables, lsn, last_commit, tables: RwLock::default() }))
     }
 
-    /// Reads everything up to the checkpoint mark `lsn`, and returns the state there, with the memtables that end
+    /// Reads everything up to the checkpoint record `lsn`, and returns the state there, with the memtables that end
     /// there, newest first. With CHECKPOINT held the root does not change.
     pub(crate) fn view_at(&self, _turn: &CheckpointGuard<'_>, lsn: u64) -> Result<View> {
         let mut state = lock(&self.state);
@@ -287,7 +287,7 @@ impl Views {
         while until != Until::Lsn(state.point.lsn) {
             let Some(frame) = walker.next()? else { break };
             let sound = match frame.header.kind {
-                crate::log::frame::FrameKind::Rotate => {
+                crate::log::frame::FrameKind::Checkpoint => {
                     state.memtables.insert(0, Arc::new(Memtable::new(frame.after.lsn)));
                     true
                 }
@@ -373,8 +373,8 @@ impl Views {
     }
 }
 
-/// The newest transaction up to `lsn`, which may be the LSN of a checkpoint mark. Several marks may follow each other.
-/// Every memtable but the oldest starts after a mark.
+/// The newest transaction up to `lsn`, which may be the LSN of a checkpoint record. Several records may follow each other.
+/// Every memtable but the oldest starts after a checkpoint record.
 fn last_commit(root: &Root, memtables: &[Arc<Memtable>], lsn: u64) -> u64 {
     let marks = memtables.iter().map(|g| g.after()).filter(|after| *after > root.checkpoint_lsn);
     let last = marks.fold(lsn, |last, mark| if mark == last { last - 1 } else { last });

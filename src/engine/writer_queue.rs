@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// How long a waiter sleeps before it checks the lock itself. The release of the lock wakes the next waiter at
 /// once; this bound is for a process that died before it could do so.
-const LOOK: Duration = Duration::from_millis(10);
+const QUEUE_CHECK: Duration = Duration::from_millis(10);
 
 /// The right to write, until dropped.
 pub(crate) struct WriterGuard {
@@ -106,7 +106,7 @@ impl Engine {
             if left.is_some_and(|left| left.is_zero()) {
                 break Ok(None);
             }
-            let look = if absent.is_some() { LOOK / 5 } else { LOOK };
+            let look = if absent.is_some() { QUEUE_CHECK / 5 } else { QUEUE_CHECK };
             let since = self.disk.now_ms();
             let pause = left.unwrap_or(look).min(look);
             // Simulated time passes only in calls of the platform, and private memory makes none.
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::disk::platform::Disk;
     use crate::disk::sim::{Conductor, SimDisk, World};
-    use crate::proof::new_store;
+    use crate::simulation::new_store;
     use crate::store::Store;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,11 +1,11 @@
-//! Log frames: one transaction, or one mark, as it lies in the log.
+//! Log frames: one transaction, or one checkpoint record, as it lies in the log.
 //!
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 4 | magic `mlf1` |
 //! | 4 | 4 | CRC-32 of the store tag (first four bytes of the store id) followed by bytes 8 to the payload's end |
 //! | 8 | 4 | CRC of the frame before it: the chain |
-//! | 12 | 1 | kind: 1 commit, 2 rotate (a checkpoint starts after this frame) |
+//! | 12 | 1 | kind: 1 commit, 2 checkpoint (a checkpoint starts after this frame) |
 //! | 13 | 1 | flags: bit 0 = relaxed durability, bit 1 = the set of tables changes |
 //! | 14 | 2 | reserved, 0 |
 //! | 16 | 8 | LSN |
@@ -40,7 +40,7 @@ pub(crate) const FRAME_PREVIOUS_CRC: usize = 8;
 pub(crate) const FRAME_LSN: usize = 16;
 const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"mlf1");
 const KIND_COMMIT: u8 = 1;
-const KIND_ROTATE: u8 = 2;
+const KIND_CHECKPOINT: u8 = 2;
 const FLAG_RELAXED: u8 = 1;
 const FLAG_TABLES: u8 = 2;
 
@@ -54,8 +54,8 @@ const OP_DROP_TABLE: u8 = 4;
 pub(crate) enum FrameKind {
     /// A transaction.
     Commit,
-    /// Mark: a checkpoint applies everything up to and including this frame to the tree.
-    Rotate,
+    /// Checkpoint record: a checkpoint applies everything up to and including this frame to the tree.
+    Checkpoint,
 }
 
 /// The header's fields, less the CRC.
@@ -83,7 +83,7 @@ impl FrameHeader {
         }
         let kind = match *bytes.get(12)? {
             KIND_COMMIT => FrameKind::Commit,
-            KIND_ROTATE => FrameKind::Rotate,
+            KIND_CHECKPOINT => FrameKind::Checkpoint,
             _ => return None,
         };
         let flags = *bytes.get(13)?;
@@ -208,7 +208,7 @@ impl FrameBuilder {
         put_u32(bytes, 8, header.previous_crc);
         let kind = match header.kind {
             FrameKind::Commit => KIND_COMMIT,
-            FrameKind::Rotate => KIND_ROTATE,
+            FrameKind::Checkpoint => KIND_CHECKPOINT,
         };
         let flags = if header.relaxed { FLAG_RELAXED } else { 0 } | if header.changes_tables { FLAG_TABLES } else { 0 };
         put_u32(bytes, 12, u32::from_le_bytes([kind, flags, 0, 0]));

@@ -1,6 +1,6 @@
 //! The memtable: an index in memory of the live log, by table and key, with many versions of each key.
 //!
-//! One memtable holds the frames between two checkpoint marks (`Rotate` frames). Entries are only added, never
+//! One memtable holds the frames between two checkpoint records. Entries are only added, never
 //! removed, so readers need no lock; a snapshot skips versions newer than its own LSN. After a checkpoint has
 //! applied a memtable to the tree, it is dropped as a whole.
 
@@ -197,7 +197,7 @@ fn low_half(value: u128) -> u64 {
     u64::try_from(value & u128::from(u64::MAX)).unwrap_or(0)
 }
 
-/// The frames between two checkpoint marks.
+/// The frames between two checkpoint records.
 #[derive(Debug)]
 pub(crate) struct Memtable {
     map: SkipMap<Entry, Stored>,

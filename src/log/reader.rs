@@ -155,7 +155,7 @@ impl<'a> LogReader<'a> {
         let budget = Cell::new(2 * self.ring.capacity());
         while position < self.ring.end() && budget.get() > 0 {
             let proof = |header: &FrameHeader| {
-                // A root newer by one proves nothing: a twin may be built on before it is durable itself, since
+                // A root newer by one proves nothing: a copy may be built on before it is durable itself, since
                 // it holds what its original holds.
                 let later = header.lsn > lsn && header.position >= end;
                 let proves = later && (header.durable_lsn > lsn || header.root_sequence > root_sequence + 1);

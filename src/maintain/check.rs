@@ -213,8 +213,8 @@ impl Walk<'_, '_> {
     /// Checks the log. `false`: there is a newer root meanwhile, with which the check starts again.
     fn check_log(&mut self, last: bool) -> Result<bool> {
         if self.root.last_commit > self.root.checkpoint_lsn {
-            let (newest, folded) = (self.root.last_commit, self.root.checkpoint_lsn);
-            let message = format!("its newest transaction has LSN {newest}, but its tree ends with LSN {folded}");
+            let (newest, checkpoint) = (self.root.last_commit, self.root.checkpoint_lsn);
+            let message = format!("its newest transaction has LSN {newest}, but its tree ends with LSN {checkpoint}");
             self.findings.damage(Place::byte(self.root.offset), message);
         }
         // The log is read before the trees: its frames live only until the next root.

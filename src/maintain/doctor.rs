@@ -27,7 +27,7 @@ use diagnosis::{Diagnosis, Extent, FilePlace, Health, LogState, SpaceUse, StoreS
 use quick::Look;
 
 /// How long opening the store may wait for a process that is opening it.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// Findings reported in full.
 const FINDINGS: usize = 20;
 
@@ -137,7 +137,7 @@ pub fn diagnose_with(
 
 /// Opens the store for reading, and asks for its figures.
 fn ask_engine(path: &Path) -> Result<Told> {
-    let store = Options::new().create(false).read_only(true).timeout(PATIENCE).open(path)?;
+    let store = Options::new().create(false).read_only(true).timeout(LOCK_WAIT).open(path)?;
     Ok(Told { stats: store.stats()?, locks: store.locks()?, archive: store.archive_status() })
 }
 

@@ -187,14 +187,14 @@ impl Store {
             gaps: Vec::new(),
             trouble: self.engine().settings.archive.as_ref().and_then(|archive| archive.trouble()),
         };
-        let told = Archived::open(&setting.directory, &setting.archive).and_then(|archive| match archive {
-            Some(archive) => self.tell(&archive, &mut status),
+        let described = Archived::open(&setting.directory, &setting.archive).and_then(|archive| match archive {
+            Some(archive) => self.describe(&archive, &mut status),
             None => {
                 status.trouble = Some("none of its files is there".to_owned());
                 Ok(())
             }
         });
-        if let Err(error) = told {
+        if let Err(error) = described {
             status.trouble = Some(error.to_string());
         }
         if setting.inode != self.engine().disk.identity().inode {
@@ -204,7 +204,7 @@ impl Store {
         Ok(Some(status))
     }
 
-    fn tell(&self, archive: &Archived, status: &mut ArchiveStatus) -> Result<()> {
+    fn describe(&self, archive: &Archived, status: &mut ArchiveStatus) -> Result<()> {
         // Read first: what a checkpoint takes out of the log meanwhile is archived before it is in a root.
         let root = self.in_file(self.engine().slots())?.newest;
         let survey = archive.survey(0, Until::Newest)?;
@@ -222,7 +222,8 @@ impl Store {
             status.trouble = Some(why.to_owned());
         }
         if state.started && root.last_commit > state.last_commit && state.pending.is_none() {
-            let reason = status.trouble.clone().unwrap_or_else(|| "they were folded without being archived".to_owned());
+            let reason =
+                status.trouble.clone().unwrap_or_else(|| "a checkpoint applied them without archiving them".to_owned());
             let gap = ArchiveGap { from: state.last_commit, to: root.last_commit, found: None, reason };
             status.gaps.push(gap);
         }

@@ -9,7 +9,7 @@ use crate::disk::platform::Disk as _;
 use crate::disk::rename::rename_to_free_name;
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::engine::open_store::OpenStore;
-use crate::engine::{DEFAULT_LOG_CAP, DEFAULT_PATIENCE, Engine, MAX_LOG_CAP, MIN_LOG, Settings, open};
+use crate::engine::{DEFAULT_LOG_CAP, DEFAULT_TIMEOUT, Engine, MAX_LOG_CAP, MIN_LOG, Settings, open};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -185,7 +185,7 @@ impl Options {
         self.refuse_remote(path)?;
         let settings = Settings {
             timeout: self.timeout,
-            patience: DEFAULT_PATIENCE,
+            patience: DEFAULT_TIMEOUT,
             log_cap: self.log_cap,
             memory_map: self.memory_map,
             threads: true,

@@ -113,8 +113,8 @@ fn a_truncated_or_misplaced_page_is_found() {
     assert!(pages.overflow(hugest, TABLE).unwrap_err().is_corrupt());
 }
 
-/// Mends all CRCs from the leaves up, as far as pointers lead, so that the damage is believed.
-fn mend(bytes: &mut [u8], ptr: Ptr, depth: usize) -> Ptr {
+/// Repairs all CRCs from the leaves up, as far as pointers lead, so that the damage is believed.
+fn repair(bytes: &mut [u8], ptr: Ptr, depth: usize) -> Ptr {
     let start = ptr.page as usize * 4096;
     let run = get_u32(bytes.get(start..).unwrap_or_default(), PAGE_RUN) as usize;
     let end = start.saturating_add(run.saturating_mul(4096));
@@ -126,8 +126,8 @@ fn mend(bytes: &mut [u8], ptr: Ptr, depth: usize) -> Ptr {
         let first = start + 40 + usize::from(get_u16(bytes, start + NODE_PREFIX)) + 6 * count.saturating_sub(1);
         for at in (0..count).map(|i| first + 8 * i).take_while(|at| at + 8 <= end) {
             let child = Ptr { page: get_u32(bytes, at), crc: get_u32(bytes, at + 4) };
-            let mended = mend(bytes, child, depth + 1);
-            put_u32(bytes, at + 4, mended.crc);
+            let repaired = repair(bytes, child, depth + 1);
+            put_u32(bytes, at + 4, repaired.crc);
         }
     }
     let crc = crc32fast::hash(&bytes[start + 4..end]);
@@ -149,7 +149,7 @@ proptest! {
             let at = if near { at % 160 } else { at };
             bytes[page.get(&used).to_owned() as usize * 4096 + at] = value;
         }
-        let root = TreeRoot { ptr: mend(&mut bytes, root.ptr, 0), ..root };
+        let root = TreeRoot { ptr: repair(&mut bytes, root.ptr, 0), ..root };
         for mapped in [0, usize::MAX] {
             let pages = store.opened_on(bytes.clone(), mapped);
             for key in model.keys() {

@@ -2,7 +2,7 @@
 //!
 //! Tables are found to be the same by their ids, which are never used twice. The rows of a table differ where its
 //! trees do (`tree::diff`, which reads no node that both have), and perhaps where the log of either state speaks
-//! of a key: what it says there may have been folded since, or undone.
+//! of a key: what it says there may have been applied since, or undone.
 
 use crate::bytes::Bytes;
 use crate::disk::format::{TABLE_NAMES, TreeRoot};

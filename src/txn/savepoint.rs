@@ -56,7 +56,7 @@ impl WriteTxn {
 #[cfg(test)]
 mod tests {
     use crate::disk::sim::Free;
-    use crate::proof::new_store;
+    use crate::simulation::new_store;
     use std::sync::Arc;
 
     #[test]

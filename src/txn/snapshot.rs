@@ -68,7 +68,7 @@ impl Snapshot {
     /// The LSN of the newest transaction that this state has. LSNs grow with each transaction; they
     /// are not always consecutive.
     #[must_use]
-    #[expect(clippy::misnamed_getters, reason = "the view's own LSN may be that of a checkpoint's mark")]
+    #[expect(clippy::misnamed_getters, reason = "the view's own LSN may be that of a checkpoint record")]
     pub fn lsn(&self) -> u64 {
         self.view.last_commit
     }

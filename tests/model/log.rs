@@ -70,8 +70,8 @@ pub fn rise(word: &mut u8, value: u8) {
 }
 
 impl Sidecar {
-    /// `Sidecar::tell_all`: what is silent speaks again.
-    pub fn tell_all(&mut self, root: u8, durable: u8, visible: u8) {
+    /// `Sidecar::publish_all`: what is silent speaks again.
+    pub fn publish_all(&mut self, root: u8, durable: u8, visible: u8) {
         for (word, value) in [(&mut self.root, root), (&mut self.durable, durable), (&mut self.visible, visible)] {
             *word = if *word == SILENT { value } else { (*word).max(value) };
         }

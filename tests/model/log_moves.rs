@@ -16,7 +16,7 @@ impl Log {
         let doubtful = to.root(newest).sequence > to.processes[p].known_root;
         if !to.is_poisoned(p) {
             if doubtful && self.broken != Broken::ReuseBeforeRoot || !told {
-                // `settle_doubtful`, and the flush of `show_all`.
+                // `settle_newer_root`, and the flush of `show_all`.
                 if doubtful && self.broken != Broken::OpenWithoutWriting {
                     to.disk.rewrite(State::slot_block(to.root(newest).sequence));
                 }
@@ -40,7 +40,7 @@ impl Log {
             to.processes[p].open = false;
             to.publish(p);
             let Process { known_root, durable, tail, .. } = to.processes[p];
-            to.sidecar(p).tell_all(known_root, durable, tail.lsn);
+            to.sidecar(p).publish_all(known_root, durable, tail.lsn);
         }
         self.found_tail(to, a, why);
     }

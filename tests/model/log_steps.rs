@@ -380,7 +380,7 @@ impl Log {
                     let Process { known_root, durable, .. } = to.processes[p];
                     let board = to.sidecar(p);
                     board.unsealed = board.unsealed.max(found);
-                    board.tell_all(known_root, durable, found);
+                    board.publish_all(known_root, durable, found);
                     self.show_view(to, a);
                 }
             }),

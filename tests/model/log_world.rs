@@ -146,7 +146,7 @@ impl Log {
             to.create_sidecar(process);
             let durable = if board.is_some() { told_durable } else { root.point.lsn };
             let board = &mut to.sidecars[usize::from(to.processes[process].sidecar)];
-            board.tell_all(told_root, durable, 0);
+            board.publish_all(told_root, durable, 0);
             board.poison = 1;
             Some((newest, tail))
         };
@@ -160,7 +160,7 @@ impl Log {
             (mine.root, mine.tail, mine.open, mine.poisoned, mine.proven) = (newest, tail, false, false, true);
             let board = &mut to.sidecars[usize::from(to.processes[process].sidecar)];
             board.tail = Some((tail, false));
-            board.tell_all(sequence, tail.lsn, tail.lsn);
+            board.publish_all(sequence, tail.lsn, tail.lsn);
         });
         if s.budget.failed_flushes > 0 {
             step(place_of, "opens the store: the flush fails", false, &|to| {

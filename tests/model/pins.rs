@@ -162,8 +162,8 @@ impl State {
         self.slots(&self.disk.shown()).0
     }
 
-    /// `Slots::are_twins`.
-    pub fn are_twins(&self) -> bool {
+    /// `Slots::are_copies`.
+    pub fn are_copies(&self) -> bool {
         let (newest, older) = self.slots(&self.disk.shown());
         older != 0 && self.root(newest).elder == older
     }

@@ -111,7 +111,7 @@ impl Pins {
             return;
         }
         let doubtful = sequence > to.processes[p].known_root && self.broken != Broken::SettleRoot;
-        if doubtful || to.are_twins() && self.broken != Broken::TwinRewrite {
+        if doubtful || to.are_copies() && self.broken != Broken::TwinRewrite {
             to.disk.rewrite(self.slot_of(sequence));
         }
         to.actors[a].at = if doubtful { At::Settling } else { At::LookForPins };
@@ -342,7 +342,7 @@ impl Pins {
                 if idle && alone(process) && s.budget.leaves > 0 && !s.is_poisoned(process) {
                     step(place, "leaves, and writes the twin", true, &|to| {
                         to.budget.leaves -= 1;
-                        self.write_twin(to, process);
+                        self.write_copy(to, process);
                         go(to, process);
                         (to.root_word, to.poison_word) = (SILENT, false);
                     });
@@ -354,7 +354,7 @@ impl Pins {
                     to.processes[process].alive = true;
                     if alone(process) {
                         let newest = to.newest();
-                        let (sequence, certain) = (to.root(newest).sequence, to.are_twins());
+                        let (sequence, certain) = (to.root(newest).sequence, to.are_copies());
                         if to.poison_word {
                             to.disk.rewrite(self.slot_of(sequence));
                         }
@@ -390,12 +390,12 @@ impl Pins {
         }
     }
 
-    /// `CheckpointGuard::write_twin`.
-    fn write_twin(&self, to: &mut State, process: usize) {
+    /// `CheckpointGuard::write_copy`.
+    fn write_copy(&self, to: &mut State, process: usize) {
         let newest = to.newest();
         let elder = *to.root(newest);
         let doubtful = elder.sequence > to.processes[process].known_root && self.broken != Broken::TwinOfDoubtful;
-        if doubtful || to.are_twins() {
+        if doubtful || to.are_copies() {
             return;
         }
         if usize::from(to.root_count) == ROOTS {

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! rule: what must hold, in words
-//! test: lib proof::crash            the tests that must notice, the cheapest first: target, filter
-//! test: MEMSTONE_SCHEDULES=500 lib proof::schedule::many --ignored
+//! test: lib simulation::crash            the tests that must notice, the cheapest first: target, filter
+//! test: MEMSTONE_SCHEDULES=500 lib simulation::schedule::many --ignored
 //!
 //! ---- src/engine/flush.rs
 //! text that stands there once, with «the part that is replaced» marked

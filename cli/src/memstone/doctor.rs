@@ -134,7 +134,7 @@ fn state(told: &Diagnosis) -> Vec<(&'static str, String)> {
     let commit = store.last_commit.map_or("unknown".to_owned(), |lsn| lsn.to_string());
     vec![
         ("STORE", format!("{}, {}, pages of {} bytes", store.id, size(store.file_size), store.page_size)),
-        ("COMMITS", format!("newest {commit}; folded up to {}, {checkpoint}", store.checkpoint_lsn)),
+        ("COMMITS", format!("newest {commit}; in the tree up to {}, {checkpoint}", store.checkpoint_lsn)),
     ]
 }
 
@@ -142,7 +142,7 @@ fn log_and_space(told: &Diagnosis) -> Vec<(&'static str, String)> {
     let log = told.log.map(|log| {
         let cap = log.cap.map(|cap| format!(", may grow to {}", size(cap))).unwrap_or_default();
         let count = log.transactions.map(|count| format!(" ({count} transactions)")).unwrap_or_default();
-        ("LOG", format!("{} of {} not folded{count}{cap}", size(log.used), size(log.capacity)))
+        ("LOG", format!("{} of {} not in the tree{count}{cap}", size(log.used), size(log.capacity)))
     });
     let space = told.space.map(|space| {
         let (total, free, pending) = (size(space.total), size(space.free), size(space.pending));

@@ -39,7 +39,7 @@ pub(crate) struct Watch {
 }
 
 /// How long one wait lasts; a watcher that sleeps longer would not notice less.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WATCH_WAIT: Duration = Duration::from_secs(60);
 
 /// What has landed together.
 struct Landed {
@@ -55,7 +55,7 @@ impl Watch {
         let mut last = self.after.unwrap_or_else(|| before.lsn());
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 {
-            let commit = store.wait_for_change(last, PATIENCE)?;
+            let commit = store.wait_for_change(last, WATCH_WAIT)?;
             if commit <= last {
                 continue;
             }

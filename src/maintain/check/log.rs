@@ -3,7 +3,7 @@
 use super::uses::Use;
 use super::{Place, Walk};
 use crate::disk::format::LOG_BLOCK;
-use crate::maintain::format::frames::{Frame, KIND_COMMIT, KIND_ROTATE, Op, Ring, operations};
+use crate::maintain::format::frames::{Frame, KIND_CHECKPOINT, KIND_COMMIT, Op, Ring, operations};
 
 impl Walk<'_, '_> {
     /// Marks the log's pages; `false` if its segments make no sense.
@@ -43,7 +43,7 @@ impl Walk<'_, '_> {
             };
             if let Some(frame) = next {
                 self.frame(&ring, &frame);
-                // A root newer by one may be a twin that never became durable: it has the content of this root.
+                // A root newer by one may be a copy that never became durable: it has the content of this root.
                 if frame.root_sequence() > self.root.sequence + 1 {
                     newer_root.get_or_insert((frame.position, frame.lsn(), frame.root_sequence()));
                 }
@@ -121,8 +121,8 @@ impl Walk<'_, '_> {
                 }
                 logged.see(place.offset, frame.lsn(), table, op)
             }),
-            KIND_ROTATE if frame.payload().is_empty() && frame.operations() == 0 => Ok(()),
-            KIND_ROTATE => Err("a mark with operations".to_owned()),
+            KIND_CHECKPOINT if frame.payload().is_empty() && frame.operations() == 0 => Ok(()),
+            KIND_CHECKPOINT => Err("a checkpoint record with operations".to_owned()),
             kind => Err(format!("its kind is {kind}")),
         };
         match content {

@@ -238,7 +238,7 @@ fn a_torn_tail_is_no_damage_but_a_broken_middle_is() {
     bent[place(starts[2] + 20)] ^= 1;
     let report = checked(&bent);
     assert_eq!((report.damage, report.lsn), (0, 42));
-    // The same, but it has seen a newer root: that root is lost. (One root more may have been a twin.)
+    // The same, but it has seen a newer root: that root is lost. (One root more may have been a copy.)
     relaxed[3].root_sequence = 7;
     write_log(&mut bent, &relaxed);
     bent[place(starts[2] + 20)] ^= 1;
@@ -256,7 +256,7 @@ fn wrong_frames_are_found() {
     finds("bytes follow", with(Mark { operations: 1, ..Mark::puts(46, &[(17, "a", ""), (17, "b", "")]) }));
     finds("cut off", with(Mark { operations: 3, ..Mark::puts(46, &[(17, "a", ""), (17, "b", "")]) }));
     finds("its kind is 7", with(Mark { kind: 7, ..Mark::puts(46, &[]) }));
-    finds("a mark with", with(Mark { kind: 2, ..Mark::puts(46, &[(17, "a", "")]) }));
+    finds("a checkpoint record with", with(Mark { kind: 2, ..Mark::puts(46, &[(17, "a", "")]) }));
     finds("the code 9", with(Mark { operations: 1, payload: vec![9; 30], ..Mark::puts(46, &[]) }));
     let lost = Overflow { ptr: Ptr { page: 1 << 30, crc: 1 }, len: 10 };
     finds("cannot be", with(Mark::long(46, 17, "a", lost)));

@@ -167,8 +167,8 @@ impl Judge {
         let Some(log) = &told.log else { return };
         if log.cap.is_some_and(|cap| log.capacity >= cap) && log.used / 3 >= log.capacity / 4 {
             let (used, capacity) = (bytes(log.used), bytes(log.capacity));
-            let what = format!("the log is at its cap: {used} of {capacity} are not folded into the tree");
-            let remedy = "Writers wait for checkpoints. Fold it now; if it is full again soon, give it a larger cap in the programs \
+            let what = format!("the log is at its cap: {used} of {capacity} are not in the tree yet");
+            let remedy = "Writers wait for checkpoints. Run a checkpoint now; if it is full again soon, give it a larger cap in the programs \
                           (`Options::log_cap`)";
             self.add(Urgency::Attention, Subject::Log, what, remedy, &[format!("memstone checkpoint {}", self.file)]);
         }

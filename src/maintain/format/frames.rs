@@ -12,7 +12,7 @@ pub(in crate::maintain) const FRAME_MAGIC: [u8; 4] = *b"mlf1";
 pub(in crate::maintain) const FRAME_HEADER: usize = 64;
 const COVERED: usize = 8;
 pub(in crate::maintain) const KIND_COMMIT: u8 = 1;
-pub(in crate::maintain) const KIND_ROTATE: u8 = 2;
+pub(in crate::maintain) const KIND_CHECKPOINT: u8 = 2;
 /// Relaxed durability, and a change of the set of tables.
 const FLAGS: u8 = 3;
 const OP_PUT: u8 = 1;

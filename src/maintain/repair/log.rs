@@ -2,7 +2,9 @@
 
 use crate::error::Result;
 use crate::maintain::format::file::File;
-use crate::maintain::format::frames::{FRAME_HEADER, Frame, KIND_COMMIT, KIND_ROTATE, Op, Ring, frame_at, operations};
+use crate::maintain::format::frames::{
+    FRAME_HEADER, Frame, KIND_CHECKPOINT, KIND_COMMIT, Op, Ring, frame_at, operations,
+};
 use crate::maintain::format::slots::Root;
 
 /// So many bytes are searched at once for the start of a frame.
@@ -156,8 +158,8 @@ impl Log {
         }
     }
 
-    /// The log of a store without a root: the newest unbroken chain among the frames that were found, from the mark of the
-    /// checkpoint that made `version` on. The mark is told by the root that it names, which was the newest one then.
+    /// The log of a store without a root: the newest unbroken chain among the frames that were found, from the record of the
+    /// checkpoint that made `version` on. The record is recognised by the root that it names, which was the newest one then.
     pub(super) fn rebuild(version: u64, loose: &[Loose]) -> Log {
         let mut log = Log::default();
         let Some(newest) = loose.iter().max_by_key(|f| f.mark.lsn) else { return log };
@@ -169,18 +171,18 @@ impl Log {
             chain.push(before);
         }
         chain.reverse();
-        let folded = chain.iter().rposition(|f| f.is_rotate && f.root_sequence < version);
-        if folded.is_none() && newest.root_sequence < version {
+        let record = chain.iter().rposition(|f| f.is_checkpoint && f.root_sequence < version);
+        if record.is_none() && newest.root_sequence < version {
             log.notes.push("the frames that were found are older than the tree".to_owned());
             return log;
         }
-        let links = folded.is_some_and(|at| chain.get(at).is_some_and(|f| f.root_sequence + 2 >= version));
-        let after = chain.get(folded.map_or(0, |at| at + 1)..).unwrap_or_default();
+        let links = record.is_some_and(|at| chain.get(at).is_some_and(|f| f.root_sequence + 2 >= version));
+        let after = chain.get(record.map_or(0, |at| at + 1)..).unwrap_or_default();
         log.lsn = after.last().map_or(newest.mark.lsn, |f| f.mark.lsn);
         if links {
             log.chain = after.iter().map(|f| f.mark).collect();
         } else {
-            log.notes.push("frames were found, but not the mark that links them to the tree".to_owned());
+            log.notes.push("frames were found, but not the checkpoint record that links them to the tree".to_owned());
             log.beyond = after.iter().map(|f| f.mark).collect();
             log.lost_to = Some(log.lsn);
         }
@@ -196,7 +198,7 @@ pub(super) struct Loose {
     previous_crc: u32,
     root_sequence: u64,
     durable_lsn: u64,
-    is_rotate: bool,
+    is_checkpoint: bool,
 }
 
 impl Loose {
@@ -209,7 +211,7 @@ impl Loose {
             previous_crc: frame.previous_crc(),
             root_sequence: frame.root_sequence(),
             durable_lsn: frame.durable_lsn(),
-            is_rotate: frame.kind() == KIND_ROTATE,
+            is_checkpoint: frame.kind() == KIND_CHECKPOINT,
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::maintain::format::{OPEN, READERS, WRITERS};
 
 /// How often, and in which steps, OPEN is asked for: another process holds it for a moment only.
-const TRIES: u32 = 100;
+const READ_TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Opens the store and takes OPEN for as long as the disk is open: no other process can join as a writer. There
@@ -21,7 +21,7 @@ pub(super) fn open(path: &Path, replace: bool) -> Result<UnixDisk> {
     let lock = || disk.try_lock(OPEN, mode).map_err(|source| Error::io("lock", path, source));
     let mut tries = 1;
     while !lock()? {
-        if tries == TRIES {
+        if tries == READ_TRIES {
             return Err(busy(&disk, "open", OPEN, 1, tries * PAUSE));
         }
         tries += 1;

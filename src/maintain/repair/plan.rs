@@ -46,7 +46,7 @@ struct Nodes {
     /// The level of the highest of all.
     highest: u8,
     /// Of some nodes it is not known whether they are in use.
-    in_doubt: bool,
+    unsettled: bool,
 }
 
 impl Nodes {
@@ -55,7 +55,7 @@ impl Nodes {
         if state == PageState::GivenUp {
             return;
         }
-        self.in_doubt |= state == PageState::Unknown;
+        self.unsettled |= state == PageState::Unknown;
         if self.newest.is_none() || (run.version, run.level) > self.newest_is {
             (self.newest, self.newest_is, self.newest_count) = (run.ptr, (run.version, run.level), 0);
         }
@@ -68,7 +68,7 @@ impl Nodes {
 
     /// The root, if it can be told.
     fn root(&self) -> Option<Ptr> {
-        if !self.in_doubt {
+        if !self.unsettled {
             return Some(self.top).filter(|_| self.count == 1);
         }
         Some(self.newest).filter(|_| self.newest_is.1 == self.highest && self.newest_count == 1)

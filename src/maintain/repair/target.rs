@@ -15,7 +15,7 @@ use crate::maintain::format::rows::NameRow;
 use crate::maintain::format::{READERS, WRITERS};
 use crate::{Durability, Options, Store, TableInfo, WriteOptions};
 
-/// So many bytes of rows go into one transaction: it is too large for the log and goes straight to the tree, so that nothing is
+/// So many bytes of rows go into one transaction: it is too large for the log, so that nothing is
 /// written twice.
 const BATCH: usize = 16 << 20;
 /// What a change takes beside its bytes.

@@ -14,7 +14,7 @@ use super::worker::{Message, Role};
 use crate::failure::Failure;
 
 /// How long the processes may take to start, and to end after their time is over.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WORKER_WAIT: Duration = Duration::from_secs(60);
 
 /// What a process told.
 #[derive(Default)]
@@ -113,7 +113,7 @@ impl Team {
 
     fn wait_until_ready(&self, readiness: &Receiver<()>) -> Result<(), Failure> {
         let late = || Failure::Other("a process of the demo did not start".to_owned());
-        self.0.iter().try_for_each(|_| readiness.recv_timeout(PATIENCE).map_err(|_| late()))
+        self.0.iter().try_for_each(|_| readiness.recv_timeout(WORKER_WAIT).map_err(|_| late()))
     }
 
     /// Kills the first writer (SIGKILL), wherever it is.
@@ -131,7 +131,7 @@ impl Team {
 
     /// Waits for the end of all.
     pub(super) fn finish(mut self) -> Vec<Member> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + WORKER_WAIT;
         let members = std::mem::take(&mut self.0).into_iter().map(|mut running| {
             let ended = wait(&mut running.child, end);
             // The output ends with the process, and so does its listener.

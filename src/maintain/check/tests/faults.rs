@@ -269,7 +269,7 @@ fn in_slots_and_log() {
     in_frame("bytes follow", Mark { operations: 1, ..Mark::puts(46, &[(17, "a", ""), (17, "b", "")]) });
     in_frame("cut off", Mark { operations: 3, ..Mark::puts(46, &[(17, "a", ""), (17, "b", "")]) });
     in_frame("its kind is 7", Mark { kind: 7, ..Mark::puts(46, &[]) });
-    in_frame("a mark with", Mark { kind: 2, ..Mark::puts(46, &[(17, "a", "")]) });
+    in_frame("a checkpoint record with", Mark { kind: 2, ..Mark::puts(46, &[(17, "a", "")]) });
     in_frame("the code 9", raw(1, &[9; 30]));
     in_frame("LSN 46 was durable before", Mark { durable_lsn: 46, ..Mark::puts(46, &[]) });
     in_frame("root 7 was durable", Mark { root_sequence: 7, ..Mark::puts(46, &[]) });

@@ -145,7 +145,7 @@ fn held(roles: &[Role]) -> Option<&'static str> {
         (Role::Writer, "the writer lock"),
         (Role::Opening, "the lock under which the store is opened"),
         (Role::Appending, "the log's end"),
-        (Role::Checkpoint, "the right to fold the log"),
+        (Role::Checkpoint, "the right to run a checkpoint"),
         (Role::Flushing, "the right to flush"),
     ];
     locks.iter().find(|(role, _)| roles.contains(role)).map(|(_, lock)| *lock)

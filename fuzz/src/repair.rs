@@ -79,7 +79,7 @@ impl Image {
         }
     }
 
-    pub(crate) fn mend(&mut self) {
+    pub(crate) fn repair(&mut self) {
         let mut mender = Mender { bytes: std::mem::take(&mut self.bytes), seen: BTreeSet::new() };
         mender.slots();
         self.bytes = mender.bytes;
@@ -88,7 +88,7 @@ impl Image {
 
 struct Mender {
     bytes: Vec<u8>,
-    /// Runs already mended: start and length.
+    /// Runs already repaired: start and length.
     seen: BTreeSet<(usize, usize)>,
 }
 

@@ -1,8 +1,8 @@
 //! Snapshots by name: what a name was given stays what it is, for all processes, whatever becomes of the store
 //! meanwhile, and no page of it is used again before the name is gone for certain.
 
+use super::exclusion::Meanwhile;
 use super::model::{KINDS, Kind, Model, Step, commit, numbered, perform, steps};
-use super::turns::Meanwhile;
 use super::{after_power_losses, check, effort, new_store, open_store, settings};
 use crate::disk::sim::{Access, Call, Conductor, Event, Free, Killed, Limits, Replay, Rng, SimDisk, Verdict, World};
 use crate::engine::Settings;

@@ -1,6 +1,6 @@
 //! What one process learns of another's commits: everything, and not before it is true.
 
-use super::turns::{Meanwhile, count, count_one};
+use super::exclusion::{Meanwhile, count, count_one};
 use super::{after_power_losses, new_store, open_store, settings};
 use crate::Store;
 use crate::disk::sim::{Call, Free, Killed, World, threads};

@@ -44,7 +44,7 @@ fn forgiven(faulty: bool, kinds: bool) -> fn(&Error) -> bool {
 }
 
 /// How a process comes to the file, where not all come in the same way. (On a disk that fails none writes
-/// without a sidecar: it would not hear of what others repaired; see `docs/PROOF.md`.)
+/// without a sidecar: it would not learn what others repaired.)
 fn some_access(rng: &mut Rng, faulty: bool) -> Access {
     let plain = Access::default();
     match rng.below(12) {
@@ -372,7 +372,7 @@ fn disks_that_once_failed_badly() {
     run_seeds(FAILED_DISK.into_iter().map(|seed| (seed, true)), |_| 1);
 }
 
-/// The long run: `MEMSTONE_SCHEDULES=100_000 cargo test --release --lib proof::schedule -- --ignored --nocapture`.
+/// The long run: `MEMSTONE_SCHEDULES=100_000 cargo test --release --lib simulation::schedule -- --ignored --nocapture`.
 #[test]
 #[ignore = "takes minutes"]
 fn many_schedules() {
@@ -392,7 +392,7 @@ fn threads_of_processes_in_any_order_agree() {
     run_seeds(FAILED_THREADS.into_iter().chain(0..600).map(|seed| (seed, false)), few);
 }
 
-/// The long run: `MEMSTONE_SCHEDULES=100_000 cargo test --release --lib proof::schedule -- --ignored --nocapture`.
+/// The long run: `MEMSTONE_SCHEDULES=100_000 cargo test --release --lib simulation::schedule -- --ignored --nocapture`.
 #[test]
 #[ignore = "takes minutes"]
 fn many_schedules_of_threads() {

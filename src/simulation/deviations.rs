@@ -5,8 +5,8 @@
 //! goes on, this one stands still for longer than others wait, its process is killed), then with two.
 //! Most faults of concurrency need no more than that; see `Script` for where the method comes from.
 
-use super::between::{LOG_CAP, beginning, put};
 use super::effort;
+use super::interleaving::{LOG_CAP, beginning, put};
 use super::model::Change;
 use super::oracle::{Attempt, Oracle, forgive};
 use super::scheduler::{Choice, NEVER, Odds, Policy, Scheduler, Script, Turn};
@@ -282,7 +282,7 @@ fn one_deviation_breaks_nothing() {
     explore(5, NEVER);
 }
 
-/// The long run: `cargo test --release --lib proof::deviations -- --ignored --nocapture`. `MEMSTONE_SCENE`
+/// The long run: `cargo test --release --lib simulation::deviations -- --ignored --nocapture`. `MEMSTONE_SCENE`
 /// names a part of a scene's name, `MEMSTONE_STRIDE=1` leaves no pair out.
 #[test]
 #[ignore = "takes long"]

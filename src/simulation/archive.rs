@@ -5,8 +5,8 @@
 //! call of the archive began and ended.
 
 use super::crash::commit_next;
-use super::doubt::{LOG_CAP, Script, put, put_and_mend, put_much};
 use super::model::{KINDS, Kind, META, Model, NUMBER, Step, commit, number, numbered, steps};
+use super::unsynced_root::{LOG_CAP, Script, put, put_and_repair, put_much};
 use super::{check, effort, settings};
 use crate::archive::keeper::Keeper;
 use crate::archive::reader::{Archived, Until};
@@ -392,7 +392,7 @@ fn a_failed_flush_makes_no_gap_and_leaves_no_lost_transaction() {
         let folded = if folds { second.checkpoint() } else { Ok(()) };
         world.drop_now();
         let third = store(2);
-        put_and_mend(&third, "next");
+        put_and_repair(&third, "next");
         let status = (0..4).find_map(|_| third.archive_now().ok()).unwrap_or_else(|| panic!("{place}"));
         assert_eq!((&status.trouble, status.gaps.len()), (&None, 0), "{place}: {status:?}");
         let snapshot = third.read().unwrap();

@@ -1,11 +1,11 @@
 //! What the dead have left: a flush that failed while no process lived to tell, roots and frames of which no sidecar tells,
 //! words that no process stands behind.
 
-use super::doubt::{keys, put, put_much};
+use super::exclusion::{count, count_one};
 use super::oracle::Oracle;
+use super::pause::Stage;
 use super::sharing::{READER, open_as};
-use super::still::Stage;
-use super::turns::{count, count_one};
+use super::unsynced_root::{keys, put, put_much};
 use super::{after_power_losses, check, new_store, open_store};
 use crate::Store;
 use crate::disk::locks::{APPEND, CHECKPOINT, PLACES, WRITERS};

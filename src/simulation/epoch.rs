@@ -1,9 +1,9 @@
 //! Sidecars that were left: another one was started, and a process still has the old one. What it says is true,
 //! and too little.
 
+use super::exclusion::{count, count_one};
+use super::pause::Stage;
 use super::sharing::{READER, open_as};
-use super::still::Stage;
-use super::turns::{count, count_one};
 use super::{new_store, open_store};
 use crate::Store;
 use crate::disk::locks::APPEND;

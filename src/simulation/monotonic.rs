@@ -1,9 +1,9 @@
 //! What one process has shown, or was told, is seen by all who look later, by whichever sidecar they go: one that was
 //! deleted, replaced or set back, while a process stands still in the middle of its work.
 
+use super::exclusion::{count, count_one};
+use super::pause::Stage;
 use super::sharing::{READER, count_relaxed, open_as};
-use super::still::Stage;
-use super::turns::{count, count_one};
 use super::{after_power_losses, new_store, open_store};
 use crate::disk::locks::{APPEND, CHECKPOINT};
 use crate::disk::platform::{Disk, LockMode};

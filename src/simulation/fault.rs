@@ -325,7 +325,7 @@ fn faults_that_once_lost_something() {
     }
 }
 
-/// The long run: `MEMSTONE_FAULTS=10 cargo test --release --lib proof::fault -- --ignored --nocapture`.
+/// The long run: `MEMSTONE_FAULTS=10 cargo test --release --lib simulation::fault -- --ignored --nocapture`.
 #[test]
 #[ignore = "takes minutes"]
 fn many_failing_calls() {

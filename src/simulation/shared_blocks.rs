@@ -1,9 +1,9 @@
 //! Frames that share a block of the log: only until a flush may have covered it. A torn write of the later one could
 //! take the earlier one, which was shown, or acknowledged, by then.
 
+use super::exclusion::{count, count_one};
+use super::pause::Stage;
 use super::sharing::{NOWHERE, count_relaxed, open_as};
-use super::still::Stage;
-use super::turns::{count, count_one};
 use super::{new_store, open_store, settings};
 use crate::disk::locks::APPEND;
 use crate::disk::platform::{Disk, LockMode};

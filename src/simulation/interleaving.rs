@@ -498,7 +498,7 @@ fn whatever_another_does_between_two_calls_both_agree() {
     between(false);
 }
 
-/// The long run: `cargo test --release --lib proof::between -- --ignored --nocapture`.
+/// The long run: `cargo test --release --lib simulation::interleaving -- --ignored --nocapture`.
 #[test]
 #[ignore = "takes minutes"]
 fn every_visit_at_every_call() {

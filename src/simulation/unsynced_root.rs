@@ -49,7 +49,7 @@ pub(super) fn put(store: &Store, key: &str) -> crate::Result<()> {
 }
 
 /// The process that repairs a failed flush may hear of it once more.
-pub(super) fn put_and_mend(store: &Store, key: &str) {
+pub(super) fn put_and_repair(store: &Store, key: &str) {
     for _ in 0..3 {
         match put(store, key) {
             Ok(()) => break,
@@ -96,7 +96,7 @@ fn what_follows_a_doubtful_root_is_mended_with_it() {
     script.after(1, Call::Flush, 1, Verdict::Fail(libc::EIO));
     assert!(matches!(put(&second, "second"), Err(Error::Unconfirmed { .. })));
     // The first hears of it, too, then repairs both.
-    put_and_mend(&first, "third");
+    put_and_repair(&first, "third");
     assert_eq!((keys(&first), keys(&second)), (43, 43));
     super::check::structure(&first).unwrap();
     drop((first, second));
@@ -120,7 +120,7 @@ fn nothing_is_appended_while_a_root_is_in_doubt() {
     assert!(matches!(first.engine().checkpoint(&plan, None), Err(Error::Poisoned { .. })));
     assert_eq!(second.engine().slots().unwrap().newest.sequence, first.engine().known_root() + 1);
     assert!(matches!(tx.commit(), Err(Error::Poisoned { .. })));
-    put_and_mend(&second, "third");
+    put_and_repair(&second, "third");
     assert_eq!((keys(&first), keys(&second)), (3, 3));
 }
 

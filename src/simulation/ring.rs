@@ -1,7 +1,7 @@
 //! The log's ring fills up, grows and shrinks, while others commit.
 
-use super::still::Stage;
-use super::turns::{Meanwhile, count, count_one};
+use super::exclusion::{Meanwhile, count, count_one};
+use super::pause::Stage;
 use super::{check, new_store, open_store, settings};
 use crate::disk::sim::{Call, Free};
 use crate::engine::checkpoint::CheckpointOptions;

@@ -8,31 +8,31 @@
 //! `MEMSTONE_STATES`, `MEMSTONE_SCHEDULES`; see `docs/PROOF.md`.
 
 mod archive;
-mod between;
-mod blocks;
 mod check;
 mod crash;
+mod dead_processes;
 mod deviations;
-mod doubt;
 mod epoch;
+mod exclusion;
 mod fault;
+mod flush_errors;
 mod hints;
-mod left;
-mod lost;
+mod interleaving;
+mod lost_writes;
 mod model;
-mod named;
-mod names;
-mod news;
+mod monotonic;
+mod named_snapshots;
 mod oracle;
+mod pause;
+mod publication;
 mod ring;
 mod schedule;
 mod scheduler;
+mod shared_blocks;
 mod sharing;
 mod space;
-mod still;
-mod tell;
-mod told;
-mod turns;
+mod table_names;
+mod unsynced_root;
 
 use crate::disk::sim::{Conductor, Free, Image, Limits, Replay, Rng, SimDisk, World};
 use crate::engine::{Settings, open};

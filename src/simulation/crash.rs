@@ -245,7 +245,7 @@ fn what_a_power_loss_leaves_holds_what_was_acknowledged() {
 /// A process that leaves writes the last root twice, and the second writing may be lost although what was
 /// built on it is there: a frame that begins a block of its own while the one before it is lost, too.
 #[test]
-fn a_twin_that_was_lost_is_no_damage() {
+fn a_copy_that_was_lost_is_no_damage() {
     let key = b"key".to_vec();
     let rest = FrameBuilder::put_size(key.len(), 0) + FrameBuilder::put_size(NUMBER.len(), 8) + FRAME_HEADER as u64;
     let block = usize::try_from(LOG_BLOCK - rest).unwrap();
@@ -344,7 +344,7 @@ fn a_lying_disk_never_gives_a_wrong_value() {
     println!("{} lost or misdirected writes: {sound} did no harm, {corrupt} were found", sound + corrupt);
 }
 
-/// The long run: `MEMSTONE_STATES=1_000_000 cargo test --release --lib proof::crash -- --ignored --nocapture`.
+/// The long run: `MEMSTONE_STATES=1_000_000 cargo test --release --lib simulation::crash -- --ignored --nocapture`.
 #[test]
 #[ignore = "takes minutes"]
 fn many_power_losses() {

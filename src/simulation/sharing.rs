@@ -1,7 +1,7 @@
 //! Processes that reach one file in different ways, sidecars that come and go, and what is seen meanwhile.
 
-use super::still::Stage;
-use super::turns::{Meanwhile, count, count_one};
+use super::exclusion::{Meanwhile, count, count_one};
+use super::pause::Stage;
 use super::{new_store, open_store, settings};
 use crate::disk::locks::{APPEND, SYNC};
 use crate::disk::platform::{Disk, LockMode};

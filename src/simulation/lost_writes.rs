@@ -1,6 +1,6 @@
 //! Frames, and roots, that were written and are gone: a flush failed, and the system shows older bytes again.
 
-use super::doubt::{keys, pair, put, put_and_mend};
+use super::unsynced_root::{keys, pair, put, put_and_repair};
 use super::{new_store, open_store};
 use crate::Error;
 use crate::disk::sim::{Call, Event, Free, Verdict, World};
@@ -20,9 +20,9 @@ fn frames_that_are_gone_are_passed_over_by_all() {
     let given = engine.sidecar().tail().unwrap().lsn;
     world.drop_now();
     // One that came after it, and heard of nothing.
-    let (_, third) = open_store(&world, 2, super::doubt::LOG_CAP);
+    let (_, third) = open_store(&world, 2, super::unsynced_root::LOG_CAP);
     let third = third.unwrap();
-    put_and_mend(&third, "next");
+    put_and_repair(&third, "next");
     assert!(third.engine().sidecar().tail().unwrap().lsn > given + 1);
     for store in [&first, &second, &third] {
         assert_eq!(keys(store), 2);
@@ -30,7 +30,7 @@ fn frames_that_are_gone_are_passed_over_by_all() {
     }
     // Each hears of the failure once, by its own description.
     for store in [&first, &second, &third] {
-        put_and_mend(store, "again");
+        put_and_repair(store, "again");
     }
     assert_eq!((keys(&first), keys(&second), keys(&third)), (3, 3, 3));
     // A thread that slept all the while must not take the root that passes over its commit for an answer.
@@ -52,12 +52,12 @@ fn the_process_of_a_relaxed_commit_hears_that_it_may_be_lost() {
         if dropped {
             world.drop_now();
         }
-        put_and_mend(&first, "next");
+        put_and_repair(&first, "next");
         let heard = second.flush();
         assert!(matches!(heard, Err(Error::Unconfirmed { .. })), "{heard:?}");
         assert_eq!(second.read().unwrap().raw("t").unwrap().get(b"lost").unwrap().is_none(), dropped);
         // Once; and the other process has lost nothing.
-        put_and_mend(&second, "again");
+        put_and_repair(&second, "again");
         second.flush().unwrap();
         first.flush().unwrap();
     }
@@ -76,7 +76,7 @@ fn a_failure_that_is_told_through_another_sidecar_is_heard_of() {
     script.after(1, Call::Flush, 0, Verdict::Fail(libc::EIO));
     assert!(put(&second, "lost").is_err());
     world.drop_now();
-    put_and_mend(&second, "next");
+    put_and_repair(&second, "next");
     assert!(engine.has_failed_since(&before));
 }
 
@@ -89,11 +89,11 @@ fn frames_that_are_told_and_gone_are_passed_over_without_a_word_of_the_failure()
     let sidecar = second.engine().sidecar();
     let given = sidecar.tail().unwrap().lsn;
     // As if its process had been killed before it told of the failure. The first has not read the frame.
-    assert!(sidecar.tell_mended(sidecar.failures()));
+    assert!(sidecar.publish_repaired(sidecar.failures()));
     world.drop_now();
-    let (_, third) = open_store(&world, 2, super::doubt::LOG_CAP);
+    let (_, third) = open_store(&world, 2, super::unsynced_root::LOG_CAP);
     let third = third.unwrap();
-    put_and_mend(&third, "next");
+    put_and_repair(&third, "next");
     assert!(third.engine().sidecar().tail().unwrap().lsn > given + 1);
     assert_eq!((keys(&first), keys(&third)), (2, 2));
 }
@@ -101,7 +101,7 @@ fn frames_that_are_told_and_gone_are_passed_over_without_a_word_of_the_failure()
 /// With the sidecar what it told of the log's end is lost, and that a flush has failed.
 #[test]
 fn no_lsn_is_given_twice_when_the_sidecar_is_lost_with_the_frame() {
-    for mends in 0..2 {
+    for repairs in 0..2 {
         let (script, world, first, second) = pair();
         world.drop_unwritten(None);
         script.after(1, Call::Flush, 0, Verdict::Fail(libc::EIO));
@@ -110,10 +110,10 @@ fn no_lsn_is_given_twice_when_the_sidecar_is_lost_with_the_frame() {
         world.drop_now();
         world.remove_sidecar();
         // The process whose flush has failed, or one that only knows it from the sidecar.
-        let next = [&second, &first][mends];
+        let next = [&second, &first][repairs];
         next.engine().rejoin_sidecar(true).unwrap();
-        put_and_mend(next, "next");
-        assert!(next.engine().sidecar().tail().unwrap().lsn > given + 1, "process {}", 1 - mends);
+        put_and_repair(next, "next");
+        assert!(next.engine().sidecar().tail().unwrap().lsn > given + 1, "process {}", 1 - repairs);
         assert_eq!((keys(&first), keys(&second)), (2, 2));
     }
 }
@@ -127,10 +127,10 @@ fn a_failure_that_only_the_lost_sidecar_told_of_is_repaired() {
     assert!(put(&second, "lost").is_err());
     world.remove_sidecar();
     first.engine().rejoin_sidecar(true).unwrap();
-    put_and_mend(&first, "next");
+    put_and_repair(&first, "next");
     // The system lets go only now of what it could not write.
     world.drop_now();
-    let (_, third) = open_store(&world, 2, super::doubt::LOG_CAP);
+    let (_, third) = open_store(&world, 2, super::unsynced_root::LOG_CAP);
     assert!(third.unwrap().read().unwrap().raw("t").unwrap().get(b"next").unwrap().is_some());
 }
 
@@ -145,7 +145,7 @@ fn a_root_that_is_gone_is_overwritten_before_its_pages_are() {
     let checkpoint = second.checkpoint();
     assert!(checkpoint.is_ok() || script.left() == 0, "{checkpoint:?}");
     world.drop_now();
-    put_and_mend(&first, "next");
+    put_and_repair(&first, "next");
     first.checkpoint().unwrap();
     let (_, events) = world.history();
     let failed = events.iter().rposition(|event| matches!(event, Event::FlushFailed)).expect("no flush has failed");
