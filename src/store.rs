@@ -134,7 +134,7 @@ impl Store {
     }
 
     /// Makes a checkpoint now: applies the log to the tree. This happens automatically when the log has grown or
-    /// the store is idle.
+    /// the store is idle and the log is worth it.
     ///
     /// # Errors
     /// [`Error::Busy`] if another checkpoint did not end before the timeout, [`Error::Full`], [`Error::Io`],

@@ -40,6 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "change",
             "error",
             "disk::fork",
+            "disk::durable_note",
             "disk::format",
             "disk::holders",
             "disk::host",

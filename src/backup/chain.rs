@@ -256,13 +256,18 @@ pub(super) fn open_backup(path: &Path) -> Result<Option<StreamFile>> {
     if stream.start() == 0 {
         return Ok(Some(stream));
     }
-    // A process that has written to the store since has made another root.
+    // A process that has written to the store since has made another root, or left a frame in the log.
+    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
     let mut prefix = vec![0; usize::try_from(SLOTS_SIZE).unwrap_or_default()];
-    let read = File::open(path).and_then(|file| file.read_exact_at(&mut prefix, 0));
-    read.map_err(|e| Error::io("read the root slots", path, e))?;
+    file.read_exact_at(&mut prefix, 0).map_err(|e| Error::io("read the root slots", path, e))?;
     let root = read_slots(&prefix, path)?.newest;
-    let unchanged =
-        stream.start() == root.page_count * u64::from(root.page_size) && root.sequence == super::builder::LAST_VERSION;
+    let page_size = u64::from(root.page_size);
+    let log = root.segments.first().map_or(0, |segment| u64::from(segment.page) * page_size + root.log_offset);
+    let mut frame = [0; 8];
+    file.read_exact_at(&mut frame, log).map_err(|e| Error::io("read the log", path, e))?;
+    let unchanged = stream.start() == root.page_count * page_size
+        && root.sequence == super::builder::LAST_VERSION
+        && frame == [0; 8];
     Ok(unchanged.then_some(stream))
 }
 

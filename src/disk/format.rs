@@ -13,6 +13,8 @@ pub(crate) const SLOT_SIZE: usize = 4096;
 pub(crate) const SLOTS_SIZE: u64 = 2 * SLOT_SIZE as u64;
 /// Where the epoch of the sidecar lies, in a block of its own: writing it touches no root.
 pub(crate) const EPOCH_AT: u64 = SLOTS_SIZE;
+/// Where the durability note lies, in the same block but in another sector: a torn write of the epoch leaves it whole.
+pub(crate) const DURABLE_NOTE_AT: u64 = EPOCH_AT + 512;
 /// The slots and the epoch's block. Pages that overlap this prefix do not exist.
 pub(crate) const HEAD_SIZE: u64 = EPOCH_AT + 4096;
 /// The unit in which log batches are kept apart: a durable batch never shares one with a later batch.

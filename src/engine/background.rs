@@ -6,16 +6,19 @@
 
 use crate::engine::Engine;
 use crate::engine::checkpoint::{BACKGROUND_LOCK_WAIT, CheckpointOptions};
-use crate::engine::chores::{Chore, Chores};
+use crate::engine::chores::{CHORE_CHECK, Chore, Chores};
+use crate::engine::due::Due;
 use crate::engine::move_down::SLACK_PAGES;
 use crate::engine::new_root::{CheckpointResult, is_worthwhile};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// After this long without a commit the log is checkpointed; after this long without a read the tree version is
-/// released.
+/// After this long without a commit the store is idle: a log that is worth it is checkpointed. After this long without
+/// a read the tree version is released.
 const IDLE: Duration = Duration::from_secs(1);
+/// After this long without a commit any log is checkpointed.
+const IDLE_FOR_LONG: Duration = Duration::from_secs(300);
 /// Most pages moved down in one go.
 const COMPACT_WHEN_IDLE: usize = 4096;
 
@@ -55,16 +58,18 @@ impl Drop for Ended<'_> {
 
 fn run(weak: &Weak<Engine>) {
     let _ended = Ended(weak);
-    let mut rounds = Rounds::new(Instant::now());
+    let (mut rounds, mut wait) = (Rounds::new(Instant::now()), CHORE_CHECK);
     loop {
         // Held only during work: the last handle must be able to close the store.
         let Some(engine) = weak.upgrade() else { return };
-        let Some(chores) = engine.background.next() else {
+        let Some(chores) = engine.background.next(wait) else {
             engine.background.ended();
             return;
         };
-        if rounds.step(&engine, chores, Instant::now()) && engine.background.end_unless_called() {
-            return;
+        match rounds.step(&engine, chores, Instant::now()) {
+            Some(next) => wait = next,
+            None if engine.background.end_unless_called() => return,
+            None => wait = CHORE_CHECK,
         }
     }
 }
@@ -73,7 +78,9 @@ fn run(weak: &Weak<Engine>) {
 struct Rounds {
     idle_since: Instant,
     last_lsn: u64,
-    checkpoint_lsn: u64,
+    /// The log's end when it was found whether the idle store is worth a checkpoint, and what was found.
+    judged_lsn: u64,
+    due: Due,
     /// The file could get shorter.
     compacting: bool,
     /// Checkpoints in a row that did not shorten it.
@@ -90,7 +97,8 @@ impl Rounds {
         Rounds {
             idle_since: now,
             last_lsn: 0,
-            checkpoint_lsn: 0,
+            judged_lsn: 0,
+            due: Due::Never,
             compacting: false,
             vain: 0,
             smallest: u64::MAX,
@@ -99,8 +107,8 @@ impl Rounds {
         }
     }
 
-    /// Does the chores, and the work of an idle store. Returns whether no work is left.
-    fn step(&mut self, engine: &Engine, chores: Chores, now: Instant) -> bool {
+    /// Does the chores, and the work of an idle store. Returns how long to wait for more work; `None`: none is left.
+    fn step(&mut self, engine: &Engine, chores: Chores, now: Instant) -> Option<Duration> {
         if chores.flush {
             let relaxed = engine.relaxed.load(Ordering::Acquire);
             match engine.wait_durable(relaxed) {
@@ -113,10 +121,15 @@ impl Rounds {
             self.last_lsn = lsn;
             self.idle_since = now;
         }
-        let idle = now.saturating_duration_since(self.idle_since) >= IDLE;
+        let idle_for = now.saturating_duration_since(self.idle_since);
+        let idle = idle_for >= IDLE;
         let writable = engine.disk.writable();
         self.released = writable && (self.released || chores.released);
-        let mut rest = idle && writable && (lsn != self.checkpoint_lsn || self.compacting);
+        if idle && writable && lsn != self.judged_lsn {
+            self.judge(engine, lsn);
+        }
+        let due = self.due == Due::Now || self.due == Due::Later && idle_for >= IDLE_FOR_LONG;
+        let mut rest = idle && writable && (due || self.compacting);
         if idle && writable && !rest && std::mem::take(&mut self.released) && self.could_give_back(engine) {
             (rest, self.compacting, self.vain, self.smallest) = (true, true, 0, u64::MAX);
         }
@@ -130,7 +143,25 @@ impl Rounds {
             (self.vain, self.smallest) = (0, u64::MAX);
         }
         engine.relax_view(u64::try_from(IDLE.as_millis()).unwrap_or(1000));
-        idle && !self.compacting && !self.released && !engine.view_is_pinned()
+        let rests = idle && !self.compacting && !self.released && !engine.view_is_pinned();
+        match self.due {
+            Due::Later if rests && writable => Some(IDLE_FOR_LONG.saturating_sub(idle_for).max(CHORE_CHECK)),
+            Due::Never | Due::Later if rests => None,
+            _ => Some(CHORE_CHECK),
+        }
+    }
+
+    /// Finds out whether the idle store is worth a checkpoint. If it is not yet, readers without hints, and the next
+    /// process to open the store, learn from the file that the log is durable.
+    fn judge(&mut self, engine: &Engine, lsn: u64) {
+        self.judged_lsn = lsn;
+        // After an error the checkpoint is tried, and reports it.
+        self.due = engine.checkpoint_due().unwrap_or(Due::Now);
+        if self.due != Due::Now
+            && let Err(error) = engine.note_durable()
+        {
+            tracing::warn!(%error, "the file does not say that the log is durable");
+        }
     }
 
     /// `None`: another process makes a checkpoint, or this one failed. It is retried, a limited number of times.
@@ -141,8 +172,9 @@ impl Rounds {
             return;
         }
         let done = done.unwrap_or_default();
-        self.checkpoint_lsn = tail_lsn(engine);
-        self.last_lsn = self.checkpoint_lsn;
+        self.due = Due::Never;
+        self.judged_lsn = tail_lsn(engine);
+        self.last_lsn = self.judged_lsn;
         // Continues as long as the file gets shorter; a held snapshot may prevent that.
         self.vain = if done.page_count < self.smallest { 0 } else { self.vain + 1 };
         self.smallest = self.smallest.min(done.page_count);
@@ -204,7 +236,7 @@ mod tests {
         let mut rest = |chores| {
             for looks in 1.. {
                 let now = clock.0.fetch_add(2000, Ordering::SeqCst);
-                if rounds.step(engine, chores, start + Duration::from_millis(now)) {
+                if rounds.step(engine, chores, start + Duration::from_millis(now)) != Some(CHORE_CHECK) {
                     return looks;
                 }
                 assert!(looks < 40, "no end in sight");
@@ -234,6 +266,37 @@ mod tests {
     }
 
     #[test]
+    fn a_lone_commit_is_checkpointed_after_minutes() {
+        let clock = Arc::new(Clock::default());
+        let (_, _, store) = new_store(Arc::clone(&clock) as _, 1 << 20);
+        let engine = store.engine();
+        let start = Instant::now();
+        let mut rounds = Rounds::new(start);
+        let mut step = |seconds| {
+            clock.0.store(1000 * seconds, Ordering::SeqCst);
+            rounds.step(engine, Chores::default(), start + Duration::from_secs(seconds))
+        };
+        store.write(|tx| tx.raw("t")?.put(b"k", b"v")).unwrap();
+        let root = engine.known_root();
+        assert_eq!(step(0), Some(CHORE_CHECK));
+        let waits = [step(2), step(3), step(200)];
+        assert!(waits.iter().all(|wait| wait.is_some()), "{waits:?}");
+        assert_eq!((engine.known_root(), waits[2]), (root, Some(IDLE_FOR_LONG - Duration::from_secs(200))));
+        step(301);
+        assert_eq!(engine.known_root(), root + 1);
+        assert_eq!(step(303), None);
+        // What is worth it is checkpointed as soon as the store is idle.
+        store.write(|tx| tx.raw("t")?.put(b"k", &vec![7; 300 << 10])).unwrap();
+        step(304);
+        step(306);
+        assert_eq!(engine.known_root(), root + 2);
+        store.write(|tx| tx.raw("t")?.remove(b"k").map(drop)).unwrap();
+        step(307);
+        step(309);
+        assert!(engine.known_root() > root + 2, "a short frame frees a long value");
+    }
+
+    #[test]
     fn the_catalog_does_not_keep_the_file_long() {
         const SIZE: usize = 4 << 20;
         let clock = Arc::new(Clock::default());
@@ -244,7 +307,8 @@ mod tests {
         let mut rest = |mut chores| {
             for looks in 0.. {
                 let now = clock.0.fetch_add(2000, Ordering::SeqCst);
-                if rounds.step(engine, std::mem::take(&mut chores), start + Duration::from_millis(now)) {
+                let step = rounds.step(engine, std::mem::take(&mut chores), start + Duration::from_millis(now));
+                if step != Some(CHORE_CHECK) {
                     return;
                 }
                 assert!(looks < 40, "no end in sight");

@@ -161,7 +161,9 @@ impl Engine {
                 Err(Error::Unconfirmed { reason, .. }) => return Err(self.poisoned_error(reason)),
                 Err(e) => return Err(e),
                 Ok(Appended::NoRoom) => {
-                    return Err(Error::Internal("the log has no room for a checkpoint record".into()));
+                    // Commits leave room for the record. They have filled it behind a newer root, with another ring.
+                    let (expected, found) = ("the root that the last frames were written for", "an older root");
+                    return Err(Error::corrupt("root slots", 0, None, expected, found).in_file(self.path()));
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// How long a relaxed commit may wait for its flush.
 const RELAXED: Duration = Duration::from_millis(20);
 /// How often the thread looks for work.
-const CHORE_CHECK: Duration = Duration::from_millis(250);
+pub(super) const CHORE_CHECK: Duration = Duration::from_millis(250);
 
 /// The background thread, and the work it was called for.
 pub(crate) struct Background {
@@ -85,11 +85,11 @@ impl Background {
         }
     }
 
-    /// Sleeps until called, and takes the chores. `None`: stop.
-    pub(super) fn next(&self) -> Option<Chores> {
+    /// Sleeps until called, or so long, and takes the chores. `None`: stop.
+    pub(super) fn next(&self, wait: Duration) -> Option<Chores> {
         let mut state = lock(&self.state);
         if !state.stop && !state.chores.checkpoint && !state.chores.flush {
-            state = self.wake.wait_timeout(state, CHORE_CHECK).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
         if state.chores.flush && !state.stop && !state.chores.checkpoint {
             // Relaxed commits that come in quick succession share a flush.

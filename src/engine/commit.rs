@@ -37,13 +37,6 @@ fn frame_limit(log_cap: u64) -> u64 {
     (log_cap / 4).min(MAX_FRAME_PAYLOAD.into())
 }
 
-impl View {
-    /// Bytes of the long values that the log points at.
-    pub(crate) fn long_bytes(&self) -> u64 {
-        self.memtables.iter().map(|memtable| memtable.long_bytes()).sum()
-    }
-}
-
 /// Long values in pages of their own, with CHECKPOINT, the right to allocate pages. It is held until the frame that
 /// points at the values is in the log: only then does the next checkpointer know that these pages are used.
 struct Placed<'e> {

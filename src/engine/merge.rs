@@ -234,6 +234,11 @@ pub(crate) struct LogChanges<'v> {
 }
 
 impl View {
+    /// Bytes of the long values that the log points at.
+    pub(crate) fn long_bytes(&self) -> u64 {
+        self.memtables.iter().map(|memtable| memtable.long_bytes()).sum()
+    }
+
     pub(crate) fn log_changes(&self, table: u32) -> LogChanges<'_> {
         let sources = self.memtables.iter().filter(|memtable| memtable.touches(table)).map(|memtable| {
             let newest = memtable.newest(table, self.lsn).map(|version| (version.key, version.change));

@@ -19,6 +19,7 @@ pub(crate) mod checkpoint_guard;
 pub(crate) mod chores;
 pub(crate) mod commit;
 pub(crate) mod compact;
+pub(crate) mod due;
 mod durable_root;
 pub(crate) mod file;
 mod file_flush;

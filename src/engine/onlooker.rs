@@ -43,7 +43,7 @@ impl Views {
     }
 
     /// Waits until another sidecar is started, as active writers do, or until everything that lies in the file
-    /// now is proved to be durable: by the next frame, or by the checkpoint that idle writers make. After two
+    /// now is proved to be durable: by the next frame, or by the note that an idle writer leaves. After two
     /// seconds it shows what is proved by then, except a transaction that only a root holds and that the root's
     /// maker, which may be stopped, has not published: processes that rely on hints would show an older state
     /// later.
@@ -93,6 +93,9 @@ impl Views {
         self.confirm_root()?;
         let mut state = lock(&self.state);
         self.refresh(&mut state, Until::Tail)?;
+        if self.is_noted_durable(state.point)? {
+            state.proved = state.point.lsn;
+        }
         self.raise_durable(state.proved);
         let view = self.publish_view(&mut state, self.visible())?;
         Ok((state.point.lsn, view))

@@ -12,7 +12,9 @@ use crate::disk::sidecar::{SLOTS, TailHint};
 use crate::engine::append::{Appender, Log};
 use crate::engine::board::Board;
 use crate::engine::checkpoint::CheckpointOptions;
+use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::chores::Background;
+use crate::engine::due::Due;
 use crate::engine::file::OpenFile;
 use crate::engine::left_behind::LeftBehind;
 use crate::engine::relaxed::Unflushed;
@@ -144,13 +146,17 @@ impl Engine {
     fn recover(&self, certain: bool, left: Option<LeftBehind>) -> Result<()> {
         let root = Arc::clone(&self.appender().root);
         let found = self.log_end(&root)?;
-        let left = left.unwrap_or_default();
+        let mut left = left.unwrap_or_default();
+        let noted = self.is_noted_durable(Point { end: found.end, crc: found.crc, lsn: found.lsn })?;
+        if noted {
+            left.durable = left.durable.max(found.lsn);
+        }
         if self.disk.writable() {
             self.rewrite_left_behind(&root, left, certain, found.lsn)?;
         }
         let sidecar = self.known_sidecar();
         // What a killed process wrote may be in the system's cache only. From here on it counts.
-        if (found.lsn > root.checkpoint_lsn || left.distrusts_slots(&root) || !certain)
+        if (found.lsn > root.checkpoint_lsn && !noted || left.distrusts_slots(&root) || !certain)
             && let Err(e) = self.disk.flush()
             && self.disk.writable()
         {
@@ -200,8 +206,8 @@ impl Engine {
 
     // Leaving.
 
-    /// Flushes what is not durable, checkpoints the log if this is the last process that may write, and leaves
-    /// the store.
+    /// Flushes what is not durable, and leaves the store. The last process that may write checkpoints the log if that
+    /// is worth it, and otherwise notes that the log is durable, so that the next one to open need not flush it.
     pub(crate) fn leave(&self) -> Result<()> {
         if self.left.swap(true, Ordering::AcqRel) {
             return Ok(());
@@ -235,17 +241,13 @@ impl Engine {
             return Ok(());
         }
         if let Some(turn) = self.try_lock_checkpoint()? {
-            let mut plan =
-                CheckpointOptions { shrink: true, compact: COMPACT_ON_LEAVING, ..CheckpointOptions::default() };
-            // What a checkpoint frees can be reused, or cut off, only by the next checkpoint.
-            self.run_checkpoint(&turn, &plan, self.deadline())?;
-            plan.force = true;
-            for _ in 0..3 {
-                if !self.could_shrink(&turn)? {
-                    break;
-                }
-                self.run_checkpoint(&turn, &plan, self.deadline())?;
+            if self.checkpoint_due()? == Due::Now {
+                self.checkpoint_on_leaving(&turn)?;
+            } else {
+                self.note_durable()?;
             }
+            // The tree version that was looked at must not keep its pages.
+            self.relax_view(0);
             turn.write_copy()?;
         }
         let soon = Instant::now().checked_add(Duration::from_millis(500));
@@ -253,6 +255,23 @@ impl Engine {
         let Ok(_open) = OpenGuard::take(&self.disk, LockMode::Exclusive, soon) else { return Ok(()) };
         if Others::look(&*self.disk)?.nobody() {
             let _ = self.known_sidecar().memory().remove();
+        }
+        Ok(())
+    }
+}
+
+impl Engine {
+    fn checkpoint_on_leaving(&self, turn: &CheckpointGuard<'_>) -> Result<()> {
+        self.relax_view(0);
+        let mut plan = CheckpointOptions { shrink: true, compact: COMPACT_ON_LEAVING, ..CheckpointOptions::default() };
+        // What a checkpoint frees can be reused, or cut off, only by the next checkpoint.
+        self.run_checkpoint(turn, &plan, self.deadline())?;
+        plan.force = true;
+        for _ in 0..3 {
+            if !self.could_shrink(turn)? {
+                break;
+            }
+            self.run_checkpoint(turn, &plan, self.deadline())?;
         }
         Ok(())
     }

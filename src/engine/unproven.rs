@@ -1,6 +1,7 @@
 //! What was written before this process opened the file, and was not published as durable, is rewritten before a
 //! flush of this process counts for it.
 
+use crate::disk::durable_note::DurableNote;
 use crate::disk::locks::Deadline;
 use crate::engine::append::{AppendGuard, Log};
 use crate::error::Result;
@@ -28,6 +29,24 @@ impl Log {
         }
         self.proven.store(true, Ordering::Release);
         Ok(append)
+    }
+
+    /// Notes in the file that the log is durable to its end, if it is. It takes no lock that is not free.
+    pub(crate) fn note_durable(&self) -> Result<()> {
+        let Some(append) = self.try_lock_append()? else { return Ok(()) };
+        let (tail, root) = (append.state.tail, &append.state.root);
+        let is_durable = !append.unsettled && !self.is_poisoned(&append.sidecar) && tail.lsn <= self.durable_lsn();
+        if tail.lsn == root.checkpoint_lsn || !is_durable || self.is_noted_durable(tail)? {
+            return Ok(());
+        }
+        let note = DurableNote { lsn: tail.lsn, crc: tail.crc };
+        note.write(&*self.disk, self.store_tag).map_err(self.io("write the durability note"))
+    }
+
+    /// Whether the file notes that the log is durable up to this point.
+    pub(crate) fn is_noted_durable(&self, point: Point) -> Result<bool> {
+        let note = DurableNote::read(&*self.disk, self.store_tag).map_err(self.io("read the durability note"))?;
+        Ok(note == Some(DurableNote { lsn: point.lsn, crc: point.crc }))
     }
 
     /// A position in the chain up to which everything is durable. It is found before APPEND is taken, since most

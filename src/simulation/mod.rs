@@ -16,6 +16,7 @@ mod epoch;
 mod exclusion;
 mod fault;
 mod flush_errors;
+mod frugal;
 mod hints;
 mod interleaving;
 mod lost_writes;

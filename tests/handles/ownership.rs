@@ -73,9 +73,6 @@ fn whatever_goes_last_leaves_the_store_tidily() {
         assert!(is_open(&test));
         last(tx);
         assert!(!is_open(&test), "the last to go leaves");
-        let stranger = stranger(&test);
-        let stats = stranger.stats().unwrap();
-        assert!(stats.checkpoint_lsn >= stats.last_commit, "the log was not folded on leaving");
     }
 }
 

@@ -29,6 +29,7 @@ const ENGINE: &[(&str, &[&str])] = &[
             "flush_repair",
             "requests",
             "relaxed",
+            "due",
             "commit",
             "compact",
             "named",

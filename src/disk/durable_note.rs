@@ -1,0 +1,73 @@
+//! The durability note: a statement in the file that the log was durable up to a certain frame.
+//!
+//! A flush leaves no trace in the file, so a process that opens the store cannot know whether the last frames are
+//! durable, and a reader without hints cannot know whether they may be shown. A process that knows it writes this note
+//! when the store becomes idle, or when it leaves. The note itself is not flushed: it is true whenever it is read, and
+//! one that is lost costs a flush.
+//!
+//! It lies in a sector of its own in the epoch's block: `u64` LSN, `u32` CRC of that frame, `u32` CRC-32 of the store
+//! tag and these twelve bytes.
+
+use crate::disk::format::{DURABLE_NOTE_AT, get_u32, get_u64, put_u32, put_u64};
+use crate::disk::platform::Disk;
+use std::io;
+
+const SIZE: usize = 16;
+
+/// All frames up to this one are durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DurableNote {
+    pub(crate) lsn: u64,
+    /// The frame's CRC: after a power loss another frame may get the same LSN.
+    pub(crate) crc: u32,
+}
+
+impl DurableNote {
+    pub(crate) fn read(disk: &dyn Disk, store_tag: u32) -> io::Result<Option<DurableNote>> {
+        let mut bytes = [0; SIZE];
+        let read = disk.read_at(&mut bytes, DURABLE_NOTE_AT)?;
+        let note = DurableNote { lsn: get_u64(&bytes, 0), crc: get_u32(&bytes, 8) };
+        Ok(Some(note).filter(|note| read == SIZE && note.encode(store_tag) == bytes))
+    }
+
+    pub(crate) fn write(self, disk: &dyn Disk, store_tag: u32) -> io::Result<()> {
+        disk.write_at(&self.encode(store_tag), DURABLE_NOTE_AT)
+    }
+
+    fn encode(self, store_tag: u32) -> [u8; SIZE] {
+        let mut bytes = [0; SIZE];
+        put_u64(&mut bytes, 0, self.lsn);
+        put_u32(&mut bytes, 8, self.crc);
+        let mut check = crc32fast::Hasher::new();
+        check.update(&store_tag.to_le_bytes());
+        check.update(bytes.get(..12).unwrap_or_default());
+        put_u32(&mut bytes, 12, check.finalize());
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::{Free, Image, World};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_note_is_read_back_and_a_damaged_or_foreign_one_is_not() {
+        let disk = World::new(Image::default(), Arc::new(Free)).disk(0);
+        let read = |tag| DurableNote::read(&*disk, tag).unwrap();
+        assert_eq!(read(7), None, "an empty file");
+        disk.write_at(&[0; 64], DURABLE_NOTE_AT).unwrap();
+        assert_eq!(read(7), None, "zeros");
+        let note = DurableNote { lsn: 5, crc: 9 };
+        note.write(&*disk, 7).unwrap();
+        assert_eq!((read(7), read(8)), (Some(note), None));
+        for at in 0..SIZE as u64 {
+            let mut byte = [0];
+            disk.read_at(&mut byte, DURABLE_NOTE_AT + at).unwrap();
+            disk.write_at(&[byte[0] ^ 1], DURABLE_NOTE_AT + at).unwrap();
+            assert_eq!(read(7), None, "byte {at}");
+            disk.write_at(&byte, DURABLE_NOTE_AT + at).unwrap();
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! When an idle store, or one that its last process leaves, is checkpointed.
+//!
+//! A checkpoint of a short log costs far more than the log: it flushes, and writes whole pages. A short log costs
+//! nothing but the time to read it. So the log of an idle store stays until it is worth a checkpoint.
+
+use crate::disk::format::TABLE_SPACE;
+use crate::disk::root::Root;
+use crate::engine::Engine;
+use crate::engine::new_root::is_worthwhile;
+use crate::engine::view::{TreeVersion, View};
+use crate::error::Result;
+use crate::tree::cursor::get;
+use crate::tree::node::LeafValue;
+use crate::tree::space::{Space, SpaceRoot};
+
+/// A log that takes, or whose checkpoint frees, so many bytes of the file is worth a checkpoint.
+const WORTH_BYTES: u64 = 256 << 10;
+
+/// When the log should be checkpointed if the store stays idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// The log is empty, and short.
+    Never,
+    /// The log is short.
+    Later,
+    Now,
+}
+
+impl Engine {
+    pub(crate) fn checkpoint_due(&self) -> Result<Due> {
+        let view = self.view_at_end()?;
+        let root = &view.tree.root;
+        let end = self.sidecar().tail().map_or(root.log_position, |tail| tail.end);
+        let used = end.saturating_sub(root.log_position);
+        // An archive gets a transaction when a checkpoint removes it from the log.
+        let is_worth = used >= WORTH_BYTES
+            || root.log_capacity() > WORTH_BYTES
+            || view.last_commit > root.last_commit && view.archive_setting()?.is_some()
+            || bytes_freed(&view)? >= WORTH_BYTES
+            || could_shrink(&view.tree)?;
+        Ok(match (is_worth, view.lsn > root.checkpoint_lsn) {
+            (true, _) => Due::Now,
+            (false, true) => Due::Later,
+            (false, false) => Due::Never,
+        })
+    }
+}
+
+/// Whether a checkpoint would make the file notably shorter, if no process keeps snapshots.
+fn could_shrink(tree: &TreeVersion) -> Result<bool> {
+    let root = &tree.root;
+    let stored = SpaceRoot { directory: root.free_directory, pending: root.pending, page_count: root.page_count };
+    let mut read = |ptr, kind| tree.pages.run(ptr, kind, TABLE_SPACE);
+    let first = Root::first_page(root.page_size);
+    let space = Space::load(root.page_size, root.store_tag(), first, stored, &mut read)?;
+    let pending = space.pending_pages().saturating_sub(space.kept_pages(&tree.named_versions()?));
+    Ok(is_worthwhile(space.free_pages() + pending, root.page_count))
+}
+
+/// Bytes of values that a checkpoint frees: those that the log replaces or deletes in the tree, and long values that
+/// only the log points at. The log is short, so this looks up few keys.
+fn bytes_freed(view: &View) -> Result<u64> {
+    let mut freed = view.long_bytes();
+    for memtable in &view.memtables {
+        let (tables, dropped) = memtable.touched_tables();
+        for table in dropped {
+            // At least one page for each entry would be too much; a dropped table with a tree is reason enough.
+            freed += if view.tree_root(table)?.ptr.is_none() { 0 } else { WORTH_BYTES };
+        }
+        for table in tables {
+            let root = view.tree_root(table)?;
+            for version in memtable.newest(table, view.lsn) {
+                freed += match get(&view.tree.pages, table, root, &version.key)? {
+                    Some(LeafValue::Overflow(overflow)) => overflow.len,
+                    Some(LeafValue::Inline(value)) => value.len() as u64,
+                    None => 0,
+                };
+            }
+        }
+    }
+    Ok(freed)
+}
