@@ -1,23 +1,26 @@
-//! The durability note: a statement in the file that the log was durable up to a certain frame.
+//! The durability note: a statement in the file that the log is durable up to a certain frame, and that a certain root
+//! is the newest.
 //!
 //! A flush leaves no trace in the file, so a process that opens the store cannot know whether the last frames are
-//! durable, and a reader without hints cannot know whether they may be shown. A process that knows it writes this note
-//! when the store becomes idle, or when it leaves. The note itself is not flushed: it is true whenever it is read, and
-//! one that is lost costs a flush.
+//! durable, and a reader without hints cannot know whether they may be shown. Nor can it know whether the disk holds a
+//! newer root than the system shows: one whose flush failed, and whose maker died. A process that knows both writes
+//! this note when the store becomes idle, or when it leaves. The note itself is not flushed: it is true whenever it is
+//! read, and one that is lost costs a flush. Before a newer root is written, the note is erased, durably.
 //!
-//! It lies in a sector of its own in the epoch's block: `u64` LSN, `u32` CRC of that frame, `u32` CRC-32 of the store
-//! tag and these twelve bytes.
+//! It lies in a sector of its own in the epoch's block: `u64` LSN, `u64` sequence of the root, `u32` CRC of the frame
+//! with that LSN, `u32` CRC-32 of the store tag and these twenty bytes.
 
 use crate::disk::format::{DURABLE_NOTE_AT, get_u32, get_u64, put_u32, put_u64};
 use crate::disk::platform::Disk;
 use std::io;
 
-const SIZE: usize = 16;
+const SIZE: usize = 24;
 
-/// All frames up to this one are durable.
+/// All frames up to this one are durable, and no newer root was ever written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DurableNote {
     pub(crate) lsn: u64,
+    pub(crate) root: u64,
     /// The frame's CRC: after a power loss another frame may get the same LSN.
     pub(crate) crc: u32,
 }
@@ -26,7 +29,7 @@ impl DurableNote {
     pub(crate) fn read(disk: &dyn Disk, store_tag: u32) -> io::Result<Option<DurableNote>> {
         let mut bytes = [0; SIZE];
         let read = disk.read_at(&mut bytes, DURABLE_NOTE_AT)?;
-        let note = DurableNote { lsn: get_u64(&bytes, 0), crc: get_u32(&bytes, 8) };
+        let note = DurableNote { lsn: get_u64(&bytes, 0), root: get_u64(&bytes, 8), crc: get_u32(&bytes, 16) };
         Ok(Some(note).filter(|note| read == SIZE && note.encode(store_tag) == bytes))
     }
 
@@ -34,14 +37,20 @@ impl DurableNote {
         disk.write_at(&self.encode(store_tag), DURABLE_NOTE_AT)
     }
 
+    /// Erases the note, if there is one. The next flush makes that durable.
+    pub(crate) fn erase(disk: &dyn Disk, store_tag: u32) -> io::Result<()> {
+        if DurableNote::read(disk, store_tag)?.is_some() { disk.write_at(&[0; SIZE], DURABLE_NOTE_AT) } else { Ok(()) }
+    }
+
     fn encode(self, store_tag: u32) -> [u8; SIZE] {
         let mut bytes = [0; SIZE];
         put_u64(&mut bytes, 0, self.lsn);
-        put_u32(&mut bytes, 8, self.crc);
+        put_u64(&mut bytes, 8, self.root);
+        put_u32(&mut bytes, 16, self.crc);
         let mut check = crc32fast::Hasher::new();
         check.update(&store_tag.to_le_bytes());
-        check.update(bytes.get(..12).unwrap_or_default());
-        put_u32(&mut bytes, 12, check.finalize());
+        check.update(bytes.get(..20).unwrap_or_default());
+        put_u32(&mut bytes, 20, check.finalize());
         bytes
     }
 }
@@ -59,7 +68,7 @@ mod tests {
         assert_eq!(read(7), None, "an empty file");
         disk.write_at(&[0; 64], DURABLE_NOTE_AT).unwrap();
         assert_eq!(read(7), None, "zeros");
-        let note = DurableNote { lsn: 5, crc: 9 };
+        let note = DurableNote { lsn: 5, root: 3, crc: 9 };
         note.write(&*disk, 7).unwrap();
         assert_eq!((read(7), read(8)), (Some(note), None));
         for at in 0..SIZE as u64 {
@@ -69,5 +78,7 @@ mod tests {
             assert_eq!(read(7), None, "byte {at}");
             disk.write_at(&byte, DURABLE_NOTE_AT + at).unwrap();
         }
+        DurableNote::erase(&*disk, 7).unwrap();
+        assert_eq!(read(7), None);
     }
 }

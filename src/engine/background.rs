@@ -10,6 +10,7 @@ use crate::engine::chores::{CHORE_CHECK, Chore, Chores};
 use crate::engine::due::Due;
 use crate::engine::move_down::SLACK_PAGES;
 use crate::engine::new_root::{CheckpointResult, is_worthwhile};
+use crate::error::Result;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -158,7 +159,7 @@ impl Rounds {
         // After an error the checkpoint is tried, and reports it.
         self.due = engine.checkpoint_due().unwrap_or(Due::Now);
         if self.due != Due::Now
-            && let Err(error) = engine.note_durable()
+            && let Err(error) = note_durable(engine)
         {
             tracing::warn!(%error, "the file does not say that the log is durable");
         }
@@ -189,6 +190,11 @@ impl Rounds {
         let space = turn.and_then(|turn| engine.free_and_all_pages(&turn).ok());
         space.is_some_and(|(free, page_count)| is_worthwhile(free, page_count) && free > self.left + SLACK_PAGES)
     }
+}
+
+fn note_durable(engine: &Engine) -> Result<()> {
+    // A process that is making a root knows more.
+    engine.try_lock_checkpoint()?.map_or(Ok(()), |turn| engine.note_durable(&turn))
 }
 
 fn tail_lsn(engine: &Engine) -> u64 {

@@ -4,6 +4,7 @@
 //! published, so a failure at any step before the slot leaves the base in force.
 
 use crate::change::Change;
+use crate::disk::durable_note::DurableNote;
 use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
 use crate::disk::locks::Deadline;
 use crate::disk::root::{Root, Segment};
@@ -190,13 +191,20 @@ impl<'e> NewRoot<'e> {
         deadline: Deadline,
     ) -> Result<CheckpointResult> {
         self.pages.write_out()?;
+        // Durable before the slot is written: from then on the disk may hold this root, whatever the system shows.
+        let erased = DurableNote::erase(&*self.engine.disk, self.engine.store_tag);
+        erased.map_err(self.engine.io("erase the durability note"))?;
         // From the new root on, the space of these frames may be reused.
         archive.inspect(|batch| batch.keep());
-        self.turn.flush_tree()?;
-
         // The ring and the LSN change only with APPEND held, so the next appender sees their current values.
         let changes_log = ring.added.is_some() || ring.shrink || unlogged.takes_lsn();
-        let append = if changes_log { Some(self.engine.lock_append(deadline)?) } else { None };
+        let append = if changes_log {
+            // Most of the pages are flushed before, so that the flush under APPEND is short.
+            self.turn.flush_tree()?;
+            Some(self.engine.lock_append(deadline)?)
+        } else {
+            None
+        };
         let tail = append.as_ref().map(|append| append.state.tail);
         self.lay_out_log(tail, ring.added)?;
         self.set_lsn(tail.unwrap_or(self.end).lsn, unlogged);
@@ -207,7 +215,7 @@ impl<'e> NewRoot<'e> {
         }
         self.turn.flush_tree()?;
         self.write_slot(unlogged)?;
-        self.publish(append, unlogged)?;
+        self.publish(append)?;
         if !matches!(unlogged, Unlogged::Nothing) {
             self.write_other_slot();
         }
@@ -286,10 +294,12 @@ impl<'e> NewRoot<'e> {
     /// Publishes the root. A root that changes the ring, or has an LSN of its own, is published under APPEND, which is
     /// held since before the slot was written: the next holder of APPEND finds the root published, or knows that its
     /// maker is gone.
-    fn publish(&self, append: Option<AppendGuard<'_>>, unlogged: Unlogged<'_>) -> Result<()> {
+    fn publish(&self, append: Option<AppendGuard<'_>>) -> Result<()> {
         let (engine, root) = (self.engine, &self.root);
         let Some(mut append) = append else {
-            engine.current_sidecar().0.rise_root(root.sequence);
+            let sidecar = engine.current_sidecar().0;
+            engine.publish_durable(&sidecar, root.checkpoint_lsn);
+            sidecar.rise_root(root.sequence);
             engine.raise_root(root.sequence);
             return Ok(());
         };
@@ -302,9 +312,7 @@ impl<'e> NewRoot<'e> {
         append.seal();
         append.publish_root();
         engine.raise_root(root.sequence);
-        if unlogged.takes_lsn() {
-            engine.publish_durable(&append.sidecar, root.checkpoint_lsn);
-        }
+        engine.publish_durable(&append.sidecar, root.checkpoint_lsn);
         Ok(())
     }
 

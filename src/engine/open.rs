@@ -146,8 +146,12 @@ impl Engine {
     fn recover(&self, certain: bool, left: Option<LeftBehind>) -> Result<()> {
         let root = Arc::clone(&self.appender().root);
         let found = self.log_end(&root)?;
-        let mut left = left.unwrap_or_default();
-        let noted = self.is_noted_durable(Point { end: found.end, crc: found.crc, lsn: found.lsn })?;
+        let note = self.durable_note()?;
+        let noted = note.is_some_and(|note| (note.lsn, note.crc) == (found.lsn, found.crc));
+        // Without a sidecar the note alone says that no newer root is hidden by a failed flush.
+        let hides_none = !self.disk.writable() || note.is_some_and(|note| note.root == root.sequence);
+        let unheard = LeftBehind { making: if hides_none { 0 } else { u64::MAX }, ..LeftBehind::default() };
+        let mut left = left.unwrap_or(unheard);
         if noted {
             left.durable = left.durable.max(found.lsn);
         }
@@ -243,12 +247,11 @@ impl Engine {
         if let Some(turn) = self.try_lock_checkpoint()? {
             if self.checkpoint_due()? == Due::Now {
                 self.checkpoint_on_leaving(&turn)?;
-            } else {
-                self.note_durable()?;
             }
             // The tree version that was looked at must not keep its pages.
             self.relax_view(0);
             turn.write_copy()?;
+            self.note_durable(&turn)?;
         }
         let soon = Instant::now().checked_add(Duration::from_millis(500));
         let _one = lock(&self.rejoining);

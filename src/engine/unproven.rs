@@ -4,6 +4,7 @@
 use crate::disk::durable_note::DurableNote;
 use crate::disk::locks::Deadline;
 use crate::engine::append::{AppendGuard, Log};
+use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::error::Result;
 use crate::log::reader::{LogReader, Point};
 use crate::log::ring::Ring;
@@ -31,22 +32,27 @@ impl Log {
         Ok(append)
     }
 
-    /// Notes in the file that the log is durable to its end, if it is. It takes no lock that is not free.
-    pub(crate) fn note_durable(&self) -> Result<()> {
+    /// Notes in the file that the log is durable to its end, and which root is the newest, if that is known. The holder
+    /// of CHECKPOINT does so: no root is being made.
+    pub(crate) fn note_durable(&self, _turn: &CheckpointGuard<'_>) -> Result<()> {
         let Some(append) = self.try_lock_append()? else { return Ok(()) };
-        let (tail, root) = (append.state.tail, &append.state.root);
+        let (tail, root) = (append.state.tail, self.slots()?.newest.sequence);
         let is_durable = !append.unsettled && !self.is_poisoned(&append.sidecar) && tail.lsn <= self.durable_lsn();
-        if tail.lsn == root.checkpoint_lsn || !is_durable || self.is_noted_durable(tail)? {
+        let is_newest = root <= self.known_root() && append.sidecar.making().is_some_and(|making| making <= root);
+        let note = DurableNote { lsn: tail.lsn, root, crc: tail.crc };
+        if !is_durable || !is_newest || self.durable_note()? == Some(note) {
             return Ok(());
         }
-        let note = DurableNote { lsn: tail.lsn, crc: tail.crc };
         note.write(&*self.disk, self.store_tag).map_err(self.io("write the durability note"))
+    }
+
+    pub(crate) fn durable_note(&self) -> Result<Option<DurableNote>> {
+        DurableNote::read(&*self.disk, self.store_tag).map_err(self.io("read the durability note"))
     }
 
     /// Whether the file notes that the log is durable up to this point.
     pub(crate) fn is_noted_durable(&self, point: Point) -> Result<bool> {
-        let note = DurableNote::read(&*self.disk, self.store_tag).map_err(self.io("read the durability note"))?;
-        Ok(note == Some(DurableNote { lsn: point.lsn, crc: point.crc }))
+        Ok(self.durable_note()?.is_some_and(|note| (note.lsn, note.crc) == (point.lsn, point.crc)))
     }
 
     /// A position in the chain up to which everything is durable. It is found before APPEND is taken, since most

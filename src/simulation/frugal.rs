@@ -61,17 +61,26 @@ fn a_process_that_opens_commits_and_leaves_flushes_once() {
 fn a_note_says_only_what_is_durable() {
     let (world, _disk, store) = new_store(Arc::new(Free), LOG_CAP);
     let engine = store.engine();
+    let note = || engine.note_durable(&engine.lock_checkpoint(None).unwrap()).unwrap();
     let relaxed = crate::WriteOptions::new().durability(Durability::Relaxed);
     store.write_with(relaxed, |tx| tx.raw("t")?.put(b"count", &[1])).unwrap();
-    engine.note_durable().unwrap();
+    note();
     assert_eq!(note_of(&world, &store), None, "it is not flushed");
     store.flush().unwrap();
-    engine.note_durable().unwrap();
+    note();
     assert_eq!(note_of(&world, &store).map(|note| note.lsn), store.last_commit().ok());
     engine.poison(&engine.sidecar());
     let noted = note_of(&world, &store);
-    engine.note_durable().unwrap();
+    note();
     assert_eq!(note_of(&world, &store), noted);
+    // The next write repairs that. A root that is begun erases the note first.
+    count_one(&store).unwrap();
+    note();
+    assert_ne!(note_of(&world, &store), noted);
+    store.checkpoint().unwrap();
+    assert_eq!(note_of(&world, &store), None);
+    note();
+    assert_eq!(note_of(&world, &store).map(|note| note.root), Some(engine.known_root()));
 }
 
 /// No frame follows the last one, which could say that it is durable; and no checkpoint comes soon.
@@ -82,6 +91,6 @@ fn a_reader_that_is_told_nothing_sees_the_last_commit_of_an_idle_store() {
     count_one(&store).unwrap();
     let reader = open_as(&world, 2, Access { cannot_open: true, ..READER }).1.unwrap();
     assert_eq!(count(&reader).unwrap(), 1, "the second frame says that the first one is durable");
-    store.engine().note_durable().unwrap();
+    store.engine().note_durable(&store.engine().lock_checkpoint(None).unwrap()).unwrap();
     assert_eq!(count(&reader).unwrap(), 2);
 }

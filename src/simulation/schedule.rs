@@ -175,6 +175,8 @@ impl Actor {
                     let mut may_be_late = self.oracle.known().is_set_back();
                     let snapshot = match store.read() {
                         Ok(snapshot) => snapshot,
+                        // The maker of a root that holds a transaction is stopped before it has published it.
+                        Err(Error::Busy { lock: "checkpoint", .. }) if !is_told() => continue,
                         Err(e) => {
                             forgive(Err(e), forgiven, "read")?;
                             continue;
