@@ -1,8 +1,7 @@
 //! Checkpoints: applying the log to the tree.
 //!
-//! The checkpointer holds CHECKPOINT. It appends a checkpoint record at LSN C;
-//! applies everything up to C, in key order, to a copy-on-write tree; and makes a new root. Commits continue meanwhile
-//! behind the record.
+//! The checkpointer holds CHECKPOINT. It appends a checkpoint record at LSN C; makes C durable; applies everything up
+//! to C, in key order, to a copy-on-write tree; and makes a new root. Commits continue meanwhile behind the record.
 //!
 //! A transaction too large for the log is committed by a second root, on top of the checkpoint's.
 
@@ -178,14 +177,10 @@ impl Engine {
     ) -> Result<Option<CheckpointResult>> {
         let begun = now_us();
         turn.settle_root()?;
-        let Some((end, wanted)) = self.end_of_log(plan, deadline)? else { return Ok(None) };
+        let Some((end, wanted)) = self.durable_end(plan, deadline)? else { return Ok(None) };
         let view = self.view_at_end_of_log(turn, end)?;
         let mut new = NewRoot::begin(self, turn, &view, end)?;
         let archive = Batch::new(self, &view, end, &new.root, begun, plan.force)?;
-        if archive.is_some() {
-            // The root's flush makes these transactions durable. An archive must not be ahead of the store before that.
-            self.wait_durable(end.lsn)?;
-        }
         apply_log(&view, &mut new)?;
         let cutoff = (plan.compact > 0).then(|| begin_moving_down(&mut new.pages)).flatten();
         if let Some(cutoff) = cutoff {
@@ -211,7 +206,7 @@ impl Engine {
         let turn = self.lock_checkpoint(deadline)?;
         self.run_checkpoint(&turn, &CheckpointOptions::default(), deadline)?;
         let (begun, any) = (now_us(), CheckpointOptions { force: true, ..CheckpointOptions::default() });
-        let Some((end, _)) = self.end_of_log(&any, deadline)? else {
+        let Some((end, _)) = self.durable_end(&any, deadline)? else {
             return Err(Error::Internal("a root cannot be made of an empty log".to_owned()));
         };
         let view = self.view_at_end_of_log(&turn, end)?;
@@ -220,9 +215,6 @@ impl Engine {
         }
         let mut new = NewRoot::begin(self, &turn, &view, end)?;
         let archive = Batch::new(self, &view, end, &new.root, begun, true)?;
-        if archive.is_some() {
-            self.wait_durable(end.lsn)?;
-        }
         for (table, keys) in changes.tables.iter().filter(|(table, _)| !changes.dropped.contains(table)) {
             new.update(*table, keys.iter().map(|(key, change)| (key, change.as_slice())))?;
         }
@@ -232,13 +224,17 @@ impl Engine {
         Ok(done.lsn)
     }
 
-    /// Appends a checkpoint record, and returns the point after it, and the size that the log should have. `None`: there
-    /// is nothing to apply. After a failed flush, the log ends where what is left of it does.
-    fn end_of_log(&self, plan: &CheckpointOptions<'_>, deadline: Deadline) -> Result<Option<(Point, u64)>> {
-        match plan.lost {
-            Some(lost) => Ok(Some((lost.end, 0))),
-            None => self.append_checkpoint_record(plan, deadline),
+    /// Appends a checkpoint record, and makes the log durable up to it. `None`: there is nothing to apply. After a
+    /// failed flush, the log ends where what is left of it does. Also returns the size that the log should have.
+    ///
+    /// The flush ends the batch, so that the next frame starts in a new block: the ring of the new root may start there.
+    fn durable_end(&self, plan: &CheckpointOptions<'_>, deadline: Deadline) -> Result<Option<(Point, u64)>> {
+        if let Some(lost) = plan.lost {
+            return Ok(Some((lost.end, 0)));
         }
+        let Some(end) = self.append_checkpoint_record(plan, deadline)? else { return Ok(None) };
+        self.wait_durable(end.0.lsn)?;
+        Ok(Some(end))
     }
 
     /// The state at the checkpoint record, over the newest root.

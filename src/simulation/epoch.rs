@@ -74,7 +74,7 @@ fn no_root_is_read_whose_successor_was_told_elsewhere() {
     let fill = |store: &Store, round: u8| {
         store.write(|tx| (0..ROWS).try_for_each(|key| tx.raw("t")?.put(&[key], &[round; 100]))).unwrap();
     };
-    for nth in 0..2 {
+    for nth in 0..3 {
         let stage = Arc::new(Stage::default());
         let (world, disk, first) = new_store(Arc::clone(&stage) as _, LOG_CAP);
         let _bystander = open_store(&world, 2, LOG_CAP).1.unwrap();

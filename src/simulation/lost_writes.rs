@@ -140,8 +140,8 @@ fn a_root_that_is_gone_is_overwritten_before_its_pages_are() {
     world.record();
     world.drop_unwritten(None);
     put(&second, "more").unwrap();
-    // The log and the pages, then the root.
-    script.after(1, Call::Flush, 1, Verdict::Fail(libc::EIO));
+    // The log, the pages, then the root.
+    script.after(1, Call::Flush, 2, Verdict::Fail(libc::EIO));
     let checkpoint = second.checkpoint();
     assert!(checkpoint.is_ok() || script.left() == 0, "{checkpoint:?}");
     world.drop_now();

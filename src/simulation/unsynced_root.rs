@@ -115,7 +115,7 @@ fn nothing_is_appended_while_a_root_is_in_doubt() {
     let tx = second.begin_write_with(WriteOptions::new().durability(Durability::Relaxed)).unwrap();
     tx.raw("t").unwrap().put(b"second", b"value").unwrap();
     // The one after the root is written.
-    script.after(0, Call::Flush, 2, Verdict::Fail(libc::EIO));
+    script.after(0, Call::Flush, 3, Verdict::Fail(libc::EIO));
     let plan = CheckpointOptions { shrink: true, ..CheckpointOptions::default() };
     assert!(matches!(first.engine().checkpoint(&plan, None), Err(Error::Poisoned { .. })));
     assert_eq!(second.engine().slots().unwrap().newest.sequence, first.engine().known_root() + 1);
