@@ -321,6 +321,7 @@ mod tests {
             }
         };
         store.write(|tx| tx.raw("kept")?.put(b"k", b"v")).unwrap();
+        store.checkpoint().unwrap();
         rest(Chores::default());
         // The file is as short as it can be: what is written now lies behind the value, once the snapshots keep
         // all the pages before it.

@@ -154,6 +154,26 @@ fn any_closed_store_is_a_source_and_a_link_is_followed() {
     assert_eq!(hash_in(&place.store), hash);
 }
 
+/// Two backups of one size: the manifest of one behind the store of the other.
+#[test]
+fn a_manifest_of_another_content_is_not_believed() {
+    let place = place();
+    let path = |name: &str| place.0.dir.path().join(name);
+    let [one, two] = ["one", "two"].map(|value| {
+        let store = Store::open(path(&format!("{value}.store"))).unwrap();
+        put(&store, b"k", value.as_bytes());
+        store.read().unwrap().backup_to(path(value)).unwrap();
+        fs::read(path(value)).unwrap()
+    });
+    let number =
+        |at: usize, len: usize| one[at..at + len].iter().rev().fold(0_usize, |n, byte| n << 8 | usize::from(*byte));
+    let store = number(112, 8) * number(24, 4);
+    assert_eq!(one.len(), two.len());
+    fs::write(path("mixed"), [&one[..store], &two[store..]].concat()).unwrap();
+    let refused = restore(path("mixed"), path("again.mst"), RestoreOptions::new());
+    assert!(matches!(&refused, Err(Error::Corrupt(_))), "{refused:?}");
+}
+
 #[test]
 fn a_backup_that_was_written_to_is_a_store_and_no_backup() {
     let (place, hash) = place();
