@@ -31,8 +31,12 @@ impl Roots {
             return Err(io::Error::other(NOT_REPAIRED));
         }
         let flushed = self.disk.flush();
-        if flushed.is_err() && self.disk.writable() {
-            self.poison(sidecar);
+        if flushed.is_err() {
+            if self.disk.writable() {
+                self.poison(sidecar);
+            }
+            // The frames that this process has read may be gone from the file.
+            self.forget_log();
         }
         flushed
     }
