@@ -27,7 +27,7 @@ pub(crate) struct Archive {
 
 #[derive(Subcommand)]
 enum What {
-    /// Archive the log from now on, whichever process folds it
+    /// Archive the log from now on, whichever process checkpoints it
     On {
         /// The directory, which is made if it is not there; best one with backups
         #[arg(long, value_name = "DIR")]
