@@ -28,14 +28,16 @@ pub(crate) enum Due {
 
 impl Engine {
     pub(crate) fn checkpoint_due(&self) -> Result<Due> {
+        let newest = self.slots()?.newest;
+        let end = self.sidecar().tail().map_or(newest.log_position, |tail| tail.end);
+        // Without reading the log, which is long.
+        if end.saturating_sub(newest.log_position) >= WORTH_BYTES || newest.log_capacity() > WORTH_BYTES {
+            return Ok(Due::Now);
+        }
         let view = self.view_at_end()?;
         let root = &view.tree.root;
-        let end = self.sidecar().tail().map_or(root.log_position, |tail| tail.end);
-        let used = end.saturating_sub(root.log_position);
         // An archive gets a transaction when a checkpoint removes it from the log.
-        let is_worth = used >= WORTH_BYTES
-            || root.log_capacity() > WORTH_BYTES
-            || view.last_commit > root.last_commit && view.archive_setting()?.is_some()
+        let is_worth = view.last_commit > root.last_commit && view.archive_setting()?.is_some()
             || bytes_freed(&view)? >= WORTH_BYTES
             || could_shrink(&view.tree)?;
         Ok(match (is_worth, view.lsn > root.checkpoint_lsn) {
