@@ -33,6 +33,11 @@ impl DurableNote {
         Ok(Some(note).filter(|note| read == SIZE && note.encode(store_tag) == bytes))
     }
 
+    /// Whether the frame with this LSN and CRC is the one up to which all are durable.
+    pub(crate) fn is_of(self, lsn: u64, crc: u32) -> bool {
+        (self.lsn, self.crc) == (lsn, crc)
+    }
+
     pub(crate) fn write(self, disk: &dyn Disk, store_tag: u32) -> io::Result<()> {
         disk.write_at(&self.encode(store_tag), DURABLE_NOTE_AT)
     }

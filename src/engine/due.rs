@@ -3,15 +3,13 @@
 //! A checkpoint of a short log costs far more than the log: it flushes, and writes whole pages. A short log costs
 //! nothing but the time to read it. So the log of an idle store stays until it is worth a checkpoint.
 
-use crate::disk::format::TABLE_SPACE;
-use crate::disk::root::Root;
 use crate::engine::Engine;
 use crate::engine::new_root::is_worthwhile;
 use crate::engine::view::{TreeVersion, View};
 use crate::error::Result;
 use crate::tree::cursor::get;
 use crate::tree::node::LeafValue;
-use crate::tree::space::{Space, SpaceRoot};
+use std::collections::BTreeSet;
 
 /// A log that takes, or whose checkpoint frees, so many bytes of the file is worth a checkpoint.
 const WORTH_BYTES: u64 = 256 << 10;
@@ -51,10 +49,7 @@ impl Engine {
 /// Whether a checkpoint would make the file notably shorter, if no process keeps snapshots.
 fn could_shrink(tree: &TreeVersion) -> Result<bool> {
     let root = &tree.root;
-    let stored = SpaceRoot { directory: root.free_directory, pending: root.pending, page_count: root.page_count };
-    let mut read = |ptr, kind| tree.pages.run(ptr, kind, TABLE_SPACE);
-    let first = Root::first_page(root.page_size);
-    let space = Space::load(root.page_size, root.store_tag(), first, stored, &mut read)?;
+    let space = tree.space(root.free_directory)?;
     let pending = space.pending_pages().saturating_sub(space.kept_pages(&tree.named_versions()?));
     Ok(is_worthwhile(space.free_pages() + pending, root.page_count))
 }
@@ -63,21 +58,24 @@ fn could_shrink(tree: &TreeVersion) -> Result<bool> {
 /// only the log points at. The log is short, so this looks up few keys.
 fn bytes_freed(view: &View) -> Result<u64> {
     let mut freed = view.long_bytes();
+    let (mut tables, mut dropped) = (BTreeSet::new(), BTreeSet::new());
     for memtable in &view.memtables {
-        let (tables, dropped) = memtable.touched_tables();
-        for table in dropped {
-            // At least one page for each entry would be too much; a dropped table with a tree is reason enough.
-            freed += if view.tree_root(table)?.ptr.is_none() { 0 } else { WORTH_BYTES };
-        }
-        for table in tables {
-            let root = view.tree_root(table)?;
-            for version in memtable.newest(table, view.lsn) {
-                freed += match get(&view.tree.pages, table, root, &version.key)? {
-                    Some(LeafValue::Overflow(overflow)) => overflow.len,
-                    Some(LeafValue::Inline(value)) => value.len() as u64,
-                    None => 0,
-                };
-            }
+        let touched = memtable.touched_tables();
+        tables.extend(touched.0);
+        dropped.extend(touched.1);
+    }
+    for table in dropped {
+        // How much a tree takes is not known without reading it: a dropped one is reason enough.
+        freed += if view.tree_root(table)?.ptr.is_none() { 0 } else { WORTH_BYTES };
+    }
+    for table in tables {
+        let root = view.tree_root(table)?;
+        for (key, _) in view.log_changes(table) {
+            freed += match get(&view.tree.pages, table, root, &key)? {
+                Some(LeafValue::Overflow(overflow)) => overflow.len,
+                Some(LeafValue::Inline(value)) => value.len() as u64,
+                None => 0,
+            };
         }
     }
     Ok(freed)

@@ -6,7 +6,7 @@
 //! name needs no other protection: it is given to the checkpoint's own base, whose pages no checkpoint reuses.
 
 use crate::change::Change;
-use crate::disk::format::{Ptr, TABLE_SNAPSHOTS, TABLE_SPACE, TreeRoot, get_u64, put_bytes, put_u64};
+use crate::disk::format::{Ptr, TABLE_SNAPSHOTS, TreeRoot, get_u64, put_bytes, put_u64};
 use crate::disk::pins::Pin;
 use crate::disk::root::Root;
 use crate::engine::append::now_us;
@@ -14,8 +14,6 @@ use crate::engine::view::{TreeVersion, View, Views};
 use crate::error::{Error, Result};
 use crate::log::ring::Ring;
 use crate::tree::cursor::{Cursor, get};
-use crate::tree::pages::Pages;
-use crate::tree::space::{Space, SpaceRoot};
 use crate::tree::update::{PageStore, update};
 use serde::Serialize;
 use std::sync::Arc;
@@ -213,7 +211,7 @@ impl Views {
         }
         let mut versions: Vec<u64> = named.iter().map(|(_, row)| row.sequence).collect();
         versions.sort_unstable();
-        let kept = pending_of(&newest.root, &newest.pages)?.kept_alone(&versions);
+        let kept = newest.space(Ptr::NONE)?.kept_alone(&versions);
         let described = named.into_iter().map(|(name, row)| {
             let at = versions.partition_point(|version| *version < row.sequence);
             let pages = kept.get(at).copied().unwrap_or(0);
@@ -221,11 +219,4 @@ impl Views {
         });
         Ok(described.collect())
     }
-}
-
-/// The pending pages of a root, without the free ones.
-fn pending_of(root: &Root, pages: &Pages) -> Result<Space> {
-    let space = SpaceRoot { directory: Ptr::NONE, pending: root.pending, page_count: root.page_count };
-    let mut read = |ptr, kind| pages.run(ptr, kind, TABLE_SPACE);
-    Space::load(root.page_size, root.store_tag(), Root::first_page(root.page_size), space, &mut read)
 }

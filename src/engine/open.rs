@@ -147,7 +147,7 @@ impl Engine {
         let root = Arc::clone(&self.appender().root);
         let found = self.log_end(&root)?;
         let note = self.durable_note()?;
-        let noted = note.is_some_and(|note| (note.lsn, note.crc) == (found.lsn, found.crc));
+        let noted = note.is_some_and(|note| note.is_of(found.lsn, found.crc));
         // Without a sidecar the note alone says that no newer root is hidden by a failed flush.
         let hides_none = !self.disk.writable() || note.is_some_and(|note| note.root == root.sequence);
         let unheard = LeftBehind { making: if hides_none { 0 } else { u64::MAX }, ..LeftBehind::default() };
@@ -245,11 +245,12 @@ impl Engine {
             return Ok(());
         }
         if let Some(turn) = self.try_lock_checkpoint()? {
-            if self.checkpoint_due()? == Due::Now {
-                self.checkpoint_on_leaving(&turn)?;
-            }
+            let due = self.checkpoint_due()?;
             // The tree version that was looked at must not keep its pages.
             self.relax_view(0);
+            if due == Due::Now {
+                self.checkpoint_on_leaving(&turn)?;
+            }
             turn.write_copy()?;
             self.note_durable(&turn)?;
         }
@@ -261,11 +262,8 @@ impl Engine {
         }
         Ok(())
     }
-}
 
-impl Engine {
     fn checkpoint_on_leaving(&self, turn: &CheckpointGuard<'_>) -> Result<()> {
-        self.relax_view(0);
         let mut plan = CheckpointOptions { shrink: true, compact: COMPACT_ON_LEAVING, ..CheckpointOptions::default() };
         // What a checkpoint frees can be reused, or cut off, only by the next checkpoint.
         self.run_checkpoint(turn, &plan, self.deadline())?;

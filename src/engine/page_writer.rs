@@ -3,9 +3,8 @@
 //! Only pages that are free in the durable root and that no process pins are written. Until the new root is durable
 //! nothing refers to them, so a crash leaves them free.
 
-use crate::disk::format::{HEAD_SIZE, Overflow, TABLE_SPACE};
+use crate::disk::format::{HEAD_SIZE, Overflow};
 use crate::disk::pins::joined;
-use crate::disk::root::Root;
 use crate::engine::Engine;
 use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::view::{TreeVersion, View};
@@ -40,12 +39,7 @@ impl<'e> PageWriter<'e> {
     /// Starts from a durable root.
     pub(crate) fn new(engine: &'e Engine, _turn: &CheckpointGuard<'_>, base: &TreeVersion) -> Result<PageWriter<'e>> {
         let root = &base.root;
-        let first_page = Root::first_page(root.page_size);
-        let space_root =
-            SpaceRoot { directory: root.free_directory, pending: root.pending, page_count: root.page_count };
-        let pages = Arc::clone(&base.pages);
-        let mut read = |ptr, kind| pages.run(ptr, kind, TABLE_SPACE);
-        let mut space = Space::load(root.page_size, root.store_tag(), first_page, space_root, &mut read)?;
+        let mut space = base.space(root.free_directory)?;
         // The named snapshots of the base, even if the new root removes them: until that root is durable, recovery
         // finds the base.
         let named = base.named_versions()?;

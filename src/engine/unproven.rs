@@ -52,7 +52,7 @@ impl Log {
 
     /// Whether the file notes that the log is durable up to this point.
     pub(crate) fn is_noted_durable(&self, point: Point) -> Result<bool> {
-        Ok(self.durable_note()?.is_some_and(|note| (note.lsn, note.crc) == (point.lsn, point.crc)))
+        Ok(self.durable_note()?.is_some_and(|note| note.is_of(point.lsn, point.crc)))
     }
 
     /// A position in the chain up to which everything is durable. It is found before APPEND is taken, since most

@@ -5,7 +5,7 @@
 
 use crate::bytes::Bytes;
 use crate::change::{Change, OwnedChange};
-use crate::disk::format::{FIRST_USER_TABLE, TABLE_CATALOG, TABLE_NAMES, TreeRoot};
+use crate::disk::format::{FIRST_USER_TABLE, Ptr, TABLE_CATALOG, TABLE_NAMES, TABLE_SPACE, TreeRoot};
 use crate::disk::locks::lock;
 use crate::disk::pins::Pin;
 use crate::disk::root::{Root, peek_sequence};
@@ -19,6 +19,7 @@ use crate::log::ring::Ring;
 use crate::tree::cursor::get;
 use crate::tree::node::LeafValue;
 use crate::tree::pages::Pages;
+use crate::tree::space::{Space, SpaceRoot};
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -386,6 +387,15 @@ fn tree_of(state: &ViewState) -> Result<Arc<TreeVersion>> {
 }
 
 impl TreeVersion {
+    /// The pages of this version that are pending, and those that are free by this directory: that of the root, or
+    /// [`Ptr::NONE`] if the free pages do not matter.
+    pub(crate) fn space(&self, directory: Ptr) -> Result<Space> {
+        let root = &self.root;
+        let stored = SpaceRoot { directory, pending: root.pending, page_count: root.page_count };
+        let mut read = |ptr, kind| self.pages.run(ptr, kind, TABLE_SPACE);
+        Space::load(root.page_size, root.store_tag(), Root::first_page(root.page_size), stored, &mut read)
+    }
+
     /// The tree of a table.
     pub(crate) fn table(&self, table: u32) -> Result<TreeRoot> {
         let Some(row) = get(&self.pages, TABLE_CATALOG, self.root.catalog, &table.to_be_bytes())? else {
