@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::engines::{Kind, with_engine};
 use crate::many::{commits, load, reads, verify};
+use crate::shape::Shape;
+use crate::shapes::measure;
 use crate::single::run;
 
 const READY: &str = "ready";
@@ -26,6 +28,7 @@ pub struct Job {
 #[derive(Serialize, Deserialize)]
 pub enum Task {
     Single,
+    Shape { shape: Shape },
     Load,
     Commits { process: u64, time: Duration },
     Reads { time: Duration },
@@ -40,6 +43,10 @@ pub fn work(job: &str) -> Result<()> {
         Task::Single => {
             let figures = with_engine!(engine, run(dir, rows))?;
             serde_json::to_string(&figures)
+        }
+        Task::Shape { shape } => {
+            let sizes = with_engine!(engine, measure(dir, shape, rows))?;
+            serde_json::to_string(&sizes)
         }
         Task::Load => {
             with_engine!(engine, load(dir, rows as u64))?;

@@ -65,3 +65,13 @@ pub fn raw_flushes(dir: &Path, time: Duration) -> Result<f64> {
     }
     Ok(count as f64 / started.elapsed().as_secs_f64())
 }
+
+/// The bytes of all blocks that the files of a directory occupy.
+pub fn allocated(dir: &Path) -> Result<u64> {
+    std::fs::read_dir(dir)?.try_fold(0, |sum, entry| {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        let below = if metadata.is_dir() { allocated(&entry.path())? } else { metadata.blocks() * 512 };
+        Ok(sum + below)
+    })
+}

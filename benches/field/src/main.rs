@@ -7,6 +7,8 @@ mod engine;
 mod engines;
 mod many;
 mod report;
+mod shape;
+mod shapes;
 mod single;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ use crate::child::{Child, Job, Task};
 use crate::engines::Kind;
 use crate::many::Commits;
 use crate::report::{cells, header, median, number, row, spread};
+use crate::shape::Shape;
 
 /// Measures memstone, LMDB, redb, SQLite and fjall side by side and prints markdown tables.
 #[derive(Parser)]
@@ -42,6 +45,12 @@ struct Arguments {
     /// How long the processes of the second and third table run.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// The shapes of the fourth table [default: all].
+    #[arg(long, value_enum, value_delimiter = ',')]
+    shape: Vec<Shape>,
+    /// The rows of the fourth table are divided by this.
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
     /// Where the stores are put while they are measured; must be on a disk [default: the target directory].
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -58,7 +67,9 @@ enum What {
     Many,
     /// One process reading while another commits.
     Reads,
-    /// All three.
+    /// What other shapes of data take of the disk.
+    Shapes,
+    /// All four.
     All,
 }
 
@@ -69,6 +80,9 @@ fn main() -> Result<()> {
     }
     if arguments.engines.is_empty() {
         arguments.engines = Kind::all().to_vec();
+    }
+    if arguments.shape.is_empty() {
+        arguments.shape = Shape::value_variants().to_vec();
     }
     let parent = match &arguments.dir {
         Some(dir) => dir.clone(),
@@ -85,6 +99,9 @@ fn main() -> Result<()> {
     }
     if matches!(what, What::Reads | What::All) {
         run.reads()?;
+    }
+    if matches!(what, What::Shapes | What::All) {
+        run.shapes()?;
     }
     Ok(())
 }

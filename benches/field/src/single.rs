@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
-use crate::data::{Model, Random, digest, key, value};
-use crate::engine::{Access, Change, Engine, Reader};
+use crate::data::{Key, Model, Random, Value, digest, key, value};
+use crate::disk::allocated;
+use crate::engine::{Access, Engine, Reader};
 
 const BATCH: usize = 1000;
 const SCAN: usize = 10;
@@ -145,7 +146,7 @@ pub fn run<E: Engine>(dir: &Path, rows: usize) -> Result<Vec<f64>> {
 
     let odd = || (1..digests.len()).step_by(2);
     let started = Instant::now();
-    store.write(odd().map(|row| (key(row as u64), None)))?;
+    store.write(odd().map(|row| (key(row as u64), None::<Value>)))?;
     figure(started);
     odd().for_each(|row| model.set(row, None));
 
@@ -174,7 +175,7 @@ pub fn run<E: Engine>(dir: &Path, rows: usize) -> Result<Vec<f64>> {
     Ok(figures)
 }
 
-fn put(row: usize) -> Change {
+fn put(row: usize) -> (Key, Option<Value>) {
     (key(row as u64), Some(value(row as u64, 0)))
 }
 
@@ -184,15 +185,4 @@ fn note(model: &mut Model, rows: Range<usize>) {
 
 fn total(digests: impl Iterator<Item = u64>) -> u64 {
     digests.fold(0, u64::wrapping_add)
-}
-
-/// The bytes of all blocks that the files of a directory occupy.
-fn allocated(dir: &Path) -> Result<u64> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::read_dir(dir)?.try_fold(0, |sum, entry| {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        let below = if metadata.is_dir() { allocated(&entry.path())? } else { metadata.blocks() * 512 };
-        Ok(sum + below)
-    })
 }

@@ -5,8 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 
-use crate::data::{Key, Value};
-use crate::engine::{Access, Change, Engine, Reader};
+use crate::engine::{Access, Engine, Reader};
 
 pub struct Fjall {
     database: Database,
@@ -36,20 +35,20 @@ impl Engine for Fjall {
         Ok(())
     }
 
-    fn put(&self, key: &Key, value: &Value) -> Result<()> {
-        self.rows.insert(*key, &value[..])?;
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.rows.insert(key, value)?;
         if !matches!(self.durability, PersistMode::Buffer) {
             self.database.persist(self.durability)?;
         }
         Ok(())
     }
 
-    fn write(&self, changes: impl Iterator<Item = Change>) -> Result<()> {
+    fn write<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, changes: impl Iterator<Item = (K, Option<V>)>) -> Result<()> {
         let mut batch = self.database.batch().durability(Some(self.durability));
         for (key, value) in changes {
             match value {
-                Some(value) => batch.insert(&self.rows, key, &value[..]),
-                None => batch.remove(&self.rows, key),
+                Some(value) => batch.insert(&self.rows, key.as_ref(), value.as_ref()),
+                None => batch.remove(&self.rows, key.as_ref()),
             }
         }
         Ok(batch.commit()?)
@@ -65,12 +64,12 @@ impl Engine for Fjall {
 }
 
 impl Reader for FjallReader<'_> {
-    fn get(&mut self, key: &Key, visit: impl FnOnce(&[u8])) -> Result<bool> {
+    fn get(&mut self, key: &[u8], visit: impl FnOnce(&[u8])) -> Result<bool> {
         Ok(self.snapshot.get(self.rows, key)?.map(|value| visit(&value)).is_some())
     }
 
-    fn scan(&mut self, from: &Key, limit: usize, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
-        for entry in self.snapshot.range(self.rows, &from[..]..).take(limit) {
+    fn scan(&mut self, from: &[u8], limit: usize, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        for entry in self.snapshot.range(self.rows, from..).take(limit) {
             let (key, value) = entry.into_inner()?;
             visit(&key, &value);
         }

@@ -7,8 +7,7 @@ use anyhow::Result;
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Env, EnvFlags, EnvOpenOptions, FlagSetMode, RoTxn, WithoutTls};
 
-use crate::data::Key;
-use crate::engine::{Access, Change, Engine, Reader};
+use crate::engine::{Access, Engine, Reader};
 
 type Database = heed::Database<'static, Bytes, Bytes>;
 
@@ -50,12 +49,12 @@ impl Engine for Lmdb {
         Ok(())
     }
 
-    fn write(&self, changes: impl Iterator<Item = Change>) -> Result<()> {
+    fn write<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, changes: impl Iterator<Item = (K, Option<V>)>) -> Result<()> {
         let mut transaction = self.env.write_txn()?;
         for (key, value) in changes {
             match value {
-                Some(value) => self.database.put(&mut transaction, &key, &value)?,
-                None => drop(self.database.delete(&mut transaction, &key)?),
+                Some(value) => self.database.put(&mut transaction, key.as_ref(), value.as_ref())?,
+                None => drop(self.database.delete(&mut transaction, key.as_ref())?),
             }
         }
         Ok(transaction.commit()?)
@@ -72,12 +71,12 @@ impl Engine for Lmdb {
 }
 
 impl Reader for LmdbReader<'_> {
-    fn get(&mut self, key: &Key, visit: impl FnOnce(&[u8])) -> Result<bool> {
+    fn get(&mut self, key: &[u8], visit: impl FnOnce(&[u8])) -> Result<bool> {
         Ok(self.database.get(&self.transaction, key)?.map(visit).is_some())
     }
 
-    fn scan(&mut self, from: &Key, limit: usize, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
-        let bounds = (Bound::Included(&from[..]), Bound::Unbounded);
+    fn scan(&mut self, from: &[u8], limit: usize, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let bounds = (Bound::Included(from), Bound::Unbounded);
         for entry in self.database.range(&self.transaction, &bounds)?.take(limit) {
             let (key, value) = entry?;
             visit(key, value);

@@ -6,8 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use memstone::{Durability, RawTable, Store, WriteOptions};
 
-use crate::data::Key;
-use crate::engine::{Access, Change, Engine, Reader};
+use crate::engine::{Access, Engine, Reader};
 
 const ROWS: &str = "rows";
 
@@ -33,14 +32,14 @@ impl Engine for Memstone {
         Ok(())
     }
 
-    fn write(&self, changes: impl Iterator<Item = Change>) -> Result<()> {
+    fn write<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, changes: impl Iterator<Item = (K, Option<V>)>) -> Result<()> {
         let options = WriteOptions::new().durability(self.durability);
         let done: Result<(), memstone::Error> = self.store.write_with(options, |transaction| {
             let table = transaction.raw(ROWS)?;
             for (key, value) in changes {
                 match value {
-                    Some(value) => table.put(&key, &value)?,
-                    None => table.delete(&key)?,
+                    Some(value) => table.put(key.as_ref(), value.as_ref())?,
+                    None => table.delete(key.as_ref())?,
                 }
             }
             Ok(())
@@ -56,15 +55,22 @@ impl Engine for Memstone {
     fn close(self) -> Result<()> {
         Ok(self.store.close()?)
     }
+
+    fn compact(dir: &Path) -> Result<bool> {
+        let store = Memstone::open(dir, Access::Alone)?;
+        store.store.compact()?;
+        store.close()?;
+        Ok(true)
+    }
 }
 
 impl Reader for MemstoneReader<'_> {
-    fn get(&mut self, key: &Key, visit: impl FnOnce(&[u8])) -> Result<bool> {
+    fn get(&mut self, key: &[u8], visit: impl FnOnce(&[u8])) -> Result<bool> {
         Ok(self.0.get(key)?.map(|value| visit(&value)).is_some())
     }
 
-    fn scan(&mut self, from: &Key, limit: usize, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
-        for entry in self.0.range(Bound::Included(&from[..]), Bound::Unbounded)?.take(limit) {
+    fn scan(&mut self, from: &[u8], limit: usize, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        for entry in self.0.range(Bound::Included(from), Bound::Unbounded)?.take(limit) {
             let (key, value) = entry?;
             visit(&key, &value);
         }

@@ -5,8 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use redb::{ConcurrencyMode, Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 
-use crate::data::Key;
-use crate::engine::{Access, Change, Engine, Reader};
+use crate::engine::{Access, Engine, Reader};
 
 const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
 
@@ -31,19 +30,19 @@ impl Engine for Redb {
     fn relax(&mut self, relaxed: bool) -> Result<()> {
         self.durability = if relaxed { Durability::None } else { Durability::Immediate };
         if !relaxed {
-            self.write(std::iter::empty())?;
+            self.write(std::iter::empty::<(&[u8], Option<&[u8]>)>())?;
         }
         Ok(())
     }
 
-    fn write(&self, changes: impl Iterator<Item = Change>) -> Result<()> {
+    fn write<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, changes: impl Iterator<Item = (K, Option<V>)>) -> Result<()> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(self.durability)?;
         let mut table = transaction.open_table(ROWS)?;
         for (key, value) in changes {
             match value {
-                Some(value) => drop(table.insert(&key[..], &value[..])?),
-                None => drop(table.remove(&key[..])?),
+                Some(value) => drop(table.insert(key.as_ref(), value.as_ref())?),
+                None => drop(table.remove(key.as_ref())?),
             }
         }
         drop(table);
@@ -60,12 +59,12 @@ impl Engine for Redb {
 }
 
 impl Reader for RedbReader {
-    fn get(&mut self, key: &Key, visit: impl FnOnce(&[u8])) -> Result<bool> {
-        Ok(self.0.get(&key[..])?.map(|value| visit(value.value())).is_some())
+    fn get(&mut self, key: &[u8], visit: impl FnOnce(&[u8])) -> Result<bool> {
+        Ok(self.0.get(key)?.map(|value| visit(value.value())).is_some())
     }
 
-    fn scan(&mut self, from: &Key, limit: usize, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
-        for entry in self.0.range(&from[..]..)?.take(limit) {
+    fn scan(&mut self, from: &[u8], limit: usize, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        for entry in self.0.range(from..)?.take(limit) {
             let (key, value) = entry?;
             visit(key.value(), value.value());
         }

@@ -7,8 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use crate::data::{Key, Value};
-use crate::engine::{Access, Change, Engine, Reader};
+use crate::engine::{Access, Engine, Reader};
 
 const PUT: &str = "INSERT OR REPLACE INTO rows (k, v) VALUES (?1, ?2)";
 const REMOVE: &str = "DELETE FROM rows WHERE k = ?1";
@@ -62,19 +61,19 @@ impl Engine for Sqlite {
         Ok(())
     }
 
-    fn put(&self, key: &Key, value: &Value) -> Result<()> {
-        self.0.prepare_cached(PUT)?.execute(params![&key[..], &value[..]])?;
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.0.prepare_cached(PUT)?.execute(params![key, value])?;
         Ok(())
     }
 
-    fn write(&self, changes: impl Iterator<Item = Change>) -> Result<()> {
+    fn write<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, changes: impl Iterator<Item = (K, Option<V>)>) -> Result<()> {
         self.transaction("BEGIN IMMEDIATE", || {
             let mut put = self.0.prepare_cached(PUT)?;
             let mut remove = self.0.prepare_cached(REMOVE)?;
             for (key, value) in changes {
                 match value {
-                    Some(value) => put.execute(params![&key[..], &value[..]])?,
-                    None => remove.execute(params![&key[..]])?,
+                    Some(value) => put.execute(params![key.as_ref(), value.as_ref()])?,
+                    None => remove.execute(params![key.as_ref()])?,
                 };
             }
             Ok(())
@@ -87,7 +86,7 @@ impl Engine for Sqlite {
         })
     }
 
-    fn get(&self, key: &Key, visit: impl FnOnce(&[u8])) -> Result<bool> {
+    fn get(&self, key: &[u8], visit: impl FnOnce(&[u8])) -> Result<bool> {
         select(&mut *self.0.prepare_cached(GET)?, key, visit)
     }
 
@@ -96,20 +95,20 @@ impl Engine for Sqlite {
     }
 }
 
-fn select(statement: &mut rusqlite::Statement<'_>, key: &Key, visit: impl FnOnce(&[u8])) -> Result<bool> {
-    let mut rows = statement.query(params![&key[..]])?;
+fn select(statement: &mut rusqlite::Statement<'_>, key: &[u8], visit: impl FnOnce(&[u8])) -> Result<bool> {
+    let mut rows = statement.query(params![key])?;
     let Some(row) = rows.next()? else { return Ok(false) };
     visit(row.get_ref(0)?.as_blob()?);
     Ok(true)
 }
 
 impl Reader for SqliteReader<'_> {
-    fn get(&mut self, key: &Key, visit: impl FnOnce(&[u8])) -> Result<bool> {
+    fn get(&mut self, key: &[u8], visit: impl FnOnce(&[u8])) -> Result<bool> {
         select(&mut self.get, key, visit)
     }
 
-    fn scan(&mut self, from: &Key, limit: usize, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
-        let mut rows = self.scan.query(params![&from[..], i64::try_from(limit)?])?;
+    fn scan(&mut self, from: &[u8], limit: usize, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let mut rows = self.scan.query(params![from, i64::try_from(limit)?])?;
         while let Some(row) = rows.next()? {
             visit(row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_blob()?);
         }
