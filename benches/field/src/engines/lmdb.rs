@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Env, EnvFlags, EnvOpenOptions, FlagSetMode, RoTxn, WithoutTls};
+use heed::{CommitOrAbort, CompactionOption, Env, EnvFlags, EnvOpenOptions, FlagSetMode, RoTxn, WithoutTls};
 
 use crate::engine::{Access, Engine, Reader};
 
@@ -67,6 +67,16 @@ impl Engine for Lmdb {
     fn close(self) -> Result<()> {
         self.env.prepare_for_closing().wait();
         Ok(())
+    }
+
+    /// A compact copy takes the place of the file.
+    fn compact(dir: &Path) -> Result<bool> {
+        let (file, copy) = (dir.join("data.mdb"), dir.join("copy.mdb"));
+        let store = Lmdb::open(dir, Access::Alone)?;
+        store.env.copy_to_path(&copy, CompactionOption::Enabled)?;
+        store.close()?;
+        std::fs::rename(copy, file)?;
+        Ok(true)
     }
 }
 

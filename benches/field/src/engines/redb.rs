@@ -56,6 +56,13 @@ impl Engine for Redb {
     fn close(self) -> Result<()> {
         Ok(())
     }
+
+    fn compact(dir: &Path) -> Result<bool> {
+        let mut store = Redb::open(dir, Access::Alone)?;
+        store.database.compact()?;
+        store.close()?;
+        Ok(true)
+    }
 }
 
 impl Reader for RedbReader {

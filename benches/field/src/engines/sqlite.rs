@@ -93,6 +93,13 @@ impl Engine for Sqlite {
     fn close(self) -> Result<()> {
         self.0.close().map_err(|(_, error)| error.into())
     }
+
+    fn compact(dir: &Path) -> Result<bool> {
+        let store = Sqlite::open(dir, Access::Alone)?;
+        store.0.execute_batch("VACUUM")?;
+        store.close()?;
+        Ok(true)
+    }
 }
 
 fn select(statement: &mut rusqlite::Statement<'_>, key: &[u8], visit: impl FnOnce(&[u8])) -> Result<bool> {
