@@ -63,6 +63,7 @@ fn verify<E: Engine>(dir: &Path, rows: &Rows) -> Result<()> {
 
 impl Run {
     pub fn shapes(&self) -> Result<()> {
+        ensure!(self.arguments.scale > 0.0, "--scale divides the rows: it must be more than 0");
         let titles = self.engines().iter().map(|engine| engine.title().to_owned());
         let first = ["MiB on the disk", "keys and values"].map(str::to_owned);
         header(&first.into_iter().chain(titles).collect::<Vec<_>>());
