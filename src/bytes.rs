@@ -11,10 +11,14 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Bytes<'a>(Inner<'a>);
 
+/// As many bytes as lie in the value itself, without making it larger than the other forms need.
+const SMALL: usize = 38;
+
 #[derive(Clone)]
 enum Inner<'a> {
     Borrowed(&'a [u8]),
     Shared { buffer: Arc<[u8]>, range: Range<usize> },
+    Small { len: u8, bytes: [u8; SMALL] },
 }
 
 impl<'a> Bytes<'a> {
@@ -24,7 +28,24 @@ impl<'a> Bytes<'a> {
 
     /// A copy.
     pub(crate) fn copied(bytes: &[u8]) -> Bytes<'static> {
-        Bytes::shared(Arc::from(bytes), 0..bytes.len())
+        Bytes::joined([bytes, &[], &[]])
+    }
+
+    /// Three parts, one after the other: a copy, without an allocation if it is short.
+    #[inline]
+    pub(crate) fn joined(parts: [&[u8]; 3]) -> Bytes<'static> {
+        let total = parts.iter().map(|part| part.len()).sum::<usize>();
+        let Some(len) = u8::try_from(total).ok().filter(|_| total <= SMALL) else {
+            return Bytes::shared(Arc::from(parts.concat()), 0..total);
+        };
+        let (mut bytes, mut at) = ([0; SMALL], 0);
+        for part in parts {
+            if let Some(place) = bytes.get_mut(at..at + part.len()) {
+                place.copy_from_slice(part);
+            }
+            at += part.len();
+        }
+        Bytes(Inner::Small { len, bytes })
     }
 
     /// A part of a shared buffer; the empty slice if the range lies outside of it.
@@ -41,6 +62,7 @@ impl<'a> Bytes<'a> {
                 let end = outer.start.saturating_add(range.end).min(outer.end);
                 Bytes(Inner::Shared { buffer: Arc::clone(buffer), range: start..end.max(start) })
             }
+            Inner::Small { .. } => Bytes::joined([self.get(range).unwrap_or_default(), &[], &[]]),
         }
     }
 }
@@ -53,6 +75,7 @@ impl Deref for Bytes<'_> {
         match &self.0 {
             Inner::Borrowed(bytes) => bytes,
             Inner::Shared { buffer, range } => buffer.get(range.clone()).unwrap_or_default(),
+            Inner::Small { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
         }
     }
 }

@@ -197,7 +197,7 @@ fn ask(node: &Node<'_>, key: &[u8]) {
         assert!(node.lower_bound(key).is_ok_and(|(at, _)| at <= node.count()) || node.lower_bound(key).is_err());
         for index in 0..node.count() {
             if let Ok(entry) = node.entry(index) {
-                let _ = node.find(node.slice(&entry.key));
+                let _ = node.find(&node.key(&entry));
                 let _ = node.value(&entry);
             }
         }

@@ -234,6 +234,14 @@ impl<'b> Dump<'b> {
         kind
     }
 
+    /// A number of seven bits in each byte, and where it ends.
+    fn varint(&self, at: usize) -> (usize, usize) {
+        let len = self.bytes[at..].iter().take_while(|byte| **byte >= 0x80).count() + 1;
+        let number =
+            self.bytes[at..at + len].iter().rev().fold(0, |number, byte| number << 7 | usize::from(byte & 0x7f));
+        (number, at + len)
+    }
+
     /// A whole tree. Gives its keys, and where their values lie.
     fn tree(&mut self, page: usize, what: &str) -> Vec<(Vec<u8>, Range<usize>)> {
         let kind = self.header(page, what);
@@ -246,8 +254,12 @@ impl<'b> Dump<'b> {
             self.show(at + 40, prefix, format!("prefix: \"{}\"", text(&self.bytes[at + 40..heads])));
             self.show(heads, 4 * m, "heads: the separators' next four bytes, as big-endian numbers");
             self.show(heads + 4 * m, 2 * m, "offsets of the suffixes");
-            let children: Vec<_> = (0..count).map(|i| self.pointer(heads + 6 * m + 8 * i, "child")).collect();
-            let mut start = heads + 6 * m + 8 * count;
+            let mut children = Vec::new();
+            for child in (heads + 6 * m..).step_by(14).take(count) {
+                children.push(self.pointer(child, "child"));
+                self.value(child + 8, 6, "entries below it");
+            }
+            let mut start = heads + 6 * m + 14 * count;
             for i in 0..m {
                 let last = at + self.size(at + 36, 4);
                 let end = if i + 1 < m { at + self.size(heads + 4 * m + 2 * (i + 1), 2) } else { last };
@@ -257,20 +269,26 @@ impl<'b> Dump<'b> {
             children.into_iter().for_each(|child| found.append(&mut self.tree(child, what)));
             return found;
         }
-        self.show(at + 40, 4 * count, "heads: the keys' first four bytes after the prefix, as big-endian numbers");
-        self.show(at + 40 + 4 * count, 2 * count, "offsets of the entries");
+        let heads = at + 40 + prefix;
+        self.show(at + 40, prefix, format!("prefix: \"{}\"", text(&self.bytes[at + 40..heads])));
+        self.show(heads, 4 * count, "heads: the keys' first four bytes after the prefix, as big-endian numbers");
+        self.show(heads + 4 * count, 2 * count, "offsets of the entries");
         let mut long = Vec::new();
         for i in 0..count {
-            let entry = at + self.size(at + 40 + 4 * count + 2 * i, 2);
-            let (key, word) = (self.size(entry, 2), self.size(entry + 2, 2));
-            self.value(entry, 2, "length of the key");
-            let (value, size) = (entry + 4 + key, word & 0x7fff);
-            let flag = if word > 0x7fff { " (bit 15: a long value)" } else { "" };
-            self.show(entry + 2, 2, format!("length of the value: {size}{flag}"));
-            self.show(entry + 4, key, format!("key: \"{}\"", text(&self.bytes[entry + 4..value])));
-            if word > 0x7fff {
+            let entry = at + self.size(heads + 4 * count + 2 * i, 2);
+            let (suffix, next) = self.varint(entry);
+            let (word, rest) = self.varint(next);
+            let (value, size) = (rest + suffix.saturating_sub(4), word / 4);
+            let head: Vec<u8> = self.bytes[heads + 4 * i..heads + 4 * i + 4].iter().rev().copied().collect();
+            let key = [&self.bytes[at + 40..heads], &head[..suffix.min(4)], &self.bytes[rest..value]].concat();
+            self.show(entry, next - entry, format!("length of the suffix: {suffix}; key: \"{}\"", text(&key)));
+            let kind = ["the value itself", "the pointer to a long value"][word % 4];
+            self.show(next, rest - next, format!("length of the value: {size}; kind {}: {kind}", word % 4));
+            self.show(rest, value - rest, "rest of the suffix");
+            if word % 4 == 1 {
                 long.push(self.pointer(value, "overflow run"));
                 self.value(value + 8, 8, "length");
+                self.value(value + 16, 8, "version");
             } else if what == "catalog" {
                 self.pointer(value, "its tree");
                 self.value(value + 8, 8, "entries");
@@ -286,7 +304,7 @@ impl<'b> Dump<'b> {
             } else {
                 self.show(value, size, "value");
             }
-            found.push((self.bytes[entry + 4..value].to_vec(), value..value + size));
+            found.push((key, value..value + size));
         }
         for page in long {
             self.header(page, what);

@@ -107,7 +107,7 @@ impl Snapshot {
             for item in counted(table, state.items(table.id)?, &mut hash, &mut watch) {
                 match self.in_file(item)? {
                     Item::Row((key, value)) => stream.row(&key, &value)?,
-                    Item::Leaf(leaf) => leaf.rows().try_for_each(|(key, value)| stream.row(key, value))?,
+                    Item::Leaf(leaf) => leaf.rows(|key, value| stream.row(key, value))?,
                 }
             }
         }

@@ -9,7 +9,7 @@
 //! does not tell.
 
 use crate::bytes::Bytes;
-use crate::disk::format::{KIND_OVERFLOW, PAGE_VERSION, TreeRoot, get_u64};
+use crate::disk::format::TreeRoot;
 use crate::engine::view::View;
 use crate::error::Result;
 use crate::tree::node::{LeafValue, Node};
@@ -214,18 +214,15 @@ impl<'v> Pruned<'v> {
 
     fn row(&mut self, leaf: &Node<'v>, index: usize) -> Result<Part<'v>> {
         let entry = leaf.entry(index)?;
-        let key = leaf.key_bytes(&entry);
+        let key = leaf.key(&entry);
         self.ascend(leaf, &key, &key)?;
         let value = leaf.value(&entry)?;
         // A long value moves with no change of its neighbours. One written for the base's very root may have come
         // after the base; an older one was in its tree, under this key.
         if let LeafValue::Overflow(long) = &value
-            && self.since > 0
+            && long.version < self.since
         {
-            let run = self.view.tree.pages.run(long.ptr, KIND_OVERFLOW, self.table)?;
-            if get_u64(&run, PAGE_VERSION) < self.since {
-                return Ok(Part::Keep(key.clone(), key));
-            }
+            return Ok(Part::Keep(key.clone(), key));
         }
         Ok(Part::Row(key, value))
     }
@@ -237,7 +234,7 @@ impl<'v> Pruned<'v> {
             node = self.view.tree.pages.node(node.child(index), self.table, Some(node.level() - 1))?;
         }
         let entry = node.entry(if first { 0 } else { node.count() - 1 })?;
-        Ok(node.key_bytes(&entry))
+        Ok(node.key(&entry))
     }
 
     /// Keys must ascend: else a hostile file whose pointers share subtrees would keep this busy for ever.

@@ -128,19 +128,19 @@ pub(super) fn counted<'r, 's: 'r>(
     watch: &'r mut Watch<'_>,
 ) -> impl Iterator<Item = Result<Item<'s>>> + 'r {
     hash.table(table.name.as_bytes(), &table.key_type, &table.value_type);
-    let (mut items, mut last, mut count) = (items, None::<Bytes<'s>>, 0_u64);
+    let (mut items, mut last, mut count) = (items, None::<Vec<u8>>, 0_u64);
     std::iter::from_fn(move || match items.next() {
         Some(Ok(item)) => {
-            let told = tell(&item, last.as_deref(), hash);
-            let Some((rows, bytes)) = told else {
-                return Some(Err(wrong_rows(table, "keys that ascend", "a key below the one before it".to_owned())));
+            let rows = match tell(&item, &mut last, hash) {
+                Ok(Some(rows)) => rows,
+                Ok(None) => {
+                    let found = "a key below the one before it".to_owned();
+                    return Some(Err(wrong_rows(table, "keys that ascend", found)));
+                }
+                Err(error) => return Some(Err(error)),
             };
-            count += rows;
-            last = Some(match &item {
-                Item::Row((key, _)) => key.clone(),
-                Item::Leaf(leaf) => leaf.last_key(),
-            });
-            Some(watch.rows(rows, bytes).map(|()| item))
+            count += rows.0;
+            Some(watch.rows(rows.0, rows.1).map(|()| item))
         }
         None if count != table.rows => {
             let found = format!("{count} rows");
@@ -151,23 +151,24 @@ pub(super) fn counted<'r, 's: 'r>(
     })
 }
 
-/// Tells the hash of some rows: how many they are, and the bytes of their keys and values. `None` if their keys do not ascend.
-fn tell(item: &Item<'_>, last: Option<&[u8]>, hash: &mut ContentHash) -> Option<(u64, usize)> {
-    let (mut last, mut rows, mut bytes) = (last, 0, 0);
+/// Tells the hash of some rows that follow the key `last`: how many they are, and the bytes of their keys and values.
+/// `None` if their keys do not ascend.
+fn tell(item: &Item<'_>, last: &mut Option<Vec<u8>>, hash: &mut ContentHash) -> Result<Option<(u64, usize)>> {
+    let (mut ascend, mut rows, mut bytes) = (true, 0, 0);
+    let mut row = |key: &[u8], value: &[u8]| {
+        ascend &= last.as_deref().is_none_or(|last| last < key);
+        let place = last.get_or_insert_default();
+        place.clear();
+        place.extend_from_slice(key);
+        hash.row(key, value);
+        (rows, bytes) = (rows + 1, bytes + key.len() + value.len());
+        Ok(())
+    };
     match item {
-        Item::Row((key, value)) => {
-            last.is_none_or(|last| last < key).then(|| hash.row(key, value))?;
-            (rows, bytes) = (1, key.len() + value.len());
-        }
-        Item::Leaf(leaf) => {
-            for (key, value) in leaf.rows() {
-                last.is_none_or(|last| last < key).then(|| hash.row(key, value))?;
-                last = Some(key);
-                (rows, bytes) = (rows + 1, bytes + key.len() + value.len());
-            }
-        }
+        Item::Row((key, value)) => row(key, value)?,
+        Item::Leaf(leaf) => leaf.rows(row)?,
     }
-    Some((rows, bytes))
+    Ok(ascend.then_some((rows, bytes)))
 }
 
 fn wrong_rows(table: &TableManifest, expected: &str, found: String) -> Error {

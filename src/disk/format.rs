@@ -101,10 +101,12 @@ pub(crate) const SETTING_ARCHIVE: &[u8] = b"archive";
 /// Ids of user tables start here. Ids are never used twice.
 pub(crate) const FIRST_USER_TABLE: u32 = 16;
 
-/// Largest value kept inside a leaf; a longer one goes to an overflow run.
-pub(crate) const fn max_inline(page_size: u32) -> usize {
-    page_size as usize / 4
-}
+/// The lowest bits of the word before a value in a leaf say what the bytes there are.
+pub(crate) const VALUE_KIND_BITS: u32 = 2;
+/// Kind of a value: the bytes are the value.
+pub(crate) const VALUE_INLINE: usize = 0;
+/// Kind of a value: the bytes are the pointer to its overflow run.
+pub(crate) const VALUE_LONG: usize = 1;
 
 /// A pointer: the first page of a run and the CRC found in its header. Page 0 is no page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -121,15 +123,17 @@ impl Ptr {
     }
 }
 
-/// A long value on disk: its run and its exact length.
+/// A long value on disk: its run, its exact length, and the version that the run was written for: as in the run's
+/// header, so that the run can be freed unread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Overflow {
     pub(crate) ptr: Ptr,
     pub(crate) len: u64,
+    pub(crate) version: u64,
 }
 
-/// Encoded size of an [`Overflow`]: `u32 page, u32 crc, u64 len`.
-pub(crate) const OVERFLOW_SIZE: usize = 16;
+/// Encoded size of an [`Overflow`]: `u32 page, u32 crc, u64 len, u64 version`.
+pub(crate) const OVERFLOW_SIZE: usize = 24;
 
 impl Overflow {
     pub(crate) fn encode(self) -> [u8; OVERFLOW_SIZE] {
@@ -137,17 +141,44 @@ impl Overflow {
         put_u32(&mut out, 0, self.ptr.page);
         put_u32(&mut out, 4, self.ptr.crc);
         put_u64(&mut out, 8, self.len);
+        put_u64(&mut out, 16, self.version);
         out
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Overflow> {
-        (bytes.len() == OVERFLOW_SIZE)
-            .then(|| Overflow { ptr: Ptr { page: get_u32(bytes, 0), crc: get_u32(bytes, 4) }, len: get_u64(bytes, 8) })
+        let ptr = Ptr { page: get_u32(bytes, 0), crc: get_u32(bytes, 4) };
+        (bytes.len() == OVERFLOW_SIZE).then(|| Overflow { ptr, len: get_u64(bytes, 8), version: get_u64(bytes, 16) })
     }
 
     /// Pages that a run for `len` bytes takes.
     pub(crate) fn pages(len: u64, page_size: u32) -> u64 {
         (len + PAGE_HEADER as u64).div_ceil(u64::from(page_size))
+    }
+}
+
+/// A child of a branch, and how many entries the leaves below it have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Child {
+    pub(crate) ptr: Ptr,
+    pub(crate) count: u64,
+}
+
+/// Encoded size of a [`Child`]: `u32 page, u32 crc, u48 count`.
+pub(crate) const CHILD_SIZE: usize = 14;
+
+impl Child {
+    pub(crate) fn encode(self) -> [u8; CHILD_SIZE] {
+        let mut out = [0; CHILD_SIZE];
+        put_u32(&mut out, 0, self.ptr.page);
+        put_u32(&mut out, 4, self.ptr.crc);
+        put_bytes(&mut out, 8, self.count.to_le_bytes().first_chunk::<6>().map_or(&[], |low| low));
+        out
+    }
+
+    /// Bytes that are missing read as zero.
+    pub(crate) fn decode(bytes: &[u8]) -> Child {
+        let ptr = Ptr { page: get_u32(bytes, 0), crc: get_u32(bytes, 4) };
+        Child { ptr, count: u64::from(get_u32(bytes, 8)) | u64::from(get_u16(bytes, 12)) << 32 }
     }
 }
 
@@ -163,11 +194,17 @@ pub(crate) const TREE_ROOT_SIZE: usize = 16;
 
 impl TreeRoot {
     pub(crate) fn encode(self) -> [u8; TREE_ROOT_SIZE] {
-        Overflow { ptr: self.ptr, len: self.count }.encode()
+        let mut out = [0; TREE_ROOT_SIZE];
+        put_u32(&mut out, 0, self.ptr.page);
+        put_u32(&mut out, 4, self.ptr.crc);
+        put_u64(&mut out, 8, self.count);
+        out
     }
 
+    /// Reads no more than it knows: later versions may add to it.
     pub(crate) fn decode(bytes: &[u8]) -> Option<TreeRoot> {
-        Overflow::decode(bytes).map(|o| TreeRoot { ptr: o.ptr, count: o.len })
+        let ptr = Ptr { page: get_u32(bytes, 0), crc: get_u32(bytes, 4) };
+        (bytes.len() >= TREE_ROOT_SIZE).then(|| TreeRoot { ptr, count: get_u64(bytes, 8) })
     }
 }
 
@@ -180,6 +217,29 @@ pub(crate) fn get_u16(bytes: &[u8], at: usize) -> u16 {
 
 pub(crate) fn get_u32(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(|b| b.first_chunk::<4>()).map_or(0, |b| u32::from_le_bytes(*b))
+}
+
+/// A LEB128 number below 2^21, and where it ends. The number of a longer sequence is wrong, but not its end.
+#[inline]
+pub(crate) fn get_varint(bytes: &[u8], at: usize) -> (usize, usize) {
+    let byte = |at: usize| usize::from(bytes.get(at).copied().unwrap_or(0));
+    let first = byte(at);
+    if first < 0x80 {
+        return (first, at + 1);
+    }
+    let second = byte(at + 1);
+    let low = (first & 0x7f) | (second & 0x7f) << 7;
+    if second < 0x80 { (low, at + 2) } else { (low | (byte(at + 2) & 0x7f) << 14, at + 3) }
+}
+
+/// Appends a number below 2^21 as LEB128.
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: usize) {
+    debug_assert!(value < 1 << 21);
+    while value >= 0x80 {
+        out.push(u8::try_from(value & 0x7f).unwrap_or(0) | 0x80);
+        value >>= 7;
+    }
+    out.push(u8::try_from(value).unwrap_or(0));
 }
 
 pub(crate) fn get_u64(bytes: &[u8], at: usize) -> u64 {

@@ -8,8 +8,8 @@ use crate::engine::Engine;
 use crate::engine::checkpoint::{BACKGROUND_LOCK_WAIT, CheckpointOptions};
 use crate::engine::chores::{CHORE_CHECK, Chore, Chores};
 use crate::engine::due::Due;
-use crate::engine::move_down::SLACK_PAGES;
-use crate::engine::new_root::{CheckpointResult, is_worthwhile};
+use crate::engine::move_down::{SLACK_PAGES, VAIN_ROUNDS, WORTHWHILE, is_worthwhile};
+use crate::engine::new_root::CheckpointResult;
 use crate::error::Result;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -167,7 +167,7 @@ impl Rounds {
 
     /// `None`: another process makes a checkpoint, or this one failed. It is retried, a limited number of times.
     fn rested(&mut self, engine: &Engine, done: Option<CheckpointResult>) {
-        if done.is_none() && self.vain < 4 {
+        if done.is_none() && self.vain < VAIN_ROUNDS {
             self.vain += 1;
             self.released = true;
             return;
@@ -180,7 +180,7 @@ impl Rounds {
         self.vain = if done.page_count < self.smallest { 0 } else { self.vain + 1 };
         self.smallest = self.smallest.min(done.page_count);
         self.left = done.free_pages;
-        self.compacting = done.could_shrink() && self.vain < 4;
+        self.compacting = done.could_shrink() && self.vain < VAIN_ROUNDS;
     }
 
     /// Whether a released version has freed pages: notably more than the last checkpoint left, so that
@@ -188,7 +188,9 @@ impl Rounds {
     fn could_give_back(&self, engine: &Engine) -> bool {
         let turn = engine.try_lock_checkpoint().ok().flatten();
         let space = turn.and_then(|turn| engine.free_and_all_pages(&turn).ok());
-        space.is_some_and(|(free, page_count)| is_worthwhile(free, page_count) && free > self.left + SLACK_PAGES)
+        space.is_some_and(|(free, page_count)| {
+            is_worthwhile(free, page_count, WORTHWHILE) && free > self.left + SLACK_PAGES
+        })
     }
 }
 

@@ -13,9 +13,9 @@ use crate::engine::append::{Appended, now_us};
 use crate::engine::archive::Batch;
 use crate::engine::changes::Changes;
 use crate::engine::checkpoint_guard::CheckpointGuard;
-use crate::engine::move_down::begin_moving_down;
+use crate::engine::move_down::{WORTHWHILE, WORTHWHILE_IF_ASKED, begin_moving_down, is_worthwhile};
 use crate::engine::names::Naming;
-use crate::engine::new_root::{CheckpointResult, NewRoot, RingChange, Unlogged, is_worthwhile};
+use crate::engine::new_root::{CheckpointResult, NewRoot, RingChange, Unlogged};
 use crate::engine::page_writer::PageWriter;
 use crate::engine::view::View;
 use crate::engine::writer_queue::WriterGuard;
@@ -46,6 +46,8 @@ pub(crate) struct CheckpointOptions<'p> {
     pub(crate) force: bool,
     /// The most keys that may be touched to move pages down.
     pub(crate) compact: usize,
+    /// A caller asks for that: a few free pages are reason enough.
+    pub(crate) thorough: bool,
     /// Frames that were never durable are gone.
     pub(crate) lost: Option<Lost>,
     /// A named snapshot of the base to create, or one to remove.
@@ -59,6 +61,13 @@ pub(crate) struct Lost {
     pub(crate) end: Point,
     /// The newest LSN that was assigned.
     pub(crate) newest: u64,
+}
+
+impl CheckpointOptions<'_> {
+    /// Free pages are worth moving others if they are one in this many.
+    fn worthwhile(&self) -> u64 {
+        if self.thorough { WORTHWHILE_IF_ASKED } else { WORTHWHILE }
+    }
 }
 
 impl Engine {
@@ -104,10 +113,10 @@ impl Engine {
         Ok(result?.unwrap_or_default())
     }
 
-    /// Whether another checkpoint would make the file notably smaller.
-    pub(crate) fn could_shrink(&self, turn: &CheckpointGuard<'_>) -> Result<bool> {
+    /// Whether another such checkpoint would make the file notably smaller.
+    pub(crate) fn could_shrink(&self, turn: &CheckpointGuard<'_>, plan: &CheckpointOptions<'_>) -> Result<bool> {
         let writer = self.newest_space(turn)?;
-        Ok(is_worthwhile(writer.spare_pages(), writer.space.page_count()))
+        Ok(is_worthwhile(writer.spare_pages(), writer.space.page_count(), plan.worthwhile()))
     }
 
     /// The number of pages that nothing needs now, with the pins of all processes considered, and of all pages.
@@ -182,7 +191,7 @@ impl Engine {
         let mut new = NewRoot::begin(self, turn, &view, end)?;
         let archive = Batch::new(self, &view, end, &new.root, begun, plan.force)?;
         apply_log(&view, &mut new)?;
-        let cutoff = (plan.compact > 0).then(|| begin_moving_down(&mut new.pages)).flatten();
+        let cutoff = (plan.compact > 0).then(|| begin_moving_down(&mut new.pages, plan.worthwhile())).flatten();
         if let Some(cutoff) = cutoff {
             self.move_tables_down(&view, &mut new.pages, &mut new.catalog, cutoff, plan.compact)?;
         }

@@ -17,6 +17,7 @@ const PAUSE: u32 = 5;
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// This many passes over all tables that do not shorten the file end the compaction: snapshots keep the rest.
 const PASSES: usize = 3;
+
 impl Engine {
     /// Makes the file as short as it can be now. Returns its length before and after. Other processes may commit
     /// all the while, and make checkpoints between two rounds; if they do, most of the time is theirs.
@@ -25,7 +26,8 @@ impl Engine {
         let len = || self.disk.len().map_err(self.io("read the length"));
         let before = len()?;
         let (mut shortest, mut passes) = (before, 0);
-        let mut plan = CheckpointOptions { shrink: true, compact: KEYS_AT_LEAST, ..CheckpointOptions::default() };
+        let mut plan =
+            CheckpointOptions { shrink: true, compact: KEYS_AT_LEAST, thorough: true, ..CheckpointOptions::default() };
         let mut newest = None;
         // What a checkpoint frees can be reused, or cut off, only by the next checkpoint.
         while passes < PASSES {
@@ -33,7 +35,7 @@ impl Engine {
             let started = Instant::now();
             let done = self.run_checkpoint(&turn, &plan, self.deadline())?;
             plan.force = true;
-            if !self.could_shrink(&turn)? {
+            if !self.could_shrink(&turn, &plan)? {
                 break;
             }
             drop(turn);

@@ -4,7 +4,7 @@
 //! nothing but the time to read it. So the log of an idle store stays until it is worth a checkpoint.
 
 use crate::engine::Engine;
-use crate::engine::new_root::is_worthwhile;
+use crate::engine::move_down::{WORTHWHILE, is_worthwhile};
 use crate::engine::view::{TreeVersion, View};
 use crate::error::Result;
 use crate::tree::cursor::get;
@@ -51,7 +51,7 @@ fn could_shrink(tree: &TreeVersion) -> Result<bool> {
     let root = &tree.root;
     let space = tree.space(root.free_directory)?;
     let pending = space.pending_pages().saturating_sub(space.kept_pages(&tree.named_versions()?));
-    Ok(is_worthwhile(space.free_pages() + pending, root.page_count))
+    Ok(is_worthwhile(space.free_pages() + pending, root.page_count, WORTHWHILE))
 }
 
 /// Bytes of values that a checkpoint frees: those that the log replaces or deletes in the tree, and long values that

@@ -134,8 +134,8 @@ impl<'s> MergeCursor<'s> {
     /// beginning and the log changes no key up to its last one.
     pub(crate) fn leaf_ahead(&self) -> Result<Option<&Node<'s>>> {
         let Some(leaf) = self.cursor.leaf_ahead() else { return Ok(None) };
-        let last = leaf.entry(leaf.count() - 1)?;
-        let untouched = |head: &Option<Version>| head.as_ref().is_none_or(|head| *head.key > *leaf.slice(&last.key));
+        let last = leaf.ends()?.1;
+        let untouched = |head: &Option<Version>| head.as_ref().is_none_or(|head| head.key > last);
         let alone = self.buffer.is_none() && self.direction == Direction::Forward;
         Ok(Some(leaf).filter(|_| alone && self.memtables.iter().all(|(_, head)| untouched(head))))
     }

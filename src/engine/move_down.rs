@@ -16,16 +16,28 @@ use crate::tree::walk::{Relocatable, relocatable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Compaction pays if at least one page in this many is free.
-pub(crate) const WORTHWHILE: u64 = 4;
+/// Compaction pays if at least one page in this many is free. A page that was freed has at most one other page moved,
+/// so the work is in proportion to what was freed, and the file is never much longer than its content.
+pub(crate) const WORTHWHILE: u64 = 16;
+/// The same for a compaction that a caller asks for.
+pub(crate) const WORTHWHILE_IF_ASKED: u64 = 64;
 /// Fewer free pages than this are never worth a compaction.
 pub(crate) const SLACK_PAGES: u64 = 64;
 
+/// After this many checkpoints in a row that do not shorten the file, nothing more can be had: the pages at its end may
+/// first have to make room for each other.
+pub(crate) const VAIN_ROUNDS: u32 = 6;
+
+/// Whether `spare` pages are worth a checkpoint that frees them: if they are at least one in `worthwhile`.
+pub(crate) fn is_worthwhile(spare: u64, page_count: u64, worthwhile: u64) -> bool {
+    spare >= SLACK_PAGES && spare * worthwhile >= page_count
+}
+
 /// The page below which everything would fit, if moving pages down pays: from here on pages are allocated below
 /// it.
-pub(crate) fn begin_moving_down(writer: &mut PageWriter<'_>) -> Option<u32> {
+pub(crate) fn begin_moving_down(writer: &mut PageWriter<'_>, worthwhile: u64) -> Option<u32> {
     let (free, count) = (writer.space.free_pages(), writer.space.page_count());
-    if free < SLACK_PAGES || free * WORTHWHILE < count {
+    if !is_worthwhile(free, count, worthwhile) {
         return None;
     }
     let cutoff = u32::try_from(count - free).unwrap_or(u32::MAX);

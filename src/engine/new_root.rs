@@ -13,7 +13,7 @@ use crate::engine::append::{AppendGuard, now_us};
 use crate::engine::archive::Batch;
 use crate::engine::changes::Changes;
 use crate::engine::checkpoint_guard::CheckpointGuard;
-use crate::engine::move_down::{SLACK_PAGES, WORTHWHILE, move_catalog_down};
+use crate::engine::move_down::{WORTHWHILE, is_worthwhile, move_catalog_down};
 use crate::engine::page_writer::PageWriter;
 use crate::engine::ring_plan::RingPlan;
 use crate::engine::view::{View, decode_name};
@@ -69,13 +69,8 @@ impl CheckpointResult {
     /// Whether another checkpoint would make the file notably smaller.
     pub(crate) fn could_shrink(&self) -> bool {
         // (If there was nothing to apply, all are 0.)
-        is_worthwhile(self.free_pages + self.pending_pages, self.page_count)
+        is_worthwhile(self.free_pages + self.pending_pages, self.page_count, WORTHWHILE)
     }
-}
-
-/// Whether `spare` pages are worth a checkpoint that frees them.
-pub(crate) fn is_worthwhile(spare: u64, page_count: u64) -> bool {
-    spare >= SLACK_PAGES && spare * WORTHWHILE >= page_count
 }
 
 /// A root in the making.
@@ -265,7 +260,7 @@ impl<'e> NewRoot<'e> {
         self.pages.release_own();
         let (tail, count) = (self.pages.space.free_tail(), self.pages.space.page_count());
         // Saving the free map takes some pages; a little slack avoids growing again at once.
-        let slack = 16 + count / if shrink { 64 } else { 8 };
+        let slack = 16 + count / if shrink { 1024 } else { 8 };
         if tail > slack {
             self.pages.space.truncate(count - (tail - slack / 2));
         }

@@ -17,6 +17,7 @@ use crate::engine::chores::Background;
 use crate::engine::due::Due;
 use crate::engine::file::OpenFile;
 use crate::engine::left_behind::LeftBehind;
+use crate::engine::move_down::VAIN_ROUNDS;
 use crate::engine::relaxed::Unflushed;
 use crate::engine::roots::Roots;
 use crate::engine::sharing::{OpenGuard, Others};
@@ -28,8 +29,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Most pages that a leaving process moves down, so that closing stays quick.
-const COMPACT_ON_LEAVING: usize = 512;
+/// Most keys that a leaving process touches in one checkpoint to move pages down.
+const COMPACT_ON_LEAVING: usize = 1 << 14;
+/// The last process to leave begins no further checkpoint that moves pages down after this long.
+const LEAVING_MS: u64 = 5000;
 
 /// Writes an empty store into an empty file, durably.
 pub(crate) fn create(disk: &dyn Disk, page_size: u32, store_id: [u8; 16]) -> Result<()> {
@@ -265,14 +268,15 @@ impl Engine {
 
     fn checkpoint_on_leaving(&self, turn: &CheckpointGuard<'_>) -> Result<()> {
         let mut plan = CheckpointOptions { shrink: true, compact: COMPACT_ON_LEAVING, ..CheckpointOptions::default() };
-        // What a checkpoint frees can be reused, or cut off, only by the next checkpoint.
-        self.run_checkpoint(turn, &plan, self.deadline())?;
+        let until = self.disk.now_ms() + LEAVING_MS;
+        let mut vain = 0;
+        let mut shortest = self.run_checkpoint(turn, &plan, self.deadline())?.page_count;
         plan.force = true;
-        for _ in 0..3 {
-            if !self.could_shrink(turn)? {
-                break;
-            }
-            self.run_checkpoint(turn, &plan, self.deadline())?;
+        // What a checkpoint frees can be reused, or cut off, only by the next checkpoint.
+        while vain < VAIN_ROUNDS && self.disk.now_ms() < until && self.could_shrink(turn, &plan)? {
+            let now = self.run_checkpoint(turn, &plan, self.deadline())?.page_count;
+            vain = if now < shortest { 0 } else { vain + 1 };
+            shortest = shortest.min(now);
         }
         Ok(())
     }

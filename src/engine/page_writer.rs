@@ -26,8 +26,6 @@ pub(crate) struct PageWriter<'e> {
     version: u64,
     /// The versions that named snapshots keep, ascending: at first those of the base, then those of the new root.
     pub(crate) named: Vec<u64>,
-    /// Whether a snapshot of a version before the base is held.
-    older_snapshots: bool,
     /// Adjacent pages not yet written: the number of the first, and their bytes.
     waiting: (u32, Vec<u8>),
     /// Pages of the new version that are no longer needed.
@@ -45,15 +43,13 @@ impl<'e> PageWriter<'e> {
         let named = base.named_versions()?;
         let mut pinned = engine.pins.all(root.sequence)?;
         pinned.extend(named.iter().map(|version| *version..*version + 1));
-        let pinned = joined(pinned);
-        space.reclaim(root.sequence, &pinned);
+        space.reclaim(root.sequence, &joined(pinned));
         let mut writer = PageWriter {
             engine,
             pages: Arc::clone(&base.pages),
             space,
             version: root.sequence + 1,
             named,
-            older_snapshots: !pinned.is_empty(),
             waiting: (0, Vec::new()),
             own: Vec::new(),
             pages_written: 0,
@@ -185,12 +181,6 @@ impl PageStore for PageWriter<'_> {
 
     fn has_room_before(&mut self, run: u32, page: u32) -> bool {
         self.space.has_room_before(run, page)
-    }
-
-    /// Versions before the base are never pinned again, and a new named snapshot is always one of the base. So if none
-    /// of them is pinned now, only snapshots of the base can need what the new version frees, whenever it was written.
-    fn asks_for_births(&self) -> bool {
-        self.older_snapshots
     }
 
     fn settle(&mut self) -> Result<()> {

@@ -307,7 +307,7 @@ mod tests {
         let mut builder = FrameBuilder::new();
         builder.put(17, b"key", b"value");
         builder.delete(17, b"other");
-        builder.put_overflow(18, b"long", Overflow { ptr: Ptr { page: 9, crc: 3 }, len: 70000 });
+        builder.put_overflow(18, b"long", Overflow { ptr: Ptr { page: 9, crc: 3 }, len: 70000, version: 4 });
         builder.drop_table(19);
         let header = FrameHeader {
             previous_crc: 1,

@@ -188,7 +188,7 @@ pub fn page_view(path: impl AsRef<Path>, page: u32) -> Result<PageView> {
     };
     let expect = Expect { kinds, table: told.table, version: u64::MAX };
     let (kind, entries) = match file.run(told.ptr, expect, file.pages) {
-        Ok(run) => match entries(&run, told.kind, file.page_size) {
+        Ok(run) => match entries(&run, told.kind) {
             Ok(entries) => (kind.to_owned(), entries),
             Err(why) => (format!("{kind}, damaged: {why}"), Vec::new()),
         },
@@ -197,7 +197,7 @@ pub fn page_view(path: impl AsRef<Path>, page: u32) -> Result<PageView> {
     Ok(PageView { page, kind, level: told.level, version: told.version, table: told.table, pages: told.pages, entries })
 }
 
-fn entries(run: &[u8], kind: u8, page_size: u32) -> Result<Vec<(String, String)>, String> {
+fn entries(run: &[u8], kind: u8) -> Result<Vec<(String, String)>, String> {
     let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
     match kind {
         KIND_LEAF => {
@@ -205,7 +205,7 @@ fn entries(run: &[u8], kind: u8, page_size: u32) -> Result<Vec<(String, String)>
                 Value::Inline(bytes) => text(bytes),
                 Value::Long(long) => format!("{} bytes at page {}", long.len, long.ptr.page),
             };
-            Ok(node::leaf(run, page_size)?.iter().map(|(key, v)| (text(key), value(v))).collect())
+            Ok(node::leaf(run)?.iter().map(|(key, v)| (text(key), value(v))).collect())
         }
         KIND_BRANCH => {
             let branch = node::branch(run)?;

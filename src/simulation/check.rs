@@ -125,7 +125,7 @@ impl Uses {
                 continue;
             }
             let entry = node.entry(index).map_err(text)?;
-            let key = node.key_bytes(&entry).to_vec();
+            let key = node.key(&entry).to_vec();
             match node.value(&entry).map_err(text)? {
                 LeafValue::Inline(value) => entries.push((key, value.to_vec())),
                 LeafValue::Overflow(long) => {

@@ -3,8 +3,8 @@
 //! A level collects up to two nodes' worth of items before it releases the first node, so that the last two nodes
 //! of a run of items can share what is left instead of leaving a tiny node.
 
-use super::node::{CHILD_COST, LEAF_ENTRY_COST, NodeItem, SEPARATOR_COST, common_prefix, encode, separate};
-use crate::disk::format::{KIND_BRANCH, KIND_LEAF, PAGE_HEADER};
+use super::node::{HEAD_SIZE, ITEM_COST, NodeItem, common_prefix, encode, separate};
+use crate::disk::format::{Child, KIND_BRANCH, KIND_LEAF, PAGE_HEADER};
 use crate::error::Result;
 
 /// A branch may always have this many children, however long its separators: splitting one with more gives two
@@ -12,6 +12,17 @@ use crate::error::Result;
 const ALWAYS_FITS: usize = 7;
 /// No branch gets fewer children by a split.
 const MIN_CHILDREN: usize = 4;
+/// A leaf with fewer entries than this may take more pages, so that at most about half of one entry's bytes in this
+/// many stay unused.
+const PACKED_ENTRIES: usize = 8;
+/// Such a leaf is no longer than this, or than one page: each change of an entry writes the whole leaf.
+const MAX_PACKED_SIZE: usize = 16384;
+
+/// Largest value that a writer keeps inside a leaf. A longer one takes an overflow run, whose last page is at most a
+/// quarter empty up to the length of one page.
+pub(super) const fn max_inline(page_size: u32) -> usize {
+    page_size as usize / 4 * 3
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -26,12 +37,36 @@ struct Place {
 struct Gauge {
     first: usize,
     count: usize,
-    /// Sum over the items, without what prefix truncation saves.
-    size: usize,
-    /// Leaf: the largest entry. It alone may make a node longer than one page.
-    largest: usize,
-    /// Branch: length of the common prefix of the separators.
+    /// Bytes of the keys (of a branch: of the separators), and the lengths of the shortest and the longest one.
+    keys: usize,
+    shortest: usize,
+    longest: usize,
+    /// Length of the common prefix of the keys.
     prefix: usize,
+    /// Bytes of the values, with their lengths, or of the children.
+    payload: usize,
+    /// Pages that the node may take.
+    pages: usize,
+}
+
+impl Gauge {
+    fn from(first: usize) -> Gauge {
+        Gauge { first, shortest: usize::MAX, ..Gauge::default() }
+    }
+
+    /// Bytes of a branch.
+    fn branch(&self) -> usize {
+        let separators = self.count.saturating_sub(1);
+        let saved = self.prefix * separators.saturating_sub(1);
+        PAGE_HEADER + self.payload + ITEM_COST * separators + self.keys - saved
+    }
+
+    /// Bytes of a leaf; some more if some of its keys are longer than prefix and head, and others are not.
+    fn leaf(&self) -> usize {
+        let in_head = self.shortest.min(self.prefix + HEAD_SIZE);
+        let lengths = if self.longest - self.prefix < 0x80 { 1 } else { 2 };
+        PAGE_HEADER + self.prefix + (ITEM_COST + lengths) * self.count + self.payload + self.keys - in_head * self.count
+    }
 }
 
 /// How a stretch of items is cut into nodes.
@@ -59,7 +94,7 @@ pub(super) struct Level {
 impl Level {
     pub(super) fn new(leaf: bool, page_size: usize) -> Level {
         let (bytes, items, low) = Default::default();
-        Level { leaf, page_size, bytes, items, low, front: Gauge::default(), back: None }
+        Level { leaf, page_size, bytes, items, low, front: Gauge::from(0), back: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -75,25 +110,26 @@ impl Level {
         self.back.is_some()
     }
 
-    /// Whether the items would make a node that is too small to be left alone: below a third of a page, or a
-    /// branch of one child.
+    /// Whether the items would make a node that is too small to be left alone: below a third of what such a node
+    /// holds, or a branch of one child.
     pub(super) fn is_meagre(&self) -> bool {
-        !self.overflows() && !self.is_empty() && (self.below(1, 3) || (!self.leaf && self.len() < 2))
+        if self.overflows() || self.is_empty() {
+            return false;
+        }
+        let content = self.used(&self.front) - PAGE_HEADER;
+        let pages = if self.leaf { self.packed_pages(content / self.len() * PACKED_ENTRIES) } else { 1 };
+        content * 3 < pages * self.page_size - PAGE_HEADER || (!self.leaf && self.len() < 2)
     }
 
-    /// Whether the items fill one node well enough to close it.
-    pub(super) fn is_well_filled(&self) -> bool {
-        !self.overflows() && !self.below(7, 10) && (self.leaf || self.len() >= MIN_CHILDREN)
+    /// Pages for a leaf of this content.
+    fn packed_pages(&self, content: usize) -> usize {
+        (PAGE_HEADER + content).div_ceil(self.page_size).min((MAX_PACKED_SIZE / self.page_size).max(1))
     }
 
     /// Bytes left in the first node.
     pub(super) fn room(&self) -> usize {
         let used = self.used(&self.front);
         used.next_multiple_of(self.page_size) - used
-    }
-
-    fn below(&self, part: usize, whole: usize) -> bool {
-        self.used(&self.front) * whole < (self.page_size - PAGE_HEADER) * part
     }
 
     /// Where the range of the first leaf begins; to be set when the level is empty.
@@ -135,7 +171,7 @@ impl Level {
         if self.back.is_some() {
             return true;
         }
-        self.back = Some(self.grow(Gauge { first: index, ..Gauge::default() }, index));
+        self.back = Some(self.grow(Gauge::from(index), index));
         false
     }
 
@@ -152,18 +188,18 @@ impl Level {
         self.bytes.drain(..bytes);
         self.items.drain(..cut);
         self.items.iter_mut().for_each(|place| place.start -= bytes);
-        self.front = Gauge { first: 0, ..self.back.unwrap_or_default() };
+        self.front = Gauge { first: 0, ..self.back.unwrap_or(Gauge::from(0)) };
         self.back = None;
         if self.front.count < self.len() {
             let index = self.len() - 1;
-            self.back = Some(self.grow(Gauge { first: index, ..Gauge::default() }, index));
+            self.back = Some(self.grow(Gauge::from(index), index));
         }
     }
 
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.items.clear();
-        self.front = Gauge::default();
+        self.front = Gauge::from(0);
         self.back = None;
     }
 
@@ -175,7 +211,7 @@ impl Level {
         let start = self.items.pop().map_or(0, |place| place.start);
         self.bytes.truncate(start);
         let items = std::mem::take(&mut self.items);
-        (self.front, self.back) = (Gauge::default(), None);
+        (self.front, self.back) = (Gauge::from(0), None);
         // At most two nodes were held, so no node can become ready here.
         for (index, place) in items.into_iter().enumerate() {
             self.items.push(place);
@@ -183,7 +219,7 @@ impl Level {
             if self.fits(&grown) {
                 *self.back.as_mut().unwrap_or(&mut self.front) = grown;
             } else {
-                self.back = Some(self.grow(Gauge { first: index, ..Gauge::default() }, index));
+                self.back = Some(self.grow(Gauge::from(index), index));
             }
         }
         Some(popped)
@@ -197,7 +233,7 @@ impl Level {
     }
 
     fn cut(&self, from: usize, to: usize, packing: Packing, ends: &mut Vec<usize>) {
-        let mut whole = Gauge { first: from, ..Gauge::default() };
+        let mut whole = Gauge::from(from);
         let mut fitting = from;
         for index in from..to {
             whole = self.grow(whole, index);
@@ -223,7 +259,7 @@ impl Level {
     fn half(&self, from: usize, to: usize) -> usize {
         let cost = |index: usize| {
             let item = self.item(index);
-            item.key.len() + item.payload.len() + LEAF_ENTRY_COST
+            item.key.len() + item.payload.len() + ITEM_COST
         };
         let total: usize = (from..to).map(cost).sum();
         let mut left = 0;
@@ -241,32 +277,53 @@ impl Level {
         let item = self.item(index);
         let mut next = Gauge { count: gauge.count + 1, ..gauge };
         if self.leaf {
-            let cost = LEAF_ENTRY_COST + item.key.len() + item.payload.len();
-            next.size += cost;
-            next.largest = gauge.largest.max(cost);
-            return next;
+            let word = item.value_word();
+            next.payload += item.payload.len()
+                + if word < 0x80 {
+                    1
+                } else if word < 0x4000 {
+                    2
+                } else {
+                    3
+                };
+        } else {
+            next.payload += item.payload.len();
         }
-        next.size += CHILD_COST;
-        if gauge.count > 0 {
-            next.size += SEPARATOR_COST + item.key.len();
-            let first = self.item(gauge.first + 1).key;
-            let known = if gauge.count == 1 { first.len() } else { gauge.prefix };
-            next.prefix = known.min(common_prefix(first, item.key));
+        if self.leaf || gauge.count > 0 {
+            let first = self.item(gauge.first + usize::from(!self.leaf)).key;
+            // Keys ascend, so what the first and the last one share, all of them share.
+            next.prefix = common_prefix(first, item.key);
+            next.keys += item.key.len();
+            next.shortest = gauge.shortest.min(item.key.len());
+            next.longest = gauge.longest.max(item.key.len());
+        }
+        if next.count <= PACKED_ENTRIES && self.leaf {
+            let content = next.leaf() - PAGE_HEADER;
+            next.pages = match gauge.count {
+                0 => (PAGE_HEADER + content).div_ceil(self.page_size),
+                _ => gauge.pages.max(self.packed_pages(content)),
+            };
         }
         next
     }
 
     fn used(&self, gauge: &Gauge) -> usize {
-        // Of n - 1 prefixes one stays.
-        PAGE_HEADER + gauge.size - gauge.prefix * gauge.count.saturating_sub(2)
+        if self.leaf { gauge.leaf() } else { gauge.branch() }
     }
 
     fn fits(&self, gauge: &Gauge) -> bool {
         if self.leaf {
-            let run = (PAGE_HEADER + gauge.largest).div_ceil(self.page_size);
-            return self.used(gauge) <= run * self.page_size;
+            return gauge.leaf() <= gauge.pages * self.page_size;
         }
-        gauge.count <= ALWAYS_FITS || self.used(gauge) <= self.page_size
+        gauge.count <= ALWAYS_FITS || gauge.branch() <= self.page_size
+    }
+
+    /// How many entries of leaves the items `from..to` stand for.
+    pub(super) fn count(&self, from: usize, to: usize) -> u64 {
+        if self.leaf {
+            return (to - from) as u64;
+        }
+        (from..to).fold(0, |sum: u64, index| sum.saturating_add(Child::decode(self.item(index).payload).count))
     }
 
     /// Lays the items `from..to` out as a node; returns its pages.

@@ -3,13 +3,13 @@
 //! A leaf that is full enough is taken over byte for byte, under a new header: its rows are neither decoded nor
 //! packed again.
 
-use super::build::{Level, Packing};
-use super::node::{Entry, Header, Node, NodeItem, separate};
+use super::build::{Level, Packing, max_inline};
+use super::node::{Header, Node, NodeItem, separate};
 use super::overflow::write_overflow;
 use super::update::PageStore;
 use crate::bytes::Bytes;
 use crate::disk::format::{
-    KIND_BRANCH, KIND_LEAF, MAX_KEY_SIZE, MAX_LEVEL, NODE_END, PAGE_HEADER, Ptr, TreeRoot, get_u32, max_inline, put_u32,
+    Child, KIND_BRANCH, KIND_LEAF, MAX_KEY_SIZE, MAX_LEVEL, NODE_END, PAGE_HEADER, Ptr, TreeRoot, get_u32,
 };
 use crate::error::{Error, Result};
 
@@ -17,49 +17,40 @@ use crate::error::{Error, Result};
 /// full.
 const WASTE: usize = 16;
 
-/// A leaf that a new tree takes over as it is: one page, without long values, and so full that one more row of
-/// its average size would not fit, or at least nine tenths full.
+/// A leaf that a new tree takes over as it is: without long values, and so full that one more row of its average size
+/// would not fit, or at least nine tenths full.
 pub(crate) struct FullLeaf<'a> {
     node: Node<'a>,
-    /// Of its page.
+    page_size: u32,
     size: usize,
-    entries: Vec<Parts>,
-}
-
-/// Where the parts of an entry lie: a page has no more bytes than that.
-#[derive(Clone, Copy)]
-struct Parts {
-    key: u32,
-    value: u32,
-    end: u32,
 }
 
 impl<'a> FullLeaf<'a> {
     /// `None` if the leaf cannot be taken over. Its keys and values lie within it; whether they ascend is not
     /// checked.
     pub(crate) fn of(node: &Node<'a>, page_size: u32) -> Result<Option<FullLeaf<'a>>> {
-        let size = page_size as usize;
+        let size = node.run() as usize * page_size as usize;
         let end = get_u32(node.slice(&(0..size)), NODE_END) as usize;
         let average = end.saturating_sub(PAGE_HEADER) / node.count().max(1);
-        if node.run() != 1 || end > size || (end + average <= size && end * 10 < size * 9) {
+        if end > size || (end + average <= size && end * 10 < size * 9) {
             return Ok(None);
         }
-        let mut entries = Vec::with_capacity(node.count());
         for index in 0..node.count() {
-            let entry = node.entry(index)?;
-            let at = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
-            if entry.long {
+            if node.entry(index)?.long {
                 return Ok(None);
             }
-            entries.push(Parts { key: at(entry.key.start), value: at(entry.value.start), end: at(entry.value.end) });
         }
-        Ok(Some(FullLeaf { node: node.clone(), size, entries }))
+        Ok(Some(FullLeaf { node: node.clone(), page_size, size }))
     }
 
-    /// Its rows, in the order in which they lie.
-    pub(crate) fn rows(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
-        let bytes = |from: u32, to: u32| self.node.slice(&(from as usize..to as usize));
-        self.entries.iter().map(move |parts| (bytes(parts.key, parts.value), bytes(parts.value, parts.end)))
+    /// Passes its rows to `each`, in the order in which they lie.
+    pub(crate) fn rows(&self, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        let mut key = Vec::new();
+        (0..self.node.count()).try_for_each(|index| {
+            let entry = self.node.entry(index)?;
+            self.node.key_into(&entry, &mut key);
+            each(&key, self.node.slice(&entry.value))
+        })
     }
 
     /// Bytes of it.
@@ -67,18 +58,9 @@ impl<'a> FullLeaf<'a> {
         self.size
     }
 
-    fn bytes(&self) -> &[u8] {
-        self.node.slice(&(0..self.size))
-    }
-
-    fn key(&self, parts: Option<&Parts>) -> Bytes<'a> {
-        let (from, to) = parts.map_or((0, 0), |parts| (parts.key as usize, parts.value as usize));
-        self.node.key_bytes(&Entry { key: from..to, value: to..to, long: false })
-    }
-
-    /// The key of the last row.
-    pub(crate) fn last_key(&self) -> Bytes<'a> {
-        self.key(self.entries.last())
+    /// The keys of its first and its last row.
+    pub(crate) fn ends(&self) -> Result<(Bytes<'static>, Bytes<'static>)> {
+        self.node.ends()
     }
 }
 
@@ -87,7 +69,8 @@ pub(crate) struct Bulk {
     table: u32,
     page_size: u32,
     levels: Vec<Level>,
-    count: u64,
+    /// Whether there is a row.
+    any: bool,
     /// The key of the last row.
     last: Vec<u8>,
     /// Bytes of the leaves, and how many of them stay unused before whole leaves.
@@ -100,7 +83,7 @@ impl Bulk {
     /// Begins the tree of a table.
     pub(crate) fn new(table: u32, page_size: u32) -> Bulk {
         let (levels, last, page) = Default::default();
-        Bulk { table, page_size, levels, count: 0, last, written: 0, wasted: 0, page }
+        Bulk { table, page_size, levels, any: false, last, written: 0, wasted: 0, page }
     }
 
     /// Adds a row behind all others.
@@ -121,7 +104,7 @@ impl Bulk {
             let long = write_overflow(store, self.table, value)?;
             self.push(store, 0, NodeItem { key, payload: &long.encode(), long: true })?;
         }
-        self.count += 1;
+        self.any = true;
         self.last.clear();
         self.last.extend_from_slice(key);
         Ok(())
@@ -130,21 +113,21 @@ impl Bulk {
     /// Adds the rows of a leaf behind all others: as a whole leaf, unless that would leave the leaf before it too
     /// empty.
     pub(crate) fn leaf(&mut self, store: &mut dyn PageStore, leaf: &FullLeaf<'_>) -> Result<()> {
-        let first = leaf.key(leaf.entries.first());
+        let (first, last) = leaf.ends()?;
         self.must_follow(&first)?;
-        if leaf.size != self.page_size as usize || !self.close_leaf(store)? {
-            return leaf.rows().try_for_each(|(key, value)| self.row(store, key, value));
+        if leaf.page_size != self.page_size || !self.close_leaf(store)? {
+            return leaf.rows(|key, value| self.row(store, key, value));
         }
         let low = self.low_of(&first);
         let mut bytes = std::mem::take(&mut self.page);
         bytes.clear();
-        bytes.extend_from_slice(leaf.bytes());
-        let ptr = self.write(store, 0, 1, &mut bytes)?;
+        bytes.extend_from_slice(leaf.node.slice(&(0..leaf.size)));
+        let ptr = self.write(store, 0, leaf.node.run(), &mut bytes)?;
         self.page = bytes;
-        self.count += leaf.entries.len() as u64;
+        self.any = true;
         self.last.clear();
-        self.last.extend_from_slice(&leaf.last_key());
-        self.push_child(store, 1, &low, ptr)
+        self.last.extend_from_slice(&last);
+        self.push_child(store, 1, &low, Child { ptr, count: leaf.node.count() as u64 })
     }
 
     /// Writes the rest, and returns the tree.
@@ -157,9 +140,8 @@ impl Bulk {
                 return Ok(TreeRoot::default());
             }
             if top && level > 0 && held.len() == 1 {
-                let payload = held.item(0).payload;
-                let ptr = Ptr { page: get_u32(payload, 0), crc: get_u32(payload, 4) };
-                return Ok(TreeRoot { ptr, count: self.count });
+                let Child { ptr, count } = Child::decode(held.item(0).payload);
+                return Ok(TreeRoot { ptr, count });
             }
             // A level holds back two nodes' worth, so no node is left with a single child.
             self.close(store, level)?;
@@ -168,7 +150,7 @@ impl Bulk {
     }
 
     fn must_follow(&self, key: &[u8]) -> Result<()> {
-        if self.count > 0 && key <= self.last.as_slice() {
+        if self.any && key <= self.last.as_slice() {
             return Err(Error::corrupt(
                 "keys",
                 0,
@@ -182,7 +164,7 @@ impl Bulk {
 
     /// The least key that a leaf which begins with this one may hold.
     fn low_of(&self, key: &[u8]) -> Vec<u8> {
-        if self.count == 0 || !self.levels.first().is_none_or(Level::is_empty) {
+        if !self.any || !self.levels.first().is_none_or(Level::is_empty) {
             return Vec::new();
         }
         separate(&self.last, key).to_vec()
@@ -241,8 +223,9 @@ impl Bulk {
         let run = self.level(level)?.encode(from, to, &mut bytes)?;
         let ptr = self.write(store, level, run, &mut bytes)?;
         self.page = bytes;
+        let count = self.level(level)?.count(from, to);
         let low = self.level(level)?.low(from).to_vec();
-        self.push_child(store, level + 1, &low, ptr)
+        self.push_child(store, level + 1, &low, Child { ptr, count })
     }
 
     fn write(&mut self, store: &mut dyn PageStore, level: usize, run: u32, bytes: &mut [u8]) -> Result<Ptr> {
@@ -264,11 +247,8 @@ impl Bulk {
         Ok(Ptr { page, crc })
     }
 
-    fn push_child(&mut self, store: &mut dyn PageStore, level: usize, low: &[u8], child: Ptr) -> Result<()> {
-        let mut payload = [0; 8];
-        put_u32(&mut payload, 0, child.page);
-        put_u32(&mut payload, 4, child.crc);
-        self.push(store, level, NodeItem { key: low, payload: &payload, long: false })
+    fn push_child(&mut self, store: &mut dyn PageStore, level: usize, low: &[u8], child: Child) -> Result<()> {
+        self.push(store, level, NodeItem { key: low, payload: &child.encode(), long: false })
     }
 
     #[expect(clippy::indexing_slicing, reason = "the line above makes the level")]

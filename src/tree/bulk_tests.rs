@@ -74,7 +74,7 @@ fn full_leaves_are_taken_over_as_they_are() {
     let (store, root, all) = source(4096, &[rows(0..20_000, 50)]);
     let (target, made, leaves) = copy(&store, root, 4096, true);
     let found = verify(&target, made, &all);
-    assert!(leaves > 300 && leaves + 1 >= found.leaves.len(), "{leaves} of {} leaves", found.leaves.len());
+    assert!(leaves > 250 && leaves + 1 >= found.leaves.len(), "{leaves} of {} leaves", found.leaves.len());
     assert!(bodies(&target).is_subset(&bodies(&store)) && fill(&found) > 0.97);
 }
 
@@ -116,7 +116,7 @@ fn keys_that_do_not_ascend_are_refused() {
     let mut cursor = Cursor::new(store.pages(), TABLE, root);
     cursor.first().unwrap();
     let leaf = FullLeaf::of(cursor.leaf_ahead().unwrap(), 4096).unwrap().unwrap();
-    let first = leaf.rows().next().unwrap().0.to_vec();
+    let first = leaf.ends().unwrap().0.to_vec();
     let mut target = TestStore::new(4096);
     let mut bulk = Bulk::new(TABLE, 4096);
     bulk.row(&mut target, &first, b"").unwrap();

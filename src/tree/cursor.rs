@@ -43,7 +43,8 @@ pub(crate) struct Cursor<'a> {
     /// The branches above the leaf, each with the index of the child taken.
     path: Vec<(Node<'a>, usize)>,
     leaf: Option<(Node<'a>, usize)>,
-    entry: Option<Entry>,
+    /// The entry it is at, and its key.
+    entry: Option<(Entry, Bytes<'static>)>,
     after_last: bool,
 }
 
@@ -62,8 +63,8 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn entry(&self) -> Option<(Bytes<'a>, LeafValue<'a>)> {
         let (leaf, _) = self.leaf.as_ref()?;
-        let entry = self.entry.as_ref()?;
-        Some((leaf.key_bytes(entry), leaf.value(entry).ok()?))
+        let (entry, key) = self.entry.as_ref()?;
+        Some((key.clone(), leaf.value(entry).ok()?))
     }
 
     /// To the first entry whose key is >= `key`.
@@ -151,7 +152,10 @@ impl<'a> Cursor<'a> {
         });
         *at = index;
         match checked {
-            Ok(entry) => self.entry = Some(entry),
+            Ok(entry) => {
+                let key = leaf.key(&entry);
+                self.entry = Some((entry, key));
+            }
             Err(error) => {
                 self.off(false);
                 return Err(error);
@@ -220,10 +224,9 @@ impl<'a> Cursor<'a> {
             // hostile file whose pointers share subtrees would return the same few pages for ever.
             if let (Some((old, _)), Some((new, _))) = (&from, &self.leaf) {
                 let (below, above) = if forward { (old, new) } else { (new, old) };
-                let last = below.entry(below.count() - 1)?;
-                let first = above.entry(0)?;
-                let (head, tail) = (new.entry(0)?, new.entry(new.count() - 1)?);
-                if below.slice(&last.key) >= above.slice(&first.key) || new.slice(&head.key) > new.slice(&tail.key) {
+                let (last, first) = (below.ends()?.1, above.ends()?.0);
+                let (head, tail) = new.ends()?;
+                if last >= first || head > tail {
                     return Err(new.damage("a leaf in key order with its neighbour"));
                 }
             }

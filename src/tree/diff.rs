@@ -158,7 +158,7 @@ impl<'v> Side<'v> {
     fn entry(&self) -> Result<Option<(Bytes<'v>, LeafValue<'v>)>> {
         let Some((leaf, at)) = self.path.last() else { return Ok(None) };
         let entry = leaf.entry(*at)?;
-        Ok(Some((leaf.key_bytes(&entry), leaf.value(&entry)?)))
+        Ok(Some((leaf.key(&entry), leaf.value(&entry)?)))
     }
 
     fn pass(&mut self, key: &Bytes<'v>) -> Result<()> {

@@ -25,20 +25,22 @@
 //!
 //! | at | what |
 //! |---|---|
-//! | 40 | n × u32 *heads* |
-//! | 40 + 4n | n × u16 *offsets* of the entries |
-//! | 40 + 6n | the entries, in key order, without gaps: entry 0 starts here, entry i + 1 where entry i ends, `end` is where the last one ends |
-//!
-//! Entry: `u16` key length, `u16` value length and flag, key bytes (the whole key), value bytes.
-//! If bit 15 of the second word is set, the value is long and the other bits are 16: the 16 value
-//! bytes are `u32 page, u32 crc, u64 length` of its overflow run. Otherwise the word is the value's
-//! length, at most a quarter of the page size. Keys strictly ascend (bytewise) and are at most 8192 bytes long.
+//! | 40 | P bytes: the common prefix of all keys, stored once |
+//! | 40 + P | n × u32 *heads* |
+//! | 40 + P + 4n | n × u16 *offsets* of the entries |
+//! | 40 + P + 6n | the entries, in key order, without gaps: entry 0 starts here, entry i + 1 where entry i ends, `end` is where the last one ends |
 //!
 //! P is the exact length of the longest common prefix of all keys of the leaf, which is that of
-//! the first and the last (of a single key: its whole length). It is not stored apart.
-//! Head i is the four key bytes from P on, padded with zero bytes at the end, read as a
+//! the first and the last (of a single key: its whole length). The *suffix* of a key is what follows the prefix.
+//! Head i is the first four bytes of suffix i, padded with zero bytes at the end, read as a
 //! big-endian number. So heads never descend, and keys with different heads order as their heads do;
-//! only among equal heads must keys be compared.
+//! only among equal heads must the rest be compared.
+//!
+//! Entry: varint length of the suffix; varint `4 × length of the value + kind`; what follows the first four bytes of
+//! the suffix; the value. Kind 0: the value itself. Kind 1: the value is long, and the bytes here are the pointer to
+//! its overflow run ([`Overflow::encode`]). Kinds 2 and 3 are not in use. A varint is LEB128: seven bits in each byte,
+//! the lowest first; bit 7 says that another byte follows. Keys strictly ascend (bytewise) and are at most 8192 bytes
+//! long.
 //!
 //! # Branch, n = count children, m = n - 1 separators
 //!
@@ -47,8 +49,8 @@
 //! | 40 | P bytes: the common prefix of all separators, stored once |
 //! | 40 + P | m × u32 *heads* |
 //! | 40 + P + 4m | m × u16 *offsets* of the suffixes |
-//! | 40 + P + 6m | n × (u32 page, u32 crc): the children, in key order; crc is the one in the child's header |
-//! | 40 + P + 6m + 8n | the suffixes, in order, without gaps: suffix i ends where suffix i + 1 starts, the last one at `end` |
+//! | 40 + P + 6m | n × (u32 page, u32 crc, u48 entries): the children, in key order; crc is the one in the child's header, entries are those of all leaves below it |
+//! | 40 + P + 6m + 14n | the suffixes, in order, without gaps: suffix i ends where suffix i + 1 starts, the last one at `end` |
 //!
 //! Separator i is prefix + suffix i. P is the exact length of the longest common prefix of
 //! all separators (of a single one: its whole length). Head i is the first four bytes of suffix i, as above.
@@ -62,22 +64,19 @@
 
 use crate::bytes::Bytes;
 use crate::disk::format::{
-    KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_NODE_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, OVERFLOW_SIZE, Overflow,
-    PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr,
-    get_u16, get_u32, get_u64, put_bytes, put_u16, put_u32, put_u64,
+    CHILD_SIZE, Child, KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_NODE_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX,
+    OVERFLOW_SIZE, Overflow, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE,
+    PAGE_TABLE, PAGE_VERSION, Ptr, VALUE_INLINE, VALUE_KIND_BITS, VALUE_LONG, get_u16, get_u32, get_u64, get_varint,
+    put_bytes, put_u16, put_u32, put_u64, put_varint,
 };
 use crate::error::{Error, Result};
 use std::cmp::Ordering;
 use std::ops::Range;
 
-/// Flag in a leaf entry's second word: the value is a pointer to an overflow run.
-const LONG: u16 = 0x8000;
-/// Bytes a leaf entry takes beside its key and value: head, offset, two lengths.
-pub(crate) const LEAF_ENTRY_COST: usize = 10;
-/// Bytes a separator takes beside its suffix: head and offset.
-pub(crate) const SEPARATOR_COST: usize = 6;
-/// Bytes a child pointer takes.
-pub(crate) const CHILD_COST: usize = 8;
+/// Bytes that an entry of a leaf, or a separator, takes beside its parts: head and offset.
+pub(crate) const ITEM_COST: usize = 6;
+/// Bytes of a suffix that its head holds.
+pub(crate) const HEAD_SIZE: usize = 4;
 
 /// Up to so many heads are compared one and all.
 const COUNTED_HEADS: usize = 256;
@@ -94,7 +93,11 @@ pub(crate) enum LeafValue<'a> {
 /// Where in its leaf an entry lies.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    pub(crate) key: Range<usize>,
+    index: usize,
+    /// Length of the key's suffix.
+    suffix: usize,
+    /// Where the entry keeps what its head does not hold of the suffix.
+    rest: Range<usize>,
     pub(crate) value: Range<usize>,
     pub(crate) long: bool,
 }
@@ -127,9 +130,9 @@ impl<'a> Node<'a> {
         let count = usize::from(get_u16(header, NODE_COUNT));
         let prefix = usize::from(get_u16(header, NODE_PREFIX));
         let (least, arrays) = if leaf {
-            (1, PAGE_HEADER + SEPARATOR_COST * count)
+            (1, PAGE_HEADER + prefix + ITEM_COST * count)
         } else {
-            (2, PAGE_HEADER + prefix + (SEPARATOR_COST + CHILD_COST) * count - SEPARATOR_COST.min(count))
+            (2, PAGE_HEADER + prefix + (ITEM_COST + CHILD_SIZE) * count - ITEM_COST.min(count))
         };
         let node = Node { bytes, count, prefix, level: found };
         if count < least || arrays > size || size > MAX_NODE_SIZE {
@@ -166,26 +169,35 @@ impl<'a> Node<'a> {
         get_u64(&self.bytes, PAGE_VERSION)
     }
 
+    /// The heads, of `count` keys.
     #[inline]
-    fn heads(&self, start: usize, count: usize) -> &[[u8; 4]] {
-        self.bytes.get(start..start + 4 * count).unwrap_or_default().as_chunks().0
+    fn heads(&self, count: usize) -> &[[u8; HEAD_SIZE]] {
+        let start = PAGE_HEADER + self.prefix;
+        self.bytes.get(start..start + HEAD_SIZE * count).unwrap_or_default().as_chunks().0
+    }
+
+    /// What all keys begin with.
+    #[inline]
+    fn prefix(&self) -> &[u8] {
+        self.bytes.get(PAGE_HEADER..PAGE_HEADER + self.prefix).unwrap_or_default()
     }
 
     /// Entry `index` of a leaf.
     #[inline]
     pub(crate) fn entry(&self, index: usize) -> Result<Entry> {
         let bytes: &[u8] = &self.bytes;
-        let offsets = PAGE_HEADER + 4 * self.count;
+        let offsets = PAGE_HEADER + self.prefix + HEAD_SIZE * self.count;
         let at = usize::from(get_u16(bytes, offsets + 2 * index));
-        let word = get_u16(bytes, at + 2);
-        let key = at + 4..at + 4 + usize::from(get_u16(bytes, at));
-        let value = key.end..key.end + usize::from(word & !LONG);
-        let long = word & LONG != 0;
+        let (suffix, next) = get_varint(bytes, at);
+        let (word, start) = get_varint(bytes, next);
+        let rest = start..start + suffix.saturating_sub(HEAD_SIZE);
+        let value = rest.end..rest.end + (word >> VALUE_KIND_BITS);
+        let kind = word % (1 << VALUE_KIND_BITS);
         let outside = at < offsets + 2 * self.count || index >= self.count || value.end > bytes.len();
-        if outside || long && value.len() != OVERFLOW_SIZE {
-            return Err(self.damage("an entry within the leaf, and 16 bytes for a long value"));
+        if outside || !(kind == VALUE_INLINE || kind == VALUE_LONG && value.len() == OVERFLOW_SIZE) {
+            return Err(self.damage("an entry within the leaf, of a known kind, and a whole pointer to a long value"));
         }
-        Ok(Entry { key, value, long })
+        Ok(Entry { index, suffix, rest, value, long: kind == VALUE_LONG })
     }
 
     #[inline]
@@ -193,8 +205,32 @@ impl<'a> Node<'a> {
         self.bytes.get(range.clone()).unwrap_or_default()
     }
 
-    pub(crate) fn key_bytes(&self, entry: &Entry) -> Bytes<'a> {
-        self.bytes.slice(entry.key.clone())
+    /// Prefix, head and rest: together the key of an entry.
+    #[inline]
+    fn key_parts(&self, entry: &Entry) -> (&[u8], [u8; HEAD_SIZE], &[u8]) {
+        let head = self.heads(self.count).get(entry.index).copied().unwrap_or_default();
+        (self.prefix(), u32::from_le_bytes(head).to_be_bytes(), self.slice(&entry.rest))
+    }
+
+    /// The key of an entry.
+    #[inline]
+    pub(crate) fn key(&self, entry: &Entry) -> Bytes<'static> {
+        let (prefix, head, rest) = self.key_parts(entry);
+        Bytes::joined([prefix, head.get(..entry.suffix).unwrap_or(&head), rest])
+    }
+
+    /// Puts the key of an entry into `out`.
+    pub(crate) fn key_into(&self, entry: &Entry, out: &mut Vec<u8>) {
+        let (prefix, head, rest) = self.key_parts(entry);
+        out.clear();
+        out.extend_from_slice(prefix);
+        out.extend_from_slice(head.get(..entry.suffix).unwrap_or(&head));
+        out.extend_from_slice(rest);
+    }
+
+    /// The first key of a leaf, and the last one.
+    pub(crate) fn ends(&self) -> Result<(Bytes<'static>, Bytes<'static>)> {
+        Ok((self.key(&self.entry(0)?), self.key(&self.entry(self.count - 1)?)))
     }
 
     #[inline]
@@ -207,28 +243,36 @@ impl<'a> Node<'a> {
 
     /// The pointer that a long entry holds.
     pub(crate) fn overflow(&self, entry: &Entry) -> Result<Overflow> {
-        Overflow::decode(self.slice(&entry.value)).ok_or_else(|| self.damage("an overflow pointer of 16 bytes"))
+        Overflow::decode(self.slice(&entry.value)).ok_or_else(|| self.damage("a whole pointer to a long value"))
     }
 
+    /// How the suffix of entry `index` compares to `suffix`, which has the same head.
     #[inline]
-    fn key(&self, index: usize) -> Result<&[u8]> {
+    fn compare_rest(&self, index: usize, suffix: &[u8]) -> Result<Ordering> {
         let entry = self.entry(index)?;
-        Ok(self.slice(&entry.key))
+        Ok(match suffix.get(HEAD_SIZE..) {
+            Some(rest) if entry.suffix >= HEAD_SIZE => self.slice(&entry.rest).cmp(rest),
+            // One of the two is shorter than a head: padded with zeros they are equal, so the shorter one comes first.
+            _ => entry.suffix.cmp(&suffix.len()),
+        })
     }
 
-    /// First entry of a leaf with a key >= `key` if `key` has the leaf's prefix, and whether it is
-    /// that key. Without the prefix the place means nothing, but "is that key" is still right:
-    /// so a lookup needs no look at the prefix, which would cost it another cache line.
+    /// First entry of a leaf whose key is >= `key` (the count if there is none), and whether it is that key.
     #[inline]
-    fn search(&self, key: &[u8]) -> Result<(usize, bool)> {
-        let Some(rest) = key.get(self.prefix..) else { return Ok((0, false)) };
-        let head = head(rest);
-        let heads = self.heads(PAGE_HEADER, self.count);
+    pub(crate) fn lower_bound(&self, key: &[u8]) -> Result<(usize, bool)> {
+        match key.get(..self.prefix).unwrap_or(key).cmp(self.prefix()) {
+            Ordering::Less => return Ok((0, false)),
+            Ordering::Greater => return Ok((self.count, false)),
+            Ordering::Equal => {}
+        }
+        let suffix = key.get(self.prefix..).unwrap_or_default();
+        let head = head(suffix);
+        let heads = self.heads(self.count);
         let mut low = lower_bound(heads, head);
         let mut high = low + equals(heads, low, head);
         while low < high {
             let middle = usize::midpoint(low, high);
-            match self.key(middle)?.cmp(key) {
+            match self.compare_rest(middle, suffix)? {
                 Ordering::Less => low = middle + 1,
                 Ordering::Equal => return Ok((middle, true)),
                 Ordering::Greater => high = middle,
@@ -240,41 +284,23 @@ impl<'a> Node<'a> {
     /// The value of `key` in a leaf.
     #[inline]
     pub(crate) fn find(&self, key: &[u8]) -> Result<Option<LeafValue<'a>>> {
-        match self.search(key)? {
+        match self.lower_bound(key)? {
             (index, true) => self.value(&self.entry(index)?).map(Some),
             _ => Ok(None),
         }
     }
 
-    /// First entry of a leaf whose key is >= `key` (the count if there is none), and whether it is that key.
-    #[inline]
-    pub(crate) fn lower_bound(&self, key: &[u8]) -> Result<(usize, bool)> {
-        let (index, exact) = self.search(key)?;
-        if exact {
-            return Ok((index, true));
-        }
-        let neighbour = self.key(index.min(self.count - 1))?;
-        let prefix = neighbour.get(..self.prefix).unwrap_or(neighbour);
-        Ok(match key.get(..self.prefix).unwrap_or(key).cmp(prefix) {
-            Ordering::Less => (0, false),
-            Ordering::Equal => (index, false),
-            Ordering::Greater => (self.count, false),
-        })
-    }
-
     /// Which child of a branch has `key` in its range.
     #[inline]
     pub(crate) fn route(&self, key: &[u8]) -> Result<usize> {
-        let bytes: &[u8] = &self.bytes;
-        let start = PAGE_HEADER + self.prefix;
-        match key.get(..self.prefix).unwrap_or(key).cmp(bytes.get(PAGE_HEADER..start).unwrap_or_default()) {
+        match key.get(..self.prefix).unwrap_or(key).cmp(self.prefix()) {
             Ordering::Less => return Ok(0),
             Ordering::Greater => return Ok(self.count - 1),
             Ordering::Equal => {}
         }
         let rest = key.get(self.prefix..).unwrap_or_default();
         let head = head(rest);
-        let heads = self.heads(start, self.count - 1);
+        let heads = self.heads(self.count - 1);
         let mut low = lower_bound(heads, head);
         let mut high = low + equals(heads, low, head);
         while low < high {
@@ -299,7 +325,7 @@ impl<'a> Node<'a> {
         } else {
             usize::try_from(get_u32(bytes, NODE_END)).unwrap_or(usize::MAX)
         };
-        let least = PAGE_HEADER + self.prefix + SEPARATOR_COST * separators + CHILD_COST * self.count;
+        let least = PAGE_HEADER + self.prefix + ITEM_COST * separators + CHILD_SIZE * self.count;
         match bytes.get(offset(index)..end) {
             Some(suffix) if offset(index) >= least => Ok(suffix),
             _ => Err(self.damage("a separator within the branch")),
@@ -309,7 +335,7 @@ impl<'a> Node<'a> {
     /// Puts separator `index` of a branch, the least key that child `index + 1` may hold, into `out`.
     pub(crate) fn separator(&self, index: usize, out: &mut Vec<u8>) -> Result<()> {
         out.clear();
-        out.extend_from_slice(self.slice(&(PAGE_HEADER..PAGE_HEADER + self.prefix)));
+        out.extend_from_slice(self.prefix());
         out.extend_from_slice(self.suffix(index)?);
         Ok(())
     }
@@ -317,8 +343,19 @@ impl<'a> Node<'a> {
     /// Child `index` of a branch.
     #[inline]
     pub(crate) fn child(&self, index: usize) -> Ptr {
-        let at = PAGE_HEADER + self.prefix + SEPARATOR_COST * (self.count - 1) + CHILD_COST * index;
+        let at = self.child_at(index);
         Ptr { page: get_u32(&self.bytes, at), crc: get_u32(&self.bytes, at + 4) }
+    }
+
+    /// Child `index` of a branch, and the number of entries below it.
+    pub(crate) fn counted_child(&self, index: usize) -> Child {
+        let at = self.child_at(index);
+        Child::decode(self.slice(&(at..at + CHILD_SIZE)))
+    }
+
+    #[inline]
+    fn child_at(&self, index: usize) -> usize {
+        PAGE_HEADER + self.prefix + ITEM_COST * (self.count - 1) + CHILD_SIZE * index
     }
 
     /// An error that says what this node should have been.
@@ -416,7 +453,7 @@ impl Header {
     }
 }
 
-/// One item to be put into a node: key and value, or separator and encoded child pointer.
+/// One item to be put into a node: key and value, or separator and encoded child.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NodeItem<'a> {
     pub(crate) key: &'a [u8],
@@ -425,8 +462,15 @@ pub(crate) struct NodeItem<'a> {
     pub(crate) long: bool,
 }
 
+impl NodeItem<'_> {
+    /// What comes before the value in an entry of a leaf, beside the key's length.
+    pub(super) fn value_word(&self) -> usize {
+        (self.payload.len() << VALUE_KIND_BITS) + if self.long { VALUE_LONG } else { VALUE_INLINE }
+    }
+}
+
 /// Lays items out as a node of `kind`, in as few pages as it needs; the header stays to be sealed.
-/// Of a branch's first item only the pointer is kept. Returns the length of the run in pages.
+/// Of a branch's first item only the child is kept. Returns the length of the run in pages.
 pub(crate) fn encode<'i>(
     kind: u8,
     items: impl ExactSizeIterator<Item = NodeItem<'i>> + Clone,
@@ -439,45 +483,44 @@ pub(crate) fn encode<'i>(
     let keyed = items.clone().skip(usize::from(branch));
     let keys = count - usize::from(branch);
     let prefix = keyed.clone().next().map_or(0, |first| common_prefix(first.key, last));
-    let (stored_prefix, cut) = if branch { (prefix, prefix) } else { (0, 0) };
-    let mut at = PAGE_HEADER + stored_prefix;
     out.clear();
-    out.resize(at, 0);
-    put_bytes(out, PAGE_HEADER, last.get(..stored_prefix).unwrap_or_default());
+    out.resize(PAGE_HEADER, 0);
+    out.extend_from_slice(last.get(..prefix).unwrap_or_default());
     for item in keyed.clone() {
         out.extend_from_slice(&head(item.key.get(prefix..).unwrap_or_default()).to_le_bytes());
     }
-    at += SEPARATOR_COST * keys + if branch { CHILD_COST * count } else { 0 };
-    for item in keyed.clone() {
-        let offset = u16::try_from(at).map_err(|_| too_large(at))?;
-        out.extend_from_slice(&offset.to_le_bytes());
-        at += item.key.len() - cut.min(item.key.len()) + if branch { 0 } else { 4 + item.payload.len() };
-    }
+    let offsets = out.len();
+    out.resize(offsets + 2 * keys, 0);
     if branch {
         items.for_each(|item| out.extend_from_slice(item.payload));
-        keyed.for_each(|item| out.extend_from_slice(item.key.get(cut..).unwrap_or_default()));
-    } else {
-        for item in items {
-            let length = |bytes: &[u8]| u16::try_from(bytes.len()).map_err(|_| too_large(bytes.len()));
-            let flag = if item.long { LONG } else { 0 };
-            debug_assert!(!item.long || item.payload.len() == OVERFLOW_SIZE);
-            out.extend_from_slice(&length(item.key)?.to_le_bytes());
-            out.extend_from_slice(&(length(item.payload)? | flag).to_le_bytes());
-            out.extend_from_slice(item.key);
-            out.extend_from_slice(item.payload);
-        }
     }
-    debug_assert_eq!(at, out.len());
+    let mut offset_at = offsets;
+    for item in keyed {
+        let offset = u16::try_from(out.len()).map_err(|_| too_large(out.len()))?;
+        put_u16(out, offset_at, offset);
+        offset_at += 2;
+        let suffix = item.key.get(prefix..).unwrap_or_default();
+        if branch {
+            out.extend_from_slice(suffix);
+            continue;
+        }
+        debug_assert!(!item.long || item.payload.len() == OVERFLOW_SIZE);
+        put_varint(out, suffix.len());
+        put_varint(out, item.value_word());
+        out.extend_from_slice(suffix.get(HEAD_SIZE..).unwrap_or_default());
+        out.extend_from_slice(item.payload);
+    }
     let small = |n: usize| u16::try_from(n).map_err(|_| too_large(n));
+    let end = out.len();
     put_u16(out, NODE_COUNT, small(count)?);
     put_u16(out, NODE_PREFIX, small(prefix)?);
-    put_u32(out, NODE_END, u32::try_from(at).map_err(|_| too_large(at))?);
-    let run = at.div_ceil(page_size);
+    put_u32(out, NODE_END, u32::try_from(end).map_err(|_| too_large(end))?);
+    let run = end.div_ceil(page_size);
     if run * page_size > MAX_NODE_SIZE {
-        return Err(too_large(at));
+        return Err(too_large(end));
     }
     out.resize(run * page_size, 0);
-    u32::try_from(run).map_err(|_| too_large(at))
+    u32::try_from(run).map_err(|_| too_large(end))
 }
 
 #[cold]

@@ -46,12 +46,11 @@ pub(crate) fn write_overflow(store: &mut dyn PageStore, table: u32, value: &[u8]
         at += u32::try_from(size / page_size).unwrap_or(u32::MAX);
         (rest, left) = (later, left - size);
     }
-    Ok(Overflow { ptr: Ptr { page, crc }, len })
+    Ok(Overflow { ptr: Ptr { page, crc }, len, version: store.version() })
 }
 
 /// Frees the run of a long value on its pointer's word alone: a damaged value can be deleted.
-pub(crate) fn free_overflow(store: &mut dyn PageStore, pages: &Pages, table: u32, long: Overflow) -> Result<()> {
+pub(crate) fn free_overflow(store: &mut dyn PageStore, pages: &Pages, long: Overflow) -> Result<()> {
     let run = pages.overflow_run(long)?;
-    let birth = if store.asks_for_births() { pages.overflow_birth(long, table) } else { 0 };
-    store.free(long.ptr.page, run, birth)
+    store.free(long.ptr.page, run, long.version)
 }

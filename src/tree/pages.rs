@@ -9,7 +9,7 @@ use crate::bytes::Bytes;
 use crate::disk::format::{
     HEAD_SIZE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING,
     MAX_NODE_SIZE, MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER,
-    PAGE_PAYLOAD_LEN, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, get_u32, get_u64,
+    PAGE_PAYLOAD_LEN, PAGE_RUN, PAGE_STORE, PAGE_TABLE, Ptr, get_u32, get_u64,
 };
 use crate::disk::platform::{Disk, Mapping};
 use crate::error::{Error, Result};
@@ -22,9 +22,6 @@ const CHUNK: usize = 4096;
 /// Bytes of pages kept in private memory where there is no map, over all shards.
 const CACHE_SIZE: usize = 16 << 20;
 const CACHE_SHARDS: usize = 16;
-/// A run up to this many bytes is read and verified in full to learn its birth.
-const CHEAP_RUN: u64 = 16 << 20;
-
 /// Pages this close to each other are read together, with what lies between.
 const NEAR_PAGES: u32 = 16;
 /// Pages of memory are at least this large on every host.
@@ -223,19 +220,6 @@ impl Pages {
     fn grown(&self) -> u64 {
         let pages = self.disk.len().unwrap_or(0) >> self.shift;
         self.page_count.fetch_max(pages, Ordering::AcqRel).max(pages)
-    }
-
-    /// The version that a long value's run was written for, if that can be established, which requires reading
-    /// all of it; otherwise 0, which means that any snapshot may use it. Never an error: it must be possible to
-    /// delete a damaged run.
-    pub(crate) fn overflow_birth(&self, long: Overflow, table: u32) -> u64 {
-        let known = long.ptr.crc != 0 && self.verified.get(long.ptr.page) == long.ptr.crc;
-        if !known && long.len > CHEAP_RUN {
-            return 0;
-        }
-        self.overflow_run(long)
-            .and_then(|_| self.run(long.ptr, KIND_OVERFLOW, table))
-            .map_or(0, |run| get_u64(&run, PAGE_VERSION))
     }
 
     /// Whether a run lies within the file, behind the root slots.

@@ -1,6 +1,7 @@
 //! For tests: a page store over a disk in memory that knows which pages are in use, and a check
 //! of a whole tree against the layout and the rules of the tree.
 
+use super::build::max_inline;
 use super::node::common_prefix;
 use super::pages::{Pages, Verified};
 use super::update::PageStore;
@@ -217,33 +218,37 @@ fn check_node(
     };
     if leaf {
         assert!(count >= 1);
-        let (mut keys, mut at) = (Vec::new(), 40 + 6 * count);
-        for offset in u16s(40 + 4 * count, count) {
+        let heads = 40 + prefix;
+        let (mut keys, mut at) = (Vec::new(), heads + 6 * count);
+        for (index, offset) in u16s(heads + 4 * count, count).into_iter().enumerate() {
             assert_eq!(offset, at, "entries follow each other");
-            let (key, word) = (usize::from(get_u16(&bytes, at)), usize::from(get_u16(&bytes, at + 2)));
-            let length = word & 0x7fff;
-            let value = &bytes[at + 4 + key..at + 4 + key + length];
-            keys.push(bytes[at + 4..at + 4 + key].to_vec());
-            let value = if word & 0x8000 == 0 {
-                assert!(length <= max_inline(pages.page_size()));
+            let (suffix, next) = get_varint(&bytes, at);
+            let (word, next) = get_varint(&bytes, next);
+            let head = get_u32(&bytes, heads + 4 * index).to_be_bytes();
+            let rest = &bytes[next..next + suffix.saturating_sub(4)];
+            keys.push([&bytes[40..heads], &head[..suffix.min(4)], rest].concat());
+            at = next + rest.len() + word / 4;
+            let value = &bytes[next + rest.len()..at];
+            let value = if word % 4 == 0 {
+                assert!(value.len() <= max_inline(pages.page_size()));
                 value.to_vec()
             } else {
+                assert_eq!(word % 4, 1);
                 let long = Overflow::decode(value).unwrap();
                 let run = u32::try_from(Overflow::pages(long.len, pages.page_size())).unwrap();
                 assert!(found.runs.insert(long.ptr.page, run).is_none(), "run {} is used twice", long.ptr.page);
                 pages.overflow(long, table).unwrap().to_vec()
             };
             found.entries.push((keys[keys.len() - 1].clone(), value));
-            at += 4 + key + length;
         }
         assert_eq!(at, end);
-        check_keys(&keys, 40);
+        check_keys(&keys, heads);
         found.leaves.push((end, bytes.len()));
         return;
     }
     assert!(count >= 2);
     let m = count - 1;
-    let suffixes = 40 + prefix + 6 * m + 8 * count;
+    let suffixes = 40 + prefix + 6 * m + CHILD_SIZE * count;
     let mut ends = u16s(40 + prefix + 4 * m, m);
     assert_eq!(ends[0], suffixes);
     ends.push(end);
@@ -252,17 +257,19 @@ fn check_node(
     assert!(keys[0].as_slice() > low, "a separator is above its node's lower bound");
     found.branches.push((count, end));
     for i in 0..count {
-        let at = 40 + prefix + 6 * m + 8 * i;
-        let child = Ptr { page: get_u32(&bytes, at), crc: get_u32(&bytes, at + 4) };
+        let at = 40 + prefix + 6 * m + CHILD_SIZE * i;
+        let child = Child::decode(&bytes[at..at + CHILD_SIZE]);
+        let before = found.entries.len();
         let low = if i == 0 { low } else { &keys[i - 1] };
         check_node(
             pages,
             table,
-            child,
+            child.ptr,
             Some(bytes[PAGE_LEVEL] - 1),
             low,
             keys.get(i).map(Vec::as_slice).or(high),
             found,
         );
+        assert_eq!((found.entries.len() - before) as u64, child.count, "entries below child {i}");
     }
 }

@@ -7,15 +7,14 @@
 //! everything below has been closed, since a node cannot hold items from both sides of it. A group of items too small
 //! for a node of its own is merged with a neighbour before it is closed.
 
-use super::build::{Level, Packing};
-use super::node::{Entry, Header, LEAF_ENTRY_COST, Node, NodeItem};
+use super::build::{Level, Packing, max_inline};
+use super::node::{Entry, Header, Node, NodeItem};
 use super::overflow::{free_overflow, write_overflow};
 use super::pages::Pages;
 use crate::change::Change;
-use crate::disk::format::{
-    KIND_BRANCH, KIND_LEAF, MAX_KEY_SIZE, MAX_LEVEL, Overflow, PAGE_HEADER, Ptr, TreeRoot, get_u32, max_inline, put_u32,
-};
+use crate::disk::format::{Child, KIND_BRANCH, KIND_LEAF, MAX_KEY_SIZE, MAX_LEVEL, Overflow, Ptr, TreeRoot};
 use crate::error::{Error, Result};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The store in which an update reads, allocates, frees and writes pages.
@@ -31,10 +30,6 @@ pub(crate) trait PageStore {
     fn free(&mut self, page: u32, run: u32, version: u64) -> Result<()>;
     /// Whether `run` adjacent pages are free before `page`: [`PageStore::allocate`] would then return them.
     fn has_room_before(&mut self, _run: u32, _page: u32) -> bool {
-        true
-    }
-    /// Whether it matters for which version freed pages were written.
-    fn asks_for_births(&self) -> bool {
         true
     }
     /// Writes whole pages.
@@ -116,8 +111,6 @@ struct Leaf<'p> {
     open: bool,
     /// If open: entries before this one were added to the new tree.
     done: usize,
-    /// Bytes added to the new tree since the leaf was opened.
-    fed: usize,
 }
 
 struct Update<'s, 'p> {
@@ -125,7 +118,6 @@ struct Update<'s, 'p> {
     pages: &'p Pages,
     table: u32,
     root: TreeRoot,
-    count: u64,
     path: Vec<Frame<'p>>,
     leaf: Option<Leaf<'p>>,
     levels: Vec<Level>,
@@ -133,6 +125,7 @@ struct Update<'s, 'p> {
     /// The last insert was behind all old entries.
     appending: bool,
     page: Vec<u8>,
+    key: Vec<u8>,
 }
 
 impl<'s, 'p> Update<'s, 'p> {
@@ -142,13 +135,13 @@ impl<'s, 'p> Update<'s, 'p> {
             pages,
             table,
             root,
-            count: root.count,
             path: Vec::new(),
             leaf: None,
             levels: Vec::new(),
             changed: false,
             appending: false,
             page: Vec::new(),
+            key: Vec::new(),
         }
     }
 
@@ -196,30 +189,24 @@ impl<'s, 'p> Update<'s, 'p> {
         self.feed(leaf, index)?;
         leaf.done = index + usize::from(old.is_some());
         let entry = leaf.node.as_ref().zip(old.as_ref());
-        leaf.fed += self.push_changed(key, &change, entry, old_long)?;
-        match (old, change) {
-            (Some(_), Edit::Change(Change::Delete)) => self.count = self.count.saturating_sub(1),
-            (None, _) => {
-                self.count = self.count.saturating_add(1);
-                let behind = leaf.node.as_ref().is_none_or(|node| index == node.count());
-                self.appending = leaf.high.is_none() && behind;
-            }
-            _ => {}
+        self.push_changed(key, &change, entry, old_long)?;
+        if old.is_none() {
+            let behind = leaf.node.as_ref().is_none_or(|node| index == node.count());
+            self.appending = leaf.high.is_none() && behind;
         }
         Ok(())
     }
 
     /// Adds a changed entry, if it is not deleted, to the new tree, and frees its long value if that is no longer used.
-    /// Returns the entry's approximate size in a leaf.
     fn push_changed(
         &mut self,
         key: &[u8],
         change: &Edit<&[u8]>,
         old: Option<(&Node<'p>, &Entry)>,
         old_long: Option<Overflow>,
-    ) -> Result<usize> {
-        let fed = match (change, old, old_long) {
-            (Edit::Change(Change::Delete), ..) => 0,
+    ) -> Result<()> {
+        match (change, old, old_long) {
+            (Edit::Change(Change::Delete), ..) => {}
             (Edit::Change(Change::Put(value)), ..) if value.len() <= max_inline(self.pages.page_size()) => {
                 self.push_entry(key, value, false)?
             }
@@ -236,12 +223,12 @@ impl<'s, 'p> Update<'s, 'p> {
             (Edit::Touch { .. }, Some((node, entry)), _) => {
                 return self.push_entry(key, node.slice(&entry.value), entry.long);
             }
-            (Edit::Touch { .. }, None, _) => 0,
-        };
-        if let Some(long) = old_long {
-            free_overflow(self.store, self.pages, self.table, long)?;
+            (Edit::Touch { .. }, None, _) => {}
         }
-        Ok(fed)
+        if let Some(long) = old_long {
+            free_overflow(self.store, self.pages, long)?;
+        }
+        Ok(())
     }
 
     /// Whether a long value reaches beyond `cutoff`, and fits before its present place. (It is moved nowhere else: a
@@ -276,7 +263,7 @@ impl<'s, 'p> Update<'s, 'p> {
                     self.path.push(frame);
                 }
                 node => {
-                    self.leaf = Some(Leaf { node, low, high, open: false, done: 0, fed: 0 });
+                    self.leaf = Some(Leaf { node, low, high, open: false, done: 0 });
                     return Ok(());
                 }
             }
@@ -317,10 +304,7 @@ impl<'s, 'p> Update<'s, 'p> {
     /// Moves entries before `end` from an open leaf into the new tree.
     fn feed(&mut self, leaf: &mut Leaf<'p>, end: usize) -> Result<()> {
         let Some(node) = &leaf.node else { return Ok(()) };
-        for index in leaf.done..end {
-            let entry = node.entry(index)?;
-            leaf.fed += self.push_entry(node.slice(&entry.key), node.slice(&entry.value), entry.long)?;
-        }
+        self.push_entries(node, leaf.done..end)?;
         leaf.done = end.max(leaf.done);
         Ok(())
     }
@@ -328,34 +312,15 @@ impl<'s, 'p> Update<'s, 'p> {
     fn leave_leaf(&mut self) -> Result<()> {
         let Some(mut leaf) = self.leaf.take().filter(|leaf| leaf.open) else { return Ok(()) };
         let count = leaf.node.as_ref().map_or(0, Node::count);
-        self.feed(&mut leaf, count)?;
-        if leaf.high.is_none() {
-            return Ok(());
-        }
-        // A leaf that changed little stays a leaf of its own, and one that grew too large is split evenly. Only leaves
-        // that shrank are merged with what follows. Otherwise each batch would pack the tree so tightly that the next
-        // one would split everything again.
-        let grown = leaf.fed > self.pages.page_size() as usize - PAGE_HEADER;
-        let entries = self.level(0)?;
-        if entries.is_well_filled() || (grown && entries.overflows()) {
-            self.close(0, Packing::Even)?;
-        }
-        Ok(())
+        // What does not fill a node is kept: if the next leaf changes too, its entries follow here, so that a dense batch
+        // packs the leaves which it writes anyway. If the next leaf stays as it is, [`Update::pass`] closes this one.
+        self.feed(&mut leaf, count)
     }
 
     fn leave_branch(&mut self) -> Result<()> {
         let Some(mut frame) = self.path.pop().filter(|frame| frame.open) else { return Ok(()) };
         let count = frame.node.count();
-        self.pass_children(&mut frame, count)?;
-        let level = usize::from(frame.node.level());
-        let below_closed = self.levels.iter().take(level).all(Level::is_empty);
-        if frame.high.is_some() && below_closed {
-            let children = self.level(level)?;
-            if children.is_well_filled() || children.overflows() {
-                self.close(level, Packing::Even)?;
-            }
-        }
-        Ok(())
+        self.pass_children(&mut frame, count)
     }
 
     /// Takes an open branch's children before `end` over unchanged.
@@ -363,23 +328,23 @@ impl<'s, 'p> Update<'s, 'p> {
         let mut low = Vec::new();
         for index in frame.done..end {
             frame.low_of(index, &mut low)?;
-            self.pass(frame.node.level() - 1, &low, frame.node.child(index))?;
+            self.pass(frame.node.level() - 1, &low, frame.node.counted_child(index))?;
         }
         frame.done = end.max(frame.done);
         Ok(())
     }
 
     /// Takes an untouched node of `level` over into the new tree.
-    fn pass(&mut self, level: u8, low: &[u8], ptr: Ptr) -> Result<()> {
+    fn pass(&mut self, level: u8, low: &[u8], child: Child) -> Result<()> {
         for below in 0..=usize::from(level) {
             // Neighbours that were passed are still held one level up: the last one is taken first.
             while self.level(below)?.is_meagre() && self.take_left(below)? {}
             if self.level(below)?.is_meagre() {
-                return self.absorb(level, low, ptr);
+                return self.absorb(level, low, child.ptr);
             }
             self.close(below, Packing::Even)?;
         }
-        self.push_child(usize::from(level) + 1, low, ptr)
+        self.push_child(usize::from(level) + 1, low, child)
     }
 
     /// Takes an untouched node's items into the new tree instead of the node itself.
@@ -387,7 +352,7 @@ impl<'s, 'p> Update<'s, 'p> {
         let node = self.pages.node(ptr, self.table, Some(level))?;
         self.free_node(&node)?;
         if node.is_leaf() {
-            return self.push_entries(&node, low);
+            return self.push_leaf(&node, low);
         }
         let mut frame = Frame { low: low.to_vec(), high: None, index: 0, open: true, done: 0, node };
         let count = frame.node.count();
@@ -398,7 +363,7 @@ impl<'s, 'p> Update<'s, 'p> {
     /// holds no such node.
     fn take_left(&mut self, level: usize) -> Result<bool> {
         let Some((low, child)) = self.level(level + 1)?.pop() else { return Ok(false) };
-        let ptr = Ptr { page: get_u32(&child, 0), crc: get_u32(&child, 4) };
+        let ptr = Child::decode(&child).ptr;
         let height = u8::try_from(level).unwrap_or(u8::MAX);
         // The node may be a new one, whose page is not yet written out.
         self.store.settle()?;
@@ -407,13 +372,13 @@ impl<'s, 'p> Update<'s, 'p> {
         let empty = Level::new(level == 0, self.pages.page_size() as usize);
         let held = std::mem::replace(self.level(level)?, empty);
         if level == 0 {
-            self.push_entries(&node, &low)?;
+            self.push_leaf(&node, &low)?;
         } else {
             let frame = Frame { low, high: None, index: 0, open: true, done: 0, node };
             let mut low = Vec::new();
             for index in 0..frame.node.count() {
                 frame.low_of(index, &mut low)?;
-                self.push_child(level, &low, frame.node.child(index))?;
+                self.push_child(level, &low, frame.node.counted_child(index))?;
             }
         }
         for index in 0..held.len() {
@@ -432,29 +397,32 @@ impl<'s, 'p> Update<'s, 'p> {
         Ok(true)
     }
 
-    fn push_entries(&mut self, node: &Node<'_>, low: &[u8]) -> Result<()> {
+    /// Adds all entries of a leaf whose range begins at `low`.
+    fn push_leaf(&mut self, node: &Node<'_>, low: &[u8]) -> Result<()> {
         check_range(node, low, None)?;
         if self.level(0)?.is_empty() {
             self.level(0)?.set_low(low);
         }
-        for index in 0..node.count() {
+        self.push_entries(node, 0..node.count())
+    }
+
+    fn push_entries(&mut self, node: &Node<'_>, range: Range<usize>) -> Result<()> {
+        let mut key = std::mem::take(&mut self.key);
+        for index in range {
             let entry = node.entry(index)?;
-            self.push_entry(node.slice(&entry.key), node.slice(&entry.value), entry.long)?;
+            node.key_into(&entry, &mut key);
+            self.push_entry(&key, node.slice(&entry.value), entry.long)?;
         }
+        self.key = key;
         Ok(())
     }
 
-    /// Returns the entry's approximate size in a leaf.
-    fn push_entry(&mut self, key: &[u8], value: &[u8], long: bool) -> Result<usize> {
-        self.push(0, NodeItem { key, payload: value, long })?;
-        Ok(LEAF_ENTRY_COST + key.len() + value.len())
+    fn push_entry(&mut self, key: &[u8], value: &[u8], long: bool) -> Result<()> {
+        self.push(0, NodeItem { key, payload: value, long })
     }
 
-    fn push_child(&mut self, level: usize, low: &[u8], child: Ptr) -> Result<()> {
-        let mut payload = [0; 8];
-        put_u32(&mut payload, 0, child.page);
-        put_u32(&mut payload, 4, child.crc);
-        self.push(level, NodeItem { key: low, payload: &payload, long: false })
+    fn push_child(&mut self, level: usize, low: &[u8], child: Child) -> Result<()> {
+        self.push(level, NodeItem { key: low, payload: &child.encode(), long: false })
     }
 
     fn push(&mut self, level: usize, item: NodeItem<'_>) -> Result<()> {
@@ -498,8 +466,9 @@ impl<'s, 'p> Update<'s, 'p> {
         let crc = header.seal(&mut bytes);
         self.store.write(page, &bytes)?;
         self.page = bytes;
+        let count = self.level(level)?.count(from, to);
         let low = self.level(level)?.low(from).to_vec();
-        self.push_child(level + 1, &low, Ptr { page, crc })
+        self.push_child(level + 1, &low, Child { ptr: Ptr { page, crc }, count })
     }
 
     #[expect(clippy::indexing_slicing, reason = "the line above makes the level")]
@@ -541,9 +510,8 @@ impl<'s, 'p> Update<'s, 'p> {
                 return Ok(TreeRoot::default());
             }
             if top && level > 0 && held.len() == 1 {
-                let payload = held.item(0).payload;
-                let ptr = Ptr { page: get_u32(payload, 0), crc: get_u32(payload, 4) };
-                return Ok(TreeRoot { ptr, count: self.count });
+                let Child { ptr, count } = Child::decode(held.item(0).payload);
+                return Ok(TreeRoot { ptr, count });
             }
             self.close(level, packing)?;
             level += 1;
@@ -581,8 +549,8 @@ impl Frame<'_> {
 
 /// Checks that a leaf's keys are within the range set by its parents: otherwise new nodes would be out of order, too.
 fn check_range(node: &Node<'_>, low: &[u8], high: Option<&[u8]>) -> Result<()> {
-    let (first, last) = (node.entry(0)?, node.entry(node.count() - 1)?);
-    if node.slice(&first.key) < low || high.is_some_and(|high| node.slice(&last.key) >= high) {
+    let (first, last) = node.ends()?;
+    if *first < *low || high.is_some_and(|high| *last >= *high) {
         return Err(node.damage("keys within the range that the parent gives"));
     }
     Ok(())

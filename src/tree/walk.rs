@@ -4,6 +4,7 @@ use super::node::Node;
 use super::overflow::free_overflow;
 use super::pages::Pages;
 use super::update::{PageStore, reaches};
+use crate::bytes::Bytes;
 use crate::disk::format::TreeRoot;
 use crate::error::Result;
 use std::sync::Arc;
@@ -25,20 +26,18 @@ fn free_below(
     pages: &Pages,
     table: u32,
     node: &Node<'_>,
-    last: &mut Option<Vec<u8>>,
+    last: &mut Option<Bytes<'static>>,
 ) -> Result<()> {
     if node.is_leaf() {
         for index in 0..node.count() {
             let entry = node.entry(index)?;
-            let key = node.slice(&entry.key);
-            if last.as_deref().is_some_and(|last| last >= key) {
+            let key = node.key(&entry);
+            if last.as_ref().is_some_and(|last| *last >= key) {
                 return Err(node.damage("keys that ascend"));
             }
-            let place = last.get_or_insert_default();
-            place.clear();
-            place.extend_from_slice(key);
+            *last = Some(key);
             if entry.long {
-                free_overflow(store, pages, table, node.overflow(&entry)?)?;
+                free_overflow(store, pages, node.overflow(&entry)?)?;
             }
         }
     } else {
@@ -83,7 +82,7 @@ struct Search<'p> {
     limit: usize,
     found: Relocatable,
     /// The last key of the previous leaf. Leaves must ascend, as in [`free_below`].
-    last: Option<Vec<u8>>,
+    last: Option<Bytes<'static>>,
 }
 
 impl Search<'_> {
@@ -113,26 +112,25 @@ impl Search<'_> {
     }
 
     fn visit_leaf(&mut self, node: &Node<'_>, from: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
-        let (head, tail) = (node.entry(0)?, node.entry(node.count() - 1)?);
-        let (first, last) = (node.slice(&head.key), node.slice(&tail.key));
-        if first > last || self.last.as_deref().is_some_and(|before| before >= first) {
+        let (first, last) = node.ends()?;
+        if first > last || self.last.as_ref().is_some_and(|before| *before >= first) {
             return Err(node.damage("keys that ascend"));
         }
-        self.last = Some(last.to_vec());
-        let first = from.map_or(Ok(0), |key| node.lower_bound(key).map(|(index, _)| index))?;
-        for index in first..node.count() {
+        self.last = Some(last);
+        let begin = from.map_or(Ok(0), |key| node.lower_bound(key).map(|(index, _)| index))?;
+        for index in begin..node.count() {
             let entry = node.entry(index)?;
             if self.found.keys.len() >= self.limit {
-                self.found.resume = Some(node.slice(&entry.key).to_vec());
+                self.found.resume = Some(node.key(&entry).to_vec());
                 break;
             }
             if entry.long {
                 let long = node.overflow(&entry)?;
                 if reaches(long.ptr.page, self.pages.overflow_run(long)?, self.cutoff) {
-                    self.found.keys.push(node.slice(&entry.key).to_vec());
+                    self.found.keys.push(node.key(&entry).to_vec());
                 }
             }
         }
-        Ok(Some(node.slice(&head.key).to_vec()))
+        Ok(Some(first.to_vec()))
     }
 }

@@ -6,7 +6,7 @@ use super::siblings::Siblings;
 use super::{Severity, TableReport};
 use crate::disk::format::{KIND_OVERFLOW, NODE_END, Overflow, PAGE_HEADER, PAGE_LEVEL, Ptr, get_u32};
 use crate::maintain::format::file::{Expect, File};
-use crate::maintain::format::node::{self, Entry, Value};
+use crate::maintain::format::node::{Entries, Value};
 use crate::maintain::format::types::{KeyType, value_fits};
 
 /// Key and value.
@@ -56,7 +56,7 @@ pub(super) struct Judged {
 impl Rules<'_> {
     /// Judges the leaves that lie in a piece; `order` are those of the siblings that the pieces were cut from.
     pub(super) fn leaves(&self, siblings: &Siblings, order: &[u32], piece: &Piece, bytes: Option<&[u8]>) -> Judged {
-        let (mut judged, mut entries) = (Judged::default(), Vec::new());
+        let (mut judged, mut entries) = (Judged::default(), Entries::default());
         for index in order.get(piece.runs.clone()).unwrap_or_default().iter().map(|index| *index as usize) {
             let (ptr, low, high) = (siblings.node(index), siblings.low(index), siblings.high(index));
             let more;
@@ -71,7 +71,13 @@ impl Rules<'_> {
                     continue;
                 }
             };
+            let before = judged.counts.entries;
             self.leaf(ptr, run, low, high, &mut entries, &mut judged);
+            let (found, noted) = (judged.counts.entries - before, siblings.count(index));
+            if found > 0 && found != noted {
+                let why = format!("its parent notes {noted} entries, but it has {found}");
+                self.told(&mut judged, Severity::Damage, ptr.page, || why);
+            }
         }
         judged
     }
@@ -91,7 +97,7 @@ impl Rules<'_> {
         run: &[u8],
         low: &[u8],
         high: Option<&[u8]>,
-        entries: &mut Vec<Entry>,
+        entries: &mut Entries,
         judged: &mut Judged,
     ) {
         let pages = u32::try_from(run.len() / self.file.page_size as usize).unwrap_or(u32::MAX);
@@ -106,16 +112,17 @@ impl Rules<'_> {
         (counts.levels, counts.leaves) = (1, counts.leaves + 1);
         counts.node_pages += u64::from(pages);
         counts.node_bytes += u64::from(get_u32(run, NODE_END));
-        if let Err(why) = node::leaf_entries(run, self.file.page_size, entries) {
+        if let Err(why) = entries.read(run) {
             return self.damage(judged, ptr.page, why);
         }
-        let (first, last) = (entries.first().map(|e| e.key(run)), entries.last().map(|e| e.key(run)));
+        let mut keys = entries.iter(run).map(|(key, _)| key);
+        let (first, last) = (keys.clone().next(), keys.next_back());
         if Some(low) > first || high.is_some_and(|high| last >= Some(high)) {
             let why = "its keys are outside of the range that its parents give it";
             return self.damage(judged, ptr.page, why.to_owned());
         }
-        for entry in entries.iter() {
-            self.entry(ptr.page, entry.key(run), entry.value(run), judged);
+        for (key, value) in entries.iter(run) {
+            self.entry(ptr.page, key, value, judged);
         }
     }
 
@@ -160,14 +167,14 @@ impl Rules<'_> {
         let size = usize::try_from(pages * u64::from(self.file.page_size)).unwrap_or(usize::MAX);
         let here = bytes.and_then(|bytes| piece.from(bytes, ptr.page, self.file.page_size).get(..size));
         if let Some(run) = here {
-            self.file.long_run_of(run, ptr, expect, pages, len)?;
+            self.file.long_run_of(run, long.value, expect, pages)?;
             let end = PAGE_HEADER + usize::try_from(len).unwrap_or(usize::MAX - PAGE_HEADER);
             self.long_bytes(long, run.get(PAGE_HEADER..end).unwrap_or_default(), judged);
         } else if self.values || self.keep {
-            let value = self.file.long_value(ptr, expect, pages, len)?;
+            let value = self.file.long_value(long.value, expect, pages)?;
             self.long_bytes(long, &value, judged);
         } else {
-            self.file.long_run(ptr, expect, pages, len)?;
+            self.file.long_run(long.value, expect, pages)?;
         }
         judged.counts.long_values += 1;
         judged.counts.long_value_pages += pages;

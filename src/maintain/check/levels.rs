@@ -14,7 +14,7 @@ use crate::disk::format::{
 };
 use crate::error::Result;
 use crate::maintain::format::file::Expect;
-use crate::maintain::format::node;
+use crate::maintain::format::node::{self, Entries};
 use crate::maintain::format::types::{KeyType, value_fits};
 
 /// Longest value that is kept of the store's own tables: two type names.
@@ -63,11 +63,11 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         let level = run.get(PAGE_LEVEL).copied().unwrap_or(0);
         if level == 0 {
             let mut judged = Judged::default();
-            rules.leaf(root, &run, &[], None, &mut Vec::new(), &mut judged);
+            rules.leaf(root, &run, &[], None, &mut Entries::default(), &mut judged);
             return self.found(vec![judged]);
         }
         let mut below = Siblings::from(&[]);
-        self.branch(root, level, &run, &[], None, &mut below);
+        self.branch(root, level, None, &run, &[], None, &mut below);
         drop(run);
         self.descend(level - 1, below)
     }
@@ -163,8 +163,8 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         for (index, run) in range.zip(runs) {
             let (ptr, low, high) = (siblings.node(index), siblings.low(index), siblings.high(index));
             match run {
-                Some(run) => self.branch(ptr, level, &run, low, high, &mut below),
-                None => below.push(Ptr::NONE, high),
+                Some(run) => self.branch(ptr, level, Some(siblings.count(index)), &run, low, high, &mut below),
+                None => below.push(Ptr::NONE, 0, high),
             }
             if self.held + below.size() > self.walk.held && !below.is_empty() {
                 let next = Siblings::from(high.unwrap_or_default());
@@ -174,13 +174,35 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         if below.is_empty() { Ok(()) } else { self.descend(level - 1, below) }
     }
 
-    /// Judges a branch whose checksum is right; appends its children.
-    fn branch(&mut self, ptr: Ptr, level: u8, run: &[u8], low: &[u8], high: Option<&[u8]>, below: &mut Siblings) {
-        if let Err(why) = self.children(ptr, level, run, low, high, below) {
-            self.damage(ptr.page, why);
-            below.push(Ptr::NONE, high);
+    /// Judges a branch whose checksum is right, and below which `count` entries must lie; appends its children.
+    #[expect(clippy::too_many_arguments, reason = "what its parent says of it")]
+    fn branch(
+        &mut self,
+        ptr: Ptr,
+        level: u8,
+        count: Option<u64>,
+        run: &[u8],
+        low: &[u8],
+        high: Option<&[u8]>,
+        below: &mut Siblings,
+    ) {
+        match self.children(ptr, level, run, low, high, below) {
+            Ok(found) if count.is_some_and(|count| count != found) => {
+                let count = count.unwrap_or(0);
+                self.damage(
+                    ptr.page,
+                    format!("its parent notes {count} entries below it, but its own notes give {found}"),
+                );
+            }
+            Ok(_) => {}
+            Err(why) => {
+                self.damage(ptr.page, why);
+                below.push(Ptr::NONE, 0, high);
+            }
         }
     }
+
+    /// Returns how many entries lie below it by its own notes.
 
     fn children(
         &mut self,
@@ -190,7 +212,7 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         low: &[u8],
         high: Option<&[u8]>,
         below: &mut Siblings,
-    ) -> std::result::Result<(), String> {
+    ) -> std::result::Result<u64, String> {
         let pages = u32::try_from(run.len() / self.walk.file.page_size as usize).unwrap_or(u32::MAX);
         self.claim_rest(ptr.page, pages);
         let found = run.get(PAGE_LEVEL).copied().unwrap_or(0);
@@ -206,11 +228,13 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         if first.is_some_and(|first| low >= first) || high.is_some_and(|high| last.is_some_and(|last| last >= high)) {
             return Err("its separators are outside of the range that its parents give it".to_owned());
         }
-        for (index, child) in node.children.iter().enumerate() {
+        let mut total: u64 = 0;
+        for (index, (child, count)) in node.children.iter().zip(&node.counts).enumerate() {
             let child = if self.claim(*child) { *child } else { Ptr::NONE };
-            below.push(child, node.separators.get(index).or(high));
+            below.push(child, *count, node.separators.get(index).or(high));
+            total = total.saturating_add(*count);
         }
-        Ok(())
+        Ok(total)
     }
 
     /// Marks the pages of a node behind its first one.

@@ -210,7 +210,7 @@ impl NamedWalk<'_, '_, '_> {
             return self.damage(ptr.page, format!("level {level} below level {}", above.unwrap_or(MAX_LEVEL + 1)));
         }
         let below = if level == 0 {
-            node::leaf(&run, page_size).map(|entries| {
+            node::leaf(&run).map(|entries| {
                 let long = entries.into_iter().filter_map(|(_, value)| match value {
                     Value::Long(long) => Some(long),
                     Value::Inline(_) => None,
@@ -232,7 +232,7 @@ impl NamedWalk<'_, '_, '_> {
         }
         let pages = Overflow::pages(long.len.min(MAX_VALUE_SIZE), self.walk.file.page_size);
         let verified = match self.walk.file.within(long.ptr.page, pages) {
-            Ok(()) if long.len <= MAX_VALUE_SIZE => self.walk.file.long_run(long.ptr, expect, pages, long.len),
+            Ok(()) if long.len <= MAX_VALUE_SIZE => self.walk.file.long_run(long, expect, pages),
             Ok(()) => Err(format!("a value of {} bytes", long.len)),
             Err(why) => Err(why),
         };
@@ -270,7 +270,7 @@ impl Rows {
             let children = node::branch(&run).map(|node| node.children).unwrap_or_default();
             return children.into_iter().for_each(|child| self.read(file, child, table, Some(level)));
         }
-        for (key, value) in node::leaf(&run, file.page_size).unwrap_or_default() {
+        for (key, value) in node::leaf(&run).unwrap_or_default() {
             if let Value::Inline(value) = value {
                 self.found.push((key.to_vec(), value.to_vec()));
             }

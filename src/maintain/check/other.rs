@@ -126,7 +126,7 @@ impl Other<'_, '_, '_> {
     }
 
     fn leaf(&mut self, run: &[u8], table: u32) -> Result<std::result::Result<(), String>> {
-        let entries = match node::leaf(run, self.file.page_size) {
+        let entries = match node::leaf(run) {
             Ok(entries) => entries,
             Err(why) => return Ok(Err(why)),
         };
@@ -146,7 +146,7 @@ impl Other<'_, '_, '_> {
             return Ok(());
         }
         let expect = Expect { kinds: &[KIND_OVERFLOW], table, version: self.file.version };
-        if let Err(why) = self.file.long_run(long.ptr, expect, pages, long.len)
+        if let Err(why) = self.file.long_run(long, expect, pages)
             && self.has_its_header(long.ptr)
         {
             self.found.push((long.ptr.page, format!("a long value of table {table}: {why}")));

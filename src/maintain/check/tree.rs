@@ -111,7 +111,7 @@ impl Walk<'_, '_> {
         let Some(pages) = self.claim_long(long, Use::LogValue, place) else { return };
         // It was written after the root.
         let expect = Expect { kinds: &[KIND_OVERFLOW], table, version: u64::MAX };
-        if let Err(why) = self.file.long_run(long.ptr, expect, pages, long.len) {
+        if let Err(why) = self.file.long_run(long, expect, pages) {
             let page = long.ptr.page;
             let place = Place { offset: self.file.offset(page), page: Some(page), table: place.table };
             self.findings.damage(place, format!("a long value: {why}"));

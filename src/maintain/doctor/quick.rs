@@ -203,7 +203,7 @@ fn rows(file: &File<'_>, tree: TreeRoot, table: u32, name: &str, look: &mut Look
     for ptr in leaves {
         let told = file.run(ptr, Expect { kinds: &[KIND_LEAF], table, version: file.version }, file.pages);
         let found = told.and_then(|leaf| {
-            let entries = node::leaf(&leaf, file.page_size)?;
+            let entries = node::leaf(&leaf)?;
             let inline = entries.iter().filter_map(|(key, value)| match value {
                 Value::Inline(bytes) => Some((key.to_vec(), bytes.to_vec())),
                 Value::Long(_) => None,

@@ -1,9 +1,9 @@
 //! Reading runs of pages and checking their headers. Problems are returned as text.
 
 use crate::disk::format::{
-    HEAD_SIZE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, PAGE_CRC, PAGE_HEADER, PAGE_KIND,
-    PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RESERVED, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr,
-    TABLE_SPACE, get_u16, get_u32, get_u64,
+    HEAD_SIZE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, Overflow, PAGE_CRC, PAGE_HEADER,
+    PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RESERVED, PAGE_RUN, PAGE_STORE, PAGE_TABLE,
+    PAGE_VERSION, Ptr, TABLE_SPACE, get_u16, get_u32, get_u64,
 };
 use crate::disk::platform::Disk;
 
@@ -136,42 +136,40 @@ impl File<'_> {
 
     /// Verifies a run of known length piece by piece; `len` is its payload's length. The run need
     /// not lie within the pages of the root.
-    pub(in crate::maintain) fn long_run(&self, ptr: Ptr, expect: Expect, pages: u64, len: u64) -> Result<(), String> {
-        self.long_run_pieces(ptr, expect, pages, len, |_| {})
+    pub(in crate::maintain) fn long_run(&self, long: Overflow, expect: Expect, pages: u64) -> Result<(), String> {
+        self.long_run_pieces(long, expect, pages, |_| {})
     }
 
     /// A long value, verified.
     pub(in crate::maintain) fn long_value(
         &self,
-        ptr: Ptr,
+        long: Overflow,
         expect: Expect,
         pages: u64,
-        len: u64,
     ) -> Result<Vec<u8>, String> {
         let size = usize::try_from(pages * u64::from(self.page_size)).unwrap_or(usize::MAX);
         let mut run = Vec::new();
         run.try_reserve_exact(size).map_err(|_| format!("no memory for a run of {size} bytes"))?;
-        self.long_run_pieces(ptr, expect, pages, len, |piece| run.extend_from_slice(piece))?;
-        run.truncate(PAGE_HEADER + usize::try_from(len).unwrap_or(usize::MAX - PAGE_HEADER));
+        self.long_run_pieces(long, expect, pages, |piece| run.extend_from_slice(piece))?;
+        run.truncate(PAGE_HEADER + usize::try_from(long.len).unwrap_or(usize::MAX - PAGE_HEADER));
         run.drain(..PAGE_HEADER);
         Ok(run)
     }
 
     fn long_run_pieces(
         &self,
-        ptr: Ptr,
+        long: Overflow,
         expect: Expect,
         pages: u64,
-        len: u64,
         mut each: impl FnMut(&[u8]),
     ) -> Result<(), String> {
         let total = pages * u64::from(self.page_size);
         let mut piece = vec![0; usize::try_from(total.min(PIECE)).unwrap_or(0)];
-        let mut run = LongRun { file: self, ptr, expect, pages, len, crc: crc32fast::Hasher::new(), done: 0 };
+        let mut run = LongRun { file: self, long, expect, pages, crc: crc32fast::Hasher::new(), done: 0 };
         while run.done < total {
             let size = usize::try_from((total - run.done).min(PIECE)).unwrap_or(0);
             let piece = piece.get_mut(..size).unwrap_or_default();
-            self.read(piece, self.offset(ptr.page) + run.done)?;
+            self.read(piece, self.offset(long.ptr.page) + run.done)?;
             run.piece(piece)?;
             each(piece);
         }
@@ -182,12 +180,11 @@ impl File<'_> {
     pub(in crate::maintain) fn long_run_of(
         &self,
         bytes: &[u8],
-        ptr: Ptr,
+        long: Overflow,
         expect: Expect,
         pages: u64,
-        len: u64,
     ) -> Result<(), String> {
-        let mut run = LongRun { file: self, ptr, expect, pages, len, crc: crc32fast::Hasher::new(), done: 0 };
+        let mut run = LongRun { file: self, long, expect, pages, crc: crc32fast::Hasher::new(), done: 0 };
         run.piece(bytes)?;
         run.end()
     }
@@ -236,10 +233,9 @@ impl File<'_> {
 /// A long value on its way.
 struct LongRun<'f, 'd> {
     file: &'f File<'d>,
-    ptr: Ptr,
+    long: Overflow,
     expect: Expect,
     pages: u64,
-    len: u64,
     crc: crc32fast::Hasher,
     done: u64,
 }
@@ -249,16 +245,20 @@ impl LongRun<'_, '_> {
     fn piece(&mut self, piece: &[u8]) -> Result<(), String> {
         let mut from = 0;
         if self.done == 0 {
-            let found = self.file.header(piece, self.ptr, self.expect)?;
-            let (pages, len) = (self.pages, self.len);
+            let found = self.file.header(piece, self.long.ptr, self.expect)?;
+            let (pages, len) = (self.pages, self.long.len);
             if u64::from(found) != pages || get_u64(piece, PAGE_PAYLOAD_LEN) != len {
                 let found_len = get_u64(piece, PAGE_PAYLOAD_LEN);
                 return Err(format!("{found_len} bytes in {found} pages, not {len} bytes in {pages} pages"));
             }
+            let (version, noted) = (get_u64(piece, PAGE_VERSION), self.long.version);
+            if version != noted {
+                return Err(format!("it was written for root {version}, not for {noted} as its pointer says"));
+            }
             from = PAGE_NUMBER;
         }
         self.crc.update(piece.get(from..).unwrap_or_default());
-        let used = (PAGE_HEADER as u64 + self.len).saturating_sub(self.done);
+        let used = (PAGE_HEADER as u64 + self.long.len).saturating_sub(self.done);
         let padding = usize::try_from(used).unwrap_or(usize::MAX);
         if !is_zero(piece.get(padding..).unwrap_or_default()) {
             return Err("bytes after its payload are not zero".to_owned());
@@ -268,6 +268,6 @@ impl LongRun<'_, '_> {
     }
 
     fn end(self) -> Result<(), String> {
-        if self.crc.finalize() != self.ptr.crc { Err("its bytes do not match its CRC".to_owned()) } else { Ok(()) }
+        if self.crc.finalize() != self.long.ptr.crc { Err("its bytes do not match its CRC".to_owned()) } else { Ok(()) }
     }
 }

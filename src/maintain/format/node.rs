@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use crate::disk::format::{
-    MAX_KEY_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, OVERFLOW_SIZE, Overflow, PAGE_HEADER, Ptr, get_u16, get_u32,
-    max_inline,
+    CHILD_SIZE, Child, MAX_KEY_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, OVERFLOW_SIZE, Overflow, PAGE_HEADER, Ptr,
+    get_u16, get_u32,
 };
 
-/// In an entry's second word: the value is long.
-const LONG: u16 = 0x8000;
+/// Kinds of values in a leaf.
+const INLINE: usize = 0;
+const LONG: usize = 1;
 
 pub(in crate::maintain) enum Value<'n> {
     Inline(&'n [u8]),
@@ -17,6 +18,8 @@ pub(in crate::maintain) enum Value<'n> {
 
 pub(in crate::maintain) struct Branch {
     pub(in crate::maintain) children: Vec<Ptr>,
+    /// How many entries lie below each of them.
+    pub(in crate::maintain) counts: Vec<u64>,
     /// One less than children.
     pub(in crate::maintain) separators: Separators,
 }
@@ -124,67 +127,114 @@ fn order<'k>(
     Ok(())
 }
 
-/// Where an entry's parts lie in its leaf.
+/// A number of seven bits in each byte, the lowest first, in as few bytes as it needs and at most three; and where it
+/// ends.
+fn varint(node: &[u8], mut at: usize, what: &str) -> Result<(usize, usize), String> {
+    let (mut value, mut shift) = (0, 0);
+    loop {
+        let byte = usize::from(*node.get(at).ok_or_else(|| format!("{what} lies outside the node"))?);
+        value |= (byte & 0x7f) << shift;
+        (at, shift) = (at + 1, shift + 7);
+        if byte < 0x80 {
+            return if byte == 0 && shift > 7 { Err(format!("{what} has a needless byte")) } else { Ok((value, at)) };
+        }
+        if shift == 21 {
+            return Err(format!("{what} is longer than three bytes"));
+        }
+    }
+}
+
+/// An entry of a leaf, whose keys lie in [`Entries`].
 #[derive(Debug, Clone, Copy)]
-pub(in crate::maintain) struct Entry {
-    key: usize,
-    value: usize,
-    end: usize,
+struct Entry {
+    /// Where its key begins, and ends.
+    key: (usize, usize),
+    /// Where its value lies in the leaf.
+    value: (usize, usize),
     long: bool,
 }
 
 impl Entry {
-    pub(in crate::maintain) fn key<'n>(&self, leaf: &'n [u8]) -> &'n [u8] {
-        leaf.get(self.key..self.value).unwrap_or_default()
-    }
-
-    pub(in crate::maintain) fn value<'n>(&self, leaf: &'n [u8]) -> Value<'n> {
-        let bytes = leaf.get(self.value..self.end).unwrap_or_default();
+    fn value<'n>(&self, leaf: &'n [u8]) -> Value<'n> {
+        let bytes = leaf.get(self.value.0..self.value.1).unwrap_or_default();
         let long = if self.long { Overflow::decode(bytes) } else { None };
         long.map_or(Value::Inline(bytes), Value::Long)
     }
 }
 
-/// The entries of a leaf, judged; `entries` is cleared before, so that one list serves many leaves.
-pub(in crate::maintain) fn leaf_entries(node: &[u8], page_size: u32, entries: &mut Vec<Entry>) -> Result<(), String> {
-    let (count, prefix, end) = counts(node)?;
-    if count == 0 {
-        return Err("a leaf without entries".to_owned());
+/// The entries of a leaf, and their keys, put together from prefix, heads and rests.
+#[derive(Default)]
+pub(in crate::maintain) struct Entries {
+    keys: Vec<u8>,
+    list: Vec<Entry>,
+}
+
+impl Entries {
+    pub(in crate::maintain) fn iter<'n>(
+        &'n self,
+        leaf: &'n [u8],
+    ) -> impl DoubleEndedIterator<Item = (&'n [u8], Value<'n>)> + ExactSizeIterator + Clone {
+        self.list.iter().map(move |entry| (self.key(entry), entry.value(leaf)))
     }
-    let offsets = PAGE_HEADER + 4 * count;
-    let mut at = PAGE_HEADER + 6 * count;
-    entries.clear();
-    for index in 0..count {
-        let offset = usize::from(get_u16(node, offsets + 2 * index));
-        if offset != at {
-            return Err(format!("entry {index} starts at {offset}, not at {at}"));
-        }
-        slice(node, at..at + 4, "an entry")?;
-        let (key_len, word) = (usize::from(get_u16(node, at)), get_u16(node, at + 2));
-        let value_len = usize::from(word & !LONG);
-        let key = slice(node, at + 4..at + 4 + key_len, "a key")?;
-        let value = slice(node, key.end..key.end + value_len, "a value")?;
-        let long = word & LONG != 0;
-        if !long && value_len > max_inline(page_size) {
-            return Err(format!("entry {index} holds a value of {value_len} bytes, too long for a leaf"));
-        }
-        if long && value_len != OVERFLOW_SIZE {
-            return Err(format!("entry {index} has {value_len} bytes for a pointer of {OVERFLOW_SIZE}"));
-        }
-        at = value.end;
-        entries.push(Entry { key: key.start, value: value.start, end: value.end, long });
+
+    fn key(&self, entry: &Entry) -> &[u8] {
+        self.keys.get(entry.key.0..entry.key.1).unwrap_or_default()
     }
-    if at != end {
-        return Err(format!("its entries end at {at}, but {end} is noted"));
+
+    /// Takes the entries of a leaf, judged, instead of what was in the list.
+    pub(in crate::maintain) fn read(&mut self, node: &[u8]) -> Result<(), String> {
+        let (count, prefix_len, end) = counts(node)?;
+        if count == 0 {
+            return Err("a leaf without entries".to_owned());
+        }
+        let heads = PAGE_HEADER + prefix_len;
+        let offsets = heads + 4 * count;
+        let mut at = offsets + 2 * count;
+        slice(node, PAGE_HEADER..at, "the list of entries")?;
+        let prefix = node.get(PAGE_HEADER..heads).unwrap_or_default();
+        self.keys.clear();
+        self.list.clear();
+        for index in 0..count {
+            let offset = usize::from(get_u16(node, offsets + 2 * index));
+            if offset != at {
+                return Err(format!("entry {index} starts at {offset}, not at {at}"));
+            }
+            let (suffix, next) = varint(node, at, "the length of a key")?;
+            let (word, next) = varint(node, next, "the length of a value")?;
+            let rest = slice(node, next..next + suffix.saturating_sub(4), "a key")?;
+            let value = slice(node, rest.end..rest.end + word / 4, "a value")?;
+            match word % 4 {
+                INLINE => {}
+                LONG if value.len() == OVERFLOW_SIZE => {}
+                LONG => {
+                    return Err(format!("entry {index} has {} bytes for a pointer of {OVERFLOW_SIZE}", value.len()));
+                }
+                kind => return Err(format!("entry {index} has a value of the unknown kind {kind}")),
+            }
+            let start = self.keys.len();
+            self.keys.extend_from_slice(prefix);
+            let head = get_u32(node, heads + 4 * index).to_be_bytes();
+            self.keys.extend_from_slice(head.get(..suffix).unwrap_or(&head));
+            self.keys.extend_from_slice(node.get(rest).unwrap_or_default());
+            at = value.end;
+            self.list.push(Entry {
+                key: (start, self.keys.len()),
+                value: (value.start, value.end),
+                long: word % 4 == LONG,
+            });
+        }
+        if at != end {
+            return Err(format!("its entries end at {at}, but {end} is noted"));
+        }
+        order(node, heads, prefix_len, self.list.iter().map(|entry| self.key(entry)), "key")
     }
-    order(node, PAGE_HEADER, prefix, entries.iter().map(|entry| entry.key(node)), "key")
 }
 
 /// Keys and values of a leaf, judged.
-pub(in crate::maintain) fn leaf(node: &[u8], page_size: u32) -> Result<Vec<(&[u8], Value<'_>)>, String> {
-    let mut entries = Vec::new();
-    leaf_entries(node, page_size, &mut entries)?;
-    Ok(entries.iter().map(|entry| (entry.key(node), entry.value(node))).collect())
+pub(in crate::maintain) fn leaf(node: &[u8]) -> Result<Vec<(Vec<u8>, Value<'_>)>, String> {
+    let mut entries = Entries::default();
+    entries.read(node)?;
+    Ok(entries.list.iter().map(|entry| (entries.key(entry).to_vec(), entry.value(node))).collect())
 }
 
 /// The children of a branch and what lies between them.
@@ -197,13 +247,14 @@ pub(in crate::maintain) fn branch(node: &[u8]) -> Result<Branch, String> {
     let heads = PAGE_HEADER + prefix_len;
     let offsets = heads + 4 * between;
     let pointers = offsets + 2 * between;
-    let suffixes = pointers + 8 * count;
+    let suffixes = pointers + CHILD_SIZE * count;
     slice(node, PAGE_HEADER..suffixes, "the list of children")?;
     let prefix = node.get(PAGE_HEADER..heads).unwrap_or_default();
-    let children = (0..count)
-        .map(|index| pointers + 8 * index)
-        .map(|at| Ptr { page: get_u32(node, at), crc: get_u32(node, at + 4) })
-        .collect();
+    let (children, counts) = (0..count)
+        .map(|index| pointers + CHILD_SIZE * index)
+        .map(|at| Child::decode(node.get(at..at + CHILD_SIZE).unwrap_or_default()))
+        .map(|child| (child.ptr, child.count))
+        .unzip();
     let mut separators = Separators::default();
     let mut at = suffixes;
     for index in 0..between {
@@ -221,5 +272,5 @@ pub(in crate::maintain) fn branch(node: &[u8]) -> Result<Branch, String> {
         at = next;
     }
     order(node, heads, prefix_len, separators.iter(), "separator")?;
-    Ok(Branch { children, separators })
+    Ok(Branch { children, counts, separators })
 }

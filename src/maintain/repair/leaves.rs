@@ -84,7 +84,7 @@ pub(super) fn fill(
         }
         let expect = Expect { kinds: &[KIND_LEAF], table, version: u64::MAX };
         let Ok(run) = file.run(leaf.ptr, expect, leaf.pages) else { continue };
-        let Ok(entries) = node::leaf(&run, file.page_size) else { continue };
+        let Ok(entries) = node::leaf(&run) else { continue };
         let is_current = certainty != Certainty::Unproven;
         let taken = unproven || is_current;
         let mut rows = 0;

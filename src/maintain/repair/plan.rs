@@ -307,10 +307,7 @@ fn look(survey: &Survey<'_>, gaps: &BTreeMap<u32, &[Gap]>, watch: &mut Watch<'_>
                 nodes.entry(run.table).or_default().see(run, state);
             }
             let wanted = gaps.get(&run.table).filter(|_| run.kind == KIND_LEAF);
-            leaves
-                .entry(run.table)
-                .or_default()
-                .extend(wanted.and_then(|gaps| leaf(run, bytes, all.page_size, state, gaps)));
+            leaves.entry(run.table).or_default().extend(wanted.and_then(|gaps| leaf(run, bytes, state, gaps)));
         }
         Ok(())
     })?;
@@ -323,9 +320,9 @@ fn state_of(survey: &Survey<'_>, run: Described) -> PageState {
     if run.version > survey.root.sequence { PageState::GivenUp } else { survey.space.state(run.ptr.page) }
 }
 
-fn leaf(run: Described, bytes: &[u8], page_size: u32, state: PageState, gaps: &[Gap]) -> Option<Leaf> {
-    let entries = node::leaf(bytes, page_size).ok()?;
-    let (first, last) = (entries.first()?.0, entries.last()?.0);
+fn leaf(run: Described, bytes: &[u8], state: PageState, gaps: &[Gap]) -> Option<Leaf> {
+    let entries = node::leaf(bytes).ok()?;
+    let (first, last) = (&*entries.first()?.0, &*entries.last()?.0);
     let wanted = gaps.iter().any(|gap| gap.meets(first, last));
     // Where a leaf is destroyed, no other one can be current.
     let current = gaps.iter().any(|gap| !gap.is_leaf && gap.meets(first, last));

@@ -38,7 +38,7 @@ impl Gap {
 
 /// What is met on the way through a tree, in key order.
 pub(super) enum Met<'x> {
-    Leaf(&'x [(&'x [u8], Value<'x>)]),
+    Leaf(&'x [(Vec<u8>, Value<'x>)]),
     Gap(Gap),
 }
 
@@ -72,7 +72,7 @@ impl TreeWalk<'_, '_> {
             Err(why) => return each(gap(why)),
         };
         if level == 0 {
-            return match leaf(&run, self.file.page_size, low, high) {
+            return match leaf(&run, low, high) {
                 Ok(entries) => each(Met::Leaf(&entries)),
                 Err(why) => each(gap(why)),
             };
@@ -111,14 +111,9 @@ impl TreeWalk<'_, '_> {
     }
 }
 
-fn leaf<'r>(
-    run: &'r [u8],
-    page_size: u32,
-    low: Option<&[u8]>,
-    high: Option<&[u8]>,
-) -> Result<Vec<(&'r [u8], Value<'r>)>, String> {
-    let entries = node::leaf(run, page_size)?;
-    let (first, last) = (entries.first().map(|e| e.0), entries.last().map(|e| e.0));
+fn leaf<'r>(run: &'r [u8], low: Option<&[u8]>, high: Option<&[u8]>) -> Result<Vec<(Vec<u8>, Value<'r>)>, String> {
+    let entries = node::leaf(run)?;
+    let (first, last) = (entries.first().map(|e| &*e.0), entries.last().map(|e| &*e.0));
     if low > first || high.is_some_and(|high| last >= Some(high)) {
         return Err("its keys are outside of the range that its parents give it".to_owned());
     }
@@ -141,5 +136,5 @@ pub(super) fn long_value(file: &File<'_>, table: u32, long: Overflow) -> Result<
     let pages = Overflow::pages(long.len, file.page_size);
     file.within(long.ptr.page, pages).map_err(at)?;
     let expect = Expect { kinds: &[KIND_OVERFLOW], table, version: u64::MAX };
-    file.long_value(long.ptr, expect, pages, long.len).map_err(at)
+    file.long_value(long, expect, pages).map_err(at)
 }

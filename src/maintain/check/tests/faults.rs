@@ -59,7 +59,7 @@ fn leaf(bend: impl FnOnce(&mut [u8])) -> impl FnOnce(&mut Store) {
             &[
                 ("aa", short("1")),
                 ("ab", short("2")),
-                ("b", Val::Long(Overflow { ptr: Ptr { page: 40, crc: 1 }, len: 9 })),
+                ("b", Val::Long(Overflow { ptr: Ptr { page: 40, crc: 1 }, len: 9, version: 5 })),
             ],
         );
         s.tables[1].1 = TreeRoot { ptr: sealed(&mut s.pages.bytes, ptr.page, bend), count: 3 };
@@ -133,18 +133,21 @@ fn in_headers_and_leaves() {
     in_leaf("beyond the node", &|page| put_u32(page, NODE_END, 5000));
     in_leaf("entries end at", &|page| page[NODE_END] += 1);
     in_leaf("entry 0 starts at", &|page| page[PAGE_HEADER + 12] += 1);
-    in_leaf("head 0 is", &|page| page[PAGE_HEADER + 3] ^= 1);
-    in_leaf("keys share 0 bytes, but 1", &|page| put_u16(page, NODE_PREFIX, 1));
-    in_leaf("a key lies outside", &|page| put_u16(page, PAGE_HEADER + 18, 9000));
-    in_leaf("too long for a leaf", &|page| {
-        put_u32(page, NODE_END, 4096);
-        put_u16(page, PAGE_HEADER + 20, 2000);
+    in_leaf("head 0 is", &|page| page[PAGE_HEADER] ^= 1);
+    in_leaf("keys share 1 bytes, but 0", &|page| {
+        page[PAGE_HEADER + 8..PAGE_HEADER + 12].copy_from_slice(b"\0\0ca");
+        page[PAGE_HEADER + 24] = 2;
     });
-    in_leaf("key 1 does not come after", &|page| {
-        page[PAGE_HEADER + 18 + 4 + 1] = b'c';
-        page[PAGE_HEADER + 2] = b'c';
+    in_leaf("the list of entries lies outside", &|page| put_u16(page, NODE_PREFIX, 4050));
+    in_leaf("a key lies outside", &|page| put_u16(page, PAGE_HEADER + 18, 0x7FFF));
+    in_leaf("a value lies outside", &|page| put_u16(page, PAGE_HEADER + 19, 0x7FFC));
+    in_leaf("the length of a key has a needless byte", &|page| put_u16(page, PAGE_HEADER + 18, 0x0082));
+    in_leaf("the length of a value is longer than three bytes", &|page| {
+        page[PAGE_HEADER + 19..PAGE_HEADER + 22].fill(0xFF)
     });
-    in_leaf("17 bytes for a pointer", &|page| page[PAGE_HEADER + 18 + 7 + 7 + 2] = 17);
+    in_leaf("a value of the unknown kind 2", &|page| page[PAGE_HEADER + 19] = 4 + 2);
+    in_leaf("key 1 does not come after", &|page| page[PAGE_HEADER + 3] = b'c');
+    in_leaf("17 bytes for a pointer", &|page| page[PAGE_HEADER + 25] = 17 * 4 + 1);
     found(n, "damaged, stale or lost", &BETA, |s| s.tables[1].1.ptr.crc ^= 1, AS_BUILT);
     found(n, "do not match its CRC", &BETA, SAME, |f| f[21 * PAGE + 60] ^= 1);
     found(n, "all zeros", &BETA, SAME, |f| f[21 * PAGE..22 * PAGE].fill(0));
@@ -163,16 +166,17 @@ fn in_branches_and_values() {
     in_branch("suffix 0 starts at", &|page| page[PAGE_HEADER + 8] += 1);
     in_branch("head 1 is", &|page| page[PAGE_HEADER + 7] ^= 1);
     in_branch("separator 1 does not come after", &|page| {
-        page[PAGE_HEADER + 36] = b'd';
+        page[PAGE_HEADER + 54] = b'd';
         page[PAGE_HEADER + 3] = b'd';
     });
     in_branch("level 0 below level 2", &|page| page[PAGE_LEVEL] = 2);
     in_branch("level 41", &|page| page[PAGE_LEVEL] = 41);
     in_branch("used twice: by a tree and by a tree", &|page| {
-        page.copy_within(PAGE_HEADER + 12..PAGE_HEADER + 16, PAGE_HEADER + 20)
+        page.copy_within(PAGE_HEADER + 12..PAGE_HEADER + 16, PAGE_HEADER + 26)
     });
+    in_branch("its parent notes 2 entries, but it has 1", &|page| page[PAGE_HEADER + 12 + 8] = 2);
     in_branch("outside of the range", &|page| {
-        (0..8).for_each(|at| page.swap(PAGE_HEADER + 20 + at, PAGE_HEADER + 28 + at))
+        (0..8).for_each(|at| page.swap(PAGE_HEADER + 26 + at, PAGE_HEADER + 40 + at))
     });
     let long = |bend: fn(&mut Overflow)| {
         move |s: &mut Store| {
@@ -181,6 +185,7 @@ fn in_branches_and_values() {
             s.tables[1].1 = TreeRoot { ptr: s.pages.leaf(17, &[("a", Val::Long(long))]), count: 1 };
         }
     };
+    found(n, "written for root 5, not for 4", &BETA, long(|long| long.version -= 1), AS_BUILT);
     found(n, "not 4999", &BETA, long(|long| long.len -= 1), AS_BUILT);
     found(n, "cannot be", &BETA, long(|long| long.len = u64::MAX), AS_BUILT);
     found(n, "cannot be", &BETA, long(|long| long.ptr.page = 1), AS_BUILT);
@@ -217,9 +222,7 @@ fn in_catalog_names_types_and_uses() {
         |s| {
             let ptr = s.pages.leaf(17, &[("aa", short("1")), ("ab", short("2"))]);
             let bend = |page: &mut [u8]| {
-                let key = PAGE_HEADER + 12 + 5 + 2 + 4;
-                page[key + 1] = 0xFF;
-                put_u32(page, PAGE_HEADER + 4, 0xFF00_0000);
+                put_u32(page, PAGE_HEADER + 1 + 4, 0xFF00_0000);
             };
             s.tables[1].1 = TreeRoot { ptr: sealed(&mut s.pages.bytes, ptr.page, bend), count: 2 };
         },
@@ -279,7 +282,10 @@ fn in_slots_and_log() {
     in_frame("dropped after a change", raw(2, &[2, 17, 0, 0, 0, 1, 0, b'a', 4, 16, 0, 0, 0]));
     in_frame("dropped twice", raw(2, &[4, 17, 0, 0, 0, 4, 17, 0, 0, 0]));
     in_frame("which this frame drops", raw(2, &[4, 17, 0, 0, 0, 2, 17, 0, 0, 0, 1, 0, b'a']));
-    in_frame("cannot be", Mark::long(46, 17, "a", Overflow { ptr: Ptr { page: 1 << 30, crc: 1 }, len: 10 }));
+    in_frame(
+        "cannot be",
+        Mark::long(46, 17, "a", Overflow { ptr: Ptr { page: 1 << 30, crc: 1 }, len: 10, version: 5 }),
+    );
     let named_and_gone = |s: &mut Store| {
         s.frames.push(raw(1, &[2, 1, 0, 0, 0, 3, 0, b'n', b'e', b'w']));
         s.frames.push(Mark::puts(47, &[(19, "a", "")]));

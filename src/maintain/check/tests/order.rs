@@ -181,7 +181,7 @@ fn the_tree_of_the_other_root_is_checked_as_far_as_it_is_its_own() {
     let store = RealStore::open(&path).unwrap();
     let key = |n: u32| n.to_be_bytes();
     store.write(|tx| (0..3000).try_for_each(|n| tx.raw("rows")?.put(&key(n), &[1; 150]))).unwrap();
-    store.write(|tx| tx.raw("long")?.put(b"k", &[2; 3000])).unwrap();
+    store.write(|tx| tx.raw("long")?.put(b"k", &[2; 3900])).unwrap();
     store.checkpoint().unwrap();
     store.write(|tx| (0..3000).step_by(500).try_for_each(|n| tx.raw("rows")?.put(&key(n), &[3; 150]))).unwrap();
     store.write(|tx| tx.raw("long")?.put(b"k", b"short")).unwrap();

@@ -43,17 +43,19 @@ impl Pages {
         let keys: Vec<&[u8]> = entries.iter().map(|(key, _)| key.as_bytes()).collect();
         let prefix = shared(&keys);
         let mut run = vec![0; PAGE_HEADER];
+        run.extend_from_slice(&keys[0][..prefix]);
         keys.iter().for_each(|key| run.extend_from_slice(&head(&key[prefix..])));
         let mut bodies = Vec::new();
         for (key, value) in entries {
             let (word, value) = match value {
-                Val::Short(value) => (value.len() as u16, value.clone()),
-                Val::Long(long) => (0x8000 | 16, long.encode().to_vec()),
+                Val::Short(value) => (value.len() * 4, value.clone()),
+                Val::Long(long) => (24 * 4 + 1, long.encode().to_vec()),
             };
-            run.extend_from_slice(&((PAGE_HEADER + 6 * keys.len() + bodies.len()) as u16).to_le_bytes());
-            bodies.extend_from_slice(&(key.len() as u16).to_le_bytes());
-            bodies.extend_from_slice(&word.to_le_bytes());
-            bodies.extend_from_slice(key.as_bytes());
+            let suffix = &key.as_bytes()[prefix..];
+            run.extend_from_slice(&((PAGE_HEADER + prefix + 6 * keys.len() + bodies.len()) as u16).to_le_bytes());
+            bodies.extend_from_slice(&varint(suffix.len()));
+            bodies.extend_from_slice(&varint(word));
+            bodies.extend_from_slice(suffix.get(4..).unwrap_or_default());
             bodies.extend_from_slice(&value);
         }
         run.extend_from_slice(&bodies);
@@ -67,7 +69,7 @@ impl Pages {
         let mut run = vec![0; PAGE_HEADER];
         run.extend_from_slice(&keys[0][..prefix]);
         keys.iter().for_each(|key| run.extend_from_slice(&head(&key[prefix..])));
-        let mut at = run.len() + 2 * keys.len() + 8 * children.len();
+        let mut at = run.len() + 2 * keys.len() + 14 * children.len();
         for key in &keys {
             run.extend_from_slice(&(at as u16).to_le_bytes());
             at += key.len() - prefix;
@@ -75,14 +77,35 @@ impl Pages {
         for child in children {
             run.extend_from_slice(&child.page.to_le_bytes());
             run.extend_from_slice(&child.crc.to_le_bytes());
+            run.extend_from_slice(&self.entries_below(*child).to_le_bytes()[..6]);
         }
         keys.iter().for_each(|key| run.extend_from_slice(&key[prefix..]));
         finish(&mut run, children.len(), prefix);
         self.seal(KIND_BRANCH, level, table, run)
     }
 
+    /// How many entries lie below a node, by its own bytes.
+    fn entries_below(&self, node: Ptr) -> u64 {
+        let Some(bytes) = self.bytes.get(node.page as usize * PAGE..) else { return 0 };
+        let count = usize::from(get_u16(bytes, NODE_COUNT));
+        if bytes[PAGE_KIND] == KIND_LEAF {
+            return count as u64;
+        }
+        let children = PAGE_HEADER + usize::from(get_u16(bytes, NODE_PREFIX)) + 6 * (count - 1);
+        (0..count).map(|child| get_u64(bytes, children + 14 * child + 8) & 0xffff_ffff_ffff).sum()
+    }
+
     pub(in crate::maintain) fn value(&mut self, table: u32, len: usize) -> Overflow {
-        Overflow { ptr: self.seal(KIND_OVERFLOW, 0, table, long_value(len)), len: len as u64 }
+        let version = self.version;
+        Overflow { ptr: self.seal(KIND_OVERFLOW, 0, table, long_value(len)), len: len as u64, version }
+    }
+}
+
+fn varint(number: usize) -> Vec<u8> {
+    match number {
+        0..0x80 => vec![number as u8],
+        0x80..0x4000 => vec![number as u8 | 0x80, (number >> 7) as u8],
+        _ => vec![number as u8 | 0x80, (number >> 7) as u8 | 0x80, (number >> 14) as u8],
     }
 }
 
@@ -276,7 +299,7 @@ impl Store {
         let pending = vec![(old.page, 1), (7, 1)];
         // A long value that only the log names, in pages that were free when the root was written.
         let (log_value, crc) = seal(LOG_VALUE, 6, KIND_OVERFLOW, 0, 17, long_value(5000));
-        let log_long = Overflow { ptr: Ptr { page: LOG_VALUE, crc }, len: 5000 };
+        let log_long = Overflow { ptr: Ptr { page: LOG_VALUE, crc }, len: 5000, version: 6 };
         Store {
             tables: vec![(16, TreeRoot { ptr: root, count: 7 }), (17, TreeRoot { ptr: beta, count: 2 })],
             names: vec![("alpha", 16), ("beta", 17), ("empty", 18)],

@@ -178,7 +178,7 @@ fn walk(all: &File<'_>, ptr: Ptr, table: u32, above: Option<u8>, used: &mut Vec<
     let level = run[PAGE_LEVEL];
     let mut keys = BTreeSet::new();
     if level == 0 {
-        for (key, value) in node::leaf(&run, all.page_size).unwrap() {
+        for (key, value) in node::leaf(&run).unwrap() {
             keys.insert(key.to_vec());
             if let Value::Long(long) = value {
                 let pages = Overflow::pages(long.len, all.page_size) as u32;
@@ -207,7 +207,7 @@ fn rows_of(all: &File<'_>, ptr: Ptr, table: u32) -> Vec<(Vec<u8>, Vec<u8>)> {
     let run = all.run(ptr, expect, 16).unwrap();
     let short =
         |value: &Value<'_>| if let Value::Inline(value) = value { value.to_vec() } else { panic!("a long row") };
-    node::leaf(&run, all.page_size).unwrap().iter().map(|(key, value)| (key.to_vec(), short(value))).collect()
+    node::leaf(&run).unwrap().iter().map(|(key, value)| (key.to_vec(), short(value))).collect()
 }
 
 /// Takes the rows without a file.
