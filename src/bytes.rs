@@ -11,7 +11,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Bytes<'a>(Inner<'a>);
 
-/// As many bytes as lie in the value itself, without making it larger than the other forms need.
+/// As many bytes as lie in the value itself.
 const SMALL: usize = 38;
 
 #[derive(Clone)]
@@ -28,24 +28,31 @@ impl<'a> Bytes<'a> {
 
     /// A copy.
     pub(crate) fn copied(bytes: &[u8]) -> Bytes<'static> {
-        Bytes::joined([bytes, &[], &[]])
+        Bytes::joined(bytes, [0; 4], 0, &[])
     }
 
-    /// Three parts, one after the other: a copy, without an allocation if it is short.
+    /// A prefix, the first `len` of four bytes, and a rest, one after the other: a copy, without an allocation if it
+    /// is short.
     #[inline]
-    pub(crate) fn joined(parts: [&[u8]; 3]) -> Bytes<'static> {
-        let total = parts.iter().map(|part| part.len()).sum::<usize>();
-        let Some(len) = u8::try_from(total).ok().filter(|_| total <= SMALL) else {
-            return Bytes::shared(Arc::from(parts.concat()), 0..total);
-        };
-        let (mut bytes, mut at) = ([0; SMALL], 0);
-        for part in parts {
-            if let Some(place) = bytes.get_mut(at..at + part.len()) {
-                place.copy_from_slice(part);
+    pub(crate) fn joined(prefix: &[u8], middle: [u8; 4], len: usize, rest: &[u8]) -> Bytes<'static> {
+        let len = len.min(middle.len());
+        let total = prefix.len() + len + rest.len();
+        let mut bytes = [0; SMALL];
+        // All four bytes are copied at once; the rest overwrites those that are too many.
+        if total <= SMALL - middle.len()
+            && let Some((start, end)) = bytes.split_at_mut_checked(prefix.len())
+            && let Some((four, _)) = end.split_first_chunk_mut::<4>()
+        {
+            start.copy_from_slice(prefix);
+            *four = middle;
+            let at = prefix.len() + len;
+            if let Some(place) = bytes.get_mut(at..at + rest.len()) {
+                place.copy_from_slice(rest);
             }
-            at += part.len();
+            return Bytes(Inner::Small { len: u8::try_from(total).unwrap_or(0), bytes });
         }
-        Bytes(Inner::Small { len, bytes })
+        let middle = middle.get(..len).unwrap_or_default();
+        Bytes::shared(Arc::from([prefix, middle, rest].concat()), 0..total)
     }
 
     /// A part of a shared buffer; the empty slice if the range lies outside of it.
@@ -62,7 +69,7 @@ impl<'a> Bytes<'a> {
                 let end = outer.start.saturating_add(range.end).min(outer.end);
                 Bytes(Inner::Shared { buffer: Arc::clone(buffer), range: start..end.max(start) })
             }
-            Inner::Small { .. } => Bytes::joined([self.get(range).unwrap_or_default(), &[], &[]]),
+            Inner::Small { .. } => Bytes::copied(self.get(range).unwrap_or_default()),
         }
     }
 }

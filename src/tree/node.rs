@@ -188,8 +188,7 @@ impl<'a> Node<'a> {
         let bytes: &[u8] = &self.bytes;
         let offsets = PAGE_HEADER + self.prefix + HEAD_SIZE * self.count;
         let at = usize::from(get_u16(bytes, offsets + 2 * index));
-        let (suffix, next) = get_varint(bytes, at);
-        let (word, start) = get_varint(bytes, next);
+        let (suffix, word, start) = lengths(bytes, at);
         let rest = start..start + suffix.saturating_sub(HEAD_SIZE);
         let value = rest.end..rest.end + (word >> VALUE_KIND_BITS);
         let kind = word % (1 << VALUE_KIND_BITS);
@@ -216,7 +215,7 @@ impl<'a> Node<'a> {
     #[inline]
     pub(crate) fn key(&self, entry: &Entry) -> Bytes<'static> {
         let (prefix, head, rest) = self.key_parts(entry);
-        Bytes::joined([prefix, head.get(..entry.suffix).unwrap_or(&head), rest])
+        Bytes::joined(prefix, head, entry.suffix, rest)
     }
 
     /// Puts the key of an entry into `out`.
@@ -367,6 +366,24 @@ impl<'a> Node<'a> {
         let found = format!("count {}, prefix {}, level {}", self.count, self.prefix, self.level);
         Error::corrupt(kind, page * page_size, Some(page), expected, found)
     }
+}
+
+/// The two lengths at the start of an entry, and where they end.
+#[inline]
+fn lengths(bytes: &[u8], at: usize) -> (usize, usize, usize) {
+    // Nearly always the first takes one byte and the second one or two.
+    if let Some([first, second, third]) = bytes.get(at..).and_then(|bytes| bytes.first_chunk::<3>())
+        && *first < 0x80
+        && (*second < 0x80 || *third < 0x80)
+    {
+        let (low, high) = (usize::from(*second), usize::from(*third));
+        let long = low >= 0x80;
+        let word = if long { (low & 0x7f) | high << 7 } else { low };
+        return (usize::from(*first), word, at + 2 + usize::from(long));
+    }
+    let (suffix, next) = get_varint(bytes, at);
+    let (word, start) = get_varint(bytes, next);
+    (suffix, word, start)
 }
 
 /// The first four bytes, zero-padded, as a number that orders as they do.

@@ -203,7 +203,6 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
     }
 
     /// Returns how many entries lie below it by its own notes.
-
     fn children(
         &mut self,
         ptr: Ptr,
