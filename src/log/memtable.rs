@@ -146,6 +146,8 @@ pub(crate) struct Memtable {
     long: RwLock<Vec<Pointed>>,
     dropped: RwLock<BTreeSet<u32>>,
     tables: RwLock<BTreeSet<u32>>,
+    /// The payload of each frame with changes of keys, and its LSN, which ascends.
+    frames: RwLock<Vec<(u64, Bytes<'static>)>>,
 }
 
 impl Memtable {
@@ -158,6 +160,7 @@ impl Memtable {
             long: RwLock::default(),
             dropped: RwLock::default(),
             tables: RwLock::default(),
+            frames: RwLock::default(),
         }
     }
 
@@ -179,7 +182,7 @@ impl Memtable {
     pub(crate) fn insert(&self, frame: &Frame) -> bool {
         let payload = frame.payload();
         let (base, birth) = (payload.start, frame.header.root_sequence);
-        let Some(bytes) = frame.bytes.get(payload) else { return false };
+        let Some(bytes) = frame.bytes.get(payload.clone()) else { return false };
         let place = |range: std::ops::Range<usize>| -> (u32, u32) {
             // A frame is far smaller than 4 GiB: its length is a u32 in its header.
             (u32::try_from(base + range.start).unwrap_or(0), u32::try_from(base + range.end).unwrap_or(0))
@@ -214,6 +217,8 @@ impl Memtable {
             let entry = Entry { table, head, lsn: frame.header.lsn, frame: Arc::clone(&frame.bytes), key: place(key) };
             self.map.insert(entry, stored);
         }
+        let payload = Bytes::shared(Arc::clone(&frame.bytes), payload);
+        self.frames.write().unwrap_or_else(|e| e.into_inner()).push((frame.header.lsn, payload));
         self.bytes.fetch_add(frame.bytes.len() + 100 * frame.header.operations as usize, Relaxed);
         true
     }
@@ -296,6 +301,22 @@ impl Memtable {
             at = found.prev();
         }
         None
+    }
+
+    /// The keys of a table that frames after `after`, up to `lsn`, have changed.
+    pub(crate) fn changed_between(&self, table: u32, after: u64, lsn: u64) -> Vec<Vec<u8>> {
+        let frames = self.frames.read().unwrap_or_else(|e| e.into_inner());
+        let first = frames.partition_point(|(frame, _)| *frame <= after);
+        let mut keys = Vec::new();
+        for (_, payload) in frames.iter().skip(first).take_while(|(frame, _)| *frame <= lsn) {
+            keys.extend(Operations::new(payload).flatten().filter_map(|operation| match operation {
+                Operation::Put { table: of, key, .. }
+                | Operation::PutOverflow { table: of, key, .. }
+                | Operation::Delete { table: of, key } => payload.get(key).filter(|_| of == table).map(<[u8]>::to_vec),
+                Operation::DropTable { .. } => None,
+            }));
+        }
+        keys
     }
 
     /// The newest version not newer than `lsn` of each key of a table, in key order.
