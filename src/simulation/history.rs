@@ -8,9 +8,10 @@ use crate::engine::open;
 use crate::{
     Bytes, Durability, Error, RawTable, RawTableMut, Savepoint, Snapshot, Store, Table, WriteOptions, WriteTxn,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 const CAP: u64 = 32 << 20;
 
@@ -333,4 +334,41 @@ fn what_asks_for_keys_reads_no_long_value() {
         })
         .unwrap();
     assert!(store.read().unwrap().raw("t").unwrap().is_empty().unwrap());
+}
+
+/// Two processes put long values into one log in turn. Each loads the space of a root once.
+#[test]
+fn the_free_map_is_loaded_once_for_the_long_values_of_a_log() {
+    let (world, _disk, store) = new_store(Arc::new(Free), CAP);
+    let stores = [store, open_store(&world, 1, CAP).1.unwrap()];
+    let value = |n: u8| vec![n; 40_000 + 5000 * usize::from(n % 7)];
+    let get = |store: &Store, n: u8| store.read().unwrap().raw("t").unwrap().get(&[n]).unwrap().unwrap().to_vec();
+    let (mut snapshots, mut roots, mut commits) = (Vec::new(), [const { BTreeSet::new() }; 2], 0);
+    for round in 1..=3 {
+        for n in 0..20 {
+            let process = usize::from(n % 3) % 2;
+            let store = &stores[process];
+            if n % 8 == 3 {
+                // Nothing of this one stays in use.
+                let tx = store.begin_write().unwrap();
+                tx.raw("t").unwrap().put(&[n], &value(99)).unwrap();
+                tx.rollback();
+                snapshots.push(store.read().unwrap());
+            }
+            roots[process].insert(store.engine().slots().unwrap().newest.sequence);
+            store.write(|tx| tx.raw("t")?.put(&[n], &value(n + round))).unwrap();
+            commits += 1;
+            assert!(stores.iter().all(|store| get(store, n) == value(n + round)));
+        }
+        stores[usize::from(round % 2)].checkpoint().unwrap();
+        snapshots.truncate(2);
+    }
+    let loaded = stores.each_ref().map(|store| store.engine().spaces_loaded.load(Ordering::Relaxed));
+    println!("{loaded:?} spaces loaded for {commits} commits");
+    assert_eq!(loaded, roots.each_ref().map(|roots| roots.len() as u64));
+    assert!(loaded.iter().sum::<u64>() < commits / 3);
+    assert!((0..20).all(|n| get(&stores[0], n) == value(n + 3)));
+    drop(snapshots);
+    let [store, _] = stores;
+    super::check::structure(&store).unwrap();
 }
