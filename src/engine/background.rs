@@ -143,7 +143,9 @@ impl Rounds {
         if !idle {
             (self.vain, self.smallest) = (0, u64::MAX);
         }
-        engine.relax_view(u64::try_from(IDLE.as_millis()).unwrap_or(1000));
+        if engine.relax_view(u64::try_from(IDLE.as_millis()).unwrap_or(1000)) {
+            engine.forget_space();
+        }
         let rests = idle && !self.compacting && !self.released && !engine.view_is_pinned();
         match self.due {
             Due::Later if rests && writable => Some(IDLE_FOR_LONG.saturating_sub(idle_for).max(CHORE_CHECK)),

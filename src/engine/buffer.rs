@@ -36,6 +36,17 @@ impl Buffer {
         self.changes.borrow_mut().set(table, key, write)
     }
 
+    /// The gap around a key: where it starts, or, for `ahead`, the place right behind it.
+    pub(crate) fn gap_edge(&self, table: u32, key: &[u8], ahead: bool) -> Option<Vec<u8>> {
+        let changes = self.changes.borrow();
+        let (start, end) = changes.gaps.around(table, key, 0)?;
+        Some(if ahead { end.to_vec() } else { start.to_vec() })
+    }
+
+    pub(crate) fn note_gap(&self, table: u32, (start, end): (Vec<u8>, Vec<u8>), saves: usize) {
+        self.changes.borrow_mut().gaps.add(table, start, end, 0, saves);
+    }
+
     pub(crate) fn buffered(&self, table: u32, key: &[u8]) -> Option<OwnedChange> {
         self.changes.borrow().get(table, key).cloned()
     }

@@ -1,6 +1,7 @@
 //! The changes of one transaction before it is committed.
 
 use crate::change::{Change, OwnedChange};
+use crate::engine::gaps::Gaps;
 use crate::log::frame::FrameBuilder;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +13,8 @@ pub(crate) struct Changes {
     /// The table ids are those at this LSN, and are valid only if the set of tables has not changed since.
     pub(crate) catalog_lsn: Option<u64>,
     bytes: u64,
+    /// The gaps of the tables with these changes, as LSN 0.
+    pub(crate) gaps: Gaps,
 }
 
 impl Changes {
@@ -44,6 +47,12 @@ impl Changes {
     /// Sets (or, with `None`, removes) a change, and returns the one it replaces.
     pub(crate) fn set(&mut self, table: u32, key: &[u8], write: Option<OwnedChange>) -> Option<OwnedChange> {
         self.bytes += Changes::cost(key, write.as_ref());
+        match &write {
+            Some(Change::Delete) => {}
+            Some(_) => self.gaps.cut(table, key, 0),
+            // What lies under the change is there again.
+            None => self.gaps.forget(table),
+        }
         let keys = self.tables.entry(table).or_default();
         let old = match write {
             Some(write) => match keys.get_mut(key) {

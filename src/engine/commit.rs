@@ -6,7 +6,7 @@
 
 use crate::change::{Change, OwnedChange};
 use crate::disk::format::{MAX_FRAME_PAYLOAD, OVERFLOW_SIZE};
-use crate::disk::locks::Deadline;
+use crate::disk::locks::{Deadline, lock};
 use crate::disk::slot::Counter;
 use crate::engine::Engine;
 use crate::engine::append::{AppendGuard, Appended, Sealed};
@@ -16,7 +16,7 @@ use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::chores::Chore;
 use crate::engine::group_commit::SyncGuard;
-use crate::engine::page_writer::PageWriter;
+use crate::engine::page_writer::{PageWriter, SpaceOfLog};
 use crate::engine::view::View;
 use crate::engine::writer_queue::WriterGuard;
 use crate::error::{Error, Result};
@@ -43,6 +43,8 @@ struct Placed<'e> {
     _turn: CheckpointGuard<'e>,
     /// The log points at so many bytes of long values that a checkpoint should run soon.
     crowded: bool,
+    /// For the next long values, if the frame gets into the log.
+    space: SpaceOfLog,
 }
 
 /// How durable a commit is when it returns.
@@ -208,7 +210,10 @@ impl Engine {
         placed: Option<Placed<'e>>,
     ) -> Result<Outcome<'e>> {
         let log_is_half_full = append.state.used() * 2 > append.state.ring.capacity();
-        let crowded = log_is_half_full || placed.is_some_and(|placed| placed.crowded);
+        let crowded = log_is_half_full || placed.as_ref().is_some_and(|placed| placed.crowded);
+        if let Some(Placed { space, _turn, .. }) = placed {
+            *lock(&self.space_of_log) = Some(space);
+        }
         let proven = self.proven.load(Ordering::Acquire);
         let alone = durability == Durability::Sync && proven && !append.sidecar.is_busy();
         let sync = if alone { self.try_lock_sync().map_err(|e| self.unconfirmed(e))? } else { None };
@@ -358,10 +363,16 @@ impl Engine {
         pages.write_out()?;
         // The frame must never be found without what it points at.
         turn.flush_tree()?;
+        let space = pages.with_values(written.iter().map(|(_, _, value)| *value));
         for (table, key, overflow) in written {
             commit.changes.set(table, &key, Some(Change::PutOverflow(overflow)));
         }
-        Ok(Some(Placed { _turn: turn, crowded }))
+        Ok(Some(Placed { _turn: turn, crowded, space }))
+    }
+
+    /// Gives up the memory for what is free beside the long values of the log.
+    pub(crate) fn forget_space(&self) {
+        *lock(&self.space_of_log) = None;
     }
 
     /// The state at the end of the log, durable or not: the transaction of this writer builds on it. While WRITER is

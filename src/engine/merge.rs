@@ -5,11 +5,14 @@ use crate::bytes::Bytes;
 use crate::change::{Change, OwnedChange};
 use crate::disk::format::TreeRoot;
 use crate::engine::buffer::{Buffer, Direction};
+use crate::engine::facts::note_step;
+use crate::engine::gaps::{behind, end_of_keys};
 use crate::engine::view::{View, after};
 use crate::error::Result;
 use crate::log::memtable::{Memtable, Version};
-use crate::tree::cursor::Cursor;
+use crate::tree::cursor::{Cursor, get};
 use crate::tree::node::{LeafValue, Node};
+use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::ops::Bound;
 
@@ -46,14 +49,7 @@ impl<'s> TableSource<'s> {
         {
             return Ok(!matches!(write, Change::Delete));
         }
-        match self.view.logged(self.table, key) {
-            Some(change) => Ok(!matches!(change, Change::Delete)),
-            None => self.in_tree(key),
-        }
-    }
-
-    pub(crate) fn in_tree(&self, key: &[u8]) -> Result<bool> {
-        Ok(crate::tree::cursor::get(&self.view.tree.pages, self.table, self.root, key)?.is_some())
+        self.view.has_at(self.table, self.root, key, self.view.lsn)
     }
 }
 
@@ -75,6 +71,34 @@ struct Buffered<'s> {
     from: Bound<Vec<u8>>,
 }
 
+/// A key that a walk has come to.
+struct Merged<'s> {
+    key: Bytes<'s>,
+    /// Its newest value; `None`: it is deleted.
+    value: Option<LeafValue<'s>>,
+    /// Whether the buffer changes it.
+    buffered: bool,
+    /// Whether it exists in the state under the buffer.
+    in_base: bool,
+}
+
+/// The deleted keys that a walk has come to since the last entry.
+struct Run<'s> {
+    first: Bytes<'s>,
+    /// What passing those cost that the buffer deletes, and the others.
+    buffered: usize,
+    logged: usize,
+    /// Whether none of them exists in the state under the buffer.
+    dead_in_base: bool,
+    /// The end of the state's gap that was stepped over last.
+    edge: Option<Vec<u8>>,
+}
+
+/// A gap that saves fewer steps is not worth noting.
+const WORTHWHILE: usize = 8;
+/// What stepping over a gap counts for: with one step more, the longer gap is noted.
+const JUMP: usize = WORTHWHILE - 1;
+
 pub(crate) fn as_slices(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     match bound {
         Bound::Included(key) => Bound::Included(key),
@@ -86,8 +110,22 @@ pub(crate) fn as_slices(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
 impl<'s> MergeCursor<'s> {
     /// Starts at a bound: forward from there up, backward from there down.
     pub(crate) fn new(ground: TableSource<'s>, direction: Direction, from: Bound<&[u8]>) -> Result<MergeCursor<'s>> {
-        let mut cursor = Cursor::new(&ground.view.tree.pages, ground.table, ground.root);
-        match (direction, from) {
+        let cursor = Cursor::new(&ground.view.tree.pages, ground.table, ground.root);
+        let touching = ground.view.memtables.iter().filter(|g| g.touches(ground.table));
+        let memtables = touching.map(|g| (&**g, None)).collect();
+        let buffer = ground.buffer.map(|changes| {
+            let from = from.map(<[u8]>::to_vec);
+            Buffered { changes, head: None, stamp: u64::MAX, from }
+        });
+        let mut walk = MergeCursor { ground, direction, cursor, memtables, buffer };
+        walk.seek(from)?;
+        Ok(walk)
+    }
+
+    /// Goes to a bound, in all that lies under the buffer.
+    fn seek(&mut self, from: Bound<&[u8]>) -> Result<()> {
+        let cursor = &mut self.cursor;
+        match (self.direction, from) {
             (Direction::Forward, Bound::Unbounded) => cursor.first()?,
             (Direction::Forward, Bound::Included(key)) => cursor.seek(key)?,
             (Direction::Forward, Bound::Excluded(key)) => {
@@ -100,18 +138,10 @@ impl<'s> MergeCursor<'s> {
                     || cursor.seek_before(key)?
             }
         };
-        let lsn = ground.view.lsn;
-        let touching = ground.view.memtables.iter().filter(|g| g.touches(ground.table));
-        let memtables = touching.map(|g| (&**g, step(g, ground.table, direction, from, lsn))).collect();
-        let buffer = ground.buffer.map(|changes| {
-            let from = match from {
-                Bound::Included(key) => Bound::Included(key.to_vec()),
-                Bound::Excluded(key) => Bound::Excluded(key.to_vec()),
-                Bound::Unbounded => Bound::Unbounded,
-            };
-            Buffered { changes, head: None, stamp: u64::MAX, from }
-        });
-        Ok(MergeCursor { ground, direction, cursor, memtables, buffer })
+        for (memtable, head) in &mut self.memtables {
+            *head = step(memtable, self.ground.table, self.direction, from, self.ground.view.lsn);
+        }
+        Ok(())
     }
 
     fn before(&self, a: &[u8], b: &[u8]) -> bool {
@@ -154,16 +184,71 @@ impl<'s> MergeCursor<'s> {
             self.advance_tree()?;
             return Ok(Some((key, value)));
         }
-        while let Some((key, found)) = self.merged()? {
-            if let Some(found) = found {
-                return Ok(Some((key, found)));
+        self.next_merged()
+    }
+
+    fn next_merged(&mut self) -> Result<Option<(Bytes<'s>, LeafValue<'s>)>> {
+        let mut run = None;
+        while let Some(Merged { key, value, buffered, in_base }) = self.merged()? {
+            if let Some(value) = value {
+                self.end_run(run, Some(&key));
+                return Ok(Some((key, value)));
             }
+            let run = run.get_or_insert_with(|| Run::new(&key));
+            run.pass(buffered, in_base);
+            self.step_over(run, &key)?;
         }
+        self.end_run(run, None);
         Ok(None)
     }
 
-    /// The next key in any source, with its newest value; `None` as its value: deleted.
-    fn merged(&mut self) -> Result<Option<(Bytes<'s>, Option<LeafValue<'s>>)>> {
+    /// If a deleted key lies in a gap, goes on behind that.
+    ///
+    /// A gap of the state under the buffer says nothing of what the buffer puts there: the buffer's side of the walk
+    /// stays where it is.
+    fn step_over(&mut self, run: &mut Run<'s>, key: &Bytes<'s>) -> Result<()> {
+        let (table, view, ahead) = (self.ground.table, self.ground.view, self.direction == Direction::Forward);
+        let to = if ahead { Bound::Included } else { Bound::Excluded };
+        if let Some(buffer) = &mut self.buffer
+            && let Some(edge) = buffer.changes.gap_edge(table, key, ahead)
+        {
+            let to = to(edge);
+            buffer.from.clone_from(&to);
+            buffer.stamp = u64::MAX;
+            run.buffered += JUMP;
+            (run.dead_in_base, run.edge) = (false, None);
+            return self.seek(as_slices(&to));
+        }
+        let known = run.edge.as_ref().is_some_and(|edge| if ahead { **key < **edge } else { **key >= **edge });
+        if !known && let Some(edge) = view.known.edge(table, key, view.lsn, ahead) {
+            run.edge = Some(edge.clone());
+            run.logged += JUMP;
+            self.seek(as_slices(&to(edge)))?;
+        }
+        Ok(())
+    }
+
+    /// Notes the gap that the walk has seen, which ends at an entry, or at the table's end.
+    fn end_run(&self, run: Option<Run<'s>>, entry: Option<&Bytes<'s>>) {
+        let Some(run) = run else { return };
+        let gap = || match self.direction {
+            Direction::Forward => (run.first.to_vec(), entry.map_or_else(end_of_keys, |entry| entry.to_vec())),
+            Direction::Backward => (entry.map_or_else(Vec::new, |entry| behind(entry)), behind(&run.first)),
+        };
+        let (table, view, cost) = (self.ground.table, self.ground.view, run.buffered + run.logged);
+        if run.dead_in_base && run.logged >= WORTHWHILE {
+            view.known.note_gap(table, gap(), view.lsn, run.logged);
+        }
+        if let Some(buffer) = &self.buffer
+            && run.buffered > 0
+            && cost >= WORTHWHILE
+        {
+            buffer.changes.note_gap(table, gap(), cost);
+        }
+    }
+
+    /// The next key in any source.
+    fn merged(&mut self) -> Result<Option<Merged<'s>>> {
         self.look_at_buffer();
         let mut best: Option<Bytes<'s>> = self.cursor.entry().map(|(key, _)| key);
         for (_, head) in &self.memtables {
@@ -179,33 +264,37 @@ impl<'s> MergeCursor<'s> {
             best = Some(Bytes::copied(key));
         }
         let Some(key) = best else { return Ok(None) };
+        note_step();
         // For equal keys the newest source counts; all of them advance.
-        let mut word: Option<Option<LeafValue<'s>>> = None;
+        let mut own: Option<Option<LeafValue<'s>>> = None;
+        let mut base: Option<Option<LeafValue<'s>>> = None;
         if let Some(buffer) = &mut self.buffer
             && let Some((_, write)) = buffer.head.take_if(|(found, _)| **found == *key)
         {
-            word = Some(after(write));
+            own = Some(after(write));
         }
         if let Some(buffer) = &mut self.buffer {
             buffer.from = Bound::Excluded(key.to_vec());
-            if word.is_some() {
+            if own.is_some() {
                 buffer.stamp = u64::MAX;
             }
         }
         let (table, lsn, direction) = (self.ground.table, self.ground.view.lsn, self.direction);
         for (memtable, head) in &mut self.memtables {
             if let Some(version) = head.take_if(|version| version.key == key) {
-                word.get_or_insert(after(version.change));
+                base.get_or_insert(after(version.change));
                 *head = step(memtable, table, direction, Bound::Excluded(&version.key), lsn);
             }
         }
         if let Some((found, value)) = self.cursor.entry()
             && found == key
         {
-            word.get_or_insert(Some(value));
+            base.get_or_insert(Some(value));
             self.advance_tree()?;
         }
-        Ok(Some((key, word.flatten())))
+        let base = base.flatten();
+        let (buffered, in_base) = (own.is_some(), base.is_some());
+        Ok(Some(Merged { key, value: own.unwrap_or(base), buffered, in_base }))
     }
 
     fn look_at_buffer(&mut self) {
@@ -215,6 +304,17 @@ impl<'s> MergeCursor<'s> {
             buffer.stamp = stamp;
             buffer.head = buffer.changes.buffered_next(self.ground.table, self.direction, as_slices(&buffer.from));
         }
+    }
+}
+
+impl<'s> Run<'s> {
+    fn new(first: &Bytes<'s>) -> Run<'s> {
+        Run { first: first.clone(), buffered: 0, logged: 0, dead_in_base: true, edge: None }
+    }
+
+    fn pass(&mut self, buffered: bool, in_base: bool) {
+        *(if buffered { &mut self.buffered } else { &mut self.logged }) += 1;
+        self.dead_in_base &= !in_base;
     }
 }
 
@@ -267,25 +367,58 @@ impl Iterator for LogChanges<'_> {
     }
 }
 
-/// The number of entries: the tree's own count, corrected for each key that the log or the buffer changes.
+/// The number of entries: that of the state, corrected for each key that the buffer changes.
 pub(crate) fn count(ground: &TableSource<'_>) -> Result<u64> {
-    let mut count = ground.root.count;
-    let mut adjust = |key: &[u8], present: bool| -> Result<()> {
-        match (present, ground.in_tree(key)?) {
-            (true, false) => count += 1,
-            (false, true) => count = count.saturating_sub(1),
-            _ => {}
-        }
-        Ok(())
-    };
-    if let Some(buffer) = ground.buffer {
-        for (key, present) in buffer.buffered_keys(ground.table) {
-            adjust(&key, present)?;
-        }
-    }
-    let is_buffered = |key: &[u8]| ground.buffer.is_some_and(|buffer| buffer.buffered(ground.table, key).is_some());
-    for (key, change) in ground.view.log_changes(ground.table).filter(|(key, _)| !is_buffered(key)) {
-        adjust(&key, !matches!(change, Change::Delete))?;
+    let mut count = ground.view.entries_in(ground.table, ground.root)?;
+    let Some(buffer) = ground.buffer else { return Ok(count) };
+    for (key, present) in buffer.buffered_keys(ground.table) {
+        let was_there = ground.view.has_at(ground.table, ground.root, &key, ground.view.lsn)?;
+        count = corrected(count, was_there, present);
     }
     Ok(count)
+}
+
+/// A number of entries after a change of one.
+fn corrected(count: u64, was_there: bool, is_there: bool) -> u64 {
+    (count + u64::from(is_there)).saturating_sub(u64::from(was_there))
+}
+
+impl View {
+    /// The number of entries of a table in this state: that of the newest state whose number is known, corrected for
+    /// each key that the log has changed since; or that of the tree.
+    fn entries_in(&self, table: u32, root: TreeRoot) -> Result<u64> {
+        let mut count = root.count;
+        match self.known.count(table, self.lsn) {
+            Some((lsn, known)) if lsn == self.lsn => return Ok(known),
+            // The tree does not tell older states apart.
+            Some((lsn, known)) if (self.tree.root.checkpoint_lsn..self.lsn).contains(&lsn) => {
+                count = known;
+                let keys: BTreeSet<_> =
+                    self.memtables.iter().flat_map(|g| g.changed_between(table, lsn, self.lsn)).collect();
+                for key in keys {
+                    let was_there = self.has_at(table, root, &key, lsn)?;
+                    count = corrected(count, was_there, self.has_at(table, root, &key, self.lsn)?);
+                }
+            }
+            _ => {
+                for (key, change) in self.log_changes(table) {
+                    note_step();
+                    let was_there = get(&self.tree.pages, table, root, &key)?.is_some();
+                    count = corrected(count, was_there, !matches!(change, Change::Delete));
+                }
+            }
+        }
+        self.known.note_count(table, self.lsn, count);
+        Ok(count)
+    }
+
+    /// Whether a key exists in the state `lsn`: this one or, if its frames are in the memtables, one before. Does not
+    /// read long values.
+    fn has_at(&self, table: u32, root: TreeRoot, key: &[u8], lsn: u64) -> Result<bool> {
+        note_step();
+        match self.logged_at(table, key, lsn) {
+            Some(change) => Ok(!matches!(change, Change::Delete)),
+            None => Ok(get(&self.tree.pages, table, root, key)?.is_some()),
+        }
+    }
 }

@@ -21,9 +21,11 @@ pub(crate) mod commit;
 pub(crate) mod compact;
 pub(crate) mod due;
 mod durable_root;
+pub(crate) mod facts;
 pub(crate) mod file;
 mod file_flush;
 pub(crate) mod flush_repair;
+pub(crate) mod gaps;
 pub(crate) mod group_commit;
 pub(crate) mod hints;
 pub(crate) mod known_tables;
@@ -57,6 +59,7 @@ pub(crate) use settings::{DEFAULT_LOG_CAP, DEFAULT_TIMEOUT, MAX_LOG_CAP, MIN_LOG
 
 use crate::disk::locks::FairLock;
 use known_tables::KnownTables;
+use page_writer::SpaceOfLog;
 use relaxed::Unflushed;
 use std::ops::Deref;
 use std::sync::atomic::AtomicBool;
@@ -72,6 +75,11 @@ pub(crate) struct Engine {
     unflushed_commits: Unflushed,
     /// Where compaction continues: a table, and a key in it.
     compacting: Mutex<Option<(u32, Option<Vec<u8>>)>>,
+    /// Which pages are free for the next long value.
+    space_of_log: Mutex<Option<SpaceOfLog>>,
+    /// How often that was read from the file.
+    #[cfg(test)]
+    pub(crate) spaces_loaded: std::sync::atomic::AtomicU64,
     /// Whether this process has left the store already.
     left: AtomicBool,
 }

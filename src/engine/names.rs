@@ -186,8 +186,8 @@ impl Views {
         // page.
         let root = Root { sequence, catalog, last_commit, checkpoint_lsn, ..newest.clone() };
         let tree = Arc::new(self.open_tree(Arc::new(root), Some(pin))?);
-        let tables = Default::default();
-        Ok(View { tree, ring, memtables: Vec::new(), lsn: checkpoint_lsn, last_commit, tables })
+        let (tables, known) = Default::default();
+        Ok(View { tree, ring, memtables: Vec::new(), lsn: checkpoint_lsn, last_commit, tables, known })
     }
 
     /// The newest root that can be proved durable. A new name is found by every process that looks later, even if

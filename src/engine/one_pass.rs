@@ -29,6 +29,7 @@ impl Engine {
             lsn: view.lsn,
             last_commit: view.last_commit,
             tables: Default::default(),
+            known: view.known.again(),
         })
     }
 }

@@ -108,6 +108,9 @@ impl Engine {
                 tables: Mutex::default(),
                 unflushed_commits: Unflushed::default(),
                 compacting: Mutex::default(),
+                space_of_log: Mutex::default(),
+                #[cfg(test)]
+                spaces_loaded: Default::default(),
                 left: AtomicBool::new(false),
             }
         }))

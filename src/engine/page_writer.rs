@@ -4,6 +4,7 @@
 //! nothing refers to them, so a crash leaves them free.
 
 use crate::disk::format::{HEAD_SIZE, Overflow};
+use crate::disk::locks::lock;
 use crate::disk::pins::joined;
 use crate::engine::Engine;
 use crate::engine::checkpoint_guard::CheckpointGuard;
@@ -12,12 +13,21 @@ use crate::error::{Error, Result};
 use crate::tree::pages::Pages;
 use crate::tree::space::{Space, SpaceRoot};
 use crate::tree::update::PageStore;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Adjacent pages are written together, up to this many bytes.
 const RUN_BYTES: usize = 256 << 10;
 /// The file grows by a sixteenth, within these bounds.
 const GROWTH_PAGES: std::ops::RangeInclusive<u64> = 16..=16384;
+
+/// The pages that are free while the log is read on over one root, as the last long value of this process left them.
+pub(crate) struct SpaceOfLog {
+    root: u64,
+    space: Space,
+    /// The first page of each long value that is marked as used.
+    values: BTreeSet<u32>,
+}
 
 pub(crate) struct PageWriter<'e> {
     engine: &'e Engine,
@@ -30,14 +40,26 @@ pub(crate) struct PageWriter<'e> {
     waiting: (u32, Vec<u8>),
     /// Pages of the new version that are no longer needed.
     own: Vec<(u32, u32)>,
+    /// The first page of each long value of the log that is marked as used.
+    values: BTreeSet<u32>,
     pub(crate) pages_written: u64,
 }
 
 impl<'e> PageWriter<'e> {
     /// Starts from a durable root.
-    pub(crate) fn new(engine: &'e Engine, _turn: &CheckpointGuard<'_>, base: &TreeVersion) -> Result<PageWriter<'e>> {
+    pub(crate) fn new(engine: &'e Engine, turn: &CheckpointGuard<'_>, base: &TreeVersion) -> Result<PageWriter<'e>> {
+        let space = base.space(base.root.free_directory)?;
+        PageWriter::over(engine, turn, base, space)
+    }
+
+    /// Starts from a durable root whose space is known.
+    fn over(
+        engine: &'e Engine,
+        _turn: &CheckpointGuard<'_>,
+        base: &TreeVersion,
+        mut space: Space,
+    ) -> Result<PageWriter<'e>> {
         let root = &base.root;
-        let mut space = base.space(root.free_directory)?;
         // The named snapshots of the base, even if the new root removes them: until that root is durable, recovery
         // finds the base.
         let named = base.named_versions()?;
@@ -52,6 +74,7 @@ impl<'e> PageWriter<'e> {
             named,
             waiting: (0, Vec::new()),
             own: Vec::new(),
+            values: BTreeSet::new(),
             pages_written: 0,
         };
         // A file longer than its root says was grown by a checkpoint that did not finish.
@@ -59,22 +82,43 @@ impl<'e> PageWriter<'e> {
         let count = len / u64::from(root.page_size);
         if count > writer.space.page_count() {
             writer.space.grow(count);
-            writer.pages.set_page_count(writer.space.page_count());
         }
+        writer.pages.set_page_count(writer.space.page_count());
         Ok(writer)
     }
 
     /// For the pages of long values that a log frame will point at. Their version is that of the root which the frame
     /// builds on, since snapshots of that root may read them.
+    ///
+    /// The space of the root is loaded for the first of these frames that this process appends, and kept for the next
+    /// ones.
     pub(crate) fn for_log(engine: &'e Engine, turn: &CheckpointGuard<'_>, view: &View) -> Result<PageWriter<'e>> {
-        let mut writer = PageWriter::new(engine, turn, &view.tree)?;
-        writer.version = view.tree.root.sequence;
-        for memtable in &view.memtables {
-            for pointed in memtable.overflows() {
-                writer.keep_overflow(pointed.value)?;
+        let root = view.tree.root.sequence;
+        let kept = lock(&engine.space_of_log).take().filter(|kept| kept.root == root);
+        let (space, mut values) = match kept {
+            Some(SpaceOfLog { space, values, .. }) => (space, values),
+            None => {
+                #[cfg(test)]
+                engine.spaces_loaded.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                (view.tree.space(view.tree.root.free_directory)?, BTreeSet::new())
             }
-        }
+        };
+        let mut writer = PageWriter::over(engine, turn, &view.tree, space)?;
+        writer.version = root;
+        let pointed = view.memtables.iter().flat_map(|memtable| memtable.overflows());
+        let unknown: Vec<_> = pointed.map(|p| p.value).filter(|value| !values.contains(&value.ptr.page)).collect();
+        unknown.iter().try_for_each(|value| writer.keep_overflow(*value))?;
+        values.extend(unknown.iter().map(|value| value.ptr.page));
+        writer.values = values;
         Ok(writer)
+    }
+
+    /// The space of the root, with these values. They must be those of a frame that is in the log, or the pages stay in
+    /// use until there is another root.
+    pub(crate) fn with_values(self, written: impl Iterator<Item = Overflow>) -> SpaceOfLog {
+        let PageWriter { space, version: root, mut values, .. } = self;
+        values.extend(written.map(|value| value.ptr.page));
+        SpaceOfLog { root, space, values }
     }
 
     /// Pages that are free, or will be once the new root is durable and no snapshot of a process keeps them.

@@ -12,6 +12,7 @@ use crate::disk::root::{Root, peek_sequence};
 use crate::engine::append::Log;
 use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::chores::Chore;
+use crate::engine::facts::{Facts, Known};
 use crate::error::{Error, Result};
 use crate::log::memtable::Memtable;
 use crate::log::reader::{LogReader, Point, goes_on_elsewhere};
@@ -43,6 +44,8 @@ pub(crate) struct View {
     /// The newest transaction in this state; `lsn` may be that of a checkpoint record.
     pub(crate) last_commit: u64,
     pub(super) tables: RwLock<HashMap<Box<str>, Option<TableEntry>>>,
+    /// What was found out about its tables.
+    pub(crate) known: Known,
 }
 
 /// A table in one state.
@@ -61,6 +64,9 @@ pub(crate) struct ViewState {
     tree: Option<Arc<TreeVersion>>,
     ring: Option<Arc<Ring>>,
     memtables: Vec<Arc<Memtable>>,
+    /// What was found out about the states up to `point`. As long as the log is read on, each state follows from the
+    /// one before it.
+    facts: Arc<RwLock<Facts>>,
     pub(super) point: Point,
     /// The newest LSN that a frame read by this process states was durable before it.
     pub(super) proved: u64,
@@ -164,7 +170,8 @@ impl Views {
         let last_commit = last_commit(&tree.root, &state.memtables, lsn);
         let memtables = state.memtables.clone();
         let ring = self.ring_of(&state)?;
-        Ok(Arc::new(View { tree, ring, memtables, lsn, last_commit, tables: RwLock::default() }))
+        let known = Known::new(&state.facts);
+        Ok(Arc::new(View { tree, ring, memtables, lsn, last_commit, tables: RwLock::default(), known }))
     }
 
     /// Reads everything up to the checkpoint record `lsn`, and returns the state there, with the memtables that end
@@ -177,7 +184,8 @@ impl Views {
         let last_commit = last_commit(&tree.root, &state.memtables, lsn);
         let memtables = state.memtables.iter().filter(|g| g.after() < lsn).cloned().collect();
         let ring = self.ring_of(&state)?;
-        Ok(View { tree, ring, memtables, lsn, last_commit, tables: RwLock::default() })
+        let known = Known::new(&state.facts);
+        Ok(View { tree, ring, memtables, lsn, last_commit, tables: RwLock::default(), known })
     }
 
     pub(super) fn publish_view(&self, state: &mut ViewState, lsn: u64) -> Result<Arc<View>> {
@@ -193,7 +201,8 @@ impl Views {
         }
         let last_commit = last_commit(&tree.root, &memtables, lsn);
         let ring = self.ring_of(state)?;
-        let view = Arc::new(View { tree, ring, memtables, lsn, last_commit, tables: RwLock::new(tables) });
+        let (tables, known) = (RwLock::new(tables), Known::new(&state.facts));
+        let view = Arc::new(View { tree, ring, memtables, lsn, last_commit, tables, known });
         *lock(&self.published) = Some(Arc::clone(&view));
         Ok(view)
     }
@@ -301,6 +310,7 @@ impl Views {
                     Error::corrupt("log frame", at, None, expected, "a payload that does not").in_file(self.path())
                 );
             }
+            state.facts.write().unwrap_or_else(PoisonError::into_inner).follow(&frame);
             newest = newest.max(frame.header.root_sequence);
             state.proved = state.proved.max(frame.header.durable_lsn);
             state.point = frame.after;
@@ -344,6 +354,7 @@ impl Views {
         if forgets || root.checkpoint_lsn > state.point.lsn || state.memtables.is_empty() {
             state.point = Point::start_of(&root);
             state.memtables = vec![Arc::new(Memtable::new(root.checkpoint_lsn))];
+            state.facts = Arc::new(RwLock::new(Facts::starting_at(root.checkpoint_lsn)));
         } else {
             // Memtables of earlier checkpoints that did not finish were applied with this one.
             state.memtables.retain(|g| g.after() >= root.checkpoint_lsn);
@@ -457,7 +468,13 @@ impl View {
     /// The log's change to a key in this state.
     #[inline]
     pub(crate) fn logged(&self, table: u32, key: &[u8]) -> Option<OwnedChange> {
-        self.memtables.iter().filter(|g| !g.is_empty()).find_map(|g| g.get(table, key, self.lsn))
+        self.logged_at(table, key, self.lsn)
+    }
+
+    /// The log's change to a key in the state `lsn`, which is not newer than this one.
+    #[inline]
+    pub(super) fn logged_at(&self, table: u32, key: &[u8], lsn: u64) -> Option<OwnedChange> {
+        self.memtables.iter().filter(|g| !g.is_empty()).find_map(|g| g.get(table, key, lsn))
     }
 
     /// The value of a key in this state.

@@ -7,6 +7,7 @@
 use crate::bytes::Bytes;
 use crate::change::{Change, OwnedChange};
 use crate::disk::format::{Overflow, TABLE_NAMES};
+use crate::log::filter::{Filter, head};
 use crate::log::frame::{Operation, Operations};
 use crate::log::reader::Frame;
 use crossbeam_skiplist::SkipMap;
@@ -14,8 +15,8 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, RwLock};
 
 /// What identifies and orders an entry. The newest version of a key comes first.
 trait Place {
@@ -27,15 +28,6 @@ fn compare(a: &dyn Place, b: &dyn Place) -> Ordering {
     let (b_table, b_head, b_key, b_lsn) = b.parts();
     // The head is the first eight bytes of the key: it decides most comparisons without following a pointer.
     (a_table, a_head).cmp(&(b_table, b_head)).then_with(|| a_key.cmp(b_key)).then_with(|| b_lsn.cmp(&a_lsn))
-}
-
-fn head(key: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    let n = key.len().min(8);
-    if let (Some(to), Some(from)) = (bytes.get_mut(..n), key.get(..n)) {
-        to.copy_from_slice(from);
-    }
-    u64::from_be_bytes(bytes)
 }
 
 #[derive(Debug)]
@@ -142,61 +134,6 @@ fn version(entry: &Entry, stored: Stored) -> Version {
     Version { key: part(entry.key), change }
 }
 
-/// Words of a [`Filter`]: 256 KiB, 7 bits for each of 300,000 keys, which is about what a log at its
-/// default cap holds.
-const FILTER_WORDS: usize = 1 << 15;
-
-/// A Bloom filter (B. H. Bloom, 1970) of the keys of a memtable: most reads are for a key that the log does not
-/// contain, and find that out from two words.
-#[derive(Debug, Default)]
-struct Filter {
-    words: OnceLock<Box<[AtomicU64]>>,
-}
-
-impl Filter {
-    /// The positions of a key's two bits: word, bit.
-    fn places(table: u32, key: &[u8]) -> [(usize, u64); 2] {
-        // Eight bytes at a time, each mixed by a multiplication whose halves are combined by XOR.
-        let mut hash = u64::from(table) ^ 0x9e37_79b9_7f4a_7c15;
-        let mut step = |word: u64| {
-            let product = u128::from(hash ^ word) * 0x2d35_8dcc_aa6c_78a5_u128;
-            hash = low_half(product) ^ low_half(product >> 64);
-        };
-        let mut words = key.chunks_exact(8);
-        for chunk in &mut words {
-            step(chunk.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)));
-        }
-        step(head(words.remainder()) ^ key.len() as u64);
-        step(0x4b33_a62e_d433_d4a3);
-        let place = |hash: u64| {
-            let word = usize::try_from(hash >> 6).unwrap_or(0) % FILTER_WORDS;
-            (word, 1 << (hash & 63))
-        };
-        [place(hash & 0xffff_ffff), place(hash >> 32)]
-    }
-
-    fn add(&self, table: u32, key: &[u8]) {
-        let words = self.words.get_or_init(|| (0..FILTER_WORDS).map(|_| AtomicU64::new(0)).collect());
-        for (word, bit) in Filter::places(table, key) {
-            if let Some(word) = words.get(word) {
-                word.fetch_or(bit, Relaxed);
-            }
-        }
-    }
-
-    /// Never `false` for a key that was added before the reading snapshot was taken.
-    fn may_hold(&self, table: u32, key: &[u8]) -> bool {
-        let Some(words) = self.words.get() else { return false };
-        Filter::places(table, key)
-            .iter()
-            .all(|(word, bit)| words.get(*word).is_some_and(|w| w.load(Relaxed) & bit != 0))
-    }
-}
-
-fn low_half(value: u128) -> u64 {
-    u64::try_from(value & u128::from(u64::MAX)).unwrap_or(0)
-}
-
 /// The frames between two checkpoint records.
 #[derive(Debug)]
 pub(crate) struct Memtable {
@@ -209,6 +146,8 @@ pub(crate) struct Memtable {
     long: RwLock<Vec<Pointed>>,
     dropped: RwLock<BTreeSet<u32>>,
     tables: RwLock<BTreeSet<u32>>,
+    /// The payload of each frame with changes of keys, and its LSN, which ascends.
+    frames: RwLock<Vec<(u64, Bytes<'static>)>>,
 }
 
 impl Memtable {
@@ -221,6 +160,7 @@ impl Memtable {
             long: RwLock::default(),
             dropped: RwLock::default(),
             tables: RwLock::default(),
+            frames: RwLock::default(),
         }
     }
 
@@ -238,11 +178,11 @@ impl Memtable {
         self.bytes.load(Relaxed)
     }
 
-    /// Adds a frame. Returns `false` if its payload is invalid, which its CRC makes all but impossible.
+    /// Adds a frame. (Only one thread at a time reads the log.) Returns `false` if its payload is invalid, which its CRC makes all but impossible.
     pub(crate) fn insert(&self, frame: &Frame) -> bool {
         let payload = frame.payload();
         let (base, birth) = (payload.start, frame.header.root_sequence);
-        let Some(bytes) = frame.bytes.get(payload) else { return false };
+        let Some(bytes) = frame.bytes.get(payload.clone()) else { return false };
         let place = |range: std::ops::Range<usize>| -> (u32, u32) {
             // A frame is far smaller than 4 GiB: its length is a u32 in its header.
             (u32::try_from(base + range.start).unwrap_or(0), u32::try_from(base + range.end).unwrap_or(0))
@@ -270,10 +210,15 @@ impl Memtable {
                 self.tables.write().unwrap_or_else(|e| e.into_inner()).insert(table);
             }
             let head = head(bytes.get(key.clone()).unwrap_or_default());
-            self.filter.add(table, bytes.get(key.clone()).unwrap_or_default());
+            let others = |add: &mut dyn FnMut(u32, &[u8])| {
+                self.map.iter().for_each(|entry| add(entry.key().table, entry.key().key()));
+            };
+            self.filter.add(table, bytes.get(key.clone()).unwrap_or_default(), others);
             let entry = Entry { table, head, lsn: frame.header.lsn, frame: Arc::clone(&frame.bytes), key: place(key) };
             self.map.insert(entry, stored);
         }
+        let payload = Bytes::shared(Arc::clone(&frame.bytes), payload);
+        self.frames.write().unwrap_or_else(|e| e.into_inner()).push((frame.header.lsn, payload));
         self.bytes.fetch_add(frame.bytes.len() + 100 * frame.header.operations as usize, Relaxed);
         true
     }
@@ -356,6 +301,22 @@ impl Memtable {
             at = found.prev();
         }
         None
+    }
+
+    /// The keys of a table that frames after `after`, up to `lsn`, have changed.
+    pub(crate) fn changed_between(&self, table: u32, after: u64, lsn: u64) -> Vec<Vec<u8>> {
+        let frames = self.frames.read().unwrap_or_else(|e| e.into_inner());
+        let first = frames.partition_point(|(frame, _)| *frame <= after);
+        let mut keys = Vec::new();
+        for (_, payload) in frames.iter().skip(first).take_while(|(frame, _)| *frame <= lsn) {
+            keys.extend(Operations::new(payload).flatten().filter_map(|operation| match operation {
+                Operation::Put { table: of, key, .. }
+                | Operation::PutOverflow { table: of, key, .. }
+                | Operation::Delete { table: of, key } => payload.get(key).filter(|_| of == table).map(<[u8]>::to_vec),
+                Operation::DropTable { .. } => None,
+            }));
+        }
+        keys
     }
 
     /// The newest version not newer than `lsn` of each key of a table, in key order.

@@ -18,6 +18,7 @@ mod fault;
 mod flush_errors;
 mod frugal;
 mod hints;
+mod history;
 mod interleaving;
 mod lost_writes;
 mod model;

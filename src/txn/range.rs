@@ -2,8 +2,9 @@
 
 use crate::bytes::Bytes;
 use crate::engine::buffer::Direction;
-use crate::engine::merge::{MergeCursor, as_slices};
+use crate::engine::merge::{MergeCursor, TableSource, as_slices};
 use crate::error::Result;
+use crate::tree::node::LeafValue;
 use crate::txn::table::RawTable;
 use std::ops::Bound;
 
@@ -27,6 +28,8 @@ pub struct RawRange<'s> {
 
 /// Key and value.
 pub(crate) type Entry<'s> = (Bytes<'s>, Bytes<'s>);
+
+type Read<'s, T> = fn(&TableSource<'s>, LeafValue<'s>) -> Result<T>;
 
 impl<'s> RawRange<'s> {
     pub(crate) fn new(table: RawTable<'s>, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> RawRange<'s> {
@@ -62,7 +65,8 @@ impl<'s> RawRange<'s> {
         }
     }
 
-    fn step(&mut self, direction: Direction) -> Result<Option<Entry<'s>>> {
+    /// The next key, and what `read` makes of its value.
+    fn step<T>(&mut self, direction: Direction, read: Read<'s, T>) -> Result<Option<(Bytes<'s>, T)>> {
         let Some(ground) = self.table.ground()? else { return Ok(None) };
         let (walk, from, last) = match direction {
             Direction::Forward => (&mut self.front, &self.lower, &self.front_key),
@@ -84,7 +88,7 @@ impl<'s> RawRange<'s> {
         if !self.within(direction, &key) {
             return Ok(None);
         }
-        let value = ground.read(found)?;
+        let value = read(&ground, found)?;
         match direction {
             Direction::Forward => self.front_key = Some(key.clone()),
             Direction::Backward => self.back_key = Some(key.clone()),
@@ -92,13 +96,23 @@ impl<'s> RawRange<'s> {
         Ok(Some((key, value)))
     }
 
-    fn advance(&mut self, direction: Direction) -> Option<Result<Entry<'s>>> {
+    fn advance<T>(&mut self, direction: Direction, read: Read<'s, T>) -> Option<Result<(Bytes<'s>, T)>> {
         if self.done {
             return None;
         }
-        let step = self.step(direction);
+        let step = self.step(direction, read);
         self.done = !matches!(step, Ok(Some(_)));
         self.table.in_file(step).transpose()
+    }
+
+    /// The next key. Its value is not read: a long one lies in pages of its own.
+    pub(crate) fn next_key(&mut self) -> Option<Result<Bytes<'s>>> {
+        self.advance(Direction::Forward, |_, _| Ok(())).map(|step| step.map(|(key, ())| key))
+    }
+
+    /// The same from the back.
+    pub(crate) fn next_key_back(&mut self) -> Option<Result<Bytes<'s>>> {
+        self.advance(Direction::Backward, |_, _| Ok(())).map(|step| step.map(|(key, ())| key))
     }
 }
 
@@ -106,13 +120,13 @@ impl<'s> Iterator for RawRange<'s> {
     type Item = Result<Entry<'s>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.advance(Direction::Forward)
+        self.advance(Direction::Forward, TableSource::read)
     }
 }
 
 impl DoubleEndedIterator for RawRange<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.advance(Direction::Backward)
+        self.advance(Direction::Backward, TableSource::read)
     }
 }
 
@@ -124,7 +138,8 @@ impl<'s> RawTable<'s> {
     /// # Errors
     /// As [`RawTable::len`].
     pub fn is_empty(&self) -> Result<bool> {
-        Ok(self.first()?.is_none())
+        let first = self.range(Bound::Unbounded, Bound::Unbounded)?.next_key();
+        Ok(first.transpose()?.is_none())
     }
 
     /// The entry with the least key.

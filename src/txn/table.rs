@@ -112,8 +112,9 @@ impl<'s> RawTable<'s> {
         self.in_file(ground.contains(key))
     }
 
-    /// The number of entries. Takes time in proportion to the keys of this table in the log, which the log's cap
-    /// bounds.
+    /// The number of entries. Takes time in proportion to the keys of this table that the log has changed since this
+    /// process counted them last; at first, and after a checkpoint, to all keys of the table in the log, which the
+    /// log's cap bounds. In a write transaction each key that it has changed adds to that.
     ///
     /// # Errors
     /// As [`RawTable::get`].

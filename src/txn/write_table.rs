@@ -227,9 +227,9 @@ impl<'t> RawTableMut<'t> {
     /// As [`RawTableMut::remove`].
     pub fn delete_range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<u64> {
         self.txn.id_of(&self.table)?;
-        let mut removed = 0;
-        for entry in self.range(from, to)? {
-            self.delete(&entry?.0)?;
+        let (mut removed, mut keys) = (0, self.range(from, to)?);
+        while let Some(key) = keys.next_key() {
+            self.delete(&key?)?;
             removed += 1;
         }
         Ok(removed)

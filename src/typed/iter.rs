@@ -16,7 +16,7 @@ pub struct TypedRange<'s, K: ?Sized, V> {
     last: Option<Bytes<'s>>,
 }
 
-/// The keys of a range. The values are not decoded.
+/// The keys of a range. The values are not decoded, and long ones are not read.
 pub struct Keys<'s, K: ?Sized, V>(TypedRange<'s, K, V>);
 
 /// The values of a range, in the order of their keys, which are not decoded.
@@ -56,6 +56,11 @@ impl<'s, K: Key + ?Sized, V: Value> TypedRange<'s, K, V> {
         self.last = Some(key);
         decoded
     }
+
+    /// The same for a key whose value was not read.
+    fn give_key(&mut self, key: Result<Bytes<'s>>) -> Result<K::Owned> {
+        self.give(key.map(|key| (key, Bytes::borrowed(&[]))), |table, key, _| table.decode_key(key))
+    }
 }
 
 impl<K: Key + ?Sized, V: Value> Keys<'_, K, V> {
@@ -92,15 +97,15 @@ impl<K: Key + ?Sized, V: Value> Iterator for Keys<'_, K, V> {
     type Item = Result<K::Owned>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let entry = self.0.raw.next()?;
-        Some(self.0.give(entry, |table, key, _| table.decode_key(key)))
+        let key = self.0.raw.next_key()?;
+        Some(self.0.give_key(key))
     }
 }
 
 impl<K: Key + ?Sized, V: Value> DoubleEndedIterator for Keys<'_, K, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        let entry = self.0.raw.next_back()?;
-        Some(self.0.give(entry, |table, key, _| table.decode_key(key)))
+        let key = self.0.raw.next_key_back()?;
+        Some(self.0.give_key(key))
     }
 }
 

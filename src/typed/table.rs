@@ -180,7 +180,7 @@ macro_rules! reading {
                 Ok(TypedRange::new(self.raw.prefix(&bytes)?, self.table))
             }
 
-            /// All keys, in order. The values are not decoded.
+            /// All keys, in order. The values are not decoded, and long ones are not read.
             pub fn keys(&self) -> Result<Keys<'s, K, V>> {
                 Ok(self.range(..)?.keys())
             }
