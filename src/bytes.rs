@@ -11,8 +11,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Bytes<'a>(Inner<'a>);
 
-/// As many bytes as lie in the value itself.
-const SMALL: usize = 38;
+/// As many bytes as lie in the value itself: a UUID as text has 36.
+pub(crate) const SMALL: usize = 38;
 
 #[derive(Clone)]
 enum Inner<'a> {
@@ -28,31 +28,21 @@ impl<'a> Bytes<'a> {
 
     /// A copy.
     pub(crate) fn copied(bytes: &[u8]) -> Bytes<'static> {
-        Bytes::joined(bytes, [0; 4], 0, &[])
+        let mut small = [0; SMALL];
+        match small.get_mut(..bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                Bytes(Inner::Small { len: u8::try_from(bytes.len()).unwrap_or(0), bytes: small })
+            }
+            None => Bytes::shared(Arc::from(bytes), 0..bytes.len()),
+        }
     }
 
-    /// A prefix, the first `len` of four bytes, and a rest, one after the other: a copy, without an allocation if it
-    /// is short.
+    /// Bytes that were put together, whose beginning is in `bytes`. `None` if they are too many to lie in the value.
     #[inline]
-    pub(crate) fn joined(prefix: &[u8], middle: [u8; 4], len: usize, rest: &[u8]) -> Bytes<'static> {
-        let len = len.min(middle.len());
-        let total = prefix.len() + len + rest.len();
-        let mut bytes = [0; SMALL];
-        // All four bytes are copied at once; the rest overwrites those that are too many.
-        if total <= SMALL - middle.len()
-            && let Some((start, end)) = bytes.split_at_mut_checked(prefix.len())
-            && let Some((four, _)) = end.split_first_chunk_mut::<4>()
-        {
-            start.copy_from_slice(prefix);
-            *four = middle;
-            let at = prefix.len() + len;
-            if let Some(place) = bytes.get_mut(at..at + rest.len()) {
-                place.copy_from_slice(rest);
-            }
-            return Bytes(Inner::Small { len: u8::try_from(total).unwrap_or(0), bytes });
-        }
-        let middle = middle.get(..len).unwrap_or_default();
-        Bytes::shared(Arc::from([prefix, middle, rest].concat()), 0..total)
+    pub(crate) fn small<const N: usize>(len: usize, bytes: &[u8; N]) -> Option<Bytes<'static>> {
+        let bytes = bytes.first_chunk::<SMALL>().filter(|_| len <= SMALL)?;
+        Some(Bytes(Inner::Small { len: u8::try_from(len).ok()?, bytes: *bytes }))
     }
 
     /// A part of a shared buffer; the empty slice if the range lies outside of it.

@@ -151,7 +151,7 @@ impl<'s> MergeCursor<'s> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn advance_tree(&mut self) -> Result<()> {
         match self.direction {
             Direction::Forward => self.cursor.next()?,
@@ -180,7 +180,7 @@ impl<'s> MergeCursor<'s> {
     pub(crate) fn next(&mut self) -> Result<Option<(Bytes<'s>, LeafValue<'s>)>> {
         if self.memtables.is_empty() && self.buffer.is_none() {
             // The common case: only the tree has entries.
-            let Some((key, value)) = self.cursor.entry() else { return Ok(None) };
+            let Some((key, value)) = self.cursor.take() else { return Ok(None) };
             self.advance_tree()?;
             return Ok(Some((key, value)));
         }

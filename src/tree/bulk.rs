@@ -49,7 +49,7 @@ impl<'a> FullLeaf<'a> {
         (0..self.node.count()).try_for_each(|index| {
             let entry = self.node.entry(index)?;
             self.node.key_into(&entry, &mut key);
-            each(&key, self.node.slice(&entry.value))
+            each(&key, self.node.slice(&entry.value()))
         })
     }
 

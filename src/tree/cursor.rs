@@ -67,6 +67,14 @@ impl<'a> Cursor<'a> {
         Some((key.clone(), leaf.value(entry).ok()?))
     }
 
+    /// Like [`Cursor::entry`], for the last time: the cursor is to be moved next.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<(Bytes<'a>, LeafValue<'a>)> {
+        let (leaf, _) = self.leaf.as_ref()?;
+        let (entry, key) = self.entry.take()?;
+        Some((key, leaf.value(&entry).ok()?))
+    }
+
     /// To the first entry whose key is >= `key`.
     pub(crate) fn seek(&mut self, key: &[u8]) -> Result<bool> {
         match self.descend(key)? {

@@ -62,7 +62,7 @@
 //! The same header up to `run`, level 0; at 32 a u64 payload length, at 40 the payload, then zeros to
 //! the end of the run. `run` is exactly as many pages as 40 + length bytes need.
 
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, SMALL};
 use crate::disk::format::{
     CHILD_SIZE, Child, KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_NODE_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX,
     OVERFLOW_SIZE, Overflow, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE,
@@ -93,13 +93,27 @@ pub(crate) enum LeafValue<'a> {
 /// Where in its leaf an entry lies.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    index: usize,
+    index: u32,
     /// Length of the key's suffix.
-    suffix: usize,
-    /// Where the entry keeps what its head does not hold of the suffix.
-    rest: Range<usize>,
-    pub(crate) value: Range<usize>,
+    suffix: u32,
+    /// Where what its head does not hold of the suffix starts; the value starts where that ends.
+    rest: u32,
+    value: u32,
+    end: u32,
     pub(crate) long: bool,
+}
+
+impl Entry {
+    /// Where its value lies.
+    #[inline]
+    pub(crate) fn value(&self) -> Range<usize> {
+        self.value as usize..self.end as usize
+    }
+
+    #[inline]
+    fn rest(&self) -> Range<usize> {
+        self.rest as usize..self.value as usize
+    }
 }
 
 /// A leaf or branch whose bytes were verified, and whose arrays lie inside of it.
@@ -189,14 +203,25 @@ impl<'a> Node<'a> {
         let offsets = PAGE_HEADER + self.prefix + HEAD_SIZE * self.count;
         let at = usize::from(get_u16(bytes, offsets + 2 * index));
         let (suffix, word, start) = lengths(bytes, at);
-        let rest = start..start + suffix.saturating_sub(HEAD_SIZE);
-        let value = rest.end..rest.end + (word >> VALUE_KIND_BITS);
+        let value = start + suffix.saturating_sub(HEAD_SIZE);
+        let end = value + (word >> VALUE_KIND_BITS);
         let kind = word % (1 << VALUE_KIND_BITS);
-        let outside = at < offsets + 2 * self.count || index >= self.count || value.end > bytes.len();
-        if outside || !(kind == VALUE_INLINE || kind == VALUE_LONG && value.len() == OVERFLOW_SIZE) {
+        let known = kind == VALUE_INLINE || kind == VALUE_LONG && end - value == OVERFLOW_SIZE;
+        let within = index < self.count && at >= offsets + 2 * self.count && end <= bytes.len();
+        // All lies within a node, so 32 bits are enough.
+        let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        if !known || !within {
             return Err(self.damage("an entry within the leaf, of a known kind, and a whole pointer to a long value"));
         }
-        Ok(Entry { index, suffix, rest, value, long: kind == VALUE_LONG })
+        let long = kind == VALUE_LONG;
+        Ok(Entry {
+            index: short(index),
+            suffix: short(suffix),
+            rest: short(start),
+            value: short(value),
+            end: short(end),
+            long,
+        })
     }
 
     #[inline]
@@ -204,27 +229,42 @@ impl<'a> Node<'a> {
         self.bytes.get(range.clone()).unwrap_or_default()
     }
 
-    /// Prefix, head and rest: together the key of an entry.
+    /// The head of an entry, its bytes in their order.
     #[inline]
-    fn key_parts(&self, entry: &Entry) -> (&[u8], [u8; HEAD_SIZE], &[u8]) {
-        let head = self.heads(self.count).get(entry.index).copied().unwrap_or_default();
-        (self.prefix(), u32::from_le_bytes(head).to_be_bytes(), self.slice(&entry.rest))
+    fn head(&self, entry: &Entry) -> [u8; HEAD_SIZE] {
+        let at = PAGE_HEADER + self.prefix + HEAD_SIZE * entry.index as usize;
+        get_u32(&self.bytes, at).to_be_bytes()
     }
 
     /// The key of an entry.
     #[inline]
     pub(crate) fn key(&self, entry: &Entry) -> Bytes<'static> {
-        let (prefix, head, rest) = self.key_parts(entry);
-        Bytes::joined(prefix, head, entry.suffix, rest)
+        // A short key is put together from blocks of a fixed size, each of which overwrites what was too much of the
+        // one before: no copy depends on a length.
+        let (suffix, mut joined) = (entry.suffix as usize, [0; 2 * SMALL]);
+        let block = |at: usize| self.bytes.get(at..).and_then(|bytes| bytes.first_chunk::<SMALL>());
+        if self.prefix + suffix <= SMALL
+            && let (Some(prefix), Some(rest)) = (block(PAGE_HEADER), block(entry.rest as usize))
+        {
+            put_bytes(&mut joined, 0, prefix);
+            put_bytes(&mut joined, self.prefix, &self.head(entry));
+            put_bytes(&mut joined, self.prefix + suffix.min(HEAD_SIZE), rest);
+            if let Some(key) = Bytes::small(self.prefix + suffix, &joined) {
+                return key;
+            }
+        }
+        let mut key = Vec::new();
+        self.key_into(entry, &mut key);
+        Bytes::copied(&key)
     }
 
     /// Puts the key of an entry into `out`.
     pub(crate) fn key_into(&self, entry: &Entry, out: &mut Vec<u8>) {
-        let (prefix, head, rest) = self.key_parts(entry);
+        let head = self.head(entry);
         out.clear();
-        out.extend_from_slice(prefix);
-        out.extend_from_slice(head.get(..entry.suffix).unwrap_or(&head));
-        out.extend_from_slice(rest);
+        out.extend_from_slice(self.prefix());
+        out.extend_from_slice(head.get(..entry.suffix as usize).unwrap_or(&head));
+        out.extend_from_slice(self.slice(&entry.rest()));
     }
 
     /// The first key of a leaf, and the last one.
@@ -232,17 +272,17 @@ impl<'a> Node<'a> {
         Ok((self.key(&self.entry(0)?), self.key(&self.entry(self.count - 1)?)))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn value(&self, entry: &Entry) -> Result<LeafValue<'a>> {
         if entry.long {
             return Ok(LeafValue::Overflow(self.overflow(entry)?));
         }
-        Ok(LeafValue::Inline(self.bytes.slice(entry.value.clone())))
+        Ok(LeafValue::Inline(self.bytes.slice(entry.value())))
     }
 
     /// The pointer that a long entry holds.
     pub(crate) fn overflow(&self, entry: &Entry) -> Result<Overflow> {
-        Overflow::decode(self.slice(&entry.value)).ok_or_else(|| self.damage("a whole pointer to a long value"))
+        Overflow::decode(self.slice(&entry.value())).ok_or_else(|| self.damage("a whole pointer to a long value"))
     }
 
     /// How the suffix of entry `index` compares to `suffix`, which has the same head.
@@ -250,9 +290,9 @@ impl<'a> Node<'a> {
     fn compare_rest(&self, index: usize, suffix: &[u8]) -> Result<Ordering> {
         let entry = self.entry(index)?;
         Ok(match suffix.get(HEAD_SIZE..) {
-            Some(rest) if entry.suffix >= HEAD_SIZE => self.slice(&entry.rest).cmp(rest),
+            Some(rest) if entry.suffix as usize >= HEAD_SIZE => self.slice(&entry.rest()).cmp(rest),
             // One of the two is shorter than a head: padded with zeros they are equal, so the shorter one comes first.
-            _ => entry.suffix.cmp(&suffix.len()),
+            _ => (entry.suffix as usize).cmp(&suffix.len()),
         })
     }
 

@@ -174,7 +174,7 @@ impl<'s, 'p> Update<'s, 'p> {
         let same = match (&change, &leaf.node, &old) {
             (Edit::Change(Change::Delete) | Edit::Touch { .. }, _, None) => true,
             (Edit::Change(Change::Put(value)), Some(node), Some(entry)) => {
-                !entry.long && node.slice(&entry.value) == *value
+                !entry.long && node.slice(&entry.value()) == *value
             }
             (Edit::Change(Change::PutOverflow(long)), ..) => old_long == Some(*long),
             _ => false,
@@ -221,7 +221,7 @@ impl<'s, 'p> Update<'s, 'p> {
                 self.push_entry(key, &moved.encode(), true)?
             }
             (Edit::Touch { .. }, Some((node, entry)), _) => {
-                return self.push_entry(key, node.slice(&entry.value), entry.long);
+                return self.push_entry(key, node.slice(&entry.value()), entry.long);
             }
             (Edit::Touch { .. }, None, _) => {}
         }
@@ -411,7 +411,7 @@ impl<'s, 'p> Update<'s, 'p> {
         for index in range {
             let entry = node.entry(index)?;
             node.key_into(&entry, &mut key);
-            self.push_entry(&key, node.slice(&entry.value), entry.long)?;
+            self.push_entry(&key, node.slice(&entry.value()), entry.long)?;
         }
         self.key = key;
         Ok(())

@@ -29,8 +29,6 @@ pub struct RawRange<'s> {
 /// Key and value.
 pub(crate) type Entry<'s> = (Bytes<'s>, Bytes<'s>);
 
-type Read<'s, T> = fn(&TableSource<'s>, LeafValue<'s>) -> Result<T>;
-
 impl<'s> RawRange<'s> {
     pub(crate) fn new(table: RawTable<'s>, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> RawRange<'s> {
         let owned = |bound: Bound<&[u8]>| bound.map(<[u8]>::to_vec);
@@ -44,6 +42,7 @@ impl<'s> RawRange<'s> {
         RawRange { table, lower, upper, front: None, back: None, front_key: None, back_key: None, done }
     }
 
+    #[inline(always)]
     fn within(&self, direction: Direction, key: &[u8]) -> bool {
         match direction {
             Direction::Forward => {
@@ -66,7 +65,12 @@ impl<'s> RawRange<'s> {
     }
 
     /// The next key, and what `read` makes of its value.
-    fn step<T>(&mut self, direction: Direction, read: Read<'s, T>) -> Result<Option<(Bytes<'s>, T)>> {
+    #[inline]
+    fn step<T>(
+        &mut self,
+        direction: Direction,
+        read: impl FnOnce(&TableSource<'s>, LeafValue<'s>) -> Result<T>,
+    ) -> Result<Option<(Bytes<'s>, T)>> {
         let Some(ground) = self.table.ground()? else { return Ok(None) };
         let (walk, from, last) = match direction {
             Direction::Forward => (&mut self.front, &self.lower, &self.front_key),
@@ -96,13 +100,24 @@ impl<'s> RawRange<'s> {
         Ok(Some((key, value)))
     }
 
-    fn advance<T>(&mut self, direction: Direction, read: Read<'s, T>) -> Option<Result<(Bytes<'s>, T)>> {
+    #[inline]
+    fn advance<T>(
+        &mut self,
+        direction: Direction,
+        read: impl FnOnce(&TableSource<'s>, LeafValue<'s>) -> Result<T>,
+    ) -> Option<Result<(Bytes<'s>, T)>> {
         if self.done {
             return None;
         }
-        let step = self.step(direction, read);
-        self.done = !matches!(step, Ok(Some(_)));
-        self.table.in_file(step).transpose()
+        match self.step(direction, read) {
+            Ok(Some(entry)) => return Some(Ok(entry)),
+            Ok(None) => self.done = true,
+            Err(error) => {
+                self.done = true;
+                return Some(self.table.in_file(Err(error)));
+            }
+        }
+        None
     }
 
     /// The next key. Its value is not read: a long one lies in pages of its own.
