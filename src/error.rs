@@ -148,15 +148,27 @@ pub enum Error {
         /// What it looks like instead.
         found: String,
     },
-    /// The store was written by a newer version, or uses a feature this version does not know.
-    #[error("{}: format version {found} is newer than the supported version {supported}", path.display())]
+    /// A newer program has written the file, or a part of it that this one does not know. It is not damaged, and
+    /// was not touched.
+    #[error("{}: a newer program has made this: it has {found}; this one supports {supported}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// The version found.
+        /// What this program does not know: a format version, a feature, a kind of record.
+        found: String,
+        /// What it knows instead.
+        supported: String,
+    },
+    /// The store was made for another application ([`Options::application_id`](crate::Options::application_id)). It
+    /// was not touched.
+    #[error("{}: the store is of application {found}, not of application {expected}", path.display())]
+    OtherApplication {
+        /// The data file.
+        path: PathBuf,
+        /// The application that the options name.
+        expected: u32,
+        /// The application that the store names; 0: none.
         found: u32,
-        /// The newest version that this program reads.
-        supported: u32,
     },
     /// The file lies on a filesystem whose locks cannot be trusted between hosts.
     #[error("{}: the filesystem ({kind}) does not give locks that can be trusted; copy the store to a local disk, \
@@ -376,6 +388,16 @@ impl Error {
         }
     }
 
+    /// What a newer program has written.
+    pub(crate) fn newer(path: impl Into<PathBuf>, found: impl Into<String>, supported: impl Into<String>) -> Error {
+        Error::Format { path: path.into(), found: found.into(), supported: supported.into() }
+    }
+
+    /// The same, of a format version.
+    pub(crate) fn newer_version(path: impl Into<PathBuf>, found: u32, supported: u32) -> Error {
+        Error::newer(path, format!("format version {found}"), format!("format version {supported}"))
+    }
+
     pub(crate) fn corrupt(
         kind: &'static str,
         offset: u64,
@@ -395,10 +417,13 @@ impl Error {
 
     /// Fills in the file's path if a lower layer, which does not know it, left it out.
     pub(crate) fn in_file(mut self, file: &std::path::Path) -> Error {
-        if let Error::Corrupt(place) = &mut self
-            && place.path.as_os_str().is_empty()
-        {
-            place.path = file.to_path_buf();
+        let path = match &mut self {
+            Error::Corrupt(place) => &mut place.path,
+            Error::Format { path, .. } => path,
+            _ => return self,
+        };
+        if path.as_os_str().is_empty() {
+            *path = file.to_path_buf();
         }
         self
     }

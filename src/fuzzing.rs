@@ -2,11 +2,11 @@
 //! interface: behind the feature `fuzzing`, which nothing else turns on.
 
 use crate::disk::format::{
-    KIND_BRANCH, KIND_LEAF, LOG_BLOCK, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE,
+    KIND_BRANCH, KIND_LEAF, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE,
     PAGE_TABLE, Ptr, TreeRoot, get_u32, put_u32,
 };
 use crate::disk::memory::MemoryDisk;
-use crate::disk::root::{Root, Segment};
+use crate::disk::root::{NewStore, Root, Segment};
 use crate::log::frame::{FRAME_HEADER, FrameHeader, Operations, frame_crc};
 use crate::log::memtable::Memtable;
 use crate::log::reader::{Frame, LogReader, Point};
@@ -52,13 +52,15 @@ pub fn walk_log(log: &[u8], offset: u16, repair: bool) -> usize {
     frames
 }
 
+/// The page size of that root, and the unit of its log.
+const PAGE: u64 = 4096;
+
 /// A root whose ring has these pages, in two segments: the second half of the file comes first.
 fn root_of_log(pages: usize, offset: u16) -> Root {
     let page = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let start = u64::from(offset) % (LOG_BLOCK * (pages as u64 / 2)) / 8 * 8;
+    let start = u64::from(offset) % (PAGE * (pages as u64 / 2)) / 8 * 8;
+    let new = NewStore { page_size: 4096, store_id: *b"fuzz............", application: 0, created: 0 };
     Root {
-        page_size: 4096,
-        store_id: *b"fuzz............",
         sequence: 3,
         checkpoint_lsn: 7,
         last_commit: 7,
@@ -69,12 +71,9 @@ fn root_of_log(pages: usize, offset: u16) -> Root {
             Segment { page: page(3 + pages / 2), pages: page(pages - pages / 2) },
             Segment { page: 3, pages: page(pages / 2) },
         ],
-        catalog: TreeRoot::default(),
-        free_directory: Ptr::NONE,
-        pending: Ptr::NONE,
         page_count: pages as u64 + 3,
         next_table: TABLE,
-        time: 0,
+        ..Root::first(&new, 1)
     }
 }
 
@@ -113,7 +112,7 @@ fn look_up(memtable: &Memtable) {
 
 /// Writes into each header that the chain would come to what makes it the next one.
 fn repair_chain(file: &mut [u8], ring: &Ring, mut point: Point) {
-    let mut tries = [point.end, point.end.next_multiple_of(LOG_BLOCK)];
+    let mut tries = [point.end, point.end.next_multiple_of(PAGE)];
     while tries.iter().any(|at| {
         let repaired = repair_frame(file, ring, *at, point);
         if let Some(after) = repaired {
@@ -121,7 +120,7 @@ fn repair_chain(file: &mut [u8], ring: &Ring, mut point: Point) {
         }
         repaired.is_some()
     }) {
-        tries = [point.end, point.end.next_multiple_of(LOG_BLOCK)];
+        tries = [point.end, point.end.next_multiple_of(PAGE)];
     }
 }
 

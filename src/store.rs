@@ -198,7 +198,7 @@ impl Store {
     /// As [`Store::read`].
     pub fn stats(&self) -> Result<Stats> {
         let snapshot = self.read()?;
-        self.in_file(self.engine().stats(snapshot.lsn(), snapshot.tables()?))
+        self.in_file(self.engine().stats(snapshot.lsn(), snapshot.user_version()?, snapshot.tables()?))
     }
 
     /// Which processes hold locks, which wait, and since when. Each process publishes its own name: a process

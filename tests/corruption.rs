@@ -151,7 +151,7 @@ fn last_batch(sample: &Sample) -> Option<usize> {
     let frames = (12288..sample.bytes.len()).step_by(4096).filter(|at| &sample.bytes[*at..at + 4] == b"mlf1");
     frames.max_by_key(|at| u64_at(&sample.bytes, at + 16)).filter(|at| {
         // In a closed store the log is empty: its frames are older than the newest root says.
-        let checkpoint = [0, 4096].map(|slot| u64_at(&sample.bytes, slot + 56)).into_iter().max().unwrap();
+        let checkpoint = [0, sample.page_size].map(|slot| u64_at(&sample.bytes, slot + 104)).into_iter().max().unwrap();
         u64_at(&sample.bytes, at + 16) > checkpoint
     })
 }
@@ -307,7 +307,7 @@ fn damage_more(bytes: &mut Vec<u8>, stale: &[u8], random: &mut Random) -> String
 /// there, both copies of it, cannot be told from what was never written.
 fn explains_older(sample: &Sample, damaged: &[u8], lsn: u64) -> bool {
     let differs = |range: std::ops::Range<usize>| sample.bytes.get(range.clone()) != damaged.get(range);
-    if differs(0..4096) || differs(4096..8192) {
+    if differs(0..sample.page_size) || differs(sample.page_size..2 * sample.page_size) {
         return true;
     }
     let mut lost = (12288..sample.bytes.len())

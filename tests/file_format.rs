@@ -1,4 +1,4 @@
-//! The file format is a contract. `tests/fixtures/format-1.store` is a store of format version 1;
+//! The file format is a contract. `tests/fixtures/format-2.store` is a store of format version 2;
 //! `docs/FILE_FORMAT.md` shows its bytes. These tests read it by the document alone (nothing of
 //! the library's reading is used), make the same store once more, and open the old one.
 //!
@@ -121,8 +121,8 @@ impl<'b> Dump<'b> {
     }
 
     fn whole(bytes: &'b [u8]) -> Dump<'b> {
-        let mut dump = Dump { bytes, text: String::new(), variable: Vec::new(), tag: bytes[32..36].to_vec() };
-        let sequence = |slot: usize| dump.number(slot * 4096 + 48, 8);
+        let mut dump = Dump { bytes, text: String::new(), variable: Vec::new(), tag: bytes[80..84].to_vec() };
+        let sequence = |slot: usize| dump.number(slot * 4096 + 96, 8);
         let newest = usize::from(sequence(1) > sequence(0));
         let mut older = Dump { text: String::new(), variable: Vec::new(), tag: dump.tag.clone(), ..dump };
         older.root(1 - newest);
@@ -139,34 +139,47 @@ impl<'b> Dump<'b> {
         assert_eq!(self.bytes[at..at + 2048], self.bytes[at + 2048..at + 4096], "both copies are the same");
         self.heading(format_args!("Root slot {}, its first copy", ["A", "B"][slot]));
         self.show(at, 8, "magic: memstone");
-        assert_eq!(self.number(at + 8, 4), u64::from(crc32fast::hash(&self.bytes[at + 12..at + 2048])));
-        self.varies(at + 8, 4, "CRC-32 of bytes 12..2048");
-        self.value(at + 12, 4, "format version");
-        self.value(at + 16, 8, "feature flags");
-        self.value(at + 24, 4, "page size");
-        self.value(at + 28, 4, "slot");
-        self.varies(at + 32, 16, "store id");
-        self.value(at + 48, 8, "root sequence");
-        self.value(at + 56, 8, "checkpoint LSN");
-        self.value(at + 64, 8, "log position");
-        self.varies(at + 72, 4, "CRC of the frame that ends there");
-        let segments = self.size(at + 76, 4);
-        self.value(at + 76, 4, "log segments");
-        let catalog = self.pointer(at + 80, "catalog");
-        self.value(at + 88, 8, "entries of the catalog");
-        let directory = self.pointer(at + 96, "free map's directory");
-        let pending = self.pointer(at + 104, "pending list");
-        self.value(at + 112, 8, "pages in the file");
-        self.value(at + 120, 4, "next table id");
-        self.value(at + 124, 4, "reserved");
+        self.value(at + 8, 4, "format version");
+        self.value(at + 12, 2, "bytes of this copy");
+        self.show(at + 14, 1, "kind of the checksum: 1, CRC-32");
+        self.value(at + 15, 1, "bytes of the checksum");
+        let crc = |range: Range<usize>| u64::from(crc32fast::hash(&self.bytes[range]));
+        assert_eq!(self.number(at + 16, 4), crc(at..at + 16));
+        assert_eq!(self.number(at + 20, 4), crc(at + 52..at + 2048));
+        assert!(self.bytes[at + 24..at + 52].iter().all(|byte| *byte == 0));
+        self.show(at + 16, 4, "CRC-32 of bytes 0..16");
+        self.varies(at + 20, 4, "CRC-32 of bytes 52..2048");
+        self.show(at + 24, 28, "room for a longer checksum");
+        self.value(at + 52, 4, "page size");
+        self.value(at + 56, 8, "features, incompatible");
+        self.value(at + 64, 8, "features, compatible with reading");
+        self.value(at + 72, 8, "features, ignorable");
+        self.varies(at + 80, 16, "store id");
+        self.value(at + 96, 8, "root sequence");
+        self.value(at + 104, 8, "checkpoint LSN");
+        self.value(at + 112, 8, "log position");
+        self.varies(at + 120, 4, "CRC of the frame that ends there");
+        let segments = self.size(at + 124, 4);
+        self.value(at + 124, 4, "log segments");
         self.value(at + 128, 8, "offset of the log position in the first segment");
-        self.varies(at + 136, 8, "time of the checkpoint, µs since 1970");
-        self.value(at + 144, 8, "LSN of the newest transaction in the tree");
+        let directory = self.pointer(at + 136, "free map's directory");
+        let pending = self.pointer(at + 144, "pending list");
+        self.value(at + 152, 8, "pages in the file");
+        self.varies(at + 160, 8, "time of the checkpoint, µs since 1970");
+        self.value(at + 168, 8, "LSN of the newest transaction in the tree");
+        self.varies(at + 176, 8, "time of the creation, µs since 1970");
+        self.value(at + 184, 4, "application id");
+        self.value(at + 188, 4, "version of the lock bytes and the sidecar");
+        self.value(at + 192, 4, "next table id");
+        self.value(at + 196, 4, "slot");
         for i in 0..segments {
-            let (page, pages) = (self.number(at + 152 + 8 * i, 4), self.number(at + 156 + 8 * i, 4));
-            self.show(at + 152 + 8 * i, 8, format!("a log segment: {pages} pages from page {page} on"));
+            let (page, pages) = (self.number(at + 200 + 8 * i, 4), self.number(at + 204 + 8 * i, 4));
+            self.show(at + 200 + 8 * i, 8, format!("a log segment: {pages} pages from page {page} on"));
         }
-        assert!(self.bytes[at + 152 + 8 * segments..at + 2048].iter().all(|byte| *byte == 0));
+        assert!(self.bytes[at + 200 + 8 * segments..at + 712].iter().all(|byte| *byte == 0));
+        let catalog = self.pointer(at + 712, "catalog");
+        self.value(at + 720, 8, "entries of the catalog");
+        assert!(self.bytes[at + 728..at + 2048].iter().all(|byte| *byte == 0));
         // The copy's own variable fields lie as far behind.
         let first: Vec<_> = self.variable.iter().filter(|r| (at..at + 2048).contains(&r.start)).cloned().collect();
         self.variable.extend(first.into_iter().map(|range| range.start + 2048..range.end + 2048));
@@ -374,7 +387,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn the_document_shows_the_bytes_of_the_store() {
-    let (fixture, page) = (project("tests/fixtures/format-1.store"), project("docs/FILE_FORMAT.md"));
+    let (fixture, page) = (project("tests/fixtures/format-2.store"), project("docs/FILE_FORMAT.md"));
     let bless = std::env::var_os("MEMSTONE_BLESS").is_some();
     if bless {
         fs::write(&fixture, make().unwrap()).unwrap();
@@ -393,7 +406,7 @@ fn the_document_shows_the_bytes_of_the_store() {
 
 #[test]
 fn a_store_made_today_has_the_same_bytes() {
-    let old = fs::read(project("tests/fixtures/format-1.store")).unwrap();
+    let old = fs::read(project("tests/fixtures/format-2.store")).unwrap();
     let new = make().unwrap();
     let (old, new) = (Dump::whole(&old), Dump::whole(&new));
     assert_eq!(new.variable, old.variable);
@@ -404,10 +417,10 @@ fn a_store_made_today_has_the_same_bytes() {
 }
 
 #[test]
-fn a_store_of_format_1_is_read_and_written() -> Result<()> {
+fn a_store_of_format_2_is_read_and_written() -> Result<()> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("old.mst");
-    fs::copy(project("tests/fixtures/format-1.store"), &path).unwrap();
+    fs::copy(project("tests/fixtures/format-2.store"), &path).unwrap();
     for reading_only in [true, false, false] {
         let store = Store::options().read_only(reading_only).open(&path)?;
         let snapshot = store.read()?;

@@ -19,7 +19,7 @@ use memstone::{Durability, Options};
 use std::path::PathBuf;
 
 fn place(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v2").join(name)
 }
 
 /// What `name` holds, told by the code that made it: its content depends on nothing but that code.

@@ -81,20 +81,20 @@ fn forged_headers_of_long_frames_after_the_logs_end_cost_little() {
     Options::new().open(&path).unwrap().close().unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     let u64_at = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
-    let newest = [0, 4096].into_iter().max_by_key(|slot| u64_at(&bytes, slot + 48)).unwrap();
+    let newest = [0, 4096].into_iter().max_by_key(|slot| u64_at(&bytes, slot + 96)).unwrap();
     // The root is made to name a log of 64 MiB at the file's end.
     let (page, pages) = (bytes.len() / 4096, 16_384);
     bytes.resize((page + pages) * 4096, 0);
-    let (lsn, position) = (u64_at(&bytes, newest + 56), 1 << 30);
+    let (lsn, position) = (u64_at(&bytes, newest + 104), 1 << 30);
     for copy in [newest, newest + 2048] {
-        for (at, word) in [(76, 1), (152, page), (156, pages)] {
+        for (at, word) in [(124, 1), (200, page), (204, pages)] {
             bytes[copy + at..copy + at + 4].copy_from_slice(&(word as u32).to_le_bytes());
         }
-        for (at, word) in [(64, position), (128, 0), (112, page + pages)] {
+        for (at, word) in [(112, position), (128, 0), (152, page + pages)] {
             bytes[copy + at..copy + at + 8].copy_from_slice(&(word as u64).to_le_bytes());
         }
-        let crc = crc32fast::hash(&bytes[copy + 12..copy + 2048]);
-        bytes[copy + 8..copy + 12].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[copy + 52..copy + 2048]);
+        bytes[copy + 20..copy + 24].copy_from_slice(&crc.to_le_bytes());
     }
     for block in 1..pages {
         let at = (page + block) * 4096;

@@ -91,6 +91,31 @@ proptest! {
     }
 }
 
+/// A table's schema and the store's user version are in the dump, and come back; a store that is there keeps its own.
+#[test]
+fn schemas_and_the_user_version_come_back() {
+    let bench = Bench::new();
+    let store = Store::open(&bench.file).unwrap();
+    store
+        .write(|tx| {
+            tx.bytes_as("notes", "str", "msgpack")?.put(b"k", b"\x01")?;
+            tx.set_schema("notes", "example.org/note", 3)?;
+            tx.set_user_version(9)
+        })
+        .unwrap();
+    store.close().unwrap();
+    let dump = bench.ok("dump", &[]);
+    assert!(dump.starts_with("{\"format\":\"memstone-dump\",\"version\":1,\"user_version\":9}\n"), "{dump}");
+    assert!(dump.contains("\"schema\":\"example.org/note\",\"schema_version\":3"), "{dump}");
+    let (loaded, _) = load(&dump, &[]);
+    assert_eq!(loaded.ok("dump", &[]), dump);
+    let other = Bench::new();
+    other.ok("put", &["a", "1"]);
+    assert_eq!(other.run_with_input("load", &[], dump.as_bytes()).code, 0);
+    let snapshot = Store::open(&other.file).unwrap().read().unwrap();
+    assert_eq!((snapshot.user_version().unwrap(), snapshot.table_schema("notes").unwrap().unwrap().1), (0, 3));
+}
+
 #[test]
 fn tables_and_prefixes_are_chosen() {
     let bench = Bench::new();

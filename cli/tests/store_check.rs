@@ -181,15 +181,17 @@ fn what_is_inside_can_be_looked_at() {
 fn a_newer_format_is_told_apart_from_damage() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("newer.mst");
-    for (field, len) in [(12, 4), (16, 8)] {
+    for (field, len) in [(8, 4), (56, 8)] {
         let _ = fs::remove_file(&path);
         memstone::Store::open(&path).expect("made").close().expect("closed");
         let mut bytes = fs::read(&path).expect("read");
         for copy in [0, 2048, 4096, 6144] {
             if bytes[copy..copy + 8] == *b"memstone" {
                 bytes[copy + field + len - 1] |= 0x40;
-                let crc = crc32fast::hash(&bytes[copy + 12..copy + 2048]);
-                bytes[copy + 8..copy + 12].copy_from_slice(&crc.to_le_bytes());
+                for (covered, place) in [(0..16, 16), (52..2048, 20)] {
+                    let crc = crc32fast::hash(&bytes[copy + covered.start..copy + covered.end]);
+                    bytes[copy + place..copy + place + 4].copy_from_slice(&crc.to_le_bytes());
+                }
             }
         }
         fs::write(&path, &bytes).expect("written");

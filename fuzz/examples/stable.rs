@@ -26,7 +26,7 @@ impl Random {
 fn corpus(root: &Path, target: &str) -> Vec<Vec<u8>> {
     let mut folders = vec![root.join("corpus").join(target)];
     if target == "open_bytes" {
-        folders.push(root.join("../tests/fixtures/v1"));
+        folders.push(root.join("../tests/fixtures/v2"));
     }
     let files = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
     let mut paths: Vec<PathBuf> = files.filter_map(|entry| Some(entry.ok()?.path())).collect();

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 const STORES: [&[u8]; 3] = [
-    include_bytes!("../../tests/fixtures/v1/all_pages.mst"),
-    include_bytes!("../../tests/fixtures/v1/log_tail.mst"),
-    include_bytes!("../../tests/fixtures/v1/closed.mst"),
+    include_bytes!("../../tests/fixtures/v2/all_pages.mst"),
+    include_bytes!("../../tests/fixtures/v2/log_tail.mst"),
+    include_bytes!("../../tests/fixtures/v2/closed.mst"),
 ];
 
 /// A store to be changed, and the places worth changing: start and length.
@@ -98,16 +98,18 @@ impl Mender {
             if !self.bytes[copy..].starts_with(b"memstone") {
                 continue;
             }
-            let page_size = u32_at(&self.bytes, copy + 24) as usize;
+            let page_size = u32_at(&self.bytes, copy + 52) as usize;
             if !page_size.is_power_of_two() || !(4096..=65536).contains(&page_size) {
                 continue;
             }
-            for pointer in [80, 96, 104] {
+            for pointer in [136, 144, 712] {
                 self.pointer(copy + pointer, page_size, 0);
             }
             self.log(copy, page_size);
-            let crc = crc32fast::hash(&self.bytes[copy + 12..copy + 2048]);
-            set_u32(&mut self.bytes, copy + 8, crc);
+            for (covered, place) in [(0..16, 16), (52..2048, 20)] {
+                let crc = crc32fast::hash(&self.bytes[copy + covered.start..copy + covered.end]);
+                set_u32(&mut self.bytes, copy + place, crc);
+            }
         }
     }
 
@@ -162,12 +164,12 @@ impl Mender {
 
     /// Mends the chain of frames that starts at a root's log position, as long as headers are found.
     fn log(&mut self, copy: usize, page_size: usize) {
-        let segments: Vec<(usize, usize)> = (0..(u32_at(&self.bytes, copy + 76) as usize).min(64))
-            .map(|i| copy + 152 + 8 * i)
+        let segments: Vec<(usize, usize)> = (0..(u32_at(&self.bytes, copy + 124) as usize).min(64))
+            .map(|i| copy + 200 + 8 * i)
             .map(|at| (u32_at(&self.bytes, at) as usize * page_size, u32_at(&self.bytes, at + 4) as usize * page_size))
             .collect();
         let total: u64 = segments.iter().map(|(_, len)| *len as u64).sum();
-        let (position, offset) = (u64_at(&self.bytes, copy + 64), u64_at(&self.bytes, copy + 128));
+        let (position, offset) = (u64_at(&self.bytes, copy + 112), u64_at(&self.bytes, copy + 128));
         if total == 0 || segments.iter().any(|(start, len)| start + len > self.bytes.len()) || position >= 1 << 62 {
             return;
         }
@@ -181,11 +183,11 @@ impl Mender {
             }
             0
         };
-        let (mut end, mut crc) = (position, u32_at(&self.bytes, copy + 72));
-        let mut lsn = u64_at(&self.bytes, copy + 56);
-        let tag = u32_at(&self.bytes, copy + 32);
+        let (mut end, mut crc) = (position, u32_at(&self.bytes, copy + 120));
+        let mut lsn = u64_at(&self.bytes, copy + 104);
+        let tag = u32_at(&self.bytes, copy + 80);
         for _ in 0..1000 {
-            let Some(at) = [end, end.next_multiple_of(4096)].into_iter().find(|at| {
+            let Some(at) = [end, end.next_multiple_of(page_size as u64)].into_iter().find(|at| {
                 let place = place(*at);
                 // A frame of an earlier lap stands elsewhere by its own word.
                 self.bytes[place..].starts_with(b"mlf1") && u64_at(&self.bytes, place + 24) == *at

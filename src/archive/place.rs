@@ -38,7 +38,7 @@ pub(crate) fn read_header(path: &Path) -> Result<Header> {
     }
     match Header::decode(&bytes) {
         Some(Ok(header)) => Ok(header),
-        Some(Err(found)) => Err(Error::Format { path: path.to_path_buf(), found, supported: VERSION }),
+        Some(Err(found)) => Err(Error::newer_version(path, found, VERSION)),
         None => Err(Error::corrupt("archive segment", 0, None, "a header", "something else").in_file(path)),
     }
 }

@@ -4,11 +4,11 @@
 //! free page. No log, no commit, no flush: no process finds the file before it
 //! is durable as a whole.
 
-use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, TABLE_CATALOG, TABLE_NAMES, TreeRoot};
+use crate::disk::format::{FIRST_PAGE, SETTING_USER_VERSION, TABLE_CATALOG, TABLE_NAMES, TABLE_SETTINGS, TreeRoot};
 use crate::disk::platform::Disk;
-use crate::disk::root::{Root, Segment};
-use crate::engine::MIN_LOG;
-use crate::engine::view::encode_name;
+use crate::disk::root::{NewStore, Root};
+use crate::engine::MIN_LOG_PAGES;
+use crate::engine::table_row::TableEntry;
 use crate::error::{Error, Result};
 use crate::tree::bulk::Bulk;
 use crate::tree::pages::{Pages, Verified};
@@ -17,7 +17,7 @@ use crate::tree::update::PageStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::manifest::{TableManifest, now_us};
+use super::manifest::{Manifest, TableManifest, now_us};
 use super::rows::Item;
 
 /// Adjacent pages are written together, up to this many bytes.
@@ -48,37 +48,19 @@ struct BuiltPages {
 
 impl StoreBuilder {
     /// Begins a store with an id of its own in an empty file.
-    pub(super) fn new(disk: Arc<dyn Disk>, page_size: u32) -> Result<StoreBuilder> {
+    pub(super) fn new(disk: Arc<dyn Disk>, page_size: u32, application: u32) -> Result<StoreBuilder> {
         let mut store_id = [0; 16];
         getrandom::fill(&mut store_id)
             .map_err(|e| Error::io("get random bytes", disk.path(), std::io::Error::other(e.to_string())))?;
-        let first = Root::first_page(page_size);
-        let log_pages = u32::try_from(MIN_LOG / u64::from(page_size)).unwrap_or(1).max(1);
-        let page_count = u64::from(first + log_pages);
-        let root = Root {
-            page_size,
-            store_id,
-            sequence: VERSION,
-            checkpoint_lsn: 0,
-            log_position: LOG_BLOCK,
-            log_crc: 0,
-            log_offset: 0,
-            segments: vec![Segment { page: first, pages: log_pages }],
-            catalog: TreeRoot::default(),
-            free_directory: Ptr::NONE,
-            pending: Ptr::NONE,
-            page_count,
-            next_table: FIRST_USER_TABLE,
-            time: now_us(),
-            last_commit: 0,
-        };
-        let (log_start, log_bytes) =
-            (u64::from(first) * u64::from(page_size), u64::from(log_pages) * u64::from(page_size));
-        disk.allocate(log_start, log_bytes).map_err(|e| Error::io("allocate", disk.path(), e))?;
+        let new = NewStore { page_size, store_id, application, created: now_us() };
+        let root = Root { time: now_us(), ..Root::first(&new, MIN_LOG_PAGES) };
+        let page_count = root.page_count;
+        disk.allocate(u64::from(FIRST_PAGE * page_size), root.log_capacity())
+            .map_err(|e| Error::io("allocate", disk.path(), e))?;
         let verified = Arc::new(Verified::forgetting());
         let tag = root.store_tag();
         let pages = Arc::new(Pages::new(Arc::clone(&disk), None, verified, page_size, tag, page_count));
-        let space = Space::new(page_size, tag, first, page_count);
+        let space = Space::new(page_size, tag, FIRST_PAGE, page_count);
         let pages = BuiltPages { disk, pages, space, waiting: (0, Vec::new()) };
         Ok(StoreBuilder { root, pages, trees: BTreeMap::new(), names: BTreeMap::new() })
     }
@@ -100,23 +82,31 @@ impl StoreBuilder {
         if !tree.ptr.is_none() {
             self.trees.insert(table.id, tree);
         }
-        let row = encode_name(table.id, &table.key_type, &table.value_type);
-        self.names.insert(table.name.as_bytes().to_vec(), row);
+        let row = TableEntry {
+            flags: table.flags,
+            schema: table.schema.as_str().into(),
+            schema_version: table.schema_version,
+            ..TableEntry::new(table.id, &table.key_type, &table.value_type)
+        };
+        self.names.insert(table.name.as_bytes().to_vec(), row.encode());
         self.root.next_table = self.root.next_table.max(table.id.saturating_add(1));
         Ok(())
     }
 
-    /// Writes the rest; the file stays to be flushed. The newest transaction of this state is `lsn`.
-    pub(super) fn finish(mut self, lsn: u64, next_table: u32) -> Result<Root> {
-        let names = self.pages.tree(TABLE_NAMES, self.names)?;
-        if !names.ptr.is_none() {
-            self.trees.insert(TABLE_NAMES, names);
-        }
+    /// Writes the rest; the file stays to be flushed.
+    pub(super) fn finish(mut self, manifest: &Manifest) -> Result<Root> {
+        let version = Some(manifest.user_version).filter(|version| *version != 0);
+        let settings = version.map(|version| (SETTING_USER_VERSION, version.to_le_bytes()));
+        let own = [
+            (TABLE_NAMES, self.pages.tree(TABLE_NAMES, self.names)?),
+            (TABLE_SETTINGS, self.pages.tree(TABLE_SETTINGS, settings)?),
+        ];
+        self.trees.extend(own.into_iter().filter(|(_, tree)| !tree.ptr.is_none()));
         let rows = self.trees.into_iter().map(|(id, tree)| (id.to_be_bytes(), tree.encode()));
         let mut root = self.root;
         root.catalog = self.pages.tree(TABLE_CATALOG, rows)?;
-        root.next_table = root.next_table.max(next_table);
-        (root.checkpoint_lsn, root.last_commit) = (lsn, lsn);
+        root.next_table = root.next_table.max(manifest.next_table);
+        (root.checkpoint_lsn, root.last_commit) = (manifest.lsn, manifest.lsn);
         self.pages.finish(&mut root)?;
         Ok(root)
     }
@@ -191,8 +181,7 @@ impl BuiltPages {
         // before the file has a name by which it is opened.
         for sequence in [VERSION, LAST_VERSION] {
             root.sequence = sequence;
-            let offset = Root::slot_offset(sequence);
-            self.disk.write_at(&root.encode(), offset).map_err(self.io("write a root slot"))?;
+            self.disk.write_at(&root.encode(), root.offset()).map_err(self.io("write a root slot"))?;
         }
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! A backup and all that it builds on, read as one state.
 
 use crate::bytes::Bytes;
-use crate::disk::format::SLOTS_SIZE;
-use crate::disk::root::read_slots;
+use crate::disk::root::{read_head, read_slots};
 use crate::error::{Error, Result};
 use crate::{Options, Store};
 use std::fs::{self, File};
@@ -258,9 +257,8 @@ pub(super) fn open_backup(path: &Path) -> Result<Option<StreamFile>> {
     }
     // A process that has written to the store since has made another root, or left a frame in the log.
     let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-    let mut prefix = vec![0; usize::try_from(SLOTS_SIZE).unwrap_or_default()];
-    file.read_exact_at(&mut prefix, 0).map_err(|e| Error::io("read the root slots", path, e))?;
-    let root = read_slots(&prefix, path)?.newest;
+    let head = read_head(|bytes, at| file.read_at(bytes, at));
+    let root = read_slots(&head.map_err(|e| Error::io("read the root slots", path, e))?, path)?.newest;
     let page_size = u64::from(root.page_size);
     let log = root.segments.first().map_or(0, |segment| u64::from(segment.page) * page_size + root.log_offset);
     let mut frame = [0; 8];

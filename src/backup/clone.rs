@@ -1,9 +1,8 @@
 //! A clone: the file of a store, as it is, as a store of its own, made while other processes write.
 
-use crate::disk::format::SLOTS_SIZE;
 use crate::disk::platform::Disk;
 use crate::disk::reflink::share_blocks;
-use crate::disk::root::{Root, Slots, read_slots};
+use crate::disk::root::{Root, Slots, read_head, read_slots};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::maintain::check::{CheckOptions, check};
@@ -200,15 +199,14 @@ fn copy(engine: &Engine, to: &dyn Disk, range: Range<u64>, copied: &mut dyn FnMu
 
 /// Makes a store of its own out of the image. All pages bear the first four bytes of the id, so those stay.
 fn give_id(disk: &dyn Disk, path: &Path) -> Result<()> {
-    let mut slots = vec![0; usize::try_from(SLOTS_SIZE).unwrap_or(0)];
-    disk.read_at(&mut slots, 0).map_err(|e| Error::io("read", path, e))?;
-    let Slots { newest, older } = read_slots(&slots, path)?;
+    let head = read_head(|bytes, at| disk.read_at(bytes, at)).map_err(|e| Error::io("read", path, e))?;
+    let Slots { newest, older } = read_slots(&head, path)?;
     let mut id = newest.store_id;
     getrandom::fill(id.get_mut(4..).unwrap_or_default())
         .map_err(|e| Error::io("get random bytes", path, io::Error::other(e.to_string())))?;
     for root in older.into_iter().chain([newest]) {
         let root = Root { store_id: id, ..root };
-        disk.write_at(&root.encode(), Root::slot_offset(root.sequence)).map_err(|e| Error::io("write", path, e))?;
+        disk.write_at(&root.encode(), root.offset()).map_err(|e| Error::io("write", path, e))?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::maintain::check::{CheckOptions, check};
 use crate::maintain::content::ContentHash;
 use crate::txn::snapshot::Snapshot;
+use crate::txn::versions::user_version_of;
 use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -140,6 +141,8 @@ impl Snapshot {
             time_us: now_us(),
             page_size: engine.page_size,
             next_table: view.tree.root.next_table,
+            application_id: view.tree.root.application,
+            user_version: self.in_file(user_version_of(view))?,
             tables: state.tables().to_vec(),
             content_hash: None,
         })
@@ -212,9 +215,9 @@ pub(super) fn build_store(
 ) -> Result<[u8; 32]> {
     let disk: Arc<dyn Disk> = Arc::new(file.disk()?);
     watch.step(BackupStep::Copy)?;
-    let mut builder = StoreBuilder::new(disk, manifest.page_size)?;
+    let mut builder = StoreBuilder::new(disk, manifest.page_size, manifest.application_id)?;
     let hash = copy(source, &mut builder, cores, watch)?;
-    builder.finish(manifest.lsn, manifest.next_table)?;
+    builder.finish(manifest)?;
     Ok(hash)
 }
 

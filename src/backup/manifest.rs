@@ -29,6 +29,12 @@ pub struct TableManifest {
     pub value_type: String,
     /// Rows in the state that was backed up.
     pub rows: u64,
+    /// Name of its schema; empty: none.
+    pub schema: String,
+    /// Version of its schema.
+    pub schema_version: u64,
+    /// Its flags.
+    pub flags: u32,
 }
 
 /// The backup that an increment builds on.
@@ -66,6 +72,10 @@ pub struct Manifest {
     pub page_size: u32,
     /// The lowest table id that was never used.
     pub next_table: u32,
+    /// The application that the store is for; 0: none.
+    pub application_id: u32,
+    /// The user's version of the content.
+    pub user_version: u64,
     /// The tables, by name.
     pub tables: Vec<TableManifest>,
     /// Hash of the state's content ([`content_hash`](crate::content_hash)), in hexadecimal digits. An increment
@@ -108,7 +118,9 @@ impl Manifest {
             && ids.first().is_none_or(|id| *id >= FIRST_USER_TABLE)
             && ids.windows(2).all(|pair| pair.first() != pair.last())
             && self.tables.windows(2).all(|pair| pair.first().map(|t| &t.name) < pair.last().map(|t| &t.name))
-            && self.tables.iter().all(|table| short(&table.name) && short(&table.key_type) && short(&table.value_type))
+            && self.tables.iter().all(|table| {
+                short(&table.name) && short(&table.key_type) && short(&table.value_type) && short(&table.schema)
+            })
     }
 }
 
@@ -134,6 +146,9 @@ mod tests {
             key_type: "bytes".to_owned(),
             value_type: "bytes".to_owned(),
             rows: u64::MAX,
+            schema: "s".to_owned(),
+            schema_version: 1,
+            flags: 0,
         };
         let sane =
             Manifest { page_size: 4096, lsn: 7, tables: vec![table(17, "a"), table(16, "b")], ..Manifest::default() };

@@ -3,12 +3,13 @@
 //! What the transactions have put and deleted in the end lies in a store beside the new one, as long as that is built: so
 //! memory does not grow with them.
 
-use crate::disk::format::{DEFAULT_PAGE_SIZE, FIRST_USER_TABLE, TABLE_NAMES};
+use crate::disk::format::{DEFAULT_PAGE_SIZE, FIRST_USER_TABLE, SETTING_USER_VERSION, TABLE_NAMES, TABLE_SETTINGS};
 use crate::engine::archive::KeptChange;
 use crate::engine::commit::Durability;
 use crate::engine::open::create;
-use crate::engine::view::decode_name;
+use crate::engine::table_row::TableEntry;
 use crate::error::{Error, Result};
+use crate::txn::versions::version_in;
 use crate::{Options, Snapshot, Store, WriteOptions, WriteTxn};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,6 +69,7 @@ struct Replaying<'s> {
     /// By name.
     tables: BTreeMap<String, TableManifest>,
     next_table: u32,
+    user_version: u64,
     changed: BTreeSet<u32>,
     /// Not yet in the scratch store.
     waiting: BTreeMap<u32, Waiting>,
@@ -89,16 +91,17 @@ impl Replayed {
             store: &scratch.store,
             tables: base.tables.iter().map(|table| (table.name.clone(), table.clone())).collect(),
             next_table: base.next_table,
+            user_version: base.user_version,
             changed: BTreeSet::new(),
             waiting: BTreeMap::new(),
             bytes: 0,
         };
         stretch.read(base.lsn, &mut |_, table, change| replaying.take(table, change, watch))?;
         replaying.hand_over()?;
-        let Replaying { tables, next_table, changed, .. } = replaying;
+        let Replaying { tables, next_table, user_version, changed, .. } = replaying;
         let (lsn, time_us) = stretch.last;
         let tables = tables.into_values().collect();
-        let manifest = Manifest { lsn, time_us, tables, next_table, content_hash: None, ..base };
+        let manifest = Manifest { lsn, time_us, tables, next_table, user_version, content_hash: None, ..base };
         let snapshot = Store::read(&scratch.store)?;
         let mut replayed = Replayed { chain, changed, manifest, snapshot, _scratch: scratch };
         replayed.count()?;
@@ -124,6 +127,14 @@ impl Replaying<'_> {
     fn take(&mut self, table: u32, change: KeptChange<'_>, watch: &mut Watch<'_>) -> Result<()> {
         if table == TABLE_NAMES {
             return self.name(change);
+        }
+        if table == TABLE_SETTINGS {
+            match change {
+                KeptChange::Put { key: SETTING_USER_VERSION, value } => self.user_version = version_in(Some(value))?,
+                KeptChange::Delete { key: SETTING_USER_VERSION } => self.user_version = 0,
+                _ => {}
+            }
+            return Ok(());
         }
         if table < FIRST_USER_TABLE {
             return Ok(());
@@ -154,16 +165,27 @@ impl Replaying<'_> {
         let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
         match change {
             KeptChange::Put { key, value } => {
-                let entry = decode_name(value).filter(|entry| entry.id >= FIRST_USER_TABLE).ok_or_else(|| {
-                    Error::corrupt("archive segment", 0, None, "a row of the names table", "something else")
-                })?;
+                let entry =
+                    TableEntry::decode(value).filter(|entry| entry.id >= FIRST_USER_TABLE).ok_or_else(|| {
+                        Error::corrupt("archive segment", 0, None, "a row of the names table", "something else")
+                    })?;
                 self.next_table = self.next_table.max(entry.id.saturating_add(1));
                 // Its rows are counted later, if any is changed; as many as it had under another name otherwise.
                 let rows = self.tables.values().find(|table| table.id == entry.id).map_or(0, |table| table.rows);
                 let (id, name) = (entry.id, text(key));
-                let (key_type, value_type) = (entry.key_type.into(), entry.value_type.into());
+                entry.check_flags(&name)?;
+                let table = TableManifest {
+                    id,
+                    name: name.clone(),
+                    key_type: entry.key_type.into(),
+                    value_type: entry.value_type.into(),
+                    rows,
+                    schema: entry.schema.into(),
+                    schema_version: entry.schema_version,
+                    flags: entry.flags,
+                };
                 self.changed.insert(id);
-                self.tables.insert(name.clone(), TableManifest { id, name, key_type, value_type, rows });
+                self.tables.insert(name, table);
             }
             KeptChange::Delete { key } => _ = self.tables.remove(&text(key)),
             KeptChange::Drop => {}

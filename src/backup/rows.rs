@@ -4,6 +4,7 @@ use crate::bytes::Bytes;
 use crate::disk::format::TABLE_NAMES;
 use crate::engine::buffer::Direction;
 use crate::engine::merge::{MergeCursor, TableSource};
+use crate::engine::stats::TableInfo;
 use crate::engine::view::View;
 use crate::error::{Error, Result};
 use crate::maintain::content::ContentHash;
@@ -62,8 +63,8 @@ impl State {
         let tables = list_tables(names)?.into_iter().map(|info| {
             let id = view.table(&info.name)?.map(|entry| entry.id);
             let id = id.ok_or_else(|| Error::Internal("a table that is listed is not there".to_owned()))?;
-            let (name, key_type, value_type) = (info.name, info.key_type, info.value_type);
-            Ok(TableManifest { id, name, key_type, value_type, rows: info.entries })
+            let TableInfo { name, key_type, value_type, entries, schema, schema_version, flags } = info;
+            Ok(TableManifest { id, name, key_type, value_type, rows: entries, schema, schema_version, flags })
         });
         let tables = tables.collect::<Result<_>>()?;
         Ok(State { view, tables })

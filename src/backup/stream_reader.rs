@@ -56,7 +56,7 @@ impl StreamFile {
         }
         let found = get_u32(&header, 8);
         if found > VERSION {
-            return Err(Error::Format { path: path.to_path_buf(), found, supported: VERSION });
+            return Err(Error::newer_version(path, found, VERSION));
         }
         let tag = get_u32(&header, 12);
         let manifest = Manifest::default();

@@ -10,7 +10,7 @@
 //! It lies in a sector of its own in the epoch's block: `u64` LSN, `u64` sequence of the root, `u32` CRC of the frame
 //! with that LSN, `u32` CRC-32 of the store tag and these twenty bytes.
 
-use crate::disk::format::{DURABLE_NOTE_AT, get_u32, get_u64, put_u32, put_u64};
+use crate::disk::format::{durable_note_at, get_u32, get_u64, put_u32, put_u64};
 use crate::disk::platform::Disk;
 use std::io;
 
@@ -26,9 +26,9 @@ pub(crate) struct DurableNote {
 }
 
 impl DurableNote {
-    pub(crate) fn read(disk: &dyn Disk, store_tag: u32) -> io::Result<Option<DurableNote>> {
+    pub(crate) fn read(disk: &dyn Disk, page_size: u32, store_tag: u32) -> io::Result<Option<DurableNote>> {
         let mut bytes = [0; SIZE];
-        let read = disk.read_at(&mut bytes, DURABLE_NOTE_AT)?;
+        let read = disk.read_at(&mut bytes, durable_note_at(page_size))?;
         let note = DurableNote { lsn: get_u64(&bytes, 0), root: get_u64(&bytes, 8), crc: get_u32(&bytes, 16) };
         Ok(Some(note).filter(|note| read == SIZE && note.encode(store_tag) == bytes))
     }
@@ -38,13 +38,16 @@ impl DurableNote {
         (self.lsn, self.crc) == (lsn, crc)
     }
 
-    pub(crate) fn write(self, disk: &dyn Disk, store_tag: u32) -> io::Result<()> {
-        disk.write_at(&self.encode(store_tag), DURABLE_NOTE_AT)
+    pub(crate) fn write(self, disk: &dyn Disk, page_size: u32, store_tag: u32) -> io::Result<()> {
+        disk.write_at(&self.encode(store_tag), durable_note_at(page_size))
     }
 
     /// Erases the note, if there is one. The next flush makes that durable.
-    pub(crate) fn erase(disk: &dyn Disk, store_tag: u32) -> io::Result<()> {
-        if DurableNote::read(disk, store_tag)?.is_some() { disk.write_at(&[0; SIZE], DURABLE_NOTE_AT) } else { Ok(()) }
+    pub(crate) fn erase(disk: &dyn Disk, page_size: u32, store_tag: u32) -> io::Result<()> {
+        match DurableNote::read(disk, page_size, store_tag)? {
+            Some(_) => disk.write_at(&[0; SIZE], durable_note_at(page_size)),
+            None => Ok(()),
+        }
     }
 
     fn encode(self, store_tag: u32) -> [u8; SIZE] {
@@ -69,21 +72,22 @@ mod tests {
     #[test]
     fn a_note_is_read_back_and_a_damaged_or_foreign_one_is_not() {
         let disk = World::new(Image::default(), Arc::new(Free)).disk(0);
-        let read = |tag| DurableNote::read(&*disk, tag).unwrap();
+        let at_note = durable_note_at(4096);
+        let read = |tag| DurableNote::read(&*disk, 4096, tag).unwrap();
         assert_eq!(read(7), None, "an empty file");
-        disk.write_at(&[0; 64], DURABLE_NOTE_AT).unwrap();
+        disk.write_at(&[0; 64], at_note).unwrap();
         assert_eq!(read(7), None, "zeros");
         let note = DurableNote { lsn: 5, root: 3, crc: 9 };
-        note.write(&*disk, 7).unwrap();
+        note.write(&*disk, 4096, 7).unwrap();
         assert_eq!((read(7), read(8)), (Some(note), None));
         for at in 0..SIZE as u64 {
             let mut byte = [0];
-            disk.read_at(&mut byte, DURABLE_NOTE_AT + at).unwrap();
-            disk.write_at(&[byte[0] ^ 1], DURABLE_NOTE_AT + at).unwrap();
+            disk.read_at(&mut byte, at_note + at).unwrap();
+            disk.write_at(&[byte[0] ^ 1], at_note + at).unwrap();
             assert_eq!(read(7), None, "byte {at}");
-            disk.write_at(&byte, DURABLE_NOTE_AT + at).unwrap();
+            disk.write_at(&byte, at_note + at).unwrap();
         }
-        DurableNote::erase(&*disk, 7).unwrap();
+        DurableNote::erase(&*disk, 4096, 7).unwrap();
         assert_eq!(read(7), None);
     }
 }

@@ -2,23 +2,51 @@
 //! the bytes of a real store. Everything that reads the file (the engine, the checker, the repair) shares these
 //! definitions and nothing else.
 
-/// First bytes of both root slots, in each copy.
+// The preamble: the first bytes of each copy of a root. No later version changes it, so every version tells a newer
+// store from a damaged one.
+/// First bytes of each copy of a root.
 pub(crate) const MAGIC: [u8; 8] = *b"memstone";
 /// The newest format version this code reads, and the one it writes.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
+/// `u32`: the format version.
+pub(crate) const PREAMBLE_VERSION: usize = 8;
+/// `u16`: bytes of the copy.
+pub(crate) const PREAMBLE_LENGTH: usize = 12;
+/// `u8`: the kind of the copy's checksum.
+pub(crate) const PREAMBLE_KIND: usize = 14;
+/// `u8`: its bytes.
+pub(crate) const PREAMBLE_SIZE: usize = 15;
+/// `u32`: CRC-32 of the bytes before it.
+pub(crate) const PREAMBLE_CRC: usize = 16;
+/// Where the copy's checksum lies, with zeros after it up to the fields that it covers.
+pub(crate) const ROOT_CHECKSUM: usize = 20;
+/// Where the fields of the root start; the room for the checksum ends here.
+pub(crate) const ROOT_FIELDS: usize = 52;
+/// Bytes of a copy of a root.
+pub(crate) const ROOT_COPY: usize = 2048;
+/// The kind of checksum of this version: CRC-32 (IEEE), of four bytes.
+pub(crate) const CHECKSUM_CRC32: u8 = 1;
 
-/// Root slots are blocks 0 and 1 of this size, whatever the page size.
-pub(crate) const SLOT_SIZE: usize = 4096;
-/// Both root slots.
-pub(crate) const SLOTS_SIZE: u64 = 2 * SLOT_SIZE as u64;
-/// Where the epoch of the sidecar lies, in a block of its own: writing it touches no root.
-pub(crate) const EPOCH_AT: u64 = SLOTS_SIZE;
+// Feature flags that this code knows: none yet.
+/// A reader that does not know one of these refuses the store.
+pub(crate) const FEATURES_INCOMPATIBLE: u64 = 0;
+/// A reader that does not know one of these may read the store, and not write it.
+pub(crate) const FEATURES_READ_ONLY: u64 = 0;
+/// The version of the lock bytes and of the sidecar: processes with different ones cannot share a store.
+pub(crate) const PROTOCOL_VERSION: u32 = 1;
+
+/// Where the epoch of the sidecar lies, in a block of its own after the two root slots: writing it touches no root.
+pub(crate) const fn epoch_at(page_size: u32) -> u64 {
+    2 * page_size as u64
+}
+
 /// Where the durability note lies, in the same block but in another sector: a torn write of the epoch leaves it whole.
-pub(crate) const DURABLE_NOTE_AT: u64 = EPOCH_AT + 512;
-/// The slots and the epoch's block. Pages that overlap this prefix do not exist.
-pub(crate) const HEAD_SIZE: u64 = EPOCH_AT + 4096;
-/// The unit in which log batches are kept apart: a durable batch never shares one with a later batch.
-pub(crate) const LOG_BLOCK: u64 = 4096;
+pub(crate) const fn durable_note_at(page_size: u32) -> u64 {
+    epoch_at(page_size) + page_size as u64 / 2
+}
+
+/// The first page: the blocks before it, each of a page's size, are the two root slots and that of the epoch.
+pub(crate) const FIRST_PAGE: u32 = 3;
 
 /// Smallest page size.
 pub(crate) const MIN_PAGE_SIZE: u32 = 4096;
@@ -98,6 +126,10 @@ pub(crate) const TABLE_SNAPSHOTS: u32 = 3;
 pub(crate) const TABLE_SETTINGS: u32 = 4;
 /// The row of the settings table that describes the archive of the log.
 pub(crate) const SETTING_ARCHIVE: &[u8] = b"archive";
+/// The row of the settings table with the user's own version of the store.
+pub(crate) const SETTING_USER_VERSION: &[u8] = b"user version";
+/// The flags of a table that this code knows: none yet. A table with another one is refused.
+pub(crate) const TABLE_FLAGS: u32 = 0;
 /// Ids of user tables start here. Ids are never used twice.
 pub(crate) const FIRST_USER_TABLE: u32 = 16;
 
@@ -201,10 +233,14 @@ impl TreeRoot {
         out
     }
 
-    /// Reads no more than it knows: later versions may add to it.
+    /// The tree at the front of a row; what follows it is of a newer program.
+    pub(crate) fn of_row(row: &[u8]) -> Option<TreeRoot> {
+        row.get(..TREE_ROOT_SIZE).and_then(TreeRoot::decode)
+    }
+
     pub(crate) fn decode(bytes: &[u8]) -> Option<TreeRoot> {
         let ptr = Ptr { page: get_u32(bytes, 0), crc: get_u32(bytes, 4) };
-        (bytes.len() >= TREE_ROOT_SIZE).then(|| TreeRoot { ptr, count: get_u64(bytes, 8) })
+        (bytes.len() == TREE_ROOT_SIZE).then(|| TreeRoot { ptr, count: get_u64(bytes, 8) })
     }
 }
 

@@ -10,6 +10,7 @@
 //! Layout in 64-bit words: 0..64 the board (below), then 128 slots of 128 words, one for each process, taken by a
 //! kernel lock on the data file.
 
+use crate::disk::format::PROTOCOL_VERSION;
 use crate::disk::host::now_ms;
 use crate::disk::platform::{FileId, SharedMemory};
 use crate::disk::slot::{SLOT_WORDS, Slot};
@@ -53,8 +54,15 @@ const UNANNOUNCED: Duration = Duration::from_millis(5);
 /// A waiter may still be counted this much later than it meant to wake.
 const LATE_MS: u64 = 1000;
 
+/// The protocol, in plain: unlike every other word, this one has the same meaning and place in every version.
+const VERSION: usize = 63;
 /// The layout above, and the protocol of the lock bytes (`docs/LOCKING.md`).
-pub(crate) const PROTOCOL: u64 = 0x6d73_6964_6563_0003;
+pub(crate) const PROTOCOL: u64 = plain(PROTOCOL_VERSION as u64);
+
+/// A version as the word [`VERSION`] has it: a mark, the version's complement, the version, of 32, 16 and 16 bits.
+const fn plain(version: u64) -> u64 {
+    0x6d73_6964 << 32 | (!version & 0xffff) << 16 | version & 0xffff
+}
 
 /// The end of the log as the last appender left it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,9 +117,22 @@ impl Sidecar {
         self.words.read(IDENTITY).and_then(|[layout, epoch]| (layout == PROTOCOL).then_some(epoch))
     }
 
+    /// The version of the protocol, if it is a sidecar of another one.
+    pub(crate) fn other_protocol(&self) -> Option<u64> {
+        let found = self.words.load(VERSION);
+        (found == plain(found & 0xffff) && found != PROTOCOL).then_some(found & 0xffff)
+    }
+
+    /// Makes it one of another version.
+    #[cfg(test)]
+    pub(crate) fn set_protocol(&self, version: u64) {
+        self.words.store(VERSION, plain(version));
+    }
+
     /// Clears the board, and sets it up for this store, without hints yet.
     pub(crate) fn set_up(&self, epoch: u64) {
         self.clear();
+        self.words.store(VERSION, PROTOCOL);
         self.words.publish(IDENTITY, &[PROTOCOL, epoch]);
     }
 

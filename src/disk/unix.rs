@@ -14,7 +14,6 @@ use super::holders::holders_of;
 use super::map::ReadMap;
 use super::platform::{Disk, FileId, Held, LockMode, Mapping, SharedMemory};
 use super::shm::{self, Sidecar};
-use super::sidecar::PROTOCOL;
 use super::size_limit::SizeLimit;
 use super::words::mix;
 use super::{file_lock, host};
@@ -155,7 +154,8 @@ fn place_of(path: &Path) -> io::Result<u64> {
     let directory = fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     let name = name.chunks(8).map(|part| part.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
-    Ok(mix(PROTOCOL, [directory.dev(), directory.ino()].into_iter().chain(name)) >> 16)
+    // The same in every version of the protocol: a process of another one is refused for that, not for its place.
+    Ok(mix(0, [directory.dev(), directory.ino()].into_iter().chain(name)) >> 16)
 }
 
 fn must_be_file(path: &Path, meta: &fs::Metadata) -> Result<()> {

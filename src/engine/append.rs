@@ -13,14 +13,16 @@ use crate::engine::roots::Roots;
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
 use crate::log::reader::{LogReader, Point, goes_on_elsewhere, seems_to_go_on};
-use crate::log::ring::{Ring, next_block};
+use crate::log::ring::Ring;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Room that only the checkpoint record may use, so that a full log can always be checkpointed.
-const RESERVE: u64 = 2 * 4096;
+fn reserve(ring: &Ring) -> u64 {
+    2 * ring.block()
+}
 
 /// What this process knows of the log's end. Read only while APPEND is held.
 pub(crate) struct Appender {
@@ -58,7 +60,7 @@ impl Appender {
     }
 
     fn next_position(&self) -> u64 {
-        if self.open { self.tail.end } else { next_block(self.tail.end) }
+        if self.open { self.tail.end } else { self.ring.next_block(self.tail.end) }
     }
 
     /// Bytes of the log that the next checkpoint would free.
@@ -272,7 +274,7 @@ impl AppendGuard<'_> {
     /// The slots, if they may hold a newer root than the one known here.
     fn newer_roots(&self) -> Result<Option<Slots>> {
         let log = self.log;
-        let newest = peek_sequence(&*log.disk).map_err(log.io("read the root slots"))?;
+        let newest = peek_sequence(&*log.disk, log.page_size).map_err(log.io("read the root slots"))?;
         if newest <= self.state.root.sequence {
             return Ok(None);
         }
@@ -359,7 +361,8 @@ impl AppendGuard<'_> {
 
     /// Whether a frame of at most this many bytes has room, whether or not the batch is sealed.
     pub(crate) fn has_room(&self, len: u64) -> bool {
-        next_block(self.state.tail.end) + len.next_multiple_of(8) + RESERVE <= self.state.ring.end()
+        let ring = &self.state.ring;
+        ring.next_block(self.state.tail.end) + len.next_multiple_of(8) + reserve(ring) <= ring.end()
     }
 
     /// Appends a frame. On an error it is not in the log, unless that is [`Error::Unconfirmed`].
@@ -370,7 +373,7 @@ impl AppendGuard<'_> {
         }
         let state = &mut *self.state;
         let position = state.next_position();
-        let reserve = if kind == FrameKind::Checkpoint { 0 } else { RESERVE };
+        let reserve = if kind == FrameKind::Checkpoint { 0 } else { reserve(&state.ring) };
         if position + frame.frame_len() + reserve > state.ring.end() {
             return Ok(Appended::NoRoom);
         }

@@ -6,7 +6,7 @@
 //! end.
 
 use crate::change::Change;
-use crate::disk::format::{SETTING_ARCHIVE, TABLE_SETTINGS};
+use crate::disk::format::SETTING_ARCHIVE;
 use crate::disk::platform::FileId;
 use crate::disk::root::Root;
 use crate::engine::Engine;
@@ -214,7 +214,6 @@ impl LargeTransaction<'_> {
 impl View {
     /// What this state says of the store's archive.
     pub(crate) fn archive_setting(&self) -> Result<Option<Vec<u8>>> {
-        let root = self.tree_root(TABLE_SETTINGS)?;
-        Ok(self.value(TABLE_SETTINGS, root, SETTING_ARCHIVE)?.map(|row| row.to_vec()))
+        self.setting(SETTING_ARCHIVE)
     }
 }

@@ -9,6 +9,7 @@ use crate::change::Change;
 use crate::disk::format::TABLE_SNAPSHOTS;
 use crate::disk::locks::Deadline;
 use crate::disk::slot::Counter;
+use crate::engine::Engine;
 use crate::engine::append::{Appended, now_us};
 use crate::engine::archive::Batch;
 use crate::engine::changes::Changes;
@@ -19,7 +20,6 @@ use crate::engine::new_root::{CheckpointResult, NewRoot, RingChange, Unlogged};
 use crate::engine::page_writer::PageWriter;
 use crate::engine::view::View;
 use crate::engine::writer_queue::WriterGuard;
-use crate::engine::{Engine, MIN_LOG};
 use crate::error::{Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
 use crate::log::memtable::Pointed;
@@ -151,7 +151,7 @@ impl Engine {
         }
         let wanted = wanted.min(self.settings.log_cap);
         let empty = append.state.tail.lsn == append.state.root.checkpoint_lsn;
-        let resize = plan.shrink && capacity > MIN_LOG || plan.room_for > capacity / 4;
+        let resize = plan.shrink && capacity > self.min_log() || plan.room_for > capacity / 4;
         if empty {
             let needed = plan.force || resize;
             return Ok(needed.then_some((append.state.tail, wanted)));

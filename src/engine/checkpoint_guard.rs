@@ -80,7 +80,7 @@ impl CheckpointGuard<'_> {
             return Ok(());
         }
         let copy = Root { sequence: slots.newest.sequence + 1, ..slots.newest };
-        roots.disk.write_at(&copy.encode(), Root::slot_offset(copy.sequence)).map_err(roots.io("write a root slot"))?;
+        roots.disk.write_at(&copy.encode(), copy.offset()).map_err(roots.io("write a root slot"))?;
         roots.raise_root(copy.sequence);
         Ok(())
     }

@@ -29,7 +29,9 @@ impl Engine {
         let newest = self.slots()?.newest;
         let end = self.sidecar().tail().map_or(newest.log_position, |tail| tail.end);
         // Without reading the log, which is long.
-        if end.saturating_sub(newest.log_position) >= WORTH_BYTES || newest.log_capacity() > WORTH_BYTES {
+        if end.saturating_sub(newest.log_position) >= WORTH_BYTES
+            || newest.log_capacity() > WORTH_BYTES.max(self.min_log())
+        {
             return Ok(Due::Now);
         }
         let view = self.view_at_end()?;

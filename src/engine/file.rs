@@ -6,7 +6,7 @@ use crate::disk::locks::{Deadline, PLACES, WRITERS, lock};
 use crate::disk::pins::Pins;
 use crate::disk::platform::{Disk, Mapping};
 use crate::disk::root::Root;
-use crate::engine::settings::Settings;
+use crate::engine::settings::{MIN_LOG_PAGES, Settings};
 use crate::error::{Error, Result};
 use crate::tree::pages::Verified;
 use std::path::Path;
@@ -37,7 +37,7 @@ impl OpenFile {
     pub(crate) fn new(disk: &Arc<dyn Disk>, settings: Settings, root: &Root) -> OpenFile {
         OpenFile {
             disk: Arc::clone(disk),
-            settings,
+            settings: Settings { log_cap: settings.log_cap.max(u64::from(MIN_LOG_PAGES * root.page_size)), ..settings },
             page_size: root.page_size,
             store_id: root.store_id,
             store_tag: root.store_tag(),
@@ -46,6 +46,11 @@ impl OpenFile {
             map: Mutex::new(None),
             fork_generation: fork_generation(),
         }
+    }
+
+    /// Size of the log of an idle store.
+    pub(crate) fn min_log(&self) -> u64 {
+        u64::from(MIN_LOG_PAGES * self.page_size)
     }
 
     pub(crate) fn path(&self) -> &Path {

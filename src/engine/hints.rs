@@ -52,8 +52,10 @@ impl Views {
             return Ok(true);
         }
         let point = Point { end: tail.end, crc: tail.crc, lsn: tail.lsn };
-        let look =
-            || Ok(seems_to_go_on(&*self.disk, &view.ring, point)? || peek_sequence(&*self.disk)? > self.known_root());
+        let look = || {
+            Ok(seems_to_go_on(&*self.disk, &view.ring, point)?
+                || peek_sequence(&*self.disk, self.page_size)? > self.known_root())
+        };
         look().map_err(self.io("look at the file"))
     }
 
@@ -114,7 +116,7 @@ impl Views {
 
     /// Handles a root, or frames, whose writer is dead, or that are hidden by hints that have gone back.
     fn settle_what_is_left(&self) -> Result<Look> {
-        if peek_sequence(&*self.disk).map_err(self.io("look at the file"))? > self.known_root()
+        if peek_sequence(&*self.disk, self.page_size).map_err(self.io("look at the file"))? > self.known_root()
             && let Some(turn) = self.try_lock_checkpoint()?
         {
             turn.settle_root()?;

@@ -51,11 +51,12 @@ pub(crate) mod sharing;
 mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod still;
+pub(crate) mod table_row;
 pub(crate) mod unproven;
 pub(crate) mod view;
 pub(crate) mod writer_queue;
 
-pub(crate) use settings::{DEFAULT_LOG_CAP, DEFAULT_TIMEOUT, MAX_LOG_CAP, MIN_LOG, Settings};
+pub(crate) use settings::{DEFAULT_LOG_CAP, DEFAULT_TIMEOUT, MAX_LOG_CAP, MIN_LOG, MIN_LOG_PAGES, Settings};
 
 use crate::disk::locks::FairLock;
 use known_tables::KnownTables;

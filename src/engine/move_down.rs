@@ -125,7 +125,7 @@ fn next_tree(view: &View, catalog: &BTreeMap<u32, Option<TreeRoot>>, from: u32) 
             return Err(damaged());
         }
         if !catalog.contains_key(&table) {
-            let root = TreeRoot::decode(&row).ok_or_else(damaged)?;
+            let root = TreeRoot::of_row(&row).ok_or_else(damaged)?;
             return Ok(Some(changed.filter(|(other, _)| *other < table).unwrap_or((table, root))));
         }
         found = cursor.next()?;

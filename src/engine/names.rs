@@ -6,7 +6,7 @@
 //! name needs no other protection: it is given to the checkpoint's own base, whose pages no checkpoint reuses.
 
 use crate::change::Change;
-use crate::disk::format::{Ptr, TABLE_SNAPSHOTS, TreeRoot, get_u64, put_bytes, put_u64};
+use crate::disk::format::{Ptr, TABLE_SNAPSHOTS, TREE_ROOT_SIZE, TreeRoot, get_u64, put_bytes, put_u64};
 use crate::disk::pins::Pin;
 use crate::disk::root::Root;
 use crate::engine::append::now_us;
@@ -19,8 +19,10 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// A row of the table: `u64 sequence, u32 page, u32 crc, u64 entries, u64 last commit, u64 checkpoint LSN, u64 time`.
-const ROW: usize = 48;
+/// A row of the table: `u64 sequence, u64 last commit, u64 checkpoint LSN, u64 time`, the catalog's tree. What follows is
+/// of a newer program.
+const CATALOG: usize = 32;
+const ROW: usize = CATALOG + TREE_ROOT_SIZE;
 
 /// The state that a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,21 +51,21 @@ impl NamedRow {
     fn encode(&self) -> [u8; ROW] {
         let mut out = [0; ROW];
         put_u64(&mut out, 0, self.sequence);
-        put_bytes(&mut out, 8, &self.catalog.encode());
-        put_u64(&mut out, 24, self.last_commit);
-        put_u64(&mut out, 32, self.checkpoint_lsn);
-        put_u64(&mut out, 40, self.time);
+        put_u64(&mut out, 8, self.last_commit);
+        put_u64(&mut out, 16, self.checkpoint_lsn);
+        put_u64(&mut out, 24, self.time);
+        put_bytes(&mut out, CATALOG, &self.catalog.encode());
         out
     }
 
     fn decode(row: &[u8]) -> Option<NamedRow> {
-        let catalog = TreeRoot::decode(row.get(8..24).filter(|_| row.len() == ROW)?)?;
+        let catalog = row.get(CATALOG..).and_then(TreeRoot::of_row)?;
         Some(NamedRow {
             sequence: get_u64(row, 0),
             catalog,
-            last_commit: get_u64(row, 24),
-            checkpoint_lsn: get_u64(row, 32),
-            time: get_u64(row, 40),
+            last_commit: get_u64(row, 8),
+            checkpoint_lsn: get_u64(row, 16),
+            time: get_u64(row, 24),
         })
     }
 }

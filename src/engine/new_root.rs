@@ -5,7 +5,7 @@
 
 use crate::change::Change;
 use crate::disk::durable_note::DurableNote;
-use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TreeRoot};
+use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TREE_ROOT_SIZE, TreeRoot};
 use crate::disk::locks::Deadline;
 use crate::disk::root::{Root, Segment};
 use crate::engine::Engine;
@@ -16,7 +16,8 @@ use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::move_down::{WORTHWHILE, is_worthwhile, move_catalog_down};
 use crate::engine::page_writer::PageWriter;
 use crate::engine::ring_plan::RingPlan;
-use crate::engine::view::{View, decode_name};
+use crate::engine::table_row::TableEntry;
+use crate::engine::view::View;
 use crate::error::Result;
 use crate::log::reader::Point;
 use crate::tree::update::{PageStore, update};
@@ -116,7 +117,7 @@ impl<'e> NewRoot<'e> {
         let changes = changes.inspect(|(_, change)| {
             if let Change::Put(row) = change
                 && table == TABLE_NAMES
-                && let Some(entry) = decode_name(row.as_ref())
+                && let Some(entry) = TableEntry::decode(row.as_ref())
             {
                 next_table = next_table.max(entry.id.saturating_add(1));
             }
@@ -147,9 +148,14 @@ impl<'e> NewRoot<'e> {
 
     /// Updates the catalog. With a `cutoff`, up to `budget` of its keys are moved below that page.
     pub(crate) fn update_catalog(&mut self, cutoff: Option<u32>, budget: usize) -> Result<()> {
+        let view = self.view;
         let rows = std::mem::take(&mut self.catalog).into_iter().map(|(table, tree)| {
-            let change = tree.map_or(Change::Delete, |tree| Change::Put(tree.encode()));
-            Ok((table.to_be_bytes(), change))
+            let Some(tree) = tree else { return Ok((table.to_be_bytes(), Change::Delete)) };
+            // What a newer program has added to the row stays.
+            let mut row = tree.encode().to_vec();
+            let old = view.tree.catalog_row(table)?;
+            row.extend_from_slice(old.as_deref().and_then(|old| old.get(TREE_ROOT_SIZE..)).unwrap_or_default());
+            Ok((table.to_be_bytes(), Change::Put(row)))
         });
         self.root.catalog = update(&mut self.pages, TABLE_CATALOG, self.root.catalog, rows)?;
         if let Some(cutoff) = cutoff {
@@ -187,7 +193,7 @@ impl<'e> NewRoot<'e> {
     ) -> Result<CheckpointResult> {
         self.pages.write_out()?;
         // Durable before the slot is written: from then on the disk may hold this root, whatever the system shows.
-        let erased = DurableNote::erase(&*self.engine.disk, self.engine.store_tag);
+        let erased = DurableNote::erase(&*self.engine.disk, self.engine.page_size, self.engine.store_tag);
         erased.map_err(self.engine.io("erase the durability note"))?;
         // From the new root on, the space of these frames may be reused.
         archive.inspect(|batch| batch.keep());
@@ -278,7 +284,7 @@ impl<'e> NewRoot<'e> {
         let unconfirmed = |e| if may_be_found { engine.unconfirmed(e) } else { e };
         // Published before the slot is written: see `settle_root`.
         engine.publish_through(&engine.known_sidecar(), true, |sidecar| sidecar.rise_making(root.sequence));
-        if let Err(e) = engine.disk.write_at(&root.encode(), Root::slot_offset(root.sequence)) {
+        if let Err(e) = engine.disk.write_at(&root.encode(), root.offset()) {
             let e = engine.io("write a root slot")(e);
             let found = engine.slots().map_or(true, |slots| slots.newest.sequence == root.sequence);
             return Err(if found { unconfirmed(e) } else { e });

@@ -4,12 +4,12 @@
 //! log to its end, makes it durable, and sets up the sidecar. Recovery changes nothing in the data file; what is
 //! not known to be durable may be rewritten byte for byte.
 
-use crate::disk::format::{FIRST_USER_TABLE, LOG_BLOCK, Ptr, SLOT_SIZE, TreeRoot};
+use crate::disk::format::FIRST_PAGE;
 use crate::disk::locks::{ByteLock, SLOT, lock};
 use crate::disk::platform::{Disk, LockMode};
-use crate::disk::root::{Root, Segment, Slots, read_slots};
+use crate::disk::root::{NewStore, Root, Slots, read_head, read_slots};
 use crate::disk::sidecar::{SLOTS, TailHint};
-use crate::engine::append::{Appender, Log};
+use crate::engine::append::{Appender, Log, now_us};
 use crate::engine::board::Board;
 use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::checkpoint_guard::CheckpointGuard;
@@ -22,7 +22,7 @@ use crate::engine::relaxed::Unflushed;
 use crate::engine::roots::Roots;
 use crate::engine::sharing::{OpenGuard, Others};
 use crate::engine::view::Views;
-use crate::engine::{Engine, MIN_LOG, Settings, background};
+use crate::engine::{Engine, MIN_LOG_PAGES, Settings, background};
 use crate::error::{Error, Result};
 use crate::log::reader::{LogReader, Point};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,32 +36,17 @@ const LEAVING_MS: u64 = 5000;
 
 /// Writes an empty store into an empty file, durably.
 pub(crate) fn create(disk: &dyn Disk, page_size: u32, store_id: [u8; 16]) -> Result<()> {
-    let first = Root::first_page(page_size);
-    let log_pages = u32::try_from(MIN_LOG / u64::from(page_size)).unwrap_or(1).max(1);
-    let page_count = u64::from(first + log_pages);
-    let root = Root {
-        page_size,
-        store_id,
-        sequence: 1,
-        checkpoint_lsn: 0,
-        log_position: LOG_BLOCK,
-        log_crc: 0,
-        log_offset: 0,
-        segments: vec![Segment { page: first, pages: log_pages }],
-        catalog: TreeRoot::default(),
-        free_directory: Ptr::NONE,
-        pending: Ptr::NONE,
-        page_count,
-        next_table: FIRST_USER_TABLE,
-        time: 0,
-        last_commit: 0,
-    };
+    create_for(disk, page_size, store_id, 0)
+}
+
+/// The same, of an application.
+pub(crate) fn create_for(disk: &dyn Disk, page_size: u32, store_id: [u8; 16], application: u32) -> Result<()> {
+    let root = Root::first(&NewStore { page_size, store_id, application, created: now_us() }, MIN_LOG_PAGES);
     let io = |op| move |e| Error::io(op, disk.path(), e);
-    let page_size = u64::from(page_size);
-    disk.set_len(page_count * page_size).map_err(io("set the length"))?;
-    let log_start = u64::from(first) * page_size;
-    disk.allocate(log_start, page_count * page_size - log_start).map_err(io("allocate"))?;
-    disk.write_at(&root.encode(), Root::slot_offset(root.sequence)).map_err(io("write a root slot"))?;
+    let (log, len) = (u64::from(FIRST_PAGE * page_size), root.page_count * u64::from(page_size));
+    disk.set_len(len).map_err(io("set the length"))?;
+    disk.allocate(log, len - log).map_err(io("allocate"))?;
+    disk.write_at(&root.encode(), root.offset()).map_err(io("write a root slot"))?;
     disk.flush().map_err(io("flush"))
 }
 
@@ -81,6 +66,7 @@ impl Engine {
         others.must_be_here(&*disk)?;
         // Read only now: the last process may have checkpointed the log, and left, a moment ago.
         let slots = find_slots(&*disk)?;
+        slots.newest.must_be_of(settings.application, disk.path())?;
         let certain = slots.are_copies();
         let engine = Engine::new(&disk, settings, slots.newest)?;
         engine.watch_pins();
@@ -287,11 +273,13 @@ impl Engine {
 
 /// The roots of a file that is as long as the newest root says.
 fn find_slots(disk: &dyn Disk) -> Result<Slots> {
-    let mut prefix = vec![0; 2 * SLOT_SIZE];
     let mut last = None;
     loop {
-        let n = disk.read_at(&mut prefix, 0).map_err(|e| Error::io("read the root slots", disk.path(), e))?;
-        let slots = read_slots(prefix.get(..n).unwrap_or_default(), disk.path())?;
+        let head = read_head(|bytes, at| disk.read_at(bytes, at));
+        let slots = read_slots(&head.map_err(|e| Error::io("read the root slots", disk.path(), e))?, disk.path())?;
+        if disk.writable() {
+            slots.newest.check_writable(disk.path())?;
+        }
         let len = disk.len().map_err(|e| Error::io("read the length", disk.path(), e))?;
         let root = &slots.newest;
         if len >= root.page_count * u64::from(root.page_size) {

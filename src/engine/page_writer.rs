@@ -3,7 +3,7 @@
 //! Only pages that are free in the durable root and that no process pins are written. Until the new root is durable
 //! nothing refers to them, so a crash leaves them free.
 
-use crate::disk::format::{HEAD_SIZE, Overflow};
+use crate::disk::format::{FIRST_PAGE, Overflow};
 use crate::disk::locks::lock;
 use crate::disk::pins::joined;
 use crate::engine::Engine;
@@ -166,7 +166,7 @@ impl<'e> PageWriter<'e> {
             return Ok(());
         }
         let offset = u64::from(*page) * u64::from(self.pages.page_size());
-        debug_assert!(offset >= HEAD_SIZE);
+        debug_assert!(*page >= FIRST_PAGE);
         let disk = &self.engine.disk;
         disk.write_at(bytes, offset).map_err(self.engine.io("write a page"))?;
         // A commit's flush writes all dirty pages of the file: it should not have to write a whole checkpoint's.

@@ -3,28 +3,28 @@
 //! The system reports a failed flush once, to one process, and may go on showing the data that it dropped. A
 //! later successful flush proves nothing about that data.
 
-use crate::disk::format::{LOG_BLOCK, SLOT_SIZE};
 use crate::disk::locks::lock;
 use crate::disk::root::{Root, Slots, read_slots};
 use crate::engine::roots::Roots;
 use crate::error::Result;
 use crate::log::reader::{LogReader, Point};
-use crate::log::ring::{Ring, next_block};
+use crate::log::ring::Ring;
 
 impl Roots {
     /// Rewrites a root's slot, so that the next flush covers it. The caller holds CHECKPOINT or APPEND, or is the
     /// only process: so the root after the next, which uses the same slot, cannot be written meanwhile. (After a
     /// failed flush the file may show the slot's previous root again.)
     pub(crate) fn rewrite_slot(&self, root: &Root) -> Result<()> {
-        let mut prefix = [0; 2 * SLOT_SIZE];
+        let size = self.page_size as usize;
+        let mut prefix = vec![0; 2 * size];
         self.disk.read_at(&mut prefix, 0).map_err(self.io("read the root slots"))?;
         let found = read_slots(&prefix, self.path()).is_ok_and(|Slots { newest, older }| {
             newest.sequence == root.sequence || older.is_some_and(|older| older.sequence == root.sequence)
         });
-        let offset = Root::slot_offset(root.sequence);
+        let offset = root.offset();
         // The bytes that were examined, not those of a second read: by then they may be older ones.
         let at = usize::try_from(offset).unwrap_or(0);
-        let as_found = prefix.get(at..at + SLOT_SIZE).filter(|_| found);
+        let as_found = prefix.get(at..at + size).filter(|_| found);
         let anyway = root.encode();
         self.disk.write_at(as_found.unwrap_or(&anyway), offset).map_err(self.io("write a root slot"))
     }
@@ -38,7 +38,7 @@ impl Roots {
 
     /// Rewrites the slot of a sequence as it is found.
     fn write_back_slot(&self, sequence: u64) -> Result<()> {
-        let (offset, mut slot) = (Root::slot_offset(sequence), [0; SLOT_SIZE]);
+        let (offset, mut slot) = (Root::slot_offset(sequence, self.page_size), vec![0; self.page_size as usize]);
         self.disk.read_at(&mut slot, offset).map_err(self.io("read the root slots"))?;
         self.disk.write_at(&slot, offset).map_err(self.io("write a root slot"))
     }
@@ -72,13 +72,14 @@ impl Roots {
                 // Whole blocks, since the kernel drops whole pages; none of them holds durable frames, since each
                 // batch starts in a new block.
                 let start = frame.header.position.max(block);
-                block = next_block(frame.after.end);
-                self.rewrite_blocks(ring, start - start % LOG_BLOCK, block)?;
+                block = ring.next_block(frame.after.end);
+                self.rewrite_blocks(ring, start - start % ring.block(), block)?;
             }
             point = frame.after;
         }
-        let next = next_block(point.end);
-        if next + LOG_BLOCK <= ring.end() { self.rewrite_blocks(ring, next, next + LOG_BLOCK) } else { Ok(()) }
+        let next = ring.next_block(point.end);
+        let end = next + ring.block();
+        if end <= ring.end() { self.rewrite_blocks(ring, next, end) } else { Ok(()) }
     }
 
     fn rewrite_blocks(&self, ring: &Ring, start: u64, end: u64) -> Result<()> {

@@ -1,9 +1,9 @@
 //! How a new root lays out the log.
 
 use crate::disk::root::{MAX_SEGMENTS, Root, Segment};
-use crate::engine::MIN_LOG;
+use crate::engine::MIN_LOG_PAGES;
 use crate::log::reader::Point;
-use crate::log::ring::{Ring, next_block};
+use crate::log::ring::Ring;
 
 /// The ring as the new root will have it.
 pub(crate) struct RingPlan {
@@ -41,13 +41,13 @@ impl RingPlan {
 
     /// Continues the log at the start of the first segment.
     fn restart(&mut self) {
-        self.position = next_block(self.position);
+        self.position = self.position.next_multiple_of(self.page_size);
         self.offset = 0;
     }
 
     /// Keeps one segment that is large enough, the log being empty; returns the rest.
     pub(crate) fn shrink(&mut self) -> Vec<Segment> {
-        let enough = |s: &&Segment| u64::from(s.pages) * self.page_size >= MIN_LOG;
+        let enough = |s: &&Segment| s.pages >= MIN_LOG_PAGES;
         let Some(kept) = self.segments.iter().filter(enough).min_by_key(|s| (s.pages, s.page)).copied() else {
             return Vec::new();
         };

@@ -1,6 +1,5 @@
 //! Which root is the newest, and whether it is certainly durable.
 
-use crate::disk::format::SLOT_SIZE;
 use crate::disk::locks::FairLock;
 use crate::disk::root::{Root, Slots, read_slots};
 use crate::engine::board::Board;
@@ -39,7 +38,16 @@ impl Roots {
 
     /// Both root slots as the file shows them now. The newest may not be durable yet.
     pub(crate) fn slots(&self) -> Result<Slots> {
-        let mut prefix = [0; 2 * SLOT_SIZE];
+        let slots = self.found_slots()?;
+        if self.disk.writable() {
+            // A newer program may have given the store a feature since this process opened it.
+            slots.newest.check_writable(self.path())?;
+        }
+        Ok(slots)
+    }
+
+    fn found_slots(&self) -> Result<Slots> {
+        let mut prefix = vec![0; 2 * self.page_size as usize];
         let mut last = None;
         // Read before the slots: a root that is published meanwhile need not be in them.
         let known = self.known_root();

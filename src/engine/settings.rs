@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     pub(crate) memory_map: bool,
     /// Whether helper threads may be started; without them their work is done in line.
     pub(crate) threads: bool,
+    /// Which application the store must be of; 0: any.
+    pub(crate) application: u32,
     /// Archives the transactions of a store that has an archive.
     pub(crate) archive: Option<Arc<dyn Archive>>,
 }
@@ -27,5 +29,7 @@ pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const DEFAULT_LOG_CAP: u64 = 32 << 20;
 /// Largest [`Settings::log_cap`] that may be asked for: a quarter of it is the largest frame.
 pub(crate) const MAX_LOG_CAP: u64 = 4 << 30;
-/// Size of the log of a new, or an idle, store.
+/// Smallest [`Settings::log_cap`] that may be asked for.
 pub(crate) const MIN_LOG: u64 = 64 << 10;
+/// Pages of the log of a new, or an idle, store: each batch takes one at least.
+pub(crate) const MIN_LOG_PAGES: u32 = 16;

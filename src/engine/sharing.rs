@@ -15,6 +15,7 @@
 //! one) is not joined but set up afresh. A process that cannot have a sidecar must be the only writer; readers
 //! beside it see what the file itself proves to be durable.
 
+use crate::disk::format::PROTOCOL_VERSION;
 use crate::disk::holders::holder_of;
 use crate::disk::host::{incarnation, process_identity};
 use crate::disk::locks::{ByteLock, Deadline, MEMBERS, OPEN, PLACES, READERS, WRITERS, lock, try_lock};
@@ -103,7 +104,7 @@ impl Board {
     /// Whether another sidecar was started since this one, or this one's identity is invalid. Makes no system
     /// call.
     pub(crate) fn was_left(&self, sidecar: &Sidecar) -> Result<bool> {
-        let epoch = peek_epoch(&*self.disk).map_err(self.io("look at the file"))?;
+        let epoch = peek_epoch(&*self.disk, self.page_size).map_err(self.io("look at the file"))?;
         Ok(sidecar.epoch() != Some(epoch))
     }
 
@@ -169,6 +170,7 @@ impl Board {
         for site in 0..SITES {
             let Ok(memory) = self.disk.sidecar(site, SIDECAR_SIZE, false) else { continue };
             let sidecar = Sidecar::new(memory, &self.store_id, self.disk.identity());
+            self.must_be_understood(&sidecar)?;
             // A writer that cannot publish would look like a stopped one.
             let of_use = sidecar.memory().is_writable() || !self.disk.writable();
             if of_use && self.is_found(&sidecar)? && self.is_in_use(&sidecar)? {
@@ -177,6 +179,17 @@ impl Board {
             }
         }
         Ok(false)
+    }
+
+    /// Refuses to share the store with writers whose sidecar has another version. One that nobody uses is none.
+    fn must_be_understood(&self, sidecar: &Sidecar) -> Result<()> {
+        match sidecar.other_protocol() {
+            Some(version) if self.is_in_use(sidecar)? => {
+                let found = format!("a sidecar of protocol {version}, which is in use");
+                Err(Error::newer(self.path(), found, format!("protocol {PROTOCOL_VERSION}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether a writer uses this sidecar, without a break until now.
@@ -228,12 +241,12 @@ impl Board {
     /// with the old sidecar do not find. (The epoch is random because one that counts on from the previous one
     /// could then be given to two sidecars.)
     fn begin_epoch(&self, _open: &OpenGuard) -> Result<u64> {
-        let epoch = peek_epoch(&*self.disk).map_err(self.io("look at the file"))?;
+        let epoch = peek_epoch(&*self.disk, self.page_size).map_err(self.io("look at the file"))?;
         if Others::look(&*self.disk)?.nobody() {
             return Ok(epoch);
         }
         let next = incarnation();
-        write_epoch(&*self.disk, next).map_err(self.io("write the epoch"))?;
+        write_epoch(&*self.disk, self.page_size, next).map_err(self.io("write the epoch"))?;
         Ok(next)
     }
 

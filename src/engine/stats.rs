@@ -22,6 +22,12 @@ pub struct Stats {
     pub durable: u64,
     /// Page size.
     pub page_size: u32,
+    /// The application that the store is for ([`Options::application_id`](crate::Options::application_id)); 0: none.
+    pub application_id: u32,
+    /// The user's own version of the content ([`WriteTxn::set_user_version`](crate::WriteTxn::set_user_version)).
+    pub user_version: u64,
+    /// When the store was made; a clone has the time of its original.
+    pub created: SystemTime,
     /// Length of the file.
     pub file_size: u64,
     /// Sequence of the newest root.
@@ -55,6 +61,13 @@ pub struct TableInfo {
     pub value_type: String,
     /// The number of entries.
     pub entries: u64,
+    /// The name of its schema ([`WriteTxn::set_schema`](crate::WriteTxn::set_schema)); empty: none.
+    pub schema: String,
+    /// The version of its schema.
+    pub schema_version: u64,
+    /// Flags of the table in the file. One that this program does not know was set by a newer one, and the table cannot
+    /// be opened.
+    pub flags: u32,
 }
 
 /// Figures about the log.
@@ -176,8 +189,8 @@ impl Sum {
 }
 
 impl Engine {
-    /// `last_commit` and `tables` are those of a snapshot that the caller has.
-    pub(crate) fn stats(&self, last_commit: u64, tables: Vec<TableInfo>) -> Result<Stats> {
+    /// `last_commit`, `user_version` and `tables` are those of a snapshot that the caller has.
+    pub(crate) fn stats(&self, last_commit: u64, user_version: u64, tables: Vec<TableInfo>) -> Result<Stats> {
         let root = self.slots()?.newest;
         let sidecar = self.sidecar();
         self.load_hints(&sidecar);
@@ -191,6 +204,9 @@ impl Engine {
             last_commit,
             durable: self.durable_lsn(),
             page_size: self.page_size,
+            application_id: root.application,
+            user_version,
+            created: SystemTime::UNIX_EPOCH + Duration::from_micros(root.created.min(1 << 55)),
             file_size: self.disk.len().map_err(self.io("read the length"))?,
             root_sequence: root.sequence,
             checkpoint_lsn: root.checkpoint_lsn,

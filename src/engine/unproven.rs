@@ -43,11 +43,11 @@ impl Log {
         if !is_durable || !is_newest || self.durable_note()? == Some(note) {
             return Ok(());
         }
-        note.write(&*self.disk, self.store_tag).map_err(self.io("write the durability note"))
+        note.write(&*self.disk, self.page_size, self.store_tag).map_err(self.io("write the durability note"))
     }
 
     pub(crate) fn durable_note(&self) -> Result<Option<DurableNote>> {
-        DurableNote::read(&*self.disk, self.store_tag).map_err(self.io("read the durability note"))
+        DurableNote::read(&*self.disk, self.page_size, self.store_tag).map_err(self.io("read the durability note"))
     }
 
     /// Whether the file notes that the log is durable up to this point.

@@ -5,7 +5,10 @@
 
 use crate::bytes::Bytes;
 use crate::change::{Change, OwnedChange};
-use crate::disk::format::{FIRST_USER_TABLE, Ptr, TABLE_CATALOG, TABLE_NAMES, TABLE_SPACE, TreeRoot};
+use crate::disk::format::{
+    FIRST_PAGE, FIRST_USER_TABLE, Ptr, TABLE_CATALOG, TABLE_NAMES, TABLE_SETTINGS, TABLE_SPACE, TREE_ROOT_SIZE,
+    TreeRoot,
+};
 use crate::disk::locks::lock;
 use crate::disk::pins::Pin;
 use crate::disk::root::{Root, peek_sequence};
@@ -13,6 +16,7 @@ use crate::engine::append::Log;
 use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::chores::Chore;
 use crate::engine::facts::{Facts, Known};
+use crate::engine::table_row::TableEntry;
 use crate::error::{Error, Result};
 use crate::log::memtable::Memtable;
 use crate::log::reader::{LogReader, Point, goes_on_elsewhere};
@@ -46,16 +50,6 @@ pub(crate) struct View {
     pub(super) tables: RwLock<HashMap<Box<str>, Option<TableEntry>>>,
     /// What was found out about its tables.
     pub(crate) known: Known,
-}
-
-/// A table in one state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TableEntry {
-    pub(crate) id: u32,
-    pub(crate) key_type: Box<str>,
-    pub(crate) value_type: Box<str>,
-    /// The table's tree, without the log's changes.
-    pub(crate) root: TreeRoot,
 }
 
 /// What this process has read so far.
@@ -159,7 +153,7 @@ impl Views {
         // A root that is not published may be one whose flush failed before this process opened the file. The holder
         // of APPEND settles it before anything is built on it. (Not with the view locked, which readers need.)
         self.load_hints(&self.known_sidecar());
-        if peek_sequence(&*self.disk).map_err(self.io("look at the file"))? > self.known_root() {
+        if peek_sequence(&*self.disk, self.page_size).map_err(self.io("look at the file"))? > self.known_root() {
             drop(self.lock_append(self.deadline())?);
         }
         let mut state = lock(&self.state);
@@ -302,6 +296,7 @@ impl Views {
                     true
                 }
                 crate::log::frame::FrameKind::Commit => state.memtables.first().is_some_and(|g| g.insert(&frame)),
+                crate::log::frame::FrameKind::Unknown(_) => false,
             };
             if !sound {
                 let at = ring.file_offset(frame.header.position);
@@ -404,22 +399,27 @@ impl TreeVersion {
         let root = &self.root;
         let stored = SpaceRoot { directory, pending: root.pending, page_count: root.page_count };
         let mut read = |ptr, kind| self.pages.run(ptr, kind, TABLE_SPACE);
-        Space::load(root.page_size, root.store_tag(), Root::first_page(root.page_size), stored, &mut read)
+        Space::load(root.page_size, root.store_tag(), FIRST_PAGE, stored, &mut read)
+    }
+
+    /// The row of a table in the catalog; a table without one is empty.
+    pub(crate) fn catalog_row(&self, table: u32) -> Result<Option<Bytes<'_>>> {
+        let row = get(&self.pages, TABLE_CATALOG, self.root.catalog, &table.to_be_bytes())?;
+        row.map(|row| row.read(&self.pages, TABLE_CATALOG)).transpose()
     }
 
     /// The tree of a table.
     pub(crate) fn table(&self, table: u32) -> Result<TreeRoot> {
-        let Some(row) = get(&self.pages, TABLE_CATALOG, self.root.catalog, &table.to_be_bytes())? else {
-            return Ok(TreeRoot::default());
-        };
-        let row = row.read(&self.pages, TABLE_CATALOG)?;
-        TreeRoot::decode(&row)
-            .ok_or_else(|| Error::corrupt("catalog row", 0, None, "16 bytes", format!("{} bytes", row.len())))
+        let Some(row) = self.catalog_row(table)? else { return Ok(TreeRoot::default()) };
+        TreeRoot::of_row(&row).ok_or_else(|| {
+            let expected = format!("at least {TREE_ROOT_SIZE} bytes");
+            Error::corrupt("catalog row", 0, None, expected, format!("{} bytes", row.len()))
+        })
     }
 }
 
 impl View {
-    /// Finds a table by name; `None` if there is none.
+    /// Finds a table by name; `None` if there is none. One that a newer program has made is refused.
     pub(crate) fn table(&self, name: &str) -> Result<Option<TableEntry>> {
         if let Some(known) = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Ok(known.clone());
@@ -428,7 +428,8 @@ impl View {
         let row = self.value(TABLE_NAMES, names, name.as_bytes())?;
         let entry = match row {
             Some(row) => {
-                let mut entry = decode_name(&row).ok_or_else(|| self.corrupt_name(name))?;
+                let mut entry = TableEntry::decode(&row).ok_or_else(|| self.corrupt_name(name))?;
+                entry.check_flags(name)?;
                 entry.root = self.tree_root(entry.id)?;
                 Some(entry)
             }
@@ -451,13 +452,19 @@ impl View {
             next = next.max(most.saturating_add(1));
             for version in memtable.newest(TABLE_NAMES, self.lsn) {
                 if let Change::Put(row) = &version.change
-                    && let Some(entry) = decode_name(row)
+                    && let Some(entry) = TableEntry::decode(row)
                 {
                     next = next.max(entry.id.saturating_add(1));
                 }
             }
         }
         next
+    }
+
+    /// A row of the store's own settings.
+    pub(crate) fn setting(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        let root = self.tree_root(TABLE_SETTINGS)?;
+        Ok(self.value(TABLE_SETTINGS, root, name)?.map(|row| row.to_vec()))
     }
 
     /// The tree of a table, without the log's changes.
@@ -495,28 +502,4 @@ pub(super) fn after(change: OwnedChange) -> Option<LeafValue<'static>> {
         Change::PutOverflow(overflow) => Some(LeafValue::Overflow(overflow)),
         Change::Delete => None,
     }
-}
-
-/// The row for a table in the names table.
-pub(crate) fn encode_name(id: u32, key_type: &str, value_type: &str) -> Vec<u8> {
-    let mut row = id.to_le_bytes().to_vec();
-    for text in [key_type, value_type] {
-        let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
-        row.extend_from_slice(&len.to_le_bytes());
-        row.extend_from_slice(text.as_bytes().get(..usize::from(len)).unwrap_or_default());
-    }
-    row
-}
-
-pub(crate) fn decode_name(row: &[u8]) -> Option<TableEntry> {
-    let (id, rest) = row.split_first_chunk::<4>()?;
-    // Copied before it is checked as UTF-8: see `ReadMap`.
-    let text = |bytes: &[u8]| -> Option<(Box<str>, usize)> {
-        let len = usize::from(u16::from_le_bytes(*bytes.first_chunk::<2>()?));
-        Some((String::from_utf8(bytes.get(2..2 + len)?.to_vec()).ok()?.into(), 2 + len))
-    };
-    let (key_type, used) = text(rest)?;
-    let (value_type, used_too) = text(rest.get(used..)?)?;
-    let all = used + used_too == rest.len();
-    all.then(|| TableEntry { id: u32::from_le_bytes(*id), key_type, value_type, root: TreeRoot::default() })
 }

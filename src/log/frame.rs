@@ -56,6 +56,8 @@ pub(crate) enum FrameKind {
     Commit,
     /// Checkpoint record: a checkpoint applies everything up to and including this frame to the tree.
     Checkpoint,
+    /// One that this program does not know.
+    Unknown(u8),
 }
 
 /// The header's fields, less the CRC.
@@ -76,18 +78,19 @@ pub(crate) struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// Reads a header; `None` if it cannot be one. Its CRC is not checked yet.
+    /// Reads a header; `None` if it cannot be one. Its CRC is not checked yet; only a frame that is whole can be one of
+    /// a newer program: see [`newer_in`].
     pub(crate) fn decode(bytes: &[u8]) -> Option<(FrameHeader, u32)> {
-        if bytes.len() < FRAME_HEADER || get_u32(bytes, 0) != FRAME_MAGIC || get_u16(bytes, 14) != 0 {
+        if bytes.len() < FRAME_HEADER || get_u32(bytes, 0) != FRAME_MAGIC {
             return None;
         }
         let kind = match *bytes.get(12)? {
             KIND_COMMIT => FrameKind::Commit,
             KIND_CHECKPOINT => FrameKind::Checkpoint,
-            _ => return None,
+            kind => FrameKind::Unknown(kind),
         };
         let flags = *bytes.get(13)?;
-        if flags & !(FLAG_RELAXED | FLAG_TABLES) != 0 || get_u32(bytes, 56) > MAX_FRAME_PAYLOAD {
+        if get_u32(bytes, 56) > MAX_FRAME_PAYLOAD {
             return None;
         }
         let header = FrameHeader {
@@ -110,6 +113,24 @@ impl FrameHeader {
     pub(crate) fn frame_len(&self) -> u64 {
         frame_len(self.payload_len)
     }
+}
+
+/// What this program knows of frames.
+pub(crate) const FRAMES_KNOWN: &str = "frames of the kinds 1 and 2 with the flags 0x3 and operations 1 to 4";
+
+/// What a newer program has written into a frame, which is whole: its kind, a flag, or an operation that this one does
+/// not know.
+pub(crate) fn newer_in(frame: &[u8]) -> Option<String> {
+    let [kind, flags, reserved @ ..] = get_u32(frame, 12).to_le_bytes();
+    if ![KIND_COMMIT, KIND_CHECKPOINT].contains(&kind) {
+        return Some(format!("a log frame of kind {kind}"));
+    }
+    if flags & !(FLAG_RELAXED | FLAG_TABLES) != 0 || reserved != [0, 0] {
+        return Some(format!("a log frame with the flags {flags:#x} and {:#x}", u16::from_le_bytes(reserved)));
+    }
+    let mut operations = Operations::new(frame.get(FRAME_HEADER..).unwrap_or_default());
+    while operations.next().flatten().is_some() {}
+    operations.unknown.map(|code| format!("an operation with the code {code}"))
 }
 
 /// Bytes that a frame with this payload length takes, rounded up to 8.
@@ -209,6 +230,7 @@ impl FrameBuilder {
         let kind = match header.kind {
             FrameKind::Commit => KIND_COMMIT,
             FrameKind::Checkpoint => KIND_CHECKPOINT,
+            FrameKind::Unknown(kind) => kind,
         };
         let flags = if header.relaxed { FLAG_RELAXED } else { 0 } | if header.changes_tables { FLAG_TABLES } else { 0 };
         put_u32(bytes, 12, u32::from_le_bytes([kind, flags, 0, 0]));
@@ -239,11 +261,13 @@ pub(crate) enum Operation {
 pub(crate) struct Operations<'a> {
     payload: &'a [u8],
     at: usize,
+    /// The code of an operation that this program does not know, which ended it.
+    unknown: Option<u8>,
 }
 
 impl<'a> Operations<'a> {
     pub(crate) fn new(payload: &'a [u8]) -> Operations<'a> {
-        Operations { payload, at: 0 }
+        Operations { payload, at: 0, unknown: None }
     }
 
     fn take(&mut self, len: usize) -> Option<std::ops::Range<usize>> {
@@ -259,6 +283,10 @@ impl<'a> Operations<'a> {
         let (code, table) = (*head.first()?, get_u32(head, 1));
         if code == OP_DROP_TABLE {
             return Some(Operation::DropTable { table });
+        }
+        if ![OP_PUT, OP_DELETE, OP_PUT_OVERFLOW].contains(&code) {
+            self.unknown = Some(code);
+            return None;
         }
         let key_len = usize::from(get_u16(self.payload.get(self.take(2)?)?, 0));
         if key_len > MAX_KEY_SIZE {

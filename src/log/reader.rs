@@ -1,12 +1,12 @@
 //! Walking the chain of frames. The tail of the log is where this walk ends: it is derived from the file's bytes
 //! alone, not from what a process remembers or a hint says.
 
-use crate::disk::format::{LOG_BLOCK, get_u32, get_u64};
+use crate::disk::format::{get_u32, get_u64};
 use crate::disk::platform::Disk;
 use crate::disk::root::Root;
 use crate::error::{Error, Result};
-use crate::log::frame::{FRAME_HEADER, FRAME_LSN, FRAME_PREVIOUS_CRC, FrameHeader, frame_crc};
-use crate::log::ring::{Ring, continues, next_block};
+use crate::log::frame::{FRAME_HEADER, FRAME_LSN, FRAME_PREVIOUS_CRC, FRAMES_KNOWN, FrameHeader, frame_crc, newer_in};
+use crate::log::ring::{Ring, continues};
 use std::cell::Cell;
 use std::io;
 use std::ops::Range;
@@ -87,7 +87,7 @@ impl<'a> LogReader<'a> {
             return Ok(Some(range));
         }
         // The first read covers both places where the next frame may start, and no more.
-        let first = usize::try_from(next_block(position) - position).unwrap_or(0) + FRAME_HEADER;
+        let first = usize::try_from(self.ring.next_block(position) - position).unwrap_or(0) + FRAME_HEADER;
         let size = len.max(self.read_ahead.max(first)).min(room);
         self.window.resize(size, 0);
         self.window_start = position;
@@ -115,6 +115,12 @@ impl<'a> LogReader<'a> {
         if frame_crc(self.store_tag, bytes.get(8..).unwrap_or_default()) != crc {
             return Ok(None);
         }
+        // Only now: bytes that are no frame say nothing of a newer program.
+        if let Some(found) = newer_in(bytes) {
+            let at = self.ring.file_offset(position);
+            let found = format!("{found} at byte {at} (LSN {})", header.lsn);
+            return Err(Error::newer(self.disk.path(), found, FRAMES_KNOWN));
+        }
         let after = Point { end: position + header.frame_len(), crc, lsn: header.lsn };
         Ok(Some(Frame { header, bytes: Arc::from(bytes), after }))
     }
@@ -128,8 +134,9 @@ impl<'a> LogReader<'a> {
             }
         };
         let mut frame = self.whole_frame(end, follows(end))?;
-        if frame.is_none() && next_block(end) != end {
-            frame = self.whole_frame(next_block(end), follows(next_block(end)))?;
+        let block = self.ring.next_block(end);
+        if frame.is_none() && block != end {
+            frame = self.whole_frame(block, follows(block))?;
         }
         match &frame {
             Some(frame) => {
@@ -149,7 +156,7 @@ impl<'a> LogReader<'a> {
     pub(crate) fn verify_end(&mut self, root_sequence: u64) -> Result<()> {
         let Point { end, lsn, .. } = self.point;
         self.read_ahead = READ_AHEAD;
-        let mut position = next_block(end);
+        let mut position = self.ring.next_block(end);
         // Frames that were ever written do not overlap, so together they are no longer than the ring. Forged
         // frames may overlap; the budget keeps them from being read at every block.
         let budget = Cell::new(2 * self.ring.capacity());
@@ -178,7 +185,7 @@ impl<'a> LogReader<'a> {
                 )
                 .in_file(self.disk.path()));
             }
-            position += LOG_BLOCK;
+            position += self.ring.block();
         }
         Ok(())
     }
@@ -187,7 +194,7 @@ impl<'a> LogReader<'a> {
     /// apart in the file, so an error names the one whose bytes still contain its LSN or its link.
     fn lost_frame(&mut self) -> Result<u64> {
         let Point { end, crc, lsn } = self.point;
-        let block = next_block(end);
+        let block = self.ring.next_block(end);
         let Some(range) = self.load(block, FRAME_HEADER)? else { return Ok(end) };
         let header = self.window.get(range).unwrap_or_default();
         let is_it = get_u64(header, FRAME_LSN) == lsn + 1 || get_u32(header, FRAME_PREVIOUS_CRC) == crc;
@@ -199,7 +206,7 @@ impl<'a> LogReader<'a> {
 /// may be writing, so the answer may be wrong for a moment.
 pub(crate) fn seems_to_go_on(disk: &dyn Disk, ring: &Ring, point: Point) -> io::Result<bool> {
     let Point { end, crc, lsn } = point;
-    let block = next_block(end);
+    let block = ring.next_block(end);
     for position in [end, block].into_iter().take(if block == end { 1 } else { 2 }) {
         if position < ring.start() || position + FRAME_HEADER as u64 > ring.end() {
             continue;
@@ -247,7 +254,7 @@ mod tests {
     fn write(log: &(Arc<SimDisk>, Ring, Point), before: Point, sealed: bool, known: (u64, u64), key: &[u8]) -> Point {
         let mut frame = FrameBuilder::new();
         frame.put(1, key, b"value");
-        let position = if sealed { next_block(before.end) } else { before.end };
+        let position = if sealed { log.1.next_block(before.end) } else { before.end };
         let header = FrameHeader {
             previous_crc: before.crc,
             kind: FrameKind::Commit,
@@ -301,6 +308,32 @@ mod tests {
         }
     }
 
+    /// A frame that is whole was written by somebody: if it is not understood, the log does not end before it, or it
+    /// would be overwritten. Bytes that are no frame say nothing.
+    #[test]
+    fn a_whole_frame_that_is_not_understood_is_no_end() {
+        for (at, byte, what) in [(12, 9, "kind 9"), (13, 0x80, "flags 0x80"), (15, 1, "0x100"), (64, 9, "code 9")] {
+            for sealed in [false, true] {
+                let log = log();
+                let first = write(&log, log.2, true, (0, 5), b"first");
+                let second = write(&log, first, sealed, (0, 5), b"second");
+                let start = if sealed { log.1.next_block(first.end) } else { first.end };
+                let mut bytes = vec![0; (second.end - start) as usize];
+                log.1.read(&*log.0, start, &mut bytes).unwrap();
+                bytes[at] = byte;
+                log.1.write(&*log.0, start, &bytes).unwrap();
+                assert_eq!(end(&log, 5), (first, true), "a CRC that is wrong");
+                let len = FRAME_HEADER + get_u32(&bytes, 56) as usize;
+                let crc = frame_crc(TAG, &bytes[8..len]);
+                bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+                log.1.write(&*log.0, start, &bytes).unwrap();
+                let mut walker = LogReader::new(&*log.0, &log.1, TAG, first);
+                let error = walker.next().unwrap_err();
+                assert!(matches!(&error, Error::Format { found, .. } if found.contains(what)), "{error}");
+            }
+        }
+    }
+
     #[test]
     fn the_error_names_the_damaged_frame_behind_a_seal_or_without_one() {
         for (sealed, damaged) in [(false, 0), (false, 16), (true, 0), (true, 16), (true, 24), (true, 64)] {
@@ -308,7 +341,7 @@ mod tests {
             let first = write(&log, log.2, true, (0, 5), b"first");
             let second = write(&log, first, sealed, (0, 5), b"second");
             write(&log, second, true, (2, 5), b"third");
-            let start = if sealed { next_block(first.end) } else { first.end };
+            let start = if sealed { log.1.next_block(first.end) } else { first.end };
             log.1.write(&*log.0, start + damaged, &[0xa5; 8]).unwrap();
             let mut walker = LogReader::new(&*log.0, &log.1, TAG, first);
             assert!(walker.next().unwrap().is_none());

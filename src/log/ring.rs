@@ -4,7 +4,6 @@
 //! position is live: a checkpoint only moves the start, and the ring grows or shrinks only where no live frame
 //! lies.
 
-use crate::disk::format::LOG_BLOCK;
 use crate::disk::platform::Disk;
 use crate::disk::root::{Root, Segment};
 use std::io;
@@ -42,6 +41,16 @@ impl Ring {
 
     pub(crate) fn capacity(&self) -> u64 {
         self.total
+    }
+
+    /// The unit in which batches are kept apart: no two of them share one. It is as large as a page.
+    pub(crate) fn block(&self) -> u64 {
+        self.page_size
+    }
+
+    /// The first block boundary at or after a position.
+    pub(crate) fn next_block(&self, position: u64) -> u64 {
+        position.next_multiple_of(self.page_size)
     }
 
     /// The ring offset of a position: its place in the concatenated segments.
@@ -124,9 +133,4 @@ impl Ring {
 pub(crate) fn continues(older: &Root, newer: &Root, end: u64) -> bool {
     let place = Ring::new(older).rotated(newer.log_position);
     newer.checkpoint_lsn <= end && place == (newer.segments.clone(), newer.log_offset)
-}
-
-/// The first block boundary at or after a position.
-pub(crate) fn next_block(position: u64) -> u64 {
-    position.next_multiple_of(LOG_BLOCK)
 }

@@ -219,7 +219,7 @@ impl Walk<'_, '_> {
         }
         // The log is read before the trees: its frames live only until the next root.
         let before = (self.findings.report.clone(), self.uses.clone());
-        self.log();
+        self.log()?;
         if !is_newest(self.file.disk, &self.root)? {
             if !last {
                 return Ok(false);

@@ -129,9 +129,13 @@ pub fn repair_with(
     watch.phase(Phase::Reading, 0)?;
     let mut survey = source::choose(&disk, watch)?;
     let mut plan = plan::plan(&mut survey, options.unproven, watch)?;
+    if let Some(row) = plan.tables.iter().map(|table| &table.row).find(|row| row.unknown_flags() != 0) {
+        let found = format!("the table {:?} with the flags {:#x}", row.name, row.unknown_flags());
+        return Err(Error::newer(path, found, "none of these"));
+    }
     watch.phase(Phase::Writing, 0)?;
     let names = plan.tables.iter().map(|table| table.row.clone()).collect();
-    let mut target = Target::create(path, &output, survey.root.page_size, names)?;
+    let mut target = Target::create(path, &output, &survey.root, names, plan.user_version)?;
     let tables = copy::copy(&survey, &mut plan, &mut target, options.unproven, watch)?;
     watch.phase(Phase::Verifying, 0)?;
     let (hash, counts) = target.finish()?;

@@ -194,7 +194,7 @@ fn leads_to(directory: &Path, states: &[Model], numbers: impl IntoIterator<Item 
         let name = |key: &[u8]| String::from_utf8(key.to_vec()).unwrap();
         match change {
             KeptChange::Put { key, value } if table == TABLE_NAMES => {
-                names.insert(name(key), crate::engine::view::decode_name(value).unwrap().id);
+                names.insert(name(key), crate::engine::table_row::TableEntry::decode(value).unwrap().id);
             }
             KeptChange::Delete { key } if table == TABLE_NAMES => _ = names.remove(&name(key)),
             KeptChange::Put { key, value } => {

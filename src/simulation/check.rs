@@ -1,8 +1,7 @@
 //! Looks at every page that the newest root leads to, and at every page that it does not.
 
 use crate::bytes::Bytes;
-use crate::disk::format::{PAGE_RUN, Ptr, TABLE_CATALOG, TABLE_SPACE, TreeRoot, get_u32};
-use crate::disk::root::Root;
+use crate::disk::format::{FIRST_PAGE, PAGE_RUN, Ptr, TABLE_CATALOG, TABLE_SPACE, TreeRoot, get_u32};
 use crate::store::Store;
 use crate::tree::node::{LeafValue, Node};
 use crate::tree::pages::Pages;
@@ -14,7 +13,7 @@ pub(super) fn structure(store: &Store) -> Result<(), String> {
     let root = &view.tree.root;
     let pages = &view.tree.pages;
     let mut uses = Uses { used: vec![false; usize::try_from(root.page_count).unwrap()] };
-    uses.take(0, Root::first_page(root.page_size), "root slots")?;
+    uses.take(0, FIRST_PAGE, "root slots")?;
     for segment in &root.segments {
         uses.take(segment.page, segment.pages, "log")?;
     }
@@ -43,7 +42,7 @@ pub(super) fn structure(store: &Store) -> Result<(), String> {
         own.push((ptr.page, get_u32(&run, PAGE_RUN)));
         Ok(run)
     };
-    let first = Root::first_page(root.page_size);
+    let first = FIRST_PAGE;
     let space = Space::load(root.page_size, root.store_tag(), first, space_root, &mut read);
     let mut space = space.map_err(|e| e.to_string())?;
     for (page, run) in own {

@@ -8,7 +8,6 @@
 
 use super::model::{Change, KINDS, Kind, Model, NUMBER, Step, commit, number, numbered, steps};
 use super::{check, effort, new_store, open_store};
-use crate::disk::format::{LOG_BLOCK, SLOT_SIZE};
 use crate::disk::root::Root;
 use crate::disk::sim::{Event, Free, Image, Limits, Replay, Rng, World, with_a_lying_disk};
 use crate::engine::commit::Durability;
@@ -248,7 +247,7 @@ fn what_a_power_loss_leaves_holds_what_was_acknowledged() {
 fn a_copy_that_was_lost_is_no_damage() {
     let key = b"key".to_vec();
     let rest = FrameBuilder::put_size(key.len(), 0) + FrameBuilder::put_size(NUMBER.len(), 8) + FRAME_HEADER as u64;
-    let block = usize::try_from(LOG_BLOCK - rest).unwrap();
+    let block = usize::try_from(4096 - rest).unwrap();
     let put = |len: usize, durability| {
         Step::Commit(vec![Change::Put("a".into(), key.clone(), vec![7; len].into())], durability)
     };
@@ -281,7 +280,7 @@ fn what_only_a_root_holds_is_in_both_slots() {
         let (lsn, names) = (store.read().unwrap().lsn(), store.snapshots().unwrap().len());
         for lost in [newest, newest + 1] {
             let mut image = world.image();
-            image.write(&[0; SLOT_SIZE], Root::slot_offset(lost));
+            image.write(&[0; 4096], Root::slot_offset(lost, 4096));
             let found = open_store(&World::new(image, Arc::new(Free)), 1, 64 << 10).1.unwrap();
             let there = (found.read().unwrap().lsn(), found.snapshots().unwrap().len());
             assert_eq!(there, (lsn, names), "act {n}, slot of root {lost}");

@@ -35,7 +35,7 @@ impl Counted {
 }
 
 fn note_of(world: &Arc<World>, store: &Store) -> Option<DurableNote> {
-    DurableNote::read(&*world.disk(9), store.engine().store_tag).unwrap()
+    DurableNote::read(&*world.disk(9), 4096, store.engine().store_tag).unwrap()
 }
 
 #[test]

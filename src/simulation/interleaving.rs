@@ -161,6 +161,7 @@ fn settings() -> Settings {
         log_cap: LOG_CAP,
         memory_map: false,
         threads: false,
+        application: 0,
         archive: None,
     }
 }

@@ -51,6 +51,7 @@ fn settings(log_cap: u64) -> Settings {
         log_cap,
         memory_map: false,
         threads: false,
+        application: 0,
         archive: None,
     }
 }

@@ -5,6 +5,7 @@ use super::pause::Stage;
 use super::{new_store, open_store, settings};
 use crate::disk::locks::{APPEND, SYNC};
 use crate::disk::platform::{Disk, LockMode};
+use crate::disk::root::{Features, Root};
 use crate::disk::sim::{Access, Call, Free, Rng, SimDisk, World};
 use crate::engine::Settings;
 use crate::engine::commit::Durability;
@@ -329,6 +330,45 @@ fn opening_waits_for_no_commit() {
         assert_eq!(count_one(&second).unwrap(), 1);
         assert_eq!(count(&first).unwrap(), 2);
     }
+}
+
+/// The sidecar says in plain which version it has: whoever would join it and does not know that version is refused.
+/// One that nobody uses says nothing.
+#[test]
+fn a_sidecar_of_another_protocol_is_not_joined() {
+    let refused = |result: Result<(), Error>| {
+        let error = result.unwrap_err();
+        assert!(matches!(&error, Error::Format { found, .. } if found.contains("protocol 2")), "{error}");
+    };
+    for access in [PLAIN, READER] {
+        let world = world();
+        let first = open_store(&world, 0, LOG_CAP).1.unwrap();
+        let early = open_store(&world, 1, LOG_CAP).1.unwrap();
+        count_one(&first).unwrap();
+        first.engine().known_sidecar().set_protocol(2);
+        refused(open_as(&world, 2, access).1.map(drop));
+        refused(early.engine().join_sidecar().map(drop));
+        count_one(&first).unwrap();
+        drop((first, early));
+        assert_eq!(count(&open_store(&world, 3, LOG_CAP).1.unwrap()).unwrap(), 2);
+    }
+}
+
+/// A newer program gives the store a feature while it is open: who does not know it reads on, and writes no more.
+#[test]
+fn a_feature_that_came_meanwhile_stops_writers() {
+    let (world, disk, first) = new_store(Arc::new(Free), LOG_CAP);
+    count_one(&first).unwrap();
+    let reader = open_as(&world, 1, READER).1.unwrap();
+    let root = first.engine().slots().unwrap().newest;
+    let features = Features { read_only: 1, ..root.features };
+    let next = Root { sequence: root.sequence + 1, features, ..root };
+    disk.write_at(&next.encode(), next.offset()).unwrap();
+    disk.flush().unwrap();
+    let error = count_one(&first).unwrap_err();
+    assert!(matches!(error, Error::Format { .. }), "{error}");
+    assert_eq!(count(&reader).unwrap(), 1);
+    assert_eq!(count(&open_as(&world, 2, READER).1.unwrap()).unwrap(), 1);
 }
 
 /// The deadline is for the turn. What is in the log has a fate that its caller is told, however little time is left.

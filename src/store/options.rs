@@ -40,6 +40,7 @@ pub struct Options {
     log_cap: u64,
     single_process: bool,
     memory_map: bool,
+    application: u32,
     archive: Option<PathBuf>,
 }
 
@@ -53,6 +54,7 @@ impl Default for Options {
             log_cap: DEFAULT_LOG_CAP,
             single_process: false,
             memory_map: cfg!(target_pointer_width = "64"),
+            application: 0,
             archive: None,
         }
     }
@@ -93,7 +95,7 @@ impl Options {
         self
     }
 
-    /// The log never grows beyond this many bytes; from 64 KiB to 4 GiB. It starts small, grows under load, and
+    /// The log never grows beyond this many bytes, or 16 pages if these are more; from 64 KiB to 4 GiB. It starts small, grows under load, and
     /// shrinks when the store is idle. A larger log means fewer checkpoints and a longer recovery. Default: 32
     /// MiB.
     #[must_use]
@@ -117,6 +119,26 @@ impl Options {
         self
     }
 
+    /// Which application the store is for: a number of your choice, which a new store keeps for ever. Opening a store
+    /// of another one, or of none, is [`Error::OtherApplication`]. Default: 0, which opens any store, and makes one of
+    /// no application.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("memory.mst");
+    /// use memstone::{Error, Options};
+    /// let notes = Options::new().application_id(0x6e6f_7465);
+    /// assert_eq!(notes.open(&path)?.stats()?.application_id, 0x6e6f_7465);
+    /// let other = Options::new().application_id(7).open(&path);
+    /// assert!(matches!(other, Err(Error::OtherApplication { .. })));
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    #[must_use]
+    pub fn application_id(mut self, application: u32) -> Options {
+        self.application = application;
+        self
+    }
+
     /// Archives the log in this directory, as [`Store::start_archive`] does, unless the store has an archive
     /// there already. Default: the store's own setting.
     ///
@@ -136,7 +158,7 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotAStore`] (a foreign or empty file, a directory: untouched),
-    /// [`Error::Format`] (a newer version), [`Error::Corrupt`], [`Error::UnsupportedFilesystem`],
+    /// [`Error::Format`] (a newer version), [`Error::OtherApplication`], [`Error::Corrupt`], [`Error::UnsupportedFilesystem`],
     /// [`Error::NotShared`] (another process has it open, and the two would not find one sidecar),
     /// [`Error::Busy`] (another process that opens it has stopped),
     /// [`Error::Invalid`] (a page size or log cap that cannot be), [`Error::Io`]; with [`Options::archive`] as
@@ -180,6 +202,9 @@ impl Options {
         // One at a time, so that two threads that open the same file share the store.
         let turn = Turn::take(Subject::File(disk.identity(), self.read_only), path, self.timeout)?;
         if let Some(open) = turn.store() {
+            if self.application != 0 {
+                open.engine().slots()?.newest.must_be_of(self.application, path)?;
+            }
             return Ok(Store { open });
         }
         self.refuse_remote(path)?;
@@ -189,6 +214,7 @@ impl Options {
             log_cap: self.log_cap,
             memory_map: self.memory_map,
             threads: true,
+            application: self.application,
             archive: Some(Arc::<Keeper>::default()),
         };
         let disk = Arc::new(disk);
@@ -225,7 +251,7 @@ impl Options {
         let temporary = parent_of(path).join(format!(".{name}.{random:08x}.new"));
         let disk = UnixDisk::open(&temporary, OpenMode { read_only: false, create: true })
             .map_err(|e| if let Error::Io { op, source, .. } = e { Error::io(op, path, source) } else { e })?;
-        let made = open::create(&disk, self.page_size, store_id)
+        let made = open::create_for(&disk, self.page_size, store_id, self.application)
             .and_then(|()| give_name(&temporary, path).map_err(|e| Error::io("name the new store", path, e)));
         drop(disk);
         let _ = std::fs::remove_file(&temporary);

@@ -7,7 +7,7 @@
 use super::node::Node;
 use crate::bytes::Bytes;
 use crate::disk::format::{
-    HEAD_SIZE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING,
+    FIRST_PAGE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING,
     MAX_NODE_SIZE, MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER,
     PAGE_PAYLOAD_LEN, PAGE_RUN, PAGE_STORE, PAGE_TABLE, Ptr, get_u32, get_u64,
 };
@@ -225,7 +225,7 @@ impl Pages {
     /// Whether a run lies within the file, behind the root slots.
     #[inline]
     fn exists(&self, page: u32, run: u64, page_count: u64) -> bool {
-        u64::from(page) << self.shift >= HEAD_SIZE && run >= 1 && u64::from(page) + run <= page_count
+        page >= FIRST_PAGE && run >= 1 && u64::from(page) + run <= page_count
     }
 
     /// A verified run. For a page that was verified before, only the first lines are executed.

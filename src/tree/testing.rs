@@ -46,7 +46,7 @@ pub(crate) struct TestStore {
 impl TestStore {
     pub(crate) fn new(page_size: u32) -> TestStore {
         let disk = Arc::new(MemoryDisk::for_writing(Vec::new()));
-        let first = u32::try_from(HEAD_SIZE).unwrap().div_ceil(page_size);
+        let first = FIRST_PAGE;
         let count = u64::from(first);
         let pages = Pages::new(disk.clone(), None, Arc::new(Verified::new()), page_size, STORE_TAG, count);
         TestStore {

@@ -3,7 +3,7 @@
 use crate::engine::buffer::Direction;
 use crate::engine::merge::{MergeCursor, TableSource, count};
 use crate::engine::stats::TableInfo;
-use crate::engine::view::decode_name;
+use crate::engine::table_row::TableEntry;
 use crate::error::{Error, Result};
 use std::ops::Bound;
 
@@ -19,13 +19,20 @@ pub(crate) fn list_tables(names: TableSource<'_>) -> Result<Vec<TableInfo>> {
         // Copied before it is called a string: see `ReadMap`.
         let name = String::from_utf8(name.to_vec());
         let name = name.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-        let Some(entry) = decode_name(&row) else {
+        let Some(entry) = TableEntry::decode(&row) else {
             let found = format!("something else for {name:?}");
             return Err(Error::corrupt("names table", 0, None, "an id and two type names", found));
         };
         let entries = count(&TableSource { table: entry.id, root: names.view.tree_root(entry.id)?, ..names })?;
-        let (key_type, value_type) = (entry.key_type.into(), entry.value_type.into());
-        tables.push(TableInfo { name, key_type, value_type, entries });
+        tables.push(TableInfo {
+            name,
+            key_type: entry.key_type.into(),
+            value_type: entry.value_type.into(),
+            entries,
+            schema: entry.schema.into(),
+            schema_version: entry.schema_version,
+            flags: entry.flags,
+        });
     }
     Ok(tables)
 }

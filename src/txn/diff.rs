@@ -9,7 +9,8 @@ use crate::disk::format::{TABLE_NAMES, TreeRoot};
 use crate::engine::Engine;
 use crate::engine::buffer::Direction;
 use crate::engine::merge::{MergeCursor, TableSource};
-use crate::engine::view::{TableEntry, View, decode_name};
+use crate::engine::table_row::TableEntry;
+use crate::engine::view::View;
 use crate::error::{Error, Result};
 use crate::tree::diff::{Difference, TreeDiff, Version};
 use crate::tree::node::LeafValue;
@@ -160,10 +161,12 @@ fn sides(view: &View) -> Result<BTreeMap<u32, Side<'_>>> {
     while let Some((name, row)) = walk.next()? {
         // Copied before it is called a string: see `ReadMap`.
         let name = String::from_utf8(name.to_vec()).ok();
-        let Some((name, TableEntry { id, key_type, value_type, .. })) = name.zip(decode_name(&names.read(row)?)) else {
+        let Some((name, entry)) = name.zip(TableEntry::decode(&names.read(row)?)) else {
             return Err(Error::corrupt("names table", 0, None, "a name, an id and two type names", "something else"));
         };
-        let types = (key_type.into(), value_type.into());
+        entry.check_flags(&name)?;
+        let id = entry.id;
+        let types = (entry.key_type.into(), entry.value_type.into());
         found.insert(id, Side { view, name, types, id, root: view.tree_root(id)? });
     }
     Ok(found)

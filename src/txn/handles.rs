@@ -3,7 +3,7 @@
 use crate::disk::format::TABLE_NAMES;
 use crate::engine::merge::TableSource;
 use crate::engine::stats::TableInfo;
-use crate::engine::view::TableEntry;
+use crate::engine::table_row::TableEntry;
 use crate::error::{Error, Result};
 use crate::txn::catalog::{RAW_TYPES, check_types, list_tables};
 use crate::txn::snapshot::Snapshot;

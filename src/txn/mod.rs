@@ -12,5 +12,6 @@ pub(crate) mod table;
 pub(crate) mod tables;
 pub(crate) mod txn_table;
 pub(crate) mod undo;
+pub(crate) mod versions;
 pub(crate) mod write;
 pub(crate) mod write_table;

@@ -3,6 +3,7 @@
 //! The difference between the transaction's base and the earlier state is written like any other change. So other
 //! processes see one ordinary transaction, and nothing in the log, the tree or the pins is special about it.
 
+use crate::engine::stats::TableInfo;
 use crate::error::{Error, Result};
 use crate::txn::diff::{Diff, RowChange, TableChange, TableDiff};
 use crate::txn::snapshot::Snapshot;
@@ -11,7 +12,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 impl WriteTxn {
-    /// Restores the content of a snapshot of this store: rows, tables, their names and types. Tables created
+    /// Restores the content of a snapshot of this store: rows, tables, their names, types and
+    /// schemas, and the user version. Tables created
     /// since are dropped; dropped ones come back. Nothing is visible outside this transaction before the commit,
     /// and the transaction may make further changes.
     ///
@@ -54,7 +56,19 @@ impl WriteTxn {
             self.open_table(table.name(), key_type, value_type)?;
         }
         let there = diff.tables().iter().filter(|table| table.change() != TableChange::Dropped);
-        there.into_iter().try_for_each(|table| self.write_rows(table))
+        there.into_iter().try_for_each(|table| self.write_rows(table))?;
+        self.restore_versions(snapshot)
+    }
+
+    fn restore_versions(&self, snapshot: &Snapshot) -> Result<()> {
+        for TableInfo { name, schema, schema_version, .. } in snapshot.tables()? {
+            let now = self.table_schema(&name)?.unwrap_or_default();
+            if (now.0.as_str(), now.1) != (schema.as_str(), schema_version) {
+                self.set_schema(&name, &schema, schema_version)?;
+            }
+        }
+        let version = snapshot.user_version()?;
+        if self.user_version()? == version { Ok(()) } else { self.set_user_version(version) }
     }
 
     /// Tables may exchange their names: then one of them takes an unused name for a while.

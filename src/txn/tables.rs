@@ -7,7 +7,7 @@ use crate::disk::format::{MAX_VALUE_SIZE, TABLE_NAMES};
 use crate::engine::file::check_key;
 use crate::engine::known_tables::KnownTable;
 use crate::engine::merge::TableSource;
-use crate::engine::view::{TableEntry, decode_name};
+use crate::engine::table_row::TableEntry;
 use crate::error::{Error, Result};
 use crate::txn::catalog::check_types;
 use crate::txn::txn_table::{TxnTable, check_name, check_size};
@@ -24,7 +24,7 @@ impl WriteTxn {
         let row = match self.buffer.buffered(TABLE_NAMES, name.as_bytes()) {
             None => return view.table(name),
             Some(Change::Delete) => return Ok(None),
-            Some(Change::Put(row)) => decode_name(&row),
+            Some(Change::Put(row)) => TableEntry::decode(&row),
             Some(Change::PutOverflow(_)) => None,
         };
         let mut entry = row.ok_or_else(|| Error::Internal(format!("no row of the names table for {name:?}")))?;
@@ -96,7 +96,7 @@ impl WriteTxn {
 
     /// Where the table is read that has this name now; `None` if there is none.
     pub(super) fn ground_of_name(&self, name: &str, types: (&str, &str)) -> Result<Option<TableSource<'_>>> {
-        let Some(TableEntry { id, key_type, value_type, root }) = self.look_up(name)? else { return Ok(None) };
+        let Some(TableEntry { id, key_type, value_type, root, .. }) = self.look_up(name)? else { return Ok(None) };
         check_types(name, types, (&key_type, &value_type))?;
         Ok(Some(TableSource { view: self.base()?, buffer: Some(&self.buffer), table: id, root }))
     }
@@ -115,7 +115,7 @@ impl WriteTxn {
         let id = self.next_id(self.base()?)?;
         let table = self.tables.of(name, id, types);
         self.undo.note(|| Undo::Table { table: Rc::clone(&table), name: table.name(), id: None });
-        self.set_name(name, id, &table.types);
+        self.set_name(name, &TableEntry::new(id, types.0, types.1));
         Ok(table)
     }
 
@@ -130,7 +130,8 @@ impl WriteTxn {
     pub(super) fn empty_table(&self, table: &Rc<TxnTable>) -> Result<()> {
         let view = self.base()?;
         let (old, new) = (self.id_of(table)?, self.next_id(view)?);
-        self.set_name(&table.name(), new, &table.types);
+        let row = self.row_of(table)?;
+        self.set_name(&table.name(), &TableEntry { id: new, ..row });
         self.drop_content(old);
         self.change_table(table, table.name(), Some(new));
         self.tables.by_id.borrow_mut().insert(new, Rc::clone(table));
@@ -140,11 +141,24 @@ impl WriteTxn {
     /// The new name is free.
     pub(super) fn rename_to(&self, table: &Rc<TxnTable>, to: &str) -> Result<()> {
         check_name(to)?;
-        let id = self.id_of(table)?;
+        let (id, row) = (self.id_of(table)?, self.row_of(table)?);
         self.change_row(TABLE_NAMES, table.name().as_bytes(), Some(Change::Delete));
-        self.set_name(to, id, &table.types);
+        self.set_name(to, &row);
         self.change_table(table, to.into(), Some(id));
         Ok(())
+    }
+
+    pub(super) fn describe_schema(&self, table: &TxnTable, schema: &str, version: u64) -> Result<()> {
+        check_size("schema name", schema)?;
+        let row = self.row_of(table)?;
+        self.set_name(&table.name(), &TableEntry { schema: schema.into(), schema_version: version, ..row });
+        Ok(())
+    }
+
+    /// What the names table says of a table that exists.
+    fn row_of(&self, table: &TxnTable) -> Result<TableEntry> {
+        let name = table.name();
+        self.look_up(&name)?.ok_or_else(|| Error::NoTable { table: name.to_string() })
     }
 
     fn change_table(&self, table: &Rc<TxnTable>, name: Rc<str>, id: Option<u32>) {

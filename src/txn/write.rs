@@ -7,7 +7,8 @@ use crate::engine::Engine;
 use crate::engine::buffer::Buffer;
 use crate::engine::commit::Durability;
 use crate::engine::open_store::OpenStore;
-use crate::engine::view::{View, encode_name};
+use crate::engine::table_row::TableEntry;
+use crate::engine::view::View;
 use crate::engine::writer_queue::WriterGuard;
 use crate::error::{Error, Result};
 use crate::txn::catalog::check_types;
@@ -203,7 +204,7 @@ impl WriteTxn {
         let (mut moved, mut by_id) = (BTreeMap::new(), BTreeMap::new());
         for (table, id, is_new) in found {
             if is_new {
-                self.set_name(&table.name(), id, &table.types);
+                self.set_name(&table.name(), &TableEntry::new(id, &table.types.0, &table.types.1));
             }
             moved.extend(table.id.replace(Some(id)).map(|assumed| (assumed, id)));
             by_id.insert(id, table);
@@ -226,8 +227,7 @@ impl WriteTxn {
         Ok(id)
     }
 
-    pub(super) fn set_name(&self, name: &str, id: u32, types: &(Box<str>, Box<str>)) {
-        let row = encode_name(id, &types.0, &types.1);
-        self.change_row(TABLE_NAMES, name.as_bytes(), Some(Change::Put(Bytes::copied(&row))));
+    pub(super) fn set_name(&self, name: &str, row: &TableEntry) {
+        self.change_row(TABLE_NAMES, name.as_bytes(), Some(Change::Put(Bytes::copied(&row.encode()))));
     }
 }

@@ -167,7 +167,7 @@ fn a_manifest_of_another_content_is_not_believed() {
     });
     let number =
         |at: usize, len: usize| one[at..at + len].iter().rev().fold(0_usize, |n, byte| n << 8 | usize::from(*byte));
-    let store = number(112, 8) * number(24, 4);
+    let store = number(152, 8) * number(52, 4);
     assert_eq!(one.len(), two.len());
     fs::write(path("mixed"), [&one[..store], &two[store..]].concat()).unwrap();
     let refused = restore(path("mixed"), path("again.mst"), RestoreOptions::new());

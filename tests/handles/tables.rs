@@ -270,3 +270,52 @@ fn savepoints_are_of_their_transaction_and_nest() {
     tx.commit().unwrap();
     assert_eq!(keys(&store.read().unwrap().raw("t").unwrap()), "a b c d");
 }
+
+/// A schema stays with its table, and the user version with the content, whatever becomes of them.
+#[test]
+fn schemas_and_the_user_version_stay() -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let store = Store::options().application_id(77).open(path("memory.mst"))?;
+    let schema = |snapshot: &memstone::Snapshot, table: &str| snapshot.table_schema(table).unwrap();
+    let of = |name: &str, version| Some((name.to_owned(), version));
+    store.write(|tx| tx.raw("a")?.put(b"k", b"v"))?;
+    let plain = store.read()?;
+    assert_eq!((schema(&plain, "a"), schema(&plain, "none"), plain.user_version()?), (of("", 0), None, 0));
+    store.write(|tx| {
+        tx.set_schema("a", "notes", 3)?;
+        tx.set_user_version(u64::MAX)?;
+        assert_eq!((tx.table_schema("a")?, tx.user_version()?), (of("notes", 3), u64::MAX));
+        assert!(matches!(tx.set_schema("none", "s", 1), Err(Error::NoTable { .. })));
+        assert!(matches!(tx.set_schema("a", &"s".repeat(1025), 1), Err(Error::TooLarge { .. })));
+        let savepoint = tx.savepoint();
+        tx.set_schema("a", "other", 4)?;
+        tx.set_user_version(0)?;
+        tx.rollback_to(&savepoint)
+    })?;
+    store.write(|tx| {
+        tx.clear_table("a")?;
+        tx.rename_table("a", "b")?;
+        tx.raw("b")?.put(b"k", b"w")
+    })?;
+    let now = store.read()?;
+    assert_eq!((schema(&now, "b"), now.user_version()?, schema(&plain, "a")), (of("notes", 3), u64::MAX, of("", 0)));
+    assert_eq!(now.tables()?.first().map(|table| (table.schema.as_str(), table.schema_version)), Some(("notes", 3)));
+
+    now.backup_to(path("backup.mst"))?;
+    memstone::restore(path("backup.mst"), path("restored.mst"), memstone::RestoreOptions::new())?;
+    store.clone_to(path("clone.mst"))?;
+    std::fs::copy(path("clone.mst"), path("patient.mst")).unwrap();
+    memstone::repair(path("patient.mst"), &memstone::RepairOptions::new())?;
+    for name in ["backup.mst", "restored.mst", "clone.mst", "patient.mst.repaired"] {
+        let copy = Store::options().create(false).application_id(77).open(path(name))?;
+        let snapshot = copy.read()?;
+        assert_eq!((schema(&snapshot, "b"), snapshot.user_version()?), (of("notes", 3), u64::MAX), "{name}");
+        let other = Store::options().application_id(78).open(path(name));
+        assert!(matches!(other, Err(Error::OtherApplication { expected: 78, found: 77, .. })), "{name}");
+    }
+    store.write(|tx| tx.roll_back_to_snapshot(&plain))?;
+    let back = store.read()?;
+    assert_eq!((schema(&back, "a"), schema(&back, "b"), back.user_version()?), (of("", 0), None, 0));
+    Ok(())
+}

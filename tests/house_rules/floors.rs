@@ -14,7 +14,7 @@ const ENGINE: &[(&str, &[&str])] = &[
     ("Board", &["chores", "board", "sharing", "busy"]),
     ("Roots", &["roots", "file_flush", "rewrite", "checkpoint_guard", "durable_root", "left_behind"]),
     ("Log", &["append", "unproven", "group_commit"]),
-    ("Views", &["view", "merge", "hints", "onlooker", "snapshot", "names", "one_pass"]),
+    ("Views", &["table_row", "view", "merge", "hints", "onlooker", "snapshot", "names", "one_pass"]),
     (
         "Engine",
         &[
@@ -90,6 +90,7 @@ fn folders() -> [Folder; 4] {
                 "range",
                 "write_table",
                 "handles",
+                "versions",
                 "diff",
                 "roll_back",
             ],

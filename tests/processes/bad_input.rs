@@ -37,8 +37,10 @@ fn patched(at: usize, with: &[u8]) -> Vec<u8> {
     for copy in [0, 2048, 4096, 6144] {
         if &bytes[copy..copy + 8] == b"memstone" {
             bytes[copy + at..copy + at + with.len()].copy_from_slice(with);
-            let crc = crc32fast::hash(&bytes[copy + 12..copy + 2048]);
-            bytes[copy + 8..copy + 12].copy_from_slice(&crc.to_le_bytes());
+            for (covered, place) in [(0..16, 16), (52..2048, 20)] {
+                let crc = crc32fast::hash(&bytes[copy + covered.start..copy + covered.end]);
+                bytes[copy + place..copy + place + 4].copy_from_slice(&crc.to_le_bytes());
+            }
         }
     }
     bytes
@@ -111,18 +113,88 @@ fn a_long_value_cut_off_after_it_was_verified() {
 
 #[test]
 fn a_newer_version() {
-    refused(&patched(12, &99_u32.to_le_bytes()), |error| matches!(error, Error::Format { found: 99, .. }));
+    let newer = |error: &Error| matches!(error, Error::Format { found, .. } if found == "format version 99");
+    refused(&patched(8, &99_u32.to_le_bytes()), newer);
 }
 
 #[test]
 fn an_unknown_feature() {
-    refused(&patched(16, &(1_u64 << 63).to_le_bytes()), |error| matches!(error, Error::Format { .. }));
+    refused(&patched(56, &(1_u64 << 63).to_le_bytes()), |error| matches!(error, Error::Format { .. }));
+}
+
+#[test]
+fn another_protocol_of_locks_and_sidecar() {
+    refused(&patched(188, &2_u32.to_le_bytes()), |error| matches!(error, Error::Format { .. }));
+}
+
+#[test]
+fn an_unknown_feature_for_writers_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let bytes = patched(64, &1_u64.to_le_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(matches!(Store::open(&path), Err(Error::Format { .. })));
+    let store = Options::new().read_only(true).open(&path).unwrap();
+    assert_eq!(store.read().unwrap().raw("t").unwrap().get(b"a").unwrap().unwrap(), [1; 3000][..]);
+    store.close().unwrap();
+    assert!(std::fs::read(&path).unwrap() == bytes);
+}
+
+#[test]
+fn features_that_need_not_be_known_stay() {
+    let test = TestStore::new();
+    std::fs::write(&test.path, patched(72, &(5_u64 << 32).to_le_bytes())).unwrap();
+    let store = test.open();
+    for n in 0..3_u8 {
+        store.write(|tx| tx.raw("t")?.put(b"n", &[n; 9000])).unwrap();
+        store.checkpoint().unwrap();
+    }
+    store.close().unwrap();
+    let bytes = std::fs::read(&test.path).unwrap();
+    for copy in [0, 2048, 4096, 6144] {
+        assert_eq!(bytes[copy + 72..copy + 80], (5_u64 << 32).to_le_bytes(), "the copy at {copy}");
+    }
+}
+
+/// The newest frame of a store with a log, with another byte, and a right CRC.
+fn with_frame(at: usize, byte: u8) -> Vec<u8> {
+    let test = TestStore::new();
+    let store = test.open();
+    store.write(|tx| tx.raw("t")?.put(b"a", &[1; 3000])).unwrap();
+    store.checkpoint().unwrap();
+    store.write(|tx| tx.raw("t")?.put(b"b", &[2; 300])).unwrap();
+    let mut bytes = std::fs::read(&test.path).unwrap();
+    let lsn = |at: &usize| u64::from_le_bytes(bytes[at + 16..at + 24].try_into().unwrap());
+    let frames = (12_288..bytes.len()).step_by(8).filter(|at| &bytes[*at..at + 4] == b"mlf1");
+    let frame = frames.max_by_key(lsn).unwrap();
+    let len = u32::from_le_bytes(bytes[frame + 56..frame + 60].try_into().unwrap()) as usize;
+    bytes[frame + at] = byte;
+    let covered = [&bytes[80..84], &bytes[frame + 8..frame + 64 + len]].concat();
+    bytes[frame + 4..frame + 8].copy_from_slice(&crc32fast::hash(&covered).to_le_bytes());
+    bytes
+}
+
+#[test]
+fn a_frame_of_a_newer_program() {
+    for (at, byte) in [(12, 3), (13, 4), (64, 9)] {
+        let bytes = with_frame(at, byte);
+        let newer = |error: &Error| matches!(error, Error::Format { .. });
+        refused(&bytes, newer);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(newer(&memstone::check(&path, &memstone::CheckOptions::new()).unwrap_err()));
+        assert!(newer(&memstone::repair(&path, &memstone::RepairOptions::new()).unwrap_err()));
+        let restored = memstone::restore(&path, dir.path().join("again"), memstone::RestoreOptions::new());
+        assert!(newer(&restored.unwrap_err()));
+        assert!(std::fs::read(&path).unwrap() == bytes);
+    }
 }
 
 #[test]
 fn a_wrong_page_size() {
     for size in [0_u32, 1, 4095, 12_288, 1 << 20, u32::MAX] {
-        refused(&patched(24, &size.to_le_bytes()), |error| not_a_store(error) || error.is_corrupt());
+        refused(&patched(52, &size.to_le_bytes()), |error| not_a_store(error) || error.is_corrupt());
     }
 }
 
@@ -175,4 +247,40 @@ fn options_that_cannot_be() {
         assert!(matches!(options.open(&path).err().unwrap(), Error::Invalid(_)));
     }
     assert!(!path.exists());
+}
+
+/// Slot A, slot B, the epoch and each batch of the log lie in blocks of a page's size. A store of any page size is
+/// found by slot B alone.
+#[test]
+fn blocks_are_as_large_as_pages() {
+    for page_size in [4096_usize, 8192, 16_384, 32_768, 65_536] {
+        let test = TestStore::new();
+        let options = Options::new().page_size(page_size as u32).log_cap(64 << 10);
+        let store = options.open(&test.path).unwrap();
+        for n in 0..40_u8 {
+            store.write(|tx| tx.raw("t")?.put(&[n], &[n; 9000])).unwrap();
+        }
+        store.checkpoint().unwrap();
+        // The newest root is to be in slot B.
+        while store.stats().unwrap().root_sequence.is_multiple_of(2) {
+            store.write(|tx| tx.raw("t")?.put(&[0], b"other")).unwrap();
+            store.checkpoint().unwrap();
+        }
+        (40..43_u8).for_each(|n| store.write(|tx| tx.raw("t")?.put(&[n], b"v")).unwrap());
+        let mut bytes = std::fs::read(&test.path).unwrap();
+        let starts: Vec<_> = (0..bytes.len()).step_by(8).filter(|at| bytes[*at..].starts_with(b"mlf1")).collect();
+        assert!(starts[0] >= 3 * page_size);
+        let lsn = |at: &usize| u64::from_le_bytes(bytes[at + 16..at + 24].try_into().unwrap());
+        let newest = starts.iter().map(lsn).max().unwrap();
+        let commits = starts.iter().filter(|at| lsn(at) > newest - 3);
+        assert_eq!(commits.filter(|at| **at % page_size == 0).count(), 3, "{page_size}: {starts:?}");
+        bytes[..page_size].fill(0xa5);
+        let copy = TestStore::new();
+        std::fs::write(&copy.path, bytes).unwrap();
+        let found = options.open(&copy.path).unwrap();
+        assert_eq!(found.read().unwrap().raw("t").unwrap().len().unwrap(), 43);
+        found.close().unwrap();
+        let report = memstone::check(&copy.path, &memstone::CheckOptions::new()).unwrap();
+        assert_eq!(report.damage, 0, "{page_size}: {:?}", report.findings);
+    }
 }

@@ -50,7 +50,10 @@ impl Dump {
             return Err(Failure::NotFound(format!("there is no table {missing:?}")));
         }
         tables.retain(|table| self.table.is_empty() || self.table.contains(&table.name));
-        out.line(json!({ "format": FORMAT, "version": VERSION }))?;
+        out.line(match snapshot.user_version()? {
+            0 => json!({ "format": FORMAT, "version": VERSION }),
+            version => json!({ "format": FORMAT, "version": VERSION, "user_version": version }),
+        })?;
         let mut rows = 0_u64;
         for table in &tables {
             rows += self.dump_table(&snapshot, table, out)?;
@@ -59,7 +62,13 @@ impl Dump {
     }
 
     fn dump_table(&self, snapshot: &Snapshot, table: &TableInfo, out: &mut Output) -> Result<u64, Failure> {
-        out.line(json!({ "table": table.name, "keys": table.key_type, "values": table.value_type }))?;
+        let TableInfo { name, key_type, value_type, schema, schema_version, .. } = table;
+        out.line(match (schema.as_str(), *schema_version) {
+            ("", 0) => json!({ "table": name, "keys": key_type, "values": value_type }),
+            (schema, version) => json!({
+                "table": name, "keys": key_type, "values": value_type, "schema": schema, "schema_version": version,
+            }),
+        })?;
         let types = Types::named(&table.key_type, &table.value_type);
         let raw = snapshot.raw(&table.name)?;
         let entries = match &self.prefix {

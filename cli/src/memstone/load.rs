@@ -47,8 +47,10 @@ pub(crate) struct Account {
 
 /// A line of a dump.
 enum Line {
-    Start,
-    Table(String, String, String),
+    /// With the user's version of the store.
+    Start(u64),
+    /// With its schema.
+    Table((String, String, String), Option<(String, u64)>),
     Row(Map<String, Value>),
     End(u64),
 }
@@ -98,6 +100,11 @@ impl Load {
                 break;
             }
         }
+        if loading.user_version != 0 {
+            let txn = new.begin()?;
+            txn.set_user_version(loading.user_version)?;
+            txn.commit()?;
+        }
         let account = loading.finished()?;
         new.give_name()?;
         Ok(account)
@@ -143,12 +150,14 @@ struct Loading<'l> {
     seen: u64,
     started: bool,
     ended: bool,
+    /// A store that was there keeps its own.
+    user_version: u64,
 }
 
 impl<'l> Loading<'l> {
     fn new(load: &'l Load, lines: Lines, left_out: &'l dyn Fn(u64, &str)) -> Loading<'l> {
         let account = Account { incoming: Incoming::new(load.duplicates), skipped: 0 };
-        Loading { load, lines, left_out, account, table: None, seen: 0, started: false, ended: false }
+        Loading { load, lines, left_out, account, table: None, seen: 0, started: false, ended: false, user_version: 0 }
     }
 
     /// Loads about so many bytes; `false` if the dump is at its end.
@@ -167,10 +176,10 @@ impl<'l> Loading<'l> {
                 Err(_) => !begins_as_row(line),
             };
             let loaded = match parsed {
-                Ok(Line::Table(name, keys, values)) => {
-                    self.table = Some((name, keys, values));
+                Ok(Line::Table(table, schema)) => {
+                    self.table = Some(table);
                     self.account.incoming.next_table();
-                    self.place(txn).map(|found| place = found)
+                    self.place(txn).map(|found| place = found).and_then(|()| self.describe(txn, schema))
                 }
                 Ok(other) => self.take(&other, place.as_ref()),
                 Err(failure) => Err(failure),
@@ -199,20 +208,34 @@ impl<'l> Loading<'l> {
     /// The table that rows go to now, unless they are left out.
     fn place<'t>(&self, txn: &'t WriteTxn) -> Result<Option<(RawTableMut<'t>, Types)>, Failure> {
         let Some((name, keys, values)) = &self.table else { return Ok(None) };
-        if !self.load.table.is_empty() && !self.load.table.contains(name) {
+        if !self.is_wanted(name) {
             return Ok(None);
         }
         let table = txn.bytes_as(name, keys, values).map_err(of_the_line)?;
         Ok(Some((table, Types::named(keys, values))))
     }
 
+    /// Gives the table that rows go to now its schema, unless it is left out.
+    fn describe(&self, txn: &WriteTxn, schema: Option<(String, u64)>) -> Result<(), Failure> {
+        match (&self.table, schema) {
+            (Some((name, ..)), Some((schema, version))) if self.is_wanted(name) => {
+                txn.set_schema(name, &schema, version).map_err(of_the_line)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_wanted(&self, table: &String) -> bool {
+        self.load.table.is_empty() || self.load.table.contains(table)
+    }
+
     fn take(&mut self, line: &Line, place: Option<&(RawTableMut<'_>, Types)>) -> Result<(), Failure> {
         let wrong = |what: &str| Failure::Usage(what.to_owned());
-        if !self.started && !matches!(line, Line::Start) {
+        if !self.started && !matches!(line, Line::Start(_)) {
             return Err(wrong("this is no dump: its first line is not there"));
         }
         match line {
-            Line::Start => self.started = true,
+            Line::Start(version) => (self.started, self.user_version) = (true, *version),
             Line::End(rows) if *rows != self.seen => {
                 return Err(Failure::Usage(format!("the dump has {} rows instead of {rows}", self.seen)));
             }
@@ -263,14 +286,16 @@ fn parse(line: &[u8]) -> Result<Line, Failure> {
     let text = str::from_utf8(line).map_err(|_| Failure::Usage("not UTF-8".to_owned()))?;
     let Value::Object(fields) = values::json(text)? else { return Err(Failure::Usage("no object".to_owned())) };
     let text = |name: &str| fields.get(name).and_then(Value::as_str);
+    let number = |name: &str| fields.get(name).and_then(Value::as_u64).unwrap_or(0);
     if let Some(format) = text("format") {
         if (format, fields.get("version").and_then(Value::as_u64)) != (FORMAT, Some(VERSION)) {
             return Err(Failure::Usage(format!("not a {FORMAT} of version {VERSION}")));
         }
-        return Ok(Line::Start);
+        return Ok(Line::Start(number("user_version")));
     }
     if let (Some(name), Some(keys), Some(values)) = (text("table"), text("keys"), text("values")) {
-        return Ok(Line::Table(name.to_owned(), keys.to_owned(), values.to_owned()));
+        let schema = text("schema").map(|schema| (schema.to_owned(), number("schema_version")));
+        return Ok(Line::Table((name.to_owned(), keys.to_owned(), values.to_owned()), schema));
     }
     match fields.get("end") {
         Some(_) => {

@@ -2,8 +2,8 @@
 
 use super::uses::Use;
 use super::{Place, Walk};
-use crate::disk::format::LOG_BLOCK;
-use crate::maintain::format::frames::{Frame, KIND_CHECKPOINT, KIND_COMMIT, Op, Ring, operations};
+use crate::error::{Error, Result};
+use crate::maintain::format::frames::{FRAMES_KNOWN, Frame, KIND_CHECKPOINT, KIND_COMMIT, Op, Ring, operations};
 
 impl Walk<'_, '_> {
     /// Marks the log's pages; `false` if its segments make no sense.
@@ -21,13 +21,17 @@ impl Walk<'_, '_> {
         sound
     }
 
-    pub(super) fn log(&mut self) {
+    /// A frame that a newer program has written is an error: whatever follows cannot be judged.
+    pub(super) fn log(&mut self) -> Result<()> {
         if !self.claim_log() {
-            return;
+            return Ok(());
         }
         let ring = match Ring::new(&self.root) {
             Ok(ring) => ring,
-            Err(why) => return self.findings.damage(Place::byte(self.root.offset), why),
+            Err(why) => {
+                self.findings.damage(Place::byte(self.root.offset), why);
+                return Ok(());
+            }
         };
         self.findings.report.log_capacity = ring.total;
         let (mut position, mut lsn, mut crc) = (self.root.log_position, self.root.checkpoint_lsn, self.root.log_crc);
@@ -42,6 +46,10 @@ impl Walk<'_, '_> {
                 }
             };
             if let Some(frame) = next {
+                if let Some(found) = frame.newer() {
+                    let path = self.file.disk.path();
+                    return Err(Error::newer(path, found, FRAMES_KNOWN));
+                }
                 self.frame(&ring, &frame);
                 // A root newer by one may be a copy that never became durable: it has the content of this root.
                 if frame.root_sequence() > self.root.sequence + 1 {
@@ -71,13 +79,14 @@ impl Walk<'_, '_> {
         }
         self.findings.report.lsn = lsn;
         self.findings.report.log_bytes = position - self.root.log_position;
+        Ok(())
     }
 
     /// Searches behind the end of the chain, where a torn append leaves nothing of value, for a frame that proves
     /// that committed data preceded it.
     fn behind(&mut self, ring: &Ring, position: u64, last: u64) -> Option<String> {
         let (mut spent, newest) = (0, self.root.sequence);
-        let mut at = position.next_multiple_of(LOG_BLOCK);
+        let mut at = position.next_multiple_of(ring.block);
         while at < ring.limit() {
             // The frame may give a position in the ring as a newer root, now lost, laid it out.
             let wanted = |frame: &Frame| {
@@ -98,7 +107,7 @@ impl Walk<'_, '_> {
             if spent > 2 * ring.total {
                 return Some("so many overlapping frames follow that they cannot be genuine".to_owned());
             }
-            at += LOG_BLOCK;
+            at += ring.block;
         }
         None
     }
@@ -111,7 +120,6 @@ impl Walk<'_, '_> {
         let mut values = Vec::new();
         let logged = &mut self.logged;
         let content = match frame.kind() {
-            _ if frame.has_unknown_flags() => Err("reserved bits of its header are set".to_owned()),
             _ if frame.durable_lsn() >= frame.lsn() => {
                 Err(format!("it says that LSN {} was durable before it was written", frame.durable_lsn()))
             }
@@ -122,8 +130,7 @@ impl Walk<'_, '_> {
                 logged.see(place.offset, frame.lsn(), table, op)
             }),
             KIND_CHECKPOINT if frame.payload().is_empty() && frame.operations() == 0 => Ok(()),
-            KIND_CHECKPOINT => Err("a checkpoint record with operations".to_owned()),
-            kind => Err(format!("its kind is {kind}")),
+            _ => Err("a checkpoint record with operations".to_owned()),
         };
         match content {
             Ok(()) => {

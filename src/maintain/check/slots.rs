@@ -1,7 +1,6 @@
 //! The copies of the root slots, judged by the root that was chosen.
 
 use super::{Findings, Place};
-use crate::disk::format::SLOT_SIZE;
 use crate::maintain::format::slots::{Content, Root, Slots};
 
 /// Says what is wrong with the copies, given the root that was chosen.
@@ -16,7 +15,7 @@ pub(super) fn judge(slots: &Slots, chosen: Option<&Root>, findings: &mut Finding
     };
     for (offset, content) in &slots.copies {
         let place = Place::byte(*offset);
-        let current = offset / SLOT_SIZE as u64 == chosen.sequence % 2;
+        let current = offset / u64::from(chosen.page_size) == chosen.sequence % 2;
         // The slot of the root before the chosen one; the first root has none before it.
         let expected = if current { chosen.sequence } else { chosen.sequence - 1 };
         match content {

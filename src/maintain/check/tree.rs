@@ -7,8 +7,8 @@ use super::levels::Tree;
 use super::uses::Use;
 use super::{Place, TableReport, Walk};
 use crate::disk::format::{
-    FIRST_USER_TABLE, KIND_OVERFLOW, MAX_VALUE_SIZE, Overflow, TABLE_CATALOG, TABLE_NAMES, TABLE_SETTINGS,
-    TABLE_SNAPSHOTS, TreeRoot,
+    FIRST_USER_TABLE, KIND_OVERFLOW, MAX_VALUE_SIZE, Overflow, SETTING_USER_VERSION, TABLE_CATALOG, TABLE_NAMES,
+    TABLE_SETTINGS, TABLE_SNAPSHOTS, TreeRoot,
 };
 use crate::error::Result;
 use crate::maintain::format::file::Expect;
@@ -39,7 +39,11 @@ impl Walk<'_, '_> {
         if self.findings.report.damage == damage {
             self.judge_logged(ids);
         }
-        self.own_tree(&mut roots, TABLE_SETTINGS, "(settings)")?;
+        for (key, value) in self.own_tree(&mut roots, TABLE_SETTINGS, "(settings)")? {
+            if key == SETTING_USER_VERSION && value.len() < 8 {
+                self.row("(settings)", format!("a user version of {} bytes", value.len()));
+            }
+        }
         let snapshots = self.own_tree(&mut roots, TABLE_SNAPSHOTS, "(snapshots)")?;
         for id in roots.keys().copied().collect::<Vec<_>>() {
             tables.entry(id).or_insert_with(|| {
@@ -70,7 +74,15 @@ impl Walk<'_, '_> {
                 continue;
             };
             ids.insert(key, row.id);
-            let NameRow { name: _, id, key_type, value_type } = row;
+            if row.unknown_flags() != 0 {
+                let place = Place { offset: 0, page: None, table: Some("(names)") };
+                let flags = row.unknown_flags();
+                let message = format!(
+                    "a newer program has given table {name:?} the flags {flags:#x}; it is checked as any other"
+                );
+                self.findings.warning(place, message);
+            }
+            let NameRow { id, key_type, value_type, .. } = row;
             let table = TableReport { name: name.clone(), id, key_type, value_type, ..TableReport::default() };
             if let Some(TableReport { name: other, .. }) = tables.insert(id, table) {
                 self.row("(names)", format!("the tables {other:?} and {name:?} have the same id {id}"));

@@ -1,7 +1,7 @@
 //! Reading runs of pages and checking their headers. Problems are returned as text.
 
 use crate::disk::format::{
-    HEAD_SIZE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, Overflow, PAGE_CRC, PAGE_HEADER,
+    FIRST_PAGE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, Overflow, PAGE_CRC, PAGE_HEADER,
     PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RESERVED, PAGE_RUN, PAGE_STORE, PAGE_TABLE,
     PAGE_VERSION, Ptr, TABLE_SPACE, get_u16, get_u32, get_u64,
 };
@@ -35,7 +35,7 @@ pub(in crate::maintain) struct File<'d> {
 impl File<'_> {
     /// Pages below lie under the root slots and the epoch's block.
     pub(in crate::maintain) fn first_page(&self) -> u32 {
-        u32::try_from(HEAD_SIZE.div_ceil(u64::from(self.page_size))).unwrap_or(u32::MAX)
+        FIRST_PAGE
     }
 
     pub(in crate::maintain) fn offset(&self, page: u32) -> u64 {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::file::File;
 use super::slots::Root;
 use crate::disk::format::{
-    LOG_BLOCK, MAX_FRAME_PAYLOAD, MAX_KEY_SIZE, MAX_VALUE_SIZE, OVERFLOW_SIZE, Overflow, get_u16, get_u32, get_u64,
+    MAX_FRAME_PAYLOAD, MAX_KEY_SIZE, MAX_VALUE_SIZE, OVERFLOW_SIZE, Overflow, get_u16, get_u32, get_u64,
 };
 
 pub(in crate::maintain) const FRAME_MAGIC: [u8; 4] = *b"mlf1";
@@ -19,12 +19,18 @@ const OP_PUT: u8 = 1;
 const OP_DELETE: u8 = 2;
 const OP_PUT_LONG: u8 = 3;
 const OP_DROP: u8 = 4;
+const OPERATIONS: [u8; 4] = [OP_PUT, OP_DELETE, OP_PUT_LONG, OP_DROP];
+/// What this program knows of frames.
+pub(in crate::maintain) const FRAMES_KNOWN: &str =
+    "frames of the kinds 1 and 2 with the flags 0x3 and operations 1 to 4";
 
 /// The log's segments, one after the other and round again.
 pub(in crate::maintain) struct Ring {
     /// First byte in the file, length.
     segments: Vec<(u64, u64)>,
     pub(in crate::maintain) total: u64,
+    /// The unit in which batches are kept apart: a page.
+    pub(in crate::maintain) block: u64,
     /// Position at which the live part starts, and where in the ring that is.
     start: u64,
     offset: u64,
@@ -67,9 +73,26 @@ impl Frame {
         crc.update(self.bytes.get(COVERED..).unwrap_or_default());
         crc.finalize() == self.crc()
     }
-    /// Whether bits are set that have no meaning.
-    pub(in crate::maintain) fn has_unknown_flags(&self) -> bool {
-        self.bytes.get(13).is_some_and(|flags| flags & !FLAGS != 0) || get_u16(&self.bytes, 14) != 0
+    /// What a newer program has written into this frame, which is whole: its kind, a flag, or an operation.
+    pub(in crate::maintain) fn newer(&self) -> Option<String> {
+        let (lsn, flags) = (self.lsn(), self.bytes.get(13).copied().unwrap_or(0));
+        if ![KIND_COMMIT, KIND_CHECKPOINT].contains(&self.kind()) {
+            return Some(format!("a log frame of kind {} (LSN {lsn})", self.kind()));
+        }
+        if flags & !FLAGS != 0 || get_u16(&self.bytes, 14) != 0 {
+            let reserved = get_u16(&self.bytes, 14);
+            return Some(format!("a log frame with the flags {flags:#x} and {reserved:#x} (LSN {lsn})"));
+        }
+        let (mut rest, mut count) = (self.payload(), 0);
+        while count < self.operations() {
+            let code = rest.first().copied().filter(|code| !OPERATIONS.contains(code) && rest.len() >= 5);
+            if let Some(code) = code {
+                return Some(format!("an operation with the code {code} (LSN {lsn})"));
+            }
+            operation(&mut rest).ok()?;
+            count += 1;
+        }
+        None
     }
     pub(in crate::maintain) fn payload(&self) -> &[u8] {
         self.bytes.get(FRAME_HEADER..).unwrap_or_default()
@@ -91,13 +114,13 @@ impl Ring {
             .map(|(page, pages)| (u64::from(*page) * page_size, u64::from(*pages) * page_size))
             .collect();
         let total = segments.iter().map(|(_, len)| len).sum::<u64>();
-        let ring = Ring { total, start: root.log_position, offset: root.log_offset, segments };
+        let ring = Ring { total, block: page_size, start: root.log_position, offset: root.log_offset, segments };
         if !ring.start.is_multiple_of(8) || ring.start > u64::MAX / 2 {
             return Err(format!("a log position of {}", ring.start));
         }
         // Or else frames of different batches, which are kept apart by blocks of the position,
         // would share a block of the disk.
-        if ring.offset % LOG_BLOCK != ring.start % LOG_BLOCK {
+        if ring.offset % ring.block != ring.start % ring.block {
             return Err(format!("log position {} at byte {} of its segment", ring.start, ring.offset));
         }
         if ring.segments.first().is_some_and(|(_, len)| ring.offset >= *len) {
@@ -172,7 +195,7 @@ impl Ring {
         lsn: u64,
         previous_crc: u32,
     ) -> Result<Option<Frame>, String> {
-        let sealed = position.next_multiple_of(LOG_BLOCK);
+        let sealed = position.next_multiple_of(self.block);
         let candidates = [Some(position), Some(sealed).filter(|sealed| *sealed != position)];
         for at in candidates.into_iter().flatten() {
             let wanted = |frame: &Frame| {
@@ -262,7 +285,7 @@ fn operation<'p>(rest: &mut &'p [u8]) -> Result<(u32, Op<'p>), String> {
     if code == OP_DROP {
         return Ok((table, Op::Drop));
     }
-    if ![OP_PUT, OP_DELETE, OP_PUT_LONG].contains(&code) {
+    if !OPERATIONS.contains(&code) {
         return Err(format!("it has the code {code}"));
     }
     let key_len = usize::from(get_u16(take(rest, 2, "a key's length")?, 0));

@@ -36,6 +36,8 @@ pub(super) struct Log {
     /// The newest LSN of which there is a trace, if it is lost.
     pub(super) lost_to: Option<u64>,
     pub(super) notes: Vec<String>,
+    /// A frame of the chain that a newer program has written.
+    pub(super) newer: Option<String>,
 }
 
 impl Log {
@@ -73,6 +75,10 @@ impl Log {
                     return position;
                 }
             };
+            self.newer = frame.newer();
+            if self.newer.is_some() {
+                return position;
+            }
             if let Err(why) = check(&frame) {
                 // It is whole, so its writer must have had a bug; still nothing can be taken from it.
                 self.notes.push(format!("the frame of LSN {} makes no sense: {why}", frame.lsn()));
@@ -231,8 +237,8 @@ fn mark(ring: &Ring, frame: &Frame) -> Mark {
 /// Whether all of a frame is understood.
 fn check(frame: &Frame) -> Result<(), String> {
     debug_assert!(frame.bytes.len() >= FRAME_HEADER);
-    if frame.has_unknown_flags() {
-        return Err("reserved bits of its header are set".to_owned());
+    if let Some(newer) = frame.newer() {
+        return Err(newer);
     }
     if frame.kind() != KIND_COMMIT {
         return Ok(());

@@ -8,7 +8,10 @@ use super::scan::{Seen, scan};
 use super::space::PageState;
 use super::survey::{Survey, Tree};
 use super::tree::{Gap, value_of};
-use crate::disk::format::{FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, Ptr, TABLE_CATALOG, TABLE_NAMES, TreeRoot};
+use crate::disk::format::{
+    FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, Ptr, SETTING_USER_VERSION, TABLE_CATALOG, TABLE_NAMES, TABLE_SETTINGS,
+    TreeRoot, get_u64,
+};
 use crate::error::Result;
 use crate::maintain::format::frames::Op;
 use crate::maintain::format::node;
@@ -30,6 +33,7 @@ pub(super) struct Plan {
     pub(super) tables: Vec<TablePlan>,
     /// Frames to apply, in order.
     pub(super) frames: Vec<Mark>,
+    pub(super) user_version: u64,
 }
 
 /// The nodes of one table, though the catalog may not lead to them.
@@ -107,7 +111,8 @@ pub(super) fn plan(survey: &mut Survey<'_>, unproven: bool, watch: &mut Watch<'_
             table.leaves = found.leaves.remove(&table.row.id).unwrap_or_default();
         }
     }
-    Ok(Plan { tables, frames })
+    let user_version = user_version(survey, &frames)?;
+    Ok(Plan { tables, frames, user_version })
 }
 
 /// Completes catalog and names from leaves to which nothing leads. Gives the rows of the names table that are outdated: of a
@@ -238,6 +243,28 @@ fn replay_names(survey: &mut Survey<'_>, frames: &[Mark]) -> Result<BTreeSet<u32
     Ok(dropped)
 }
 
+/// The user's version of the content, as the settings and the log have it.
+fn user_version(survey: &Survey<'_>, frames: &[Mark]) -> Result<u64> {
+    let mut version = 0;
+    let mut set = |key: &[u8], value: &[u8]| {
+        if key == SETTING_USER_VERSION {
+            version = get_u64(value, 0);
+        }
+    };
+    survey.settings.iter().for_each(|(key, value)| set(key, value));
+    for mark in frames {
+        survey.log.replay(&survey.file, mark, &mut |table, op| {
+            match op {
+                Op::Put { key, value } if table == TABLE_SETTINGS => set(key, value),
+                Op::Delete { key } if table == TABLE_SETTINGS => set(key, &[]),
+                _ => {}
+            }
+            Ok(())
+        })?;
+    }
+    Ok(version)
+}
+
 /// Gives each table its name, and those without one one that says so.
 fn name_tables(survey: &mut Survey<'_>, old_names: &[NameRow], dropped: &BTreeSet<u32>) -> Vec<TablePlan> {
     let mut trees = std::mem::take(&mut survey.trees);
@@ -245,6 +272,7 @@ fn name_tables(survey: &mut Survey<'_>, old_names: &[NameRow], dropped: &BTreeSe
     let mut tables = Vec::new();
     let mut taken = BTreeSet::new();
     let catalog = &survey.catalog.tree.gaps;
+    let bytes = NameRow { key_type: "bytes".into(), value_type: "bytes".into(), ..NameRow::default() };
     for row in survey.names.rows.iter().filter_map(|(key, value)| name_row(key, value)) {
         // One without rows has no tree; but where the catalog has a gap, it may have had some.
         let no_tree = || match catalog.iter().find(|gap| gap.holds(&row.id.to_be_bytes())) {
@@ -265,11 +293,9 @@ fn name_tables(survey: &mut Survey<'_>, old_names: &[NameRow], dropped: &BTreeSe
             Some(_) => "an outdated page of the names table",
             None => "nothing: its row in the names table is destroyed, and its types are unknown",
         };
-        let (key_type, value_type) =
-            old.map_or(("bytes".into(), "bytes".into()), |row| (row.key_type.clone(), row.value_type.clone()));
         let free = (0..).map(|n| if n == 0 { name.clone() } else { format!("{name}-{n}") });
         let name = free.into_iter().find(|name| taken.insert(name.clone())).unwrap_or(name);
-        let row = NameRow { name, id, key_type, value_type };
+        let row = NameRow { name, id, ..old.cloned().unwrap_or(bytes.clone()) };
         tables.push(TablePlan { row, named_by: Some(named_by.to_owned()), tree, leaves: Vec::new() });
     }
     tables

@@ -1,6 +1,6 @@
 //! One pass over all pages, in the order in which they lie, for those that say what they are.
 
-use crate::disk::format::{KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, LOG_BLOCK, MAX_PAGE_SIZE, PAGE_NUMBER};
+use crate::disk::format::{KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_PAGE_SIZE, MIN_PAGE_SIZE, PAGE_NUMBER};
 use crate::disk::platform::Disk;
 use crate::error::{Error, Result};
 use crate::maintain::format::file::{Expect, File};
@@ -87,7 +87,7 @@ fn whole(file: &File<'_>, described: Described, page: &[u8]) -> Option<Option<Ve
 pub(super) fn find_page_size(disk: &dyn Disk, watch: &mut Watch<'_>) -> Result<Option<(u32, u32)>> {
     let len = disk.len().map_err(|source| Error::io("stat", disk.path(), source))?;
     let mut block = vec![0; MAX_PAGE_SIZE as usize];
-    let mut offset = LOG_BLOCK;
+    let mut offset = u64::from(MIN_PAGE_SIZE);
     while offset < len {
         watch.step(offset)?;
         // Short at the end of the file; what cannot be read is passed over.
@@ -95,7 +95,7 @@ pub(super) fn find_page_size(disk: &dyn Disk, watch: &mut Watch<'_>) -> Result<O
         if let Some(found) = page_size_of(block.get(..read).unwrap_or_default(), offset) {
             return Ok(Some(found));
         }
-        offset += LOG_BLOCK;
+        offset += u64::from(MIN_PAGE_SIZE);
     }
     Ok(None)
 }

@@ -192,6 +192,7 @@ fn root_of(all: &File<'_>, traces: &Traces, version: u64) -> Root {
         next_table: u32::MAX,
         commit_time: 0,
         last_commit: 0,
+        application: 0,
         offset: 0,
     }
 }

@@ -11,6 +11,7 @@ use crate::disk::format::{FIRST_USER_TABLE, TABLE_CATALOG, TABLE_NAMES, TABLE_SN
 use crate::disk::platform::Disk;
 use crate::error::{Error, Result};
 use crate::maintain::format::file::File;
+use crate::maintain::format::frames::FRAMES_KNOWN;
 use crate::maintain::format::rows::catalog_row;
 use crate::maintain::format::slots::Root;
 use crate::maintain::watch::Watch;
@@ -49,6 +50,8 @@ pub(super) struct Survey<'d> {
     pub(super) names: Own,
     /// The table of named snapshots: they are told, and not brought back.
     pub(super) snapshots: Own,
+    /// The rows of the settings.
+    pub(super) settings: Vec<(Vec<u8>, Vec<u8>)>,
     /// The users' tables that have rows, by id.
     pub(super) trees: BTreeMap<u32, Tree>,
     /// Pages of trees.
@@ -69,6 +72,9 @@ impl<'d> Survey<'d> {
         let file = File { pages, version: root.sequence, ..all };
         let space = space.unwrap_or_else(|| Space::read(&file, &root));
         let log = Log::read(&file, &root);
+        if let Some(found) = &log.newer {
+            return Err(Error::newer(disk.path(), found, FRAMES_KNOWN));
+        }
         let mut survey = Survey {
             file,
             all,
@@ -77,6 +83,7 @@ impl<'d> Survey<'d> {
             catalog: Own::default(),
             names: Own::default(),
             snapshots: Own::default(),
+            settings: Vec::new(),
             trees: BTreeMap::new(),
             used: Bits::default(),
             log,
@@ -114,8 +121,8 @@ impl<'d> Survey<'d> {
         } else if id == TABLE_SNAPSHOTS {
             self.snapshots = self.own(TABLE_SNAPSHOTS, root, expected, watch)?;
         } else if id < FIRST_USER_TABLE {
-            // The store's settings are its own, and no content: a repaired store has none.
-            self.own(id, root, expected, watch)?;
+            // The store's own settings: of these a repaired store has only the user's version.
+            self.settings = self.own(id, root, expected, watch)?.rows;
         } else {
             let mut tree = Tree { root, expected, ..Tree::default() };
             let mut walk = TreeWalk { file: self.file, table: id, used: &mut self.used };

@@ -12,6 +12,7 @@ use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::error::{Error, Result};
 use crate::maintain::content::content_hash;
 use crate::maintain::format::rows::NameRow;
+use crate::maintain::format::slots::Root;
 use crate::maintain::format::{READERS, WRITERS};
 use crate::{Durability, Options, Store, TableInfo, WriteOptions};
 
@@ -36,19 +37,31 @@ pub(super) struct Target {
 
 impl Target {
     /// Makes an empty store beside `output`, with the permissions of `patient`.
-    pub(super) fn create(patient: &Path, output: &Path, page_size: u32, tables: Vec<NameRow>) -> Result<Target> {
+    pub(super) fn create(
+        patient: &Path,
+        output: &Path,
+        root: &Root,
+        tables: Vec<NameRow>,
+        user_version: u64,
+    ) -> Result<Target> {
         remove_leftovers(output);
         let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), output);
         let temporary = parent_of(output).join(format!(".{}.{:08x}.repair", name_of(output), random >> 32));
         let mut target = Target { temporary, store: None, tables, batch: Vec::new(), bytes: 0 };
         let path = &target.temporary;
-        let store =
-            Options::new().page_size(page_size).memory_map(false).open(path).map_err(|error| in_file(error, output))?;
+        let options = Options::new().page_size(root.page_size).application_id(root.application).memory_map(false);
+        let store = options.open(path).map_err(|error| in_file(error, output))?;
         let meta = fs::metadata(patient).map_err(|e| Error::io("stat", patient, e))?;
         fs::set_permissions(path, meta.permissions()).map_err(|e| Error::io("set the permissions of", path, e))?;
         store.write(|tx| {
             for row in &target.tables {
                 tx.open_table(&row.name, &row.key_type, &row.value_type)?;
+                if (row.schema.as_str(), row.schema_version) != ("", 0) {
+                    tx.set_schema(&row.name, &row.schema, row.schema_version)?;
+                }
+            }
+            if user_version != 0 {
+                tx.set_user_version(user_version)?;
             }
             Ok::<_, Error>(())
         })?;

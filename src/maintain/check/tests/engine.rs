@@ -61,7 +61,7 @@ impl Engine {
         };
         let rows: BTreeMap<_, _> = (16..19u32).map(|id| (format!("table {id}").into_bytes(), id)).collect();
         let rows = rows.into_iter().map(|(name, id)| {
-            let value = [&id.to_le_bytes()[..], &[0; 4]].concat();
+            let value = [&id.to_le_bytes()[..], &[0; 18]].concat();
             Ok((name, Change::Put(value)))
         });
         let names = update(&mut engine, TABLE_NAMES, TreeRoot::default(), rows).unwrap();
@@ -124,7 +124,7 @@ impl Engine {
         if self.version.is_multiple_of(3) {
             let tag = get_u32(&STORE, 0);
             let read = &mut |ptr, kind| self.pages.run(ptr, kind, TABLE_SPACE);
-            self.space = Space::load(PAGE as u32, tag, 2, space, read).unwrap();
+            self.space = Space::load(PAGE as u32, tag, 3, space, read).unwrap();
             self.space.reclaim(self.version - 1, &self.pins);
         }
     }

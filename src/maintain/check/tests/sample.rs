@@ -14,7 +14,7 @@ pub(in crate::maintain) const LOG_OFFSET: u64 = 4096 * 2;
 pub(in crate::maintain) const LOG_VALUE: u32 = 50;
 
 /// The row of a table with the id 19.
-pub(in crate::maintain) const NEW_TABLE: &str = "\u{13}\0\0\0\u{3}\0str\u{2}\0u8";
+pub(in crate::maintain) const NEW_TABLE: &str = "\u{13}\0\0\0\0\0\0\0\u{3}\0str\u{2}\0u8\0\0\0\0\0\0\0\0\0\0";
 
 pub(in crate::maintain) enum Val {
     Short(Vec<u8>),
@@ -170,35 +170,45 @@ impl Slot {
     pub(in crate::maintain) fn write(&self, file: &mut [u8]) {
         let mut copy = vec![0; 2048];
         copy[..8].copy_from_slice(&MAGIC);
-        put_u32(&mut copy, 12, 1);
-        put_u32(&mut copy, 24, PAGE as u32);
-        put_u32(&mut copy, 28, (self.sequence % 2) as u32);
-        copy[32..48].copy_from_slice(&STORE);
-        put_u64(&mut copy, 48, self.sequence);
-        put_u64(&mut copy, 56, self.checkpoint_lsn);
-        put_u64(&mut copy, 64, if self.segments.is_empty() { 0 } else { LOG_POSITION });
-        put_u32(&mut copy, 72, self.log_crc);
-        put_u32(&mut copy, 76, self.segments.len() as u32);
-        put_bytes(&mut copy, 80, &self.catalog.encode());
-        put_u32(&mut copy, 96, self.space.directory.page);
-        put_u32(&mut copy, 100, self.space.directory.crc);
-        put_u32(&mut copy, 104, self.space.pending.page);
-        put_u32(&mut copy, 108, self.space.pending.crc);
-        put_u64(&mut copy, 112, self.space.page_count);
-        put_u32(&mut copy, 120, self.next_table);
+        put_u32(&mut copy, 8, 2);
+        put_u16(&mut copy, 12, 2048);
+        copy[14..16].copy_from_slice(&[1, 4]);
+        put_u32(&mut copy, 52, PAGE as u32);
+        copy[80..96].copy_from_slice(&STORE);
+        put_u64(&mut copy, 96, self.sequence);
+        put_u64(&mut copy, 104, self.checkpoint_lsn);
+        put_u64(&mut copy, 112, if self.segments.is_empty() { 0 } else { LOG_POSITION });
+        put_u32(&mut copy, 120, self.log_crc);
+        put_u32(&mut copy, 124, self.segments.len() as u32);
         put_u64(&mut copy, 128, if self.segments.is_empty() { 0 } else { LOG_OFFSET });
-        put_u64(&mut copy, 136, 1_700_000_000_000_000);
-        put_u64(&mut copy, 144, self.checkpoint_lsn);
-        for (at, (page, pages)) in (152..).step_by(8).zip(&self.segments) {
+        put_u32(&mut copy, 136, self.space.directory.page);
+        put_u32(&mut copy, 140, self.space.directory.crc);
+        put_u32(&mut copy, 144, self.space.pending.page);
+        put_u32(&mut copy, 148, self.space.pending.crc);
+        put_u64(&mut copy, 152, self.space.page_count);
+        put_u64(&mut copy, 160, 1_700_000_000_000_000);
+        put_u64(&mut copy, 168, self.checkpoint_lsn);
+        put_u32(&mut copy, 188, 1);
+        put_u32(&mut copy, 192, self.next_table);
+        put_u32(&mut copy, 196, (self.sequence % 2) as u32);
+        for (at, (page, pages)) in (200..).step_by(8).zip(&self.segments) {
             put_u32(&mut copy, at, *page);
             put_u32(&mut copy, at + 4, *pages);
         }
-        let crc = crc32fast::hash(&copy[12..]);
-        put_u32(&mut copy, 8, crc);
-        let at = (self.sequence % 2) as usize * SLOT_SIZE;
+        put_bytes(&mut copy, 712, &self.catalog.encode());
+        seal_root(&mut copy);
+        let at = (self.sequence % 2) as usize * PAGE;
         file[at..at + 2048].copy_from_slice(&copy);
         file[at + 2048..at + 4096].copy_from_slice(&copy);
     }
+}
+
+/// Makes both checksums of a copy of a root right.
+pub(in crate::maintain) fn seal_root(copy: &mut [u8]) {
+    let crc = crc32fast::hash(&copy[..16]);
+    put_u32(copy, 16, crc);
+    let crc = crc32fast::hash(&copy[52..2048]);
+    put_u32(copy, 20, crc);
 }
 
 /// One frame, not yet placed.
@@ -330,7 +340,10 @@ impl Store {
         let values: Vec<Vec<u8>> = self
             .names
             .iter()
-            .map(|(_, id)| [&id.to_le_bytes()[..], &3u16.to_le_bytes(), b"str", &2u16.to_le_bytes(), b"u8"].concat())
+            .map(|(_, id)| {
+                [&id.to_le_bytes()[..], &[0; 4], &3u16.to_le_bytes(), b"str", &2u16.to_le_bytes(), b"u8", &[0; 10]]
+                    .concat()
+            })
             .collect();
         let rows: Vec<_> = self.names.iter().zip(values).map(|((name, _), value)| (*name, Val::Short(value))).collect();
         let names = TreeRoot { ptr: self.pages.leaf(1, &rows), count: rows.len() as u64 };

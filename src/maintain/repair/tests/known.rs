@@ -98,8 +98,8 @@ pub(super) fn known(rows: u32, tail: bool, older: bool) -> Known {
     let mut bytes = std::fs::read(&path).unwrap();
     let newest = Slots::read(&MemoryDisk::new(bytes.clone())).unwrap().newest().unwrap();
     if !older {
-        let slot = (newest.sequence as usize + 1) % 2 * SLOT_SIZE;
-        bytes[slot..slot + SLOT_SIZE].fill(0xa5);
+        let slot = (newest.sequence as usize + 1) % 2 * newest.page_size as usize;
+        bytes[slot..slot + newest.page_size as usize].fill(0xa5);
     }
     Known::new(bytes, content)
 }
