@@ -11,8 +11,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Bytes<'a>(Inner<'a>);
 
-/// As many bytes as lie in the value itself: a UUID as text has 36.
-pub(crate) const SMALL: usize = 38;
+/// As many bytes as lie in the value itself, which is then no larger than the other forms.
+pub(crate) const SMALL: usize = 30;
 
 #[derive(Clone)]
 enum Inner<'a> {
@@ -51,6 +51,7 @@ impl<'a> Bytes<'a> {
     }
 
     /// A part of these bytes; the empty slice if the range lies outside.
+    #[inline(always)]
     pub(crate) fn slice(&self, range: Range<usize>) -> Bytes<'a> {
         match &self.0 {
             Inner::Borrowed(bytes) => Bytes::borrowed(bytes.get(range).unwrap_or_default()),

@@ -82,6 +82,14 @@ struct Merged<'s> {
     in_base: bool,
 }
 
+/// Where the next key of a walk is.
+enum Least<'s> {
+    /// In the tree, and perhaps elsewhere, too.
+    Tree,
+    /// Not in the tree.
+    Beside(Bytes<'s>),
+}
+
 /// The deleted keys that a walk has come to since the last entry.
 struct Run<'s> {
     first: Bytes<'s>,
@@ -129,13 +137,12 @@ impl<'s> MergeCursor<'s> {
             (Direction::Forward, Bound::Unbounded) => cursor.first()?,
             (Direction::Forward, Bound::Included(key)) => cursor.seek(key)?,
             (Direction::Forward, Bound::Excluded(key)) => {
-                cursor.seek(key)? && (cursor.entry().is_none_or(|(found, _)| *found != *key) || cursor.next()?)
+                cursor.seek(key)? && (cursor.key().is_none_or(|found| found != key) || cursor.next()?)
             }
             (Direction::Backward, Bound::Unbounded) => cursor.last()?,
             (Direction::Backward, Bound::Excluded(key)) => cursor.seek_before(key)?,
             (Direction::Backward, Bound::Included(key)) => {
-                cursor.seek(key)? && cursor.entry().is_some_and(|(found, _)| *found == *key)
-                    || cursor.seek_before(key)?
+                cursor.seek(key)? && cursor.key().is_some_and(|found| found == key) || cursor.seek_before(key)?
             }
         };
         for (memtable, head) in &mut self.memtables {
@@ -247,24 +254,39 @@ impl<'s> MergeCursor<'s> {
         }
     }
 
-    /// The next key in any source.
-    fn merged(&mut self) -> Result<Option<Merged<'s>>> {
-        self.look_at_buffer();
-        let mut best: Option<Bytes<'s>> = self.cursor.entry().map(|(key, _)| key);
+    /// The next key in any source. Nothing is copied before it is known which one that is.
+    fn least(&self) -> Option<Least<'s>> {
+        let in_tree = self.cursor.key();
+        let mut best = in_tree;
+        let mut logged = None;
         for (_, head) in &self.memtables {
-            if let Some(version) = head
-                && best.as_ref().is_none_or(|best| self.before(&version.key, best))
+            if let Some(Version { key, .. }) = head
+                && best.is_none_or(|best| self.before(key, best))
             {
-                best = Some(version.key.clone());
+                (best, logged) = (Some(&**key), Some(key));
             }
         }
         if let Some(Buffered { head: Some((key, _)), .. }) = &self.buffer
-            && best.as_ref().is_none_or(|best| self.before(key, best))
+            && best.is_none_or(|best| self.before(key, best))
         {
-            best = Some(Bytes::copied(key));
+            return Some(Least::Beside(Bytes::copied(key)));
         }
-        let Some(key) = best else { return Ok(None) };
+        logged.map(|key| Least::Beside(key.clone())).or(in_tree.map(|_| Least::Tree))
+    }
+
+    /// The next key in any source.
+    fn merged(&mut self) -> Result<Option<Merged<'s>>> {
+        self.look_at_buffer();
+        let Some(least) = self.least() else { return Ok(None) };
         note_step();
+        let (key, in_tree) = match least {
+            Least::Beside(key) => (key, None),
+            Least::Tree => {
+                let Some((key, value)) = self.cursor.take() else { return Ok(None) };
+                self.advance_tree()?;
+                (key, Some(value))
+            }
+        };
         // For equal keys the newest source counts; all of them advance.
         let mut own: Option<Option<LeafValue<'s>>> = None;
         let mut base: Option<Option<LeafValue<'s>>> = None;
@@ -286,13 +308,7 @@ impl<'s> MergeCursor<'s> {
                 *head = step(memtable, table, direction, Bound::Excluded(&version.key), lsn);
             }
         }
-        if let Some((found, value)) = self.cursor.entry()
-            && found == key
-        {
-            base.get_or_insert(Some(value));
-            self.advance_tree()?;
-        }
-        let base = base.flatten();
+        let base = base.unwrap_or(in_tree);
         let (buffered, in_base) = (own.is_some(), base.is_some());
         Ok(Some(Merged { key, value: own.unwrap_or(base), buffered, in_base }))
     }

@@ -67,8 +67,14 @@ impl<'a> Cursor<'a> {
         Some((key.clone(), leaf.value(entry).ok()?))
     }
 
-    /// Like [`Cursor::entry`], for the last time: the cursor is to be moved next.
+    /// Key of the entry it is at.
     #[inline]
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        self.entry.as_ref().map(|(_, key)| &**key)
+    }
+
+    /// Like [`Cursor::entry`], for the last time: the cursor is to be moved next.
+    #[inline(always)]
     pub(crate) fn take(&mut self) -> Option<(Bytes<'a>, LeafValue<'a>)> {
         let (leaf, _) = self.leaf.as_ref()?;
         let (entry, key) = self.entry.take()?;
@@ -232,9 +238,9 @@ impl<'a> Cursor<'a> {
             // hostile file whose pointers share subtrees would return the same few pages for ever.
             if let (Some((old, _)), Some((new, _))) = (&from, &self.leaf) {
                 let (below, above) = if forward { (old, new) } else { (new, old) };
-                let (last, first) = (below.ends()?.1, above.ends()?.0);
-                let (head, tail) = new.ends()?;
-                if last >= first || head > tail {
+                let (last, first) = (below.last_key()?, above.first_key()?);
+                let ascends = if forward { first <= new.last_key()? } else { new.first_key()? <= last };
+                if last >= first || !ascends {
                     return Err(new.damage("a leaf in key order with its neighbour"));
                 }
             }

@@ -197,7 +197,7 @@ impl<'a> Node<'a> {
     }
 
     /// Entry `index` of a leaf.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn entry(&self, index: usize) -> Result<Entry> {
         let bytes: &[u8] = &self.bytes;
         let offsets = PAGE_HEADER + self.prefix + HEAD_SIZE * self.count;
@@ -237,12 +237,13 @@ impl<'a> Node<'a> {
     }
 
     /// The key of an entry.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn key(&self, entry: &Entry) -> Bytes<'static> {
         // A short key is put together from blocks of a fixed size, each of which overwrites what was too much of the
         // one before: no copy depends on a length.
-        let (suffix, mut joined) = (entry.suffix as usize, [0; 2 * SMALL]);
-        let block = |at: usize| self.bytes.get(at..).and_then(|bytes| bytes.first_chunk::<SMALL>());
+        const BLOCK: usize = SMALL + 2;
+        let (suffix, mut joined) = (entry.suffix as usize, [0; 2 * BLOCK]);
+        let block = |at: usize| self.bytes.get(at..).and_then(|bytes| bytes.first_chunk::<BLOCK>());
         if self.prefix + suffix <= SMALL
             && let (Some(prefix), Some(rest)) = (block(PAGE_HEADER), block(entry.rest as usize))
         {
@@ -269,7 +270,15 @@ impl<'a> Node<'a> {
 
     /// The first key of a leaf, and the last one.
     pub(crate) fn ends(&self) -> Result<(Bytes<'static>, Bytes<'static>)> {
-        Ok((self.key(&self.entry(0)?), self.key(&self.entry(self.count - 1)?)))
+        Ok((self.first_key()?, self.last_key()?))
+    }
+
+    pub(crate) fn first_key(&self) -> Result<Bytes<'static>> {
+        Ok(self.key(&self.entry(0)?))
+    }
+
+    pub(crate) fn last_key(&self) -> Result<Bytes<'static>> {
+        Ok(self.key(&self.entry(self.count - 1)?))
     }
 
     #[inline(always)]
@@ -285,23 +294,22 @@ impl<'a> Node<'a> {
         Overflow::decode(self.slice(&entry.value())).ok_or_else(|| self.damage("a whole pointer to a long value"))
     }
 
-    /// How the suffix of entry `index` compares to `suffix`, which has the same head.
+    /// How the suffix of an entry compares to `suffix`, which has the same head.
     #[inline]
-    fn compare_rest(&self, index: usize, suffix: &[u8]) -> Result<Ordering> {
-        let entry = self.entry(index)?;
-        Ok(match suffix.get(HEAD_SIZE..) {
+    fn compare_rest(&self, entry: &Entry, suffix: &[u8]) -> Ordering {
+        match suffix.get(HEAD_SIZE..) {
             Some(rest) if entry.suffix as usize >= HEAD_SIZE => self.slice(&entry.rest()).cmp(rest),
             // One of the two is shorter than a head: padded with zeros they are equal, so the shorter one comes first.
             _ => (entry.suffix as usize).cmp(&suffix.len()),
-        })
+        }
     }
 
-    /// First entry of a leaf whose key is >= `key` (the count if there is none), and whether it is that key.
+    /// First entry of a leaf whose key is >= `key` (the count if there is none), and the entry if it has that key.
     #[inline]
-    pub(crate) fn lower_bound(&self, key: &[u8]) -> Result<(usize, bool)> {
+    fn search(&self, key: &[u8]) -> Result<(usize, Option<Entry>)> {
         match key.get(..self.prefix).unwrap_or(key).cmp(self.prefix()) {
-            Ordering::Less => return Ok((0, false)),
-            Ordering::Greater => return Ok((self.count, false)),
+            Ordering::Less => return Ok((0, None)),
+            Ordering::Greater => return Ok((self.count, None)),
             Ordering::Equal => {}
         }
         let suffix = key.get(self.prefix..).unwrap_or_default();
@@ -311,22 +319,26 @@ impl<'a> Node<'a> {
         let mut high = low + equals(heads, low, head);
         while low < high {
             let middle = usize::midpoint(low, high);
-            match self.compare_rest(middle, suffix)? {
+            let entry = self.entry(middle)?;
+            match self.compare_rest(&entry, suffix) {
                 Ordering::Less => low = middle + 1,
-                Ordering::Equal => return Ok((middle, true)),
+                Ordering::Equal => return Ok((middle, Some(entry))),
                 Ordering::Greater => high = middle,
             }
         }
-        Ok((low, false))
+        Ok((low, None))
+    }
+
+    /// First entry of a leaf whose key is >= `key` (the count if there is none), and whether it is that key.
+    #[inline]
+    pub(crate) fn lower_bound(&self, key: &[u8]) -> Result<(usize, bool)> {
+        self.search(key).map(|(index, entry)| (index, entry.is_some()))
     }
 
     /// The value of `key` in a leaf.
     #[inline]
     pub(crate) fn find(&self, key: &[u8]) -> Result<Option<LeafValue<'a>>> {
-        match self.lower_bound(key)? {
-            (index, true) => self.value(&self.entry(index)?).map(Some),
-            _ => Ok(None),
-        }
+        self.search(key)?.1.map(|entry| self.value(&entry)).transpose()
     }
 
     /// Which child of a branch has `key` in its range.
