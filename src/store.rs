@@ -239,7 +239,8 @@ impl Store {
     }
 
     /// Closes this handle. The last one in the process leaves the store: it flushes, makes a checkpoint if no
-    /// other process has the store open, and releases all locks. While another handle, a [`Snapshot`] or a
+    /// other process has the store open and the log is worth it, moves pages down as [`Store::compact`] does if at
+    /// least a sixteenth of the file is free (for about five seconds at most), and releases all locks. While another handle, a [`Snapshot`] or a
     /// [`WriteTxn`] of this process exists, the store stays open; the last of them leaves it when it is dropped.
     /// Dropping a handle does the same as closing it, but cannot report an error.
     ///

@@ -261,8 +261,13 @@ impl Engine {
         let mut vain = 0;
         let mut shortest = self.run_checkpoint(turn, &plan, self.deadline())?.page_count;
         plan.force = true;
-        // What a checkpoint frees can be reused, or cut off, only by the next checkpoint.
-        while vain < VAIN_ROUNDS && self.disk.now_ms() < until && self.could_shrink(turn, &plan)? {
+        // What a checkpoint frees can be reused, or cut off, only by the next checkpoint. A process that comes meanwhile
+        // may need CHECKPOINT: the rest is left to it.
+        while vain < VAIN_ROUNDS
+            && self.disk.now_ms() < until
+            && self.could_shrink(turn, &plan)?
+            && !self.has_writers()?
+        {
             let now = self.run_checkpoint(turn, &plan, self.deadline())?.page_count;
             vain = if now < shortest { 0 } else { vain + 1 };
             shortest = shortest.min(now);
