@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// so the work is in proportion to what was freed, and the file is never much longer than its content.
 pub(crate) const WORTHWHILE: u64 = 16;
 /// The same for a compaction that a caller asks for.
-pub(crate) const WORTHWHILE_IF_ASKED: u64 = 64;
+pub(crate) const WORTHWHILE_IF_ASKED: u64 = 256;
 /// Fewer free pages than this are never worth a compaction.
 pub(crate) const SLACK_PAGES: u64 = 64;
 
