@@ -80,7 +80,11 @@ impl Engine {
         let mut resume = lock(&self.compacting);
         let (mut table, mut key) = resume.take().unwrap_or_default();
         while budget > 0 {
-            let Some((next, root)) = next_tree(view, catalog, table)? else { return Ok(()) };
+            // No table is left: the pass over all of them is complete, and `resume` says so.
+            let Some((next, root)) = next_tree(view, catalog, table)? else {
+                *resume = None;
+                return Ok(());
+            };
             if next != table {
                 (table, key) = (next, None);
             }

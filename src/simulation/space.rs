@@ -66,6 +66,23 @@ fn an_overwritten_long_value_takes_no_more_room_than_the_log_may() {
 }
 
 #[test]
+fn a_compaction_ends_while_a_snapshot_keeps_the_file_long() {
+    let (_world, disk, store) = unrecorded(Arc::new(Free), CAP);
+    put(&store, b"long", 4 << 20);
+    put(&store, b"another", 10);
+    store.checkpoint().unwrap();
+    let snapshot = store.read().unwrap();
+    delete(&store, b"long");
+    let root = store.engine().known_root();
+    let (_, after) = store.compact().unwrap();
+    let made = store.engine().known_root() - root;
+    assert!(after > 4 << 20 && made < 12, "{after} bytes after {made} checkpoints");
+    drop(snapshot);
+    store.compact().unwrap();
+    assert!(disk.len().unwrap() < 1 << 20);
+}
+
+#[test]
 fn a_snapshot_keeps_no_value_of_the_tree_that_it_cannot_see() {
     const LEN: u64 = 200_000;
     let (_world, disk, store) = unrecorded(Arc::new(Free), CAP);
