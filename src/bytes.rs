@@ -29,13 +29,10 @@ impl<'a> Bytes<'a> {
     /// A copy.
     pub(crate) fn copied(bytes: &[u8]) -> Bytes<'static> {
         let mut small = [0; SMALL];
-        match small.get_mut(..bytes.len()) {
-            Some(place) => {
-                place.copy_from_slice(bytes);
-                Bytes(Inner::Small { len: u8::try_from(bytes.len()).unwrap_or(0), bytes: small })
-            }
-            None => Bytes::shared(Arc::from(bytes), 0..bytes.len()),
+        if let Some(place) = small.get_mut(..bytes.len()) {
+            place.copy_from_slice(bytes);
         }
+        Bytes::small(bytes.len(), &small).unwrap_or_else(|| Bytes::shared(Arc::from(bytes), 0..bytes.len()))
     }
 
     /// Bytes that were put together, whose beginning is in `bytes`. `None` if they are too many to lie in the value.

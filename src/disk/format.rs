@@ -153,6 +153,16 @@ impl Ptr {
     pub(crate) fn is_none(self) -> bool {
         self.page == 0
     }
+
+    #[inline]
+    pub(crate) fn get(bytes: &[u8], at: usize) -> Ptr {
+        Ptr { page: get_u32(bytes, at), crc: get_u32(bytes, at + 4) }
+    }
+
+    pub(crate) fn put(self, out: &mut [u8], at: usize) {
+        put_u32(out, at, self.page);
+        put_u32(out, at + 4, self.crc);
+    }
 }
 
 /// A long value on disk: its run, its exact length, and the version that the run was written for: as in the run's
@@ -170,15 +180,14 @@ pub(crate) const OVERFLOW_SIZE: usize = 24;
 impl Overflow {
     pub(crate) fn encode(self) -> [u8; OVERFLOW_SIZE] {
         let mut out = [0; OVERFLOW_SIZE];
-        put_u32(&mut out, 0, self.ptr.page);
-        put_u32(&mut out, 4, self.ptr.crc);
+        self.ptr.put(&mut out, 0);
         put_u64(&mut out, 8, self.len);
         put_u64(&mut out, 16, self.version);
         out
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Overflow> {
-        let ptr = Ptr { page: get_u32(bytes, 0), crc: get_u32(bytes, 4) };
+        let ptr = Ptr::get(bytes, 0);
         (bytes.len() == OVERFLOW_SIZE).then(|| Overflow { ptr, len: get_u64(bytes, 8), version: get_u64(bytes, 16) })
     }
 
@@ -201,15 +210,14 @@ pub(crate) const CHILD_SIZE: usize = 14;
 impl Child {
     pub(crate) fn encode(self) -> [u8; CHILD_SIZE] {
         let mut out = [0; CHILD_SIZE];
-        put_u32(&mut out, 0, self.ptr.page);
-        put_u32(&mut out, 4, self.ptr.crc);
+        self.ptr.put(&mut out, 0);
         put_bytes(&mut out, 8, self.count.to_le_bytes().first_chunk::<6>().map_or(&[], |low| low));
         out
     }
 
     /// Bytes that are missing read as zero.
     pub(crate) fn decode(bytes: &[u8]) -> Child {
-        let ptr = Ptr { page: get_u32(bytes, 0), crc: get_u32(bytes, 4) };
+        let ptr = Ptr::get(bytes, 0);
         Child { ptr, count: u64::from(get_u32(bytes, 8)) | u64::from(get_u16(bytes, 12)) << 32 }
     }
 }
@@ -227,8 +235,7 @@ pub(crate) const TREE_ROOT_SIZE: usize = 16;
 impl TreeRoot {
     pub(crate) fn encode(self) -> [u8; TREE_ROOT_SIZE] {
         let mut out = [0; TREE_ROOT_SIZE];
-        put_u32(&mut out, 0, self.ptr.page);
-        put_u32(&mut out, 4, self.ptr.crc);
+        self.ptr.put(&mut out, 0);
         put_u64(&mut out, 8, self.count);
         out
     }
@@ -239,7 +246,7 @@ impl TreeRoot {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<TreeRoot> {
-        let ptr = Ptr { page: get_u32(bytes, 0), crc: get_u32(bytes, 4) };
+        let ptr = Ptr::get(bytes, 0);
         (bytes.len() == TREE_ROOT_SIZE).then(|| TreeRoot { ptr, count: get_u64(bytes, 8) })
     }
 }

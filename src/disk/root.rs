@@ -67,11 +67,11 @@ pub(crate) struct Segment {
 /// What the store contains that older programs do not know. A new root has those of the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Features {
-    /// Who does not know one of these refuses the store.
+    /// A program that does not know one of these refuses the store.
     pub(crate) incompatible: u64,
-    /// Who does not know one of these may read the store, and not write it.
+    /// A program that does not know one of these may read the store, and not write it.
     pub(crate) read_only: u64,
-    /// For who knows them; nobody else looks at them.
+    /// For the programs that know them; the others do not look at them.
     pub(crate) ignorable: u64,
 }
 
@@ -184,10 +184,8 @@ impl Root {
         put_u32(copy, 120, self.log_crc);
         put_u32(copy, 124, u32::try_from(self.segments.len()).unwrap_or(u32::MAX));
         put_u64(copy, 128, self.log_offset);
-        put_u32(copy, 136, self.free_directory.page);
-        put_u32(copy, 140, self.free_directory.crc);
-        put_u32(copy, 144, self.pending.page);
-        put_u32(copy, 148, self.pending.crc);
+        self.free_directory.put(copy, 136);
+        self.pending.put(copy, 144);
         put_u64(copy, 152, self.page_count);
         put_u64(copy, 160, self.time);
         put_u64(copy, 168, self.last_commit);
@@ -208,13 +206,13 @@ impl Root {
         self.segments.iter().map(|s| u64::from(s.pages)).sum::<u64>() * u64::from(self.page_size)
     }
 
-    /// Refuses to write to a store with a feature that whoever writes must know.
+    /// Refuses to write to a store with a feature that a writer must know.
     pub(crate) fn check_writable(&self, path: &Path) -> Result<()> {
         let unknown = self.features.read_only & !FEATURES_READ_ONLY;
         if unknown == 0 {
             return Ok(());
         }
-        let found = format!("the features {unknown:#x}, which whoever writes it must know");
+        let found = format!("the features {unknown:#x}, which a writer must know");
         Err(Error::newer(path, found, "reading only"))
     }
 
@@ -273,8 +271,8 @@ impl Root {
             log_offset: get_u64(copy, 128),
             segments: (0..MAX_SEGMENTS.min(get_u32(copy, 124) as usize)).map(segment).collect(),
             catalog: catalog.unwrap_or_default(),
-            free_directory: Ptr { page: get_u32(copy, 136), crc: get_u32(copy, 140) },
-            pending: Ptr { page: get_u32(copy, 144), crc: get_u32(copy, 148) },
+            free_directory: Ptr::get(copy, 136),
+            pending: Ptr::get(copy, 144),
             page_count: get_u64(copy, 152),
             next_table: get_u32(copy, 192),
             time: get_u64(copy, 160),

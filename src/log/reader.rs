@@ -308,7 +308,7 @@ mod tests {
         }
     }
 
-    /// A frame that is whole was written by somebody: if it is not understood, the log does not end before it, or it
+    /// A frame that is whole was written by a process: if it is not understood, the log does not end before it, or it
     /// would be overwritten. Bytes that are no frame say nothing.
     #[test]
     fn a_whole_frame_that_is_not_understood_is_no_end() {

@@ -297,7 +297,7 @@ fn a_count_looks_only_at_what_has_changed_since_the_last_one() {
     });
 }
 
-/// The long value is destroyed in the file, so whoever reads it gets an error.
+/// The long value is destroyed in the file, so a walk that reads it gets an error.
 #[test]
 fn what_asks_for_keys_reads_no_long_value() {
     let (world, disk, store) = new_store(Arc::new(Free), 1 << 20);

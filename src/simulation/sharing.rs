@@ -332,7 +332,7 @@ fn opening_waits_for_no_commit() {
     }
 }
 
-/// The sidecar says in plain which version it has: whoever would join it and does not know that version is refused.
+/// The sidecar says in plain which version it has: a process that would join it and does not know that version is refused.
 /// One that nobody uses says nothing.
 #[test]
 fn a_sidecar_of_another_protocol_is_not_joined() {

@@ -395,7 +395,7 @@ impl<'a> Node<'a> {
     #[inline]
     pub(crate) fn child(&self, index: usize) -> Ptr {
         let at = self.child_at(index);
-        Ptr { page: get_u32(&self.bytes, at), crc: get_u32(&self.bytes, at + 4) }
+        Ptr::get(&self.bytes, at)
     }
 
     /// Child `index` of a branch, and the number of entries below it.

@@ -167,8 +167,8 @@ mod tests {
         Ok(())
     }
 
-    /// Rows of a newer program, which are longer: the tail of a row of the names table survives a rename, and that of
-    /// a row of the catalog a checkpoint.
+    /// Rows of a newer program, which are longer: the tail of a row of the names table survives a rename and a
+    /// checkpoint.
     #[test]
     fn rows_longer_than_known_are_read() -> Result<()> {
         let dir = tempfile::tempdir().unwrap();

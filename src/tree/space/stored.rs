@@ -180,7 +180,7 @@ impl Space {
             return Err(self.corrupt("free directory", page, expected, format!("{} bytes", payload.len())));
         }
         for (index, entry) in payload.chunks_exact(DIRECTORY_ENTRY).enumerate() {
-            let ptr = Ptr { page: get_u32(entry, 0), crc: get_u32(entry, 4) };
+            let ptr = Ptr::get(entry, 0);
             let free = get_u32(entry, 8);
             if ptr.is_none() {
                 if free != 0 {
