@@ -1,0 +1,61 @@
+//! Where calls arrive: each gets a thread to block on, a deadline, and its place in the order of changes.
+
+use crate::failure::Failure;
+use crate::memory::Memory;
+use crate::tool::{Answer, Effect, Tool};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// Takes calls.
+pub(crate) struct Desk {
+    memory: Arc<Memory>,
+    /// The right to be the next change. It is fair, and given on as soon as the transaction has begun: changes
+    /// happen in the order of their calls, and still share flushes.
+    turn: Arc<Mutex<()>>,
+    /// How long a call may take.
+    patience: Duration,
+}
+
+impl Desk {
+    pub(crate) fn new(memory: Arc<Memory>, patience: Duration) -> Desk {
+        Desk { memory, turn: Arc::default(), patience }
+    }
+
+    /// Does a call of `tool`. `is_cancelled` is asked before it begins; once begun, it is not broken off.
+    pub(crate) async fn call(
+        &self,
+        tool: &'static Tool,
+        arguments: Value,
+        is_cancelled: impl Fn() -> bool + Send + 'static,
+    ) -> Result<Answer, Failure> {
+        tool.check(&arguments)?;
+        let begun = Instant::now();
+        let turn = match tool.effect {
+            Effect::Reads => None,
+            Effect::Adds | Effect::Removes => Some(self.take_turn().await?),
+        };
+        // Locks are given up a little earlier, so that their error, which names the holder, is the answer.
+        let deadline = begun + self.patience - self.patience / 10;
+        let memory = Arc::clone(&self.memory);
+        let work = spawn_blocking(move || {
+            if is_cancelled() {
+                return Err(Failure::Cancelled);
+            }
+            memory.run(tool, &arguments, move || drop(turn), deadline)
+        });
+        match timeout(self.patience.saturating_sub(begun.elapsed()), work).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(broken)) => Err(Failure::Internal(broken.to_string())),
+            Err(_) => Err(Failure::Late { after: self.patience, changes: tool.effect != Effect::Reads }),
+        }
+    }
+
+    async fn take_turn(&self) -> Result<OwnedMutexGuard<()>, Failure> {
+        let turn = Arc::clone(&self.turn).lock_owned();
+        timeout(self.patience - self.patience / 10, turn).await.map_err(|_| Failure::NotBegun(self.patience))
+    }
+}

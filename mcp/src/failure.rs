@@ -1,0 +1,92 @@
+//! Why a call failed, in words for the assistant that made it.
+
+use memstone::memory::graph::GraphError;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A failed call. It changed nothing, unless it says that this is unknown.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No tool has this name.
+    NoTool(String),
+    /// The arguments are not of the tool's shape.
+    Input { tool: &'static str, mistakes: String },
+    /// The graph refused.
+    Graph(GraphError),
+    /// The store refused.
+    Store(memstone::Error),
+    /// The client took the call back before it began.
+    Cancelled,
+    /// The call's turn did not come.
+    NotBegun(Duration),
+    /// The call did not end in time, and continues.
+    Late { after: Duration, changes: bool },
+    /// A file that is to be imported cannot be.
+    Import { path: PathBuf, line: Option<usize>, reason: String },
+    /// The place of the memory cannot be used.
+    Place(String),
+    /// A mistake of this program.
+    Internal(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::NoTool(name) => write!(f, "MCP error -32602: Tool {name} not found"),
+            Failure::Input { tool, mistakes } => {
+                write!(f, "MCP error -32602: Input validation error: Invalid arguments for tool {tool}: {mistakes}")
+            }
+            Failure::Graph(GraphError::Store(error)) | Failure::Store(error) => {
+                write!(f, "{error}")?;
+                if error.is_retryable() { f.write_str(". The same call may succeed later.") } else { Ok(()) }
+            }
+            Failure::Graph(error) => write!(f, "{error}"),
+            Failure::Cancelled => f.write_str("The call was cancelled before it began. Nothing was changed."),
+            Failure::NotBegun(after) => write!(
+                f,
+                "Earlier calls did not end within {:.1} s, so this one was not begun. Nothing was changed; the same \
+                 call may succeed later.",
+                after.as_secs_f64()
+            ),
+            Failure::Late { after, changes: false } => {
+                write!(f, "The call did not end within {:.1} s. It changes nothing.", after.as_secs_f64())
+            }
+            Failure::Late { after, changes: true } => write!(
+                f,
+                "The call did not end within {:.1} s, and may still take effect, in full or not at all. Read the \
+                 graph before you repeat it.",
+                after.as_secs_f64()
+            ),
+            Failure::Import { path, line, reason } => {
+                write!(f, "{}", path.display())?;
+                line.map_or(Ok(()), |line| write!(f, ", line {line}"))?;
+                write!(
+                    f,
+                    ": {reason}. The file is to be imported into the memory, as a whole or not at all; it was not \
+                     changed. Correct it, or move it away to begin with an empty memory, and call again."
+                )
+            }
+            Failure::Place(reason) => f.write_str(reason),
+            Failure::Internal(what) => write!(f, "internal error, please report it: {what}"),
+        }
+    }
+}
+
+impl From<GraphError> for Failure {
+    fn from(error: GraphError) -> Failure {
+        Failure::Graph(error)
+    }
+}
+
+impl From<memstone::Error> for Failure {
+    fn from(error: memstone::Error) -> Failure {
+        Failure::Store(error)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Failure {
+        Failure::Internal(error.to_string())
+    }
+}

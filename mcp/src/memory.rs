@@ -1,0 +1,98 @@
+//! The memory: the store, opened when it is first needed, and the work of tools on it. All of this blocks.
+
+use crate::failure::Failure;
+use crate::origin::import_once;
+use crate::place::Place;
+use crate::tool::{Answer, Tool, Work};
+use memstone::memory::graph::{GraphMut, GraphView};
+use memstone::{Options, Store, WriteOptions};
+use serde_json::Value;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The memory.
+pub(crate) struct Memory {
+    place: Place,
+    open: Mutex<Option<Open>>,
+}
+
+/// The open store, and which file it is.
+struct Open {
+    store: Store,
+    file: (u64, u64),
+}
+
+impl Memory {
+    /// A memory that is not opened yet.
+    pub(crate) fn new(place: Place) -> Memory {
+        Memory { place, open: Mutex::new(None) }
+    }
+
+    /// Does what a tool does. `begun` is called when the order of this call among the changes is decided, at the
+    /// latest when the call ends. The store's locks are waited for until `deadline`.
+    pub(crate) fn run(
+        &self,
+        tool: &Tool,
+        arguments: &Value,
+        begun: impl FnOnce(),
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        match tool.work {
+            Work::Read(work) => {
+                let snapshot = self.store(deadline)?.read()?;
+                work(&GraphView::new(&snapshot)?, arguments)
+            }
+            Work::Edit(work) => {
+                let store = self.store(deadline)?;
+                store.write_with(WriteOptions::new().timeout(left(deadline)), |tx| {
+                    begun();
+                    work(&GraphMut::new(tx)?, arguments)
+                })
+            }
+        }
+    }
+
+    /// The store, opened if it is not yet, or if the file is no longer the one that was opened: a backup may have
+    /// been restored in its place.
+    fn store(&self, deadline: Instant) -> Result<Store, Failure> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = std::fs::metadata(&self.place.store).ok().map(|file| identity(&file));
+        if let Some(Open { store, file: opened }) = &*open {
+            if file == Some(*opened) {
+                return Ok(store.clone());
+            }
+            tracing::warn!(file = %self.place.store.display(), "is another file than before; opening it");
+        }
+        *open = None;
+        let store = Options::new().timeout(left(deadline)).open(&self.place.store)?;
+        if let Some(source) = &self.place.source {
+            import_once(&store, source, left(deadline))?;
+        }
+        let opened = std::fs::metadata(&self.place.store)
+            .map_err(|error| Failure::Place(format!("{}: cannot be looked at: {error}", self.place.store.display())))?;
+        tracing::info!(file = %self.place.store.display(), "open");
+        *open = Some(Open { store: store.clone(), file: identity(&opened) });
+        Ok(store)
+    }
+
+    /// Opens the store, so that the first call finds it open.
+    pub(crate) fn warm_up(&self, deadline: Instant) -> Result<(), Failure> {
+        self.store(deadline).map(drop)
+    }
+
+    /// Leaves the store. What was acknowledged is safe without this.
+    pub(crate) fn close(&self) -> Result<(), Failure> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(open.map_or(Ok(()), |open| open.store.close())?)
+    }
+}
+
+fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}

@@ -1,0 +1,175 @@
+//! The server: what the protocol asks for, answered from the memory.
+
+use crate::desk::Desk;
+use crate::failure::Failure;
+use crate::graph_tools::{GRAPH, TOOLS, read_graph};
+use crate::shape::Shape;
+use crate::tool::{Answer, Effect, Tool, Work};
+use rmcp::ServerHandler;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest, CustomResult, ErrorCode,
+    ErrorData, Implementation, ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
+    ReadResourceResponse, ReadResourceResult, Resource, ResourceContents, ResourceUpdatedNotificationParam,
+    ServerCapabilities, ServerConfig, SubscribeRequestParams, UnsubscribeRequestParams,
+};
+use rmcp::service::{RequestContext, RoleServer};
+use serde_json::Value;
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The one resource: all of the graph.
+const GRAPH_URI: &str = "memory://knowledge-graph";
+
+/// Reading the resource is a call, too, under no name that a client could use.
+static READ_RESOURCE: Tool = Tool {
+    name: "resources/read",
+    title: "",
+    about: "",
+    input: Shape::Any,
+    output: GRAPH,
+    effect: Effect::Reads,
+    work: Work::Read(read_graph),
+};
+
+/// The form of the parameters of the methods that are answered here.
+const PARAMETERS: &[(&str, &str)] = &[
+    ("tools/call", "\"name\" is a string, \"arguments\" an object"),
+    ("resources/read", "\"uri\" is a string"),
+    ("resources/subscribe", "\"uri\" is a string"),
+    ("resources/unsubscribe", "\"uri\" is a string"),
+];
+
+/// Answers one client.
+pub(crate) struct Server {
+    desk: Desk,
+    /// The resources whose changes the client wants to hear of.
+    subscribed: Mutex<HashSet<String>>,
+}
+
+impl Server {
+    pub(crate) fn new(desk: Desk) -> Server {
+        Server { desk, subscribed: Mutex::default() }
+    }
+
+    fn subscribed(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.subscribed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn call(
+        &self,
+        request: CallToolRequestParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<Answer, Failure> {
+        let tool = TOOLS.iter().find(|tool| tool.name == request.name);
+        let tool = tool.ok_or_else(|| Failure::NoTool(request.name.to_string()))?;
+        let cancelled = context.ct.clone();
+        let arguments = Value::Object(request.arguments.unwrap_or_default());
+        let answer = self.desk.call(tool, arguments, move || cancelled.is_cancelled()).await?;
+        if tool.effect != Effect::Reads && self.subscribed().contains(GRAPH_URI) {
+            let changed = ResourceUpdatedNotificationParam::new(GRAPH_URI);
+            if let Err(error) = context.peer.notify_resource_updated(changed).await {
+                tracing::warn!(%error, "the client was not told of a change");
+            }
+        }
+        Ok(answer)
+    }
+}
+
+/// A failed call, so that the assistant reads why.
+fn failed(failure: &Failure) -> CallToolResult {
+    tracing::warn!(%failure, "a call failed");
+    CallToolResult::error(vec![ContentBlock::text(failure.to_string())])
+}
+
+fn succeeded(answer: Answer) -> CallToolResult {
+    let mut result = CallToolResult::default();
+    result.content = vec![ContentBlock::text(answer.text)];
+    result.structured_content = Some(answer.content);
+    result
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_tool_list_changed()
+            .enable_resources()
+            .enable_resources_list_changed()
+            .enable_resources_subscribe()
+            .build();
+        let name = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+        ServerConfig::new(capabilities).with_server_info(name)
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(TOOLS.iter().map(Tool::listed).collect()))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let result = self.call(request, &context).await.map_or_else(|failure| failed(&failure), succeeded);
+        Ok(result.into())
+    }
+
+    /// Unknown methods, and known ones with parameters of another form.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        let Some((_, parameters)) = PARAMETERS.iter().find(|(method, _)| *method == request.method) else {
+            return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "Method not found", None));
+        };
+        let message = format!("the parameters of {} are not of its form: {parameters}", request.method);
+        Err(ErrorData::invalid_params(message, None))
+    }
+
+    async fn list_resources(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let graph = Resource::new(GRAPH_URI, "knowledge-graph")
+            .with_title("Knowledge Graph")
+            .with_description("The full knowledge graph with all entities and relations")
+            .with_mime_type("application/json");
+        Ok(ListResourcesResult::with_all_items(vec![graph]))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        if request.uri != GRAPH_URI {
+            let message = format!("MCP error -32602: Resource {} not found", request.uri);
+            return Err(ErrorData::invalid_params(message, None));
+        }
+        let cancelled = context.ct.clone();
+        let read = self.desk.call(&READ_RESOURCE, Value::Null, move || cancelled.is_cancelled()).await;
+        let answer = read.map_err(|failure| ErrorData::internal_error(failure.to_string(), None))?;
+        let contents = ResourceContents::text(answer.text, GRAPH_URI).with_mime_type("application/json");
+        Ok(ReadResourceResult::new(vec![contents]).into())
+    }
+
+    async fn subscribe(&self, request: SubscribeRequestParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.subscribed().insert(request.uri);
+        Ok(())
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.subscribed().remove(&request.uri);
+        Ok(())
+    }
+}

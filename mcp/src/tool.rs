@@ -1,0 +1,73 @@
+//! What a tool is: its name, what it takes and returns, and the function that does its work.
+
+use crate::failure::Failure;
+use crate::shape::Shape;
+use memstone::memory::graph::{GraphMut, GraphView};
+use rmcp::model::{Tool as Listed, ToolAnnotations};
+use serde::Serialize;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// A tool.
+pub(crate) struct Tool {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) input: Shape,
+    pub(crate) output: Shape,
+    pub(crate) effect: Effect,
+    pub(crate) work: Work,
+}
+
+/// What a tool does to the memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing.
+    Reads,
+    /// It only adds.
+    Adds,
+    /// It removes; doing it twice removes no more.
+    Removes,
+}
+
+/// The function of a tool. Its arguments are of the tool's shape.
+pub(crate) enum Work {
+    /// On a snapshot of the graph.
+    Read(fn(&GraphView<'_>, &Value) -> Result<Answer, Failure>),
+    /// In a write transaction, which is rolled back if the function fails.
+    Edit(fn(&GraphMut<'_>, &Value) -> Result<Answer, Failure>),
+}
+
+/// What a tool answers: the same as text and as structured content, which may differ in form.
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) content: Value,
+}
+
+impl Answer {
+    /// As text, `text` as indented JSON.
+    pub(crate) fn json(text: &impl Serialize, content: Value) -> Result<Answer, Failure> {
+        Ok(Answer { text: serde_json::to_string_pretty(text)?, content })
+    }
+}
+
+impl Tool {
+    /// The tool as clients see it in the list.
+    pub(crate) fn listed(&self) -> Listed {
+        let annotations = ToolAnnotations::new()
+            .read_only(self.effect == Effect::Reads)
+            .destructive(self.effect == Effect::Removes)
+            .idempotent(self.effect != Effect::Adds)
+            .open_world(false);
+        Listed::new(self.name, self.about, Arc::new(self.input.of_input()))
+            .with_title(self.title)
+            .with_raw_output_schema(Arc::new(self.output.of_output()))
+            .with_annotations(annotations)
+    }
+
+    /// Whether the arguments are of the tool's shape.
+    pub(crate) fn check(&self, arguments: &Value) -> Result<(), Failure> {
+        let mistakes = self.input.mistakes(arguments);
+        if mistakes.is_empty() { Ok(()) } else { Err(Failure::Input { tool: self.name, mistakes }) }
+    }
+}

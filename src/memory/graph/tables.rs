@@ -1,0 +1,302 @@
+//! The tables of the graph: the one file that knows how it is stored.
+//!
+//! Rows of entities and relations have ascending numbers, so that their order is that of creation. An observation is
+//! a row of its own. Every other table is an index, and each of its keys ends with the number of the row that it
+//! leads to. Texts of any length are in the indexes by their hashes, which have one length.
+
+use super::parts::{Counts, Entity, GraphError, Relation};
+use crate::{Result, Snapshot, Table, TypedRange, TypedTable, TypedTableMut, WriteTxn};
+use serde::{Deserialize, Serialize};
+use std::iter::Peekable;
+
+/// The first half of a BLAKE3 hash: nobody can find two texts with the same one.
+type Hash = [u8; 16];
+/// The key of an index by the hash of a name.
+type ByName = (Hash, u64);
+
+const ENTITIES: Table<u64, EntityRow> = Table::new("graph.entities");
+const ENTITIES_BY_NAME: Table<ByName, ()> = Table::new("graph.entities.by_name");
+/// By entity and position.
+const OBSERVATIONS: Table<(u64, u64), String> = Table::new("graph.observations");
+/// By entity, content and position.
+const OBSERVATIONS_BY_CONTENT: Table<(u64, Hash, u64), ()> = Table::new("graph.observations.by_content");
+const RELATIONS: Table<u64, Relation> = Table::new("graph.relations");
+/// By the first name, and by the rest of the relation.
+const RELATIONS_BY_FROM: Table<(Hash, Hash, u64), ()> = Table::new("graph.relations.by_from");
+const RELATIONS_BY_TO: Table<ByName, ()> = Table::new("graph.relations.by_to");
+
+/// An entity without its observations.
+#[derive(Serialize, Deserialize)]
+pub(super) struct EntityRow {
+    name: String,
+    kind: String,
+}
+
+fn hash(text: &str) -> Hash {
+    first_half(blake3::hash(text.as_bytes()))
+}
+
+/// Of the second name and the type. The length keeps `("ab", "c")` and `("a", "bc")` apart.
+fn hash_of_rest(relation: &Relation) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&u64::try_from(relation.to.len()).unwrap_or(u64::MAX).to_le_bytes());
+    hasher.update(relation.to.as_bytes()).update(relation.relation_type.as_bytes());
+    first_half(hasher.finalize())
+}
+
+fn first_half(hash: blake3::Hash) -> Hash {
+    hash.as_bytes().first_chunk().copied().unwrap_or_default()
+}
+
+/// The rows that an index leads to by one name.
+fn rows(index: TypedRange<'_, ByName, ()>) -> Result<Vec<u64>> {
+    index.keys().map(|key| Ok(key?.1)).collect()
+}
+
+/// The number after the largest one.
+fn next<V>(last: Option<(u64, V)>) -> u64 {
+    last.map_or(0, |(number, _)| number.saturating_add(1))
+}
+
+/// The tables for reading.
+pub(super) struct Tables<'s> {
+    entities: TypedTable<'s, u64, EntityRow>,
+    entities_by_name: TypedTable<'s, ByName, ()>,
+    observations: TypedTable<'s, (u64, u64), String>,
+    observations_by_content: TypedTable<'s, (u64, Hash, u64), ()>,
+    relations: TypedTable<'s, u64, Relation>,
+    relations_by_from: TypedTable<'s, (Hash, Hash, u64), ()>,
+    relations_by_to: TypedTable<'s, ByName, ()>,
+}
+
+impl<'s> Tables<'s> {
+    pub(super) fn open(snapshot: &'s Snapshot) -> Result<Tables<'s>> {
+        Ok(Tables {
+            entities: snapshot.table(ENTITIES)?,
+            entities_by_name: snapshot.table(ENTITIES_BY_NAME)?,
+            observations: snapshot.table(OBSERVATIONS)?,
+            observations_by_content: snapshot.table(OBSERVATIONS_BY_CONTENT)?,
+            relations: snapshot.table(RELATIONS)?,
+            relations_by_from: snapshot.table(RELATIONS_BY_FROM)?,
+            relations_by_to: snapshot.table(RELATIONS_BY_TO)?,
+        })
+    }
+
+    pub(super) fn counts(&self) -> Result<Counts> {
+        Ok(Counts {
+            entities: self.entities.len()?,
+            observations: self.observations.len()?,
+            relations: self.relations.len()?,
+        })
+    }
+
+    /// The sizes of the indexes, in the order of [`Counts`], each with what it is an index of.
+    pub(super) fn index_sizes(&self) -> Result<[(&'static str, u64, u64); 4]> {
+        let counts = self.counts()?;
+        Ok([
+            (ENTITIES_BY_NAME.name(), self.entities_by_name.len()?, counts.entities),
+            (OBSERVATIONS_BY_CONTENT.name(), self.observations_by_content.len()?, counts.observations),
+            (RELATIONS_BY_FROM.name(), self.relations_by_from.len()?, counts.relations),
+            (RELATIONS_BY_TO.name(), self.relations_by_to.len()?, counts.relations),
+        ])
+    }
+
+    /// All entities, in one pass over them and their observations.
+    pub(super) fn entities(&self) -> Result<Entities<'s>> {
+        Ok(Entities { rows: self.entities.range(..)?, observations: self.observations.range(..)?.peekable() })
+    }
+
+    /// All relations with their numbers.
+    pub(super) fn relations(&self) -> Result<impl Iterator<Item = Result<(u64, Relation)>> + use<'s>> {
+        self.relations.range(..)
+    }
+
+    pub(super) fn entities_of(&self, name: &str) -> Result<Vec<u64>> {
+        rows(self.entities_by_name.prefix((hash(name),))?)
+    }
+
+    pub(super) fn entity(&self, number: u64) -> Result<Entity, GraphError> {
+        let Some(EntityRow { name, kind }) = self.entities.get(number)? else {
+            return Err(missing("entity", number));
+        };
+        let observations = self.observations.prefix((number,))?.values().collect::<Result<_>>()?;
+        Ok(Entity { name, entity_type: kind, observations })
+    }
+
+    /// The relations with `name` at either end.
+    pub(super) fn relations_of(&self, name: &str) -> Result<Vec<u64>> {
+        let from = self.relations_by_from.prefix((hash(name),))?.keys();
+        let mut found = from.map(|key| Ok(key?.2)).collect::<Result<Vec<_>>>()?;
+        found.extend(rows(self.relations_by_to.prefix((hash(name),))?)?);
+        Ok(found)
+    }
+
+    pub(super) fn relation(&self, number: u64) -> Result<Relation, GraphError> {
+        self.relations.get(number)?.ok_or_else(|| missing("relation", number))
+    }
+
+    /// The numbers and names of all entities.
+    pub(super) fn names(&self) -> Result<impl Iterator<Item = Result<(u64, String)>> + use<'s>> {
+        Ok(self.entities.range(..)?.map(|row| row.map(|(number, row)| (number, row.name))))
+    }
+
+    /// Whether the index by name leads to the entity.
+    pub(super) fn is_named(&self, number: u64, name: &str) -> Result<bool> {
+        self.entities_by_name.contains((hash(name), number))
+    }
+
+    /// All observations with their entities and positions, those of missing entities, too.
+    pub(super) fn observations(&self) -> Result<impl Iterator<Item = Result<((u64, u64), String)>> + use<'s>> {
+        self.observations.range(..)
+    }
+
+    pub(super) fn has_entity(&self, number: u64) -> Result<bool> {
+        self.entities.contains(number)
+    }
+
+    /// Whether the index by content leads to the observation.
+    pub(super) fn is_content(&self, (entity, position): (u64, u64), text: &str) -> Result<bool> {
+        self.observations_by_content.contains((entity, hash(text), position))
+    }
+
+    /// Whether the indexes by the first and by the second name lead to the relation.
+    pub(super) fn is_joined(&self, number: u64, relation: &Relation) -> Result<(bool, bool)> {
+        let from = self.relations_by_from.contains((hash(&relation.from), hash_of_rest(relation), number))?;
+        Ok((from, self.relations_by_to.contains((hash(&relation.to), number))?))
+    }
+}
+
+fn missing(what: &str, number: u64) -> GraphError {
+    GraphError::Contradiction(format!("an index leads to {what} {number}, which does not exist"))
+}
+
+/// Entities in the order of their numbers, with their observations.
+pub(super) struct Entities<'s> {
+    rows: TypedRange<'s, u64, EntityRow>,
+    observations: Peekable<TypedRange<'s, (u64, u64), String>>,
+}
+
+impl Entities<'_> {
+    /// The observations of `entity`; what is left of those before it belongs to no entity.
+    fn observations_of(&mut self, entity: u64) -> Result<Vec<String>, GraphError> {
+        let mut found = Vec::new();
+        while let Some(next) = self.observations.next_if(|next| !matches!(next, Ok(((of, _), _)) if *of > entity)) {
+            let ((of, position), text) = next?;
+            if of < entity {
+                return Err(orphan(of, position));
+            }
+            found.push(text);
+        }
+        Ok(found)
+    }
+}
+
+/// An observation without an entity.
+pub(super) fn orphan(entity: u64, position: u64) -> GraphError {
+    GraphError::Contradiction(format!("observation {position} is of entity {entity}, which does not exist"))
+}
+
+impl Iterator for Entities<'_> {
+    type Item = Result<(u64, Entity), GraphError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = self.rows.next()?;
+        Some(row.map_err(GraphError::from).and_then(|(number, EntityRow { name, kind })| {
+            let observations = self.observations_of(number)?;
+            Ok((number, Entity { name, entity_type: kind, observations }))
+        }))
+    }
+}
+
+/// The tables for writing. Each method keeps a row and its indexes in step.
+pub(super) struct TablesMut<'t> {
+    entities: TypedTableMut<'t, u64, EntityRow>,
+    entities_by_name: TypedTableMut<'t, ByName, ()>,
+    observations: TypedTableMut<'t, (u64, u64), String>,
+    observations_by_content: TypedTableMut<'t, (u64, Hash, u64), ()>,
+    relations: TypedTableMut<'t, u64, Relation>,
+    relations_by_from: TypedTableMut<'t, (Hash, Hash, u64), ()>,
+    relations_by_to: TypedTableMut<'t, ByName, ()>,
+}
+
+impl<'t> TablesMut<'t> {
+    pub(super) fn open(tx: &'t WriteTxn) -> Result<TablesMut<'t>> {
+        Ok(TablesMut {
+            entities: tx.table(ENTITIES)?,
+            entities_by_name: tx.table(ENTITIES_BY_NAME)?,
+            observations: tx.table(OBSERVATIONS)?,
+            observations_by_content: tx.table(OBSERVATIONS_BY_CONTENT)?,
+            relations: tx.table(RELATIONS)?,
+            relations_by_from: tx.table(RELATIONS_BY_FROM)?,
+            relations_by_to: tx.table(RELATIONS_BY_TO)?,
+        })
+    }
+
+    pub(super) fn entities_of(&self, name: &str) -> Result<Vec<u64>> {
+        rows(self.entities_by_name.prefix((hash(name),))?)
+    }
+
+    pub(super) fn add_entity(&self, entity: &Entity) -> Result<()> {
+        let number = next(self.entities.last()?);
+        self.entities.put(number, EntityRow { name: entity.name.clone(), kind: entity.entity_type.clone() })?;
+        self.entities_by_name.put((hash(&entity.name), number), ())?;
+        entity.observations.iter().try_for_each(|text| self.add_observation(number, text))
+    }
+
+    /// Removes the entity with its observations.
+    pub(super) fn remove_entity(&self, number: u64, name: &str) -> Result<()> {
+        self.entities.delete(number)?;
+        self.entities_by_name.delete((hash(name), number))?;
+        self.observations.delete_range((number, 0)..=(number, u64::MAX))?;
+        self.observations_by_content.delete_range((number, [0; 16], 0)..=(number, [u8::MAX; 16], u64::MAX))?;
+        Ok(())
+    }
+
+    pub(super) fn has_observation(&self, entity: u64, text: &str) -> Result<bool> {
+        Ok(self.observations_by_content.prefix((entity, hash(text)))?.next().transpose()?.is_some())
+    }
+
+    /// Adds it as the entity's last one.
+    pub(super) fn add_observation(&self, entity: u64, text: &str) -> Result<()> {
+        let last = self.observations.prefix((entity,))?.keys().next_back().transpose()?;
+        let position = next(last.map(|(_, position)| (position, ())));
+        self.observations.put((entity, position), text)?;
+        self.observations_by_content.put((entity, hash(text), position), ())
+    }
+
+    /// Removes all observations of the entity with this content.
+    pub(super) fn remove_observation(&self, entity: u64, text: &str) -> Result<()> {
+        let found: Vec<_> = self.observations_by_content.prefix((entity, hash(text)))?.keys().collect::<Result<_>>()?;
+        found.into_iter().try_for_each(|key| {
+            self.observations.delete((entity, key.2))?;
+            self.observations_by_content.delete(key)
+        })
+    }
+
+    /// The relations that are equal to this one.
+    pub(super) fn relations_like(&self, relation: &Relation) -> Result<Vec<u64>> {
+        let equal = self.relations_by_from.prefix((hash(&relation.from), hash_of_rest(relation)))?;
+        equal.keys().map(|key| Ok(key?.2)).collect()
+    }
+
+    /// The relations with `name` at either end; one with `name` at both ends comes twice.
+    pub(super) fn relations_of(&self, name: &str) -> Result<Vec<u64>> {
+        let from = self.relations_by_from.prefix((hash(name),))?.keys();
+        let mut found = from.map(|key| Ok(key?.2)).collect::<Result<Vec<_>>>()?;
+        found.extend(rows(self.relations_by_to.prefix((hash(name),))?)?);
+        Ok(found)
+    }
+
+    pub(super) fn add_relation(&self, relation: &Relation) -> Result<()> {
+        let number = next(self.relations.last()?);
+        self.relations.put(number, relation)?;
+        self.relations_by_from.put((hash(&relation.from), hash_of_rest(relation), number), ())?;
+        self.relations_by_to.put((hash(&relation.to), number), ())
+    }
+
+    pub(super) fn remove_relation(&self, number: u64) -> Result<()> {
+        let Some(relation) = self.relations.remove(number)? else { return Ok(()) };
+        self.relations_by_from.delete((hash(&relation.from), hash_of_rest(&relation), number))?;
+        self.relations_by_to.delete((hash(&relation.to), number))
+    }
+}

@@ -1,0 +1,156 @@
+//! Reading a graph.
+
+use super::parts::{Counts, Entity, GraphError, Relation, Subgraph};
+use super::tables::{Tables, orphan};
+use crate::Snapshot;
+use std::collections::{BTreeSet, HashSet};
+
+/// The graph as it is in a snapshot.
+///
+/// ```
+/// use memstone::memory::graph::{Entity, GraphError, GraphMut, GraphView, Relation};
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+/// store.write(|tx| {
+///     let graph = GraphMut::new(tx)?;
+///     graph.create_entities(&[Entity::new("ada", "person", ["reads"]), Entity::new("bob", "person", ["sings"])])?;
+///     graph.create_relations(&[Relation::new("ada", "bob", "knows")])
+/// })?;
+/// let snapshot = store.read()?;
+/// let graph = GraphView::new(&snapshot)?;
+/// assert_eq!(graph.counts()?.entities, 2);
+/// assert_eq!(graph.search("SING")?.entities, [Entity::new("bob", "person", ["sings"])]);
+/// assert_eq!(graph.open(&["ada"])?.relations, graph.whole()?.relations);
+/// assert!(graph.verify()?.is_empty());
+/// # Ok::<(), GraphError>(())
+/// ```
+pub struct GraphView<'s> {
+    tables: Tables<'s>,
+}
+
+impl<'s> GraphView<'s> {
+    /// The store's graph; a store without one has an empty one.
+    ///
+    /// # Errors
+    /// [`Error::TypeMismatch`](crate::Error::TypeMismatch) if a table of the same name holds something else.
+    pub fn new(snapshot: &'s Snapshot) -> Result<GraphView<'s>, GraphError> {
+        Ok(GraphView { tables: Tables::open(snapshot)? })
+    }
+
+    /// How much there is. This reads no entity.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn counts(&self) -> Result<Counts, GraphError> {
+        Ok(self.tables.counts()?)
+    }
+
+    /// All of the graph.
+    ///
+    /// # Errors
+    /// [`GraphError::Contradiction`]; the store's.
+    pub fn whole(&self) -> Result<Subgraph, GraphError> {
+        let entities = self.tables.entities()?.map(|entity| Ok(entity?.1)).collect::<Result<_, GraphError>>()?;
+        let relations = self.tables.relations()?.map(|row| Ok(row?.1)).collect::<Result<_, GraphError>>()?;
+        Ok(Subgraph { entities, relations })
+    }
+
+    /// The entities whose name, type, or one observation contains `query`, whatever the case of letters; and the
+    /// relations from or to one of them. This reads all of the graph.
+    ///
+    /// # Errors
+    /// [`GraphError::Contradiction`]; the store's.
+    pub fn search(&self, query: &str) -> Result<Subgraph, GraphError> {
+        let query = query.to_lowercase();
+        let has = |text: &String| text.to_lowercase().contains(&query);
+        let matches =
+            |entity: &Entity| has(&entity.name) || has(&entity.entity_type) || entity.observations.iter().any(has);
+        let mut entities = Vec::new();
+        for entity in self.tables.entities()? {
+            let (_, entity) = entity?;
+            if matches(&entity) {
+                entities.push(entity);
+            }
+        }
+        let names: HashSet<&str> = entities.iter().map(|entity| &*entity.name).collect();
+        let mut relations = Vec::new();
+        for row in self.tables.relations()? {
+            let (_, relation) = row?;
+            if names.contains(&*relation.from) || names.contains(&*relation.to) {
+                relations.push(relation);
+            }
+        }
+        Ok(Subgraph { entities, relations })
+    }
+
+    /// The entities of these names, and the relations from or to one of them. A name without an entity adds nothing.
+    ///
+    /// # Errors
+    /// [`GraphError::Contradiction`]; the store's.
+    pub fn open<T: AsRef<str>>(&self, names: &[T]) -> Result<Subgraph, GraphError> {
+        let (mut entities, mut relations) = (BTreeSet::new(), BTreeSet::new());
+        for name in names.iter().map(AsRef::as_ref) {
+            let found = self.tables.entities_of(name)?;
+            if !found.is_empty() {
+                relations.extend(self.tables.relations_of(name)?);
+            }
+            entities.extend(found);
+        }
+        Ok(Subgraph {
+            entities: entities.into_iter().map(|number| self.tables.entity(number)).collect::<Result<_, _>>()?,
+            relations: relations.into_iter().map(|number| self.tables.relation(number)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Reads all of the graph and compares each row with the indexes. Returns the contradictions, in words; an empty
+    /// list says that every index has exactly the rows that it should.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn verify(&self) -> Result<Vec<String>, GraphError> {
+        let mut found = Vec::new();
+        self.verify_entities(&mut found)?;
+        self.verify_relations(&mut found)?;
+        // Every row is in its indexes: if they are of the same size, they have nothing else.
+        for (index, size, rows) in self.tables.index_sizes()? {
+            if size != rows {
+                found.push(format!("{index} has {size} entries for {rows} rows"));
+            }
+        }
+        Ok(found)
+    }
+
+    fn verify_entities(&self, found: &mut Vec<String>) -> Result<(), GraphError> {
+        for row in self.tables.observations()? {
+            let (key, text) = row?;
+            if !self.tables.has_entity(key.0)? {
+                found.push(orphan(key.0, key.1).to_string());
+            }
+            if !self.tables.is_content(key, &text)? {
+                found.push(format!("the index by content lacks observation {} of entity {}", key.1, key.0));
+            }
+        }
+        for row in self.tables.names()? {
+            let (number, name) = row?;
+            if !self.tables.is_named(number, &name)? {
+                found.push(format!("the index by name lacks entity {number} ({name:?})"));
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_relations(&self, found: &mut Vec<String>) -> Result<(), GraphError> {
+        for row in self.tables.relations()? {
+            let (number, relation) = row?;
+            let Relation { from, to, .. } = &relation;
+            let (is_from, is_to) = self.tables.is_joined(number, &relation)?;
+            if !is_from {
+                found.push(format!("the index by the first name lacks relation {number} ({from:?} to {to:?})"));
+            }
+            if !is_to {
+                found.push(format!("the index by the second name lacks relation {number} ({from:?} to {to:?})"));
+            }
+        }
+        Ok(())
+    }
+}
