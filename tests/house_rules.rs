@@ -72,6 +72,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "WriteTxn",
         ],
     ),
+    // What is built on a store knows it by the names that users know.
+    ("memory", &["Error", "Result", "Snapshot", "Table", "TypedRange", "TypedTable", "TypedTableMut", "WriteTxn"]),
     // Maintenance knows the store by the names that users know it by, and the file by its own reader (see below).
     (
         "maintain",
@@ -175,14 +177,14 @@ fn files(folder: &str, endings: &[&str]) -> BTreeSet<String> {
     names.filter(|name| endings.iter().any(|ending| name.ends_with(ending))).collect()
 }
 
-/// The library's and the commands'.
+/// The library's, the commands' and the server's.
 fn sources() -> BTreeSet<String> {
-    files("src", &[".rs"]).into_iter().chain(files("cli/src", &[".rs"])).collect()
+    ["src", "cli/src", "mcp/src"].iter().flat_map(|folder| files(folder, &[".rs"])).collect()
 }
 
 /// Those, and the tests and tools.
 fn sources_and_tests() -> BTreeSet<String> {
-    let folders = ["tests", "tools", "cli/tests"];
+    let folders = ["tests", "tools", "cli/tests", "mcp/tests"];
     sources().into_iter().chain(folders.iter().flat_map(|folder| files(folder, &[".rs"]))).collect()
 }
 
@@ -192,7 +194,9 @@ fn read(file: &str) -> String {
 
 fn is_test_file(file: &str) -> bool {
     // The proof and its simulated disk are compiled for tests alone, and the tools are for tests.
-    ["tests/", "tools/", "cli/tests/", "src/simulation/", "src/disk/sim"].iter().any(|start| file.starts_with(start))
+    ["tests/", "tools/", "cli/tests/", "mcp/tests/", "src/simulation/", "src/disk/sim"]
+        .iter()
+        .any(|start| file.starts_with(start))
         || file.ends_with("tests.rs")
         || file.ends_with("testing.rs")
         || file.contains("/tests/")
@@ -434,7 +438,7 @@ fn nothing_names_the_machine_it_was_made_on() {
     places.extend(std::env::var("HOME").ok().filter(|home| home.len() > 1).map(|home| format!("{home}/")));
     let mut wrong = Vec::new();
     let mut all = files("src", &[".rs"]);
-    for folder in ["cli", "tests", "tools", "docs", "benches", ".ci", "fuzz"] {
+    for folder in ["cli", "mcp", "tests", "tools", "docs", "benches", ".ci", "fuzz"] {
         all.extend(files(folder, &[".rs", ".md", ".toml", ".sh", "run", "fuzz"]));
     }
     all.retain(|file| !file.contains("/target/"));
@@ -449,7 +453,7 @@ fn nothing_names_the_machine_it_was_made_on() {
 #[test]
 fn every_link_between_documents_leads_somewhere() {
     let mut pages = files("docs", &[".md"]);
-    pages.extend(["README.md", "CHANGELOG.md"].map(str::to_owned));
+    pages.extend(["README.md", "CHANGELOG.md", "mcp/README.md"].map(str::to_owned));
     let mut wrong = Vec::new();
     for page in &pages {
         let text = read(page);

@@ -30,6 +30,14 @@ pub(crate) enum Failure {
     Internal(String),
 }
 
+impl Failure {
+    /// Whether the call was wrong or taken back, and nothing else is.
+    pub(crate) fn is_of_the_call(&self) -> bool {
+        use Failure::{Cancelled, Graph, Input, NoTool};
+        matches!(self, NoTool(_) | Input { .. } | Graph(GraphError::NoEntity { .. }) | Cancelled)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

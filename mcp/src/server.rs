@@ -77,7 +77,11 @@ impl Server {
 
 /// A failed call, so that the assistant reads why.
 fn failed(failure: &Failure) -> CallToolResult {
-    tracing::warn!(%failure, "a call failed");
+    if failure.is_of_the_call() {
+        tracing::info!(%failure, "a call was refused");
+    } else {
+        tracing::warn!(%failure, "a call failed");
+    }
     CallToolResult::error(vec![ContentBlock::text(failure.to_string())])
 }
 

@@ -2,7 +2,7 @@
 
 use crate::mend::mended;
 use tokio::io::{
-    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, SimplexStream, simplex,
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, duplex,
 };
 
 /// How much is read ahead of what the protocol has taken, in bytes.
@@ -12,8 +12,8 @@ const AHEAD: usize = 64 << 10;
 /// would never be answered.
 ///
 /// A line of more than `longest` bytes comes in pieces; the reader refuses it as a whole.
-pub(crate) fn mended_lines(input: impl AsyncRead + Send + Unpin + 'static, longest: u64) -> ReadHalf<SimplexStream> {
-    let (output, mut mended_input) = simplex(AHEAD);
+pub(crate) fn mended_lines(input: impl AsyncRead + Send + Unpin + 'static, longest: u64) -> DuplexStream {
+    let (output, mut mended_input) = duplex(AHEAD);
     tokio::spawn(async move {
         let mut lines = BufReader::new(input);
         let mut line = Vec::new();

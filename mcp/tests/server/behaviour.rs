@@ -1,0 +1,172 @@
+//! What the reference server does not have: deadlines, cancelled calls, and files that are not as they should be.
+
+use crate::client::{Client, Start, entity, names, place};
+use memstone::Store;
+use serde_json::{Value, json};
+use std::fs;
+use std::process::Command;
+
+fn create(client: &mut Client, name: &str) -> Result<Value, String> {
+    client.call("create_entities", json!({ "entities": [entity(name, &[])] }))
+}
+
+fn send(client: &mut Client, tool: &str, arguments: Value) -> u64 {
+    client.send("tools/call", json!({ "name": tool, "arguments": arguments }))
+}
+
+#[test]
+fn a_call_that_does_not_get_the_lock_says_who_holds_it_and_changes_nothing() {
+    let (_directory, path) = place("memory.mst");
+    let store = Store::open(&path).unwrap();
+    let mut client = Start::memstone(&path).with("MEMSTONE_DEADLINE", "1").client();
+    let held = store.begin_write().unwrap();
+    let late: Vec<u64> = ["a", "b", "c"]
+        .iter()
+        .map(|name| send(&mut client, "create_entities", json!({ "entities": [entity(name, &[])] })))
+        .collect();
+    // Reading waits for no writer.
+    assert_eq!(client.call("read_graph", json!({})).unwrap()["entities"], json!([]));
+    let texts: Vec<String> = late
+        .into_iter()
+        .map(|id| client.answer(id).unwrap()["result"]["content"][0]["text"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(texts[0].contains(&format!("process {}", std::process::id())), "{texts:?}");
+    assert!(texts.iter().all(|text| text.contains("may succeed later")), "{texts:?}");
+    held.rollback();
+    create(&mut client, "d").unwrap();
+    drop(client);
+    assert_eq!(names(&path), ["d"]);
+}
+
+#[test]
+fn a_call_that_is_cancelled_before_it_begins_is_not_done() {
+    let (_directory, path) = place("memory.mst");
+    let store = Store::open(&path).unwrap();
+    let mut client = Start::memstone(&path).client();
+    let held = store.begin_write().unwrap();
+    let arguments = |name| json!({ "entities": [entity(name, &[])] });
+    let (first, second) =
+        (send(&mut client, "create_entities", arguments("a")), send(&mut client, "create_entities", arguments("b")));
+    let cancelled = json!({ "requestId": second, "reason": "changed my mind" });
+    client.raw(&json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancelled }).to_string());
+    // Its answer shows that the cancellation was read before.
+    assert_eq!(client.request("ping", Value::Null)["result"], json!({}));
+    held.rollback();
+    assert!(client.answer(first).unwrap()["result"]["isError"].is_null());
+    create(&mut client, "c").unwrap();
+    assert!(client.close());
+    assert_eq!(names(&path), ["a", "c"]);
+}
+
+#[test]
+fn calls_that_are_sent_at_once_see_each_other_in_their_order() {
+    let (_directory, path) = place("memory.mst");
+    let mut client = Start::memstone(&path).client();
+    let calls = [
+        ("create_entities", json!({ "entities": [entity("a", &["x"])] })),
+        ("add_observations", json!({ "observations": [{ "entityName": "a", "contents": ["y"] }] })),
+        ("delete_observations", json!({ "deletions": [{ "entityName": "a", "observations": ["x"] }] })),
+        ("create_relations", json!({ "relations": [{ "from": "a", "to": "a", "relationType": "is" }] })),
+        ("add_observations", json!({ "observations": [{ "entityName": "b", "contents": ["y"] }] })),
+        ("create_entities", json!({ "entities": [entity("b", &[])] })),
+    ];
+    let ids: Vec<u64> = calls.into_iter().map(|(tool, arguments)| send(&mut client, tool, arguments)).collect();
+    let failed: Vec<bool> =
+        ids.into_iter().map(|id| client.answer(id).unwrap()["result"]["isError"] == json!(true)).collect();
+    assert_eq!(failed, [false, false, false, false, true, false]);
+    let graph = client.call("open_nodes", json!({ "names": ["a"] })).unwrap();
+    assert_eq!(graph["entities"][0]["observations"], json!(["y"]));
+}
+
+#[test]
+fn lines_that_are_no_requests_do_no_harm() {
+    let (_directory, path) = place("memory.mst");
+    let mut client = Start::memstone(&path).client();
+    for line in ["", "{", "[]", "7", "{\"jsonrpc\":\"2.0\"}", "\u{0}", "{\"jsonrpc\":\"2.0\",\"method\":\"nothing\"}"] {
+        client.raw(line);
+    }
+    // Half a character, as a program writes it that cuts strings by UTF-16 units.
+    client.raw(
+        r#"{"jsonrpc":"2.0","id":900,"method":"tools/call","params":{"name":"create_entities","arguments":{"entities":[{"name":"\ud83e","entityType":"\ud83e\udd80","observations":[]}]}}}"#,
+    );
+    let answer = client.answer(900).unwrap();
+    let created = &answer["result"]["structuredContent"]["entities"][0];
+    assert_eq!((created["name"].as_str(), created["entityType"].as_str()), (Some("\u{fffd}"), Some("🦀")));
+    assert!(client.close());
+}
+
+#[test]
+fn a_place_that_cannot_be_used_is_named_until_it_can() {
+    let (directory, _) = place("");
+    let folder = directory.path().join("later");
+    let path = folder.join("memory.mst");
+    let mut client = Start::memstone(&path).client();
+    let error = create(&mut client, "a").unwrap_err();
+    assert!(error.contains("later/memory.mst"), "{error}");
+    fs::create_dir(&folder).unwrap();
+    create(&mut client, "a").unwrap();
+
+    let foreign = directory.path().join("notes.txt");
+    fs::write(&foreign, "not a store").unwrap();
+    let error = create(&mut Start::memstone(&foreign).client(), "a").unwrap_err();
+    assert!(error.contains("not a memstone store"), "{error}");
+    assert_eq!(fs::read_to_string(&foreign).unwrap(), "not a store");
+}
+
+#[test]
+fn a_store_that_was_replaced_is_opened_anew() {
+    let (directory, path) = place("memory.mst");
+    let mut client = Start::memstone(&path).client();
+    create(&mut client, "old").unwrap();
+    let other = directory.path().join("other.mst");
+    create(&mut Start::memstone(&other).client(), "new").unwrap();
+    fs::rename(&other, &path).unwrap();
+    let graph = client.call("read_graph", json!({})).unwrap();
+    assert_eq!(graph["entities"][0]["name"], json!("new"));
+    create(&mut client, "newer").unwrap();
+    drop(client);
+    assert_eq!(names(&path), ["new", "newer"]);
+}
+
+#[test]
+fn without_a_path_the_memory_is_in_the_data_directory() {
+    let (home, _) = place("");
+    let start = Start::memstone(&home.path().join("unused"))
+        .without("MEMORY_FILE_PATH")
+        .without("XDG_DATA_HOME")
+        .with("HOME", home.path().to_str().unwrap());
+    create(&mut start.client(), "a").unwrap();
+    let data = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
+    assert_eq!(names(&home.path().join(data).join("memstone/memory.mst")), ["a"]);
+}
+
+#[test]
+fn logs_go_to_standard_error_alone() {
+    let (directory, path) = place("memory.mst");
+    let log = directory.path().join("log");
+    // The client would fail at a line that is not JSON.
+    let mut client = Start::memstone(&path).logging_to(&log, "trace").client();
+    create(&mut client, "a").unwrap();
+    create(&mut client, "").unwrap();
+    client.call("no_tool", json!({})).unwrap_err();
+    assert!(client.close());
+    assert!(fs::read_to_string(&log).unwrap().contains("Tool no_tool not found"));
+}
+
+#[test]
+fn arguments_and_settings_that_are_wrong_are_refused() {
+    let run = |arguments: &[&str], name: &str, value: &str| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_memstone-mcp")).args(arguments).env(name, value).output().unwrap();
+        let text = String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
+        (output.status.code(), text.into_owned())
+    };
+    let (code, text) = run(&["--file"], "HOME", "");
+    assert!(code == Some(2) && text.contains("--file"), "{text}");
+    let (code, text) = run(&[], "MEMSTONE_DEADLINE", "soon");
+    assert!(code == Some(2) && text.contains("soon"), "{text}");
+    let (code, text) = run(&[], "RUST_LOG", "a=b=c");
+    assert!(code == Some(2) && text.contains("RUST_LOG"), "{text}");
+    let (code, text) = run(&["--help"], "HOME", "");
+    assert!(code == Some(0) && text.contains("MEMORY_FILE_PATH"), "{text}");
+}

@@ -1,0 +1,18 @@
+//! Tests of the server as its clients see it: a process with lines of JSON on its standard input and output.
+#![allow(
+    missing_docs,
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod behaviour;
+mod client;
+mod import;
+mod many;
+mod reference;
+#[path = "../../../tests/common/skip.rs"]
+mod skip;
