@@ -83,6 +83,7 @@ enum Step {
     DeleteEntities(Vec<String>),
     DeleteObservations(String, Vec<String>),
     DeleteRelations(Vec<Relation>),
+    Clear,
     Checkpoint,
 }
 
@@ -106,6 +107,7 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => vec(words(), 0..3).prop_map(Step::DeleteEntities),
         2 => (words(), vec(words(), 0..3)).prop_map(|(name, contents)| Step::DeleteObservations(name, contents)),
         2 => relations().prop_map(Step::DeleteRelations),
+        1 => Just(Step::Clear),
         1 => Just(Step::Checkpoint),
     ]
 }
@@ -150,6 +152,10 @@ fn take(step: &Step, store: &Store, model: &mut Model) -> Result<(), GraphError>
         Step::DeleteRelations(relations) => {
             store.write(|tx| GraphMut::new(tx)?.delete_relations(relations))?;
             model.delete_relations(relations);
+        }
+        Step::Clear => {
+            store.write(|tx| GraphMut::new(tx)?.clear())?;
+            *model = Model::default();
         }
         Step::Checkpoint => store.checkpoint()?,
     }

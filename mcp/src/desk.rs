@@ -1,8 +1,9 @@
 //! Where calls arrive: each gets a thread to block on, a deadline, and its place in the order of changes.
 
+use crate::care::Watch;
 use crate::failure::Failure;
 use crate::memory::Memory;
-use crate::tool::{Answer, Effect, Tool};
+use crate::tool::{Answer, Tool};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,32 +26,26 @@ impl Desk {
         Desk { memory, turn: Arc::default(), patience }
     }
 
-    /// Does a call of `tool`. `is_cancelled` is asked before it begins; once begun, it is not broken off.
-    pub(crate) async fn call(
-        &self,
-        tool: &'static Tool,
-        arguments: Value,
-        is_cancelled: impl Fn() -> bool + Send + 'static,
-    ) -> Result<Answer, Failure> {
+    /// Does a call of `tool`. One that is cancelled before it begins is not done; once begun, a change of the graph
+    /// is not broken off.
+    pub(crate) async fn call(&self, tool: &'static Tool, arguments: Value, watch: Watch) -> Result<Answer, Failure> {
         tool.check(&arguments)?;
         let begun = Instant::now();
-        let turn = match tool.effect {
-            Effect::Reads => None,
-            Effect::Adds | Effect::Removes => Some(self.take_turn().await?),
-        };
+        let turn = if tool.changes() { Some(self.take_turn().await?) } else { None };
         // Locks are given up a little earlier, so that their error, which names the holder, is the answer.
         let deadline = begun + self.patience - self.patience / 10;
         let memory = Arc::clone(&self.memory);
         let work = spawn_blocking(move || {
-            if is_cancelled() {
+            if watch.is_cancelled() {
                 return Err(Failure::Cancelled);
             }
-            memory.run(tool, &arguments, move || drop(turn), deadline)
+            memory.run(tool, &arguments, move || drop(turn), &watch, deadline)
         });
         match timeout(self.patience.saturating_sub(begun.elapsed()), work).await {
+            Ok(Ok(Err(Failure::Store(memstone::Error::Cancelled { .. })))) => Err(Failure::BrokenOff(self.patience)),
             Ok(Ok(outcome)) => outcome,
             Ok(Err(broken)) => Err(Failure::Internal(broken.to_string())),
-            Err(_) => Err(Failure::Late { after: self.patience, changes: tool.effect != Effect::Reads }),
+            Err(_) => Err(Failure::Late { after: self.patience, changes: tool.changes() }),
         }
     }
 

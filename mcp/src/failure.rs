@@ -18,6 +18,8 @@ pub(crate) enum Failure {
     Store(memstone::Error),
     /// The client took the call back before it began.
     Cancelled,
+    /// The call was broken off: it was cancelled, or its time was up.
+    BrokenOff(Duration),
     /// The call's turn did not come.
     NotBegun(Duration),
     /// The call did not end in time, and continues.
@@ -51,6 +53,11 @@ impl fmt::Display for Failure {
             }
             Failure::Graph(error) => write!(f, "{error}"),
             Failure::Cancelled => f.write_str("The call was cancelled before it began. Nothing was changed."),
+            Failure::BrokenOff(after) => write!(
+                f,
+                "The call was broken off: it was cancelled, or did not end within {:.1} s. Nothing was changed.",
+                after.as_secs_f64()
+            ),
             Failure::NotBegun(after) => write!(
                 f,
                 "Earlier calls did not end within {:.1} s, so this one was not begun. Nothing was changed; the same \

@@ -2,9 +2,12 @@
 //! reference server: the same tools, and any number of servers on one file.
 //!
 //! From the wire inwards: `wire` and `mend` (lines of JSON), `server` (the protocol), `desk` (threads, deadlines and
-//! order), `memory` (the store), `tool`, `shape` and `graph_tools` (the tools). `place`, `origin` and `json_lines` say
+//! order), `memory` (the store), `tool`, `shape`,
+//! `graph_tools`, `care` and `care_tools` (the tools). `place`, `origin` and `json_lines` say
 //! where the memory lies and what is imported into it; `failure` is every error.
 
+mod care;
+mod care_tools;
 mod desk;
 mod failure;
 mod graph_tools;
@@ -41,6 +44,8 @@ Environment:
                      into a store beside it, and not changed
                      (default: memstone/memory.mst in the user's data directory)
   MEMSTONE_DEADLINE  how long a call may take, in seconds (default: 30)
+  MEMSTONE_TOOLS     `all` adds tools for health, backups, export and import
+                     to the nine of the reference server
   RUST_LOG           what is logged to standard error (default: warn)
 
 Options:
@@ -68,7 +73,12 @@ fn main() -> ExitCode {
         Ok(patience) => patience,
         Err(error) => return refuse(&error),
     };
-    match Place::from_environment().and_then(|place| serve(place, patience)) {
+    let all = match env::var_os("MEMSTONE_TOOLS").unwrap_or_default().to_str() {
+        Some("all") => true,
+        Some("" | "graph") => false,
+        other => return refuse(&format!("MEMSTONE_TOOLS is {other:?}; it may be \"graph\" or \"all\"")),
+    };
+    match Place::from_environment().and_then(|place| serve(place, patience, all)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => refuse(&failure.to_string()),
     }
@@ -104,18 +114,18 @@ fn log_to_standard_error() -> Result<(), String> {
 }
 
 /// Answers the client until it closes standard input.
-fn serve(place: Place, patience: Duration) -> Result<(), Failure> {
+fn serve(place: Place, patience: Duration, all: bool) -> Result<(), Failure> {
     let threads = tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(THREADS).build();
     let threads = threads.map_err(|error| Failure::Internal(format!("no threads: {error}")))?;
     let memory = Arc::new(Memory::new(place));
-    let served = threads.block_on(answer(Arc::clone(&memory), patience));
+    let served = threads.block_on(answer(Arc::clone(&memory), patience, all));
     // Calls that have begun end first; there are no others.
     threads.shutdown_timeout(patience);
     let closed = memory.close();
     served.and(closed)
 }
 
-async fn answer(memory: Arc<Memory>, patience: Duration) -> Result<(), Failure> {
+async fn answer(memory: Arc<Memory>, patience: Duration, all: bool) -> Result<(), Failure> {
     let opening = Arc::clone(&memory);
     tokio::task::spawn_blocking(move || {
         if let Err(failure) = opening.warm_up(Instant::now() + patience) {
@@ -126,7 +136,7 @@ async fn answer(memory: Arc<Memory>, patience: Duration) -> Result<(), Failure> 
     let input = wire::mended_lines(tokio::io::stdin(), LONGEST_LINE.into());
     let transport =
         AsyncRwTransport::new_server(input, tokio::io::stdout()).with_max_line_length(LONGEST_LINE as usize);
-    let running = match rmcp::serve_server(Server::new(Desk::new(memory, patience)), transport).await {
+    let running = match rmcp::serve_server(Server::new(Desk::new(memory, patience), all), transport).await {
         Ok(running) => running,
         // The client has left before it said anything.
         Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),

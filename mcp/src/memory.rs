@@ -1,5 +1,6 @@
 //! The memory: the store, opened when it is first needed, and the work of tools on it. All of this blocks.
 
+use crate::care::{Care, Watch};
 use crate::failure::Failure;
 use crate::origin::import_once;
 use crate::place::Place;
@@ -37,6 +38,7 @@ impl Memory {
         tool: &Tool,
         arguments: &Value,
         begun: impl FnOnce(),
+        watch: &Watch,
         deadline: Instant,
     ) -> Result<Answer, Failure> {
         match tool.work {
@@ -51,6 +53,7 @@ impl Memory {
                     work(&GraphMut::new(tx)?, arguments)
                 })
             }
+            Work::Care(work) => work(&Care { store: &self.store(deadline)?, watch, deadline }, arguments),
         }
     }
 

@@ -1,21 +1,26 @@
 //! The server: what the protocol asks for, answered from the memory.
 
+use crate::care::Watch;
 use crate::desk::Desk;
 use crate::failure::Failure;
-use crate::graph_tools::{GRAPH, TOOLS, read_graph};
+use crate::graph_tools::{GRAPH, read_graph};
 use crate::shape::Shape;
 use crate::tool::{Answer, Effect, Tool, Work};
+use crate::{care_tools, graph_tools};
 use rmcp::ServerHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest, CustomResult, ErrorCode,
-    ErrorData, Implementation, ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
-    ReadResourceResponse, ReadResourceResult, Resource, ResourceContents, ResourceUpdatedNotificationParam,
-    ServerCapabilities, ServerConfig, SubscribeRequestParams, UnsubscribeRequestParams,
+    ErrorData, Implementation, ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Resource, ResourceContents,
+    ResourceUpdatedNotificationParam, ServerCapabilities, ServerConfig, SubscribeRequestParams,
+    UnsubscribeRequestParams,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::task::JoinHandle;
 
 /// The one resource: all of the graph.
 const GRAPH_URI: &str = "memory://knowledge-graph";
@@ -42,13 +47,16 @@ const PARAMETERS: &[(&str, &str)] = &[
 /// Answers one client.
 pub(crate) struct Server {
     desk: Desk,
+    tools: Vec<&'static Tool>,
     /// The resources whose changes the client wants to hear of.
     subscribed: Mutex<HashSet<String>>,
 }
 
 impl Server {
-    pub(crate) fn new(desk: Desk) -> Server {
-        Server { desk, subscribed: Mutex::default() }
+    /// With the tools of the reference server, or `all`.
+    pub(crate) fn new(desk: Desk, all: bool) -> Server {
+        let more = if all { care_tools::TOOLS } else { &[] };
+        Server { desk, tools: graph_tools::TOOLS.iter().chain(more).collect(), subscribed: Mutex::default() }
     }
 
     fn subscribed(&self) -> MutexGuard<'_, HashSet<String>> {
@@ -60,12 +68,16 @@ impl Server {
         request: CallToolRequestParams,
         context: &RequestContext<RoleServer>,
     ) -> Result<Answer, Failure> {
-        let tool = TOOLS.iter().find(|tool| tool.name == request.name);
-        let tool = tool.ok_or_else(|| Failure::NoTool(request.name.to_string()))?;
-        let cancelled = context.ct.clone();
+        let tool = self.tools.iter().find(|tool| tool.name == request.name);
+        let tool = *tool.ok_or_else(|| Failure::NoTool(request.name.to_string()))?;
         let arguments = Value::Object(request.arguments.unwrap_or_default());
-        let answer = self.desk.call(tool, arguments, move || cancelled.is_cancelled()).await?;
-        if tool.effect != Effect::Reads && self.subscribed().contains(GRAPH_URI) {
+        let (watch, told) = watch(context);
+        let answer = self.desk.call(tool, arguments, watch).await?;
+        // Nothing is said of the progress of a call that was answered.
+        if let Some(told) = told {
+            let _ = told.await;
+        }
+        if tool.changes() && self.subscribed().contains(GRAPH_URI) {
             let changed = ResourceUpdatedNotificationParam::new(GRAPH_URI);
             if let Err(error) = context.peer.notify_resource_updated(changed).await {
                 tracing::warn!(%error, "the client was not told of a change");
@@ -73,6 +85,33 @@ impl Server {
         }
         Ok(answer)
     }
+}
+
+/// A watch over the call, and the task that tells the client of its progress if it asked for that.
+fn watch(context: &RequestContext<RoleServer>) -> (Watch, Option<JoinHandle<()>>) {
+    let cancelled = context.ct.clone();
+    let is_cancelled = move || cancelled.is_cancelled();
+    let Some(token) = context.meta.get_progress_token() else { return (Watch::new(is_cancelled, None), None) };
+    let (sender, mut progress) = unbounded_channel();
+    let client = context.peer.clone();
+    let telling = tokio::spawn(async move {
+        let mut last = None;
+        while let Some((done, total)) = progress.recv().await {
+            // A client may rely on it to rise.
+            if last.is_some_and(|last| done <= last) {
+                continue;
+            }
+            last = Some(done);
+            #[expect(clippy::cast_precision_loss, reason = "it is shown")]
+            let mut news = ProgressNotificationParam::new(token.clone(), done as f64);
+            #[expect(clippy::cast_precision_loss, reason = "it is shown")]
+            (news.total = (total > 0).then_some(total as f64));
+            if client.notify_progress(news).await.is_err() {
+                return;
+            }
+        }
+    });
+    (Watch::new(is_cancelled, Some(sender)), Some(telling))
 }
 
 /// A failed call, so that the assistant reads why.
@@ -110,7 +149,7 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(TOOLS.iter().map(Tool::listed).collect()))
+        Ok(ListToolsResult::with_all_items(self.tools.iter().map(|tool| tool.listed()).collect()))
     }
 
     async fn call_tool(
@@ -156,8 +195,8 @@ impl ServerHandler for Server {
             let message = format!("MCP error -32602: Resource {} not found", request.uri);
             return Err(ErrorData::invalid_params(message, None));
         }
-        let cancelled = context.ct.clone();
-        let read = self.desk.call(&READ_RESOURCE, Value::Null, move || cancelled.is_cancelled()).await;
+        let (watch, _) = watch(&context);
+        let read = self.desk.call(&READ_RESOURCE, Value::Null, watch).await;
         let answer = read.map_err(|failure| ErrorData::internal_error(failure.to_string(), None))?;
         let contents = ResourceContents::text(answer.text, GRAPH_URI).with_mime_type("application/json");
         Ok(ReadResourceResult::new(vec![contents]).into())

@@ -1,5 +1,6 @@
 //! What a tool is: its name, what it takes and returns, and the function that does its work.
 
+use crate::care::Care;
 use crate::failure::Failure;
 use crate::shape::Shape;
 use memstone::memory::graph::{GraphMut, GraphView};
@@ -24,6 +25,8 @@ pub(crate) struct Tool {
 pub(crate) enum Effect {
     /// Nothing.
     Reads,
+    /// None on the graph, but on what is kept beside it.
+    Keeps,
     /// It only adds.
     Adds,
     /// It removes; doing it twice removes no more.
@@ -36,6 +39,8 @@ pub(crate) enum Work {
     Read(fn(&GraphView<'_>, &Value) -> Result<Answer, Failure>),
     /// In a write transaction, which is rolled back if the function fails.
     Edit(fn(&GraphMut<'_>, &Value) -> Result<Answer, Failure>),
+    /// On the store.
+    Care(fn(&Care<'_>, &Value) -> Result<Answer, Failure>),
 }
 
 /// What a tool answers: the same as text and as structured content, which may differ in form.
@@ -57,12 +62,17 @@ impl Tool {
         let annotations = ToolAnnotations::new()
             .read_only(self.effect == Effect::Reads)
             .destructive(self.effect == Effect::Removes)
-            .idempotent(self.effect != Effect::Adds)
+            .idempotent(matches!(self.effect, Effect::Reads | Effect::Removes))
             .open_world(false);
         Listed::new(self.name, self.about, Arc::new(self.input.of_input()))
             .with_title(self.title)
             .with_raw_output_schema(Arc::new(self.output.of_output()))
             .with_annotations(annotations)
+    }
+
+    /// Whether it changes the graph.
+    pub(crate) fn changes(&self) -> bool {
+        matches!(self.effect, Effect::Adds | Effect::Removes)
     }
 
     /// Whether the arguments are of the tool's shape.

@@ -10,6 +10,7 @@
 )]
 
 mod behaviour;
+mod care;
 mod client;
 mod import;
 mod many;

@@ -127,6 +127,14 @@ impl<'t> GraphMut<'t> {
         Ok(())
     }
 
+    /// Removes all entities and relations.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn clear(&self) -> Result<(), GraphError> {
+        Ok(self.tables.clear()?)
+    }
+
     fn oldest(&self, name: &str) -> Result<Option<u64>, GraphError> {
         Ok(self.tables.entities_of(name)?.into_iter().min())
     }

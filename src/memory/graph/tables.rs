@@ -252,6 +252,17 @@ impl<'t> TablesMut<'t> {
         Ok(())
     }
 
+    /// Removes every row.
+    pub(super) fn clear(&self) -> Result<()> {
+        self.entities.clear()?;
+        self.entities_by_name.clear()?;
+        self.observations.clear()?;
+        self.observations_by_content.clear()?;
+        self.relations.clear()?;
+        self.relations_by_from.clear()?;
+        self.relations_by_to.clear()
+    }
+
     pub(super) fn has_observation(&self, entity: u64, text: &str) -> Result<bool> {
         Ok(self.observations_by_content.prefix((entity, hash(text)))?.next().transpose()?.is_some())
     }

@@ -1,0 +1,114 @@
+//! The tools that look after the memory.
+
+use crate::client::{Client, Start, entity, names, place};
+use memstone::Store;
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn with_all_tools(path: &Path) -> Client {
+    Start::memstone(path).with("MEMSTONE_TOOLS", "all").client()
+}
+
+fn fill(client: &mut Client) {
+    client.call("create_entities", json!({ "entities": [entity("a", &["x", "x"]), entity("b", &[])] })).unwrap();
+    let relation = json!({ "from": "a", "to": "b", "relationType": "r" });
+    client.call("create_relations", json!({ "relations": [relation] })).unwrap();
+}
+
+#[test]
+fn they_are_listed_when_they_are_asked_for() {
+    let (_directory, path) = place("memory.mst");
+    let listed = |mut client: Client| {
+        let tools = client.request("tools/list", json!({}));
+        tools["result"]["tools"].as_array().unwrap().len()
+    };
+    assert_eq!(listed(Start::memstone(&path).client()), 9);
+    assert_eq!(listed(with_all_tools(&path)), 16);
+    let error = Start::memstone(&path).client().call("create_backup", json!({})).unwrap_err();
+    assert!(error.contains("not found"), "{error}");
+}
+
+#[test]
+fn a_backup_is_restored_beside_other_servers_and_can_be_undone() {
+    let (_directory, path) = place("memory.mst");
+    let (mut client, mut other) = (with_all_tools(&path), with_all_tools(&path));
+    let none = client.call("list_backups", json!({})).unwrap();
+    assert_eq!(none["backups"], json!([]));
+    fill(&mut client);
+    let first = client.call("create_backup", json!({})).unwrap();
+    let before = other.call("read_graph", json!({})).unwrap();
+    other.call("delete_entities", json!({ "entityNames": ["a"] })).unwrap();
+    other.call("create_entities", json!({ "entities": [entity("c", &["z"])] })).unwrap();
+
+    let restored = client.call("restore_backup", json!({ "name": first["name"] })).unwrap();
+    assert_eq!(restored["graph"], json!({ "entities": 2, "observations": 2, "relations": 1 }));
+    assert_eq!(other.call("read_graph", json!({})).unwrap(), before);
+    let undone = other.call("restore_backup", json!({ "name": restored["before"] })).unwrap();
+    assert_eq!(undone["graph"], json!({ "entities": 2, "observations": 1, "relations": 0 }));
+    let list = client.call("list_backups", json!({})).unwrap();
+    let states: Vec<&Value> = list["backups"].as_array().unwrap().iter().map(|backup| &backup["state"]).collect();
+    assert_eq!(states, ["good", "good", "good"]);
+
+    for name in ["", "..", "../memory.mst", "missing"] {
+        let error = client.call("restore_backup", json!({ "name": name })).unwrap_err();
+        assert!(error.contains("no backup named"), "{error}");
+    }
+    assert_eq!(client.call("check_integrity", json!({})).unwrap(), json!({ "clean": true, "findings": [] }));
+    drop((client, other));
+    assert_eq!(names(&path), ["b", "c"]);
+}
+
+#[test]
+fn what_is_exported_is_imported_once() {
+    let (directory, path) = place("memory.mst");
+    let mut client = with_all_tools(&path);
+    fill(&mut client);
+    let lines = client.call("export", json!({})).unwrap();
+    let mut copy = with_all_tools(&directory.path().join("copy.mst"));
+    let more = json!({ "entities": [entity("b", &["y"])] });
+    copy.call("create_entities", more).unwrap();
+    let imported = copy.call("import", lines.clone()).unwrap();
+    assert_eq!(imported, json!({ "entities": 1, "observations": 2, "relations": 1 }));
+    let again = copy.call("import", lines.clone()).unwrap();
+    assert_eq!(again, json!({ "entities": 0, "observations": 0, "relations": 0 }));
+    let broken = format!("{}{{\"type\":\"entity\"}}", lines["lines"].as_str().unwrap().replace("\"a\"", "\"new\""));
+    let error = copy.call("import", json!({ "lines": broken })).unwrap_err();
+    assert!(error.contains("line 4"), "{error}");
+    assert_eq!(copy.call("open_nodes", json!({ "names": ["new"] })).unwrap()["entities"], json!([]));
+}
+
+#[test]
+fn a_damaged_memory_is_found_and_said_to_be() {
+    let (_directory, path) = place("memory.mst");
+    let mut client = with_all_tools(&path);
+    fill(&mut client);
+    let health = client.call("get_system_health", json!({})).unwrap();
+    assert_eq!(health["graph"], json!({ "entities": 2, "observations": 2, "relations": 1 }));
+    assert!(health["status"] != json!("damage") && health["processes"].as_u64() >= Some(1), "{health}");
+    // A program that knows nothing of graphs takes a row away.
+    let table: memstone::Table<'_, u64, Value> = memstone::Table::new("graph.entities");
+    Store::open(&path).unwrap().write(|tx| tx.table(table)?.pop_first()).unwrap();
+    let found = client.call("check_integrity", json!({})).unwrap();
+    assert_eq!(found["clean"], json!(false));
+    assert!(found["findings"][0].as_str().unwrap().contains("entity 0, which does not exist"), "{found}");
+    let error = client.call("read_graph", json!({})).unwrap_err();
+    assert!(error.contains("contradict"), "{error}");
+}
+
+#[test]
+fn a_long_call_tells_its_progress_before_it_is_answered() {
+    let (_directory, path) = place("memory.mst");
+    let mut client = with_all_tools(&path);
+    fill(&mut client);
+    let call = json!({ "name": "create_backup", "arguments": {}, "_meta": { "progressToken": "p" } });
+    let answer = client.request("tools/call", call);
+    assert!(answer["result"]["isError"].is_null(), "{answer}");
+    let told: Vec<(f64, f64)> = client
+        .notifications
+        .iter()
+        .filter(|news| news["method"] == json!("notifications/progress"))
+        .map(|news| (news["params"]["progress"].as_f64().unwrap(), news["params"]["total"].as_f64().unwrap()))
+        .collect();
+    assert!(told.windows(2).all(|pair| pair[0].0 < pair[1].0), "{told:?}");
+    assert_eq!(told.last().map(|(done, total)| (done == total, *done > 0.0)), Some((true, true)), "{told:?}");
+}
