@@ -1,10 +1,9 @@
 //! `memstone-mcp`: a memory server of the Model Context Protocol on standard input and output. It stands in for the
 //! reference server: the same tools, and any number of servers on one file.
 //!
-//! From the wire inwards: `wire` and `mend` (lines of JSON), `server` (the protocol), `desk` (threads, deadlines and
-//! order), `memory` (the store), `tool`, `shape`,
-//! `graph_tools`, `care` and `care_tools` (the tools). `place`, `origin` and `json_lines` say
-//! where the memory lies and what is imported into it; `failure` is every error.
+//! From the wire inwards: `wire` and `mend` (lines of JSON), `server` and `news` (the protocol), `desk` (threads,
+//! deadlines and order), `memory` (the store), `tool`, `shape`, `graph_tools`, `care` and `care_tools` (the tools).
+//! `place`, `origin` and `json_lines` say where the memory lies and what is imported into it; `failure` is every error.
 
 mod care;
 mod care_tools;
@@ -14,6 +13,7 @@ mod graph_tools;
 mod json_lines;
 mod memory;
 mod mend;
+mod news;
 mod origin;
 mod place;
 mod server;
@@ -24,6 +24,7 @@ mod wire;
 use desk::Desk;
 use failure::Failure;
 use memory::Memory;
+use news::News;
 use place::Place;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use server::Server;
@@ -133,10 +134,11 @@ async fn answer(memory: Arc<Memory>, patience: Duration, all: bool) -> Result<()
             tracing::error!(%failure, "the memory cannot be opened");
         }
     });
+    let server = Server::new(Desk::new(Arc::clone(&memory), patience), News::new(memory), all);
     let input = wire::mended_lines(tokio::io::stdin(), LONGEST_LINE.into());
     let transport =
         AsyncRwTransport::new_server(input, tokio::io::stdout()).with_max_line_length(LONGEST_LINE as usize);
-    let running = match rmcp::serve_server(Server::new(Desk::new(memory, patience), all), transport).await {
+    let running = match rmcp::serve_server(server, transport).await {
         Ok(running) => running,
         // The client has left before it said anything.
         Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),

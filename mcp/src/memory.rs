@@ -80,6 +80,12 @@ impl Memory {
         Ok(store)
     }
 
+    /// The number of the newest transaction: at once, or as soon as one is newer than `after`, or when `wait` is over.
+    pub(crate) fn newest(&self, after: Option<u64>, wait: Duration) -> Result<u64, Failure> {
+        let store = self.store(Instant::now() + wait)?;
+        Ok(after.map_or_else(|| store.last_commit(), |after| store.wait_for_change(after, wait))?)
+    }
+
     /// Opens the store, so that the first call finds it open.
     pub(crate) fn warm_up(&self, deadline: Instant) -> Result<(), Failure> {
         self.store(deadline).map(drop)

@@ -4,6 +4,7 @@ use crate::care::Watch;
 use crate::desk::Desk;
 use crate::failure::Failure;
 use crate::graph_tools::{GRAPH, read_graph};
+use crate::news::{GRAPH_URI, News};
 use crate::shape::Shape;
 use crate::tool::{Answer, Effect, Tool, Work};
 use crate::{care_tools, graph_tools};
@@ -12,18 +13,13 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest, CustomResult, ErrorCode,
     ErrorData, Implementation, ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
     ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Resource, ResourceContents,
-    ResourceUpdatedNotificationParam, ServerCapabilities, ServerConfig, SubscribeRequestParams,
-    UnsubscribeRequestParams,
+    ServerCapabilities, ServerConfig, SubscribeRequestParams, UnsubscribeRequestParams,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use serde_json::Value;
-use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
-
-/// The one resource: all of the graph.
-const GRAPH_URI: &str = "memory://knowledge-graph";
 
 /// Reading the resource is a call, too, under no name that a client could use.
 static READ_RESOURCE: Tool = Tool {
@@ -48,19 +44,14 @@ const PARAMETERS: &[(&str, &str)] = &[
 pub(crate) struct Server {
     desk: Desk,
     tools: Vec<&'static Tool>,
-    /// The resources whose changes the client wants to hear of.
-    subscribed: Mutex<HashSet<String>>,
+    news: Arc<News>,
 }
 
 impl Server {
     /// With the tools of the reference server, or `all`.
-    pub(crate) fn new(desk: Desk, all: bool) -> Server {
+    pub(crate) fn new(desk: Desk, news: News, all: bool) -> Server {
         let more = if all { care_tools::TOOLS } else { &[] };
-        Server { desk, tools: graph_tools::TOOLS.iter().chain(more).collect(), subscribed: Mutex::default() }
-    }
-
-    fn subscribed(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.subscribed.lock().unwrap_or_else(PoisonError::into_inner)
+        Server { desk, tools: graph_tools::TOOLS.iter().chain(more).collect(), news: Arc::new(news) }
     }
 
     async fn call(
@@ -72,16 +63,14 @@ impl Server {
         let tool = *tool.ok_or_else(|| Failure::NoTool(request.name.to_string()))?;
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let (watch, told) = watch(context);
+        let under_way = tool.changes().then(|| self.news.begin());
         let answer = self.desk.call(tool, arguments, watch).await?;
         // Nothing is said of the progress of a call that was answered.
         if let Some(told) = told {
             let _ = told.await;
         }
-        if tool.changes() && self.subscribed().contains(GRAPH_URI) {
-            let changed = ResourceUpdatedNotificationParam::new(GRAPH_URI);
-            if let Err(error) = context.peer.notify_resource_updated(changed).await {
-                tracing::warn!(%error, "the client was not told of a change");
-            }
+        if let Some(under_way) = under_way {
+            self.news.changed(&context.peer, under_way).await;
         }
         Ok(answer)
     }
@@ -202,8 +191,12 @@ impl ServerHandler for Server {
         Ok(ReadResourceResult::new(vec![contents]).into())
     }
 
-    async fn subscribe(&self, request: SubscribeRequestParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
-        self.subscribed().insert(request.uri);
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.news.subscribe(request.uri, &context.peer).await;
         Ok(())
     }
 
@@ -212,7 +205,7 @@ impl ServerHandler for Server {
         request: UnsubscribeRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.subscribed().remove(&request.uri);
+        self.news.unsubscribe(&request.uri);
         Ok(())
     }
 }

@@ -79,6 +79,27 @@ fn calls_that_are_sent_at_once_see_each_other_in_their_order() {
 }
 
 #[test]
+fn a_subscriber_hears_of_changes_by_any_server_once() {
+    let (_directory, path) = place("memory.mst");
+    let (mut client, mut other) = (Start::memstone(&path).client(), Start::memstone(&path).client());
+    create(&mut other, "before").unwrap();
+    let uri = json!({ "uri": "memory://knowledge-graph" });
+    assert_eq!(client.request("resources/subscribe", uri.clone())["result"], json!({}));
+    for name in ["a", "b", "c"] {
+        create(&mut other, name).unwrap();
+        let news = client.notification();
+        assert_eq!((&news["method"], &news["params"]), (&json!("notifications/resources/updated"), &uri));
+        let graph = client.call("open_nodes", json!({ "names": [name] })).unwrap();
+        assert_eq!(graph["entities"][0]["name"], json!(name));
+        create(&mut client, &format!("{name} too")).unwrap();
+        assert_eq!(client.notifications.drain(..).count(), 1, "of its own change it hears before the answer");
+    }
+    client.request("resources/unsubscribe", uri);
+    create(&mut other, "after").unwrap();
+    assert!(client.close());
+}
+
+#[test]
 fn lines_that_are_no_requests_do_no_harm() {
     let (_directory, path) = place("memory.mst");
     let mut client = Start::memstone(&path).client();

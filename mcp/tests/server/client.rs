@@ -128,6 +128,15 @@ impl Client {
         }
     }
 
+    /// Waits for what the server says without being asked.
+    pub fn notification(&mut self) -> Value {
+        while self.notifications.is_empty() {
+            let message = self.lines.recv_timeout(STUCK).unwrap_or_else(|error| panic!("nothing was said: {error}"));
+            self.keep(message);
+        }
+        self.notifications.remove(0)
+    }
+
     /// The answer to the next request, `result` or `error` and nothing else.
     pub fn request(&mut self, method: &str, parameters: Value) -> Value {
         let id = self.send(method, parameters);
