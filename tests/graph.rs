@@ -196,6 +196,20 @@ proptest! {
     }
 }
 
+#[test]
+fn relations_of_other_parts_are_others() {
+    let test = TestStore::new();
+    let store = Store::open(&test.path).unwrap();
+    let all = [("x", "ab", "c"), ("x", "a", "bc"), ("x", "", "abc"), ("xa", "b", "c"), ("ab", "x", "c")];
+    let all = all.map(|(from, to, kind)| Relation::new(from, to, kind));
+    for relation in &all {
+        let relation = std::slice::from_ref(relation);
+        assert_eq!(store.write(|tx| GraphMut::new(tx)?.create_relations(relation)).unwrap(), relation);
+    }
+    store.write(|tx| GraphMut::new(tx)?.delete_relations(&all[1..])).unwrap();
+    assert_eq!(GraphView::new(&store.read().unwrap()).unwrap().whole().unwrap().relations, all[..1]);
+}
+
 /// How many rows of all tables a change touches.
 fn rows_touched(store: &Store, change: impl FnOnce(&GraphMut<'_>) -> Result<(), GraphError>) -> usize {
     let before = store.read().unwrap();

@@ -11,13 +11,17 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+/// How much longer a call may take than it may wait for locks: it ends late only if the system does not answer.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// Takes calls.
 pub(crate) struct Desk {
     memory: Arc<Memory>,
     /// The right to be the next change. It is fair, and given on as soon as the transaction has begun: changes
-    /// happen in the order of their calls, and still share flushes.
+    /// happen in the order of their calls, and still share flushes. One of them at most blocks a thread while another
+    /// process writes, so reading goes on.
     turn: Arc<Mutex<()>>,
-    /// How long a call may take.
+    /// How long a call may wait for locks and for other calls.
     patience: Duration,
 }
 
@@ -32,8 +36,7 @@ impl Desk {
         tool.check(&arguments)?;
         let begun = Instant::now();
         let turn = if tool.changes() { Some(self.take_turn().await?) } else { None };
-        // Locks are given up a little earlier, so that their error, which names the holder, is the answer.
-        let deadline = begun + self.patience - self.patience / 10;
+        let deadline = begun + self.patience;
         let memory = Arc::clone(&self.memory);
         let work = spawn_blocking(move || {
             if watch.is_cancelled() {
@@ -41,16 +44,16 @@ impl Desk {
             }
             memory.run(tool, &arguments, move || drop(turn), &watch, deadline)
         });
-        match timeout(self.patience.saturating_sub(begun.elapsed()), work).await {
+        match timeout(deadline.saturating_duration_since(Instant::now()) + GRACE, work).await {
             Ok(Ok(Err(Failure::Store(memstone::Error::Cancelled { .. })))) => Err(Failure::BrokenOff(self.patience)),
             Ok(Ok(outcome)) => outcome,
             Ok(Err(broken)) => Err(Failure::Internal(broken.to_string())),
-            Err(_) => Err(Failure::Late { after: self.patience, changes: tool.changes() }),
+            Err(_) => Err(Failure::Late { after: begun.elapsed(), changes: tool.changes() }),
         }
     }
 
     async fn take_turn(&self) -> Result<OwnedMutexGuard<()>, Failure> {
         let turn = Arc::clone(&self.turn).lock_owned();
-        timeout(self.patience - self.patience / 10, turn).await.map_err(|_| Failure::NotBegun(self.patience))
+        timeout(self.patience, turn).await.map_err(|_| Failure::NotBegun(self.patience))
     }
 }

@@ -44,7 +44,7 @@ Environment:
   MEMORY_FILE_PATH   the file of the memory; one that ends in .jsonl or .json is imported once
                      into a store beside it, and not changed
                      (default: memstone/memory.mst in the user's data directory)
-  MEMSTONE_DEADLINE  how long a call may take, in seconds (default: 30)
+  MEMSTONE_DEADLINE  how long a call may wait for others, in seconds (default: 30)
   MEMSTONE_TOOLS     `all` adds tools for health, backups, export and import
                      to the nine of the reference server
   RUST_LOG           what is logged to standard error (default: warn)
@@ -53,7 +53,7 @@ Options:
   -h, --help     this text
   -V, --version  the version";
 
-/// How long a call may take, unless the environment says otherwise: clients wait for a minute.
+/// How long a call may wait for others, unless the environment says otherwise: clients wait for a minute.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest message, in bytes.
 const LONGEST_LINE: u32 = 256 << 20;

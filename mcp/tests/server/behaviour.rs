@@ -24,8 +24,6 @@ fn a_call_that_does_not_get_the_lock_says_who_holds_it_and_changes_nothing() {
         .iter()
         .map(|name| send(&mut client, "create_entities", json!({ "entities": [entity(name, &[])] })))
         .collect();
-    // Reading waits for no writer.
-    assert_eq!(client.call("read_graph", json!({})).unwrap()["entities"], json!([]));
     let texts: Vec<String> = late
         .into_iter()
         .map(|id| client.answer(id).unwrap()["result"]["content"][0]["text"].as_str().unwrap().to_owned())
@@ -36,6 +34,25 @@ fn a_call_that_does_not_get_the_lock_says_who_holds_it_and_changes_nothing() {
     create(&mut client, "d").unwrap();
     drop(client);
     assert_eq!(names(&path), ["d"]);
+}
+
+#[test]
+fn reading_goes_on_while_many_changes_wait_for_another_process() {
+    let (_directory, path) = place("memory.mst");
+    let store = Store::open(&path).unwrap();
+    let mut client = Start::memstone(&path).client();
+    let held = store.begin_write().unwrap();
+    // More than the server has threads.
+    let waiting: Vec<u64> = (0..60)
+        .map(|i| send(&mut client, "create_entities", json!({ "entities": [entity(&i.to_string(), &[])] })))
+        .collect();
+    assert_eq!(client.call("read_graph", json!({})).unwrap()["entities"], json!([]));
+    held.rollback();
+    for id in waiting {
+        assert!(client.answer(id).unwrap()["result"]["isError"].is_null());
+    }
+    drop(client);
+    assert_eq!(names(&path), (0..60).map(|i| i.to_string()).collect::<Vec<_>>());
 }
 
 #[test]
