@@ -112,7 +112,13 @@ impl News {
     async fn watch(self: Arc<Self>, mut seen: u64, client: Peer<RoleServer>) {
         loop {
             match self.newest(Some(seen)).await {
-                Ok(newest) => seen = newest,
+                Ok(newest) => {
+                    if newest < seen {
+                        // Another file has taken the store's place, with numbers of its own.
+                        self.told.store(0, Ordering::SeqCst);
+                    }
+                    seen = newest;
+                }
                 Err(_) => sleep(WAIT).await,
             }
             // It may be this client's own change, which is told of before it ends.
