@@ -12,6 +12,16 @@ pub(crate) enum Direction {
     Backward,
 }
 
+impl Direction {
+    /// Whether a walk comes to `a` before `b`.
+    pub(crate) fn before(self, a: &[u8], b: &[u8]) -> bool {
+        match self {
+            Direction::Forward => a < b,
+            Direction::Backward => a > b,
+        }
+    }
+}
+
 /// What the transaction has changed so far.
 #[derive(Default)]
 pub(crate) struct Buffer {

@@ -58,6 +58,8 @@ pub(crate) struct MergeCursor<'s> {
     ground: TableSource<'s>,
     direction: Direction,
     cursor: Cursor<'s>,
+    /// Whether the cursor stands at the entry that was returned last: only where the tree alone has entries.
+    behind: bool,
     memtables: Vec<(&'s Memtable, Option<Version>)>,
     buffer: Option<Buffered<'s>>,
 }
@@ -125,7 +127,7 @@ impl<'s> MergeCursor<'s> {
             let from = from.map(<[u8]>::to_vec);
             Buffered { changes, head: None, stamp: u64::MAX, from }
         });
-        let mut walk = MergeCursor { ground, direction, cursor, memtables, buffer };
+        let mut walk = MergeCursor { ground, direction, cursor, behind: false, memtables, buffer };
         walk.seek(from)?;
         Ok(walk)
     }
@@ -151,13 +153,6 @@ impl<'s> MergeCursor<'s> {
         Ok(())
     }
 
-    fn before(&self, a: &[u8], b: &[u8]) -> bool {
-        match self.direction {
-            Direction::Forward => a < b,
-            Direction::Backward => a > b,
-        }
-    }
-
     #[inline(always)]
     fn advance_tree(&mut self) -> Result<()> {
         match self.direction {
@@ -167,9 +162,16 @@ impl<'s> MergeCursor<'s> {
         Ok(())
     }
 
+    /// Moves the cursor on from the entry that was returned last.
+    #[inline(always)]
+    fn catch_up(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.behind) { self.advance_tree() } else { Ok(()) }
+    }
+
     /// For a forward walk without a transaction: the leaf of the tree with the next rows, if the walk is at the leaf's
     /// beginning and the log changes no key up to its last one.
-    pub(crate) fn leaf_ahead(&self) -> Result<Option<&Node<'s>>> {
+    pub(crate) fn leaf_ahead(&mut self) -> Result<Option<&Node<'s>>> {
+        self.catch_up()?;
         let Some(leaf) = self.cursor.leaf_ahead() else { return Ok(None) };
         let last = leaf.ends()?.1;
         let untouched = |head: &Option<Version>| head.as_ref().is_none_or(|head| head.key > last);
@@ -187,9 +189,10 @@ impl<'s> MergeCursor<'s> {
     pub(crate) fn next(&mut self) -> Result<Option<(Bytes<'s>, LeafValue<'s>)>> {
         if self.memtables.is_empty() && self.buffer.is_none() {
             // The common case: only the tree has entries.
-            let Some((key, value)) = self.cursor.take() else { return Ok(None) };
-            self.advance_tree()?;
-            return Ok(Some((key, value)));
+            self.catch_up()?;
+            let entry = self.cursor.entry();
+            self.behind = entry.is_some();
+            return Ok(entry);
         }
         self.next_merged()
     }
@@ -255,19 +258,20 @@ impl<'s> MergeCursor<'s> {
     }
 
     /// The next key in any source. Nothing is copied before it is known which one that is.
-    fn least(&self) -> Option<Least<'s>> {
+    fn least(&mut self) -> Option<Least<'s>> {
+        let direction = self.direction;
         let in_tree = self.cursor.key();
         let mut best = in_tree;
         let mut logged = None;
         for (_, head) in &self.memtables {
             if let Some(Version { key, .. }) = head
-                && best.is_none_or(|best| self.before(key, best))
+                && best.is_none_or(|best| direction.before(key, best))
             {
                 (best, logged) = (Some(&**key), Some(key));
             }
         }
         if let Some(Buffered { head: Some((key, _)), .. }) = &self.buffer
-            && best.is_none_or(|best| self.before(key, best))
+            && best.is_none_or(|best| direction.before(key, best))
         {
             return Some(Least::Beside(Bytes::copied(key)));
         }

@@ -43,14 +43,17 @@ pub(crate) struct Cursor<'a> {
     /// The branches above the leaf, each with the index of the child taken.
     path: Vec<(Node<'a>, usize)>,
     leaf: Option<(Node<'a>, usize)>,
-    /// The entry it is at, and its key.
-    entry: Option<(Entry, Bytes<'static>)>,
+    /// The entry it is at.
+    entry: Option<Entry>,
+    /// Its key, once it was asked for: putting one together is most of the cost of a step.
+    key: Option<Bytes<'static>>,
     after_last: bool,
 }
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(pages: &'a Pages, table: u32, root: TreeRoot) -> Cursor<'a> {
-        Cursor { pages, table, root: root.ptr, path: Vec::new(), leaf: None, entry: None, after_last: false }
+        let (path, leaf, entry, key) = Default::default();
+        Cursor { pages, table, root: root.ptr, path, leaf, entry, key, after_last: false }
     }
 
     /// Whether the cursor is at an entry.
@@ -60,25 +63,25 @@ impl<'a> Cursor<'a> {
     }
 
     /// Key and value of the entry it is at.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn entry(&self) -> Option<(Bytes<'a>, LeafValue<'a>)> {
         let (leaf, _) = self.leaf.as_ref()?;
-        let (entry, key) = self.entry.as_ref()?;
-        Some((key.clone(), leaf.value(entry).ok()?))
+        let entry = self.entry.as_ref()?;
+        Some((leaf.key(entry), leaf.value(entry).ok()?))
     }
 
     /// Key of the entry it is at.
-    #[inline]
-    pub(crate) fn key(&self) -> Option<&[u8]> {
-        self.entry.as_ref().map(|(_, key)| &**key)
+    pub(crate) fn key(&mut self) -> Option<&[u8]> {
+        let (leaf, _) = self.leaf.as_ref()?;
+        let entry = self.entry.as_ref()?;
+        Some(self.key.get_or_insert_with(|| leaf.key(entry)))
     }
 
-    /// Like [`Cursor::entry`], for the last time: the cursor is to be moved next.
-    #[inline(always)]
+    /// Like [`Cursor::entry`], after [`Cursor::key`] and for the last time: the cursor is to be moved next.
     pub(crate) fn take(&mut self) -> Option<(Bytes<'a>, LeafValue<'a>)> {
         let (leaf, _) = self.leaf.as_ref()?;
-        let (entry, key) = self.entry.take()?;
-        Some((key, leaf.value(&entry).ok()?))
+        let entry = self.entry.take()?;
+        Some((self.key.take().unwrap_or_else(|| leaf.key(&entry)), leaf.value(&entry).ok()?))
     }
 
     /// To the first entry whose key is >= `key`.
@@ -151,6 +154,7 @@ impl<'a> Cursor<'a> {
         self.path.clear();
         self.leaf = None;
         self.entry = None;
+        self.key = None;
         self.after_last = after_last;
         false
     }
@@ -165,11 +169,9 @@ impl<'a> Cursor<'a> {
             false => Ok(entry),
         });
         *at = index;
+        self.key = None;
         match checked {
-            Ok(entry) => {
-                let key = leaf.key(&entry);
-                self.entry = Some((entry, key));
-            }
+            Ok(entry) => self.entry = Some(entry),
             Err(error) => {
                 self.off(false);
                 return Err(error);
@@ -225,6 +227,7 @@ impl<'a> Cursor<'a> {
     fn cross_to(&mut self, forward: bool) -> Result<bool> {
         let from = self.leaf.take();
         self.entry = None;
+        self.key = None;
         while let Some((node, index)) = self.path.last_mut() {
             let next = if forward { *index + 1 } else { index.wrapping_sub(1) };
             if next >= node.count() {
