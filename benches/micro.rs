@@ -73,7 +73,7 @@ fn reading(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(10));
     group.bench_function("scan 10", |bencher| {
         bencher.iter(|| {
-            let range = table.range(Bound::Included(&key(row())), Bound::Unbounded).unwrap();
+            let range = table.range((Bound::Included(&key(row())), Bound::Unbounded)).unwrap();
             range.take(10).map(|entry| entry.unwrap().1.len()).sum::<usize>()
         });
     });

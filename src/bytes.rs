@@ -19,6 +19,14 @@ enum Inner<'a> {
     Borrowed(&'a [u8]),
     Shared { buffer: Arc<[u8]>, range: Range<usize> },
     Small { len: u8, bytes: [u8; SMALL] },
+    /// A part of what a snapshot keeps.
+    Kept { keeper: Arc<dyn Keeper>, range: Range<usize> },
+}
+
+/// What keeps bytes alive, and in place, for bytes that borrow nothing.
+pub(crate) trait Keeper: Send + Sync {
+    /// The same bytes at every call.
+    fn kept(&self) -> &[u8];
 }
 
 impl<'a> Bytes<'a> {
@@ -47,19 +55,50 @@ impl<'a> Bytes<'a> {
         Bytes(Inner::Shared { buffer, range })
     }
 
+    /// These bytes without a borrow: what lies within what the keeper keeps stays there, other borrowed bytes are
+    /// copied.
+    pub(crate) fn keep<K: Keeper + 'static>(self, keeper: &Arc<K>) -> Bytes<'static> {
+        match self.0 {
+            Inner::Borrowed(bytes) if bytes.len() > SMALL => {
+                let start = bytes.as_ptr().addr().wrapping_sub(keeper.kept().as_ptr().addr());
+                let range = start..start.wrapping_add(bytes.len());
+                // The same length at the same address is the same memory.
+                match keeper.kept().get(range.clone()) {
+                    Some(kept) if std::ptr::eq(kept, bytes) => {
+                        let keeper = Arc::<K>::clone(keeper);
+                        Bytes(Inner::Kept { keeper, range })
+                    }
+                    _ => Bytes::copied(bytes),
+                }
+            }
+            Inner::Borrowed(bytes) => Bytes::copied(bytes),
+            Inner::Shared { buffer, range } => Bytes(Inner::Shared { buffer, range }),
+            Inner::Small { len, bytes } => Bytes(Inner::Small { len, bytes }),
+            Inner::Kept { keeper, range } => Bytes(Inner::Kept { keeper, range }),
+        }
+    }
+
     /// A part of these bytes; the empty slice if the range lies outside.
     #[inline(always)]
     pub(crate) fn slice(&self, range: Range<usize>) -> Bytes<'a> {
         match &self.0 {
             Inner::Borrowed(bytes) => Bytes::borrowed(bytes.get(range).unwrap_or_default()),
             Inner::Shared { buffer, range: outer } => {
-                let start = outer.start.saturating_add(range.start).min(outer.end);
-                let end = outer.start.saturating_add(range.end).min(outer.end);
-                Bytes(Inner::Shared { buffer: Arc::clone(buffer), range: start..end.max(start) })
+                Bytes(Inner::Shared { buffer: Arc::clone(buffer), range: within(outer, range) })
+            }
+            Inner::Kept { keeper, range: outer } => {
+                Bytes(Inner::Kept { keeper: Arc::clone(keeper), range: within(outer, range) })
             }
             Inner::Small { .. } => Bytes::copied(self.get(range).unwrap_or_default()),
         }
     }
+}
+
+/// A range within a range.
+fn within(outer: &Range<usize>, range: Range<usize>) -> Range<usize> {
+    let start = outer.start.saturating_add(range.start).min(outer.end);
+    let end = outer.start.saturating_add(range.end).min(outer.end);
+    start..end.max(start)
 }
 
 impl Deref for Bytes<'_> {
@@ -71,6 +110,7 @@ impl Deref for Bytes<'_> {
             Inner::Borrowed(bytes) => bytes,
             Inner::Shared { buffer, range } => buffer.get(range.clone()).unwrap_or_default(),
             Inner::Small { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Inner::Kept { keeper, range } => keeper.kept().get(range.clone()).unwrap_or_default(),
         }
     }
 }

@@ -55,7 +55,7 @@
 //! })?;
 //! let snapshot = store.read()?;
 //! let table = snapshot.raw("blobs")?;
-//! let (key, value) = table.range(Bound::Excluded(b"a"), Bound::Unbounded)?.next().unwrap()?;
+//! let (key, value) = table.range((Bound::Excluded(b"a"), Bound::Unbounded))?.next().unwrap()?;
 //! assert_eq!((&key[..], &value[..]), (&b"b"[..], &b"2"[..]));
 //! # Ok::<(), memstone::Error>(())
 //! ```
@@ -169,12 +169,16 @@ pub use maintain::repair::{RepairOptions, repair, repair_with};
 pub use maintain::watch::{Phase, Progress};
 pub use store::archive::{ArchiveGap, ArchiveStatus};
 pub use store::{Options, Store};
+pub use txn::bounds::ByteRange;
 pub use txn::diff::{Diff, RowChange, RowChanges, TableChange, TableDiff};
-pub use txn::range::RawRange;
+pub use txn::owned::{OwnedRawRange, OwnedRawTable};
+pub use txn::range::{RawKeys, RawRange, RawValues};
 pub use txn::snapshot::Snapshot;
+pub use txn::state::State;
 pub use txn::table::RawTable;
+pub use txn::table_name::TableName;
 pub use txn::undo::Savepoint;
-pub use txn::write::{WriteOptions, WriteTxn};
+pub use txn::write::{Committed, WriteOptions, WriteTxn};
 pub use txn::write_table::RawTableMut;
 pub use typed::{
     AsKey, AsValue, Blob, CodecError, Key, KeyBounds, KeyPrefix, KeyRange, Keys, Place, Table, TypedChange,

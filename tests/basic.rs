@@ -92,9 +92,9 @@ fn names_of_types_have_a_limit() -> Result<()> {
     let path = dir.path().join("memory.mst");
     let store = Store::open(&path)?;
     let fits = "é".repeat(memstone::MAX_NAME_SIZE / 2);
-    store.write(|tx| tx.bytes_as("t", &fits, &fits)?.put(b"k", b"v"))?;
+    store.write(|tx| tx.untyped_as("t", &fits, &fits)?.put(b"k", b"v"))?;
     for (keys, values) in [("é".repeat(40_000), fits.clone()), (fits.clone(), format!("{fits}x"))] {
-        let refused = store.write(|tx| tx.bytes_as("other", &keys, &values).map(drop));
+        let refused = store.write(|tx| tx.untyped_as("other", &keys, &values).map(drop));
         assert!(matches!(refused, Err(Error::TooLarge { what: "type name", .. })), "{refused:?}");
     }
     assert_eq!(store.read()?.table_types("t")?, Some((fits.clone(), fits)));

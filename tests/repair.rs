@@ -212,7 +212,7 @@ fn keys_that_are_none_of_their_type_are_kept() {
     let path = dir.path().join("store.mst");
     let store = Store::open(&path).unwrap();
     store.write(|tx| tx.table(memstone::Table::<&str, u8>::new("typed"))?.insert("a", 1)).unwrap();
-    store.write(|tx| tx.bytes_of("typed")?.put(&[0xFF], &[0xC1])).unwrap();
+    store.write(|tx| tx.untyped("typed")?.put(&[0xFF], &[0xC1])).unwrap();
     let hash = content_hash(&store.read().unwrap()).unwrap();
     // Keys and values are judged in the tree.
     store.checkpoint().unwrap();

@@ -27,12 +27,12 @@ fn all_kinds() -> Bench {
             tx.table(Table::<(i32, Option<&[u8]>), Blob>::new("pairs"))?.put((-1, Some(b"\0\xFF")), b"\xFFv")?;
             tx.table(Table::<(i32, Option<&[u8]>), Blob>::new("pairs"))?.put((1, None::<&[u8]>), b"text")?;
             // As deep as a value may be, in JSON three times that.
-            let deep = tx.bytes_as("deep", "str", "msgpack")?;
+            let deep = tx.untyped_as("deep", "str", "msgpack")?;
             deep.put(b"arrays", &[[0x91; 127].as_slice(), &[0xc0]].concat())?;
             deep.put(b"maps", &[[0x81, 0x01].repeat(127).as_slice(), &[0xc0]].concat())?;
             tx.raw("raw")?.put(b"", b"")?;
             tx.raw("raw")?.put(b"\xFF\0\x85", &[0xFE; 9000])?;
-            tx.bytes_as("mine", "str", "msgpack")?.put(b"no text \xFF", b"\xC1 no MessagePack")?;
+            tx.untyped_as("mine", "str", "msgpack")?.put(b"no text \xFF", b"\xC1 no MessagePack")?;
             tx.raw("empty").map(drop)
         })
         .unwrap();
@@ -80,7 +80,7 @@ proptest! {
         let store = Store::open(&bench.file).unwrap();
         store.write(|tx| rows.iter().try_for_each(|(kind, key, value)| {
             let (keys, values) = KINDS[usize::from(*kind) % KINDS.len()];
-            tx.bytes_as(&format!("{keys} {values}"), keys, values)?.put(key, value)
+            tx.untyped_as(&format!("{keys} {values}"), keys, values)?.put(key, value)
         })).unwrap();
         store.close().unwrap();
         let dump = bench.ok("dump", &[]);
@@ -98,7 +98,7 @@ fn schemas_and_the_user_version_come_back() {
     let store = Store::open(&bench.file).unwrap();
     store
         .write(|tx| {
-            tx.bytes_as("notes", "str", "msgpack")?.put(b"k", b"\x01")?;
+            tx.untyped_as("notes", "str", "msgpack")?.put(b"k", b"\x01")?;
             tx.set_schema("notes", "example.org/note", 3)?;
             tx.set_user_version(9)
         })

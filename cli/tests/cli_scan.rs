@@ -62,7 +62,7 @@ fn tables_of_other_types_are_shown() {
             pairs.put((7, "b"), false)?;
             tx.table(Table::<[u8; 16], ()>::new("ids"))?.put([0xAB; 16], ())?;
             // An undecodable value in a table of MessagePack.
-            tx.bytes_of("default")?.put(b"broken", b"\xC1")?;
+            tx.untyped("default")?.put(b"broken", b"\xC1")?;
             Ok::<_, Error>(())
         })
         .unwrap();

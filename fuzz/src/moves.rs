@@ -57,7 +57,7 @@ fn make(path: &Path, tables: &[Table]) {
     for table in tables {
         // (A name that is taken, or too long a key, is another matter.)
         let _ = store.write(|tx| {
-            let rows = tx.bytes_as(&table.name, &table.keys, &table.values)?;
+            let rows = tx.untyped_as(&table.name, &table.keys, &table.values)?;
             table.rows.iter().try_for_each(|(key, value)| rows.put(key, value))
         });
     }

@@ -233,7 +233,7 @@ impl Source for Replayed {
         if !self.changed.contains(&table) {
             return Ok(base);
         }
-        let put = self.snapshot.raw(&puts(table))?.range(Bound::Unbounded, Bound::Unbounded)?;
+        let put = self.snapshot.raw(&puts(table))?.range(..)?;
         let deleted = self.snapshot.raw(&deletes(table))?;
         let base = base.filter_map(move |row| match row.and_then(|row| Ok((deleted.get(&row.0)?.is_some(), row))) {
             Ok((is_deleted, row)) => (!is_deleted).then_some(Ok(row)),

@@ -59,7 +59,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(view: View) -> Result<State> {
-        let names = TableSource { view: &view, buffer: None, table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? };
+        let names = TableSource::committed(&view, TABLE_NAMES)?;
         let tables = list_tables(names)?.into_iter().map(|info| {
             let id = view.table(&info.name)?.map(|entry| entry.id);
             let id = id.ok_or_else(|| Error::Internal("a table that is listed is not there".to_owned()))?;
@@ -99,7 +99,7 @@ impl State {
     }
 
     fn walk(&self, table: u32) -> Result<(TableSource<'_>, MergeCursor<'_>)> {
-        let ground = TableSource { view: &self.view, buffer: None, table, root: self.view.tree_root(table)? };
+        let ground = TableSource::committed(&self.view, table)?;
         Ok((ground, MergeCursor::new(ground, Direction::Forward, Bound::Unbounded)?))
     }
 }

@@ -43,6 +43,12 @@ pub(crate) trait Mapping: Send + Sync {
     /// The mapped bytes; empty once a part of them is known to be lost. Only bytes of pages that no process
     /// rewrites may be read through it.
     fn bytes(&self) -> &[u8];
+
+    /// All mapped bytes, the lost ones as zeros: for bytes that were read before, and are lent again. The same at
+    /// every call.
+    fn kept(&self) -> &[u8] {
+        self.bytes()
+    }
 }
 
 /// One open file description of the data file.

@@ -22,9 +22,31 @@ impl Direction {
     }
 }
 
+/// What a state is read under: the [`Buffer`] of a transaction or, if nothing lies over the state, [`NoBuffer`].
+pub trait Over {
+    fn as_buffer(&self) -> &Buffer;
+}
+
+/// The buffer of a snapshot, of which there is none: unlike a [`Buffer`], it may be sent to another thread.
+pub enum NoBuffer {}
+
+impl Over for NoBuffer {
+    #[inline]
+    fn as_buffer(&self) -> &Buffer {
+        match *self {}
+    }
+}
+
+impl Over for Buffer {
+    #[inline]
+    fn as_buffer(&self) -> &Buffer {
+        self
+    }
+}
+
 /// What the transaction has changed so far.
 #[derive(Default)]
-pub(crate) struct Buffer {
+pub struct Buffer {
     pub(crate) changes: RefCell<Changes>,
     /// Incremented by each change.
     stamp: Cell<u64>,

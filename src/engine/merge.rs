@@ -4,7 +4,7 @@
 use crate::bytes::Bytes;
 use crate::change::{Change, OwnedChange};
 use crate::disk::format::TreeRoot;
-use crate::engine::buffer::{Buffer, Direction};
+use crate::engine::buffer::{Direction, NoBuffer, Over};
 use crate::engine::facts::note_step;
 use crate::engine::gaps::{behind, end_of_keys};
 use crate::engine::view::{View, after};
@@ -17,15 +17,29 @@ use std::iter::Peekable;
 use std::ops::Bound;
 
 /// What is walked: a table in a state, under a transaction's buffer if there is one.
-#[derive(Clone, Copy)]
-pub(crate) struct TableSource<'s> {
+pub struct TableSource<'s, B = NoBuffer> {
     pub(crate) view: &'s View,
-    pub(crate) buffer: Option<&'s Buffer>,
+    pub(crate) buffer: Option<&'s B>,
     pub(crate) table: u32,
     pub(crate) root: TreeRoot,
 }
 
 impl<'s> TableSource<'s> {
+    /// A table of a committed state.
+    pub(crate) fn committed(view: &'s View, table: u32) -> Result<TableSource<'s>> {
+        Ok(TableSource { view, buffer: None, table, root: view.tree_root(table)? })
+    }
+}
+
+impl<B> Clone for TableSource<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for TableSource<'_, B> {}
+
+impl<'s, B: Over> TableSource<'s, B> {
     #[inline]
     pub(crate) fn read(&self, found: LeafValue<'s>) -> Result<Bytes<'s>> {
         found.read(&self.view.tree.pages, self.table)
@@ -35,7 +49,7 @@ impl<'s> TableSource<'s> {
     #[inline]
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes<'s>>> {
         if let Some(buffer) = self.buffer
-            && let Some(write) = buffer.buffered(self.table, key)
+            && let Some(write) = buffer.as_buffer().buffered(self.table, key)
         {
             return after(write).map(|found| self.read(found)).transpose();
         }
@@ -45,7 +59,7 @@ impl<'s> TableSource<'s> {
     /// Whether the key exists. Does not read long values.
     pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
         if let Some(buffer) = self.buffer
-            && let Some(write) = buffer.buffered(self.table, key)
+            && let Some(write) = buffer.as_buffer().buffered(self.table, key)
         {
             return Ok(!matches!(write, Change::Delete));
         }
@@ -54,19 +68,19 @@ impl<'s> TableSource<'s> {
 }
 
 /// A walk in one direction.
-pub(crate) struct MergeCursor<'s> {
-    ground: TableSource<'s>,
+pub(crate) struct MergeCursor<'s, B = NoBuffer> {
+    ground: TableSource<'s, B>,
     direction: Direction,
     cursor: Cursor<'s>,
     /// Whether the cursor stands at the entry that was returned last: only where the tree alone has entries.
     behind: bool,
     memtables: Vec<(&'s Memtable, Option<Version>)>,
-    buffer: Option<Buffered<'s>>,
+    buffer: Option<Buffered<'s, B>>,
 }
 
 /// The buffer's next entry. It is looked up again if the buffer changed since the last step.
-struct Buffered<'s> {
-    changes: &'s Buffer,
+struct Buffered<'s, B> {
+    changes: &'s B,
     head: Option<(Vec<u8>, OwnedChange)>,
     stamp: u64,
     /// Where the lookup starts.
@@ -117,9 +131,9 @@ pub(crate) fn as_slices(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     }
 }
 
-impl<'s> MergeCursor<'s> {
+impl<'s, B: Over> MergeCursor<'s, B> {
     /// Starts at a bound: forward from there up, backward from there down.
-    pub(crate) fn new(ground: TableSource<'s>, direction: Direction, from: Bound<&[u8]>) -> Result<MergeCursor<'s>> {
+    pub(crate) fn new(ground: TableSource<'s, B>, direction: Direction, from: Bound<&[u8]>) -> Result<Self> {
         let cursor = Cursor::new(&ground.view.tree.pages, ground.table, ground.root);
         let touching = ground.view.memtables.iter().filter(|g| g.touches(ground.table));
         let memtables = touching.map(|g| (&**g, None)).collect();
@@ -220,7 +234,7 @@ impl<'s> MergeCursor<'s> {
         let (table, view, ahead) = (self.ground.table, self.ground.view, self.direction == Direction::Forward);
         let to = if ahead { Bound::Included } else { Bound::Excluded };
         if let Some(buffer) = &mut self.buffer
-            && let Some(edge) = buffer.changes.gap_edge(table, key, ahead)
+            && let Some(edge) = buffer.changes.as_buffer().gap_edge(table, key, ahead)
         {
             let to = to(edge);
             buffer.from.clone_from(&to);
@@ -253,7 +267,7 @@ impl<'s> MergeCursor<'s> {
             && run.buffered > 0
             && cost >= WORTHWHILE
         {
-            buffer.changes.note_gap(table, gap(), cost);
+            buffer.changes.as_buffer().note_gap(table, gap(), cost);
         }
     }
 
@@ -319,10 +333,10 @@ impl<'s> MergeCursor<'s> {
 
     fn look_at_buffer(&mut self) {
         let Some(buffer) = &mut self.buffer else { return };
-        let stamp = buffer.changes.stamp();
+        let stamp = buffer.changes.as_buffer().stamp();
         if stamp != buffer.stamp {
             buffer.stamp = stamp;
-            buffer.head = buffer.changes.buffered_next(self.ground.table, self.direction, as_slices(&buffer.from));
+            buffer.head = buffer.changes.as_buffer().buffered_next(self.ground.table, self.direction, as_slices(&buffer.from));
         }
     }
 }
@@ -388,10 +402,10 @@ impl Iterator for LogChanges<'_> {
 }
 
 /// The number of entries: that of the state, corrected for each key that the buffer changes.
-pub(crate) fn count(ground: &TableSource<'_>) -> Result<u64> {
+pub(crate) fn count<B: Over>(ground: &TableSource<'_, B>) -> Result<u64> {
     let mut count = ground.view.entries_in(ground.table, ground.root)?;
     let Some(buffer) = ground.buffer else { return Ok(count) };
-    for (key, present) in buffer.buffered_keys(ground.table) {
+    for (key, present) in buffer.as_buffer().buffered_keys(ground.table) {
         let was_there = ground.view.has_at(ground.table, ground.root, &key, ground.view.lsn)?;
         count = corrected(count, was_there, present);
     }

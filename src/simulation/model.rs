@@ -83,7 +83,7 @@ impl Model {
         for (info, (name, rows)) in tables.iter().zip(&self.0) {
             let table = snapshot.raw(name).map_err(text)?;
             let mut expected = rows.iter();
-            for entry in table.range(Bound::Unbounded, Bound::Unbounded).map_err(text)? {
+            for entry in table.range(..).map_err(text)? {
                 let (key, value) = entry.map_err(text)?;
                 match expected.next() {
                     Some((k, v)) if key[..] == k[..] && value[..] == v[..] => {}

@@ -147,6 +147,11 @@ impl Pages {
         self.page_count.store(pages, Ordering::Release);
     }
 
+    /// The map, with all that was ever lent from it; empty if there is none.
+    pub(crate) fn kept(&self) -> &[u8] {
+        self.map.as_ref().map_or(&[], |map| map.kept())
+    }
+
     pub(crate) fn page_size(&self) -> u32 {
         1 << self.shift
     }

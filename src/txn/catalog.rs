@@ -1,6 +1,6 @@
 //! The tables of a state, and their types.
 
-use crate::engine::buffer::Direction;
+use crate::engine::buffer::{Direction, Over};
 use crate::engine::merge::{MergeCursor, TableSource, count};
 use crate::engine::stats::TableInfo;
 use crate::engine::table_row::TableEntry;
@@ -11,7 +11,7 @@ use std::ops::Bound;
 pub(crate) const RAW_TYPES: (&str, &str) = ("bytes", "bytes");
 
 /// All tables, by the rows of the names table.
-pub(crate) fn list_tables(names: TableSource<'_>) -> Result<Vec<TableInfo>> {
+pub(crate) fn list_tables<B: Over>(names: TableSource<'_, B>) -> Result<Vec<TableInfo>> {
     let mut tables = Vec::new();
     let mut walk = MergeCursor::new(names, Direction::Forward, Bound::Unbounded)?;
     while let Some((name, found)) = walk.next()? {

@@ -16,7 +16,9 @@ use crate::tree::diff::{Difference, TreeDiff, Version};
 use crate::tree::node::LeafValue;
 use crate::txn::catalog::check_types;
 use crate::txn::snapshot::Snapshot;
+use crate::txn::table_name::TableName;
 use std::cmp::Ordering;
+use std::fmt;
 use std::collections::{BTreeMap, BTreeSet, btree_set};
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -44,12 +46,14 @@ use std::sync::Arc;
 /// assert_eq!((&row.key[..], row.before.as_deref(), row.after.as_deref()), (&b"a"[..], Some(&b"1"[..]), Some(&b"2"[..])));
 /// # Ok::<(), memstone::Error>(())
 /// ```
+#[derive(Debug)]
 pub struct Diff<'s> {
     tables: Vec<TableDiff<'s>>,
 }
 
 /// How a table changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TableChange {
     /// It exists only in the later state. Its rows, if any, are all new.
     Created,
@@ -70,6 +74,7 @@ pub struct TableDiff<'s> {
 
 /// A row that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RowChange<'s> {
     /// Its key.
     pub key: Bytes<'s>,
@@ -141,9 +146,28 @@ impl<'s> Diff<'s> {
 
     /// The rows of a table of these types; `None` if the table does not differ.
     pub(crate) fn rows_of(&self, name: &str, key_type: &str, value_type: &str) -> Result<Option<RowChanges<'s>>> {
-        let Some(table) = self.tables.iter().find(|table| table.name() == name) else { return Ok(None) };
+        let Some(table) = self.untyped(name) else { return Ok(None) };
         check_types(name, (key_type, value_type), table.types())?;
         table.rows().map(Some)
+    }
+
+    /// What differs in a table; `None` if nothing does. Tables that differ are found by the name that
+    /// [`TableDiff::name`] gives.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// let before = store.read()?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// let now = store.read()?;
+    /// let diff = before.diff(&now)?;
+    /// assert_eq!(diff.untyped("t").unwrap().rows()?.count(), 1);
+    /// assert!(diff.untyped("u").is_none());
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    #[must_use]
+    pub fn untyped(&self, name: impl TableName) -> Option<&TableDiff<'s>> {
+        self.tables.iter().find(|table| table.name() == name.table_name())
     }
 
     /// Whether there are no differences.
@@ -155,7 +179,7 @@ impl<'s> Diff<'s> {
 
 /// The tables of a state, by id.
 fn sides(view: &View) -> Result<BTreeMap<u32, Side<'_>>> {
-    let names = TableSource { view, buffer: None, table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? };
+    let names = TableSource::committed(view, TABLE_NAMES)?;
     let mut found = BTreeMap::new();
     let mut walk = MergeCursor::new(names, Direction::Forward, Bound::Unbounded)?;
     while let Some((name, row)) = walk.next()? {
@@ -251,6 +275,7 @@ impl<'s> Side<'s> {
 }
 
 /// The rows of a table that differ, in key order. Ends after an error.
+#[must_use = "an iterator does nothing unless it is asked for its rows"]
 pub struct RowChanges<'s> {
     engine: &'s Engine,
     before: Option<Side<'s>>,
@@ -308,6 +333,19 @@ impl<'s> RowChanges<'s> {
         };
         let (before, after) = (read(&self.before, before)?, read(&self.after, after)?);
         Ok(Some(RowChange { key, before, after }))
+    }
+}
+
+impl fmt::Debug for RowChanges<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowChanges").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TableDiff<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = (self.name_before(), self.name_after());
+        f.debug_struct("TableDiff").field("before", &before).field("after", &after).finish_non_exhaustive()
     }
 }
 

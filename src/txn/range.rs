@@ -5,7 +5,12 @@ use crate::engine::buffer::Direction;
 use crate::engine::merge::{MergeCursor, TableSource, as_slices};
 use crate::error::Result;
 use crate::tree::node::LeafValue;
+use crate::txn::bounds::ByteRange;
+use crate::txn::snapshot::Snapshot;
+use crate::txn::state::{Ground, State};
 use crate::txn::table::RawTable;
+use std::fmt;
+use std::iter::FusedIterator;
 use std::ops::Bound;
 
 /// The entries of a range, in key order; [`Iterator::rev`] gives them backwards, and entries may be taken from
@@ -13,24 +18,27 @@ use std::ops::Bound;
 ///
 /// In a write transaction the iterator sees changes made while it runs, if they lie ahead of it: also those made
 /// by clearing the table or by going back to a savepoint. After an error it ends.
-pub struct RawRange<'s> {
-    table: RawTable<'s>,
+#[must_use = "an iterator does nothing unless it is asked for its entries"]
+pub struct RawRange<'s, S: State = Snapshot> {
+    table: RawTable<'s, S>,
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
-    /// A walk, and the id of the table it walks.
-    front: Option<(MergeCursor<'s>, u32)>,
-    back: Option<(MergeCursor<'s>, u32)>,
+    front: Walk<'s, S>,
+    back: Walk<'s, S>,
     /// The last key that each end has returned: the ends must not pass each other.
     front_key: Option<Bytes<'s>>,
     back_key: Option<Bytes<'s>>,
     done: bool,
 }
 
+/// A walk, and the id of the table it walks.
+type Walk<'s, S> = Option<(MergeCursor<'s, <S as Ground>::Buffer>, u32)>;
+
 /// Key and value.
 pub(crate) type Entry<'s> = (Bytes<'s>, Bytes<'s>);
 
-impl<'s> RawRange<'s> {
-    pub(crate) fn new(table: RawTable<'s>, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> RawRange<'s> {
+impl<'s, S: State> RawRange<'s, S> {
+    pub(super) fn new(table: RawTable<'s, S>, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> RawRange<'s, S> {
         let owned = |bound: Bound<&[u8]>| bound.map(<[u8]>::to_vec);
         let (lower, upper) = (owned(lower), owned(upper));
         // A range that ends before it starts is empty.
@@ -69,7 +77,7 @@ impl<'s> RawRange<'s> {
     fn step<T>(
         &mut self,
         direction: Direction,
-        read: impl FnOnce(&TableSource<'s>, LeafValue<'s>) -> Result<T>,
+        read: impl FnOnce(&TableSource<'s, S::Buffer>, LeafValue<'s>) -> Result<T>,
     ) -> Result<Option<(Bytes<'s>, T)>> {
         let Some(ground) = self.table.ground()? else { return Ok(None) };
         let (walk, from, last) = match direction {
@@ -104,7 +112,7 @@ impl<'s> RawRange<'s> {
     fn advance<T>(
         &mut self,
         direction: Direction,
-        read: impl FnOnce(&TableSource<'s>, LeafValue<'s>) -> Result<T>,
+        read: impl FnOnce(&TableSource<'s, S::Buffer>, LeafValue<'s>) -> Result<T>,
     ) -> Option<Result<(Bytes<'s>, T)>> {
         if self.done {
             return None;
@@ -131,7 +139,13 @@ impl<'s> RawRange<'s> {
     }
 }
 
-impl<'s> Iterator for RawRange<'s> {
+impl<S: State> fmt::Debug for RawRange<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawRange").field("from", &self.lower).field("to", &self.upper).finish_non_exhaustive()
+    }
+}
+
+impl<'s, S: State> Iterator for RawRange<'s, S> {
     type Item = Result<Entry<'s>>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -139,21 +153,75 @@ impl<'s> Iterator for RawRange<'s> {
     }
 }
 
-impl DoubleEndedIterator for RawRange<'_> {
+impl<S: State> DoubleEndedIterator for RawRange<'_, S> {
     fn next_back(&mut self) -> Option<Self::Item> {
         self.advance(Direction::Backward, TableSource::read)
     }
 }
 
-impl std::iter::FusedIterator for RawRange<'_> {}
+impl<S: State> FusedIterator for RawRange<'_, S> {}
 
-impl<'s> RawTable<'s> {
+/// The keys of a range, in order, from both ends. Long values are not read.
+#[derive(Debug)]
+#[must_use = "an iterator does nothing unless it is asked for its keys"]
+pub struct RawKeys<'s, S: State = Snapshot>(RawRange<'s, S>);
+
+impl<'s, S: State> Iterator for RawKeys<'s, S> {
+    type Item = Result<Bytes<'s>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next_key()
+    }
+}
+
+impl<S: State> DoubleEndedIterator for RawKeys<'_, S> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.next_key_back()
+    }
+}
+
+impl<S: State> FusedIterator for RawKeys<'_, S> {}
+
+/// The values of a range, in the order of their keys, from both ends.
+#[derive(Debug)]
+#[must_use = "an iterator does nothing unless it is asked for its values"]
+pub struct RawValues<'s, S: State = Snapshot>(RawRange<'s, S>);
+
+impl<'s, S: State> Iterator for RawValues<'s, S> {
+    type Item = Result<Bytes<'s>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.0.next()?.map(|(_, value)| value))
+    }
+}
+
+impl<S: State> DoubleEndedIterator for RawValues<'_, S> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        Some(self.0.next_back()?.map(|(_, value)| value))
+    }
+}
+
+impl<S: State> FusedIterator for RawValues<'_, S> {}
+
+impl<'s, S: State> RawRange<'s, S> {
+    /// Only the keys of the remaining entries. Long values are not read.
+    pub fn keys(self) -> RawKeys<'s, S> {
+        RawKeys(self)
+    }
+
+    /// Only the values of the remaining entries.
+    pub fn values(self) -> RawValues<'s, S> {
+        RawValues(self)
+    }
+}
+
+impl<'s, S: State> RawTable<'s, S> {
     /// Whether there is no entry.
     ///
     /// # Errors
     /// As [`RawTable::len`].
     pub fn is_empty(&self) -> Result<bool> {
-        let first = self.range(Bound::Unbounded, Bound::Unbounded)?.next_key();
+        let first = self.range(..)?.next_key();
         Ok(first.transpose()?.is_none())
     }
 
@@ -162,7 +230,7 @@ impl<'s> RawTable<'s> {
     /// # Errors
     /// As [`RawTable::get`].
     pub fn first(&self) -> Result<Option<Entry<'s>>> {
-        self.range(Bound::Unbounded, Bound::Unbounded)?.next().transpose()
+        self.range(..)?.next().transpose()
     }
 
     /// The entry with the greatest key.
@@ -170,25 +238,42 @@ impl<'s> RawTable<'s> {
     /// # Errors
     /// As [`RawTable::get`].
     pub fn last(&self) -> Result<Option<Entry<'s>>> {
-        self.range(Bound::Unbounded, Bound::Unbounded)?.next_back().transpose()
+        self.range(..)?.next_back().transpose()
     }
 
-    /// The entries between two bounds, in key order.
+    /// The entries of a range of keys, in order, from both ends; see [`ByteRange`].
     ///
     /// # Errors
     /// None so far: those of [`RawTable::get`] come with the entries.
-    pub fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<RawRange<'s>> {
+    pub fn range(&self, range: impl ByteRange) -> Result<RawRange<'s, S>> {
+        let (from, to) = range.bounds();
         Ok(RawRange::new(self.clone(), from, to))
     }
 
-    /// The entries whose keys start with `prefix`, in key order.
+    /// The entries whose keys start with `prefix`, in order, from both ends.
     ///
     /// # Errors
     /// As [`RawTable::range`].
-    pub fn prefix(&self, prefix: &[u8]) -> Result<RawRange<'s>> {
+    pub fn prefix(&self, prefix: &[u8]) -> Result<RawRange<'s, S>> {
         let end = after_prefix(prefix);
         let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        self.range(Bound::Included(prefix), to)
+        self.range((Bound::Included(prefix), to))
+    }
+
+    /// All keys, in order, from both ends. Long values are not read.
+    ///
+    /// # Errors
+    /// As [`RawTable::range`].
+    pub fn keys(&self) -> Result<RawKeys<'s, S>> {
+        Ok(self.range(..)?.keys())
+    }
+
+    /// All values, in the order of their keys, from both ends.
+    ///
+    /// # Errors
+    /// As [`RawTable::range`].
+    pub fn values(&self) -> Result<RawValues<'s, S>> {
+        Ok(self.range(..)?.values())
     }
 }
 

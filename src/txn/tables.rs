@@ -4,6 +4,7 @@
 use crate::bytes::Bytes;
 use crate::change::Change;
 use crate::disk::format::{MAX_VALUE_SIZE, TABLE_NAMES};
+use crate::engine::buffer::Buffer;
 use crate::engine::file::check_key;
 use crate::engine::known_tables::KnownTable;
 use crate::engine::merge::TableSource;
@@ -82,7 +83,7 @@ impl WriteTxn {
     // What handles of a table ask.
 
     /// Where the table is read.
-    pub(super) fn ground(&self, table: &TxnTable) -> Result<TableSource<'_>> {
+    pub(super) fn ground_of_table(&self, table: &TxnTable) -> Result<TableSource<'_, Buffer>> {
         // First, because it may show that the name stands for another table than was assumed.
         let view = self.base()?;
         let id = table.id()?;
@@ -95,7 +96,11 @@ impl WriteTxn {
     }
 
     /// Where the table is read that has this name now; `None` if there is none.
-    pub(super) fn ground_of_name(&self, name: &str, types: (&str, &str)) -> Result<Option<TableSource<'_>>> {
+    pub(super) fn ground_of_name(
+        &self,
+        name: &str,
+        types: (&str, &str),
+    ) -> Result<Option<TableSource<'_, Buffer>>> {
         let Some(TableEntry { id, key_type, value_type, root, .. }) = self.look_up(name)? else { return Ok(None) };
         check_types(name, types, (&key_type, &value_type))?;
         Ok(Some(TableSource { view: self.base()?, buffer: Some(&self.buffer), table: id, root }))

@@ -6,6 +6,7 @@ use crate::disk::format::{SETTING_USER_VERSION, TABLE_SETTINGS, get_u64};
 use crate::engine::view::View;
 use crate::error::{Error, Result};
 use crate::txn::snapshot::Snapshot;
+use crate::txn::table_name::TableName;
 use crate::txn::write::WriteTxn;
 
 /// What a row of the settings says; `None`: there is no row.
@@ -39,8 +40,8 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Format`], [`Error::Io`], [`Error::Forked`].
-    pub fn table_schema(&self, name: &str) -> Result<Option<(String, u64)>> {
-        Ok(self.entry(name)?.map(|entry| (entry.schema.into(), entry.schema_version)))
+    pub fn table_schema(&self, name: impl TableName) -> Result<Option<(String, u64)>> {
+        Ok(self.entry(name.table_name())?.map(|entry| (entry.schema.into(), entry.schema_version)))
     }
 }
 
@@ -105,7 +106,8 @@ impl WriteTxn {
     /// # Errors
     /// [`Error::NoTable`], [`Error::TooLarge`] for a name of more than [`MAX_NAME_SIZE`](crate::MAX_NAME_SIZE) bytes,
     /// [`Error::Corrupt`], [`Error::Io`].
-    pub fn set_schema(&self, table: &str, schema: &str, version: u64) -> Result<()> {
+    pub fn set_schema(&self, table: impl TableName, schema: &str, version: u64) -> Result<()> {
+        let table = table.table_name();
         let found = self.in_file(self.find_table(table))?.ok_or_else(|| Error::NoTable { table: table.to_owned() })?;
         self.in_file(self.describe_schema(&found, schema, version))
     }
@@ -114,8 +116,8 @@ impl WriteTxn {
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Format`], [`Error::Io`].
-    pub fn table_schema(&self, name: &str) -> Result<Option<(String, u64)>> {
-        Ok(self.in_file(self.look_up(name))?.map(|entry| (entry.schema.into(), entry.schema_version)))
+    pub fn table_schema(&self, name: impl TableName) -> Result<Option<(String, u64)>> {
+        Ok(self.in_file(self.look_up(name.table_name()))?.map(|entry| (entry.schema.into(), entry.schema_version)))
     }
 }
 

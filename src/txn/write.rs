@@ -16,6 +16,7 @@ use crate::txn::txn_table::Tables;
 use crate::txn::undo::{Undo, UndoLog};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -56,6 +57,16 @@ impl WriteOptions {
     }
 }
 
+/// What a closure returned, and the LSN of its transaction; see [`Store::transact`](crate::Store::transact).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed<T> {
+    /// What the closure returned.
+    pub value: T,
+    /// The LSN of the transaction, as [`WriteTxn::commit`] returns it.
+    pub lsn: u64,
+}
+
 /// One write transaction.
 ///
 /// It sees everything that was committed before it began, by any process, and its own changes; no
@@ -72,6 +83,7 @@ impl WriteOptions {
 /// tx.commit()?;
 /// # Ok::<(), memstone::Error>(())
 /// ```
+#[must_use = "a write transaction that is dropped is rolled back"]
 pub struct WriteTxn {
     // The order matters: the turn and the pin are given back before the store may be left.
     turn: Option<WriterGuard>,
@@ -91,6 +103,12 @@ impl Drop for WriteTxn {
             // The next write transaction gets the error.
             let _ = self.settle_reads();
         }
+    }
+}
+
+impl fmt::Debug for WriteTxn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteTxn").field("path", &self.engine().path()).finish_non_exhaustive()
     }
 }
 

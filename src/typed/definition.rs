@@ -2,6 +2,7 @@
 
 use super::key::{CodecError, Key};
 use super::value::Value;
+use crate::TableName;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use std::any::type_name;
@@ -69,6 +70,12 @@ impl<K: ?Sized, V> Clone for Table<'_, K, V> {
 }
 
 impl<K: ?Sized, V> Copy for Table<'_, K, V> {}
+
+impl<K: ?Sized, V> TableName for Table<'_, K, V> {
+    fn table_name(&self) -> &str {
+        self.name
+    }
+}
 
 impl<K: Key + ?Sized, V: Value> fmt::Debug for Table<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,6 +5,8 @@ use super::key::Key;
 use super::value::Value;
 use crate::error::Result;
 use crate::{Diff, RowChange, RowChanges};
+use std::fmt;
+use std::iter::FusedIterator;
 
 /// A row that differs, in the types of its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +21,7 @@ pub struct TypedChange<K, V> {
 
 /// The rows of a table that differ, in key order. A row that cannot be decoded gives an error, and the iterator
 /// continues after it.
+#[must_use = "an iterator does nothing unless it is asked for its rows"]
 pub struct TypedChanges<'s, K: ?Sized, V> {
     rows: Option<RowChanges<'s>>,
     table: Table<'s, K, V>,
@@ -66,5 +69,13 @@ impl<K: Key + ?Sized, V: Value> Iterator for TypedChanges<'_, K, V> {
     fn next(&mut self) -> Option<Self::Item> {
         let row = self.rows.as_mut()?.next()?;
         Some(row.and_then(|row| self.decode(row)))
+    }
+}
+
+impl<K: Key + ?Sized, V: Value> FusedIterator for TypedChanges<'_, K, V> {}
+
+impl<K: ?Sized, V> fmt::Debug for TypedChanges<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TypedChanges").field("table", &self.table.name()).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,8 @@
 //! Tables whose keys and values are Rust types: a thin layer over the raw tables of a snapshot or a write
 //! transaction.
 
-use std::ops::Bound;
+use std::fmt;
+use std::ops::{Bound, Deref};
 
 use super::definition::Table;
 use super::iter::{Keys, TypedRange, Values};
@@ -9,7 +10,7 @@ use super::key::{AsKey, Key};
 use super::key_range::{KeyPrefix, KeyRange};
 use super::value::{AsValue, Value};
 use crate::error::{Error, Result};
-use crate::{RawTable, RawTableMut, Snapshot, WriteTxn};
+use crate::{RawTable, RawTableMut, Snapshot, State, WriteTxn};
 
 impl Snapshot {
     /// The table as it is in this snapshot. A table that does not exist reads as an empty one.
@@ -17,7 +18,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::TypeMismatch`] if the table has keys or values of other types.
     pub fn table<'s, K: Key + ?Sized, V: Value>(&'s self, table: Table<'s, K, V>) -> Result<TypedTable<'s, K, V>> {
-        let raw = self.open_table(table.name(), &K::type_name(), V::type_name())?;
+        let raw = self.untyped_as(table.name(), &K::type_name(), V::type_name())?;
         Ok(TypedTable { raw, table })
     }
 }
@@ -28,8 +29,8 @@ impl WriteTxn {
     /// # Errors
     /// [`Error::TypeMismatch`] if the table has keys or values of other types.
     pub fn table<'t, K: Key + ?Sized, V: Value>(&'t self, table: Table<'t, K, V>) -> Result<TypedTableMut<'t, K, V>> {
-        let raw = self.open_table(table.name(), &K::type_name(), V::type_name())?;
-        Ok(TypedTableMut { raw, table })
+        let raw = self.untyped_as(table.name(), &K::type_name(), V::type_name())?;
+        Ok(TypedTableMut { reading: TypedTable { raw: raw.clone(), table }, raw })
     }
 
     /// The table, for reading as this transaction sees it. It is not created if it does not exist: see
@@ -37,7 +38,10 @@ impl WriteTxn {
     ///
     /// # Errors
     /// [`Error::TypeMismatch`] if the table has keys or values of other types.
-    pub fn read_table<'t, K: Key + ?Sized, V: Value>(&'t self, table: Table<'t, K, V>) -> Result<TypedTable<'t, K, V>> {
+    pub fn read_table<'t, K: Key + ?Sized, V: Value>(
+        &'t self,
+        table: Table<'t, K, V>,
+    ) -> Result<TypedTable<'t, K, V, WriteTxn>> {
         let raw = self.open_table_read(table.name(), &K::type_name(), V::type_name())?;
         Ok(TypedTable { raw, table })
     }
@@ -83,18 +87,24 @@ fn as_slices<'a>((from, to): &'a super::key_range::KeyBounds<'_>) -> (Bound<&'a 
 /// # Ok(())
 /// # }
 /// ```
-pub struct TypedTable<'s, K: ?Sized, V> {
-    raw: RawTable<'s>,
+pub struct TypedTable<'s, K: ?Sized, V, S: State = Snapshot> {
+    raw: RawTable<'s, S>,
     table: Table<'s, K, V>,
 }
 
-impl<K: ?Sized, V> Clone for TypedTable<'_, K, V> {
+impl<K: ?Sized, V, S: State> fmt::Debug for TypedTable<'_, K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TypedTable").field("name", &self.table.name()).finish_non_exhaustive()
+    }
+}
+
+impl<K: ?Sized, V, S: State> Clone for TypedTable<'_, K, V, S> {
     fn clone(&self) -> Self {
         TypedTable { raw: self.raw.clone(), table: self.table }
     }
 }
 
-/// A table of a write transaction. It reads what the transaction has written so far. It stands for the table, not
+/// A table of a write transaction, for writing, and for reading as a [`TypedTable`], which it derefs to. It reads what the transaction has written so far. It stands for the table, not
 /// for its name: see [`RawTableMut`] for the effect of renaming, clearing and dropping the table, and of
 /// savepoints.
 ///
@@ -128,73 +138,78 @@ impl<K: ?Sized, V> Clone for TypedTable<'_, K, V> {
 /// ```
 pub struct TypedTableMut<'t, K: ?Sized, V> {
     raw: RawTableMut<'t>,
-    table: Table<'t, K, V>,
+    reading: TypedTable<'t, K, V, WriteTxn>,
 }
 
-/// The methods that both kinds of table share: the raw tables under them have the same reading methods.
-macro_rules! reading {
-    ($table:ident) => {
-        impl<'s, K: Key + ?Sized, V: Value> $table<'s, K, V> {
-            /// The value of `key`.
-            pub fn get(&self, key: impl AsKey<K::Owned>) -> Result<Option<V>> {
-                self.table.decode_optional_value(self.raw.get(&key.to_key())?)
-            }
+impl<'t, K: ?Sized, V> Deref for TypedTableMut<'t, K, V> {
+    type Target = TypedTable<'t, K, V, WriteTxn>;
 
-            /// Whether there is such a key. The value is not decoded.
-            pub fn contains(&self, key: impl AsKey<K::Owned>) -> Result<bool> {
-                self.raw.contains(&key.to_key())
-            }
-
-            /// The smallest key and its value.
-            pub fn first(&self) -> Result<Option<(K::Owned, V)>> {
-                self.table.decode_optional_entry(self.raw.first()?)
-            }
-
-            /// The largest key and its value.
-            pub fn last(&self) -> Result<Option<(K::Owned, V)>> {
-                self.table.decode_optional_entry(self.raw.last()?)
-            }
-
-            /// The number of entries.
-            pub fn len(&self) -> Result<u64> {
-                self.raw.len()
-            }
-
-            /// Whether there is no entry.
-            pub fn is_empty(&self) -> Result<bool> {
-                self.raw.is_empty()
-            }
-
-            /// The entries of a range of keys, in order, from both ends; see [`KeyRange`].
-            /// A range whose start comes after its end is empty.
-            pub fn range(&self, range: impl KeyRange<K::Owned>) -> Result<TypedRange<'s, K, V>> {
-                let bounds = range.bounds();
-                let (from, to) = as_slices(&bounds);
-                Ok(TypedRange::new(self.raw.range(from, to)?, self.table))
-            }
-
-            /// The entries whose keys start with `prefix`, in order, from both ends; see [`KeyPrefix`].
-            pub fn prefix(&self, prefix: impl KeyPrefix<K::Owned>) -> Result<TypedRange<'s, K, V>> {
-                let mut bytes = Vec::new();
-                prefix.encode_prefix(&mut bytes);
-                Ok(TypedRange::new(self.raw.prefix(&bytes)?, self.table))
-            }
-
-            /// All keys, in order. The values are not decoded, and long ones are not read.
-            pub fn keys(&self) -> Result<Keys<'s, K, V>> {
-                Ok(self.range(..)?.keys())
-            }
-
-            /// All values, in the order of their keys, which are not decoded.
-            pub fn values(&self) -> Result<Values<'s, K, V>> {
-                Ok(self.range(..)?.values())
-            }
-        }
-    };
+    fn deref(&self) -> &TypedTable<'t, K, V, WriteTxn> {
+        &self.reading
+    }
 }
 
-reading!(TypedTable);
-reading!(TypedTableMut);
+impl<K: ?Sized, V> fmt::Debug for TypedTableMut<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TypedTableMut").field("name", &self.table.name()).finish_non_exhaustive()
+    }
+}
+
+impl<'s, K: Key + ?Sized, V: Value, S: State> TypedTable<'s, K, V, S> {
+    /// The value of `key`.
+    pub fn get(&self, key: impl AsKey<K::Owned>) -> Result<Option<V>> {
+        self.table.decode_optional_value(self.raw.get(&key.to_key())?)
+    }
+
+    /// Whether there is such a key. The value is not decoded.
+    pub fn contains(&self, key: impl AsKey<K::Owned>) -> Result<bool> {
+        self.raw.contains(&key.to_key())
+    }
+
+    /// The smallest key and its value.
+    pub fn first(&self) -> Result<Option<(K::Owned, V)>> {
+        self.table.decode_optional_entry(self.raw.first()?)
+    }
+
+    /// The largest key and its value.
+    pub fn last(&self) -> Result<Option<(K::Owned, V)>> {
+        self.table.decode_optional_entry(self.raw.last()?)
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> Result<u64> {
+        self.raw.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> Result<bool> {
+        self.raw.is_empty()
+    }
+
+    /// The entries of a range of keys, in order, from both ends; see [`KeyRange`].
+    /// A range whose start comes after its end is empty.
+    pub fn range(&self, range: impl KeyRange<K::Owned>) -> Result<TypedRange<'s, K, V, S>> {
+        let bounds = range.bounds();
+        Ok(TypedRange::new(self.raw.range(as_slices(&bounds))?, self.table))
+    }
+
+    /// The entries whose keys start with `prefix`, in order, from both ends; see [`KeyPrefix`].
+    pub fn prefix(&self, prefix: impl KeyPrefix<K::Owned>) -> Result<TypedRange<'s, K, V, S>> {
+        let mut bytes = Vec::new();
+        prefix.encode_prefix(&mut bytes);
+        Ok(TypedRange::new(self.raw.prefix(&bytes)?, self.table))
+    }
+
+    /// All keys, in order. The values are not decoded, and long ones are not read.
+    pub fn keys(&self) -> Result<Keys<'s, K, V, S>> {
+        Ok(self.range(..)?.keys())
+    }
+
+    /// All values, in the order of their keys, which are not decoded.
+    pub fn values(&self) -> Result<Values<'s, K, V, S>> {
+        Ok(self.range(..)?.values())
+    }
+}
 
 impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
     /// Sets the value of `key`, and returns the previous one.
@@ -280,8 +295,7 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
     /// Removes all entries of a range of keys, and returns their number.
     pub fn delete_range(&self, range: impl KeyRange<K::Owned>) -> Result<u64> {
         let bounds = range.bounds();
-        let (from, to) = as_slices(&bounds);
-        self.raw.delete_range(from, to)
+        self.raw.delete_range(as_slices(&bounds))
     }
 
     /// Removes all entries at once.

@@ -223,7 +223,7 @@ fn scan(
     forward: bool,
     errors: &mut Vec<Error>,
 ) -> Result<(), String> {
-    let mut range = match table.range(Bound::Unbounded, Bound::Unbounded) {
+    let mut range = match table.range(..) {
         Ok(range) => range,
         Err(error) => {
             errors.push(error);

@@ -38,7 +38,7 @@ fn commits(body: impl Fn(&WriteTxn) -> Result<()>) -> Vec<(String, String)> {
 }
 
 fn keys(table: &RawTable<'_>) -> String {
-    let keys = table.range(Bound::Unbounded, Bound::Unbounded).unwrap().map(|row| row.unwrap().0.to_vec());
+    let keys = table.range(..).unwrap().map(|row| row.unwrap().0.to_vec());
     String::from_utf8(keys.collect::<Vec<_>>().join(&b' ')).unwrap()
 }
 
@@ -60,7 +60,7 @@ fn is_gone(table: &RawTableMut<'_>) {
     gone(table.pop_last().map(drop));
     gone(table.retain(|_, _| false).map(drop));
     gone(table.bulk_load([(b"k", b"v")]).map(drop));
-    gone(table.delete_range(Bound::Unbounded, Bound::Unbounded).map(drop));
+    gone(table.delete_range(..).map(drop));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn a_typed_table_clears_itself_whatever_its_name() {
 fn a_range_goes_on_in_its_table() {
     commits(|tx| {
         let t = tx.raw("t")?;
-        let mut range = t.range(Bound::Unbounded, Bound::Unbounded)?;
+        let mut range = t.range(..)?;
         let mut next = || range.next().transpose().map(|row| row.map(|(key, _)| key.to_vec()));
         assert_eq!(next()?.unwrap(), b"a");
         tx.rename_table("t", "v")?;

@@ -45,7 +45,7 @@ impl Create {
         let store = options.open(&self.file)?;
         if let Some(table) = &self.table {
             store.write_with(WriteOptions::new().timeout(common.timeout), |txn| {
-                txn.bytes_as(table, &self.keys, &self.values).map(drop)
+                txn.untyped_as(table, &self.keys, &self.values).map(drop)
             })?;
         }
         store.close()?;

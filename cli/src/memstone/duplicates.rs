@@ -48,14 +48,14 @@ impl Duplicates {
         let snapshot = self.place.read_at(None)?;
         let types = self.place.types_in(&snapshot)?;
         let table = snapshot.raw(&self.place.table)?;
-        let found = same(table.range(Bound::Unbounded, Bound::Unbounded)?, |key| table.get(key))?;
+        let found = same(table.range(..)?, |key| table.get(key))?;
         Ok((found, types))
     }
 
     fn take_out(&self, common: &Common) -> Result<(Vec<Same>, Types), Failure> {
         let (found, _) = self.place.write(false, common.timeout, |txn| {
             let (table, types) = self.place.find(txn)?;
-            let found = same(table.range(Bound::Unbounded, Bound::Unbounded)?, |key| table.get(key))?;
+            let found = same(table.range(..)?, |key| table.get(key))?;
             found.iter().try_for_each(|(key, _)| table.delete(key))?;
             Ok((found, types))
         })?;

@@ -87,9 +87,9 @@ impl Span {
             Span::Between(_, to) => to.clone(),
         };
         let (Span::Prefix(from) | Span::Between(Some(from), _)) = self else {
-            return Ok(table.delete_range(Bound::Unbounded, Span::bounds(&None, &after).1)?);
+            return Ok(table.delete_range((Bound::Unbounded, Span::bounds(&None, &after).1))?);
         };
-        Ok(table.delete_range(Bound::Included(from), Span::bounds(&None, &after).1)?)
+        Ok(table.delete_range((Bound::Included(from), Span::bounds(&None, &after).1))?)
     }
 }
 

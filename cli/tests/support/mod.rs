@@ -75,7 +75,7 @@ impl Bench {
         let store = memstone::Store::open(&self.file).unwrap();
         let put = |tx: &memstone::WriteTxn| {
             tx.table(memstone::Table::<&str, String>::new("default"))?;
-            tx.bytes_of("default")?.put(key.as_bytes(), bytes)
+            tx.untyped("default")?.put(key.as_bytes(), bytes)
         };
         store.write(put).unwrap();
     }

@@ -18,7 +18,7 @@ use txn::{Txn, is_refused};
 
 fn same_table(table: &RawTable<'_>, model: &Rows, what: &str) {
     assert_eq!(table.len().expect(what), model.len() as u64, "{what}: len");
-    let range = || table.range(Bound::Unbounded, Bound::Unbounded).expect(what);
+    let range = || table.range(..).expect(what);
     let mut expected = model.iter();
     for item in range() {
         let (key, value) = item.expect(what);

@@ -107,9 +107,9 @@ impl<'t> Txn<'t> {
         let expected = tables.iter().map(|(name, table)| ((*name).to_owned(), table.rows.len() as u64));
         assert!(found.eq(expected), "tables");
         let name = input.name();
-        match (tables.get(name), self.tx.bytes_of(name)) {
+        match (tables.get(name), self.tx.untyped(name)) {
             (Some(table), Ok(found)) => {
-                let rows = found.range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded).expect("a range");
+                let rows = found.range(..).expect("a range");
                 let rows = rows.map(|row| row.expect("a row")).map(|(key, value)| (key.to_vec(), value.to_vec()));
                 assert!(rows.eq(table.rows.clone()), "the rows of {name:?}");
             }

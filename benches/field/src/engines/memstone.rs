@@ -70,7 +70,7 @@ impl Reader for MemstoneReader<'_> {
     }
 
     fn scan(&mut self, from: &[u8], limit: usize, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
-        for entry in self.0.range(Bound::Included(from), Bound::Unbounded)?.take(limit) {
+        for entry in self.0.range((Bound::Included(from), Bound::Unbounded))?.take(limit) {
             let (key, value) = entry?;
             visit(&key, &value);
         }

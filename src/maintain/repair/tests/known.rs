@@ -22,7 +22,7 @@ pub(super) type Content = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
 pub(super) fn content_of(snapshot: &Snapshot) -> Content {
     let mut content = Content::new();
     for table in snapshot.tables().unwrap() {
-        let rows = snapshot.raw(&table.name).unwrap().range(Bound::Unbounded, Bound::Unbounded).unwrap();
+        let rows = snapshot.untyped(&table.name).unwrap().range(..).unwrap();
         let rows = rows.map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect();
         content.insert(table.name, rows);
     }
