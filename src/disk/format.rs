@@ -289,6 +289,7 @@ pub(crate) fn get_u64(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..).and_then(|b| b.first_chunk::<8>()).map_or(0, |b| u64::from_le_bytes(*b))
 }
 
+#[inline]
 pub(crate) fn put_bytes(out: &mut [u8], at: usize, value: &[u8]) {
     debug_assert!(at + value.len() <= out.len());
     if let Some(place) = out.get_mut(at..at + value.len()) {

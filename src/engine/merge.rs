@@ -72,8 +72,8 @@ pub(crate) struct MergeCursor<'s, B = NoBuffer> {
     ground: TableSource<'s, B>,
     direction: Direction,
     cursor: Cursor<'s>,
-    /// Whether the cursor stands at the entry that was returned last: only where the tree alone has entries.
-    behind: bool,
+    /// The key that was returned last, where not only the tree has entries.
+    last: Option<Bytes<'s>>,
     memtables: Vec<(&'s Memtable, Option<Version>)>,
     buffer: Option<Buffered<'s, B>>,
 }
@@ -141,7 +141,7 @@ impl<'s, B: Over> MergeCursor<'s, B> {
             let from = from.map(<[u8]>::to_vec);
             Buffered { changes, head: None, stamp: u64::MAX, from }
         });
-        let mut walk = MergeCursor { ground, direction, cursor, behind: false, memtables, buffer };
+        let mut walk = MergeCursor { ground, direction, cursor, last: None, memtables, buffer };
         walk.seek(from)?;
         Ok(walk)
     }
@@ -176,16 +176,10 @@ impl<'s, B: Over> MergeCursor<'s, B> {
         Ok(())
     }
 
-    /// Moves the cursor on from the entry that was returned last.
-    #[inline(always)]
-    fn catch_up(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.behind) { self.advance_tree() } else { Ok(()) }
-    }
-
     /// For a forward walk without a transaction: the leaf of the tree with the next rows, if the walk is at the leaf's
     /// beginning and the log changes no key up to its last one.
     pub(crate) fn leaf_ahead(&mut self) -> Result<Option<&Node<'s>>> {
-        self.catch_up()?;
+        self.cursor.catch_up(self.direction == Direction::Forward)?;
         let Some(leaf) = self.cursor.leaf_ahead() else { return Ok(None) };
         let last = leaf.ends()?.1;
         let untouched = |head: &Option<Version>| head.as_ref().is_none_or(|head| head.key > last);
@@ -198,15 +192,23 @@ impl<'s, B: Over> MergeCursor<'s, B> {
         self.cursor.skip_leaf().map(drop)
     }
 
+    /// What is walked.
+    #[inline]
+    pub(crate) fn ground(&self) -> &TableSource<'s, B> {
+        &self.ground
+    }
+
+    /// The key that was returned last; `None` before the first entry, and behind the last one.
+    pub(crate) fn last_key(&mut self) -> Option<&[u8]> {
+        self.cursor.last_key().or(self.last.as_deref())
+    }
+
     /// The next entry.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(Bytes<'s>, LeafValue<'s>)>> {
         if self.memtables.is_empty() && self.buffer.is_none() {
             // The common case: only the tree has entries.
-            self.catch_up()?;
-            let entry = self.cursor.entry();
-            self.behind = entry.is_some();
-            return Ok(entry);
+            return self.cursor.step(self.direction == Direction::Forward);
         }
         self.next_merged()
     }
@@ -216,6 +218,7 @@ impl<'s, B: Over> MergeCursor<'s, B> {
         while let Some(Merged { key, value, buffered, in_base }) = self.merged()? {
             if let Some(value) = value {
                 self.end_run(run, Some(&key));
+                self.last = Some(key.clone());
                 return Ok(Some((key, value)));
             }
             let run = run.get_or_insert_with(|| Run::new(&key));

@@ -47,13 +47,15 @@ pub(crate) struct Cursor<'a> {
     entry: Option<Entry>,
     /// Its key, once it was asked for: putting one together is most of the cost of a step.
     key: Option<Bytes<'static>>,
+    /// Whether [`Cursor::step`] has returned that entry.
+    returned: bool,
     after_last: bool,
 }
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(pages: &'a Pages, table: u32, root: TreeRoot) -> Cursor<'a> {
         let (path, leaf, entry, key) = Default::default();
-        Cursor { pages, table, root: root.ptr, path, leaf, entry, key, after_last: false }
+        Cursor { pages, table, root: root.ptr, path, leaf, entry, key, returned: false, after_last: false }
     }
 
     /// Whether the cursor is at an entry.
@@ -72,9 +74,52 @@ impl<'a> Cursor<'a> {
 
     /// Key of the entry it is at.
     pub(crate) fn key(&mut self) -> Option<&[u8]> {
-        let (leaf, _) = self.leaf.as_ref()?;
-        let entry = self.entry.as_ref()?;
-        Some(self.key.get_or_insert_with(|| leaf.key(entry)))
+        if self.key.is_none() {
+            let (leaf, index) = self.leaf.as_ref()?;
+            self.key = match &self.entry {
+                Some(entry) => Some(leaf.key(entry)),
+                None => Some(leaf.key(&leaf.entry(*index).ok()?)),
+            };
+        }
+        self.key.as_deref()
+    }
+
+    /// The entry it is at, or, if that was returned already, the next one in this direction; the cursor stays there.
+    ///
+    /// The same as moving and reading, for long walks: what one step costs beside the copy of a key decides how fast
+    /// a scan is.
+    pub(crate) fn step(&mut self, forward: bool) -> Result<Option<(Bytes<'a>, LeafValue<'a>)>> {
+        if !self.returned {
+            self.returned = self.leaf.is_some();
+            return Ok(self.entry());
+        }
+        let Some((leaf, index)) = &mut self.leaf else { return Ok(None) };
+        let next = if forward { *index + 1 } else { index.wrapping_sub(1) };
+        if next < leaf.count() {
+            *index = next;
+            (self.entry, self.key) = (None, None);
+            let read = leaf.read(next).map(Some);
+            if read.is_err() {
+                self.off(false);
+            }
+            return read;
+        }
+        self.cross(forward)?;
+        self.returned = self.leaf.is_some();
+        Ok(self.entry())
+    }
+
+    /// Moves on from an entry that [`Cursor::step`] has returned.
+    pub(crate) fn catch_up(&mut self, forward: bool) -> Result<()> {
+        if !std::mem::take(&mut self.returned) {
+            return Ok(());
+        }
+        if forward { self.next().map(drop) } else { self.prev().map(drop) }
+    }
+
+    /// The key of the entry that [`Cursor::step`] has returned last.
+    pub(crate) fn last_key(&mut self) -> Option<&[u8]> {
+        if self.returned { self.key() } else { None }
     }
 
     /// Like [`Cursor::entry`], after [`Cursor::key`] and for the last time: the cursor is to be moved next.
@@ -155,6 +200,7 @@ impl<'a> Cursor<'a> {
         self.leaf = None;
         self.entry = None;
         self.key = None;
+        self.returned = false;
         self.after_last = after_last;
         false
     }
@@ -170,6 +216,7 @@ impl<'a> Cursor<'a> {
         });
         *at = index;
         self.key = None;
+        self.returned = false;
         match checked {
             Ok(entry) => self.entry = Some(entry),
             Err(error) => {

@@ -197,9 +197,23 @@ impl<'a> Node<'a> {
     }
 
     /// Entry `index` of a leaf.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn entry(&self, index: usize) -> Result<Entry> {
+        self.entry_in(&self.bytes, index)
+    }
+
+    /// Key and value of entry `index` of a leaf.
+    #[inline(always)]
+    pub(crate) fn read(&self, index: usize) -> Result<(Bytes<'a>, LeafValue<'a>)> {
+        // What kind of bytes these are is looked up once, not for each part of the entry.
         let bytes: &[u8] = &self.bytes;
+        let entry = self.entry_in(bytes, index)?;
+        Ok((self.key_in(bytes, &entry), self.value(&entry)?))
+    }
+
+    /// [`Node::entry`], in the node's bytes.
+    #[inline(always)]
+    fn entry_in(&self, bytes: &[u8], index: usize) -> Result<Entry> {
         let offsets = PAGE_HEADER + self.prefix + HEAD_SIZE * self.count;
         let at = usize::from(get_u16(bytes, offsets + 2 * index));
         let (suffix, word, start) = lengths(bytes, at);
@@ -231,24 +245,30 @@ impl<'a> Node<'a> {
 
     /// The head of an entry, its bytes in their order.
     #[inline]
-    fn head(&self, entry: &Entry) -> [u8; HEAD_SIZE] {
+    fn head_in(&self, bytes: &[u8], entry: &Entry) -> [u8; HEAD_SIZE] {
         let at = PAGE_HEADER + self.prefix + HEAD_SIZE * entry.index as usize;
-        get_u32(&self.bytes, at).to_be_bytes()
+        get_u32(bytes, at).to_be_bytes()
     }
 
     /// The key of an entry.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn key(&self, entry: &Entry) -> Bytes<'static> {
+        self.key_in(&self.bytes, entry)
+    }
+
+    /// [`Node::key`], in the node's bytes.
+    #[inline(always)]
+    fn key_in(&self, bytes: &[u8], entry: &Entry) -> Bytes<'static> {
         // A short key is put together from blocks of a fixed size, each of which overwrites what was too much of the
         // one before: no copy depends on a length.
         const BLOCK: usize = SMALL + 2;
         let (suffix, mut joined) = (entry.suffix as usize, [0; 2 * BLOCK]);
-        let block = |at: usize| self.bytes.get(at..).and_then(|bytes| bytes.first_chunk::<BLOCK>());
+        let block = |at: usize| bytes.get(at..).and_then(|bytes| bytes.first_chunk::<BLOCK>());
         if self.prefix + suffix <= SMALL
             && let (Some(prefix), Some(rest)) = (block(PAGE_HEADER), block(entry.rest as usize))
         {
             put_bytes(&mut joined, 0, prefix);
-            put_bytes(&mut joined, self.prefix, &self.head(entry));
+            put_bytes(&mut joined, self.prefix, &self.head_in(bytes, entry));
             put_bytes(&mut joined, self.prefix + suffix.min(HEAD_SIZE), rest);
             if let Some(key) = Bytes::small(self.prefix + suffix, &joined) {
                 return key;
@@ -261,7 +281,7 @@ impl<'a> Node<'a> {
 
     /// Puts the key of an entry into `out`.
     pub(crate) fn key_into(&self, entry: &Entry, out: &mut Vec<u8>) {
-        let head = self.head(entry);
+        let head = self.head_in(&self.bytes, entry);
         out.clear();
         out.extend_from_slice(self.prefix());
         out.extend_from_slice(head.get(..entry.suffix as usize).unwrap_or(&head));

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::tree::node::LeafValue;
 use crate::txn::bounds::ByteRange;
 use crate::txn::snapshot::Snapshot;
-use crate::txn::state::{Ground, State};
+use crate::txn::state::State;
 use crate::txn::table::RawTable;
 use std::fmt;
 use std::iter::FusedIterator;
@@ -23,16 +23,48 @@ pub struct RawRange<'s, S: State = Snapshot> {
     table: RawTable<'s, S>,
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
-    front: Walk<'s, S>,
-    back: Walk<'s, S>,
-    /// The last key that each end has returned: the ends must not pass each other.
-    front_key: Option<Bytes<'s>>,
-    back_key: Option<Bytes<'s>>,
+    front: End<'s, S>,
+    back: End<'s, S>,
     done: bool,
 }
 
-/// A walk, and the id of the table it walks.
-type Walk<'s, S> = Option<(MergeCursor<'s, <S as Ground>::Buffer>, u32)>;
+/// One end of a range.
+struct End<'s, S: State> {
+    /// A walk, and the id of the table it walks.
+    walk: Option<(MergeCursor<'s, S::Buffer>, u32)>,
+    /// The last key that the walk before this one has returned.
+    before: Option<Vec<u8>>,
+}
+
+impl<'s, S: State> End<'s, S> {
+    /// The last key that this end has returned: the ends must not pass each other.
+    fn last_key(&mut self) -> Option<&[u8]> {
+        self.walk.as_mut().and_then(|(walk, _)| walk.last_key()).or(self.before.as_deref())
+    }
+
+    /// The walk, of the table that the handle stands for now; `None`: there is no such table.
+    #[inline]
+    fn walk(
+        &mut self,
+        table: &RawTable<'s, S>,
+        direction: Direction,
+        from: &Bound<Vec<u8>>,
+    ) -> Result<Option<&mut MergeCursor<'s, S::Buffer>>> {
+        // The content of a table that was cleared meanwhile, or restored, has another id.
+        if let Some((_, walked)) = &self.walk
+            && !table.leads_to(*walked)?
+        {
+            self.before = self.last_key().map(<[u8]>::to_vec);
+            self.walk = None;
+        }
+        if self.walk.is_none() {
+            let Some(ground) = table.ground()? else { return Ok(None) };
+            let from = self.before.as_deref().map_or(as_slices(from), Bound::Excluded);
+            self.walk = Some((MergeCursor::new(ground, direction, from)?, ground.table));
+        }
+        Ok(self.walk.as_mut().map(|(walk, _)| walk))
+    }
+}
 
 /// Key and value.
 pub(crate) type Entry<'s> = (Bytes<'s>, Bytes<'s>);
@@ -47,11 +79,13 @@ impl<'s, S: State> RawRange<'s, S> {
             (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => a >= b,
             _ => false,
         };
-        RawRange { table, lower, upper, front: None, back: None, front_key: None, back_key: None, done }
+        let [front, back] = [(); 2].map(|()| End { walk: None, before: None });
+        RawRange { table, lower, upper, front, back, done }
     }
 
+    /// Whether a key that one end has come to lies in the range, and not beyond the other end.
     #[inline(always)]
-    fn within(&self, direction: Direction, key: &[u8]) -> bool {
+    fn within(&mut self, direction: Direction, key: &[u8]) -> bool {
         match direction {
             Direction::Forward => {
                 let below = match &self.upper {
@@ -59,7 +93,7 @@ impl<'s, S: State> RawRange<'s, S> {
                     Bound::Excluded(end) => key < end.as_slice(),
                     Bound::Unbounded => true,
                 };
-                below && self.back_key.as_ref().is_none_or(|end| *key < **end)
+                below && self.back.last_key().is_none_or(|end| key < end)
             }
             Direction::Backward => {
                 let above = match &self.lower {
@@ -67,48 +101,32 @@ impl<'s, S: State> RawRange<'s, S> {
                     Bound::Excluded(start) => key > start.as_slice(),
                     Bound::Unbounded => true,
                 };
-                above && self.front_key.as_ref().is_none_or(|start| *key > **start)
+                above && self.front.last_key().is_none_or(|start| key > start)
             }
         }
     }
 
     /// The next key, and what `read` makes of its value.
-    #[inline]
+    #[inline(always)]
     fn step<T>(
         &mut self,
         direction: Direction,
         read: impl FnOnce(&TableSource<'s, S::Buffer>, LeafValue<'s>) -> Result<T>,
     ) -> Result<Option<(Bytes<'s>, T)>> {
-        let Some(ground) = self.table.ground()? else { return Ok(None) };
-        let (walk, from, last) = match direction {
-            Direction::Forward => (&mut self.front, &self.lower, &self.front_key),
-            Direction::Backward => (&mut self.back, &self.upper, &self.back_key),
+        let (end, from) = match direction {
+            Direction::Forward => (&mut self.front, &self.lower),
+            Direction::Backward => (&mut self.back, &self.upper),
         };
-        // The content of a table that was cleared meanwhile, or restored, has another id.
-        if walk.as_ref().is_some_and(|(_, table)| *table != ground.table) {
-            *walk = None;
-        }
-        let walk = match walk {
-            Some((walk, _)) => walk,
-            None => {
-                let from = last.as_deref().map_or(as_slices(from), Bound::Excluded);
-                let started = MergeCursor::new(ground, direction, from)?;
-                &mut walk.insert((started, ground.table)).0
-            }
-        };
+        let Some(walk) = end.walk(&self.table, direction, from)? else { return Ok(None) };
         let Some((key, found)) = walk.next()? else { return Ok(None) };
+        let ground = *walk.ground();
         if !self.within(direction, &key) {
             return Ok(None);
         }
-        let value = read(&ground, found)?;
-        match direction {
-            Direction::Forward => self.front_key = Some(key.clone()),
-            Direction::Backward => self.back_key = Some(key.clone()),
-        }
-        Ok(Some((key, value)))
+        Ok(Some((key, read(&ground, found)?)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn advance<T>(
         &mut self,
         direction: Direction,

@@ -48,6 +48,9 @@ pub trait Ground {
     /// Where a table is read; `None`: there is no such table, which reads as empty.
     fn ground_of(&self, place: &Self::Place) -> Result<Option<TableSource<'_, Self::Buffer>>>;
 
+    /// Whether a place that led to the table of this id still does.
+    fn leads_to(&self, place: &Self::Place, table: u32) -> Result<bool>;
+
     /// Adds the data file to an error.
     fn named_file<T>(&self, result: Result<T>) -> Result<T>;
 }
@@ -65,6 +68,12 @@ impl Ground for Snapshot {
         // In a forked child the pin is the parent's, and what it protects may be gone.
         self.engine().check_process()?;
         Ok(place.0.map(|(table, root)| TableSource { view: self.view(), buffer: None, table, root }))
+    }
+
+    /// Nothing changes in a snapshot.
+    #[inline]
+    fn leads_to(&self, _: &SnapshotPlace, _: u32) -> Result<bool> {
+        self.engine().check_process().map(|()| true)
     }
 
     #[inline]
@@ -101,6 +110,10 @@ impl Ground for WriteTxn {
                 self.ground_of_name(&expected.name, (&expected.types.0, &expected.types.1))
             }
         })
+    }
+
+    fn leads_to(&self, place: &TxnPlace, table: u32) -> Result<bool> {
+        Ok(self.ground_of(place)?.is_some_and(|ground| ground.table == table))
     }
 
     fn named_file<T>(&self, result: Result<T>) -> Result<T> {

@@ -67,6 +67,12 @@ impl<'s, S: State> RawTable<'s, S> {
         self.state.ground_of(&self.place)
     }
 
+    /// Whether it still stands for the table of this id.
+    #[inline]
+    pub(super) fn leads_to(&self, table: u32) -> Result<bool> {
+        self.state.leads_to(&self.place, table)
+    }
+
     #[inline]
     pub(super) fn in_file<T>(&self, result: Result<T>) -> Result<T> {
         self.state.named_file(result)
