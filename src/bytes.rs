@@ -17,10 +17,19 @@ pub(crate) const SMALL: usize = 30;
 #[derive(Clone)]
 enum Inner<'a> {
     Borrowed(&'a [u8]),
-    Shared { buffer: Arc<[u8]>, range: Range<usize> },
-    Small { len: u8, bytes: [u8; SMALL] },
+    Shared {
+        buffer: Arc<[u8]>,
+        range: Range<usize>,
+    },
+    Small {
+        len: u8,
+        bytes: [u8; SMALL],
+    },
     /// A part of what a snapshot keeps.
-    Kept { keeper: Arc<dyn Keeper>, range: Range<usize> },
+    Kept {
+        keeper: Arc<dyn Keeper>,
+        range: Range<usize>,
+    },
 }
 
 /// What keeps bytes alive, and in place, for bytes that borrow nothing.

@@ -73,7 +73,7 @@
 //! let before = store.read()?;
 //! let failed = store.write(|tx| {
 //!     tx.raw("t")?.put(b"k", b"v")?;
-//!     Err::<(), memstone::Error>(memstone::Error::Invalid("changed my mind".to_owned()))
+//!     Err::<(), _>(memstone::Error::abort("changed my mind"))
 //! });
 //! assert!(failed.is_err());
 //! assert_eq!(store.last_commit()?, before.lsn());
@@ -134,6 +134,8 @@ mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod log;
 mod maintain;
 #[cfg(test)]
@@ -153,7 +155,7 @@ pub use engine::commit::Durability;
 pub use engine::metrics::{Rates, Sample};
 pub use engine::names::NamedSnapshot;
 pub use engine::stats::{LockStats, Locks, LogStats, ProcessStats, Stats, TableInfo};
-pub use error::{Corruption, Error, Holder, Result};
+pub use error::{CodecOp, Corruption, CorruptionKind, Error, Holder, LimitKind, LockKind, Result};
 pub use maintain::check::{CheckOptions, Finding, PageCounts, Report, Severity, TableReport, check, check_with};
 pub use maintain::content::content_hash;
 pub use maintain::doctor::diagnosis::{
@@ -174,7 +176,7 @@ pub use txn::diff::{Diff, RowChange, RowChanges, TableChange, TableDiff};
 pub use txn::owned::{OwnedRawRange, OwnedRawTable};
 pub use txn::range::{RawKeys, RawRange, RawValues};
 pub use txn::snapshot::Snapshot;
-pub use txn::state::State;
+pub use txn::state::ReadState;
 pub use txn::table::RawTable;
 pub use txn::table_name::TableName;
 pub use txn::undo::Savepoint;

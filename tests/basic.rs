@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use memstone::{CheckOptions, Durability, Error, Result, Store, WriteOptions, check};
+use memstone::{CheckOptions, Durability, Error, LimitKind, Result, Store, WriteOptions, check};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -95,7 +95,7 @@ fn names_of_types_have_a_limit() -> Result<()> {
     store.write(|tx| tx.untyped_as("t", &fits, &fits)?.put(b"k", b"v"))?;
     for (keys, values) in [("é".repeat(40_000), fits.clone()), (fits.clone(), format!("{fits}x"))] {
         let refused = store.write(|tx| tx.untyped_as("other", &keys, &values).map(drop));
-        assert!(matches!(refused, Err(Error::TooLarge { what: "type name", .. })), "{refused:?}");
+        assert!(matches!(refused, Err(Error::TooLarge { what: LimitKind::TypeName, .. })), "{refused:?}");
     }
     assert_eq!(store.read()?.table_types("t")?, Some((fits.clone(), fits)));
     assert_eq!(store.read()?.tables()?.len(), 1);

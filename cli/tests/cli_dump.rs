@@ -46,7 +46,7 @@ type Content = Vec<(String, String, String, Vec<(Vec<u8>, Vec<u8>)>)>;
 fn content(bench: &Bench) -> Content {
     let snapshot = Store::options().read_only(true).open(&bench.file).unwrap().read().unwrap();
     let rows = |name: &str| {
-        let rows = snapshot.raw(name).unwrap().prefix(b"").unwrap();
+        let rows = snapshot.untyped(name).unwrap().prefix(b"").unwrap();
         rows.map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect()
     };
     let tables = snapshot.tables().unwrap().into_iter();

@@ -4,7 +4,7 @@ use crate::disk::platform::Disk;
 use crate::disk::reflink::share_blocks;
 use crate::disk::root::{Root, Slots, read_head, read_slots};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::maintain::check::{CheckOptions, check};
 use crate::{Snapshot, Store};
 use std::fs::File;
@@ -216,7 +216,7 @@ fn verify(clone: &Path, source: &Path) -> Result<()> {
     match report.findings.first() {
         Some(finding) if !report.is_clean() => {
             let found = format!("{}; the store itself may be damaged: check it", finding.message);
-            Err(Error::corrupt("clone", 0, None, "a sound store", found).in_file(source))
+            Err(Error::corrupt(CorruptionKind::Clone, 0, None, "a sound store", found).in_file(source))
         }
         _ => Ok(()),
     }

@@ -8,12 +8,11 @@ use crate::engine::archive::KeptChange;
 use crate::engine::commit::Durability;
 use crate::engine::open::create;
 use crate::engine::table_row::TableEntry;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::txn::versions::version_in;
 use crate::{Options, Snapshot, Store, WriteOptions, WriteTxn};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::path::Path;
 
 use super::chain::Chain;
@@ -167,7 +166,7 @@ impl Replaying<'_> {
             KeptChange::Put { key, value } => {
                 let entry =
                     TableEntry::decode(value).filter(|entry| entry.id >= FIRST_USER_TABLE).ok_or_else(|| {
-                        Error::corrupt("archive segment", 0, None, "a row of the names table", "something else")
+                        Error::corrupt(CorruptionKind::Archive, 0, None, "a row of the names table", "something else")
                     })?;
                 self.next_table = self.next_table.max(entry.id.saturating_add(1));
                 // Its rows are counted later, if any is changed; as many as it had under another name otherwise.

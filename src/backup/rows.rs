@@ -6,7 +6,7 @@ use crate::engine::buffer::Direction;
 use crate::engine::merge::{MergeCursor, TableSource};
 use crate::engine::stats::TableInfo;
 use crate::engine::view::View;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::maintain::content::ContentHash;
 use crate::tree::bulk::FullLeaf;
 use crate::txn::catalog::list_tables;
@@ -173,7 +173,7 @@ fn tell(item: &Item<'_>, last: &mut Option<Vec<u8>>, hash: &mut ContentHash) -> 
 }
 
 fn wrong_rows(table: &TableManifest, expected: &str, found: String) -> Error {
-    Error::corrupt("table", 0, None, format!("{expected} in table {:?}", table.name), found)
+    Error::corrupt(CorruptionKind::Rows, 0, None, format!("{expected} in table {:?}", table.name), found)
 }
 
 /// Copies a state into a store that is being built. Gives the hash of its content.

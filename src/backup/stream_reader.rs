@@ -2,7 +2,7 @@
 
 use crate::bytes::Bytes;
 use crate::disk::format::{MAX_KEY_SIZE, MAX_VALUE_SIZE, get_u16, get_u32, get_u64};
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -293,5 +293,5 @@ fn short(path: &Path, offset: u64, error: std::io::Error) -> Error {
 }
 
 fn damaged(path: &Path, offset: u64, expected: &str, found: &str) -> Error {
-    Error::corrupt("backup", offset, None, expected, found).in_file(path)
+    Error::corrupt(CorruptionKind::Backup, offset, None, expected, found).in_file(path)
 }

@@ -20,7 +20,7 @@ use crate::engine::new_root::{CheckpointResult, NewRoot, RingChange, Unlogged};
 use crate::engine::page_writer::PageWriter;
 use crate::engine::view::View;
 use crate::engine::writer_queue::WriterGuard;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
 use crate::log::memtable::Pointed;
 use crate::log::reader::Point;
@@ -171,7 +171,9 @@ impl Engine {
                 Ok(Appended::NoRoom) => {
                     // Commits leave room for the record. They have filled it behind a newer root, with another ring.
                     let (expected, found) = ("the root that the last frames were written for", "an older root");
-                    return Err(Error::corrupt("root slots", 0, None, expected, found).in_file(self.path()));
+                    return Err(
+                        Error::corrupt(CorruptionKind::RootSlots, 0, None, expected, found).in_file(self.path())
+                    );
                 }
             }
         }

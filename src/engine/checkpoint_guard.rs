@@ -5,7 +5,7 @@ use crate::disk::platform::LockMode;
 use crate::disk::root::Root;
 use crate::disk::slot::State;
 use crate::engine::roots::Roots;
-use crate::error::{Error, Result};
+use crate::error::{Error, LockKind, Result};
 use std::time::Instant;
 
 /// The right to allocate and free pages, until dropped.
@@ -36,12 +36,12 @@ impl Roots {
         let sidecar = self.sidecar();
         let process = match self.checkpointing.take(deadline) {
             Waited::Held(guard) => guard,
-            Waited::TooLate => return Err(self.busy("checkpoint", &sidecar, started)),
+            Waited::TooLate => return Err(self.busy(LockKind::Checkpoint, &sidecar, started)),
             Waited::Nested => return Err(Error::Nested { path: self.path().to_path_buf() }),
         };
-        let kernel = ByteLock::take(&self.disk, CHECKPOINT, LockMode::Exclusive, "checkpoint", deadline);
+        let kernel = ByteLock::take(&self.disk, CHECKPOINT, LockMode::Exclusive, LockKind::Checkpoint, deadline);
         let kernel = kernel.map_err(|e| match e {
-            Error::Busy { .. } => self.busy("checkpoint", &sidecar, started),
+            Error::Busy { .. } => self.busy(LockKind::Checkpoint, &sidecar, started),
             e => e,
         })?;
         Ok(self.checkpoint_turn(process, kernel))

@@ -16,7 +16,7 @@ use crate::disk::sidecar::Sidecar;
 use crate::disk::slot::Counter;
 use crate::engine::append::{Log, Sealed};
 use crate::engine::board::Failures;
-use crate::error::Result;
+use crate::error::{LockKind, Result};
 use std::ops::RangeInclusive;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
@@ -174,7 +174,7 @@ impl Log {
     /// Waits for SYNC, and so for the flush of its holder.
     pub(crate) fn lock_sync(&self, deadline: Deadline) -> Result<SyncGuard<'_>> {
         let process = lock(&self.syncing);
-        let kernel = ByteLock::take(&self.disk, SYNC, LockMode::Exclusive, "flush", deadline)?;
+        let kernel = ByteLock::take(&self.disk, SYNC, LockMode::Exclusive, LockKind::Flush, deadline)?;
         Ok(SyncGuard { _kernel: kernel, _process: process })
     }
 }

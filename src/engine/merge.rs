@@ -339,7 +339,8 @@ impl<'s, B: Over> MergeCursor<'s, B> {
         let stamp = buffer.changes.as_buffer().stamp();
         if stamp != buffer.stamp {
             buffer.stamp = stamp;
-            buffer.head = buffer.changes.as_buffer().buffered_next(self.ground.table, self.direction, as_slices(&buffer.from));
+            buffer.head =
+                buffer.changes.as_buffer().buffered_next(self.ground.table, self.direction, as_slices(&buffer.from));
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::disk::pins::Pin;
 use crate::disk::root::Root;
 use crate::engine::append::now_us;
 use crate::engine::view::{TreeVersion, View, Views};
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::log::ring::Ring;
 use crate::tree::cursor::{Cursor, get};
 use crate::tree::update::{PageStore, update};
@@ -159,7 +159,7 @@ impl TreeVersion {
 }
 
 fn corrupt(expected: &str) -> Error {
-    Error::corrupt("table of named snapshots", 0, None, expected, "something else")
+    Error::corrupt(CorruptionKind::NamedSnapshots, 0, None, expected, "something else")
 }
 
 impl Views {

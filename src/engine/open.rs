@@ -23,7 +23,7 @@ use crate::engine::roots::Roots;
 use crate::engine::sharing::{OpenGuard, Others};
 use crate::engine::view::Views;
 use crate::engine::{Engine, MIN_LOG_PAGES, Settings, background};
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::log::reader::{LogReader, Point};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -294,7 +294,7 @@ fn find_slots(disk: &dyn Disk) -> Result<Slots> {
         if last == Some(root.sequence) {
             let expected = format!("{} pages of {} bytes", root.page_count, root.page_size);
             let found = format!("a file of {len} bytes");
-            return Err(Error::corrupt("file", len, None, expected, found).in_file(disk.path()));
+            return Err(Error::corrupt(CorruptionKind::File, len, None, expected, found).in_file(disk.path()));
         }
         last = Some(root.sequence);
     }

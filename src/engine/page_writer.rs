@@ -9,7 +9,7 @@ use crate::disk::pins::joined;
 use crate::engine::Engine;
 use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::view::{TreeVersion, View};
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::tree::pages::Pages;
 use crate::tree::space::{Space, SpaceRoot};
 use crate::tree::update::PageStore;
@@ -155,7 +155,7 @@ impl<'e> PageWriter<'e> {
         }
         let offset = u64::from(overflow.ptr.page) * u64::from(self.pages.page_size());
         let page = Some(u64::from(overflow.ptr.page));
-        Err(Error::corrupt("overflow", offset, page, "pages that no tree uses", "pages in use")
+        Err(Error::corrupt(CorruptionKind::LongValue, offset, page, "pages that no tree uses", "pages in use")
             .in_file(self.engine.path()))
     }
 
@@ -237,9 +237,8 @@ impl PageStore for PageWriter<'_> {
             let offset = u64::from(page) * u64::from(self.pages.page_size());
             let found = format!("free ones, or of version {version}");
             let expected = format!("{run} pages in use, of a version up to {}", self.version);
-            return Err(
-                Error::corrupt("free map", offset, Some(u64::from(page)), expected, found).in_file(self.engine.path())
-            );
+            return Err(Error::corrupt(CorruptionKind::FreeMap, offset, Some(u64::from(page)), expected, found)
+                .in_file(self.engine.path()));
         }
         if version == self.version {
             // Written by this writer, and perhaps still being read by the caller: must not be written again yet.

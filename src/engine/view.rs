@@ -17,7 +17,7 @@ use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::chores::Chore;
 use crate::engine::facts::{Facts, Known};
 use crate::engine::table_row::TableEntry;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::log::memtable::Memtable;
 use crate::log::reader::{LogReader, Point, goes_on_elsewhere};
 use crate::log::ring::Ring;
@@ -301,9 +301,8 @@ impl Views {
             if !sound {
                 let at = ring.file_offset(frame.header.position);
                 let expected = "operations that make sense";
-                return Err(
-                    Error::corrupt("log frame", at, None, expected, "a payload that does not").in_file(self.path())
-                );
+                return Err(Error::corrupt(CorruptionKind::Frame, at, None, expected, "a payload that does not")
+                    .in_file(self.path()));
             }
             state.facts.write().unwrap_or_else(PoisonError::into_inner).follow(&frame);
             newest = newest.max(frame.header.root_sequence);
@@ -413,7 +412,7 @@ impl TreeVersion {
         let Some(row) = self.catalog_row(table)? else { return Ok(TreeRoot::default()) };
         TreeRoot::of_row(&row).ok_or_else(|| {
             let expected = format!("at least {TREE_ROOT_SIZE} bytes");
-            Error::corrupt("catalog row", 0, None, expected, format!("{} bytes", row.len()))
+            Error::corrupt(CorruptionKind::Catalog, 0, None, expected, format!("{} bytes", row.len()))
         })
     }
 }
@@ -440,7 +439,13 @@ impl View {
     }
 
     fn corrupt_name(&self, name: &str) -> Error {
-        Error::corrupt("names table", 0, None, "an id and two type names", format!("something else for {name:?}"))
+        Error::corrupt(
+            CorruptionKind::Names,
+            0,
+            None,
+            "an id and two type names",
+            format!("something else for {name:?}"),
+        )
     }
 
     /// A table id that was never used, neither in the tree nor in the log.

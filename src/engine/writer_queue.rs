@@ -11,7 +11,7 @@ use crate::disk::platform::LockMode;
 use crate::disk::sidecar::Sidecar;
 use crate::disk::slot::{Counter, State};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, LockKind, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ impl Engine {
     ) -> Result<WriterGuard> {
         let process = match self.writer.take(deadline) {
             Waited::Held(guard) => guard,
-            Waited::TooLate => return Err(self.busy("writer", sidecar, started)),
+            Waited::TooLate => return Err(self.busy(LockKind::Writer, sidecar, started)),
             Waited::Nested => return Err(Error::Nested { path: self.path().to_path_buf() }),
         };
         let turn = |kernel| WriterGuard { engine: Arc::clone(self), kernel: Some(kernel), _process: process };
@@ -72,7 +72,7 @@ impl Engine {
         }
         match self.queue_for_writer(sidecar, deadline)? {
             Some(kernel) => Ok(turn(kernel)),
-            None => Err(self.busy("writer", sidecar, started)),
+            None => Err(self.busy(LockKind::Writer, sidecar, started)),
         }
     }
 

@@ -30,7 +30,7 @@
 use crate::disk::format::{
     MAX_FRAME_PAYLOAD, MAX_KEY_SIZE, OVERFLOW_SIZE, Overflow, TABLE_NAMES, get_u16, get_u32, get_u64, put_u32, put_u64,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, LimitKind, Result};
 
 /// Size of a frame's header.
 pub(crate) const FRAME_HEADER: usize = 64;
@@ -209,7 +209,7 @@ impl FrameBuilder {
     pub(crate) fn payload_len(&self) -> Result<u32> {
         let size = (self.bytes.len() - FRAME_HEADER) as u64;
         let len = u32::try_from(size).ok().filter(|len| *len <= MAX_FRAME_PAYLOAD);
-        len.ok_or(Error::TooLarge { what: "log frame", size, limit: MAX_FRAME_PAYLOAD.into() })
+        len.ok_or(Error::TooLarge { what: LimitKind::Frame, size, limit: MAX_FRAME_PAYLOAD.into() })
     }
 
     pub(crate) fn changes_tables(&self) -> bool {

@@ -1,8 +1,6 @@
 //! A hash of a state's content: equal for two stores that hold the same tables with the same rows, however their
 //! pages are arranged.
 
-use std::ops::Bound;
-
 use crate::Snapshot;
 use crate::error::Result;
 

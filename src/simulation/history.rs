@@ -6,10 +6,11 @@ use crate::disk::sim::{Free, Image, Rng, World};
 use crate::engine::facts::take_steps;
 use crate::engine::open;
 use crate::{
-    Bytes, Durability, Error, RawTable, RawTableMut, Savepoint, Snapshot, Store, Table, WriteOptions, WriteTxn,
+    Bytes, Durability, Error, RawTable, RawTableMut, ReadState, Savepoint, Snapshot, Store, Table, WriteOptions,
+    WriteTxn,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound::{Excluded, Included, Unbounded};
+use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -138,7 +139,7 @@ fn what_is_put_back_among_deletions_is_found_in_a_few_steps() {
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Looks at a table from both ends, from places inside, and counts it.
-fn agrees(table: &RawTable<'_>, rows: &Rows, random: &mut Rng, what: &str) {
+fn agrees<S: ReadState>(table: &RawTable<'_, S>, rows: &Rows, random: &mut Rng, what: &str) {
     let own = |entry: Option<(Bytes<'_>, Bytes<'_>)>| entry.map(|(k, v)| (k.to_vec(), v.to_vec()));
     let of = |entry: Option<(&Vec<u8>, &Vec<u8>)>| entry.map(|(k, v)| (k.clone(), v.clone()));
     assert_eq!(own(table.first().unwrap()), of(rows.first_key_value()), "{what}: first");
@@ -179,7 +180,7 @@ fn change(table: &RawTableMut<'_>, rows: &mut Rows, random: &mut Rng) {
         5 => {
             let to = [at[0].saturating_add(20)];
             let there = rows.range(at.clone()..to.to_vec()).map(|(key, _)| key.clone()).collect::<Vec<_>>();
-            assert_eq!(table.delete_range((Included(&at), Excluded(&to))).unwrap(), there.len() as u64);
+            assert_eq!(table.delete_range((Included(&at[..]), Excluded(&to[..]))).unwrap(), there.len() as u64);
             there.iter().for_each(|key| drop(rows.remove(key)));
         }
         6 => {

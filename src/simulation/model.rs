@@ -7,7 +7,6 @@ use crate::store::Store;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::{WriteOptions, WriteTxn};
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
 pub(super) type Value = Arc<[u8]>;

@@ -8,7 +8,7 @@ use crate::engine::Settings;
 use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::new_root::CheckpointResult;
 use crate::engine::open;
-use crate::{Error, Store};
+use crate::{Error, LockKind, Store};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -207,11 +207,11 @@ fn a_long_value_does_not_wait_for_a_checkpoint() {
     }
     // What does not fit waits; and so does what finds the log full.
     let refused = second.write(|tx| tx.raw("t")?.put(b"large", &vec![7; 300_000]));
-    assert!(matches!(refused, Err(Error::Busy { lock: "checkpoint", .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Busy { lock: LockKind::Checkpoint, .. })), "{refused:?}");
     let full =
         (0..100_u8).find_map(|n| second.write(|tx| tx.raw("t")?.put(&[n], &vec![7; 100_000])).err().zip(Some(n)));
     let (error, reached) = full.expect("the log is never full");
-    assert!(matches!(error, Error::Busy { lock: "checkpoint", .. }) && reached > 2, "{error} after {reached}");
+    assert!(matches!(error, Error::Busy { lock: LockKind::Checkpoint, .. }) && reached > 2, "{error} after {reached}");
     drop(folding);
 
     let all_there = |store: &Store| {

@@ -250,7 +250,7 @@ impl Options {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let temporary = parent_of(path).join(format!(".{name}.{random:08x}.new"));
         let disk = UnixDisk::open(&temporary, OpenMode { read_only: false, create: true })
-            .map_err(|e| if let Error::Io { op, source, .. } = e { Error::io(op, path, source) } else { e })?;
+            .map_err(|e| if let Error::Io { op, cause, .. } = e { Error::io(op, path, cause) } else { e })?;
         let made = open::create_for(&disk, self.page_size, store_id, self.application)
             .and_then(|()| give_name(&temporary, path).map_err(|e| Error::io("name the new store", path, e)));
         drop(disk);

@@ -11,7 +11,7 @@ use crate::bytes::Bytes;
 use crate::disk::format::{
     Child, KIND_BRANCH, KIND_LEAF, MAX_KEY_SIZE, MAX_LEVEL, NODE_END, PAGE_HEADER, Ptr, TreeRoot, get_u32,
 };
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, LimitKind, Result};
 
 /// At most one in this many bytes of the leaves may stay unused because a whole leaf follows one that is not
 /// full.
@@ -90,7 +90,7 @@ impl Bulk {
     pub(crate) fn row(&mut self, store: &mut dyn PageStore, key: &[u8], value: &[u8]) -> Result<()> {
         if key.len() > MAX_KEY_SIZE {
             let (size, limit) = (key.len() as u64, MAX_KEY_SIZE as u64);
-            return Err(Error::TooLarge { what: "key", size, limit });
+            return Err(Error::TooLarge { what: LimitKind::Key, size, limit });
         }
         self.must_follow(key)?;
         let low = self.low_of(key);
@@ -152,7 +152,7 @@ impl Bulk {
     fn must_follow(&self, key: &[u8]) -> Result<()> {
         if self.any && key <= self.last.as_slice() {
             return Err(Error::corrupt(
-                "keys",
+                CorruptionKind::Keys,
                 0,
                 None,
                 "keys that ascend",
@@ -254,7 +254,13 @@ impl Bulk {
     #[expect(clippy::indexing_slicing, reason = "the line above makes the level")]
     fn level(&mut self, level: usize) -> Result<&mut Level> {
         if level > usize::from(MAX_LEVEL) {
-            return Err(Error::corrupt("branch", 0, None, format!("a level up to {MAX_LEVEL}"), level.to_string()));
+            return Err(Error::corrupt(
+                CorruptionKind::Branch,
+                0,
+                None,
+                format!("a level up to {MAX_LEVEL}"),
+                level.to_string(),
+            ));
         }
         while self.levels.len() <= level {
             self.levels.push(Level::new(self.levels.is_empty(), self.page_size as usize));

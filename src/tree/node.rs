@@ -69,7 +69,7 @@ use crate::disk::format::{
     PAGE_TABLE, PAGE_VERSION, Ptr, VALUE_INLINE, VALUE_KIND_BITS, VALUE_LONG, get_u16, get_u32, get_u64, get_varint,
     put_bytes, put_u16, put_u32, put_u64, put_varint,
 };
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, LimitKind, Result};
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -434,7 +434,7 @@ impl<'a> Node<'a> {
     pub(crate) fn damage(&self, expected: &str) -> Error {
         let page = u64::from(self.page());
         let page_size = self.bytes.len() as u64 / u64::from(self.run()).max(1);
-        let kind = if self.is_leaf() { "leaf" } else { "branch" };
+        let kind = if self.is_leaf() { CorruptionKind::Leaf } else { CorruptionKind::Branch };
         let found = format!("count {}, prefix {}, level {}", self.count, self.prefix, self.level);
         Error::corrupt(kind, page * page_size, Some(page), expected, found)
     }
@@ -614,5 +614,5 @@ pub(crate) fn encode<'i>(
 
 #[cold]
 fn too_large(size: usize) -> Error {
-    Error::TooLarge { what: "tree node", size: size as u64, limit: MAX_NODE_SIZE as u64 }
+    Error::TooLarge { what: LimitKind::Node, size: size as u64, limit: MAX_NODE_SIZE as u64 }
 }

@@ -7,7 +7,7 @@ use crate::disk::format::{
     KIND_OVERFLOW, MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_HEADER, PAGE_NUMBER, PAGE_PAYLOAD_LEN, Ptr, put_u32,
     put_u64,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, LimitKind, Result};
 
 /// Bytes of a long value written at once.
 const WRITE_CHUNK: usize = 1 << 20;
@@ -16,7 +16,7 @@ const WRITE_CHUNK: usize = 1 << 20;
 pub(crate) fn write_overflow(store: &mut dyn PageStore, table: u32, value: &[u8]) -> Result<Overflow> {
     let len = value.len() as u64;
     if len > MAX_VALUE_SIZE {
-        return Err(Error::TooLarge { what: "value", size: len, limit: MAX_VALUE_SIZE });
+        return Err(Error::TooLarge { what: LimitKind::Value, size: len, limit: MAX_VALUE_SIZE });
     }
     let page_size = store.pages().page_size();
     let run = u32::try_from(Overflow::pages(len, page_size)).unwrap_or(u32::MAX);

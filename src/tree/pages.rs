@@ -12,7 +12,7 @@ use crate::disk::format::{
     PAGE_PAYLOAD_LEN, PAGE_RUN, PAGE_STORE, PAGE_TABLE, Ptr, get_u32, get_u64,
 };
 use crate::disk::platform::{Disk, Mapping};
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -199,7 +199,12 @@ impl Pages {
         let pages = u64::from(get_u32(&run, PAGE_RUN));
         if found != long.len || pages != Overflow::pages(long.len, self.page_size()) {
             let expected = format!("a payload of {} bytes", long.len);
-            return Err(self.damage("overflow", long.ptr, expected, format!("{found} bytes in {pages} pages")));
+            return Err(self.damage(
+                CorruptionKind::LongValue,
+                long.ptr,
+                expected,
+                format!("{found} bytes in {pages} pages"),
+            ));
         }
         let len = usize::try_from(long.len).unwrap_or(usize::MAX);
         Ok(run.slice(PAGE_HEADER..PAGE_HEADER.saturating_add(len)))
@@ -214,7 +219,7 @@ impl Pages {
         }
         if long.len > MAX_VALUE_SIZE || !self.exists(long.ptr.page, pages, count) {
             let found = format!("a value of {} bytes", long.len);
-            return Err(self.damage("overflow", long.ptr, format!("a run within {count} pages"), found));
+            return Err(self.damage(CorruptionKind::LongValue, long.ptr, format!("a run within {count} pages"), found));
         }
         Ok(u32::try_from(pages).unwrap_or(u32::MAX))
     }
@@ -275,7 +280,12 @@ impl Pages {
     fn fetch_unverified(&self, ptr: Ptr) -> Result<Bytes<'_>> {
         let count = self.page_count.load(Ordering::Acquire);
         if !self.exists(ptr.page, 1, count) {
-            return Err(self.damage("page", ptr, format!("a page below {count}"), "no such page".to_owned()));
+            return Err(self.damage(
+                CorruptionKind::Page,
+                ptr,
+                format!("a page below {count}"),
+                "no such page".to_owned(),
+            ));
         }
         if let Some(run) = self.map.as_ref().and_then(|map| self.mapped(&**map, ptr.page))
             && self.check(ptr, run).is_ok()
@@ -307,7 +317,12 @@ impl Pages {
         }
         // Before memory is allocated for it, the header must be what the pointer expects.
         if !self.exists(ptr.page, run, page_count) {
-            return Err(self.damage("page", ptr, format!("a run within {page_count} pages"), format!("{run} pages")));
+            return Err(self.damage(
+                CorruptionKind::Page,
+                ptr,
+                format!("a run within {page_count} pages"),
+                format!("{run} pages"),
+            ));
         }
         self.check_header(ptr, &first)?;
         let size = usize::try_from(run << self.shift).unwrap_or(usize::MAX);
@@ -322,7 +337,12 @@ impl Pages {
         let place = Arc::get_mut(&mut buffer).unwrap_or_default();
         let got = self.disk.read_at(place, offset).map_err(|e| Error::io("read", self.disk.path(), e))?;
         if got < size {
-            return Err(self.damage("page", ptr, format!("{size} bytes"), format!("{got} before the file's end")));
+            return Err(self.damage(
+                CorruptionKind::Page,
+                ptr,
+                format!("{size} bytes"),
+                format!("{got} before the file's end"),
+            ));
         }
         Ok(buffer)
     }
@@ -333,7 +353,12 @@ impl Pages {
         let size = u64::from(get_u32(run, PAGE_RUN)) << self.shift;
         let crc = crc32fast::hash(run.get(PAGE_NUMBER..).unwrap_or_default());
         if size != run.len() as u64 || crc != ptr.crc {
-            return Err(self.damage("page", ptr, format!("CRC {:08x}", ptr.crc), format!("CRC {crc:08x}")));
+            return Err(self.damage(
+                CorruptionKind::Page,
+                ptr,
+                format!("CRC {:08x}", ptr.crc),
+                format!("CRC {crc:08x}"),
+            ));
         }
         Ok(())
     }
@@ -345,22 +370,22 @@ impl Pages {
             let size = u64::from(get_u32(run, PAGE_RUN)) << self.shift;
             if matches!(run.get(PAGE_KIND), Some(&KIND_LEAF | &KIND_BRANCH)) && size > MAX_NODE_SIZE as u64 {
                 let expected = format!("at most {MAX_NODE_SIZE} bytes");
-                return Err(self.damage("node", ptr, expected, format!("{size} bytes")));
+                return Err(self.damage(CorruptionKind::Node, ptr, expected, format!("{size} bytes")));
             }
             return Ok(());
         }
         let show = |(crc, page, store): (u32, u32, u32)| format!("CRC {crc:08x}, page {page}, store {store:08x}");
-        Err(self.damage("page", ptr, show((ptr.crc, ptr.page, self.store_tag)), show(found)))
+        Err(self.damage(CorruptionKind::Page, ptr, show((ptr.crc, ptr.page, self.store_tag)), show(found)))
     }
 
     #[cold]
     fn not_a_node(&self, ptr: Ptr, table: u32, level: Option<u8>) -> Error {
-        let name = if level == Some(0) { "leaf" } else { "node" };
+        let name = if level == Some(0) { CorruptionKind::Leaf } else { CorruptionKind::Node };
         self.fetch(ptr).map_or_else(|error| error, |run| self.misplaced(ptr, &run, name, table))
     }
 
     #[cold]
-    fn misplaced(&self, ptr: Ptr, run: &[u8], kind: &'static str, table: u32) -> Error {
+    fn misplaced(&self, ptr: Ptr, run: &[u8], kind: CorruptionKind, table: u32) -> Error {
         let found = format!(
             "kind {} at level {} of table {}",
             run.get(PAGE_KIND).copied().unwrap_or_default(),
@@ -371,19 +396,19 @@ impl Pages {
     }
 
     #[cold]
-    fn damage(&self, kind: &'static str, ptr: Ptr, expected: String, found: String) -> Error {
+    fn damage(&self, kind: CorruptionKind, ptr: Ptr, expected: String, found: String) -> Error {
         Error::corrupt(kind, u64::from(ptr.page) << self.shift, Some(u64::from(ptr.page)), expected, found)
     }
 }
 
-fn kind_name(kind: u8) -> &'static str {
+fn kind_name(kind: u8) -> CorruptionKind {
     match kind {
-        KIND_LEAF => "leaf",
-        KIND_BRANCH => "branch",
-        KIND_OVERFLOW => "overflow",
-        KIND_FREE_REGION => "free map region",
-        KIND_FREE_DIRECTORY => "free map directory",
-        KIND_PENDING => "pending list",
-        _ => "page",
+        KIND_LEAF => CorruptionKind::Leaf,
+        KIND_BRANCH => CorruptionKind::Branch,
+        KIND_OVERFLOW => CorruptionKind::LongValue,
+        KIND_FREE_REGION => CorruptionKind::FreeRegion,
+        KIND_FREE_DIRECTORY => CorruptionKind::FreeDirectory,
+        KIND_PENDING => CorruptionKind::PendingList,
+        _ => CorruptionKind::Page,
     }
 }

@@ -13,7 +13,7 @@ use super::overflow::{free_overflow, write_overflow};
 use super::pages::Pages;
 use crate::change::Change;
 use crate::disk::format::{Child, KIND_BRANCH, KIND_LEAF, MAX_KEY_SIZE, MAX_LEVEL, Overflow, Ptr, TreeRoot};
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, LimitKind, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -149,7 +149,7 @@ impl<'s, 'p> Update<'s, 'p> {
     fn apply(&mut self, key: &[u8], change: Edit<&[u8]>) -> Result<()> {
         if key.len() > MAX_KEY_SIZE {
             let (size, limit) = (key.len() as u64, MAX_KEY_SIZE as u64);
-            return Err(Error::TooLarge { what: "key", size, limit });
+            return Err(Error::TooLarge { what: LimitKind::Key, size, limit });
         }
         self.seek(key)?;
         // Taken out so that opening it may use the rest of `self`. An error loses it, but also the whole update.
@@ -183,7 +183,13 @@ impl<'s, 'p> Update<'s, 'p> {
             return Ok(());
         }
         if index < leaf.done {
-            return Err(Error::corrupt("keys", 0, None, "keys that ascend", "a key below the one before it"));
+            return Err(Error::corrupt(
+                CorruptionKind::Keys,
+                0,
+                None,
+                "keys that ascend",
+                "a key below the one before it",
+            ));
         }
         self.open_leaf(leaf)?;
         self.feed(leaf, index)?;
@@ -474,7 +480,13 @@ impl<'s, 'p> Update<'s, 'p> {
     #[expect(clippy::indexing_slicing, reason = "the line above makes the level")]
     fn level(&mut self, level: usize) -> Result<&mut Level> {
         if level > usize::from(MAX_LEVEL) {
-            return Err(Error::corrupt("branch", 0, None, format!("a level up to {MAX_LEVEL}"), level.to_string()));
+            return Err(Error::corrupt(
+                CorruptionKind::Branch,
+                0,
+                None,
+                format!("a level up to {MAX_LEVEL}"),
+                level.to_string(),
+            ));
         }
         while self.levels.len() <= level {
             self.levels.push(Level::new(self.levels.is_empty(), self.pages.page_size() as usize));

@@ -4,7 +4,7 @@ use crate::engine::buffer::{Direction, Over};
 use crate::engine::merge::{MergeCursor, TableSource, count};
 use crate::engine::stats::TableInfo;
 use crate::engine::table_row::TableEntry;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use std::ops::Bound;
 
 /// The types that a table of bytes is recorded with.
@@ -21,7 +21,7 @@ pub(crate) fn list_tables<B: Over>(names: TableSource<'_, B>) -> Result<Vec<Tabl
         let name = name.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         let Some(entry) = TableEntry::decode(&row) else {
             let found = format!("something else for {name:?}");
-            return Err(Error::corrupt("names table", 0, None, "an id and two type names", found));
+            return Err(Error::corrupt(CorruptionKind::Names, 0, None, "an id and two type names", found));
         };
         let entries = count(&TableSource { table: entry.id, root: names.view.tree_root(entry.id)?, ..names })?;
         tables.push(TableInfo {

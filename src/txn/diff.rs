@@ -11,15 +11,15 @@ use crate::engine::buffer::Direction;
 use crate::engine::merge::{MergeCursor, TableSource};
 use crate::engine::table_row::TableEntry;
 use crate::engine::view::View;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::tree::diff::{Difference, TreeDiff, Version};
 use crate::tree::node::LeafValue;
 use crate::txn::catalog::check_types;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::table_name::TableName;
 use std::cmp::Ordering;
-use std::fmt;
 use std::collections::{BTreeMap, BTreeSet, btree_set};
+use std::fmt;
 use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -186,7 +186,13 @@ fn sides(view: &View) -> Result<BTreeMap<u32, Side<'_>>> {
         // Copied before it is called a string: see `ReadMap`.
         let name = String::from_utf8(name.to_vec()).ok();
         let Some((name, entry)) = name.zip(TableEntry::decode(&names.read(row)?)) else {
-            return Err(Error::corrupt("names table", 0, None, "a name, an id and two type names", "something else"));
+            return Err(Error::corrupt(
+                CorruptionKind::Names,
+                0,
+                None,
+                "a name, an id and two type names",
+                "something else",
+            ));
         };
         entry.check_flags(&name)?;
         let id = entry.id;

@@ -7,7 +7,11 @@ use crate::error::Result;
 use crate::tree::node::LeafValue;
 use crate::txn::bounds::ByteRange;
 use crate::txn::snapshot::Snapshot;
+<<<<<<< HEAD
 use crate::txn::state::State;
+=======
+use crate::txn::state::{Ground, ReadState};
+>>>>>>> fed9271
 use crate::txn::table::RawTable;
 use std::fmt;
 use std::iter::FusedIterator;
@@ -19,7 +23,7 @@ use std::ops::Bound;
 /// In a write transaction the iterator sees changes made while it runs, if they lie ahead of it: also those made
 /// by clearing the table or by going back to a savepoint. After an error it ends.
 #[must_use = "an iterator does nothing unless it is asked for its entries"]
-pub struct RawRange<'s, S: State = Snapshot> {
+pub struct RawRange<'s, S: ReadState = Snapshot> {
     table: RawTable<'s, S>,
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
@@ -69,7 +73,7 @@ impl<'s, S: State> End<'s, S> {
 /// Key and value.
 pub(crate) type Entry<'s> = (Bytes<'s>, Bytes<'s>);
 
-impl<'s, S: State> RawRange<'s, S> {
+impl<'s, S: ReadState> RawRange<'s, S> {
     pub(super) fn new(table: RawTable<'s, S>, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> RawRange<'s, S> {
         let owned = |bound: Bound<&[u8]>| bound.map(<[u8]>::to_vec);
         let (lower, upper) = (owned(lower), owned(upper));
@@ -157,13 +161,13 @@ impl<'s, S: State> RawRange<'s, S> {
     }
 }
 
-impl<S: State> fmt::Debug for RawRange<'_, S> {
+impl<S: ReadState> fmt::Debug for RawRange<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawRange").field("from", &self.lower).field("to", &self.upper).finish_non_exhaustive()
     }
 }
 
-impl<'s, S: State> Iterator for RawRange<'s, S> {
+impl<'s, S: ReadState> Iterator for RawRange<'s, S> {
     type Item = Result<Entry<'s>>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -171,20 +175,20 @@ impl<'s, S: State> Iterator for RawRange<'s, S> {
     }
 }
 
-impl<S: State> DoubleEndedIterator for RawRange<'_, S> {
+impl<S: ReadState> DoubleEndedIterator for RawRange<'_, S> {
     fn next_back(&mut self) -> Option<Self::Item> {
         self.advance(Direction::Backward, TableSource::read)
     }
 }
 
-impl<S: State> FusedIterator for RawRange<'_, S> {}
+impl<S: ReadState> FusedIterator for RawRange<'_, S> {}
 
 /// The keys of a range, in order, from both ends. Long values are not read.
 #[derive(Debug)]
 #[must_use = "an iterator does nothing unless it is asked for its keys"]
-pub struct RawKeys<'s, S: State = Snapshot>(RawRange<'s, S>);
+pub struct RawKeys<'s, S: ReadState = Snapshot>(RawRange<'s, S>);
 
-impl<'s, S: State> Iterator for RawKeys<'s, S> {
+impl<'s, S: ReadState> Iterator for RawKeys<'s, S> {
     type Item = Result<Bytes<'s>>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -192,20 +196,20 @@ impl<'s, S: State> Iterator for RawKeys<'s, S> {
     }
 }
 
-impl<S: State> DoubleEndedIterator for RawKeys<'_, S> {
+impl<S: ReadState> DoubleEndedIterator for RawKeys<'_, S> {
     fn next_back(&mut self) -> Option<Self::Item> {
         self.0.next_key_back()
     }
 }
 
-impl<S: State> FusedIterator for RawKeys<'_, S> {}
+impl<S: ReadState> FusedIterator for RawKeys<'_, S> {}
 
 /// The values of a range, in the order of their keys, from both ends.
 #[derive(Debug)]
 #[must_use = "an iterator does nothing unless it is asked for its values"]
-pub struct RawValues<'s, S: State = Snapshot>(RawRange<'s, S>);
+pub struct RawValues<'s, S: ReadState = Snapshot>(RawRange<'s, S>);
 
-impl<'s, S: State> Iterator for RawValues<'s, S> {
+impl<'s, S: ReadState> Iterator for RawValues<'s, S> {
     type Item = Result<Bytes<'s>>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -213,15 +217,15 @@ impl<'s, S: State> Iterator for RawValues<'s, S> {
     }
 }
 
-impl<S: State> DoubleEndedIterator for RawValues<'_, S> {
+impl<S: ReadState> DoubleEndedIterator for RawValues<'_, S> {
     fn next_back(&mut self) -> Option<Self::Item> {
         Some(self.0.next_back()?.map(|(_, value)| value))
     }
 }
 
-impl<S: State> FusedIterator for RawValues<'_, S> {}
+impl<S: ReadState> FusedIterator for RawValues<'_, S> {}
 
-impl<'s, S: State> RawRange<'s, S> {
+impl<'s, S: ReadState> RawRange<'s, S> {
     /// Only the keys of the remaining entries. Long values are not read.
     pub fn keys(self) -> RawKeys<'s, S> {
         RawKeys(self)
@@ -233,7 +237,7 @@ impl<'s, S: State> RawRange<'s, S> {
     }
 }
 
-impl<'s, S: State> RawTable<'s, S> {
+impl<'s, S: ReadState> RawTable<'s, S> {
     /// Whether there is no entry.
     ///
     /// # Errors

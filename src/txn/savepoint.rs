@@ -22,6 +22,7 @@ impl WriteTxn {
     /// })?;
     /// # Ok::<(), memstone::Error>(())
     /// ```
+    #[must_use]
     pub fn savepoint(&self) -> Savepoint {
         // Savepoints need tables that are known for certain: an assumed name may turn out to be another table. If
         // that cannot be found out, the savepoint is invalid, and going back to it returns the reason.

@@ -17,9 +17,9 @@ use std::rc::Rc;
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
-/// use memstone::{RawTable, Result, State};
+/// use memstone::{RawTable, Result, ReadState};
 ///
-/// fn total<S: State>(table: &RawTable<'_, S>) -> Result<usize> {
+/// fn total<S: ReadState>(table: &RawTable<'_, S>) -> Result<usize> {
 ///     table.values()?.map(|value| Ok(value?.len())).sum()
 /// }
 ///
@@ -32,13 +32,13 @@ use std::rc::Rc;
 /// assert_eq!(total(&store.read()?.raw("t")?)?, 4);
 /// # Ok::<(), memstone::Error>(())
 /// ```
-pub trait State: Ground {}
+pub trait ReadState: Ground {}
 
-impl State for Snapshot {}
+impl ReadState for Snapshot {}
 
-impl State for WriteTxn {}
+impl ReadState for WriteTxn {}
 
-/// What reading needs to know of a state. Its name is not public, so no other type can be a [`State`].
+/// What reading needs to know of a state. Its name is not public, so no other type can be a [`ReadState`].
 pub trait Ground {
     /// Which of its tables a handle stands for.
     type Place: Clone;
@@ -106,9 +106,7 @@ impl Ground for WriteTxn {
     fn ground_of(&self, place: &TxnPlace) -> Result<Option<TableSource<'_, Buffer>>> {
         self.in_file(match &place.0 {
             TxnPlaceKind::Table(table) => self.ground_of_table(table).map(Some),
-            TxnPlaceKind::Name(expected) => {
-                self.ground_of_name(&expected.name, (&expected.types.0, &expected.types.1))
-            }
+            TxnPlaceKind::Name(expected) => self.ground_of_name(&expected.name, (&expected.types.0, &expected.types.1)),
         })
     }
 

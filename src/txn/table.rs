@@ -5,7 +5,7 @@ use crate::engine::file::check_key;
 use crate::engine::merge::{TableSource, count};
 use crate::error::Result;
 use crate::txn::snapshot::Snapshot;
-use crate::txn::state::State;
+use crate::txn::state::ReadState;
 use std::fmt;
 
 /// A table of bytes, for reading: in a [`Snapshot`], by [`Snapshot::raw`]; or in a write transaction, as
@@ -30,24 +30,24 @@ use std::fmt;
 /// assert_eq!(key, b"b");
 /// # Ok::<(), memstone::Error>(())
 /// ```
-pub struct RawTable<'s, S: State = Snapshot> {
+pub struct RawTable<'s, S: ReadState = Snapshot> {
     state: &'s S,
     place: S::Place,
 }
 
-impl<S: State> Clone for RawTable<'_, S> {
+impl<S: ReadState> Clone for RawTable<'_, S> {
     fn clone(&self) -> Self {
         RawTable { state: self.state, place: self.place.clone() }
     }
 }
 
-impl<S: State> fmt::Debug for RawTable<'_, S> {
+impl<S: ReadState> fmt::Debug for RawTable<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawTable").finish_non_exhaustive()
     }
 }
 
-impl<'s, S: State> RawTable<'s, S> {
+impl<'s, S: ReadState> RawTable<'s, S> {
     pub(super) fn new(state: &'s S, place: S::Place) -> RawTable<'s, S> {
         RawTable { state, place }
     }

@@ -7,7 +7,6 @@ use std::rc::{Rc, Weak};
 
 /// A point within a write transaction that it can go back to; see [`WriteTxn::savepoint`](crate::WriteTxn::savepoint).
 #[derive(Debug)]
-#[must_use = "a savepoint that is dropped cannot be gone back to"]
 pub struct Savepoint {
     pub(super) token: Rc<()>,
     /// The number of entries in the undo log at that point.

@@ -4,7 +4,7 @@ use crate::bytes::Bytes;
 use crate::change::Change;
 use crate::disk::format::{SETTING_USER_VERSION, TABLE_SETTINGS, get_u64};
 use crate::engine::view::View;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::txn::snapshot::Snapshot;
 use crate::txn::table_name::TableName;
 use crate::txn::write::WriteTxn;
@@ -14,9 +14,13 @@ pub(crate) fn version_in(row: Option<&[u8]>) -> Result<u64> {
     match row {
         None => Ok(0),
         Some(row) if row.len() >= 8 => Ok(get_u64(row, 0)),
-        Some(row) => {
-            Err(Error::corrupt("settings", 0, None, "a user version of 8 bytes", format!("{} bytes", row.len())))
-        }
+        Some(row) => Err(Error::corrupt(
+            CorruptionKind::Settings,
+            0,
+            None,
+            "a user version of 8 bytes",
+            format!("{} bytes", row.len()),
+        )),
     }
 }
 

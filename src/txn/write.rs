@@ -10,7 +10,7 @@ use crate::engine::open_store::OpenStore;
 use crate::engine::table_row::TableEntry;
 use crate::engine::view::View;
 use crate::engine::writer_queue::WriterGuard;
-use crate::error::{Error, Result};
+use crate::error::{Error, LimitKind, Result};
 use crate::txn::catalog::check_types;
 use crate::txn::txn_table::Tables;
 use crate::txn::undo::{Undo, UndoLog};
@@ -239,7 +239,7 @@ impl WriteTxn {
     pub(super) fn next_id(&self, view: &View) -> Result<u32> {
         let id = self.tables.next_id.get().unwrap_or_else(|| view.first_free_id());
         if id == u32::MAX {
-            return Err(Error::TooLarge { what: "number of tables", size: id.into(), limit: (id - 1).into() });
+            return Err(Error::TooLarge { what: LimitKind::Tables, size: id.into(), limit: (id - 1).into() });
         }
         self.tables.next_id.set(Some(id + 1));
         Ok(id)

@@ -4,7 +4,7 @@ use super::key::{CodecError, Key};
 use super::value::Value;
 use crate::TableName;
 use crate::bytes::Bytes;
-use crate::error::{Error, Result};
+use crate::error::{CodecOp, Error, Result};
 use std::any::type_name;
 use std::fmt;
 use std::marker::PhantomData;
@@ -86,11 +86,11 @@ impl<K: Key + ?Sized, V: Value> fmt::Debug for Table<'_, K, V> {
 /// Decoding the table's content. The errors name the table.
 impl<K: Key + ?Sized, V: Value> Table<'_, K, V> {
     pub(super) fn decode_key(self, bytes: &[u8]) -> Result<K::Owned> {
-        K::from_key(bytes).map_err(|error| self.error("decode", type_name::<K>(), &error))
+        K::from_key(bytes).map_err(|error| self.error(CodecOp::Decode, type_name::<K>(), &error))
     }
 
     pub(super) fn decode_value(self, bytes: &[u8]) -> Result<V> {
-        V::decode(bytes).map_err(|error| self.error("decode", type_name::<V>(), &error))
+        V::decode(bytes).map_err(|error| self.error(CodecOp::Decode, type_name::<V>(), &error))
     }
 
     pub(super) fn decode_entry(self, key: &[u8], value: &[u8]) -> Result<(K::Owned, V)> {
@@ -106,10 +106,10 @@ impl<K: Key + ?Sized, V: Value> Table<'_, K, V> {
     }
 
     pub(super) fn encode_error(self, error: &CodecError) -> Error {
-        self.error("encode", type_name::<V>(), error)
+        self.error(CodecOp::Encode, type_name::<V>(), error)
     }
 
-    fn error(self, op: &'static str, type_name: &'static str, error: &CodecError) -> Error {
+    fn error(self, op: CodecOp, type_name: &'static str, error: &CodecError) -> Error {
         Error::Codec { table: self.name.to_owned(), op, type_name, reason: error.to_string() }
     }
 }

@@ -3,9 +3,9 @@
 use super::definition::Table;
 use super::key::Key;
 use super::value::Value;
-use crate::{RawRange, Snapshot, State};
 use crate::bytes::Bytes;
 use crate::error::Result;
+use crate::{RawRange, ReadState, Snapshot};
 use std::fmt;
 use std::iter::FusedIterator;
 
@@ -13,7 +13,7 @@ use std::iter::FusedIterator;
 ///
 /// An entry that cannot be decoded gives an error, and the iterator continues after it.
 #[must_use = "an iterator does nothing unless it is asked for its entries"]
-pub struct TypedRange<'s, K: ?Sized, V, S: State = Snapshot> {
+pub struct TypedRange<'s, K: ?Sized, V, S: ReadState = Snapshot> {
     raw: RawRange<'s, S>,
     table: Table<'s, K, V>,
     last: Option<Bytes<'s>>,
@@ -21,13 +21,13 @@ pub struct TypedRange<'s, K: ?Sized, V, S: State = Snapshot> {
 
 /// The keys of a range. The values are not decoded, and long ones are not read.
 #[must_use = "an iterator does nothing unless it is asked for its keys"]
-pub struct Keys<'s, K: ?Sized, V, S: State = Snapshot>(TypedRange<'s, K, V, S>);
+pub struct Keys<'s, K: ?Sized, V, S: ReadState = Snapshot>(TypedRange<'s, K, V, S>);
 
 /// The values of a range, in the order of their keys, which are not decoded.
 #[must_use = "an iterator does nothing unless it is asked for its values"]
-pub struct Values<'s, K: ?Sized, V, S: State = Snapshot>(TypedRange<'s, K, V, S>);
+pub struct Values<'s, K: ?Sized, V, S: ReadState = Snapshot>(TypedRange<'s, K, V, S>);
 
-impl<'s, K: Key + ?Sized, V: Value, S: State> TypedRange<'s, K, V, S> {
+impl<'s, K: Key + ?Sized, V: Value, S: ReadState> TypedRange<'s, K, V, S> {
     pub(super) fn new(raw: RawRange<'s, S>, table: Table<'s, K, V>) -> TypedRange<'s, K, V, S> {
         TypedRange { raw, table, last: None }
     }
@@ -68,21 +68,21 @@ impl<'s, K: Key + ?Sized, V: Value, S: State> TypedRange<'s, K, V, S> {
     }
 }
 
-impl<K: Key + ?Sized, V: Value, S: State> Keys<'_, K, V, S> {
+impl<K: Key + ?Sized, V: Value, S: ReadState> Keys<'_, K, V, S> {
     /// See [`TypedRange::last_key`].
     pub fn last_key(&self) -> Result<Option<K::Owned>> {
         self.0.last_key()
     }
 }
 
-impl<K: Key + ?Sized, V: Value, S: State> Values<'_, K, V, S> {
+impl<K: Key + ?Sized, V: Value, S: ReadState> Values<'_, K, V, S> {
     /// See [`TypedRange::last_key`].
     pub fn last_key(&self) -> Result<Option<K::Owned>> {
         self.0.last_key()
     }
 }
 
-impl<K: Key + ?Sized, V: Value, S: State> Iterator for TypedRange<'_, K, V, S> {
+impl<K: Key + ?Sized, V: Value, S: ReadState> Iterator for TypedRange<'_, K, V, S> {
     type Item = Result<(K::Owned, V)>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -91,14 +91,14 @@ impl<K: Key + ?Sized, V: Value, S: State> Iterator for TypedRange<'_, K, V, S> {
     }
 }
 
-impl<K: Key + ?Sized, V: Value, S: State> DoubleEndedIterator for TypedRange<'_, K, V, S> {
+impl<K: Key + ?Sized, V: Value, S: ReadState> DoubleEndedIterator for TypedRange<'_, K, V, S> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let entry = self.raw.next_back()?;
         Some(self.give(entry, Table::decode_entry))
     }
 }
 
-impl<K: Key + ?Sized, V: Value, S: State> Iterator for Keys<'_, K, V, S> {
+impl<K: Key + ?Sized, V: Value, S: ReadState> Iterator for Keys<'_, K, V, S> {
     type Item = Result<K::Owned>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -107,14 +107,14 @@ impl<K: Key + ?Sized, V: Value, S: State> Iterator for Keys<'_, K, V, S> {
     }
 }
 
-impl<K: Key + ?Sized, V: Value, S: State> DoubleEndedIterator for Keys<'_, K, V, S> {
+impl<K: Key + ?Sized, V: Value, S: ReadState> DoubleEndedIterator for Keys<'_, K, V, S> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let key = self.0.raw.next_key_back()?;
         Some(self.0.give_key(key))
     }
 }
 
-impl<K: Key + ?Sized, V: Value, S: State> Iterator for Values<'_, K, V, S> {
+impl<K: Key + ?Sized, V: Value, S: ReadState> Iterator for Values<'_, K, V, S> {
     type Item = Result<V>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -123,32 +123,32 @@ impl<K: Key + ?Sized, V: Value, S: State> Iterator for Values<'_, K, V, S> {
     }
 }
 
-impl<K: Key + ?Sized, V: Value, S: State> DoubleEndedIterator for Values<'_, K, V, S> {
+impl<K: Key + ?Sized, V: Value, S: ReadState> DoubleEndedIterator for Values<'_, K, V, S> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let entry = self.0.raw.next_back()?;
         Some(self.0.give(entry, |table, _, value| table.decode_value(value)))
     }
 }
 
-impl<K: Key + ?Sized, V: Value, S: State> FusedIterator for TypedRange<'_, K, V, S> {}
+impl<K: Key + ?Sized, V: Value, S: ReadState> FusedIterator for TypedRange<'_, K, V, S> {}
 
-impl<K: ?Sized, V, S: State> fmt::Debug for TypedRange<'_, K, V, S> {
+impl<K: ?Sized, V, S: ReadState> fmt::Debug for TypedRange<'_, K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TypedRange").field("table", &self.table.name()).finish_non_exhaustive()
     }
 }
 
-impl<K: Key + ?Sized, V: Value, S: State> FusedIterator for Keys<'_, K, V, S> {}
+impl<K: Key + ?Sized, V: Value, S: ReadState> FusedIterator for Keys<'_, K, V, S> {}
 
-impl<K: ?Sized, V, S: State> fmt::Debug for Keys<'_, K, V, S> {
+impl<K: ?Sized, V, S: ReadState> fmt::Debug for Keys<'_, K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keys").field("table", &self.0.table.name()).finish_non_exhaustive()
     }
 }
 
-impl<K: Key + ?Sized, V: Value, S: State> FusedIterator for Values<'_, K, V, S> {}
+impl<K: Key + ?Sized, V: Value, S: ReadState> FusedIterator for Values<'_, K, V, S> {}
 
-impl<K: ?Sized, V, S: State> fmt::Debug for Values<'_, K, V, S> {
+impl<K: ?Sized, V, S: ReadState> fmt::Debug for Values<'_, K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Values").field("table", &self.0.table.name()).finish_non_exhaustive()
     }

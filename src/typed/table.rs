@@ -10,7 +10,7 @@ use super::key::{AsKey, Key};
 use super::key_range::{KeyPrefix, KeyRange};
 use super::value::{AsValue, Value};
 use crate::error::{Error, Result};
-use crate::{RawTable, RawTableMut, Snapshot, State, WriteTxn};
+use crate::{RawTable, RawTableMut, ReadState, Snapshot, WriteTxn};
 
 impl Snapshot {
     /// The table as it is in this snapshot. A table that does not exist reads as an empty one.
@@ -87,18 +87,18 @@ fn as_slices<'a>((from, to): &'a super::key_range::KeyBounds<'_>) -> (Bound<&'a 
 /// # Ok(())
 /// # }
 /// ```
-pub struct TypedTable<'s, K: ?Sized, V, S: State = Snapshot> {
+pub struct TypedTable<'s, K: ?Sized, V, S: ReadState = Snapshot> {
     raw: RawTable<'s, S>,
     table: Table<'s, K, V>,
 }
 
-impl<K: ?Sized, V, S: State> fmt::Debug for TypedTable<'_, K, V, S> {
+impl<K: ?Sized, V, S: ReadState> fmt::Debug for TypedTable<'_, K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TypedTable").field("name", &self.table.name()).finish_non_exhaustive()
     }
 }
 
-impl<K: ?Sized, V, S: State> Clone for TypedTable<'_, K, V, S> {
+impl<K: ?Sized, V, S: ReadState> Clone for TypedTable<'_, K, V, S> {
     fn clone(&self) -> Self {
         TypedTable { raw: self.raw.clone(), table: self.table }
     }
@@ -155,7 +155,7 @@ impl<K: ?Sized, V> fmt::Debug for TypedTableMut<'_, K, V> {
     }
 }
 
-impl<'s, K: Key + ?Sized, V: Value, S: State> TypedTable<'s, K, V, S> {
+impl<'s, K: Key + ?Sized, V: Value, S: ReadState> TypedTable<'s, K, V, S> {
     /// The value of `key`.
     pub fn get(&self, key: impl AsKey<K::Owned>) -> Result<Option<V>> {
         self.table.decode_optional_value(self.raw.get(&key.to_key())?)

@@ -5,7 +5,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use serde::{Deserialize, Serialize};
 
 use super::*;
-use crate::error::{Error, Result};
+use crate::error::{CodecOp, Error, Result};
 use crate::{Store, WriteTxn};
 
 const WORDS: Table<&str, u32> = Table::new("words");
@@ -91,7 +91,7 @@ fn update_makes_changes_and_removes() {
 #[test]
 fn ranges_and_prefixes() {
     on_words("abcde", |words| {
-        let keys = |range: TypedRange<&str, u32>| range.keys().collect::<Result<Vec<_>>>();
+        let keys = |range: TypedRange<&str, u32, WriteTxn>| range.keys().collect::<Result<Vec<_>>>();
         assert_eq!(keys(words.range("b".."d")?)?, named("bc"));
         assert_eq!(keys(words.range("b"..="d")?)?, named("bcd"));
         assert_eq!(keys(words.range(.."b")?)?, named("a"));
@@ -216,7 +216,7 @@ fn what_does_not_decode_names_its_table_and_stays() {
     let notes = snap.table(NOTES).unwrap();
     assert_eq!(notes.get("a").unwrap(), Some(Note::default()));
     let error = notes.get("b").unwrap_err();
-    assert!(matches!(&error, Error::Codec { table, op: "decode", .. } if table == "notes"), "{error}");
+    assert!(matches!(&error, Error::Codec { table, op: CodecOp::Decode, .. } if table == "notes"), "{error}");
     let kinds: Vec<_> = notes.range(..).unwrap().map(|entry| entry.is_ok()).collect();
     assert_eq!(kinds, [true, false]);
     let retained = store.write(|tx| tx.table(NOTES)?.retain(|_, _| false));

@@ -3,7 +3,6 @@
 
 use memstone::{Durability, Error, Options, Snapshot, Store, WriteOptions};
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 /// Tables by name, each with its entries.

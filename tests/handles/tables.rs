@@ -2,7 +2,6 @@
 
 use crate::common::TestStore;
 use memstone::{Error, RawTable, RawTableMut, Result, Store, Table, WriteTxn};
-use std::ops::Bound;
 
 const NUMBERS: Table<&str, u64> = Table::new("numbers");
 const OTHERS: Table<&str, u64> = Table::new("others");
@@ -31,7 +30,7 @@ fn commits(body: impl Fn(&WriteTxn) -> Result<()>) -> Vec<(String, String)> {
         store.write(&body).unwrap();
         let snapshot = store.read().unwrap();
         let names = snapshot.tables().unwrap().into_iter().map(|table| table.name);
-        names.map(|name| (name.clone(), keys(&snapshot.raw(&name).unwrap()))).collect()
+        names.map(|name| (name.clone(), keys(&snapshot.untyped(&name).unwrap()))).collect()
     });
     assert_eq!(first, second);
     first

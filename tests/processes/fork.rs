@@ -3,7 +3,6 @@
 use crate::common::{Child, Role, TestStore, skip, tell};
 use crate::counter::{counter, increment};
 use memstone::{Error, Store, Table};
-use std::ops::Bound;
 use std::process::Command;
 use std::time::Duration;
 

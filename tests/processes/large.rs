@@ -2,7 +2,6 @@
 
 use crate::common::{Random, TestStore, long_run};
 use memstone::{Error, Options};
-use std::ops::Bound::Unbounded;
 
 #[test]
 fn a_long_value() {

@@ -19,7 +19,7 @@ pub(crate) struct Count {
 impl Count {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let (snapshot, types) = self.rows.open()?;
-        let table = snapshot.raw(&self.rows.place.table)?;
+        let table = snapshot.untyped(&self.rows.place.table)?;
         let entries = if self.rows.keys.is_all() {
             table.len()?
         } else {

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::hash::Hasher;
-use std::ops::Bound;
 
 use clap::Args;
 use memstone::Bytes;
@@ -47,7 +46,7 @@ impl Duplicates {
     fn find(&self) -> Result<(Vec<Same>, Types), Failure> {
         let snapshot = self.place.read_at(None)?;
         let types = self.place.types_in(&snapshot)?;
-        let table = snapshot.raw(&self.place.table)?;
+        let table = snapshot.untyped(&self.place.table)?;
         let found = same(table.range(..)?, |key| table.get(key))?;
         Ok((found, types))
     }

@@ -73,10 +73,7 @@ impl Span {
     pub(crate) fn of<'s>(&self, table: &RawTable<'s>) -> Result<RawRange<'s>, Failure> {
         Ok(match self {
             Span::Prefix(prefix) => table.prefix(prefix)?,
-            Span::Between(from, to) => {
-                let (from, to) = Span::bounds(from, to);
-                table.range(from, to)?
-            }
+            Span::Between(from, to) => table.range(Span::bounds(from, to))?,
         })
     }
 
@@ -86,10 +83,11 @@ impl Span {
             Span::Prefix(prefix) => after_prefix(prefix),
             Span::Between(_, to) => to.clone(),
         };
-        let (Span::Prefix(from) | Span::Between(Some(from), _)) = self else {
-            return Ok(table.delete_range((Bound::Unbounded, Span::bounds(&None, &after).1))?);
+        let from = match self {
+            Span::Prefix(from) => Some(from.clone()),
+            Span::Between(from, _) => from.clone(),
         };
-        Ok(table.delete_range((Bound::Included(from), Span::bounds(&None, &after).1))?)
+        Ok(table.delete_range(Span::bounds(&from, &after))?)
     }
 }
 

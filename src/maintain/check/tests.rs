@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 
 use super::*;
+use crate::LockKind;
 use crate::disk::format::*;
 use crate::disk::memory::MemoryDisk;
 use crate::maintain::format::node;
@@ -368,7 +369,7 @@ fn roots_that_always_go_before_they_are_pinned_are_never_walked() {
         Slot { sequence: *sequence, ..slot.clone() }.write(bytes);
     });
     let error = check_disk(&disk, &CheckOptions::new()).unwrap_err();
-    assert!(matches!(error, Error::Busy { lock: "snapshot pin", .. }), "{error}");
+    assert!(matches!(error, Error::Busy { lock: LockKind::Pin, .. }), "{error}");
     assert!(disk.locked.lock().unwrap().is_empty());
 }
 

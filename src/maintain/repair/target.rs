@@ -179,7 +179,7 @@ fn is_closed(path: &Path) -> bool {
 /// A full disk is told of by the name that the user knows.
 fn in_file(error: Error, output: &Path) -> Error {
     match error {
-        Error::Io { op, source, .. } => Error::io(op, output, source),
+        Error::Io { op, cause, .. } => Error::io(op, output, cause),
         other => other,
     }
 }

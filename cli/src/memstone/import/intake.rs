@@ -146,7 +146,7 @@ impl Intake {
     /// Compares a table with what the source says of it; gives the line of the report.
     pub(super) fn compare(&self, table: &str, in_source: u64) -> Result<Value, Failure> {
         let Some(filled) = self.tables.iter().find(|filled| filled.name == table) else { return Ok(Value::Null) };
-        let there = self.new.store().read()?.raw(table)?.len()?;
+        let there = self.new.store().read()?.untyped(table)?.len()?;
         let Incoming { replaced, kept, .. } = filled.incoming;
         if there + filled.skipped + replaced + kept != in_source {
             let left = filled.skipped + replaced + kept;

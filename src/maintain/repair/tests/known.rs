@@ -1,7 +1,6 @@
 //! Stores with known content, as files that a killed process leaves, and what lies on each of their pages.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
 use crate::disk::format::*;
 use crate::disk::memory::MemoryDisk;
