@@ -7,11 +7,7 @@ use crate::error::Result;
 use crate::tree::node::LeafValue;
 use crate::txn::bounds::ByteRange;
 use crate::txn::snapshot::Snapshot;
-<<<<<<< HEAD
-use crate::txn::state::State;
-=======
-use crate::txn::state::{Ground, ReadState};
->>>>>>> fed9271
+use crate::txn::state::ReadState;
 use crate::txn::table::RawTable;
 use std::fmt;
 use std::iter::FusedIterator;
@@ -33,14 +29,14 @@ pub struct RawRange<'s, S: ReadState = Snapshot> {
 }
 
 /// One end of a range.
-struct End<'s, S: State> {
+struct End<'s, S: ReadState> {
     /// A walk, and the id of the table it walks.
     walk: Option<(MergeCursor<'s, S::Buffer>, u32)>,
     /// The last key that the walk before this one has returned.
     before: Option<Vec<u8>>,
 }
 
-impl<'s, S: State> End<'s, S> {
+impl<'s, S: ReadState> End<'s, S> {
     /// The last key that this end has returned: the ends must not pass each other.
     fn last_key(&mut self) -> Option<&[u8]> {
         self.walk.as_mut().and_then(|(walk, _)| walk.last_key()).or(self.before.as_deref())
