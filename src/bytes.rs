@@ -1,6 +1,7 @@
 //! Bytes of a key or value, borrowed from the map of the file or shared with it.
 
 use std::ops::{Deref, Range};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// Bytes that a snapshot or transaction returns, without copying where possible.
@@ -102,6 +103,10 @@ impl<'a> Bytes<'a> {
         }
     }
 }
+
+// They are never changed.
+impl UnwindSafe for Bytes<'_> {}
+impl RefUnwindSafe for Bytes<'_> {}
 
 /// A range within a range.
 fn within(outer: &Range<usize>, range: Range<usize>) -> Range<usize> {

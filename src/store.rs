@@ -15,6 +15,7 @@ use crate::txn::snapshot::Snapshot;
 use crate::txn::write::{Committed, WriteOptions, WriteTxn};
 pub use options::Options;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,10 @@ use std::time::Duration;
 pub struct Store {
     open: Arc<OpenStore>,
 }
+
+// A panic leaves no lock held and no word half written; a write transaction that it passes is rolled back.
+impl UnwindSafe for Store {}
+impl RefUnwindSafe for Store {}
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

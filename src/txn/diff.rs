@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_set};
 use std::fmt;
 use std::iter::Peekable;
 use std::ops::Bound;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// What differs between two states of one store: the tables, and in them the rows.
@@ -341,6 +342,12 @@ impl<'s> RowChanges<'s> {
         Ok(Some(RowChange { key, before, after }))
     }
 }
+
+// They read two unchanged states.
+impl UnwindSafe for RowChanges<'_> {}
+impl RefUnwindSafe for RowChanges<'_> {}
+impl UnwindSafe for TableDiff<'_> {}
+impl RefUnwindSafe for TableDiff<'_> {}
 
 impl fmt::Debug for RowChanges<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,6 +7,7 @@ use crate::engine::stats::TableInfo;
 use crate::engine::table_row::TableEntry;
 use crate::error::{Error, Result};
 use crate::txn::catalog::{RAW_TYPES, check_types, list_tables};
+use crate::txn::owned::OwnedRawTable;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::state::{ExpectedTable, SnapshotPlace, TxnPlace, TxnPlaceKind};
 use crate::txn::table::RawTable;
@@ -60,6 +61,15 @@ impl Snapshot {
             check_types(name, (key_type, value_type), (&entry.key_type, &entry.value_type))?;
         }
         Ok(self.table_of(entry))
+    }
+
+    /// [`Snapshot::raw`] as a table that borrows nothing.
+    ///
+    /// # Errors
+    /// As [`Snapshot::raw`].
+    pub fn into_raw(self, name: &str) -> Result<OwnedRawTable> {
+        let place = *self.raw(name)?.place();
+        Ok(OwnedRawTable::new(self, place))
     }
 
     fn table_of(&self, entry: Option<TableEntry>) -> RawTable<'_> {

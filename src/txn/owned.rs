@@ -69,22 +69,11 @@ impl fmt::Debug for OwnedRawTable {
     }
 }
 
-impl Snapshot {
-    /// [`Snapshot::raw`] as a table that borrows nothing.
-    ///
-    /// # Errors
-    /// As [`Snapshot::raw`].
-    pub fn into_raw(self, name: &str) -> Result<OwnedRawTable> {
-        let place = *self.raw(name)?.place();
-        Ok(OwnedRawTable { kept: Arc::new(Kept(self)), place })
-    }
-}
-
 impl RawTable<'_> {
     /// The same table as one that borrows nothing.
     #[must_use]
     pub fn into_owned(self) -> OwnedRawTable {
-        OwnedRawTable { kept: Arc::new(Kept(self.state().clone())), place: *self.place() }
+        OwnedRawTable::new(self.state().clone(), *self.place())
     }
 
     /// [`RawTable::range`] as an iterator that borrows nothing.
@@ -97,6 +86,10 @@ impl RawTable<'_> {
 }
 
 impl OwnedRawTable {
+    pub(super) fn new(snapshot: Snapshot, place: SnapshotPlace) -> OwnedRawTable {
+        OwnedRawTable { kept: Arc::new(Kept(snapshot)), place }
+    }
+
     /// The snapshot that it belongs to.
     #[must_use]
     pub fn snapshot(&self) -> &Snapshot {

@@ -12,6 +12,7 @@ use crate::txn::table::RawTable;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::ops::Bound;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// The entries of a range, in key order; [`Iterator::rev`] gives them backwards, and entries may be taken from
 /// both ends in turn.
@@ -156,6 +157,10 @@ impl<'s, S: ReadState> RawRange<'s, S> {
         self.advance(Direction::Backward, |_, _| Ok(())).map(|step| step.map(|(key, ())| key))
     }
 }
+
+// A walk that a panic has interrupted stands somewhere in an unchanged state.
+impl UnwindSafe for RawRange<'_> {}
+impl RefUnwindSafe for RawRange<'_> {}
 
 impl<S: ReadState> fmt::Debug for RawRange<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

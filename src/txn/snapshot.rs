@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::txn::catalog::list_tables;
 use crate::txn::table_name::TableName;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// One committed state of the store.
@@ -35,6 +36,10 @@ pub struct Snapshot {
     view: Arc<View>,
     store: Arc<OpenStore>,
 }
+
+// What is shared with other handles stays whole in a panic; see `Store`.
+impl UnwindSafe for Snapshot {}
+impl RefUnwindSafe for Snapshot {}
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

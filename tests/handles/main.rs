@@ -13,6 +13,8 @@
 mod common;
 
 mod agreement;
+mod auto_traits;
 mod model;
+mod owned;
 mod ownership;
 mod tables;
