@@ -1,6 +1,7 @@
 //! The changes of one transaction before it is committed.
 
 use crate::change::{Change, OwnedChange};
+use crate::disk::format::MAX_OVERFLOW_SIZE;
 use crate::engine::gaps::Gaps;
 use crate::log::frame::FrameBuilder;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +36,8 @@ impl Changes {
     fn cost(key: &[u8], write: Option<&OwnedChange>) -> u64 {
         match write {
             Some(Change::Put(value)) => FrameBuilder::put_size(key.len(), value.len()),
-            Some(_) => FrameBuilder::put_size(key.len(), 16),
+            Some(Change::PutOverflow(_)) => FrameBuilder::put_size(key.len(), MAX_OVERFLOW_SIZE),
+            Some(Change::Delete) => FrameBuilder::put_size(key.len(), 0),
             None => 0,
         }
     }
@@ -81,7 +83,7 @@ impl Changes {
             for (key, write) in keys {
                 match write {
                     Change::Put(value) => frame.put(*table, key, value),
-                    Change::PutOverflow(overflow) => frame.put_overflow(*table, key, *overflow),
+                    Change::PutOverflow(overflow) => frame.put_overflow(*table, key, overflow),
                     Change::Delete => frame.delete(*table, key),
                 }
             }

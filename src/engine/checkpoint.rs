@@ -262,7 +262,7 @@ fn apply_log(view: &View, new: &mut NewRoot<'_>) -> Result<()> {
     let Touched { tables, dropped, mut loose } = Touched::new(view, &mut new.pages)?;
     for table in tables {
         let changes = view.log_changes(table).inspect(|(_, change)| {
-            // A run that ends up in a tree is no longer loose.
+            // A value that ends up in a tree is no longer loose.
             if let Change::PutOverflow(overflow) = change {
                 loose.remove(&overflow.ptr.page);
             }
@@ -271,8 +271,10 @@ fn apply_log(view: &View, new: &mut NewRoot<'_>) -> Result<()> {
     }
     dropped.into_iter().try_for_each(|table| new.drop_table(table))?;
     for Pointed { value, birth, .. } in loose.into_values() {
-        let run = new.pages.pages().overflow_run(value)?;
-        new.pages.free(value.ptr.page, run, birth.min(view.tree.root.sequence))?;
+        let birth = birth.min(view.tree.root.sequence);
+        for extent in new.pages.pages().overflow_extents(&value)?.iter() {
+            new.pages.free(extent.page, extent.pages, birth)?;
+        }
     }
     Ok(())
 }
@@ -282,13 +284,13 @@ fn apply_log(view: &View, new: &mut NewRoot<'_>) -> Result<()> {
 struct Touched {
     tables: BTreeSet<u32>,
     dropped: BTreeSet<u32>,
-    /// Runs of long values that the log points at. Those that do not end up in a tree are needed only by snapshots of
+    /// Long values that the log points at, by their first page. Those that do not end up in a tree are needed only by snapshots of
     /// the previous version.
     loose: BTreeMap<u32, Pointed>,
 }
 
 impl Touched {
-    /// Collects the tables touched by the log. Marks runs that the log points at as used.
+    /// Collects the tables touched by the log. Marks the long values that the log points at as used.
     fn new(view: &View, writer: &mut PageWriter<'_>) -> Result<Touched> {
         let mut touched = Touched::default();
         for memtable in &view.memtables {
@@ -296,7 +298,7 @@ impl Touched {
             touched.tables.extend(tables);
             touched.dropped.extend(dropped);
             for pointed in memtable.overflows() {
-                writer.keep_overflow(pointed.value)?;
+                writer.keep_overflow(&pointed.value)?;
                 touched.loose.insert(pointed.value.ptr.page, pointed);
             }
         }

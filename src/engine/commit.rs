@@ -5,7 +5,7 @@
 //! if they fit. A transaction too large for the log is written directly to the tree.
 
 use crate::change::{Change, OwnedChange};
-use crate::disk::format::{MAX_FRAME_PAYLOAD, OVERFLOW_SIZE};
+use crate::disk::format::{MAX_FRAME_PAYLOAD, MAX_OVERFLOW_SIZE};
 use crate::disk::locks::{Deadline, lock};
 use crate::disk::slot::Counter;
 use crate::engine::Engine;
@@ -341,7 +341,7 @@ impl Engine {
         if in_log > 0 && in_log.saturating_add(long) > allowed {
             self.run_checkpoint(&turn, &CheckpointOptions::default(), commit.deadline)?;
         }
-        let pointers = (long_values(commit.changes).count() * OVERFLOW_SIZE) as u64;
+        let pointers = (long_values(commit.changes).count() * MAX_OVERFLOW_SIZE) as u64;
         let room_for = commit.changes.frame_bytes().saturating_sub(long) + pointers;
         if !self.make_room(&turn, commit, room_for)? {
             return Ok(None);
@@ -365,7 +365,7 @@ impl Engine {
         turn.flush_tree()?;
         let space = pages.with_values(written.iter().map(|(_, _, value)| *value));
         for (table, key, overflow) in written {
-            commit.changes.set(table, &key, Some(Change::PutOverflow(overflow)));
+            commit.changes.set(table, &key, Some(Change::PutOverflow(Box::new(overflow))));
         }
         Ok(Some(Placed { _turn: turn, crowded, space }))
     }

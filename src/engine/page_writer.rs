@@ -107,7 +107,7 @@ impl<'e> PageWriter<'e> {
         writer.version = root;
         let pointed = view.memtables.iter().flat_map(|memtable| memtable.overflows());
         let unknown: Vec<_> = pointed.map(|p| p.value).filter(|value| !values.contains(&value.ptr.page)).collect();
-        unknown.iter().try_for_each(|value| writer.keep_overflow(*value))?;
+        unknown.iter().try_for_each(|value| writer.keep_overflow(value))?;
         values.extend(unknown.iter().map(|value| value.ptr.page));
         writer.values = values;
         Ok(writer)
@@ -147,14 +147,14 @@ impl<'e> PageWriter<'e> {
         Ok(())
     }
 
-    /// Marks the run of a long value that a log frame points at as used.
-    pub(crate) fn keep_overflow(&mut self, overflow: Overflow) -> Result<()> {
-        let run = self.pages.overflow_run(overflow)?;
-        if self.space.reserve(overflow.ptr.page, run) {
+    /// Marks the pages of a long value that a log frame points at as used.
+    pub(crate) fn keep_overflow(&mut self, overflow: &Overflow) -> Result<()> {
+        let extents = self.pages.overflow_extents(overflow)?;
+        let Some(used) = extents.iter().find(|extent| !self.space.reserve(extent.page, extent.pages)) else {
             return Ok(());
-        }
-        let offset = u64::from(overflow.ptr.page) * u64::from(self.pages.page_size());
-        let page = Some(u64::from(overflow.ptr.page));
+        };
+        let offset = u64::from(used.page) * u64::from(self.pages.page_size());
+        let page = Some(u64::from(used.page));
         Err(Error::corrupt("overflow", offset, page, "pages that no tree uses", "pages in use")
             .in_file(self.engine.path()))
     }

@@ -235,9 +235,10 @@ fn check_node(
             } else {
                 assert_eq!(word % 4, 1);
                 let long = Overflow::decode(value).unwrap();
-                let run = u32::try_from(Overflow::pages(long.len, pages.page_size())).unwrap();
-                assert!(found.runs.insert(long.ptr.page, run).is_none(), "run {} is used twice", long.ptr.page);
-                pages.overflow(long, table).unwrap().to_vec()
+                for Extent { page, pages } in long.extents(pages.page_size()).unwrap().iter() {
+                    assert!(found.runs.insert(page, pages).is_none(), "page {page} is used twice");
+                }
+                pages.overflow(&long, table).unwrap().to_vec()
             };
             found.entries.push((keys[keys.len() - 1].clone(), value));
         }

@@ -43,7 +43,7 @@ pub(crate) trait PageStore {
 /// An edit of a key.
 #[derive(Debug, Clone)]
 pub(crate) enum Edit<V> {
-    /// A change. A run that is written already belongs to the tree from now on.
+    /// A change. A long value that is written already belongs to the tree from now on.
     Change(Change<V>),
     /// Rewrites the path to the key, if the key exists, to other pages; also its long value, if that reaches to or
     /// beyond page `cutoff` and there is room for it further down.
@@ -176,7 +176,7 @@ impl<'s, 'p> Update<'s, 'p> {
             (Edit::Change(Change::Put(value)), Some(node), Some(entry)) => {
                 !entry.long && node.slice(&entry.value()) == *value
             }
-            (Edit::Change(Change::PutOverflow(long)), ..) => old_long == Some(*long),
+            (Edit::Change(Change::PutOverflow(long)), ..) => old_long == Some(**long),
             _ => false,
         };
         if same {
@@ -215,8 +215,8 @@ impl<'s, 'p> Update<'s, 'p> {
                 self.push_entry(key, &long.encode(), true)?
             }
             (Edit::Change(Change::PutOverflow(long)), ..) => self.push_entry(key, &long.encode(), true)?,
-            (Edit::Touch { cutoff }, _, Some(long)) if self.can_move_down(long, *cutoff)? => {
-                let value = self.pages.overflow(long, self.table)?;
+            (Edit::Touch { cutoff }, _, Some(long)) if self.can_move_down(&long, *cutoff)? => {
+                let value = self.pages.overflow(&long, self.table)?;
                 let moved = write_overflow(self.store, self.table, &value)?;
                 self.push_entry(key, &moved.encode(), true)?
             }
@@ -226,16 +226,17 @@ impl<'s, 'p> Update<'s, 'p> {
             (Edit::Touch { .. }, None, _) => {}
         }
         if let Some(long) = old_long {
-            free_overflow(self.store, self.pages, long)?;
+            free_overflow(self.store, self.pages, &long)?;
         }
         Ok(())
     }
 
     /// Whether a long value reaches beyond `cutoff`, and fits before its present place. (It is moved nowhere else: a
     /// value that fits into no gap would make the file grow each time.)
-    fn can_move_down(&mut self, long: Overflow, cutoff: u32) -> Result<bool> {
-        let run = self.pages.overflow_run(long)?;
-        Ok(reaches(long.ptr.page, run, cutoff) && self.store.has_room_before(run, long.ptr.page))
+    fn can_move_down(&mut self, long: &Overflow, cutoff: u32) -> Result<bool> {
+        let extents = self.pages.overflow_extents(long)?;
+        let run = u32::try_from(extents.pages()).unwrap_or(u32::MAX);
+        Ok(extents.end() > u64::from(cutoff) && self.store.has_room_before(run, long.ptr.page))
     }
 
     /// Makes the leaf whose range contains `key` the current one.

@@ -12,6 +12,7 @@ pub(crate) mod table;
 pub(crate) mod tables;
 pub(crate) mod txn_table;
 pub(crate) mod undo;
+pub(crate) mod value_reader;
 pub(crate) mod versions;
 pub(crate) mod write;
 pub(crate) mod write_table;

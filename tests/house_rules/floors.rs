@@ -89,6 +89,7 @@ fn folders() -> [Folder; 4] {
                 "table",
                 "range",
                 "write_table",
+                "value_reader",
                 "handles",
                 "versions",
                 "diff",

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::disk::format::{
-    CHILD_SIZE, Child, MAX_KEY_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, OVERFLOW_SIZE, Overflow, PAGE_HEADER, Ptr,
+    CHILD_SIZE, Child, MAX_KEY_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, Overflow, PAGE_HEADER, Ptr,
     get_u16, get_u32,
 };
 
@@ -205,10 +205,8 @@ impl Entries {
             let value = slice(node, rest.end..rest.end + word / 4, "a value")?;
             match word % 4 {
                 INLINE => {}
-                LONG if value.len() == OVERFLOW_SIZE => {}
-                LONG => {
-                    return Err(format!("entry {index} has {} bytes for a pointer of {OVERFLOW_SIZE}", value.len()));
-                }
+                LONG if Overflow::decode(node.get(value.clone()).unwrap_or_default()).is_some() => {}
+                LONG => return Err(format!("entry {index} has {} bytes that are no pointer", value.len())),
                 kind => return Err(format!("entry {index} has a value of the unknown kind {kind}")),
             }
             let start = self.keys.len();
