@@ -14,9 +14,9 @@ pub(crate) const CHUNK: u64 = 64 << 10;
 /// The head ends at a multiple of this, and so does the value's first byte lie at one.
 const ALIGNMENT: u64 = 64;
 /// Extents of a value at most.
-pub(crate) const MAX_EXTENTS: usize = 8;
+pub(crate) const MAX_EXTENTS: u32 = 8;
 /// Extents that a pointer names after the first one.
-const MORE: usize = MAX_EXTENTS - 1;
+const MORE: usize = MAX_EXTENTS as usize - 1;
 
 /// Adjacent pages of a long value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -137,7 +137,7 @@ pub(crate) fn pages_per_chunk(page_size: u32) -> u32 {
 /// The extents of one value, in the order of its bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Extents {
-    list: [Extent; MAX_EXTENTS],
+    list: [Extent; MAX_EXTENTS as usize],
     count: usize,
 }
 
@@ -151,7 +151,12 @@ impl Extents {
 
     /// Adds an extent behind the others: as a part of the last one, if it follows that in the file. There must be room.
     pub(crate) fn push(&mut self, extent: Extent) {
-        debug_assert!(self.count < MAX_EXTENTS);
+        let last = self.count.checked_sub(1).and_then(|last| self.list.get_mut(last));
+        if let Some(last) = last.filter(|last| last.end() == u64::from(extent.page)) {
+            last.pages = last.pages.saturating_add(extent.pages);
+            return;
+        }
+        debug_assert!(self.count < self.list.len());
         if let Some(place) = self.list.get_mut(self.count) {
             *place = extent;
             self.count += 1;

@@ -3,7 +3,7 @@
 //! definitions and nothing else.
 
 pub(crate) use super::extents::{
-    CHUNK, Extent, Extents, MAX_OVERFLOW_SIZE, Overflow, Shape,
+    CHUNK, Extent, Extents, MAX_EXTENTS, MAX_OVERFLOW_SIZE, Overflow, Shape, pages_per_chunk,
 };
 
 // The preamble: the first bytes of each copy of a root. No later version changes it, so every version tells a newer

@@ -3,7 +3,7 @@
 //! Only pages that are free in the durable root and that no process pins are written. Until the new root is durable
 //! nothing refers to them, so a crash leaves them free.
 
-use crate::disk::format::{FIRST_PAGE, Overflow};
+use crate::disk::format::{Extent, Extents, FIRST_PAGE, Overflow};
 use crate::disk::locks::lock;
 use crate::disk::pins::joined;
 use crate::engine::Engine;
@@ -223,8 +223,21 @@ impl PageStore for PageWriter<'_> {
         })
     }
 
-    fn has_room_before(&mut self, run: u32, page: u32) -> bool {
-        self.space.has_room_before(run, page)
+    fn allocate_extents(&mut self, pages: u32) -> Result<Extents> {
+        let (mut extents, missing) = self.space.allocate_extents(pages, u32::MAX);
+        if missing > 0 {
+            extents.push(Extent { page: self.allocate(missing)?, pages: missing });
+        }
+        Ok(extents)
+    }
+
+    fn allocate_before(&mut self, pages: u32, page: u32) -> Result<Option<Extents>> {
+        let (extents, missing) = self.space.allocate_extents(pages, page);
+        if missing == 0 {
+            return Ok(Some(extents));
+        }
+        extents.iter().for_each(|extent| self.space.release(extent.page, extent.pages));
+        Ok(None)
     }
 
     fn settle(&mut self) -> Result<()> {

@@ -149,10 +149,28 @@ pub(crate) fn write_overflow(store: &mut dyn PageStore, table: u32, value: &[u8]
     let len = value.len() as u64;
     check_len(len)?;
     let pages = u32::try_from(Overflow::pages(len, store.pages().page_size())).unwrap_or(u32::MAX);
-    let extents = Extents::one(store.allocate(pages)?, pages);
+    let extents = store.allocate_extents(pages)?;
     let mut writer = OverflowWriter::new(store.pages(), table, len, store.version(), extents);
     let mut put = |page: u32, bytes: &[u8]| store.write(page, bytes);
     writer.write(value, &mut put)?;
+    writer.finish(&mut put)
+}
+
+/// Writes a long value once more, to other pages, chunk by chunk.
+pub(crate) fn copy_overflow(
+    store: &mut dyn PageStore,
+    pages: &Pages,
+    table: u32,
+    long: &Overflow,
+    place: Extents,
+) -> Result<Overflow> {
+    let value = pages.long_value(long, table)?;
+    let mut writer = OverflowWriter::new(pages, table, long.len, store.version(), place);
+    let mut put = |page: u32, bytes: &[u8]| store.write(page, bytes);
+    while writer.missing() > 0 {
+        let part = value.slice(value.chunk_around(long.len - writer.missing()))?;
+        writer.write(&part, &mut put)?;
+    }
     writer.finish(&mut put)
 }
 
