@@ -175,6 +175,7 @@ pub use txn::snapshot::Snapshot;
 pub use txn::table::RawTable;
 pub use txn::undo::Savepoint;
 pub use txn::value_reader::ValueReader;
+pub use txn::value_writer::ValueWriter;
 pub use txn::write::{WriteOptions, WriteTxn};
 pub use txn::write_table::RawTableMut;
 pub use typed::{

@@ -66,6 +66,11 @@ impl Overflow {
         long
     }
 
+    /// The same pages, with another version and so another CRC in the head.
+    pub(crate) fn renewed(&self, crc: u32, version: u64) -> Overflow {
+        Overflow { ptr: Ptr { crc, ..self.ptr }, version, ..*self }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = vec![0; OVERFLOW_SIZE];
         self.ptr.put(&mut out, 0);
@@ -277,7 +282,7 @@ mod tests {
         };
         let len = 1 << 20;
         let pointer = |list: &[(u32, u32)], len| Overflow::placed(&place(list), 3, len, 4);
-        for list in [&[(9, 257)][..], &[(9, 16), (100, 241)], &[(400, 32), (9, 224), (90, 1)]] {
+        for list in [&[(9, 257)][..], &[(9, 16), (100, 241)], &[(400, 32), (9, 224), (900, 1)]] {
             let long = pointer(list, len);
             assert_eq!(long.encode().len(), 24 + 8 * (list.len() - 1));
             assert_eq!(Overflow::decode(&long.encode()), Some(long));

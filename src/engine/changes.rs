@@ -1,7 +1,7 @@
 //! The changes of one transaction before it is committed.
 
 use crate::change::{Change, OwnedChange};
-use crate::disk::format::MAX_OVERFLOW_SIZE;
+use crate::disk::format::{MAX_OVERFLOW_SIZE, Overflow};
 use crate::engine::gaps::Gaps;
 use crate::log::frame::FrameBuilder;
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,4 +90,15 @@ impl Changes {
         }
         frame
     }
+}
+
+/// The puts of values that have their pages already, of tables that stay.
+pub(crate) fn placed_values(changes: &Changes) -> impl Iterator<Item = (u32, &Vec<u8>, Overflow)> {
+    let stay = changes.tables.iter().filter(|(table, _)| !changes.dropped.contains(table));
+    stay.flat_map(|(table, keys)| {
+        keys.iter().filter_map(|(key, change)| match change {
+            Change::PutOverflow(long) => Some((*table, key, **long)),
+            _ => None,
+        })
+    })
 }

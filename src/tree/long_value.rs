@@ -71,6 +71,15 @@ impl Pages {
         self.check_fields(long, extents, &head, table).map(|()| head)
     }
 
+    /// The pages that hold the head of a long value, and its extents.
+    pub(super) fn front_of(&self, long: &Overflow) -> Result<(Vec<u8>, Extents)> {
+        let (extents, head) = (self.overflow_extents(long)?, Shape::of(long.len).head);
+        let front = self.read_part(&extents, 0..head.next_multiple_of(u64::from(self.page_size())), long.ptr)?;
+        let size = usize::try_from(head).unwrap_or(usize::MAX);
+        self.check_head(long, front.get(..size).unwrap_or_default())?;
+        Ok((front.to_vec(), extents))
+    }
+
     fn check_head(&self, long: &Overflow, head: &[u8]) -> Result<()> {
         let found = (get_u32(head, PAGE_CRC), crc32fast::hash(head.get(PAGE_NUMBER..).unwrap_or_default()));
         if found != (long.ptr.crc, long.ptr.crc) {
@@ -242,3 +251,7 @@ impl<'p> LongValue<'p> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "long_value_tests.rs"]
+mod tests;

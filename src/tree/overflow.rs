@@ -4,8 +4,8 @@ use super::node::Header;
 use super::pages::Pages;
 use super::update::PageStore;
 use crate::disk::format::{
-    CHUNK, Extents, KIND_OVERFLOW, MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_NUMBER, PAGE_PAYLOAD_LEN, Shape, put_u32,
-    put_u64,
+    CHUNK, Extents, KIND_OVERFLOW, MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_VERSION, Shape,
+    put_u32, put_u64,
 };
 use crate::error::{Error, Result};
 
@@ -33,7 +33,7 @@ pub(crate) struct OverflowWriter {
 
 impl OverflowWriter {
     /// Begins a value of `len` bytes in these pages, which are as many as it needs.
-    pub(crate) fn new(pages: &Pages, table: u32, len: u64, version: u64, extents: Extents) -> OverflowWriter {
+    pub(crate) fn new(pages: &Pages, len: u64, version: u64, extents: Extents) -> OverflowWriter {
         let (shape, page_size) = (Shape::of(len), pages.page_size());
         let first = extents.iter().next().unwrap_or_default();
         let header = Header {
@@ -42,7 +42,7 @@ impl OverflowWriter {
             kind: KIND_OVERFLOW,
             level: 0,
             version,
-            table,
+            table: 0,
             run: first.pages,
         };
         let total = extents.pages() * u64::from(page_size);
@@ -85,27 +85,13 @@ impl OverflowWriter {
     fn put_chunk(&mut self, put: Put<'_>) -> Result<()> {
         self.crcs.push(crc32fast::hash(&self.chunk));
         let at = self.front_len as u64 + (self.crcs.len() as u64 - 1) * CHUNK;
-        self.put_at(at, &self.chunk, put)?;
+        put_at(&self.extents, self.page_size, at, &self.chunk, put)?;
         self.chunk.clear();
         Ok(())
     }
 
-    /// Writes bytes of the value's pages, wherever its extents have them.
-    fn put_at(&self, mut at: u64, mut bytes: &[u8], put: Put<'_>) -> Result<()> {
-        while !bytes.is_empty() {
-            let Some((offset, rest)) = self.extents.locate(at, self.page_size) else {
-                return Err(Error::Internal("a long value has too few pages".to_owned()));
-            };
-            let (now, later) = bytes.split_at(bytes.len().min(usize_of(rest)));
-            put(u32::try_from(offset / u64::from(self.page_size)).unwrap_or(u32::MAX), now)?;
-            at += now.len() as u64;
-            bytes = later;
-        }
-        Ok(())
-    }
-
-    /// Writes the rest, the head last, and returns the pointer. All of the value has been written.
-    pub(crate) fn finish(mut self, put: Put<'_>) -> Result<Overflow> {
+    /// Writes the rest, the head last, and returns the pointer for this table. All of the value has been written.
+    pub(crate) fn finish(mut self, table: u32, put: Put<'_>) -> Result<Overflow> {
         if self.missing() > 0 {
             return Err(Error::Internal(format!("{} bytes of a long value are missing", self.missing())));
         }
@@ -124,12 +110,27 @@ impl OverflowWriter {
         for (chunk, crc) in (0..).zip(front_crcs.iter().chain(&self.crcs)) {
             put_u32(&mut self.front, Shape::crc_at(chunk), *crc);
         }
+        self.header.table = table;
         self.header.write(&mut self.front);
         put_u64(&mut self.front, PAGE_PAYLOAD_LEN, self.len);
         let crc = seal_head(self.front.get_mut(..usize_of(self.shape.head)).unwrap_or_default());
-        self.put_at(0, &self.front, put)?;
+        put_at(&self.extents, self.page_size, 0, &self.front, put)?;
         Ok(Overflow::placed(&self.extents, crc, self.len, self.header.version))
     }
+}
+
+/// Writes bytes of a value's pages, wherever its extents have them.
+fn put_at(extents: &Extents, page_size: u32, mut at: u64, mut bytes: &[u8], put: Put<'_>) -> Result<()> {
+    while !bytes.is_empty() {
+        let Some((offset, rest)) = extents.locate(at, page_size) else {
+            return Err(Error::Internal("a long value has too few pages".to_owned()));
+        };
+        let (now, later) = bytes.split_at(bytes.len().min(usize_of(rest)));
+        put(u32::try_from(offset / u64::from(page_size)).unwrap_or(u32::MAX), now)?;
+        at += now.len() as u64;
+        bytes = later;
+    }
+    Ok(())
 }
 
 /// Completes a head with its CRC, which it returns.
@@ -150,10 +151,10 @@ pub(crate) fn write_overflow(store: &mut dyn PageStore, table: u32, value: &[u8]
     check_len(len)?;
     let pages = u32::try_from(Overflow::pages(len, store.pages().page_size())).unwrap_or(u32::MAX);
     let extents = store.allocate_extents(pages)?;
-    let mut writer = OverflowWriter::new(store.pages(), table, len, store.version(), extents);
+    let mut writer = OverflowWriter::new(store.pages(), len, store.version(), extents);
     let mut put = |page: u32, bytes: &[u8]| store.write(page, bytes);
     writer.write(value, &mut put)?;
-    writer.finish(&mut put)
+    writer.finish(table, &mut put)
 }
 
 /// Writes a long value once more, to other pages, chunk by chunk.
@@ -165,13 +166,23 @@ pub(crate) fn copy_overflow(
     place: Extents,
 ) -> Result<Overflow> {
     let value = pages.long_value(long, table)?;
-    let mut writer = OverflowWriter::new(pages, table, long.len, store.version(), place);
+    let mut writer = OverflowWriter::new(pages, long.len, store.version(), place);
     let mut put = |page: u32, bytes: &[u8]| store.write(page, bytes);
     while writer.missing() > 0 {
         let part = value.slice(value.chunk_around(long.len - writer.missing()))?;
         writer.write(&part, &mut put)?;
     }
-    writer.finish(&mut put)
+    writer.finish(table, &mut put)
+}
+
+/// Gives a long value that nothing durable refers to another version, in its place.
+pub(crate) fn renew_overflow(pages: &Pages, long: &Overflow, version: u64, put: Put<'_>) -> Result<Overflow> {
+    let (mut front, extents) = pages.front_of(long)?;
+    let head = front.get_mut(..usize_of(Shape::of(long.len).head)).unwrap_or_default();
+    put_u64(head, PAGE_VERSION, version);
+    let crc = seal_head(head);
+    put_at(&extents, pages.page_size(), 0, &front, put)?;
+    Ok(long.renewed(crc, version))
 }
 
 /// Whether a value may have this length.

@@ -37,8 +37,8 @@ use std::rc::Rc;
 /// # Ok::<(), memstone::Error>(())
 /// ```
 pub struct RawTableMut<'t> {
-    txn: &'t WriteTxn,
-    table: Rc<TxnTable>,
+    pub(super) txn: &'t WriteTxn,
+    pub(super) table: Rc<TxnTable>,
     pub(super) reading: RawTable<'t>,
 }
 

@@ -206,7 +206,7 @@ impl Entries {
             match word % 4 {
                 INLINE => {}
                 LONG if Overflow::decode(node.get(value.clone()).unwrap_or_default()).is_some() => {}
-                LONG => return Err(format!("entry {index} has {} bytes that are no pointer", value.len())),
+                LONG => return Err(format!("entry {index} has {} bytes for a pointer that cannot be", value.len())),
                 kind => return Err(format!("entry {index} has a value of the unknown kind {kind}")),
             }
             let start = self.keys.len();
