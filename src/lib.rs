@@ -180,6 +180,8 @@ pub use txn::state::ReadState;
 pub use txn::table::RawTable;
 pub use txn::table_name::TableName;
 pub use txn::undo::Savepoint;
+pub use txn::value_reader::ValueReader;
+pub use txn::value_writer::ValueWriter;
 pub use txn::write::{Committed, WriteOptions, WriteTxn};
 pub use txn::write_table::RawTableMut;
 pub use typed::{

@@ -55,7 +55,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "tree",
         ],
     ),
-    ("txn", &["bytes", "change", "error", "disk::format", "engine", "tree::diff", "tree::node"]),
+    ("txn", &["bytes", "change", "error", "disk::format", "engine", "tree::diff", "tree::long_value", "tree::node"]),
     // Typed tables know raw tables, by the names that users know them by.
     (
         "typed",

@@ -2,6 +2,10 @@
 //! the bytes of a real store. Everything that reads the file (the engine, the checker, the repair) shares these
 //! definitions and nothing else.
 
+pub(crate) use super::extents::{
+    CHUNK, Extent, Extents, MAX_EXTENTS, MAX_OVERFLOW_SIZE, Overflow, Shape, pages_per_chunk,
+};
+
 // The preamble: the first bytes of each copy of a root. No later version changes it, so every version tells a newer
 // store from a damaged one.
 /// First bytes of each copy of a root.
@@ -70,7 +74,7 @@ pub const MAX_NAME_SIZE: usize = 1024;
 pub(crate) const MAX_LEVEL: u8 = 40;
 
 // The header that starts every page run. All integers are little-endian.
-/// CRC-32 of all bytes of the run after this field.
+/// CRC-32 of all bytes of the run after this field; of a long value, of the rest of its head.
 pub(crate) const PAGE_CRC: usize = 0;
 /// `u32`: number of the run's first page.
 pub(crate) const PAGE_NUMBER: usize = 4;
@@ -86,9 +90,9 @@ pub(crate) const PAGE_RESERVED: usize = 14;
 pub(crate) const PAGE_VERSION: usize = 16;
 /// `u32`: table id.
 pub(crate) const PAGE_TABLE: usize = 24;
-/// `u32`: pages in this run.
+/// `u32`: pages in this run; of a long value, in its first extent.
 pub(crate) const PAGE_RUN: usize = 28;
-/// `u64`: for overflow and space runs the payload's length in bytes; nodes keep
+/// `u64`: for long values and space runs the payload's length in bytes; nodes keep
 /// `u16 count, u16 prefix length, u32 end of the last entry` here.
 pub(crate) const PAGE_PAYLOAD_LEN: usize = 32;
 /// Size of the header; the payload, or the node's arrays, start here.
@@ -162,38 +166,6 @@ impl Ptr {
     pub(crate) fn put(self, out: &mut [u8], at: usize) {
         put_u32(out, at, self.page);
         put_u32(out, at + 4, self.crc);
-    }
-}
-
-/// A long value on disk: its run, its exact length, and the version that the run was written for: as in the run's
-/// header, so that the run can be freed unread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Overflow {
-    pub(crate) ptr: Ptr,
-    pub(crate) len: u64,
-    pub(crate) version: u64,
-}
-
-/// Encoded size of an [`Overflow`]: `u32 page, u32 crc, u64 len, u64 version`.
-pub(crate) const OVERFLOW_SIZE: usize = 24;
-
-impl Overflow {
-    pub(crate) fn encode(self) -> [u8; OVERFLOW_SIZE] {
-        let mut out = [0; OVERFLOW_SIZE];
-        self.ptr.put(&mut out, 0);
-        put_u64(&mut out, 8, self.len);
-        put_u64(&mut out, 16, self.version);
-        out
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Overflow> {
-        let ptr = Ptr::get(bytes, 0);
-        (bytes.len() == OVERFLOW_SIZE).then(|| Overflow { ptr, len: get_u64(bytes, 8), version: get_u64(bytes, 16) })
-    }
-
-    /// Pages that a run for `len` bytes takes.
-    pub(crate) fn pages(len: u64, page_size: u32) -> u64 {
-        (len + PAGE_HEADER as u64).div_ceil(u64::from(page_size))
     }
 }
 

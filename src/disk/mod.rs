@@ -1,6 +1,7 @@
 //! The file and the system below it: format constants, the platform's interface, locks, shared memory.
 
 pub(crate) mod durable_note;
+pub(crate) mod extents;
 pub(crate) mod file_id;
 mod file_lock;
 pub(crate) mod fork;

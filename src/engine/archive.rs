@@ -176,7 +176,7 @@ impl<'a> Batch<'a> {
                     keep.change(table, KeptChange::Put { key: part(key), value: part(value) })?;
                 }
                 Some(Operation::PutOverflow { table, key, value }) => {
-                    let value = self.view.tree.pages.overflow(value, table)?;
+                    let value = self.view.tree.pages.overflow(&value, table)?;
                     keep.change(table, KeptChange::Put { key: part(key), value: &value })?;
                 }
                 Some(Operation::Delete { table, key }) => {
@@ -200,7 +200,7 @@ impl LargeTransaction<'_> {
                 match write {
                     Change::Put(value) => keep.change(*table, KeptChange::Put { key, value })?,
                     Change::PutOverflow(overflow) => {
-                        let value = batch.view.tree.pages.overflow(*overflow, *table)?;
+                        let value = batch.view.tree.pages.overflow(overflow, *table)?;
                         keep.change(*table, KeptChange::Put { key, value: &value })?;
                     }
                     Change::Delete => keep.change(*table, KeptChange::Delete { key })?,

@@ -1,6 +1,7 @@
 //! The changes of one transaction before it is committed.
 
 use crate::change::{Change, OwnedChange};
+use crate::disk::format::{MAX_OVERFLOW_SIZE, Overflow};
 use crate::engine::gaps::Gaps;
 use crate::log::frame::FrameBuilder;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +36,8 @@ impl Changes {
     fn cost(key: &[u8], write: Option<&OwnedChange>) -> u64 {
         match write {
             Some(Change::Put(value)) => FrameBuilder::put_size(key.len(), value.len()),
-            Some(_) => FrameBuilder::put_size(key.len(), 16),
+            Some(Change::PutOverflow(_)) => FrameBuilder::put_size(key.len(), MAX_OVERFLOW_SIZE),
+            Some(Change::Delete) => FrameBuilder::put_size(key.len(), 0),
             None => 0,
         }
     }
@@ -81,11 +83,22 @@ impl Changes {
             for (key, write) in keys {
                 match write {
                     Change::Put(value) => frame.put(*table, key, value),
-                    Change::PutOverflow(overflow) => frame.put_overflow(*table, key, *overflow),
+                    Change::PutOverflow(overflow) => frame.put_overflow(*table, key, overflow),
                     Change::Delete => frame.delete(*table, key),
                 }
             }
         }
         frame
     }
+}
+
+/// The puts of values that have their pages already, of tables that stay.
+pub(crate) fn placed_values(changes: &Changes) -> impl Iterator<Item = (u32, &Vec<u8>, Overflow)> {
+    let stay = changes.tables.iter().filter(|(table, _)| !changes.dropped.contains(table));
+    stay.flat_map(|(table, keys)| {
+        keys.iter().filter_map(|(key, change)| match change {
+            Change::PutOverflow(long) => Some((*table, key, **long)),
+            _ => None,
+        })
+    })
 }

@@ -3,7 +3,7 @@
 
 use crate::bytes::Bytes;
 use crate::change::{Change, OwnedChange};
-use crate::disk::format::TreeRoot;
+use crate::disk::format::{Overflow, TreeRoot};
 use crate::engine::buffer::{Direction, NoBuffer, Over};
 use crate::engine::facts::note_step;
 use crate::engine::gaps::{behind, end_of_keys};
@@ -11,6 +11,7 @@ use crate::engine::view::{View, after};
 use crate::error::Result;
 use crate::log::memtable::{Memtable, Version};
 use crate::tree::cursor::{Cursor, get};
+use crate::tree::long_value::LongValue;
 use crate::tree::node::{LeafValue, Node};
 use std::collections::BTreeSet;
 use std::iter::Peekable;
@@ -54,6 +55,19 @@ impl<'s, B: Over> TableSource<'s, B> {
             return after(write).map(|found| self.read(found)).transpose();
         }
         self.view.value(self.table, self.root, key)
+    }
+
+    /// The value of a key, or where it is.
+    pub(crate) fn find(&self, key: &[u8]) -> Result<Option<LeafValue<'s>>> {
+        match self.buffer.and_then(|buffer| buffer.as_buffer().buffered(self.table, key)) {
+            Some(write) => Ok(after(write)),
+            None => self.view.leaf_value(self.table, self.root, key),
+        }
+    }
+
+    /// A long value of this table, to be read in parts.
+    pub(crate) fn long_value(&self, long: &Overflow) -> Result<LongValue<'s>> {
+        self.view.tree.pages.long_value(long, self.table)
     }
 
     /// Whether the key exists. Does not read long values.

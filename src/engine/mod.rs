@@ -51,6 +51,7 @@ pub(crate) mod sharing;
 mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod still;
+pub(crate) mod streams;
 pub(crate) mod table_row;
 pub(crate) mod unproven;
 pub(crate) mod view;

@@ -492,11 +492,17 @@ impl View {
     /// The value of a key in this state.
     #[inline]
     pub(crate) fn value(&self, table: u32, root: TreeRoot, key: &[u8]) -> Result<Option<Bytes<'_>>> {
-        let found = match self.logged(table, key) {
-            Some(change) => after(change),
-            None => get(&self.tree.pages, table, root, key)?,
-        };
+        let found = self.leaf_value(table, root, key)?;
         found.map(|found| found.read(&self.tree.pages, table)).transpose()
+    }
+
+    /// The value of a key in this state, or where it is.
+    #[inline]
+    pub(crate) fn leaf_value(&self, table: u32, root: TreeRoot, key: &[u8]) -> Result<Option<LeafValue<'_>>> {
+        match self.logged(table, key) {
+            Some(change) => Ok(after(change)),
+            None => get(&self.tree.pages, table, root, key),
+        }
     }
 }
 

@@ -126,6 +126,8 @@ kinds! {
         Key = "key",
         /// A value, beyond [`MAX_VALUE_SIZE`](crate::MAX_VALUE_SIZE).
         Value = "value",
+        /// What is written to a [`ValueWriter`](crate::ValueWriter), beyond the length that was given.
+        StreamedValue = "value of a length given before",
         /// The name of a table, beyond [`MAX_NAME_SIZE`](crate::MAX_NAME_SIZE).
         TableName = "table name",
         /// The name of a type, beyond [`MAX_NAME_SIZE`](crate::MAX_NAME_SIZE).

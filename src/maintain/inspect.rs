@@ -187,11 +187,13 @@ pub fn page_view(path: impl AsRef<Path>, page: u32) -> Result<PageView> {
         _ => ("pending list", &[KIND_PENDING]),
     };
     let expect = Expect { kinds, table: told.table, version: u64::MAX };
-    let (kind, entries) = match file.run(told.ptr, expect, file.pages) {
-        Ok(run) => match entries(&run, told.kind) {
-            Ok(entries) => (kind.to_owned(), entries),
-            Err(why) => (format!("{kind}, damaged: {why}"), Vec::new()),
-        },
+    let found = if told.kind == KIND_OVERFLOW {
+        file.verify_found(&bytes, &told, expect).map(|()| Vec::new())
+    } else {
+        file.run(told.ptr, expect, file.pages).and_then(|run| entries(&run, told.kind))
+    };
+    let (kind, entries) = match found {
+        Ok(entries) => (kind.to_owned(), entries),
         Err(why) => (format!("{kind}, damaged: {why}"), Vec::new()),
     };
     Ok(PageView { page, kind, level: told.level, version: told.version, table: told.table, pages: told.pages, entries })

@@ -128,8 +128,10 @@ impl Uses {
             match node.value(&entry).map_err(text)? {
                 LeafValue::Inline(value) => entries.push((key, value.to_vec())),
                 LeafValue::Overflow(long) => {
-                    pages.overflow(long, table).map_err(text)?;
-                    self.take(long.ptr.page, pages.overflow_run(long).map_err(text)?, "long value")?;
+                    pages.overflow(&long, table).map_err(text)?;
+                    for extent in pages.overflow_extents(&long).map_err(text)?.iter() {
+                        self.take(extent.page, extent.pages, "long value")?;
+                    }
                     entries.push((key, Vec::new()));
                 }
             }

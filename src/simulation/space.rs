@@ -8,6 +8,7 @@ use crate::engine::Settings;
 use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::new_root::CheckpointResult;
 use crate::engine::open;
+use crate::tree::node::LeafValue;
 use crate::{Error, LockKind, Store};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -148,6 +149,87 @@ fn a_long_value_is_moved_only_to_where_it_fits() {
         assert!(len <= before, "{len} bytes instead of {before}");
     }
     assert_eq!(value_len(&store, b"long"), 2_000_000);
+    check::structure(&store).unwrap();
+}
+
+/// A file with `count` free holes of a megabyte.
+fn with_holes(count: u8) -> (Arc<World>, Arc<SimDisk>, Store) {
+    let (world, disk, store) = unrecorded(Arc::new(Free), CAP);
+    for n in 0..2 * count {
+        put(&store, &[n], (1 << 20) - 2000);
+        store.checkpoint().unwrap();
+    }
+    (0..2 * count).filter(|n| n % 2 == 0).for_each(|n| delete(&store, &[n]));
+    store.checkpoint().unwrap();
+    put(&store, b"other", 1);
+    store.checkpoint().unwrap();
+    (world, disk, store)
+}
+
+fn extents(store: &Store, key: &[u8]) -> Vec<(u32, u32)> {
+    let view = store.engine().view_at_end().unwrap();
+    let entry = view.table("t").unwrap().unwrap();
+    match view.leaf_value(entry.id, entry.root, key).unwrap() {
+        Some(LeafValue::Overflow(long)) => {
+            let extents = view.tree.pages.overflow_extents(&long).unwrap();
+            extents.iter().map(|extent| (extent.page, extent.pages)).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_long_value_fills_holes_before_the_file_grows() {
+    let (_world, disk, store) = with_holes(8);
+    let before = disk.len().unwrap();
+    let value: Vec<u8> = (0..6 << 20_u32).map(|n| (n % 251) as u8).collect();
+    store.write(|tx| tx.raw("t")?.put(b"long", &value)).unwrap();
+    assert_eq!(disk.len().unwrap(), before, "the file has grown");
+    let found = extents(&store, b"long");
+    assert!((6..=8).contains(&found.len()), "{found:?}");
+    assert!(found.iter().rev().skip(1).all(|(_, pages)| pages % 16 == 0), "{found:?}");
+    let read = |store: &Store| {
+        let snapshot = store.read().unwrap();
+        let table = snapshot.raw("t").unwrap();
+        assert!(table.get(b"long").unwrap().unwrap() == value[..]);
+        let (from, to) = ((1 << 20) - 5000, (3 << 20) + 77);
+        assert!(table.get_slice(b"long", from as u64..to as u64).unwrap().unwrap() == value[from..to]);
+    };
+    read(&store);
+    check::structure(&store).unwrap();
+    store.checkpoint().unwrap();
+    read(&store);
+    check::structure(&store).unwrap();
+    // Every page of it comes back.
+    let free = |store: &Store| {
+        let engine = store.engine();
+        engine.free_and_all_pages(&engine.lock_checkpoint(None).unwrap()).unwrap().0
+    };
+    let before = free(&store);
+    delete(&store, b"long");
+    (0..2).for_each(|_| _ = idle_checkpoint_in_place(&store));
+    assert!(free(&store) >= before + 6 * 256, "{} after {before}", free(&store));
+    check::structure(&store).unwrap();
+}
+
+fn idle_checkpoint_in_place(store: &Store) -> CheckpointResult {
+    store.engine().relax_view(0);
+    let plan = CheckpointOptions { force: true, ..CheckpointOptions::default() };
+    store.engine().checkpoint(&plan, None).unwrap()
+}
+
+#[test]
+fn a_long_value_is_moved_down_in_parts() {
+    let (_world, disk, store) = with_holes(8);
+    let value: Vec<u8> = (0..6 << 20_u32).map(|n| (n % 241) as u8).collect();
+    store.write(|tx| tx.raw("t")?.put(b"long", &value)).unwrap();
+    store.checkpoint().unwrap();
+    // What lies before it goes, in part: the holes take it up again, and the file gets shorter.
+    (0..6).for_each(|n| delete(&store, &[2 * n + 1]));
+    let before = disk.len().unwrap();
+    let (_, len) = rest(&store, &disk);
+    assert!(len < before, "{len} after {before}");
+    assert!(store.read().unwrap().raw("t").unwrap().get(b"long").unwrap().unwrap() == value[..]);
     check::structure(&store).unwrap();
 }
 

@@ -109,8 +109,8 @@ fn a_truncated_or_misplaced_page_is_found() {
     for ptr in [Ptr { page: 1, crc: 0 }, Ptr { page: u32::MAX, crc: 9 }, Ptr { crc: !root.ptr.crc, ..root.ptr }] {
         assert!(get(&pages, TABLE, TreeRoot { ptr, ..root }, b"a").unwrap_err().is_corrupt());
     }
-    let hugest = Overflow { ptr: root.ptr, len: u64::MAX, version: 1 };
-    assert!(pages.overflow(hugest, TABLE).unwrap_err().is_corrupt());
+    let hugest = Overflow::whole(root.ptr, u64::MAX, 1);
+    assert!(pages.overflow(&hugest, TABLE).unwrap_err().is_corrupt());
 }
 
 /// Repairs all CRCs from the leaves up, as far as pointers lead, so that the damage is believed.

@@ -5,6 +5,7 @@ mod build;
 pub(crate) mod bulk;
 pub(crate) mod cursor;
 pub(crate) mod diff;
+pub(crate) mod long_value;
 pub(crate) mod node;
 pub(crate) mod overflow;
 pub(crate) mod pages;

@@ -38,7 +38,7 @@
 //!
 //! Entry: varint length of the suffix; varint `4 × length of the value + kind`; what follows the first four bytes of
 //! the suffix; the value. Kind 0: the value itself. Kind 1: the value is long, and the bytes here are the pointer to
-//! its overflow run ([`Overflow::encode`]). Kinds 2 and 3 are not in use. A varint is LEB128: seven bits in each byte,
+//! it ([`Overflow::encode`]). Kinds 2 and 3 are not in use. A varint is LEB128: seven bits in each byte,
 //! the lowest first; bit 7 says that another byte follows. Keys strictly ascend (bytewise) and are at most 8192 bytes
 //! long.
 //!
@@ -64,10 +64,10 @@
 
 use crate::bytes::{Bytes, SMALL};
 use crate::disk::format::{
-    CHILD_SIZE, Child, KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_NODE_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX,
-    OVERFLOW_SIZE, Overflow, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE,
-    PAGE_TABLE, PAGE_VERSION, Ptr, VALUE_INLINE, VALUE_KIND_BITS, VALUE_LONG, get_u16, get_u32, get_u64, get_varint,
-    put_bytes, put_u16, put_u32, put_u64, put_varint,
+    CHILD_SIZE, Child, KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_NODE_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, Overflow,
+    PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr,
+    VALUE_INLINE, VALUE_KIND_BITS, VALUE_LONG, get_u16, get_u32, get_u64, get_varint, put_bytes, put_u16, put_u32,
+    put_u64, put_varint,
 };
 use crate::error::{CorruptionKind, Error, LimitKind, Result};
 use std::cmp::Ordering;
@@ -87,7 +87,7 @@ pub(crate) enum LeafValue<'a> {
     /// The value itself.
     Inline(Bytes<'a>),
     /// Where the value is.
-    Overflow(Overflow),
+    Overflow(Box<Overflow>),
 }
 
 /// Where in its leaf an entry lies.
@@ -220,7 +220,7 @@ impl<'a> Node<'a> {
         let value = start + suffix.saturating_sub(HEAD_SIZE);
         let end = value + (word >> VALUE_KIND_BITS);
         let kind = word % (1 << VALUE_KIND_BITS);
-        let known = kind == VALUE_INLINE || kind == VALUE_LONG && end - value == OVERFLOW_SIZE;
+        let known = kind == VALUE_INLINE || kind == VALUE_LONG && Overflow::is_size(end - value);
         let within = index < self.count && at >= offsets + 2 * self.count && end <= bytes.len();
         // All lies within a node, so 32 bits are enough.
         let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -304,7 +304,7 @@ impl<'a> Node<'a> {
     #[inline(always)]
     pub(crate) fn value(&self, entry: &Entry) -> Result<LeafValue<'a>> {
         if entry.long {
-            return Ok(LeafValue::Overflow(self.overflow(entry)?));
+            return Ok(LeafValue::Overflow(Box::new(self.overflow(entry)?)));
         }
         Ok(LeafValue::Inline(self.bytes.slice(entry.value())))
     }
@@ -593,7 +593,7 @@ pub(crate) fn encode<'i>(
             out.extend_from_slice(suffix);
             continue;
         }
-        debug_assert!(!item.long || item.payload.len() == OVERFLOW_SIZE);
+        debug_assert!(!item.long || Overflow::is_size(item.payload.len()));
         put_varint(out, suffix.len());
         put_varint(out, item.value_word());
         out.extend_from_slice(suffix.get(HEAD_SIZE..).unwrap_or_default());

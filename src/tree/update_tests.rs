@@ -179,7 +179,7 @@ fn adopted_runs_are_kept_and_freed() {
     let (mut store, mut model) = (TestStore::new(4096), Model::new());
     let value: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
     let long = write_overflow(&mut store, TABLE, &value).unwrap();
-    let adopt = || [Ok((b"k", Change::<Vec<u8>>::PutOverflow(long)))].into_iter();
+    let adopt = || [Ok((b"k", Change::<Vec<u8>>::PutOverflow(Box::new(long))))].into_iter();
     let root = update(&mut store, TABLE, TreeRoot::default(), adopt()).unwrap();
     model.insert(b"k".to_vec(), value);
     verify(&store, root, &model);

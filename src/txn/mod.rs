@@ -16,6 +16,8 @@ pub(crate) mod table_name;
 pub(crate) mod tables;
 pub(crate) mod txn_table;
 pub(crate) mod undo;
+pub(crate) mod value_reader;
+pub(crate) mod value_writer;
 pub(crate) mod versions;
 pub(crate) mod write;
 pub(crate) mod write_table;

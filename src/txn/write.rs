@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::engine::buffer::Buffer;
 use crate::engine::commit::Durability;
 use crate::engine::open_store::OpenStore;
+use crate::engine::streams::{Stream, Streams};
 use crate::engine::table_row::TableEntry;
 use crate::engine::view::View;
 use crate::engine::writer_queue::WriterGuard;
@@ -14,7 +15,7 @@ use crate::error::{Error, LimitKind, Result};
 use crate::txn::catalog::check_types;
 use crate::txn::txn_table::Tables;
 use crate::txn::undo::{Undo, UndoLog};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -87,6 +88,7 @@ pub struct Committed<T> {
 pub struct WriteTxn {
     // The order matters: the turn and the pin are given back before the store may be left.
     turn: Option<WriterGuard>,
+    streams: RefCell<Option<Streams>>,
     base: OnceCell<Arc<View>>,
     durability: Durability,
     pub(super) buffer: Buffer,
@@ -98,6 +100,8 @@ pub struct WriteTxn {
 
 impl Drop for WriteTxn {
     fn drop(&mut self) {
+        // The pages that it streamed values to are free.
+        drop(self.engine().take_up_streams(self.streams.take()));
         // After a commit the turn is gone. A panicking thread returns nothing that was read to its caller.
         if self.turn.is_some() && !std::thread::panicking() && self.engine().check_process().is_ok() {
             // The next write transaction gets the error.
@@ -119,6 +123,7 @@ impl WriteTxn {
         let turn = engine.begin(Instant::now().checked_add(timeout)).map_err(|e| e.in_file(engine.path()))?;
         Ok(WriteTxn {
             turn: Some(turn),
+            streams: RefCell::default(),
             base: OnceCell::new(),
             durability: options.durability,
             buffer: Buffer::default(),
@@ -144,7 +149,8 @@ impl WriteTxn {
             return self.in_file(settled.map(|()| engine.durable_lsn()));
         }
         loop {
-            let done = engine.commit(&mut self.turn, self.buffer.changes.get_mut(), self.durability);
+            let done =
+                engine.commit(&mut self.turn, self.streams.take(), self.buffer.changes.get_mut(), self.durability);
             if let Some(lsn) = self.in_file(done)? {
                 return Ok(lsn);
             }
@@ -188,6 +194,13 @@ impl WriteTxn {
             self.settle_names(&view)?;
         }
         Ok(self.base.get_or_init(|| view))
+    }
+
+    /// Begins a long value that is written to its pages while this transaction runs.
+    pub(super) fn stream(&self, len: u64) -> Result<Stream> {
+        self.base()?;
+        let engine = self.engine();
+        engine.stream(self.turn()?, &mut self.streams.borrow_mut(), len, engine.deadline())
     }
 
     pub(super) fn has_base(&self) -> bool {

@@ -65,8 +65,12 @@ impl<'t> RawTableMut<'t> {
         RawTableMut { table, reading: RawTable::new(txn, place) }
     }
 
-    fn txn(&self) -> &'t WriteTxn {
+    pub(super) fn txn(&self) -> &'t WriteTxn {
         self.reading.state()
+    }
+
+    pub(super) fn table(&self) -> &Rc<TxnTable> {
+        &self.table
     }
 
     /// Sets a value without looking up whether there was one: the fastest way to write.

@@ -191,8 +191,8 @@ fn wrong_long_values_are_found() {
             s.tables[1].1 = TreeRoot { ptr: s.pages.leaf(17, &[("a", Val::Long(long))]), count: 1 };
         }
     };
-    finds("5000 bytes in 2 pages, not 4999", long(|long| long.len -= 1));
-    finds("written for root 5, not for 4", long(|long| long.version -= 1));
+    finds("5000 bytes from a run of 2 pages on, written for root 5, not 4999", long(|long| long.len -= 1));
+    finds("not 5000 bytes from a run of 2 pages on, written for root 4", long(|long| long.version -= 1));
     finds("cannot be", long(|long| long.len = u64::MAX));
     finds("cannot be", long(|long| long.ptr.page = u32::MAX));
     finds("cannot be", long(|long| long.ptr.page = 1));
@@ -254,7 +254,7 @@ fn wrong_frames_are_found() {
     finds("bytes follow", with(Mark { operations: 1, ..Mark::puts(46, &[(17, "a", ""), (17, "b", "")]) }));
     finds("cut off", with(Mark { operations: 3, ..Mark::puts(46, &[(17, "a", ""), (17, "b", "")]) }));
     finds("a checkpoint record with", with(Mark { kind: 2, ..Mark::puts(46, &[(17, "a", "")]) }));
-    let lost = Overflow { ptr: Ptr { page: 1 << 30, crc: 1 }, len: 10, version: 5 };
+    let lost = Overflow::whole(Ptr { page: 1 << 30, crc: 1 }, 10, 5);
     finds("cannot be", with(Mark::long(46, 17, "a", lost)));
     assert_eq!(
         messages(with(Mark { operations: 2, payload: vec![4, 17, 0, 0, 0, 4, 18, 0, 0, 0], ..Mark::puts(46, &[]) })),
@@ -519,7 +519,7 @@ proptest! {
         if branch {
             pages.branch(16, 1, &[ptr; 4], &["abc", "abd", "abdominal"]);
         } else {
-            pages.leaf(16, &[("abc", short("1")), ("abd", Val::Long(Overflow { ptr, len: 5, version: 5 })), ("abe", short(""))]);
+            pages.leaf(16, &[("abc", short("1")), ("abd", Val::Long(Overflow::whole(ptr, 5, 5))), ("abe", short(""))]);
         }
         let node = &mut pages.bytes[PAGE..];
         let sound = if branch { node::branch(node).is_ok() } else { node::leaf(node).is_ok() };

@@ -97,7 +97,7 @@ impl Pages {
 
     pub(in crate::maintain) fn value(&mut self, table: u32, len: usize) -> Overflow {
         let version = self.version;
-        Overflow { ptr: self.seal(KIND_OVERFLOW, 0, table, long_value(len)), len: len as u64, version }
+        Overflow::whole(self.seal(KIND_OVERFLOW, 0, table, long_value(len)), len as u64, version)
     }
 }
 
@@ -110,9 +110,14 @@ fn varint(number: usize) -> Vec<u8> {
 }
 
 pub(in crate::maintain) fn long_value(len: usize) -> Vec<u8> {
-    let mut run = vec![0; PAGE_HEADER];
+    let mut run = vec![0; 64];
     put_u64(&mut run, PAGE_PAYLOAD_LEN, len as u64);
     run.extend((0..len).map(|at| at as u8));
+    run.resize(run.len().next_multiple_of(PAGE), 0);
+    // One chunk.
+    assert!(run.len() <= 65536);
+    let crc = crc32fast::hash(&run[64..]);
+    put_u32(&mut run, 40, crc);
     run
 }
 
@@ -133,7 +138,8 @@ pub(in crate::maintain) fn seal(
     put_u32(&mut run, PAGE_TABLE, table);
     let pages = run.len() / PAGE;
     put_u32(&mut run, PAGE_RUN, pages as u32);
-    let crc = crc32fast::hash(&run[4..]);
+    let covered = if kind == KIND_OVERFLOW { 64 } else { run.len() };
+    let crc = crc32fast::hash(&run[4..covered]);
     put_u32(&mut run, PAGE_CRC, crc);
     (run, crc)
 }
@@ -240,6 +246,7 @@ impl Mark {
         let mut payload = vec![3];
         payload.extend_from_slice(&table.to_le_bytes());
         payload.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        payload.extend_from_slice(&24u16.to_le_bytes());
         payload.extend_from_slice(key.as_bytes());
         payload.extend_from_slice(&long.encode());
         Mark { operations: 1, payload, ..Mark::puts(lsn, &[]) }
@@ -309,7 +316,7 @@ impl Store {
         let pending = vec![(old.page, 1), (7, 1)];
         // A long value that only the log names, in pages that were free when the root was written.
         let (log_value, crc) = seal(LOG_VALUE, 6, KIND_OVERFLOW, 0, 17, long_value(5000));
-        let log_long = Overflow { ptr: Ptr { page: LOG_VALUE, crc }, len: 5000, version: 6 };
+        let log_long = Overflow::whole(Ptr { page: LOG_VALUE, crc }, 5000, 6);
         Store {
             tables: vec![(16, TreeRoot { ptr: root, count: 7 }), (17, TreeRoot { ptr: beta, count: 2 })],
             names: vec![("alpha", 16), ("beta", 17), ("empty", 18)],

@@ -180,9 +180,10 @@ fn walk(all: &File<'_>, ptr: Ptr, table: u32, above: Option<u8>, used: &mut Vec<
         for (key, value) in node::leaf(&run).unwrap() {
             keys.insert(key.to_vec());
             if let Value::Long(long) = value {
-                let pages = Overflow::pages(long.len, all.page_size) as u32;
-                let keys = [key.to_vec()].into();
-                used.push(Used { page: long.ptr.page, pages, what: What::Value, table, keys });
+                for extent in long.extents(all.page_size).unwrap().iter() {
+                    let keys = [key.to_vec()].into();
+                    used.push(Used { page: extent.page, pages: extent.pages, what: What::Value, table, keys });
+                }
             }
         }
     } else {
