@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::store::Store;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::{WriteOptions, WriteTxn};
-use std::io::Write;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::ops::Bound;
 use std::sync::Arc;
 

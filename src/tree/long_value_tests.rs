@@ -49,7 +49,8 @@ fn values_read_back_whole_and_in_part_wherever_they_lie() {
             let whole = value(long.len);
             assert!(*pages.overflow(long, TABLE).unwrap() == whole[..], "{} bytes", long.len);
             let opened = pages.long_value(long, TABLE).unwrap();
-            let edges = [0, 1, 4000, CHUNK - 65, CHUNK - 64, CHUNK, 2 * CHUNK + 5, long.len - 1, long.len, long.len + 9];
+            let edges =
+                [0, 1, 4000, CHUNK - 65, CHUNK - 64, CHUNK, 2 * CHUNK + 5, long.len - 1, long.len, long.len + 9];
             for (from, to) in edges.iter().flat_map(|from| edges.iter().map(move |to| (*from, *to))) {
                 let expected = whole.get(from as usize..to.min(long.len) as usize).unwrap_or_default();
                 assert!(*opened.slice(from..to).unwrap() == *expected, "{from}..{to} of {}", long.len);
@@ -94,7 +95,9 @@ fn a_slice_verifies_the_chunks_that_it_touches() {
         opened.slice(10 * CHUNK - Shape::of(len).head - 1..11 * CHUNK).unwrap();
         assert_eq!(chunks(), 3);
         pages.overflow(&long, TABLE).unwrap();
-        assert_eq!(chunks(), Shape::of(len).chunks - if mapped > 0 { 4 } else { 0 });
+        // Without a map no more is remembered than fits into a small cache.
+        let (all, found) = (Shape::of(len).chunks, chunks());
+        assert!(found == all - 4 || mapped == 0 && found <= all, "{found} of {all}");
     }
     let mut bent = sound;
     bent[(start + 100 * CHUNK + 7) as usize] ^= 1;

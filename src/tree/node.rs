@@ -64,10 +64,10 @@
 
 use crate::bytes::{Bytes, SMALL};
 use crate::disk::format::{
-    CHILD_SIZE, Child, KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_NODE_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX,
-    Overflow, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE,
-    PAGE_TABLE, PAGE_VERSION, Ptr, VALUE_INLINE, VALUE_KIND_BITS, VALUE_LONG, get_u16, get_u32, get_u64, get_varint,
-    put_bytes, put_u16, put_u32, put_u64, put_varint,
+    CHILD_SIZE, Child, KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_NODE_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, Overflow,
+    PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr,
+    VALUE_INLINE, VALUE_KIND_BITS, VALUE_LONG, get_u16, get_u32, get_u64, get_varint, put_bytes, put_u16, put_u32,
+    put_u64, put_varint,
 };
 use crate::error::{Error, Result};
 use std::cmp::Ordering;

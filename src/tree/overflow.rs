@@ -4,8 +4,8 @@ use super::node::Header;
 use super::pages::Pages;
 use super::update::PageStore;
 use crate::disk::format::{
-    CHUNK, Extents, KIND_OVERFLOW, MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_VERSION, Shape,
-    put_u32, put_u64,
+    CHUNK, Extents, KIND_OVERFLOW, MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_VERSION,
+    Shape, put_u32, put_u64,
 };
 use crate::error::{Error, Result};
 

@@ -89,9 +89,7 @@ impl ValueWriter<'_> {
         let id = self.txn.id_of(&self.table)?;
         let change = match self.to {
             To::Memory(value) => Change::Put(Bytes::copied(&value)),
-            To::Pages(stream) => {
-                Change::PutOverflow(Box::new(self.txn.in_file(stream.finish(self.txn.engine(), id))?))
-            }
+            To::Pages(stream) => Change::PutOverflow(Box::new(self.txn.in_file(stream.finish(self.txn.engine(), id))?)),
         };
         self.txn.change_row(id, &self.key, Some(change));
         Ok(())

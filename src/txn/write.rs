@@ -131,7 +131,8 @@ impl WriteTxn {
             return self.in_file(settled.map(|()| engine.durable_lsn()));
         }
         loop {
-            let done = engine.commit(&mut self.turn, self.streams.take(), self.buffer.changes.get_mut(), self.durability);
+            let done =
+                engine.commit(&mut self.turn, self.streams.take(), self.buffer.changes.get_mut(), self.durability);
             if let Some(lsn) = self.in_file(done)? {
                 return Ok(lsn);
             }

@@ -9,8 +9,8 @@ use std::ops::Range;
 use super::uses::Use;
 use super::{PIN, Place, Walk};
 use crate::disk::format::{
-    FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, Overflow,
-    PAGE_LEVEL, Ptr, TABLE_CATALOG, TABLE_NAMES, TABLE_SETTINGS, TABLE_SNAPSHOTS, TreeRoot,
+    FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, Overflow, PAGE_LEVEL, Ptr,
+    TABLE_CATALOG, TABLE_NAMES, TABLE_SETTINGS, TABLE_SNAPSHOTS, TreeRoot,
 };
 use crate::disk::platform::{Disk, LockMode};
 use crate::error::{Error, Result};

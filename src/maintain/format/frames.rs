@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use super::file::File;
 use super::slots::Root;
-use crate::disk::format::{
-    MAX_FRAME_PAYLOAD, MAX_KEY_SIZE, MAX_VALUE_SIZE, Overflow, get_u16, get_u32, get_u64,
-};
+use crate::disk::format::{MAX_FRAME_PAYLOAD, MAX_KEY_SIZE, MAX_VALUE_SIZE, Overflow, get_u16, get_u32, get_u64};
 
 pub(in crate::maintain) const FRAME_MAGIC: [u8; 4] = *b"mlf1";
 pub(in crate::maintain) const FRAME_HEADER: usize = 64;

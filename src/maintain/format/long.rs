@@ -140,13 +140,7 @@ fn verify<'b>(
     if padding { Ok(()) } else { Err("bytes after its end are not zero".to_owned()) }
 }
 
-fn verify_head(
-    file: &File<'_>,
-    long: &Overflow,
-    extents: &Extents,
-    expect: Expect,
-    head: &[u8],
-) -> Result<(), String> {
+fn verify_head(file: &File<'_>, long: &Overflow, extents: &Extents, expect: Expect, head: &[u8]) -> Result<(), String> {
     file.header(head, long.ptr, expect)?;
     if crc32fast::hash(head.get(PAGE_NUMBER..).unwrap_or_default()) != get_u32(head, PAGE_CRC) {
         return Err("its head does not match its CRC".to_owned());
@@ -176,6 +170,7 @@ fn lost(long: &Overflow, extents: &Extents, shape: Shape, page_size: u32, damage
         format!("{}..{} (at offset {at})", range.start, range.end)
     };
     let named: Vec<String> = damaged.iter().take(NAMED).map(name).collect();
-    let more = if damaged.len() > NAMED { format!(" and {} more ranges", damaged.len() - NAMED) } else { String::new() };
+    let more =
+        if damaged.len() > NAMED { format!(" and {} more ranges", damaged.len() - NAMED) } else { String::new() };
     format!("of its {} bytes, those do not match their CRC: {}{more}", long.len, named.join(", "))
 }

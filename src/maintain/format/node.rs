@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use crate::disk::format::{
-    CHILD_SIZE, Child, MAX_KEY_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, Overflow, PAGE_HEADER, Ptr,
-    get_u16, get_u32,
+    CHILD_SIZE, Child, MAX_KEY_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, Overflow, PAGE_HEADER, Ptr, get_u16, get_u32,
 };
 
 /// Kinds of values in a leaf.

@@ -1,9 +1,7 @@
 //! Walking a tree around what is destroyed.
 
 use super::bits::Bits;
-use crate::disk::format::{
-    KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, Overflow, PAGE_LEVEL, Ptr,
-};
+use crate::disk::format::{KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, Overflow, PAGE_LEVEL, Ptr};
 use crate::error::Result;
 use crate::maintain::format::file::{Expect, File};
 use crate::maintain::format::node::{self, Value};

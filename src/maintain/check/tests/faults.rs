@@ -184,7 +184,13 @@ fn in_branches_and_values() {
             s.tables[1].1 = TreeRoot { ptr: s.pages.leaf(17, &[("a", Val::Long(long))]), count: 1 };
         }
     };
-    found(n, "not 5000 bytes from a run of 2 pages on, written for root 4", &BETA, long(|long| long.version -= 1), AS_BUILT);
+    found(
+        n,
+        "not 5000 bytes from a run of 2 pages on, written for root 4",
+        &BETA,
+        long(|long| long.version -= 1),
+        AS_BUILT,
+    );
     found(n, "not 4999", &BETA, long(|long| long.len -= 1), AS_BUILT);
     found(n, "cannot be", &BETA, long(|long| long.len = u64::MAX), AS_BUILT);
     found(n, "cannot be", &BETA, long(|long| long.ptr.page = 1), AS_BUILT);
@@ -278,10 +284,7 @@ fn in_slots_and_log() {
     in_frame("dropped after a change", raw(2, &[2, 17, 0, 0, 0, 1, 0, b'a', 4, 16, 0, 0, 0]));
     in_frame("dropped twice", raw(2, &[4, 17, 0, 0, 0, 4, 17, 0, 0, 0]));
     in_frame("which this frame drops", raw(2, &[4, 17, 0, 0, 0, 2, 17, 0, 0, 0, 1, 0, b'a']));
-    in_frame(
-        "cannot be",
-        Mark::long(46, 17, "a", Overflow::whole(Ptr { page: 1 << 30, crc: 1 }, 10, 5)),
-    );
+    in_frame("cannot be", Mark::long(46, 17, "a", Overflow::whole(Ptr { page: 1 << 30, crc: 1 }, 10, 5)));
     let named_and_gone = |s: &mut Store| {
         s.frames.push(raw(1, &[2, 1, 0, 0, 0, 3, 0, b'n', b'e', b'w']));
         s.frames.push(Mark::puts(47, &[(19, "a", "")]));
