@@ -45,8 +45,9 @@ struct Placed<'e> {
     space: Option<SpaceOfLog>,
 }
 
+/// What became of a commit's long values.
 enum Placing<'e> {
-    Done(Placed<'e>),
+    Done(Box<Placed<'e>>),
     /// Nothing was changed, since the log cannot grow enough for the pointers.
     NoRoom(CheckpointGuard<'e>),
 }
@@ -169,7 +170,7 @@ impl Engine {
         };
         let placed = match turn.map(|turn| self.write_long_values(turn, &mut commit)).transpose()? {
             Some(Placing::NoRoom(turn)) => return self.commit_without_log(&mut commit, Some(turn)),
-            Some(Placing::Done(placed)) => Some(placed),
+            Some(Placing::Done(placed)) => Some(*placed),
             None => None,
         };
         // `None`: the log cannot grow as far as its cap allows, since the disk is full or no segment is left.
@@ -317,7 +318,7 @@ impl Engine {
             return Ok(true);
         }
         if let Placing::Done(done) = self.write_long_values(turn, commit)? {
-            *placed = Some(done);
+            *placed = Some(*done);
         }
         *frame = commit.changes.encode();
         Ok(placed.is_some())
@@ -383,7 +384,7 @@ impl Engine {
         }
         let values: Vec<Overflow> = placed_values(commit.changes).map(|(_, _, long)| long).collect();
         let space = commit.streamed.are_all_put(commit.changes).then(|| pages.with_values(values.into_iter()));
-        Ok(Placing::Done(Placed { _turn: turn, crowded, space }))
+        Ok(Placing::Done(Box::new(Placed { _turn: turn, crowded, space })))
     }
 
     /// Gives up the memory for what is free beside the long values of the log.

@@ -4,6 +4,7 @@
 use super::{after_power_losses, check, new_store, open_store, settings};
 use crate::disk::sim::{Call, Conductor, Free, Verdict};
 use crate::engine::Settings;
+use crate::tree::node::LeafValue;
 use crate::{Error, RawTableMut, Result, Store};
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -217,6 +218,7 @@ fn no_checkpoint_of_another_process_runs_beside_a_stream() {
     check::structure(&second).unwrap();
     disk.silence();
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(tx)));
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(first)));
 }
 
 /// The log is full, so the commit needs a checkpoint, or is too large for the log: the pages that were streamed to are
@@ -228,20 +230,32 @@ fn a_checkpoint_for_the_commit_keeps_streamed_pages_apart() {
         for n in 0..60_u8 {
             store.write(|tx| tx.raw("t")?.put(&[n], &value(3000, n))).unwrap();
         }
+        // With this one, what the log points at would be more than its cap.
+        store.write(|tx| tx.raw("t")?.put(b"first", &value(100_000, 5))).unwrap();
+        let root = || store.engine().slots().unwrap().newest.sequence;
+        let before = root();
         store
             .write(|tx| {
                 let table = tx.raw("t")?;
                 stream(&table, b"a", 150_000, 1)?;
+                assert_eq!(root(), before);
                 stream(&table, b"gone", 150_000, 2)?;
                 table.delete(b"gone")?;
                 (0..60_u8).try_for_each(|n| table.put(&[n, n], &value(small, n)))?;
                 table.put(b"b", &value(200_000, 3))
             })
             .unwrap();
+        assert!(root() > before, "no checkpoint was needed");
+        // To a backup, a value of an older version than its base is one of that base.
+        let view = store.engine().view_at_end().unwrap();
+        let entry = view.table("t").unwrap().unwrap();
+        let Some(LeafValue::Overflow(long)) = view.leaf_value(entry.id, entry.root, b"a").unwrap() else { panic!() };
+        assert!(long.version > before, "version {} over root {before}", long.version);
         let all = |store: &Store| {
             has(store, b"a", Some((150_000, 1)));
             has(store, b"b", Some((200_000, 3)));
             has(store, b"gone", None);
+            has(store, b"first", Some((100_000, 5)));
             (0..60_u8).for_each(|n| has(store, &[n], Some((3000, n))));
             (0..60_u8).for_each(|n| has(store, &[n, n], Some((small, n))));
             check::structure(store).unwrap();

@@ -1,8 +1,8 @@
 //! Reading long values, whole or in part. What is verified is the head and the chunks in which the part lies.
 //!
-//! [`Verified`](super::pages::Verified) remembers a chunk under its CRC, at the page with which it begins; the first
-//! chunk together with the head, under the CRC of the pointer. A head whose first chunk was never read is verified each
-//! time: it has four bytes for each 64 KiB.
+//! [`Verified`](super::pages::Verified) remembers a chunk at the page with which it begins, under its CRC and that of the
+//! pointer (which no other value has, while equal chunks have equal CRCs); the first chunk, together with the head, under
+//! the CRC of the pointer. A head whose first chunk was never read is verified each time: it has four bytes for each 64 KiB.
 
 use super::pages::Pages;
 use crate::bytes::Bytes;
@@ -199,7 +199,7 @@ impl<'p> LongValue<'p> {
         }
         let offset = self.extents.locate(chunk * CHUNK, self.pages.page_size()).map_or(0, |(offset, _)| offset);
         let page = u32::try_from(offset / u64::from(self.pages.page_size())).unwrap_or(0);
-        Ptr { page, crc: self.crc(chunk) }
+        Ptr { page, crc: self.long.ptr.crc ^ self.crc(chunk).rotate_left(16) }
     }
 
     fn crc(&self, chunk: u64) -> u32 {

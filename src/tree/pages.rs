@@ -100,7 +100,9 @@ impl Verified {
     }
 
     fn shard(&self, ptr: Ptr) -> Option<&Mutex<Cache>> {
-        self.cache.get(ptr.page as usize % CACHE_SHARDS)
+        // (The chunks of a long value begin at pages that lie equally far apart.)
+        let page = ptr.page as usize;
+        self.cache.get((page ^ page >> 4 ^ page >> 8) % CACHE_SHARDS)
     }
 
     fn cached(&self, ptr: Ptr) -> Option<Arc<[u8]>> {

@@ -7,7 +7,7 @@ use super::levels::Tree;
 use super::uses::Use;
 use super::{Place, TableReport, Walk};
 use crate::disk::format::{
-    Extents, FIRST_USER_TABLE, KIND_OVERFLOW, Overflow, SETTING_USER_VERSION, TABLE_CATALOG, TABLE_NAMES,
+    Extent, Extents, FIRST_USER_TABLE, KIND_OVERFLOW, Overflow, SETTING_USER_VERSION, TABLE_CATALOG, TABLE_NAMES,
     TABLE_SETTINGS, TABLE_SNAPSHOTS, TreeRoot,
 };
 use crate::error::Result;
@@ -141,9 +141,10 @@ impl Walk<'_, '_> {
             self.file.extents_within(&long)
         };
         match extents {
-            Ok(extents) => extents
-                .iter()
-                .fold(true, |free, extent| self.claim(extent.page, extent.pages, as_what, place.table) && free),
+            Ok(extents) => {
+                let claimed = |extent: &Extent| self.claim(extent.page, extent.pages, as_what, place.table);
+                extents.iter().filter(claimed).count() == extents.len()
+            }
             Err(why) => {
                 let message = format!("a value of {} bytes at page {} cannot be: {why}", long.len, long.ptr.page);
                 self.findings.damage(place, message);
