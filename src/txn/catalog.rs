@@ -23,12 +23,15 @@ pub(crate) fn list_tables(names: TableSource<'_>) -> Result<Vec<TableInfo>> {
             let found = format!("something else for {name:?}");
             return Err(Error::corrupt("names table", 0, None, "an id and two type names", found));
         };
-        let entries = count(&TableSource { table: entry.id, root: names.view.tree_root(entry.id)?, ..names })?;
+        let root = names.view.tree_root(entry.id)?;
+        let entries = count(&TableSource { table: entry.id, root, ..names })?;
         tables.push(TableInfo {
             name,
             key_type: entry.key_type.into(),
             value_type: entry.value_type.into(),
             entries,
+            pages: root.pages,
+            bytes: root.bytes,
             schema: entry.schema.into(),
             schema_version: entry.schema_version,
             flags: entry.flags,
