@@ -1,7 +1,7 @@
 //! The tables of a state, and their types.
 
 use crate::engine::buffer::Direction;
-use crate::engine::merge::{MergeCursor, TableSource, count};
+use crate::engine::merge::{MergeCursor, TableSource};
 use crate::engine::stats::TableInfo;
 use crate::engine::table_row::TableEntry;
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ pub(crate) fn list_tables(names: TableSource<'_>) -> Result<Vec<TableInfo>> {
             return Err(Error::corrupt("names table", 0, None, "an id and two type names", found));
         };
         let root = names.view.tree_root(entry.id)?;
-        let entries = count(&TableSource { table: entry.id, root, ..names })?;
+        let entries = TableSource { table: entry.id, root, ..names }.entries()?;
         tables.push(TableInfo {
             name,
             key_type: entry.key_type.into(),

@@ -5,6 +5,7 @@ pub(crate) mod catalog;
 pub(crate) mod diff;
 pub(crate) mod handles;
 pub(crate) mod range;
+pub(crate) mod rank;
 pub(crate) mod roll_back;
 pub(crate) mod savepoint;
 pub(crate) mod snapshot;

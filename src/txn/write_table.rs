@@ -39,7 +39,7 @@ use std::rc::Rc;
 pub struct RawTableMut<'t> {
     txn: &'t WriteTxn,
     table: Rc<TxnTable>,
-    reading: RawTable<'t>,
+    pub(super) reading: RawTable<'t>,
 }
 
 impl<'t> RawTableMut<'t> {
