@@ -5,7 +5,7 @@
 //!
 //!     cargo run --example secondary_indexes -- people.mst
 
-use memstone::{Error, Store, Table, WriteTxn};
+use memstone::{Error, Store, Table, WriteOptions, WriteTxn};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,13 +53,14 @@ fn main() -> Result<(), PersonError> {
         city: city.to_owned(),
         age,
     };
-    store.write(|tx| {
+    // `transact` is `write` for a body with an error type of its own.
+    store.transact(WriteOptions::new(), |tx| {
         put(tx, 1, Some(&person("Ada", "London", 36)))?;
         put(tx, 2, Some(&person("Alan", "London", 41)))?;
         put(tx, 3, Some(&person("Emmy", "Göttingen", 53)))
     })?;
 
-    let twice = store.write(|tx| put(tx, 4, Some(&person("Ada", "Turin", 20))));
+    let twice = store.transact(WriteOptions::new(), |tx| put(tx, 4, Some(&person("Ada", "Turin", 20))));
     println!("refused: {}", twice.expect_err("the address is taken"));
 
     let snapshot = store.read()?;

@@ -179,7 +179,9 @@ impl<'b> Dump<'b> {
         assert!(self.bytes[at + 200 + 8 * segments..at + 712].iter().all(|byte| *byte == 0));
         let catalog = self.pointer(at + 712, "catalog");
         self.value(at + 720, 8, "entries of the catalog");
-        assert!(self.bytes[at + 728..at + 2048].iter().all(|byte| *byte == 0));
+        self.value(at + 728, 8, "pages of the catalog");
+        self.value(at + 736, 8, "bytes of its keys and values");
+        assert!(self.bytes[at + 744..at + 2048].iter().all(|byte| *byte == 0));
         // The copy's own variable fields lie as far behind.
         let first: Vec<_> = self.variable.iter().filter(|r| (at..at + 2048).contains(&r.start)).cloned().collect();
         self.variable.extend(first.into_iter().map(|range| range.start + 2048..range.end + 2048));
@@ -316,6 +318,8 @@ impl<'b> Dump<'b> {
             } else if what == "catalog" {
                 self.pointer(value, "its tree");
                 self.value(value + 8, 8, "entries");
+                self.value(value + 16, 8, "pages");
+                self.value(value + 24, 8, "bytes of keys and values");
             } else if what == "names table" {
                 self.value(value, 4, "table id");
                 let mut at = value + 4;

@@ -73,10 +73,15 @@ fn tables_of_other_types_are_shown() {
     assert_eq!(bench.ok("scan", &["--table", "pairs", "--from", "[7,\"b\"]"]), "[7,\"b\"]\tfalse\n");
     assert_eq!(bench.ok("scan", &["--table", "ids", "--prefix", "abab"]), format!("{}\tnull\n", "ab".repeat(16)));
     assert_eq!(bench.ok("scan", &["--prefix", "broken"]), "broken\t{\"$msgpack\":\"c1\"}\n");
+    // Pages and bytes are those of a checkpoint.
+    bench.ok("checkpoint", &[]);
     assert_eq!(
         bench.ok("tables", &[]),
-        "TABLE    KEYS       VALUES   ENTRIES\ndefault  str        msgpack  5\nids      [u8;16]    msgpack  1\n\
-         pairs    (i32,str)  msgpack  3\nraw      bytes      bytes    1\n"
+        "TABLE    KEYS       VALUES   ENTRIES  PAGES  BYTES\n\
+         default  str        msgpack  5        1      34\n\
+         ids      [u8;16]    msgpack  1        1      17\n\
+         pairs    (i32,str)  msgpack  3        1      24\n\
+         raw      bytes      bytes    1        1      5\n"
     );
     let out = bench.ok("tables", &["--json"]);
     assert_eq!(json(out.lines().nth(3).unwrap())["name"], "raw");

@@ -63,7 +63,7 @@ impl State {
         let tables = list_tables(names)?.into_iter().map(|info| {
             let id = view.table(&info.name)?.map(|entry| entry.id);
             let id = id.ok_or_else(|| Error::Internal("a table that is listed is not there".to_owned()))?;
-            let TableInfo { name, key_type, value_type, entries, schema, schema_version, flags } = info;
+            let TableInfo { name, key_type, value_type, entries, schema, schema_version, flags, .. } = info;
             Ok(TableManifest { id, name, key_type, value_type, rows: entries, schema, schema_version, flags })
         });
         let tables = tables.collect::<Result<_>>()?;

@@ -194,21 +194,28 @@ impl Child {
     }
 }
 
-/// One table's tree: its root node and how many entries it holds. An empty tree has no root.
+/// One table's tree: its root node and what it holds. An empty tree has no root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct TreeRoot {
     pub(crate) ptr: Ptr,
+    /// Entries.
     pub(crate) count: u64,
+    /// Pages of its nodes and of its long values.
+    pub(crate) pages: u64,
+    /// Bytes of the keys and values, as the user has given them.
+    pub(crate) bytes: u64,
 }
 
-/// Encoded size of a [`TreeRoot`]: `u32 page, u32 crc, u64 count`.
-pub(crate) const TREE_ROOT_SIZE: usize = 16;
+/// Encoded size of a [`TreeRoot`]: `u32 page, u32 crc, u64 count, u64 pages, u64 bytes`.
+pub(crate) const TREE_ROOT_SIZE: usize = 32;
 
 impl TreeRoot {
     pub(crate) fn encode(self) -> [u8; TREE_ROOT_SIZE] {
         let mut out = [0; TREE_ROOT_SIZE];
         self.ptr.put(&mut out, 0);
         put_u64(&mut out, 8, self.count);
+        put_u64(&mut out, 16, self.pages);
+        put_u64(&mut out, 24, self.bytes);
         out
     }
 
@@ -218,8 +225,13 @@ impl TreeRoot {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<TreeRoot> {
-        let ptr = Ptr::get(bytes, 0);
-        (bytes.len() == TREE_ROOT_SIZE).then(|| TreeRoot { ptr, count: get_u64(bytes, 8) })
+        let [count, pages, bytes_of_rows] = [8, 16, 24].map(|at| get_u64(bytes, at));
+        (bytes.len() == TREE_ROOT_SIZE).then(|| TreeRoot {
+            ptr: Ptr::get(bytes, 0),
+            count,
+            pages,
+            bytes: bytes_of_rows,
+        })
     }
 }
 

@@ -35,7 +35,7 @@
 //! | 192 | 4 | next table id |
 //! | 196 | 4 | slot number, 0 or 1 |
 //! | 200 | 512 | log segments, in ring order from the one that holds the log position: `u32 page, u32 pages`; then zeros |
-//! | 712 | 16 | catalog tree: `u32 page, u32 crc, u64 entries` |
+//! | 712 | 32 | catalog tree: `u32 page, u32 crc, u64 entries, u64 pages, u64 bytes` |
 
 use crate::disk::format::{
     CHECKSUM_CRC32, FEATURES_INCOMPATIBLE, FEATURES_READ_ONLY, FIRST_PAGE, FIRST_USER_TABLE, FORMAT_VERSION, MAGIC,

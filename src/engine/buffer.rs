@@ -1,7 +1,9 @@
 //! The changes of a running write transaction, which it reads over the log and the tree.
 
-use crate::change::{Change, OwnedChange};
+use crate::change::OwnedChange;
 use crate::engine::changes::Changes;
+use crate::engine::delta::Delta;
+use crate::error::Result;
 use std::cell::{Cell, RefCell};
 use std::ops::Bound;
 
@@ -98,10 +100,13 @@ impl Buffer {
         found.map(|(key, write)| (key.clone(), write.clone()))
     }
 
-    /// The keys in the buffer, and whether they exist after this transaction.
-    pub(crate) fn buffered_keys(&self, table: u32) -> Vec<(Vec<u8>, bool)> {
-        let changes = self.changes.borrow();
-        let keys = changes.tables.get(&table).into_iter().flatten();
-        keys.map(|(key, write)| (key.clone(), !matches!(write, Change::Delete))).collect()
+    /// What `ask` finds out from a table's difference from the state under the transaction: see [`Changes::delta`].
+    pub(crate) fn ask_delta<T>(
+        &self,
+        table: u32,
+        below: impl FnMut(&[u8]) -> Result<(u64, bool)>,
+        ask: impl FnOnce(&Delta) -> T,
+    ) -> Result<T> {
+        self.changes.borrow_mut().delta(table, below).map(ask)
     }
 }

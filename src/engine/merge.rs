@@ -13,7 +13,6 @@ use crate::log::memtable::{Memtable, Version};
 use crate::tree::cursor::{Cursor, get};
 use crate::tree::long_value::LongValue;
 use crate::tree::node::{LeafValue, Node};
-use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::ops::Bound;
 
@@ -77,7 +76,7 @@ impl<'s, B: Over> TableSource<'s, B> {
         {
             return Ok(!matches!(write, Change::Delete));
         }
-        self.view.has_at(self.table, self.root, key, self.view.lsn)
+        self.view.has(self.table, self.root, key)
     }
 }
 
@@ -419,56 +418,11 @@ impl Iterator for LogChanges<'_> {
     }
 }
 
-/// The number of entries: that of the state, corrected for each key that the buffer changes.
-pub(crate) fn count<B: Over>(ground: &TableSource<'_, B>) -> Result<u64> {
-    let mut count = ground.view.entries_in(ground.table, ground.root)?;
-    let Some(buffer) = ground.buffer else { return Ok(count) };
-    for (key, present) in buffer.as_buffer().buffered_keys(ground.table) {
-        let was_there = ground.view.has_at(ground.table, ground.root, &key, ground.view.lsn)?;
-        count = corrected(count, was_there, present);
-    }
-    Ok(count)
-}
-
-/// A number of entries after a change of one.
-fn corrected(count: u64, was_there: bool, is_there: bool) -> u64 {
-    (count + u64::from(is_there)).saturating_sub(u64::from(was_there))
-}
-
 impl View {
-    /// The number of entries of a table in this state: that of the newest state whose number is known, corrected for
-    /// each key that the log has changed since; or that of the tree.
-    fn entries_in(&self, table: u32, root: TreeRoot) -> Result<u64> {
-        let mut count = root.count;
-        match self.known.count(table, self.lsn) {
-            Some((lsn, known)) if lsn == self.lsn => return Ok(known),
-            // The tree does not tell older states apart.
-            Some((lsn, known)) if (self.tree.root.checkpoint_lsn..self.lsn).contains(&lsn) => {
-                count = known;
-                let keys: BTreeSet<_> =
-                    self.memtables.iter().flat_map(|g| g.changed_between(table, lsn, self.lsn)).collect();
-                for key in keys {
-                    let was_there = self.has_at(table, root, &key, lsn)?;
-                    count = corrected(count, was_there, self.has_at(table, root, &key, self.lsn)?);
-                }
-            }
-            _ => {
-                for (key, change) in self.log_changes(table) {
-                    note_step();
-                    let was_there = get(&self.tree.pages, table, root, &key)?.is_some();
-                    count = corrected(count, was_there, !matches!(change, Change::Delete));
-                }
-            }
-        }
-        self.known.note_count(table, self.lsn, count);
-        Ok(count)
-    }
-
-    /// Whether a key exists in the state `lsn`: this one or, if its frames are in the memtables, one before. Does not
-    /// read long values.
-    fn has_at(&self, table: u32, root: TreeRoot, key: &[u8], lsn: u64) -> Result<bool> {
+    /// Whether a key exists in this state. Does not read long values.
+    fn has(&self, table: u32, root: TreeRoot, key: &[u8]) -> Result<bool> {
         note_step();
-        match self.logged_at(table, key, lsn) {
+        match self.logged(table, key) {
             Some(change) => Ok(!matches!(change, Change::Delete)),
             None => Ok(get(&self.tree.pages, table, root, key)?.is_some()),
         }

@@ -184,6 +184,15 @@ impl Sample {
         for table in &self.stats.tables {
             text.sample("table_entries", &format!(",{}", label("table", &table.name)), table.entries);
         }
+        text.family("table_size_bytes", GAUGE, "Bytes of the table's pages, as of the newest checkpoint.");
+        for table in &self.stats.tables {
+            let bytes = table.pages.saturating_mul(self.stats.page_size.into());
+            text.sample("table_size_bytes", &format!(",{}", label("table", &table.name)), bytes);
+        }
+        text.family("table_content_bytes", GAUGE, "Bytes of the table's keys and values, as of the newest checkpoint.");
+        for table in &self.stats.tables {
+            text.sample("table_content_bytes", &format!(",{}", label("table", &table.name)), table.bytes);
+        }
         text.family("snapshot_kept_bytes", GAUGE, "Bytes that are kept for the named snapshot alone.");
         for snapshot in &self.stats.snapshots {
             text.sample("snapshot_kept_bytes", &format!(",{}", label("snapshot", &snapshot.name)), snapshot.kept);

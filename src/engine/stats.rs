@@ -50,7 +50,7 @@ pub struct Stats {
     pub flush_failed: bool,
 }
 
-/// A table: its name, the types it was created with, and how many entries it has.
+/// A table: its name, the types it was created with, and how large it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TableInfo {
     /// Its name.
@@ -61,6 +61,11 @@ pub struct TableInfo {
     pub value_type: String,
     /// The number of entries.
     pub entries: u64,
+    /// Pages that its tree and its long values take, as of the checkpoint that the state builds on: what the log adds
+    /// has none yet.
+    pub pages: u64,
+    /// Bytes of the keys and values in these pages, as they were given.
+    pub bytes: u64,
     /// The name of its schema ([`WriteTxn::set_schema`](crate::WriteTxn::set_schema)); empty: none.
     pub schema: String,
     /// The version of its schema.

@@ -480,13 +480,7 @@ impl View {
     /// The log's change to a key in this state.
     #[inline]
     pub(crate) fn logged(&self, table: u32, key: &[u8]) -> Option<OwnedChange> {
-        self.logged_at(table, key, self.lsn)
-    }
-
-    /// The log's change to a key in the state `lsn`, which is not newer than this one.
-    #[inline]
-    pub(super) fn logged_at(&self, table: u32, key: &[u8], lsn: u64) -> Option<OwnedChange> {
-        self.memtables.iter().filter(|g| !g.is_empty()).find_map(|g| g.get(table, key, lsn))
+        self.memtables.iter().filter(|g| !g.is_empty()).find_map(|g| g.get(table, key, self.lsn))
     }
 
     /// The value of a key in this state.

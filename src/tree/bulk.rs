@@ -23,6 +23,8 @@ pub(crate) struct FullLeaf<'a> {
     node: Node<'a>,
     page_size: u32,
     size: usize,
+    /// Bytes of its keys and values.
+    content: u64,
 }
 
 impl<'a> FullLeaf<'a> {
@@ -35,12 +37,15 @@ impl<'a> FullLeaf<'a> {
         if end > size || (end + average <= size && end * 10 < size * 9) {
             return Ok(None);
         }
+        let mut content: u64 = 0;
         for index in 0..node.count() {
-            if node.entry(index)?.long {
+            let entry = node.entry(index)?;
+            if entry.long {
                 return Ok(None);
             }
+            content += (node.prefix().len() + entry.suffix as usize + entry.value().len()) as u64;
         }
-        Ok(Some(FullLeaf { node: node.clone(), page_size, size }))
+        Ok(Some(FullLeaf { node: node.clone(), page_size, size, content }))
     }
 
     /// Passes its rows to `each`, in the order in which they lie.
@@ -76,14 +81,16 @@ pub(crate) struct Bulk {
     /// Bytes of the leaves, and how many of them stay unused before whole leaves.
     written: usize,
     wasted: usize,
+    /// Its sums so far.
+    sums: TreeRoot,
     page: Vec<u8>,
 }
 
 impl Bulk {
     /// Begins the tree of a table.
     pub(crate) fn new(table: u32, page_size: u32) -> Bulk {
-        let (levels, last, page) = Default::default();
-        Bulk { table, page_size, levels, any: false, last, written: 0, wasted: 0, page }
+        let (levels, last, sums, page) = Default::default();
+        Bulk { table, page_size, levels, any: false, last, written: 0, wasted: 0, sums, page }
     }
 
     /// Adds a row behind all others.
@@ -102,8 +109,10 @@ impl Bulk {
             self.push(store, 0, NodeItem { key, payload: value, long: false })?;
         } else {
             let long = write_overflow(store, self.table, value)?;
+            self.sums.pages += store.pages().overflow_extents(&long)?.pages();
             self.push(store, 0, NodeItem { key, payload: &long.encode(), long: true })?;
         }
+        self.sums.bytes += (key.len() + value.len()) as u64;
         self.any = true;
         self.last.clear();
         self.last.extend_from_slice(key);
@@ -124,6 +133,7 @@ impl Bulk {
         bytes.extend_from_slice(leaf.node.slice(&(0..leaf.size)));
         let ptr = self.write(store, 0, leaf.node.run(), &mut bytes)?;
         self.page = bytes;
+        self.sums.bytes += leaf.content;
         self.any = true;
         self.last.clear();
         self.last.extend_from_slice(&last);
@@ -141,7 +151,7 @@ impl Bulk {
             }
             if top && level > 0 && held.len() == 1 {
                 let Child { ptr, count } = Child::decode(held.item(0).payload);
-                return Ok(TreeRoot { ptr, count });
+                return Ok(TreeRoot { ptr, count, ..self.sums });
             }
             // A level holds back two nodes' worth, so no node is left with a single child.
             self.close(store, level)?;
@@ -230,6 +240,7 @@ impl Bulk {
 
     fn write(&mut self, store: &mut dyn PageStore, level: usize, run: u32, bytes: &mut [u8]) -> Result<Ptr> {
         let page = store.allocate(run)?;
+        self.sums.pages += u64::from(run);
         let header = Header {
             page,
             store_tag: store.pages().store_tag(),

@@ -95,7 +95,7 @@ pub(crate) enum LeafValue<'a> {
 pub(crate) struct Entry {
     index: u32,
     /// Length of the key's suffix.
-    suffix: u32,
+    pub(super) suffix: u32,
     /// Where what its head does not hold of the suffix starts; the value starts where that ends.
     rest: u32,
     value: u32,
@@ -192,7 +192,7 @@ impl<'a> Node<'a> {
 
     /// What all keys begin with.
     #[inline]
-    fn prefix(&self) -> &[u8] {
+    pub(super) fn prefix(&self) -> &[u8] {
         self.bytes.get(PAGE_HEADER..PAGE_HEADER + self.prefix).unwrap_or_default()
     }
 
@@ -425,7 +425,7 @@ impl<'a> Node<'a> {
     }
 
     #[inline]
-    fn child_at(&self, index: usize) -> usize {
+    pub(super) fn child_at(&self, index: usize) -> usize {
         PAGE_HEADER + self.prefix + ITEM_COST * (self.count - 1) + CHILD_SIZE * index
     }
 

@@ -172,11 +172,14 @@ pub(crate) struct Found {
 pub(crate) fn check(pages: &Pages, table: u32, root: TreeRoot) -> Found {
     let mut found = Found::default();
     if root.ptr.is_none() {
-        assert_eq!(root.count, 0);
+        assert_eq!(root, TreeRoot::default());
         return found;
     }
     check_node(pages, table, root.ptr, None, &[], None, &mut found);
     assert_eq!(found.entries.len() as u64, root.count, "the root's count");
+    assert_eq!(found.runs.values().map(|run| u64::from(*run)).sum::<u64>(), root.pages, "the root's pages");
+    let bytes = found.entries.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>();
+    assert_eq!(bytes, root.bytes, "the root's bytes");
     assert!(found.entries.is_sorted_by(|a, b| a.0 < b.0), "keys ascend");
     found
 }

@@ -8,6 +8,7 @@
 //! for a node of its own is merged with a neighbour before it is closed.
 
 use super::build::{Level, Packing, max_inline};
+use super::counted::Counted;
 use super::node::{Entry, Header, Node, NodeItem};
 use super::overflow::{copy_overflow, free_overflow, write_overflow};
 use super::pages::Pages;
@@ -118,7 +119,7 @@ struct Leaf<'p> {
 }
 
 struct Update<'s, 'p> {
-    store: &'s mut dyn PageStore,
+    store: Counted<'s>,
     pages: &'p Pages,
     table: u32,
     root: TreeRoot,
@@ -135,7 +136,7 @@ struct Update<'s, 'p> {
 impl<'s, 'p> Update<'s, 'p> {
     fn new(store: &'s mut dyn PageStore, pages: &'p Pages, table: u32, root: TreeRoot) -> Self {
         Update {
-            store,
+            store: Counted::of(store, root),
             pages,
             table,
             root,
@@ -199,11 +200,35 @@ impl<'s, 'p> Update<'s, 'p> {
         self.feed(leaf, index)?;
         leaf.done = index + usize::from(old.is_some());
         let entry = leaf.node.as_ref().zip(old.as_ref());
+        self.count(key, &change, old.as_ref(), old_long)?;
         self.push_changed(key, &change, entry, old_long)?;
         if old.is_none() {
             let behind = leaf.node.as_ref().is_none_or(|node| index == node.count());
             self.appending = leaf.high.is_none() && behind;
         }
+        Ok(())
+    }
+
+    /// Takes a changed entry into the tree's sums; the store counts the pages that are allocated and freed.
+    fn count(
+        &mut self,
+        key: &[u8],
+        change: &Edit<&[u8]>,
+        old: Option<&Entry>,
+        old_long: Option<Overflow>,
+    ) -> Result<()> {
+        let size = |value: u64| value.saturating_add(key.len() as u64);
+        let new = match change {
+            Edit::Change(Change::Put(value)) => size(value.len() as u64),
+            Edit::Change(Change::PutOverflow(long)) => {
+                self.store.adopt(self.pages.overflow_extents(long)?.pages());
+                size(long.len)
+            }
+            Edit::Change(Change::Delete) => 0,
+            Edit::Touch { .. } => return Ok(()),
+        };
+        let old = old.map(|entry| size(old_long.map_or(entry.value().len() as u64, |long| long.len)));
+        self.store.exchange(old.unwrap_or(0), new);
         Ok(())
     }
 
@@ -221,7 +246,7 @@ impl<'s, 'p> Update<'s, 'p> {
                 self.push_entry(key, value, false)?
             }
             (Edit::Change(Change::Put(value)), ..) => {
-                let long = write_overflow(self.store, self.table, value)?;
+                let long = write_overflow(&mut self.store, self.table, value)?;
                 self.push_entry(key, &long.encode(), true)?
             }
             (Edit::Change(Change::PutOverflow(long)), ..) => self.push_entry(key, &long.encode(), true)?,
@@ -230,13 +255,13 @@ impl<'s, 'p> Update<'s, 'p> {
                 let Some((long, place)) = long.zip(place) else {
                     return self.push_entry(key, node.slice(&entry.value()), entry.long);
                 };
-                let moved = copy_overflow(self.store, self.pages, self.table, &long, place)?;
+                let moved = copy_overflow(&mut self.store, self.pages, self.table, &long, place)?;
                 self.push_entry(key, &moved.encode(), true)?
             }
             (Edit::Touch { .. }, None, _) => {}
         }
         if let Some(long) = old_long {
-            free_overflow(self.store, self.pages, &long)?;
+            free_overflow(&mut self.store, self.pages, &long)?;
         }
         Ok(())
     }
@@ -530,8 +555,8 @@ impl<'s, 'p> Update<'s, 'p> {
                 return Ok(TreeRoot::default());
             }
             if top && level > 0 && held.len() == 1 {
-                let Child { ptr, count } = Child::decode(held.item(0).payload);
-                return Ok(TreeRoot { ptr, count });
+                let top = Child::decode(held.item(0).payload);
+                return Ok(self.store.root(top));
             }
             self.close(level, packing)?;
             level += 1;

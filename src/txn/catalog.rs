@@ -1,7 +1,7 @@
 //! The tables of a state, and their types.
 
 use crate::engine::buffer::{Direction, Over};
-use crate::engine::merge::{MergeCursor, TableSource, count};
+use crate::engine::merge::{MergeCursor, TableSource};
 use crate::engine::stats::TableInfo;
 use crate::engine::table_row::TableEntry;
 use crate::error::{CorruptionKind, Error, Result};
@@ -23,12 +23,15 @@ pub(crate) fn list_tables<B: Over>(names: TableSource<'_, B>) -> Result<Vec<Tabl
             let found = format!("something else for {name:?}");
             return Err(Error::corrupt(CorruptionKind::Names, 0, None, "an id and two type names", found));
         };
-        let entries = count(&TableSource { table: entry.id, root: names.view.tree_root(entry.id)?, ..names })?;
+        let root = names.view.tree_root(entry.id)?;
+        let entries = TableSource { table: entry.id, root, ..names }.entries()?;
         tables.push(TableInfo {
             name,
             key_type: entry.key_type.into(),
             value_type: entry.value_type.into(),
             entries,
+            pages: root.pages,
+            bytes: root.bytes,
             schema: entry.schema.into(),
             schema_version: entry.schema_version,
             flags: entry.flags,

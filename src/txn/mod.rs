@@ -7,6 +7,7 @@ pub(crate) mod diff;
 pub(crate) mod handles;
 pub(crate) mod owned;
 pub(crate) mod range;
+pub(crate) mod rank;
 pub(crate) mod roll_back;
 pub(crate) mod savepoint;
 pub(crate) mod snapshot;

@@ -2,7 +2,7 @@
 
 use crate::bytes::Bytes;
 use crate::engine::file::check_key;
-use crate::engine::merge::{TableSource, count};
+use crate::engine::merge::TableSource;
 use crate::error::Result;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::state::ReadState;
@@ -99,14 +99,14 @@ impl<'s, S: ReadState> RawTable<'s, S> {
         self.in_file(ground.contains(key))
     }
 
-    /// The number of entries. Takes time in proportion to the keys of this table that the log has changed since this
-    /// process counted them last; at first, and after a checkpoint, to all keys of the table in the log, which the
-    /// log's cap bounds. In a write transaction each key that it has changed adds to that.
+    /// The number of entries. Takes time in proportion to the keys of this table that were changed since it was counted
+    /// last: those of the log since this process did so, and in a write transaction its own since it did. At first, and
+    /// after a checkpoint, these are all keys of the table in the log, which the log's cap bounds.
     ///
     /// # Errors
     /// As [`RawTable::get`].
     pub fn len(&self) -> Result<u64> {
         let Some(ground) = self.ground()? else { return Ok(0) };
-        self.in_file(count(&ground))
+        self.in_file(ground.entries())
     }
 }

@@ -74,6 +74,10 @@ fn as_slices<'a>((from, to): &'a super::key_range::KeyBounds<'_>) -> (Bound<&'a 
 /// assert_eq!(ages.last()?, Some(("cyd".to_owned(), 51)));
 /// assert_eq!(ages.len()?, 3);
 ///
+/// // By number: how many there are in a range, how many before a key, and which one is in the middle.
+/// assert_eq!((ages.count("b"..)?, ages.rank("cyd")?), (2, 2));
+/// assert_eq!(ages.nth(ages.len()? / 2)?, Some(("bob".to_owned(), 7)));
+///
 /// // Any range, in both directions.
 /// let young: Vec<_> = ages.range("a".."c")?.rev().collect::<Result<_, _>>()?;
 /// assert_eq!(young, [("bob".to_owned(), 7), ("ada".to_owned(), 36)]);
@@ -179,6 +183,22 @@ impl<'s, K: Key + ?Sized, V: Value, S: ReadState> TypedTable<'s, K, V, S> {
     /// The number of entries.
     pub fn len(&self) -> Result<u64> {
         self.raw.len()
+    }
+
+    /// The number of entries of a range of keys, from the counts in the tree: no entry is read; see
+    /// [`RawTable::count`].
+    pub fn count(&self, range: impl KeyRange<K::Owned>) -> Result<u64> {
+        self.raw.count(as_slices(&range.bounds()))
+    }
+
+    /// The number of entries whose keys are smaller than `key`, which need not be there.
+    pub fn rank(&self, key: impl AsKey<K::Owned>) -> Result<u64> {
+        self.raw.rank(&key.to_key())
+    }
+
+    /// The entry of this number, counted from 0 in the order of the keys; `None` if there are no more.
+    pub fn nth(&self, n: u64) -> Result<Option<(K::Owned, V)>> {
+        self.table.decode_optional_entry(self.raw.nth(n)?)
     }
 
     /// Whether there is no entry.

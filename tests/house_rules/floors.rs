@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The files of `src/engine/`, low to high. A floor is a struct that holds the one below; the compiler keeps the
 /// order of floors, this test that of the files of one.
 const ENGINE: &[(&str, &[&str])] = &[
-    ("values", &["settings", "gaps", "facts", "changes", "buffer", "ring_plan"]),
+    ("values", &["settings", "gaps", "delta", "facts", "changes", "buffer", "ring_plan"]),
     ("OpenFile", &["file"]),
     ("Board", &["chores", "board", "sharing", "busy"]),
     ("Roots", &["roots", "file_flush", "rewrite", "checkpoint_guard", "durable_root", "left_behind"]),
     ("Log", &["append", "unproven", "group_commit"]),
-    ("Views", &["table_row", "view", "merge", "hints", "onlooker", "snapshot", "names", "one_pass"]),
+    ("Views", &["table_row", "view", "merge", "rank", "hints", "onlooker", "snapshot", "names", "one_pass"]),
     (
         "Engine",
         &[
@@ -94,6 +94,7 @@ fn folders() -> [Folder; 4] {
                 "range",
                 "owned",
                 "write_table",
+                "rank",
                 "value_reader",
                 "value_writer",
                 "handles",

@@ -88,6 +88,11 @@ pub struct TableReport {
 }
 
 impl TableReport {
+    /// Pages of nodes and long values.
+    pub(super) fn pages(&self) -> u64 {
+        self.node_pages + self.long_value_pages
+    }
+
     /// Adds what was counted in a part of the tree.
     pub(super) fn add(&mut self, part: &TableReport) {
         self.levels = self.levels.max(part.levels);

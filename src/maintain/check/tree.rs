@@ -103,6 +103,7 @@ impl Walk<'_, '_> {
 
     fn tree(&mut self, root: TreeRoot, report: TableReport, keep: bool) -> Result<Vec<Row>> {
         let offset = self.file.offset(root.ptr.page);
+        let damage = self.findings.report.damage;
         let mut tree = Tree::new(self, report, keep);
         if !root.ptr.is_none() {
             tree.walk(root.ptr)?;
@@ -112,6 +113,14 @@ impl Walk<'_, '_> {
             let place = Place { offset, page: Some(root.ptr.page), table: Some(&report.name) };
             let message = format!("{} entries are noted, but {} are there", root.count, report.entries);
             self.findings.damage(place, message);
+        }
+        // A long value that is damaged is counted neither here nor there.
+        let whole = self.findings.report.damage == damage;
+        let (pages, bytes) = (report.pages(), report.key_bytes + report.value_bytes);
+        if whole && (pages, bytes) != (root.pages, root.bytes) {
+            let place = Place { offset, page: Some(root.ptr.page), table: Some(&report.name) };
+            let noted = format!("{} pages and {} bytes are noted", root.pages, root.bytes);
+            self.findings.damage(place, format!("{noted}, but {pages} and {bytes} are there"));
         }
         self.findings.report.tables.push(report);
         Ok(rows)

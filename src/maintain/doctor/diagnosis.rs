@@ -191,10 +191,10 @@ pub struct TableSize {
     pub key_type: String,
     /// Name of the encoding of its values.
     pub value_type: String,
-    /// Bytes of the pages of its tree, without what the log adds; `None` if a part of it cannot be read.
-    pub tree: Option<u64>,
-    /// Bytes of the pages of its long values, which a full check counts.
-    pub long_values: Option<u64>,
+    /// Bytes of its pages, those of long values included, as the catalog notes them: without what the log adds.
+    pub size: u64,
+    /// Bytes of the keys and values there.
+    pub content: u64,
 }
 
 /// What the file's pages are used for, by the newest root.

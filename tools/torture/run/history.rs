@@ -63,6 +63,9 @@ pub fn look(snap: &Snapshot) -> Result<(u64, u64)> {
             rows += 1;
         }
         assert_eq!(table.len()?, rows, "{name} has another length than it says");
+        if let Some((key, _)) = table.nth(rows / 2)? {
+            assert_eq!(table.rank(&key)?, rows / 2, "{name} has another key under a number");
+        }
     }
     let journal = snap.raw(JOURNAL)?;
     let length = length(&journal)?;

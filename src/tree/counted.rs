@@ -1,0 +1,79 @@
+//! The sums that the catalog keeps of a tree, brought up to date along with it.
+
+use super::pages::Pages;
+use super::update::PageStore;
+use crate::disk::format::{Child, Extents, TreeRoot};
+use crate::error::Result;
+use std::sync::Arc;
+
+/// A page store that belongs to one tree for the time being, and so knows how many pages the tree has.
+///
+/// The sums of a hostile file may be anything, so none of them panics or wraps around.
+pub(super) struct Counted<'s> {
+    store: &'s mut dyn PageStore,
+    /// Pages of the tree.
+    pages: u64,
+    /// Bytes of its keys and values.
+    bytes: u64,
+}
+
+impl<'s> Counted<'s> {
+    /// The pages of this tree, from now on.
+    pub(super) fn of(store: &'s mut dyn PageStore, tree: TreeRoot) -> Counted<'s> {
+        Counted { store, pages: tree.pages, bytes: tree.bytes }
+    }
+
+    /// Pages that are there already belong to the tree from now on.
+    pub(super) fn adopt(&mut self, pages: u64) {
+        self.pages = self.pages.saturating_add(pages);
+    }
+
+    /// So many bytes of keys and values are no longer in the tree, and so many others are.
+    pub(super) fn exchange(&mut self, old: u64, new: u64) {
+        self.bytes = self.bytes.saturating_sub(old).saturating_add(new);
+    }
+
+    /// The tree with this root node.
+    pub(super) fn root(&self, Child { ptr, count }: Child) -> TreeRoot {
+        TreeRoot { ptr, count, pages: self.pages, bytes: self.bytes }
+    }
+}
+
+impl PageStore for Counted<'_> {
+    fn pages(&self) -> &Arc<Pages> {
+        self.store.pages()
+    }
+
+    fn version(&self) -> u64 {
+        self.store.version()
+    }
+
+    fn allocate(&mut self, run: u32) -> Result<u32> {
+        self.adopt(run.into());
+        self.store.allocate(run)
+    }
+
+    fn free(&mut self, page: u32, run: u32, version: u64) -> Result<()> {
+        self.pages = self.pages.saturating_sub(run.into());
+        self.store.free(page, run, version)
+    }
+
+    fn allocate_extents(&mut self, pages: u32) -> Result<Extents> {
+        self.adopt(pages.into());
+        self.store.allocate_extents(pages)
+    }
+
+    fn allocate_before(&mut self, pages: u32, page: u32) -> Result<Option<Extents>> {
+        let extents = self.store.allocate_before(pages, page)?;
+        self.adopt(if extents.is_some() { pages.into() } else { 0 });
+        Ok(extents)
+    }
+
+    fn write(&mut self, page: u32, bytes: &[u8]) -> Result<()> {
+        self.store.write(page, bytes)
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.store.settle()
+    }
+}
