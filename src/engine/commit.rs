@@ -18,12 +18,10 @@ use crate::engine::chores::Chore;
 use crate::engine::group_commit::SyncGuard;
 use crate::engine::page_writer::SpaceOfLog;
 use crate::engine::streams::{LONG_VALUE, StreamedPages, Streams};
-use crate::engine::view::View;
 use crate::engine::writer_queue::WriterGuard;
 use crate::error::{Error, Result};
 use crate::log::frame::{FrameBuilder, FrameKind};
 use crate::tree::overflow::write_overflow;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -390,12 +388,6 @@ impl Engine {
     /// Gives up the memory for what is free beside the long values of the log.
     pub(crate) fn forget_space(&self) {
         *lock(&self.space_of_log) = None;
-    }
-
-    /// The state at the end of the log, durable or not: the transaction of this writer builds on it. While WRITER is
-    /// held, nothing else is committed.
-    pub(crate) fn newest_view(&self, _writer: &WriterGuard) -> Result<Arc<View>> {
-        self.view_at_end()
     }
 }
 

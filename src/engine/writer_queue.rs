@@ -11,6 +11,7 @@ use crate::disk::platform::LockMode;
 use crate::disk::sidecar::Sidecar;
 use crate::disk::slot::{Counter, State};
 use crate::engine::Engine;
+use crate::engine::view::View;
 use crate::error::{Error, LockKind, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +28,12 @@ pub(crate) struct WriterGuard {
 }
 
 impl Engine {
+    /// The state at the end of the log, durable or not: the transaction of this writer builds on it. While WRITER is
+    /// held, nothing else is committed.
+    pub(crate) fn newest_view(&self, _writer: &WriterGuard) -> Result<Arc<View>> {
+        self.view_at_end()
+    }
+
     /// Waits for this caller's turn. If the deadline has passed already, takes the lock only if it is free.
     pub(crate) fn take_writer(self: &Arc<Self>, deadline: Deadline) -> Result<WriterGuard> {
         self.check_writable()?;

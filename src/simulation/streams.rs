@@ -2,11 +2,12 @@
 //! values, too, so crashes, faults and schedules meet them at every step.)
 
 use super::{after_power_losses, check, new_store, open_store, settings};
+use crate::disk::platform::Disk;
 use crate::disk::sim::{Call, Conductor, Free, Verdict};
 use crate::engine::Settings;
 use crate::tree::node::LeafValue;
 use crate::{Error, RawTableMut, Result, Store};
-use std::io::Write;
+use std::io::{BufRead, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -265,4 +266,57 @@ fn a_checkpoint_for_the_commit_keeps_streamed_pages_apart() {
         (0..3).for_each(|_| store.checkpoint().unwrap());
         all(&store);
     }
+}
+
+#[test]
+fn a_value_is_read_from_any_position() {
+    let (world, disk, store) = new_store(Arc::new(Free), CAP);
+    let lengths = [0_usize, 100, 20_000, 65_472, 65_473, 300_000];
+    let read = |store: &Store| {
+        let snapshot = store.read().unwrap();
+        let table = snapshot.raw("t").unwrap();
+        for len in lengths {
+            let (key, whole) = (len.to_be_bytes(), value(len, 7));
+            let mut reader = table.reader(&key).unwrap().unwrap();
+            assert_eq!((reader.len(), reader.is_empty()), (len as u64, len == 0));
+            assert_eq!(table.value_len(&key).unwrap(), Some(len as u64));
+            let mut found = Vec::new();
+            reader.read_to_end(&mut found).unwrap();
+            assert!(found == whole, "{len} bytes");
+            for at in [0, 1, len / 2, len.saturating_sub(1), len, len + 10] {
+                assert_eq!(reader.seek(SeekFrom::Start(at as u64)).unwrap(), at as u64);
+                found.clear();
+                Read::by_ref(&mut reader).take(70_000).read_to_end(&mut found).unwrap();
+                let rest = whole.get(at..).unwrap_or_default();
+                assert!(found == rest[..rest.len().min(70_000)], "{len} bytes from {at} on");
+            }
+            assert_eq!(reader.seek(SeekFrom::End(0)).unwrap(), len as u64);
+            assert!(reader.fill_buf().unwrap().is_empty());
+            let error = reader.seek(SeekFrom::Current(-1 - len as i64)).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+        }
+        assert!(table.reader(b"absent").unwrap().is_none() && table.get_slice(b"absent", 0..1).unwrap().is_none());
+    };
+    store.write(|tx| lengths.iter().try_for_each(|len| tx.raw("t")?.put(&len.to_be_bytes(), &value(*len, 7)))).unwrap();
+    read(&store);
+    store.checkpoint().unwrap();
+    read(&store);
+
+    // Damage is the source of the error, and stops no reader of another part.
+    let key = 300_000_usize.to_be_bytes();
+    let view = store.engine().view_at_end().unwrap();
+    let entry = view.table("t").unwrap().unwrap();
+    let Some(LeafValue::Overflow(long)) = view.leaf_value(entry.id, entry.root, &key).unwrap() else { panic!() };
+    disk.write_at(&[0xee; 8], u64::from(long.ptr.page) * 4096 + (2 << 16) + 10).unwrap();
+    let other = open_store(&world, 1, CAP).1.unwrap();
+    let snapshot = other.read().unwrap();
+    let mut reader = snapshot.raw("t").unwrap().reader(&key).unwrap().unwrap();
+    let mut start = vec![0; 131_000];
+    reader.read_exact(&mut start).unwrap();
+    assert!(start == value(300_000, 7)[..131_000]);
+    let error = reader.read_to_end(&mut start).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    assert!(error.downcast::<Error>().unwrap().is_corrupt());
+    reader.seek(SeekFrom::Start(250_000)).unwrap();
+    assert_eq!(reader.read_to_end(&mut start).unwrap(), 50_000);
 }

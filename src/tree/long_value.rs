@@ -14,6 +14,9 @@ use crate::error::{CorruptionKind, Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Where there is no map, longer values are not kept in private memory: they would evict everything else.
+const CACHED_CHUNKS: u64 = 4;
+
 /// A long value whose head is verified.
 pub(crate) struct LongValue<'p> {
     pages: &'p Pages,
@@ -228,7 +231,9 @@ impl<'p> LongValue<'p> {
             None => {
                 let bytes = self.pages.read_part(&self.extents, self.bytes_of(chunk), ptr)?;
                 self.check(chunk, &bytes)?;
-                self.pages.cache(ptr, &bytes);
+                if self.shape.chunks <= CACHED_CHUNKS {
+                    self.pages.cache(ptr, &bytes);
+                }
                 bytes
             }
         };
