@@ -122,7 +122,14 @@
 //!
 //! The README lists promises and limits; `docs/` describes the architecture, the locks, the file format and the
 //! key encoding. The library reports what it does as `tracing` events.
+#![cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "what would be told is named all the same"))]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests cast numbers that they chose"))]
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+compile_error!(
+    "memstone runs on Linux and macOS: it needs byte-range locks of an open file description (F_OFD_SETLK) and shared \
+     memory maps. On other systems, keep the store in a process on one of these."
+);
 
 mod archive;
 mod backup;
@@ -141,6 +148,7 @@ mod maintain;
 #[cfg(test)]
 mod simulation;
 mod store;
+mod trace;
 mod tree;
 mod txn;
 mod typed;

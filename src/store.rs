@@ -7,6 +7,7 @@ mod registry;
 
 use crate::engine::Engine;
 use crate::engine::checkpoint::CheckpointOptions;
+use crate::engine::commit::Durability;
 use crate::engine::metrics::Sample;
 use crate::engine::open_store::OpenStore;
 use crate::engine::stats::{Locks, Stats};
@@ -38,6 +39,9 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Store {
     open: Arc<OpenStore>,
+    /// How long it waits for a turn to write, and how durable its commits are.
+    timeout: Duration,
+    durability: Durability,
 }
 
 // A panic leaves no lock held and no word half written; a write transaction that it passes is rolled back.
@@ -58,8 +62,9 @@ impl Store {
         settings: crate::engine::Settings,
     ) -> Result<Store> {
         let path = disk.path().to_path_buf();
+        let timeout = settings.timeout;
         let engine = Engine::open(disk, settings).map_err(|e| e.in_file(&path))?;
-        Ok(Store { open: OpenStore::new(engine) })
+        Ok(Store { open: OpenStore::new(engine), timeout, durability: Durability::Sync })
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -185,7 +190,9 @@ impl Store {
     /// # Errors
     /// As [`Store::begin_write`].
     pub fn begin_write_with(&self, options: WriteOptions) -> Result<WriteTxn> {
-        WriteTxn::begin(&self.open, options)
+        let timeout = options.timeout.unwrap_or(self.timeout);
+        let durability = options.durability.unwrap_or(self.durability);
+        WriteTxn::begin(&self.open, timeout, durability)
     }
 
     /// Flushes the relaxed commits of all processes to the disk.

@@ -68,7 +68,7 @@ pub(crate) struct Survey {
 pub(crate) fn archives(directory: &Path) -> Result<Vec<Archived>> {
     let (found, unreadable) = list(directory, None)?;
     for (path, error) in unreadable {
-        tracing::warn!(path = %path.display(), %error, "a segment of an archive cannot be read");
+        crate::trace::warn!(path = %path.display(), %error, "a segment of an archive cannot be read");
     }
     let mut archives: Vec<Archived> = Vec::new();
     for listed in found {

@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::error::{CorruptionKind, Error, Result};
 use crate::maintain::check::{CheckOptions, check};
 use crate::{Snapshot, Store};
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::{ControlFlow, Range};
@@ -36,6 +37,15 @@ pub struct CloneOptions<'p> {
     overwrite: bool,
     quick: bool,
     callback: Option<Callback<'p>>,
+}
+
+impl fmt::Debug for CloneOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CloneOptions")
+            .field("overwrite", &self.overwrite)
+            .field("quick", &self.quick)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'p> CloneOptions<'p> {

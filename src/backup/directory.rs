@@ -131,7 +131,7 @@ impl BackupDir {
                 match snapshot.backup_watched(&path, &mut options, &mut watch) {
                     // It cannot build on that one: then it is a full one.
                     Err(Error::Backup { reason, .. }) => {
-                        tracing::info!(reason, "a full backup instead of an increment");
+                        crate::trace::info!(reason, "a full backup instead of an increment");
                         None
                     }
                     made => Some((made?, path)),

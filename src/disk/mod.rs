@@ -6,6 +6,7 @@ pub(crate) mod file_id;
 mod file_lock;
 pub(crate) mod fork;
 pub(crate) mod format;
+pub(crate) mod heap;
 pub(crate) mod holders;
 pub(crate) mod host;
 pub(crate) mod locks;

@@ -108,20 +108,20 @@ impl<'a> Batch<'a> {
     /// Archives the batch. A failure does not fail the checkpoint.
     pub(crate) fn keep(&self) {
         if let Err(error) = self.archive.keep(self) {
-            tracing::warn!(%error, lsn = self.end.lsn, "the log is applied without being archived");
+            crate::trace::warn!(%error, lsn = self.end.lsn, "the log is applied without being archived");
         }
     }
 
     /// Archives a transaction that is too large for the log, and that follows the batch with this LSN.
     pub(crate) fn keep_large(&self, changes: &Changes, lsn: u64) {
         if let Err(error) = self.archive.keep_large(&LargeTransaction { batch: self, lsn, changes }) {
-            tracing::warn!(%error, lsn, "a large transaction is not archived");
+            crate::trace::warn!(%error, lsn, "a large transaction is not archived");
         }
     }
 
     pub(crate) fn confirm(&self, lsn: u64) {
         if let Err(error) = self.archive.confirm(lsn) {
-            tracing::warn!(%error, lsn, "the archive does not say yet that a large transaction is committed");
+            crate::trace::warn!(%error, lsn, "the archive does not say yet that a large transaction is committed");
         }
     }
 

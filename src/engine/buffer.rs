@@ -30,6 +30,7 @@ pub trait Over {
 }
 
 /// The buffer of a snapshot, of which there is none: unlike a [`Buffer`], it may be sent to another thread.
+#[derive(Debug)]
 pub enum NoBuffer {}
 
 impl Over for NoBuffer {
@@ -52,6 +53,12 @@ pub struct Buffer {
     pub(crate) changes: RefCell<Changes>,
     /// Incremented by each change.
     stamp: Cell<u64>,
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Buffer").finish_non_exhaustive()
+    }
 }
 
 impl Buffer {

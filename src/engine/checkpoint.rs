@@ -89,7 +89,11 @@ impl Engine {
     ) -> Result<CheckpointResult> {
         let started = Instant::now();
         self.check_writable()?;
-        let span = tracing::debug_span!("checkpoint", lsn = tracing::field::Empty, pages = tracing::field::Empty,);
+        let span = crate::trace::debug_span!(
+            "checkpoint",
+            lsn = crate::trace::field::Empty,
+            pages = crate::trace::field::Empty,
+        );
         let _in_span = span.enter();
         let result = self.make_checkpoint(turn, plan, deadline);
         match &result {
@@ -101,7 +105,7 @@ impl Engine {
                     slot.count(Counter::Checkpoints, 1);
                 }
                 let took_ms = started.elapsed().as_millis();
-                tracing::debug!(
+                crate::trace::debug!(
                     took_ms,
                     pages,
                     free = done.free_pages,
@@ -110,7 +114,7 @@ impl Engine {
                 );
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "checkpoint failed"),
+            Err(error) => crate::trace::warn!(%error, "checkpoint failed"),
         }
         Ok(result?.unwrap_or_default())
     }

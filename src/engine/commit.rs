@@ -104,13 +104,13 @@ impl Engine {
         changes: &mut Changes,
         durability: Durability,
     ) -> Result<Option<u64>> {
-        let span = tracing::debug_span!(
+        let span = crate::trace::debug_span!(
             "commit",
             durability = ?durability,
             bytes = changes.frame_bytes(),
             operations = changes.operations(),
-            lsn = tracing::field::Empty,
-            waited_us = tracing::field::Empty,
+            lsn = crate::trace::field::Empty,
+            waited_us = crate::trace::field::Empty,
         );
         let _in_span = span.enter();
         let committed = self.commit_now(turn, streams, changes, durability, &span)?;
@@ -126,7 +126,7 @@ impl Engine {
         streams: Option<Streams>,
         changes: &mut Changes,
         durability: Durability,
-        span: &tracing::Span,
+        span: &crate::trace::Span,
     ) -> Result<Option<u64>> {
         self.check_process()?;
         let writer = turn.as_ref().ok_or_else(|| Error::Internal("WRITER is not held".to_owned()))?;

@@ -39,6 +39,12 @@ impl<B> Clone for TableSource<'_, B> {
 
 impl<B> Copy for TableSource<'_, B> {}
 
+impl<B> std::fmt::Debug for TableSource<'_, B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableSource").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
 impl<'s, B: Over> TableSource<'s, B> {
     #[inline]
     pub(crate) fn read(&self, found: LeafValue<'s>) -> Result<Bytes<'s>> {

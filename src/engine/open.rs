@@ -77,7 +77,7 @@ impl Engine {
         }
         drop(open);
         let (first, took_us) = (!others.writers, started.elapsed().as_micros());
-        tracing::debug!(path = %engine.path().display(), first, writable, took_us, "store opened");
+        crate::trace::debug!(path = %engine.path().display(), first, writable, took_us, "store opened");
         Ok(engine)
     }
 
@@ -181,7 +181,7 @@ impl Engine {
             sidecar.wake_changed();
         }
         if end.lsn > root.checkpoint_lsn {
-            tracing::info!(lsn = end.lsn, "recovered: the log was read to its end");
+            crate::trace::info!(lsn = end.lsn, "recovered: the log was read to its end");
         }
         Ok(())
     }
@@ -226,7 +226,7 @@ impl Engine {
         self.relax_view(0);
         *lock(&self.presence) = None;
         *lock(&self.member) = None;
-        tracing::debug!(path = %self.path().display(), "store closed");
+        crate::trace::debug!(path = %self.path().display(), "store closed");
         result
     }
 

@@ -228,7 +228,7 @@ impl Board {
                 Err(_) => {}
             }
         }
-        tracing::debug!(error = %refused, "no sidecar can be made");
+        crate::trace::debug!(error = %refused, "no sidecar can be made");
         Ok(Err(refused))
     }
 
@@ -318,7 +318,7 @@ impl Board {
         let open = OpenGuard::take(&self.disk, LockMode::Exclusive, deadline)?;
         if !self.join_sidecar()? {
             self.start_sidecar(&open, false)?.map_err(|why| self.without_sidecar(&why))?;
-            tracing::info!("the sidecar was lost; started a new one");
+            crate::trace::info!("the sidecar was lost; started a new one");
         }
         self.is_alone.store(false, Ordering::Release);
         Ok(())

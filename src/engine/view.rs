@@ -361,7 +361,7 @@ impl Views {
         if self.settings.threads {
             self.background.call(Chore::Watch);
         }
-        tracing::debug!(root = root.sequence, checkpoint_lsn = root.checkpoint_lsn, "tree version adopted");
+        crate::trace::debug!(root = root.sequence, checkpoint_lsn = root.checkpoint_lsn, "tree version adopted");
         Ok(())
     }
 

@@ -48,13 +48,13 @@ impl Engine {
                     slot.count_wait(waited);
                     slot.set_state(State::Writing, true);
                 }
-                tracing::trace!(waited_us = waited.as_micros(), "writer lock taken");
+                crate::trace::trace!(waited_us = waited.as_micros(), "writer lock taken");
             }
             Err(error) => {
                 if let Some(slot) = slot {
                     slot.count(Counter::Failures, 1);
                 }
-                tracing::debug!(%error, "writer lock not taken");
+                crate::trace::debug!(%error, "writer lock not taken");
             }
         }
         outcome

@@ -86,6 +86,12 @@ impl Ground for Snapshot {
 #[derive(Clone)]
 pub struct TxnPlace(pub(super) TxnPlaceKind);
 
+impl std::fmt::Debug for TxnPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TxnPlace").finish_non_exhaustive()
+    }
+}
+
 #[derive(Clone)]
 pub(super) enum TxnPlaceKind {
     Table(Rc<TxnTable>),

@@ -33,11 +33,12 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WriteOptions {
     pub(crate) timeout: Option<Duration>,
-    pub(crate) durability: Durability,
+    pub(crate) durability: Option<Durability>,
 }
 
 impl WriteOptions {
-    /// The store's timeout, and full durability.
+    /// What the handle was opened with: see [`Options::timeout`](crate::Options::timeout) and
+    /// [`Options::durability`](crate::Options::durability).
     #[must_use]
     pub fn new() -> WriteOptions {
         WriteOptions::default()
@@ -53,7 +54,7 @@ impl WriteOptions {
     /// How durable the commit is when it returns.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> WriteOptions {
-        self.durability = durability;
+        self.durability = Some(durability);
         self
     }
 }
@@ -117,15 +118,14 @@ impl fmt::Debug for WriteTxn {
 }
 
 impl WriteTxn {
-    pub(crate) fn begin(store: &Arc<OpenStore>, options: WriteOptions) -> Result<WriteTxn> {
+    pub(crate) fn begin(store: &Arc<OpenStore>, timeout: Duration, durability: Durability) -> Result<WriteTxn> {
         let engine = store.engine();
-        let timeout = options.timeout.unwrap_or(engine.settings.timeout);
         let turn = engine.begin(Instant::now().checked_add(timeout)).map_err(|e| e.in_file(engine.path()))?;
         Ok(WriteTxn {
             turn: Some(turn),
             streams: RefCell::default(),
             base: OnceCell::new(),
-            durability: options.durability,
+            durability,
             buffer: Buffer::default(),
             tables: Tables::default(),
             undo: UndoLog::default(),
