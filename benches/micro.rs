@@ -144,7 +144,9 @@ fn ranking(criterion: &mut Criterion) {
         group.bench_function("rank", |bencher| bencher.iter(|| black_box(table.rank(&key(any())).unwrap())));
         group.bench_function("nth", |bencher| bencher.iter(|| black_box(table.nth(any()).unwrap().unwrap().0.len())));
         group.bench_function("count of a range", |bencher| {
-            bencher.iter(|| black_box(table.count(Bound::Included(&key(any())), Bound::Excluded(&[0xf0])).unwrap()));
+            bencher.iter(|| {
+                black_box(table.count((Bound::Included(&key(any())[..]), Bound::Excluded(&[0xf0][..]))).unwrap())
+            });
         });
         group.finish();
     }

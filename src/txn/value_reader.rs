@@ -8,6 +8,7 @@ use crate::tree::node::LeafValue;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::state::ReadState;
 use crate::txn::table::RawTable;
+use std::fmt;
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::ops::Range;
 
@@ -132,6 +133,12 @@ pub struct ValueReader<'s, S: ReadState = Snapshot> {
     /// The part that was read last, and where it begins.
     part: Bytes<'s>,
     part_at: u64,
+}
+
+impl<S: ReadState> fmt::Debug for ValueReader<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ValueReader").field("len", &self.value.len()).field("at", &self.at).finish_non_exhaustive()
+    }
 }
 
 impl<S: ReadState> ValueReader<'_, S> {

@@ -10,6 +10,7 @@ use crate::txn::txn_table::TxnTable;
 use crate::txn::value_reader::as_io;
 use crate::txn::write::WriteTxn;
 use crate::txn::write_table::RawTableMut;
+use std::fmt;
 use std::io::{self, Write};
 use std::rc::Rc;
 
@@ -73,6 +74,12 @@ pub struct ValueWriter<'t> {
 enum To {
     Memory(Vec<u8>),
     Pages(Box<Stream>),
+}
+
+impl fmt::Debug for ValueWriter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ValueWriter").field("len", &self.len).field("missing", &self.missing).finish_non_exhaustive()
+    }
 }
 
 impl ValueWriter<'_> {
