@@ -28,7 +28,7 @@ fn import(store: &Store, source: &str) -> Result<u64, Box<dyn Error>> {
     let entries = entries(serde_json::from_str(&fs::read_to_string(source)?)?);
     // Several processes may get here at once. They take turns, and the first one imports: the others see in the same
     // transaction that it is done.
-    store.write(|tx| {
+    let count = store.write(|tx| {
         let imported = tx.table(IMPORTED)?;
         if imported.contains(source)? {
             return Ok(0);
@@ -39,7 +39,8 @@ fn import(store: &Store, source: &str) -> Result<u64, Box<dyn Error>> {
         }
         imported.put(source, entries.len() as u64)?;
         Ok(entries.len() as u64)
-    })
+    })?;
+    Ok(count)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

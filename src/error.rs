@@ -43,7 +43,8 @@ impl fmt::Display for Corruption {
 }
 
 /// The process that holds a lock, as far as it is known; see [`Error::Busy`].
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Holder {
     /// Process id: as this process sees it if the system reports the holder; otherwise as the holder published

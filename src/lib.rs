@@ -6,7 +6,7 @@
 //! # Typed tables
 //!
 //! A [`Table`] names a table and its types. Keys have an order-preserving encoding ([`Key`]),
-//! values are any serde type ([`Value`]) or bytes as they are ([`Blob`]).
+//! values are any serde type, as [`MessagePack`] unless the table names another [`Codec`], or bytes as they are ([`Raw`]).
 //!
 //! ```
 //! use memstone::{Store, Table};
@@ -177,6 +177,8 @@ pub use maintain::repair::report::{
 };
 pub use maintain::repair::{RepairOptions, repair, repair_with};
 pub use maintain::watch::{Phase, Progress};
+#[cfg(feature = "derive")]
+pub use memstone_derive::Key;
 pub use store::archive::{ArchiveGap, ArchiveStatus};
 pub use store::{Options, Store};
 pub use txn::bounds::ByteRange;
@@ -192,12 +194,20 @@ pub use txn::value_reader::ValueReader;
 pub use txn::value_writer::ValueWriter;
 pub use txn::write::{Committed, WriteOptions, WriteTxn};
 pub use txn::write_table::RawTableMut;
+#[cfg(feature = "json")]
+pub use typed::Json;
 pub use typed::{
-    AsKey, AsValue, Blob, CodecError, Key, KeyBounds, KeyPrefix, KeyRange, Keys, Place, Table, TypedChange,
-    TypedChanges, TypedRange, TypedTable, TypedTableMut, Value, Values,
+    AsKey, AsValue, BytesTable, Codec, CodecError, Key, KeyBounds, KeyPrefix, KeyRange, Keys, MessagePack,
+    OwnedTypedRange, OwnedTypedTable, Place, Raw, Table, TypedChange, TypedChanges, TypedRange, TypedTable,
+    TypedTableMut, Values,
 };
 
 /// The examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The example of the key encoding.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/KEY_ENCODING.md")]
+struct KeyEncoding;

@@ -63,6 +63,9 @@ const LAYERS: &[(&str, &[&str])] = &[
             "bytes",
             "error",
             "Diff",
+            "MAX_NAME_SIZE",
+            "OwnedRawRange",
+            "OwnedRawTable",
             "RawRange",
             "RawTable",
             "RawTableMut",
@@ -177,9 +180,9 @@ fn files(folder: &str, endings: &[&str]) -> BTreeSet<String> {
     names.filter(|name| endings.iter().any(|ending| name.ends_with(ending))).collect()
 }
 
-/// The library's and the commands'.
+/// The library's, the commands' and the derive's.
 fn sources() -> BTreeSet<String> {
-    files("src", &[".rs"]).into_iter().chain(files("cli/src", &[".rs"])).collect()
+    ["src", "cli/src", "derive/src"].iter().flat_map(|folder| files(folder, &[".rs"])).collect()
 }
 
 /// Those, and the tests and tools.
@@ -436,7 +439,7 @@ fn nothing_names_the_machine_it_was_made_on() {
     places.extend(std::env::var("HOME").ok().filter(|home| home.len() > 1).map(|home| format!("{home}/")));
     let mut wrong = Vec::new();
     let mut all = files("src", &[".rs"]);
-    for folder in ["cli", "tests", "tools", "docs", "benches", ".ci", "fuzz"] {
+    for folder in ["cli", "derive", "tests", "tools", "docs", "benches", ".ci", "fuzz"] {
         all.extend(files(folder, &[".rs", ".md", ".toml", ".sh", "run", "fuzz"]));
     }
     all.retain(|file| !file.contains("/target/"));

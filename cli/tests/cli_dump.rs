@@ -3,7 +3,7 @@
 
 mod support;
 
-use memstone::{Blob, Store, Table};
+use memstone::{Raw, Store, Table};
 use proptest::prelude::*;
 use support::{Bench, Outcome};
 
@@ -24,8 +24,8 @@ fn all_kinds() -> Bench {
             notes.put("é\n\u{2028}", &(0.1, Some(u64::MAX), vec!["a\0".to_owned()]))?;
             tx.table(Table::<u128, f64>::new("floats"))?.put(u128::MAX, f64::NAN)?;
             tx.table(Table::<u128, f64>::new("floats"))?.put(0, -0.0)?;
-            tx.table(Table::<(i32, Option<&[u8]>), Blob>::new("pairs"))?.put((-1, Some(b"\0\xFF")), b"\xFFv")?;
-            tx.table(Table::<(i32, Option<&[u8]>), Blob>::new("pairs"))?.put((1, None::<&[u8]>), b"text")?;
+            tx.table(Table::<(i32, Option<&[u8]>), [u8], Raw>::new("pairs"))?.put((-1, Some(b"\0\xFF")), b"\xFFv")?;
+            tx.table(Table::<(i32, Option<&[u8]>), [u8], Raw>::new("pairs"))?.put((1, None::<&[u8]>), b"text")?;
             // As deep as a value may be, in JSON three times that.
             let deep = tx.untyped_as("deep", "str", "msgpack")?;
             deep.put(b"arrays", &[[0x91; 127].as_slice(), &[0xc0]].concat())?;

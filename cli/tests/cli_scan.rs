@@ -5,7 +5,7 @@ mod support;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::process::Stdio;
 
-use memstone::{Blob, Error, Store, Table};
+use memstone::{Error, Raw, Store, Table};
 use support::{Bench, json};
 
 /// A store with the keys a, ab, b, c and the values 1 to 4.
@@ -55,7 +55,7 @@ fn tables_of_other_types_are_shown() {
     let store = Store::open(&bench.file).unwrap();
     store
         .write(|tx| {
-            tx.table(Table::<&[u8], Blob>::new("raw"))?.put(b"k\xFF\n", b"v\xFF")?;
+            tx.table(Table::<&[u8], [u8], Raw>::new("raw"))?.put(b"k\xFF\n", b"v\xFF")?;
             let pairs = tx.table(Table::<(i32, &str), bool>::new("pairs"))?;
             pairs.put((-1, "a"), true)?;
             pairs.put((7, "a"), true)?;

@@ -7,6 +7,7 @@ use std::ops::Bound;
 use std::path::PathBuf;
 
 use super::manifest::{End, Manifest};
+use super::packed::{self, Packed};
 
 pub(super) const MAGIC: [u8; 8] = *b"mstnback";
 pub(super) const END_MAGIC: [u8; 8] = *b"mstnbend";
@@ -74,8 +75,8 @@ impl<W: Write> StreamWriter<W> {
         Ok(())
     }
 
-    fn packed(&mut self, code: u8, value: &impl serde::Serialize) -> Result<()> {
-        let bytes = rmp_serde::to_vec_named(value).map_err(|e| Error::Internal(format!("a manifest: {e}")))?;
+    fn packed(&mut self, code: u8, value: &impl Packed) -> Result<()> {
+        let bytes = packed::pack(value);
         let limit = MAX_BLOCK - 16;
         if bytes.len() > limit {
             return Err(Error::TooLarge { what: LimitKind::Manifest, size: bytes.len() as u64, limit: limit as u64 });

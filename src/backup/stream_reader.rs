@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::manifest::{End, Manifest};
+use super::packed::{self, Packed};
 use super::stream::{
     BLOCK_HEADER, CHUNK, COMPRESSED, END, END_MAGIC, FILE_HEADER, FOOTER, HEAD, KEEP, LONG, MAGIC, MAX_BLOCK, ROW,
     TABLE, TOUCHED, VERSION, block_crc,
@@ -215,13 +216,13 @@ impl Records<'_> {
         Ok(self.block.get(self.place).copied().unwrap_or_default())
     }
 
-    fn packed<T: serde::de::DeserializeOwned>(&mut self, code: u8) -> Result<T> {
+    fn packed<T: Packed>(&mut self, code: u8) -> Result<T> {
         if self.code()? != code {
             return Err(self.damage("a manifest", "another record"));
         }
         let head = self.take(5)?;
         let bytes = self.take(get_u32(&head, 1) as usize)?;
-        rmp_serde::from_slice(&bytes).map_err(|e| self.damage("a manifest", &e.to_string()))
+        packed::unpack(&bytes).ok_or_else(|| self.damage("a manifest", "something else"))
     }
 
     /// The next event of the table; none at its end.

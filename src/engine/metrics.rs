@@ -2,13 +2,13 @@
 
 use crate::engine::stats::{LockStats, Locks, ProcessStats, Stats};
 use crate::error::Holder;
-use serde::Serialize;
 use std::fmt::{Display, Write};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The figures of a store at one moment, from which [`Rates`] are taken; see [`Store::sample`](crate::Store::sample).
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Sample {
     /// When the sample was taken.
@@ -17,12 +17,13 @@ pub struct Sample {
     pub stats: Stats,
     /// Which processes hold locks, and which wait.
     pub locks: Locks,
-    #[serde(skip)]
+    #[cfg_attr(feature = "serde", serde(skip))]
     taken: Instant,
 }
 
 /// What happened per second between two [`Sample`]s.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Rates {
     /// The time between them.

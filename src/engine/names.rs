@@ -15,7 +15,6 @@ use crate::error::{CorruptionKind, Error, Result};
 use crate::log::ring::Ring;
 use crate::tree::cursor::{Cursor, get};
 use crate::tree::update::{PageStore, update};
-use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -71,7 +70,8 @@ impl NamedRow {
 }
 
 /// A named snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct NamedSnapshot {
     /// Its name.
     pub name: String,

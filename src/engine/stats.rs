@@ -5,7 +5,6 @@ use crate::disk::slot::{Counter, State, WAIT_BUCKETS};
 use crate::engine::Engine;
 use crate::engine::names::NamedSnapshot;
 use crate::error::{Holder, Result};
-use serde::Serialize;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 const POLL: Duration = Duration::from_millis(20);
 
 /// Figures about a store. Sizes are in bytes.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
     /// LSN of the newest transaction that readers see.
     pub last_commit: u64,
@@ -51,7 +51,8 @@ pub struct Stats {
 }
 
 /// A table: its name, the types it was created with, and how large it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TableInfo {
     /// Its name.
     pub name: String,
@@ -76,7 +77,8 @@ pub struct TableInfo {
 }
 
 /// Figures about the log.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct LogStats {
     /// Its size in the file.
     pub capacity: u64,
@@ -91,7 +93,8 @@ pub struct LogStats {
 
 /// Figures about a lock. Each process counts from when it opened the store; processes that have left are not
 /// included.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct LockStats {
     /// How often it was taken.
     pub acquisitions: u64,
@@ -118,7 +121,8 @@ pub struct LockStats {
 /// Which processes hold locks, and which wait. Each process writes its own name into the sidecar: a process
 /// without a place in it (there are 128), or one that cannot share it, is not named. Whether a lock is held is
 /// asked of the system.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Locks {
     /// The process that holds the writer lock, and since when, if that process left its name.
     pub writer: Option<Holder>,
@@ -135,7 +139,8 @@ pub struct Locks {
 }
 
 /// One process.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ProcessStats {
     /// The process; `since` is when it opened the store.
     pub process: Holder,

@@ -3,8 +3,6 @@
 
 use std::path::Path;
 
-use serde::Serialize;
-
 use super::format::file::{Expect, File};
 use super::format::frames::{KIND_COMMIT, Ring};
 use super::format::node::{self, Value};
@@ -19,7 +17,8 @@ use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::error::{Error, Result};
 
 /// One of the four copies of the root slots.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RootCopy {
     /// Where it lies.
     pub offset: u64,
@@ -44,7 +43,8 @@ pub struct RootCopy {
 }
 
 /// A page, as its own header describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct PageView {
     /// Its number.
     pub page: u32,
@@ -63,7 +63,8 @@ pub struct PageView {
 }
 
 /// A frame of the log's chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FrameView {
     /// Its LSN.
     pub lsn: u64,
@@ -86,7 +87,8 @@ pub struct FrameView {
 }
 
 /// Pages that the newest root does not use: from a page, and how many.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FreePages {
     /// Free.
     pub free: Vec<(u64, u64)>,

@@ -9,7 +9,6 @@ use crate::bytes::Bytes;
 use crate::change::Change;
 use crate::disk::format::{SETTING_ARCHIVE, TABLE_SETTINGS};
 use crate::error::{Error, Result};
-use serde::Serialize;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -18,7 +17,8 @@ use std::time::{Duration, SystemTime};
 
 /// Transactions that an archive does not have: a checkpoint freed their log space while the archive could not be
 /// written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ArchiveGap {
     /// The last transaction before them that is archived.
@@ -32,7 +32,8 @@ pub struct ArchiveGap {
 }
 
 /// The status of a store's archive; see [`Store::archive_status`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ArchiveStatus {
     /// The directory that it lies in.

@@ -112,7 +112,7 @@ impl WriteTxn {
     }
 
     /// The bytes of a table that exists, whatever types it was created with: for tools that change any store. What is
-    /// written must be as its types encode it (see [`AsKey`](crate::AsKey), [`Value`](crate::Value)).
+    /// written must be as its types encode it (see [`AsKey`](crate::AsKey), [`Codec`](crate::Codec)).
     ///
     /// # Errors
     /// [`Error::NoTable`], [`Error::Corrupt`], [`Error::Io`].
@@ -124,7 +124,7 @@ impl WriteTxn {
 
     /// The bytes of a table that has these names of types; it is created if it does not exist: for tools that make any
     /// store. The names are as [`Key::type_name`](crate::Key::type_name) and
-    /// [`Value::type_name`](crate::Value::type_name) give them.
+    /// [`Codec::name`](crate::Codec::name) give them.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! The differences between two states, in the types of a table.
 
+use super::codec::{Codec, MessagePack};
 use super::definition::Table;
 use super::key::Key;
-use super::value::Value;
 use crate::error::Result;
 use crate::{Diff, RowChange, RowChanges};
 use std::fmt;
@@ -22,9 +22,9 @@ pub struct TypedChange<K, V> {
 /// The rows of a table that differ, in key order. A row that cannot be decoded gives an error, and the iterator
 /// continues after it.
 #[must_use = "an iterator does nothing unless it is asked for its rows"]
-pub struct TypedChanges<'s, K: ?Sized, V> {
+pub struct TypedChanges<'s, K: ?Sized, V: ?Sized, C = MessagePack> {
     rows: Option<RowChanges<'s>>,
-    table: Table<'s, K, V>,
+    table: Table<'s, K, V, C>,
 }
 
 impl<'s> Diff<'s> {
@@ -47,24 +47,28 @@ impl<'s> Diff<'s> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::TypeMismatch`](crate::Error::TypeMismatch) if the table has keys or values of other types; as
+    /// [`Error::TypeMismatch`](crate::Error::TypeMismatch) if the table has keys of another type or values of another
+    /// codec; its schema may differ between the two states, and is not looked at. As
     /// [`TableDiff::rows`](crate::TableDiff::rows).
-    pub fn table<K: Key + ?Sized, V: Value>(&self, table: Table<'s, K, V>) -> Result<TypedChanges<'s, K, V>> {
-        let rows = self.rows_of(table.name(), &K::type_name(), V::type_name())?;
+    pub fn table<K: Key + ?Sized, V: ?Sized, C: Codec<V>>(
+        &self,
+        table: Table<'s, K, V, C>,
+    ) -> Result<TypedChanges<'s, K, V, C>> {
+        let rows = self.rows_of(table.name(), &K::type_name(), &C::name())?;
         Ok(TypedChanges { rows, table })
     }
 }
 
-impl<K: Key + ?Sized, V: Value> TypedChanges<'_, K, V> {
-    fn decode(&self, row: RowChange<'_>) -> Result<TypedChange<K::Owned, V>> {
+impl<'s, K: Key + ?Sized, V: ?Sized, C: Codec<V>> TypedChanges<'s, K, V, C> {
+    fn decode(&self, row: RowChange<'s>) -> Result<TypedChange<K::Owned, C::Value<'s>>> {
         let RowChange { key, before, after } = row;
         let value = |bytes| self.table.decode_optional_value(bytes);
         Ok(TypedChange { key: self.table.decode_key(&key)?, before: value(before)?, after: value(after)? })
     }
 }
 
-impl<K: Key + ?Sized, V: Value> Iterator for TypedChanges<'_, K, V> {
-    type Item = Result<TypedChange<K::Owned, V>>;
+impl<'s, K: Key + ?Sized, V: ?Sized, C: Codec<V>> Iterator for TypedChanges<'s, K, V, C> {
+    type Item = Result<TypedChange<K::Owned, C::Value<'s>>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let row = self.rows.as_mut()?.next()?;
@@ -72,9 +76,9 @@ impl<K: Key + ?Sized, V: Value> Iterator for TypedChanges<'_, K, V> {
     }
 }
 
-impl<K: Key + ?Sized, V: Value> FusedIterator for TypedChanges<'_, K, V> {}
+impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>> FusedIterator for TypedChanges<'_, K, V, C> {}
 
-impl<K: ?Sized, V> fmt::Debug for TypedChanges<'_, K, V> {
+impl<K: ?Sized, V: ?Sized, C> fmt::Debug for TypedChanges<'_, K, V, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TypedChanges").field("table", &self.table.name()).finish_non_exhaustive()
     }

@@ -38,7 +38,8 @@ pub enum Place {
 /// `"str"`. [`Key::Owned`] is the one that reading gives back, and it decides which forms a lookup
 /// accepts (see [`AsKey`]): `get("a")` works on a `Table<&str, _>` and on a `Table<String, _>`.
 ///
-/// Implement it, and [`AsKey`], for a type of your own by delegating to a type that has it:
+/// `#[derive(Key)]` implements it, and [`AsKey`], for structs and enums, with the feature `derive`. By hand, a type
+/// delegates to one that has it:
 ///
 /// ```
 /// use memstone::{AsKey, CodecError, Key, Place};

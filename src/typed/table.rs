@@ -1,53 +1,20 @@
 //! Tables whose keys and values are Rust types: a thin layer over the raw tables of a snapshot or a write
 //! transaction.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::{Bound, Deref};
 
-use super::definition::Table;
+use super::codec::{AsValue, Codec, MessagePack};
+use super::definition::{Entry, Table};
 use super::iter::{Keys, TypedRange, Values};
 use super::key::{AsKey, Key};
 use super::key_range::{KeyPrefix, KeyRange};
-use super::value::{AsValue, Value};
+use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::{RawTable, RawTableMut, ReadState, Snapshot, WriteTxn};
 
-impl Snapshot {
-    /// The table as it is in this snapshot. A table that does not exist reads as an empty one.
-    ///
-    /// # Errors
-    /// [`Error::TypeMismatch`] if the table has keys or values of other types.
-    pub fn table<'s, K: Key + ?Sized, V: Value>(&'s self, table: Table<'s, K, V>) -> Result<TypedTable<'s, K, V>> {
-        let raw = self.untyped_as(table.name(), &K::type_name(), V::type_name())?;
-        Ok(TypedTable { raw, table })
-    }
-}
-
-impl WriteTxn {
-    /// The table, for reading and writing; created if it does not exist.
-    ///
-    /// # Errors
-    /// [`Error::TypeMismatch`] if the table has keys or values of other types.
-    pub fn table<'t, K: Key + ?Sized, V: Value>(&'t self, table: Table<'t, K, V>) -> Result<TypedTableMut<'t, K, V>> {
-        let raw = self.untyped_as(table.name(), &K::type_name(), V::type_name())?;
-        Ok(TypedTableMut { reading: TypedTable { raw: raw.clone(), table }, raw })
-    }
-
-    /// The table, for reading as this transaction sees it. It is not created if it does not exist: see
-    /// [`WriteTxn::read_raw`].
-    ///
-    /// # Errors
-    /// [`Error::TypeMismatch`] if the table has keys or values of other types.
-    pub fn read_table<'t, K: Key + ?Sized, V: Value>(
-        &'t self,
-        table: Table<'t, K, V>,
-    ) -> Result<TypedTable<'t, K, V, WriteTxn>> {
-        let raw = self.open_table_read(table.name(), &K::type_name(), V::type_name())?;
-        Ok(TypedTable { raw, table })
-    }
-}
-
-fn as_slices<'a>((from, to): &'a super::key_range::KeyBounds<'_>) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+pub(super) fn as_slices<'a>((from, to): &'a super::key_range::KeyBounds<'_>) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
     (from.as_ref().map(|key| &**key), to.as_ref().map(|key| &**key))
 }
 
@@ -91,18 +58,18 @@ fn as_slices<'a>((from, to): &'a super::key_range::KeyBounds<'_>) -> (Bound<&'a 
 /// # Ok(())
 /// # }
 /// ```
-pub struct TypedTable<'s, K: ?Sized, V, S: ReadState = Snapshot> {
+pub struct TypedTable<'s, K: ?Sized, V: ?Sized, C = MessagePack, S: ReadState = Snapshot> {
     raw: RawTable<'s, S>,
-    table: Table<'s, K, V>,
+    table: Table<'s, K, V, C>,
 }
 
-impl<K: ?Sized, V, S: ReadState> fmt::Debug for TypedTable<'_, K, V, S> {
+impl<K: ?Sized, V: ?Sized, C, S: ReadState> fmt::Debug for TypedTable<'_, K, V, C, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TypedTable").field("name", &self.table.name()).finish_non_exhaustive()
     }
 }
 
-impl<K: ?Sized, V, S: ReadState> Clone for TypedTable<'_, K, V, S> {
+impl<K: ?Sized, V: ?Sized, C, S: ReadState> Clone for TypedTable<'_, K, V, C, S> {
     fn clone(&self) -> Self {
         TypedTable { raw: self.raw.clone(), table: self.table }
     }
@@ -140,28 +107,36 @@ impl<K: ?Sized, V, S: ReadState> Clone for TypedTable<'_, K, V, S> {
 /// # Ok(())
 /// # }
 /// ```
-pub struct TypedTableMut<'t, K: ?Sized, V> {
+pub struct TypedTableMut<'t, K: ?Sized, V: ?Sized, C = MessagePack> {
     raw: RawTableMut<'t>,
-    reading: TypedTable<'t, K, V, WriteTxn>,
+    reading: TypedTable<'t, K, V, C, WriteTxn>,
 }
 
-impl<'t, K: ?Sized, V> Deref for TypedTableMut<'t, K, V> {
-    type Target = TypedTable<'t, K, V, WriteTxn>;
+impl<'t, K: ?Sized, V: ?Sized, C> Deref for TypedTableMut<'t, K, V, C> {
+    type Target = TypedTable<'t, K, V, C, WriteTxn>;
 
-    fn deref(&self) -> &TypedTable<'t, K, V, WriteTxn> {
+    fn deref(&self) -> &TypedTable<'t, K, V, C, WriteTxn> {
         &self.reading
     }
 }
 
-impl<K: ?Sized, V> fmt::Debug for TypedTableMut<'_, K, V> {
+impl<K: ?Sized, V: ?Sized, C> fmt::Debug for TypedTableMut<'_, K, V, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TypedTableMut").field("name", &self.table.name()).finish_non_exhaustive()
     }
 }
 
-impl<'s, K: Key + ?Sized, V: Value, S: ReadState> TypedTable<'s, K, V, S> {
+impl<'s, K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> TypedTable<'s, K, V, C, S> {
+    pub(super) fn new(raw: RawTable<'s, S>, table: Table<'s, K, V, C>) -> TypedTable<'s, K, V, C, S> {
+        TypedTable { raw, table }
+    }
+
+    pub(super) fn into_parts(self) -> (RawTable<'s, S>, Table<'s, K, V, C>) {
+        (self.raw, self.table)
+    }
+
     /// The value of `key`.
-    pub fn get(&self, key: impl AsKey<K::Owned>) -> Result<Option<V>> {
+    pub fn get(&self, key: impl AsKey<K::Owned>) -> Result<Option<C::Value<'s>>> {
         self.table.decode_optional_value(self.raw.get(&key.to_key())?)
     }
 
@@ -171,12 +146,12 @@ impl<'s, K: Key + ?Sized, V: Value, S: ReadState> TypedTable<'s, K, V, S> {
     }
 
     /// The smallest key and its value.
-    pub fn first(&self) -> Result<Option<(K::Owned, V)>> {
+    pub fn first(&self) -> Result<Option<Entry<'s, K, V, C>>> {
         self.table.decode_optional_entry(self.raw.first()?)
     }
 
     /// The largest key and its value.
-    pub fn last(&self) -> Result<Option<(K::Owned, V)>> {
+    pub fn last(&self) -> Result<Option<Entry<'s, K, V, C>>> {
         self.table.decode_optional_entry(self.raw.last()?)
     }
 
@@ -197,7 +172,7 @@ impl<'s, K: Key + ?Sized, V: Value, S: ReadState> TypedTable<'s, K, V, S> {
     }
 
     /// The entry of this number, counted from 0 in the order of the keys; `None` if there are no more.
-    pub fn nth(&self, n: u64) -> Result<Option<(K::Owned, V)>> {
+    pub fn nth(&self, n: u64) -> Result<Option<Entry<'s, K, V, C>>> {
         self.table.decode_optional_entry(self.raw.nth(n)?)
     }
 
@@ -208,46 +183,52 @@ impl<'s, K: Key + ?Sized, V: Value, S: ReadState> TypedTable<'s, K, V, S> {
 
     /// The entries of a range of keys, in order, from both ends; see [`KeyRange`].
     /// A range whose start comes after its end is empty.
-    pub fn range(&self, range: impl KeyRange<K::Owned>) -> Result<TypedRange<'s, K, V, S>> {
+    pub fn range(&self, range: impl KeyRange<K::Owned>) -> Result<TypedRange<'s, K, V, C, S>> {
         let bounds = range.bounds();
         Ok(TypedRange::new(self.raw.range(as_slices(&bounds))?, self.table))
     }
 
     /// The entries whose keys start with `prefix`, in order, from both ends; see [`KeyPrefix`].
-    pub fn prefix(&self, prefix: impl KeyPrefix<K::Owned>) -> Result<TypedRange<'s, K, V, S>> {
+    pub fn prefix(&self, prefix: impl KeyPrefix<K::Owned>) -> Result<TypedRange<'s, K, V, C, S>> {
         let mut bytes = Vec::new();
         prefix.encode_prefix(&mut bytes);
         Ok(TypedRange::new(self.raw.prefix(&bytes)?, self.table))
     }
 
     /// All keys, in order. The values are not decoded, and long ones are not read.
-    pub fn keys(&self) -> Result<Keys<'s, K, V, S>> {
+    pub fn keys(&self) -> Result<Keys<'s, K, V, C, S>> {
         Ok(self.range(..)?.keys())
     }
 
     /// All values, in the order of their keys, which are not decoded.
-    pub fn values(&self) -> Result<Values<'s, K, V, S>> {
+    pub fn values(&self) -> Result<Values<'s, K, V, C, S>> {
         Ok(self.range(..)?.values())
     }
 }
 
-impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
+impl<'t, K: Key + ?Sized, V: ?Sized, C: Codec<V>> TypedTableMut<'t, K, V, C> {
+    pub(super) fn new(raw: RawTableMut<'t>, table: Table<'t, K, V, C>) -> TypedTableMut<'t, K, V, C> {
+        TypedTableMut { reading: TypedTable { raw: raw.clone(), table }, raw }
+    }
+
+    fn encode<'v>(&self, value: &'v impl AsValue<V, C>) -> Result<Cow<'v, [u8]>> {
+        value.to_value().map_err(|error| self.table.encode_error(&error))
+    }
+
     /// Sets the value of `key`, and returns the previous one.
     ///
     /// This has to look up the old value: if it is not needed, [`TypedTableMut::put`] is faster.
-    pub fn insert(&self, key: impl AsKey<K::Owned>, value: impl AsValue<V>) -> Result<Option<V>> {
-        let value = value.to_value().map_err(|error| self.table.encode_error(&error))?;
-        self.table.decode_optional_value(self.raw.insert(&key.to_key(), &value)?)
+    pub fn insert(&self, key: impl AsKey<K::Owned>, value: impl AsValue<V, C>) -> Result<Option<C::Value<'t>>> {
+        self.table.decode_optional_value(self.raw.insert(&key.to_key(), &self.encode(&value)?)?)
     }
 
     /// Sets the value of `key` without looking up the previous one: the fastest way to write.
-    pub fn put(&self, key: impl AsKey<K::Owned>, value: impl AsValue<V>) -> Result<()> {
-        let value = value.to_value().map_err(|error| self.table.encode_error(&error))?;
-        self.raw.put(&key.to_key(), &value)
+    pub fn put(&self, key: impl AsKey<K::Owned>, value: impl AsValue<V, C>) -> Result<()> {
+        self.raw.put(&key.to_key(), &self.encode(&value)?)
     }
 
     /// Removes `key`, and returns its value.
-    pub fn remove(&self, key: impl AsKey<K::Owned>) -> Result<Option<V>> {
+    pub fn remove(&self, key: impl AsKey<K::Owned>) -> Result<Option<C::Value<'t>>> {
         self.table.decode_optional_value(self.raw.remove(&key.to_key())?)
     }
 
@@ -258,7 +239,14 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
 
     /// Sets the value of `key` to what `change` returns for the present one (`None`: there is none), and returns
     /// the new value. If `change` returns `None`, the key is removed.
-    pub fn update(&self, key: impl AsKey<K::Owned>, change: impl FnOnce(Option<V>) -> Option<V>) -> Result<Option<V>> {
+    ///
+    /// `change` may return any form of a value ([`AsValue`]). One that never returns a value needs a type:
+    /// `None::<V>`; or use [`TypedTableMut::remove`].
+    pub fn update<W: AsValue<V, C>>(
+        &self,
+        key: impl AsKey<K::Owned>,
+        change: impl FnOnce(Option<C::Value<'t>>) -> Option<W>,
+    ) -> Result<Option<W>> {
         self.try_update(key, |value| Ok(change(value)))
     }
 
@@ -266,20 +254,17 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
     ///
     /// # Errors
     /// Those of `change`, beside those of the store.
-    pub fn try_update<E: From<Error>>(
+    pub fn try_update<W: AsValue<V, C>, E: From<Error>>(
         &self,
         key: impl AsKey<K::Owned>,
-        change: impl FnOnce(Option<V>) -> Result<Option<V>, E>,
-    ) -> Result<Option<V>, E> {
+        change: impl FnOnce(Option<C::Value<'t>>) -> Result<Option<W>, E>,
+    ) -> Result<Option<W>, E> {
         let key = key.to_key();
         let old = self.raw.get(&key)?;
         let was_there = old.is_some();
         let new = change(self.table.decode_optional_value(old)?)?;
         match &new {
-            Some(value) => {
-                let value = value.encode().map_err(|error| self.table.encode_error(&error))?;
-                self.raw.put(&key, &value)?;
-            }
+            Some(value) => self.raw.put(&key, &self.encode(value)?)?,
             None if was_there => self.raw.delete(&key)?,
             None => {}
         }
@@ -287,12 +272,12 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
     }
 
     /// Removes the entry with the smallest key, and returns it.
-    pub fn pop_first(&self) -> Result<Option<(K::Owned, V)>> {
+    pub fn pop_first(&self) -> Result<Option<Entry<'t, K, V, C>>> {
         self.table.decode_optional_entry(self.raw.pop_first()?)
     }
 
     /// Removes the entry with the largest key, and returns it.
-    pub fn pop_last(&self) -> Result<Option<(K::Owned, V)>> {
+    pub fn pop_last(&self) -> Result<Option<Entry<'t, K, V, C>>> {
         self.table.decode_optional_entry(self.raw.pop_last()?)
     }
 
@@ -300,9 +285,9 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
     ///
     /// # Errors
     /// An entry that cannot be decoded is kept, and its error is returned at the end.
-    pub fn retain(&self, mut keep: impl FnMut(&K::Owned, &V) -> bool) -> Result<u64> {
+    pub fn retain(&self, mut keep: impl FnMut(&K::Owned, &C::Value<'_>) -> bool) -> Result<u64> {
         let mut undecodable = None;
-        let removed = self.raw.retain(|key, value| match self.table.decode_entry(key, value) {
+        let removed = self.raw.retain(|key, value| match self.table.decode_entry(key, Bytes::borrowed(value)) {
             Ok((key, value)) => keep(&key, &value),
             Err(error) => {
                 undecodable.get_or_insert(error);
@@ -328,7 +313,7 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
     /// # Errors
     /// [`Error::Unsorted`] at a key that does not come after the one before it. The entries before
     /// a failure may have been written, so return the error to undo the transaction.
-    pub fn bulk_load<Q: AsKey<K::Owned>, W: AsValue<V>>(
+    pub fn bulk_load<Q: AsKey<K::Owned>, W: AsValue<V, C>>(
         &self,
         entries: impl IntoIterator<Item = (Q, W)>,
     ) -> Result<u64> {

@@ -21,7 +21,7 @@ macro_rules! is_not {
     }};
 }
 
-type Names = Table<'static, str, Blob>;
+type Names = Table<'static, str, String>;
 
 #[test]
 fn what_is_owned_may_go_anywhere() {
@@ -29,6 +29,8 @@ fn what_is_owned_may_go_anywhere() {
     owned::<Snapshot>();
     owned::<OwnedRawTable>();
     owned::<OwnedRawRange>();
+    owned::<OwnedTypedTable<str, [u8], Raw>>();
+    owned::<OwnedTypedRange<str, std::rc::Rc<str>, Raw>>();
     owned::<Bytes<'static>>();
     owned::<Names>();
     owned::<Options>();
@@ -47,7 +49,7 @@ fn what_is_owned_may_go_anywhere() {
     owned::<(OpenProcess, PinnedVersion, Role, SpaceUse, StoreState, TableSize, DiagnoseOptions)>();
     owned::<(FrameView, FreePages, PageView, RootCopy)>();
     owned::<(BeyondFrame, Certainty, LostRange, LostValue, RepairReport, RepairedTable, RootSource, SalvagedPage)>();
-    owned::<(Blob, TableChange, TypedChange<String, u32>)>();
+    owned::<(MessagePack, Raw, TableChange, TypedChange<String, u32>)>();
 }
 
 #[test]
@@ -57,12 +59,12 @@ fn what_a_snapshot_lends_may_be_shared() {
     shared::<RawRange<'_>>();
     shared::<RawKeys<'_>>();
     shared::<RawValues<'_>>();
-    shared::<TypedTable<'_, str, Blob>>();
-    shared::<TypedRange<'_, str, Blob>>();
-    shared::<Keys<'_, str, Blob>>();
-    shared::<Values<'_, str, Blob>>();
+    shared::<TypedTable<'_, str, [u8], Raw>>();
+    shared::<TypedRange<'_, str, [u8], Raw>>();
+    shared::<Keys<'_, str, [u8], Raw>>();
+    shared::<Values<'_, str, [u8], Raw>>();
     shared::<RowChange<'_>>();
-    shared::<(Diff<'_>, TableDiff<'_>, RowChanges<'_>, TypedChanges<'_, str, Blob>)>();
+    shared::<(Diff<'_>, TableDiff<'_>, RowChanges<'_>, TypedChanges<'_, str, [u8], Raw>)>();
 }
 
 /// They hold errors of the system or of the caller, which promise nothing of panics.
@@ -76,7 +78,7 @@ fn errors_may_cross_threads() {
 #[test]
 fn a_write_transaction_stays_on_its_thread() {
     is_not!(Send: WriteTxn, Savepoint, RawTableMut<'_>, RawTable<'_, WriteTxn>, RawRange<'_, WriteTxn>);
-    is_not!(Send: TypedTableMut<'_, str, Blob>, TypedTable<'_, str, Blob, WriteTxn>);
+    is_not!(Send: TypedTableMut<'_, str, [u8], Raw>, TypedTable<'_, str, [u8], Raw, WriteTxn>);
     is_not!(Sync: WriteTxn, Savepoint, RawTableMut<'_>, RawTable<'_, WriteTxn>, RawRange<'_, WriteTxn>);
     // A panic in the middle of a call may have left half of a change: it is dropped, which rolls back.
     is_not!(UnwindSafe: WriteTxn, &'static WriteTxn, RawTableMut<'_>);
@@ -86,14 +88,16 @@ fn a_write_transaction_stays_on_its_thread() {
 fn iterators_are_fused_and_have_two_ends() {
     fn two_ends<T: DoubleEndedIterator + std::iter::FusedIterator>() {}
     two_ends::<OwnedRawRange>();
+    two_ends::<OwnedTypedRange<str, [u8], Raw>>();
     two_ends::<RawRange<'_>>();
     two_ends::<RawKeys<'_>>();
     two_ends::<RawValues<'_>>();
     two_ends::<RawRange<'_, WriteTxn>>();
-    two_ends::<TypedRange<'_, str, Blob>>();
-    two_ends::<Keys<'_, str, Blob>>();
-    two_ends::<Values<'_, str, Blob>>();
+    two_ends::<TypedRange<'_, str, [u8], Raw>>();
+    two_ends::<Keys<'_, str, [u8], Raw>>();
+    two_ends::<Values<'_, str, [u8], Raw>>();
+    two_ends::<TypedRange<'_, str, [u8], Raw, WriteTxn>>();
     fn fused<T: std::iter::FusedIterator>() {}
     fused::<RowChanges<'_>>();
-    fused::<TypedChanges<'_, str, Blob>>();
+    fused::<TypedChanges<'_, str, [u8], Raw>>();
 }

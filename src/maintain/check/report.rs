@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 /// How bad a [`Finding`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum Severity {
     /// Something is not as it should be, but no committed data is lost or in danger.
     Warning,
@@ -15,7 +14,8 @@ pub enum Severity {
 }
 
 /// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
@@ -30,7 +30,8 @@ pub struct Finding {
 }
 
 /// The pages of a store by what they are for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct PageCounts {
     /// All pages, those under the root slots included.
     pub total: u64,
@@ -53,7 +54,8 @@ pub struct PageCounts {
 }
 
 /// One table, as the tree holds it: what the log adds is not counted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TableReport {
     /// Its name.
     pub name: String,
@@ -113,7 +115,8 @@ impl TableReport {
 }
 
 /// What [`crate::check`] found.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Report {
     /// The file.
     pub path: PathBuf,

@@ -82,7 +82,7 @@ pub(super) fn known(rows: u32, tail: bool, older: bool) -> Known {
                 for n in 0..40 {
                     beta.put(&(n * 3 + round).to_be_bytes(), &value(n, round))?;
                 }
-                let long = tx.table(Table::<u32, crate::Blob>::new("long values"))?;
+                let long = tx.table(Table::<u32, [u8], crate::Raw>::new("long values"))?;
                 long.insert(round, &vec![round as u8; 3000 + 9000 * round as usize][..])?;
                 tx.raw("empty").map(drop)
             })
