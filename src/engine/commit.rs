@@ -49,6 +49,7 @@ struct Placed<'e> {
 
 /// How durable a commit is when it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Durability {
     /// The commit survives a power loss.
     #[default]

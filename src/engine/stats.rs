@@ -14,6 +14,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Figures about a store. Sizes are in bytes.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Stats {
     /// LSN of the newest transaction that readers see.
     pub last_commit: u64,
@@ -52,6 +53,7 @@ pub struct Stats {
 
 /// A table: its name, the types it was created with, and how many entries it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct TableInfo {
     /// Its name.
     pub name: String,
@@ -72,6 +74,7 @@ pub struct TableInfo {
 
 /// Figures about the log.
 #[derive(Debug, Clone, Copy, Serialize)]
+#[non_exhaustive]
 pub struct LogStats {
     /// Its size in the file.
     pub capacity: u64,
@@ -87,6 +90,7 @@ pub struct LogStats {
 /// Figures about a lock. Each process counts from when it opened the store; processes that have left are not
 /// included.
 #[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
 pub struct LockStats {
     /// How often it was taken.
     pub acquisitions: u64,
@@ -114,6 +118,7 @@ pub struct LockStats {
 /// without a place in it (there are 128), or one that cannot share it, is not named. Whether a lock is held is
 /// asked of the system.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Locks {
     /// The process that holds the writer lock, and since when, if that process left its name.
     pub writer: Option<Holder>,
@@ -131,6 +136,7 @@ pub struct Locks {
 
 /// One process.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct ProcessStats {
     /// The process; `since` is when it opened the store.
     pub process: Holder,

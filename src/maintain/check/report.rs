@@ -7,6 +7,7 @@ use serde::Serialize;
 /// How bad a [`Finding`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Severity {
     /// Something is not as it should be, but no committed data is lost or in danger.
     Warning,
@@ -16,6 +17,7 @@ pub enum Severity {
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
@@ -31,6 +33,7 @@ pub struct Finding {
 
 /// The pages of a store by what they are for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PageCounts {
     /// All pages, those under the root slots included.
     pub total: u64,
@@ -54,6 +57,7 @@ pub struct PageCounts {
 
 /// One table, as the tree holds it: what the log adds is not counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct TableReport {
     /// Its name.
     pub name: String,
@@ -109,6 +113,7 @@ impl TableReport {
 
 /// What [`crate::check`] found.
 #[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// The file.
     pub path: PathBuf,
