@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 /// What each layer may use, low to high. A path allows all that is below it. (A layer may always use itself.)
 const LAYERS: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("trace", &[]),
     ("bytes", &[]),
     ("change", &["bytes", "disk::format"]),
     ("disk", &["error"]),
@@ -52,6 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "disk::sidecar",
             "disk::slot",
             "log",
+            "trace",
             "tree",
         ],
     ),
@@ -118,7 +120,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The archive of the log takes what the engine hands on, and knows files, not stores.
     (
         "archive",
-        &["error", "disk::format", "disk::platform", "disk::rename", "disk::root", "disk::unix", "engine::archive"],
+        &[
+            "error",
+            "disk::format",
+            "disk::platform",
+            "disk::rename",
+            "disk::root",
+            "disk::unix",
+            "engine::archive",
+            "trace",
+        ],
     ),
     ("store", &["archive", "bytes", "change", "error", "disk", "engine", "txn", "maintain"]),
     // Backups read states as snapshots do, and build stores from the tree up. They open stores by the names that users know.
@@ -131,6 +142,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "disk",
             "engine",
             "log::memtable",
+            "trace",
             "tree",
             "txn",
             "maintain",

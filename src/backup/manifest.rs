@@ -19,6 +19,7 @@ pub enum BackupKind {
 /// A table in a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct TableManifest {
     /// Its id in the store, which stays the same until it is cleared or dropped.
     pub id: u32,
@@ -41,6 +42,7 @@ pub struct TableManifest {
 /// The backup that an increment builds on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct BackupBase {
     /// The `id` of its [`Manifest`].
     pub id: String,

@@ -52,6 +52,7 @@ enum Placing<'e> {
 
 /// How durable a commit is when it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Durability {
     /// The commit survives a power loss.
     #[default]

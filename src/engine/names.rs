@@ -72,6 +72,7 @@ impl NamedRow {
 /// A named snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct NamedSnapshot {
     /// Its name.
     pub name: String,

@@ -14,6 +14,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// Figures about a store. Sizes are in bytes.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Stats {
     /// LSN of the newest transaction that readers see.
     pub last_commit: u64,
@@ -53,6 +54,7 @@ pub struct Stats {
 /// A table: its name, the types it was created with, and how large it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct TableInfo {
     /// Its name.
     pub name: String,
@@ -79,6 +81,7 @@ pub struct TableInfo {
 /// Figures about the log.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct LogStats {
     /// Its size in the file.
     pub capacity: u64,
@@ -95,6 +98,7 @@ pub struct LogStats {
 /// included.
 #[derive(Debug, Clone, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct LockStats {
     /// How often it was taken.
     pub acquisitions: u64,
@@ -123,6 +127,7 @@ pub struct LockStats {
 /// asked of the system.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Locks {
     /// The process that holds the writer lock, and since when, if that process left its name.
     pub writer: Option<Holder>,
@@ -141,6 +146,7 @@ pub struct Locks {
 /// One process.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct ProcessStats {
     /// The process; `since` is when it opened the store.
     pub process: Holder,

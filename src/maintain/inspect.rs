@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 /// One of the four copies of the root slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct RootCopy {
     /// Where it lies.
     pub offset: u64,
@@ -45,6 +46,7 @@ pub struct RootCopy {
 /// A page, as its own header describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct PageView {
     /// Its number.
     pub page: u32,
@@ -65,6 +67,7 @@ pub struct PageView {
 /// A frame of the log's chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct FrameView {
     /// Its LSN.
     pub lsn: u64,
@@ -89,6 +92,7 @@ pub struct FrameView {
 /// Pages that the newest root does not use: from a page, and how many.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct FreePages {
     /// Free.
     pub free: Vec<(u64, u64)>,

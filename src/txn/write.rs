@@ -113,7 +113,10 @@ impl Drop for WriteTxn {
 
 impl fmt::Debug for WriteTxn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WriteTxn").field("path", &self.engine().path()).finish_non_exhaustive()
+        f.debug_struct("WriteTxn")
+            .field("path", &self.engine().path())
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
     }
 }
 

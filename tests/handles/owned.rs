@@ -47,23 +47,13 @@ fn what_is_owned_keeps_pages_and_store() {
     store.close().unwrap();
     drop(table);
     assert!(test.sidecar().exists(), "the store was left");
-    assert_eq!((&first.0[..], range.len_of_the_rest()), (&key(0)[..], 599));
+    assert_eq!((&first.0[..], range.map(Result::unwrap).count()), (&key(0)[..], 599));
     drop(first);
     assert!(test.sidecar().exists(), "the store was left");
     // The last of all are the bytes, which lie in the map of the file.
     assert!(long.iter().all(|byte| *byte == 2) && long.len() == 20_000);
     drop(long);
     assert!(!test.sidecar().exists(), "the last to go leaves");
-}
-
-trait Rest {
-    fn len_of_the_rest(self) -> usize;
-}
-
-impl Rest for OwnedRawRange {
-    fn len_of_the_rest(self) -> usize {
-        self.map(Result::unwrap).count()
-    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum Severity {
     /// Something is not as it should be, but no committed data is lost or in danger.
     Warning,
@@ -16,6 +17,7 @@ pub enum Severity {
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
@@ -32,6 +34,7 @@ pub struct Finding {
 /// The pages of a store by what they are for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct PageCounts {
     /// All pages, those under the root slots included.
     pub total: u64,
@@ -56,6 +59,7 @@ pub struct PageCounts {
 /// One table, as the tree holds it: what the log adds is not counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct TableReport {
     /// Its name.
     pub name: String,
@@ -117,6 +121,7 @@ impl TableReport {
 /// What [`crate::check`] found.
 #[derive(Debug, Clone, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Report {
     /// The file.
     pub path: PathBuf,

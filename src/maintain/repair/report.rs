@@ -6,6 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum RootSource {
     /// The newest root slot.
     #[default]
@@ -20,6 +21,7 @@ pub enum RootSource {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum Certainty {
     /// The page is in use by the root: its rows are current.
     Proven,
@@ -32,6 +34,7 @@ pub enum Certainty {
 /// A page that rows were taken from, though nothing leads to it any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct SalvagedPage {
     /// The page.
     pub page: u64,
@@ -48,6 +51,7 @@ pub struct SalvagedPage {
 /// Keys of which rows are missing. Keys are given with bytes that are not printable ASCII as `\xNN`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct LostRange {
     /// The first key that may be missing; `None`: from the first key of the table on.
     pub from: Option<String>,
@@ -62,6 +66,7 @@ pub struct LostRange {
 /// A row whose key is known, but whose value is destroyed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct LostValue {
     /// The key, as in [`LostRange`].
     pub key: String,
@@ -74,6 +79,7 @@ pub struct LostValue {
 /// What became of one table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct RepairedTable {
     /// Its name in the result.
     pub name: String,
@@ -117,6 +123,7 @@ impl RepairedTable {
 /// A frame of the log behind a damaged one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct BeyondFrame {
     /// Its LSN.
     pub lsn: u64,
@@ -131,6 +138,7 @@ pub struct BeyondFrame {
 /// What [`repair`](crate::repair) did.
 #[derive(Debug, Clone, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct RepairReport {
     /// The damaged store. It was not changed, unless `kept` tells where it is now.
     pub path: PathBuf,
