@@ -134,6 +134,21 @@ impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>> OwnedTypedTable<K, V, C> {
         self.table().len()
     }
 
+    /// The number of entries of a range of keys; see [`TypedTable::count`].
+    pub fn count(&self, range: impl KeyRange<K::Owned>) -> Result<u64> {
+        self.table().count(range)
+    }
+
+    /// The number of entries whose keys are smaller than `key`, which need not be there.
+    pub fn rank(&self, key: impl AsKey<K::Owned>) -> Result<u64> {
+        self.table().rank(key)
+    }
+
+    /// The entry of this number, counted from 0 in the order of the keys; `None` if there are no more.
+    pub fn nth(&self, n: u64) -> Result<Option<Entry<'_, K, V, C>>> {
+        self.table().nth(n)
+    }
+
     /// Whether there is no entry.
     pub fn is_empty(&self) -> Result<bool> {
         self.table().is_empty()

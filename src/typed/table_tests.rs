@@ -424,5 +424,7 @@ fn owned_tables_and_ranges() {
     assert_eq!((again.len().unwrap(), again.is_empty().unwrap(), again.contains(7).unwrap()), (100, false, true));
     assert_eq!((again.first().unwrap().unwrap().0, again.last().unwrap().unwrap().0), (0, 99));
     assert_eq!((again.keys().unwrap().count(), again.values().unwrap().count()), (100, 100));
+    assert_eq!((again.count(90..).unwrap(), again.rank(30).unwrap()), (10, 30));
+    assert_eq!(again.nth(50).unwrap().unwrap().0, 50);
     assert_eq!((again.range(..5).unwrap().count(), again.get(3).unwrap().unwrap().len()), (5, 300));
 }
