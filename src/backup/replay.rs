@@ -203,8 +203,8 @@ impl Replaying<'_> {
 
 fn put(tx: &WriteTxn, table: u32, waiting: &Waiting) -> Result<()> {
     if waiting.dropped {
-        tx.drop_table(&puts(table))?;
-        tx.drop_table(&deletes(table))?;
+        tx.drop_table(puts(table))?;
+        tx.drop_table(deletes(table))?;
     }
     let (put, deleted) = (tx.raw(&puts(table))?, tx.raw(&deletes(table))?);
     for (key, value) in &waiting.rows {
