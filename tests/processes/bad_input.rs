@@ -9,7 +9,7 @@ fn refused(bytes: &[u8], expected: impl Fn(&Error) -> bool) {
     let path = dir.path().join("file");
     std::fs::write(&path, bytes).unwrap();
     for options in [Options::new(), Options::new().read_only(true), Options::new().create(false)] {
-        let error = options.open(&path).err().expect("must not open");
+        let error = options.open(&path).expect_err("must not open");
         assert!(expected(&error), "{error:?}");
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         assert!(!error.is_retryable());

@@ -84,7 +84,7 @@ fn many_tables() {
     store.close().unwrap();
     let store = test.open();
     all(&store);
-    store.write(|tx| (0..tables).try_for_each(|i| tx.drop_table(&format!("table {i}")).map(drop))).unwrap();
+    store.write(|tx| (0..tables).try_for_each(|i| tx.drop_table(format!("table {i}")).map(drop))).unwrap();
     assert!(store.read().unwrap().tables().unwrap().is_empty());
 }
 
