@@ -60,6 +60,10 @@ impl Disk for HeapFile {
         Path::new(NAME)
     }
 
+    fn is_file(&self) -> bool {
+        false
+    }
+
     fn writable(&self) -> bool {
         true
     }

@@ -62,6 +62,10 @@ pub(crate) trait Disk: Send + Sync {
     fn identity(&self) -> FileId {
         FileId { device: 0, inode: 0 }
     }
+    /// Whether it lies in a file, which other processes can open.
+    fn is_file(&self) -> bool {
+        true
+    }
     /// A number of 48 bits for the directory entry by which the file was reached. Two processes that
     /// reach one file by different entries look for its sidecar in different directories, or by other names.
     fn place(&self) -> u64 {

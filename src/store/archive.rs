@@ -95,6 +95,9 @@ impl Store {
     /// [`Store::write`] and [`Store::checkpoint`].
     pub fn start_archive(&self, directory: impl AsRef<Path>) -> Result<ArchiveStatus> {
         self.engine().check_writable()?;
+        if !self.engine().disk.is_file() {
+            return Err(Error::Invalid("a store in memory has no archive".to_owned()));
+        }
         let directory = directory.as_ref();
         match DirBuilder::new().mode(0o700).create(directory) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {

@@ -232,14 +232,13 @@ impl Options {
     /// [`Error::Invalid`] (a page size or log cap that cannot be, an archive), [`Error::Io`].
     pub fn in_memory(&self) -> Result<Store> {
         self.must_be_possible()?;
-        if self.archive.is_some() {
-            return Err(Error::Invalid("a store in memory has no archive".to_owned()));
-        }
         let nowhere = Path::new("(in memory)");
         let disk = HeapFile::new().map_err(|e| Error::io("watch for forks", nowhere, e))?;
         open::create_for(&disk, self.page_size, new_store_id(nowhere)?, self.application)?;
         let engine = Engine::open(Arc::new(disk), self.settings()).map_err(|e| e.in_file(nowhere))?;
-        Ok(self.handle(OpenStore::new(engine)))
+        let store = self.handle(OpenStore::new(engine));
+        self.archive.as_deref().map_or(Ok(()), |directory| store.archive_in(directory))?;
+        Ok(store)
     }
 
     fn must_be_possible(&self) -> Result<()> {
@@ -401,8 +400,8 @@ impl Store {
     ///
     /// It takes the same way as a store in a file, log and checkpoints included, so it takes as much memory as the
     /// file would take space, pages are copied when they are read, and no commit waits for a disk. There is no other
-    /// process, no archive and no clone ([`Store::clone_to`]); a backup to a file is the way to keep it
-    /// ([`Snapshot::backup_to`](crate::Snapshot::backup_to)).
+    /// process, and no archive. A backup ([`Snapshot::backup_to`](crate::Snapshot::backup_to)) or a clone
+    /// ([`Store::clone_to`]) keeps it in a file.
     ///
     /// ```
     /// let store = memstone::Store::in_memory()?;
