@@ -271,6 +271,7 @@ impl<'b> IntoIterator for &'b Bytes<'_> {
     }
 }
 
+#[cfg(feature = "serde")]
 impl serde::Serialize for Bytes<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(self)

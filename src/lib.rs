@@ -5,7 +5,7 @@
 //!
 //! # Typed tables
 //!
-//! A [`Table`] names a table and its types. Keys have an order-preserving encoding ([`Key`]),
+//! A [`Table`] names a table and its types. Keys have an order-preserving encoding ([`Key`](trait@Key)),
 //! values are any serde type, as [`MessagePack`] unless the table names another [`Codec`], or bytes as they are ([`Raw`]).
 //!
 //! ```

@@ -4,7 +4,7 @@
 pub(crate) use tracing::{Span, debug, debug_span, error, field, info, trace, warn};
 
 #[cfg(not(feature = "tracing"))]
-pub(crate) use nothing::{Span, debug, debug_span, error, field, info, trace, warn};
+pub(crate) use nothing::{Span, debug, debug_span, error, info, trace, warn};
 
 #[cfg(not(feature = "tracing"))]
 mod nothing {
@@ -26,8 +26,6 @@ mod nothing {
     pub(crate) use event as trace;
     pub(crate) use event as warn;
     pub(crate) use span as debug_span;
-
-    pub(crate) mod field {}
 
     /// A span that nothing is told of.
     #[derive(Clone, Copy)]

@@ -55,7 +55,7 @@ fn signature(lines: &[&str]) -> String {
 /// What of the attributes belongs to the interface.
 fn promises(attributes: &[&str]) -> String {
     let kept = attributes.iter().filter(|line| {
-        ["#[derive", "#[non_exhaustive", "#[must_use", "#[doc(hidden"]
+        ["#[derive", "#[cfg_attr(feature", "#[non_exhaustive", "#[must_use", "#[doc(hidden"]
             .iter()
             .any(|start| line.trim().starts_with(start))
     });

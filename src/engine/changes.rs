@@ -41,6 +41,7 @@ impl Changes {
     }
 
     /// The number of keys put or deleted, and of tables dropped.
+    #[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "only spans tell of it"))]
     pub(crate) fn operations(&self) -> usize {
         self.dropped.len() + self.tables.values().map(BTreeMap::len).sum::<usize>()
     }

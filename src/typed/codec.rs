@@ -11,8 +11,8 @@ use crate::bytes::Bytes;
 /// | codec | values | recorded as | feature |
 /// |---|---|---|---|
 /// | [`MessagePack`], the default | all types of serde | `msgpack` | `msgpack` (on by default) |
-/// | [`Json`] | all types of serde | `json` | `json` |
-/// | [`Raw`] | `[u8]`, `Vec<u8>`, `[u8; N]`, `str`, `String`, `()` | `bytes` | – |
+/// | [`Json`](crate::Json) | all types of serde | `json` | `json` |
+/// | [`Raw`](crate::Raw) | `[u8]`, `Vec<u8>`, `[u8; N]`, `str`, `String`, `()` | `bytes` | – |
 ///
 /// Other codecs are implementations of this trait: for all types that a library can encode, or for one type.
 ///
@@ -148,7 +148,7 @@ pub trait Codec<V: ?Sized> {
 /// than 128 levels deep are refused, both when written and when read. It needs the feature `msgpack`, which is on by
 /// default.
 ///
-/// To serde a `Vec<u8>` is a list of numbers: slow, and up to twice the size. For plain bytes use [`Raw`].
+/// To serde a `Vec<u8>` is a list of numbers: slow, and up to twice the size. For plain bytes use [`Raw`](crate::Raw).
 ///
 /// ```
 /// use memstone::{Codec, MessagePack};
