@@ -35,7 +35,7 @@ impl<'s, S: ReadState> RawTable<'s, S> {
     /// let films = snapshot.raw("films")?;
     /// assert_eq!(films.value_len(b"a")?, Some(1 << 20));
     /// assert_eq!(films.get_slice(b"a", 500_000..504_096)?.unwrap().len(), 4096);
-    /// assert_eq!(films.get_slice(b"a", 1_048_570..2_000_000)?.unwrap(), [7; 6]);
+    /// assert_eq!(films.get_slice(b"a", 1_048_570..2_000_000)?.unwrap(), &[7; 6]);
     /// # Ok::<(), memstone::Error>(())
     /// ```
     ///
