@@ -4,7 +4,8 @@
 //! packed again.
 
 use super::build::{Level, Packing, max_inline};
-use super::node::{Header, Node, NodeItem, separate};
+use super::encode::NodeItem;
+use super::node::{Header, Node, separate};
 use super::overflow::write_overflow;
 use super::update::PageStore;
 use crate::bytes::Bytes;

@@ -1,8 +1,10 @@
 //! The sums that the catalog keeps of a tree, brought up to date along with it.
 
+use super::node::Entry;
 use super::pages::Pages;
-use super::update::PageStore;
-use crate::disk::format::{Child, Extents, TreeRoot};
+use super::update::{Edit, PageStore};
+use crate::change::Change;
+use crate::disk::format::{Child, Extents, Overflow, TreeRoot};
 use crate::error::Result;
 use std::sync::Arc;
 
@@ -23,14 +25,32 @@ impl<'s> Counted<'s> {
         Counted { store, pages: tree.pages, bytes: tree.bytes }
     }
 
-    /// Pages that are there already belong to the tree from now on.
-    pub(super) fn adopt(&mut self, pages: u64) {
+    /// Pages that belong to the tree from now on.
+    fn adopt(&mut self, pages: u64) {
         self.pages = self.pages.saturating_add(pages);
     }
 
-    /// So many bytes of keys and values are no longer in the tree, and so many others are.
-    pub(super) fn exchange(&mut self, old: u64, new: u64) {
+    /// Takes a changed entry into the sums. Pages that are allocated and freed for it count by themselves.
+    pub(super) fn account(
+        &mut self,
+        key: &[u8],
+        change: &Edit<&[u8]>,
+        old: Option<&Entry>,
+        old_long: Option<Overflow>,
+    ) -> Result<()> {
+        let size = |value: u64| value.saturating_add(key.len() as u64);
+        let new = match change {
+            Edit::Change(Change::Put(value)) => size(value.len() as u64),
+            Edit::Change(Change::PutOverflow(long)) => {
+                self.adopt(self.pages().overflow_extents(long)?.pages());
+                size(long.len)
+            }
+            Edit::Change(Change::Delete) => 0,
+            Edit::Touch { .. } => return Ok(()),
+        };
+        let old = old.map_or(0, |entry| size(old_long.map_or(entry.value().len() as u64, |long| long.len)));
         self.bytes = self.bytes.saturating_sub(old).saturating_add(new);
+        Ok(())
     }
 
     /// The tree with this root node.

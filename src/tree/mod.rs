@@ -6,6 +6,7 @@ pub(crate) mod bulk;
 mod counted;
 pub(crate) mod cursor;
 pub(crate) mod diff;
+mod encode;
 pub(crate) mod long_value;
 pub(crate) mod node;
 pub(crate) mod overflow;

@@ -9,7 +9,8 @@
 
 use super::build::{Level, Packing, max_inline};
 use super::counted::Counted;
-use super::node::{Entry, Header, Node, NodeItem};
+use super::encode::NodeItem;
+use super::node::{Entry, Header, Node};
 use super::overflow::{copy_overflow, free_overflow, write_overflow};
 use super::pages::Pages;
 use crate::change::Change;
@@ -200,35 +201,12 @@ impl<'s, 'p> Update<'s, 'p> {
         self.feed(leaf, index)?;
         leaf.done = index + usize::from(old.is_some());
         let entry = leaf.node.as_ref().zip(old.as_ref());
-        self.count(key, &change, old.as_ref(), old_long)?;
+        self.store.account(key, &change, old.as_ref(), old_long)?;
         self.push_changed(key, &change, entry, old_long)?;
         if old.is_none() {
             let behind = leaf.node.as_ref().is_none_or(|node| index == node.count());
             self.appending = leaf.high.is_none() && behind;
         }
-        Ok(())
-    }
-
-    /// Takes a changed entry into the tree's sums; the store counts the pages that are allocated and freed.
-    fn count(
-        &mut self,
-        key: &[u8],
-        change: &Edit<&[u8]>,
-        old: Option<&Entry>,
-        old_long: Option<Overflow>,
-    ) -> Result<()> {
-        let size = |value: u64| value.saturating_add(key.len() as u64);
-        let new = match change {
-            Edit::Change(Change::Put(value)) => size(value.len() as u64),
-            Edit::Change(Change::PutOverflow(long)) => {
-                self.store.adopt(self.pages.overflow_extents(long)?.pages());
-                size(long.len)
-            }
-            Edit::Change(Change::Delete) => 0,
-            Edit::Touch { .. } => return Ok(()),
-        };
-        let old = old.map(|entry| size(old_long.map_or(entry.value().len() as u64, |long| long.len)));
-        self.store.exchange(old.unwrap_or(0), new);
         Ok(())
     }
 
