@@ -10,6 +10,7 @@ use memstone::{Durability, Store, WriteOptions};
 use tempfile::TempDir;
 
 const ROWS: u64 = 100_000;
+const MANY: u64 = 1_000_000;
 const TABLE: &str = "rows";
 const VALUE: [u8; 150] = [0x5a; 150];
 
@@ -73,7 +74,7 @@ fn reading(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(10));
     group.bench_function("scan 10", |bencher| {
         bencher.iter(|| {
-            let range = table.range(Bound::Included(&key(row())), Bound::Unbounded).unwrap();
+            let range = table.range((Bound::Included(&key(row())), Bound::Unbounded)).unwrap();
             range.take(10).map(|entry| entry.unwrap().1.len()).sum::<usize>()
         });
     });
@@ -116,9 +117,45 @@ fn writing(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A million rows in the tree; the log has none of them, or has added 25,000 and deleted as many.
+fn ranking(criterion: &mut Criterion) {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let store = Store::open(dir.path().join("ranks.mst")).unwrap();
+    let change = |added: std::ops::Range<u64>, deleted: std::ops::Range<u64>| {
+        store
+            .write_with(WriteOptions::new().durability(Durability::Relaxed), |transaction| {
+                let table = transaction.raw(TABLE)?;
+                added.map(key).try_for_each(|key| table.put(&key, &key[..8]))?;
+                deleted.map(key).try_for_each(|key| table.delete(&key))
+            })
+            .unwrap();
+    };
+    change(0..MANY, 0..0);
+    store.checkpoint().unwrap();
+    for logged in [0, 50_000] {
+        change(MANY..MANY + logged / 2, 0..logged / 2);
+        // What the log adds is found out by the first call; a checkpoint meanwhile changes nothing for a snapshot.
+        let snapshot = store.read().unwrap();
+        let table = snapshot.raw(TABLE).unwrap();
+        assert_eq!(table.len().unwrap(), MANY);
+        let mut group = criterion.benchmark_group(format!("ranks, {logged} keys in the log"));
+        let mut row = rows();
+        let mut any = || row() * (MANY / ROWS);
+        group.bench_function("rank", |bencher| bencher.iter(|| black_box(table.rank(&key(any())).unwrap())));
+        group.bench_function("nth", |bencher| bencher.iter(|| black_box(table.nth(any()).unwrap().unwrap().0.len())));
+        group.bench_function("count of a range", |bencher| {
+            bencher.iter(|| {
+                black_box(table.count((Bound::Included(&key(any())[..]), Bound::Excluded(&[0xf0][..]))).unwrap())
+            });
+        });
+        group.finish();
+    }
+}
+
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     reading(&mut criterion);
+    ranking(&mut criterion);
     writing(&mut criterion);
     criterion.final_summary();
 }

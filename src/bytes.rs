@@ -1,6 +1,9 @@
 //! Bytes of a key or value, borrowed from the map of the file or shared with it.
 
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
 use std::ops::{Deref, Range};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// Bytes that a snapshot or transaction returns, without copying where possible.
@@ -8,6 +11,23 @@ use std::sync::Arc;
 /// They are valid as long as the snapshot or transaction that they came from. `to_vec` (of the slice that they
 /// deref to) copies them. In a forked child, do not read bytes that came from the parent: they may change once
 /// the parent drops the snapshot or transaction.
+///
+/// They compare with slices, arrays, vectors and strings, and become a `Vec<u8>` or, by [`Bytes::into_owned`], bytes
+/// that borrow nothing.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// use memstone::Bytes;
+/// store.write(|tx| tx.raw("t")?.put(b"k", b"value"))?;
+/// let snapshot = store.read()?;
+/// let value: Bytes<'_> = snapshot.raw("t")?.get(b"k")?.unwrap();
+/// assert!(value == "value" && value == *b"value" && vec![b'v'] < value.to_vec());
+/// let owned: Bytes<'static> = value.clone().into_owned();
+/// let copied: Vec<u8> = value.into();
+/// drop(snapshot);
+/// assert_eq!(owned, copied);
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Bytes<'a>(Inner<'a>);
 
@@ -17,8 +37,25 @@ pub(crate) const SMALL: usize = 30;
 #[derive(Clone)]
 enum Inner<'a> {
     Borrowed(&'a [u8]),
-    Shared { buffer: Arc<[u8]>, range: Range<usize> },
-    Small { len: u8, bytes: [u8; SMALL] },
+    Shared {
+        buffer: Arc<[u8]>,
+        range: Range<usize>,
+    },
+    Small {
+        len: u8,
+        bytes: [u8; SMALL],
+    },
+    /// A part of what a snapshot keeps.
+    Kept {
+        keeper: Arc<dyn Keeper>,
+        range: Range<usize>,
+    },
+}
+
+/// What keeps bytes alive, and in place, for bytes that borrow nothing.
+pub(crate) trait Keeper: Send + Sync {
+    /// The same bytes at every call.
+    fn kept(&self) -> &[u8];
 }
 
 impl<'a> Bytes<'a> {
@@ -47,19 +84,63 @@ impl<'a> Bytes<'a> {
         Bytes(Inner::Shared { buffer, range })
     }
 
+    /// These bytes without a borrow: what lies within what the keeper keeps stays there, other borrowed bytes are
+    /// copied.
+    pub(crate) fn keep<K: Keeper + 'static>(self, keeper: &Arc<K>) -> Bytes<'static> {
+        match self.0 {
+            Inner::Borrowed(bytes) if bytes.len() > SMALL => {
+                let start = bytes.as_ptr().addr().wrapping_sub(keeper.kept().as_ptr().addr());
+                let range = start..start.wrapping_add(bytes.len());
+                // The same length at the same address is the same memory.
+                match keeper.kept().get(range.clone()) {
+                    Some(kept) if std::ptr::eq(kept, bytes) => {
+                        let keeper = Arc::<K>::clone(keeper);
+                        Bytes(Inner::Kept { keeper, range })
+                    }
+                    _ => Bytes::copied(bytes),
+                }
+            }
+            _ => self.into_owned(),
+        }
+    }
+
+    /// These bytes without a borrow: copied, if they lie in the map of the file, otherwise shared. What
+    /// [`OwnedRawTable`](crate::OwnedRawTable) gives borrows nothing from the start, and is not copied.
+    #[must_use]
+    pub fn into_owned(self) -> Bytes<'static> {
+        match self.0 {
+            Inner::Borrowed(bytes) => Bytes::copied(bytes),
+            Inner::Shared { buffer, range } => Bytes(Inner::Shared { buffer, range }),
+            Inner::Small { len, bytes } => Bytes(Inner::Small { len, bytes }),
+            Inner::Kept { keeper, range } => Bytes(Inner::Kept { keeper, range }),
+        }
+    }
+
     /// A part of these bytes; the empty slice if the range lies outside.
     #[inline(always)]
     pub(crate) fn slice(&self, range: Range<usize>) -> Bytes<'a> {
         match &self.0 {
             Inner::Borrowed(bytes) => Bytes::borrowed(bytes.get(range).unwrap_or_default()),
             Inner::Shared { buffer, range: outer } => {
-                let start = outer.start.saturating_add(range.start).min(outer.end);
-                let end = outer.start.saturating_add(range.end).min(outer.end);
-                Bytes(Inner::Shared { buffer: Arc::clone(buffer), range: start..end.max(start) })
+                Bytes(Inner::Shared { buffer: Arc::clone(buffer), range: within(outer, range) })
+            }
+            Inner::Kept { keeper, range: outer } => {
+                Bytes(Inner::Kept { keeper: Arc::clone(keeper), range: within(outer, range) })
             }
             Inner::Small { .. } => Bytes::copied(self.get(range).unwrap_or_default()),
         }
     }
+}
+
+// They are never changed.
+impl UnwindSafe for Bytes<'_> {}
+impl RefUnwindSafe for Bytes<'_> {}
+
+/// A range within a range.
+fn within(outer: &Range<usize>, range: Range<usize>) -> Range<usize> {
+    let start = outer.start.saturating_add(range.start).min(outer.end);
+    let end = outer.start.saturating_add(range.end).min(outer.end);
+    start..end.max(start)
 }
 
 impl Deref for Bytes<'_> {
@@ -71,6 +152,7 @@ impl Deref for Bytes<'_> {
             Inner::Borrowed(bytes) => bytes,
             Inner::Shared { buffer, range } => buffer.get(range.clone()).unwrap_or_default(),
             Inner::Small { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Inner::Kept { keeper, range } => keeper.kept().get(range.clone()).unwrap_or_default(),
         }
     }
 }
@@ -101,26 +183,164 @@ impl Ord for Bytes<'_> {
     }
 }
 
-impl PartialEq<[u8]> for Bytes<'_> {
-    fn eq(&self, other: &[u8]) -> bool {
-        **self == *other
+impl Hash for Bytes<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
     }
 }
 
-impl PartialEq<&[u8]> for Bytes<'_> {
-    fn eq(&self, other: &&[u8]) -> bool {
-        **self == **other
+impl Borrow<[u8]> for Bytes<'_> {
+    fn borrow(&self) -> &[u8] {
+        self
     }
 }
 
-impl<const N: usize> PartialEq<&[u8; N]> for Bytes<'_> {
-    fn eq(&self, other: &&[u8; N]) -> bool {
-        **self == other[..]
+/// Comparing with other forms of bytes, in both directions.
+macro_rules! compared_with {
+    ($([$($generics:tt)*] $form:ty),+ $(,)?) => {
+        $(
+            impl<$($generics)*> PartialEq<$form> for Bytes<'_> {
+                fn eq(&self, other: &$form) -> bool {
+                    **self == *AsRef::<[u8]>::as_ref(other)
+                }
+            }
+
+            impl<$($generics)*> PartialEq<Bytes<'_>> for $form {
+                fn eq(&self, other: &Bytes<'_>) -> bool {
+                    *AsRef::<[u8]>::as_ref(self) == **other
+                }
+            }
+        )+
+    };
+}
+
+compared_with!(
+    [] [u8], [] &[u8], [const N: usize] [u8; N], [const N: usize] &[u8; N], [] Vec<u8>, [] str, [] &str, [] String,
+);
+
+impl<'a> From<&'a [u8]> for Bytes<'a> {
+    fn from(bytes: &'a [u8]) -> Bytes<'a> {
+        Bytes::borrowed(bytes)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Bytes<'a> {
+    fn from(bytes: &'a [u8; N]) -> Bytes<'a> {
+        Bytes::borrowed(bytes)
+    }
+}
+
+impl<'a> From<&'a str> for Bytes<'a> {
+    fn from(text: &'a str) -> Bytes<'a> {
+        Bytes::borrowed(text.as_bytes())
+    }
+}
+
+impl From<Vec<u8>> for Bytes<'static> {
+    fn from(bytes: Vec<u8>) -> Bytes<'static> {
+        let len = bytes.len();
+        if len <= SMALL { Bytes::copied(&bytes) } else { Bytes::shared(Arc::from(bytes), 0..len) }
+    }
+}
+
+impl From<Bytes<'_>> for Vec<u8> {
+    fn from(bytes: Bytes<'_>) -> Vec<u8> {
+        bytes.to_vec()
+    }
+}
+
+impl From<Bytes<'_>> for Box<[u8]> {
+    fn from(bytes: Bytes<'_>) -> Box<[u8]> {
+        Box::from(&*bytes)
+    }
+}
+
+impl Default for Bytes<'_> {
+    /// No bytes.
+    fn default() -> Self {
+        Bytes::borrowed(&[])
+    }
+}
+
+impl<'b> IntoIterator for &'b Bytes<'_> {
+    type Item = &'b u8;
+    type IntoIter = std::slice::Iter<'b, u8>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Bytes<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self)
     }
 }
 
 impl std::fmt::Debug for Bytes<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeSet, HashSet};
+
+    struct Constant([u8; 100]);
+
+    impl Keeper for Constant {
+        fn kept(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    /// All forms of bytes of this length.
+    fn forms(keeper: &Arc<Constant>, len: usize) -> [Bytes<'_>; 4] {
+        let there = &keeper.0[..len];
+        [
+            Bytes::borrowed(there),
+            Bytes::from(there.to_vec()),
+            Bytes::borrowed(there).keep(keeper),
+            Bytes::borrowed(there).into_owned(),
+        ]
+    }
+
+    #[test]
+    fn all_forms_are_the_same_bytes() {
+        let keeper = Arc::new(Constant(std::array::from_fn(|n| n as u8)));
+        for len in [0, 1, SMALL, SMALL + 1, 100] {
+            let there = &keeper.0[..len];
+            for bytes in forms(&keeper, len) {
+                assert_eq!(bytes, *there);
+                assert_eq!(bytes, there);
+                assert_eq!(bytes, there.to_vec());
+                assert_eq!(*there, bytes);
+                assert_eq!(
+                    (bytes.slice(1..3), Vec::from(bytes.clone())),
+                    (Bytes::from(&there[1.min(len)..3.min(len)]), there.to_vec())
+                );
+                assert_eq!(bytes.slice(200..300).len(), 0);
+            }
+            assert_eq!(forms(&keeper, len).into_iter().collect::<HashSet<_>>().len(), 1);
+            let sorted: BTreeSet<Bytes<'_>> = forms(&keeper, len).into();
+            assert!(sorted.contains(there), "found by a slice");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_not_copied_and_keeps_its_keeper() {
+        let keeper = Arc::new(Constant([7; 100]));
+        let kept = Bytes::borrowed(&keeper.0[10..90]).keep(&keeper);
+        assert!(std::ptr::eq(&*kept, &keeper.0[10..90]));
+        assert_eq!((Arc::strong_count(&keeper), kept.slice(1..2).len()), (2, 1));
+        let elsewhere = [7; 100];
+        let copied = Bytes::borrowed(&elsewhere).keep(&keeper);
+        assert!(!std::ptr::eq(&*copied, &elsewhere[..]) && copied == elsewhere);
+        assert_eq!(Arc::strong_count(&keeper), 2, "short, or of another place: copied");
+        drop(kept);
+        assert_eq!(Arc::strong_count(&keeper), 1);
     }
 }

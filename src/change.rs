@@ -8,8 +8,8 @@ use crate::disk::format::Overflow;
 pub(crate) enum Change<V> {
     /// Sets the value.
     Put(V),
-    /// Sets a long value whose run of pages is written already.
-    PutOverflow(Overflow),
+    /// Sets a long value whose pages are written already.
+    PutOverflow(Box<Overflow>),
     /// Removes the key if it is there.
     Delete,
 }
@@ -21,7 +21,7 @@ impl<V: AsRef<[u8]>> Change<V> {
     pub(crate) fn as_slice(&self) -> Change<&[u8]> {
         match self {
             Change::Put(value) => Change::Put(value.as_ref()),
-            Change::PutOverflow(overflow) => Change::PutOverflow(*overflow),
+            Change::PutOverflow(overflow) => Change::PutOverflow(overflow.clone()),
             Change::Delete => Change::Delete,
         }
     }

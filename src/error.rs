@@ -3,6 +3,9 @@
 //! Every variant says what the caller can do about it; [`Error::is_retryable`] answers the
 //! question most callers have.
 
+mod kinds;
+
+pub use kinds::{CodecOp, CorruptionKind, LimitKind, LockKind};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -13,6 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Where damage was found, and what was expected there.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Corruption {
     /// The data file, when known.
     pub path: PathBuf,
@@ -20,8 +24,8 @@ pub struct Corruption {
     pub offset: u64,
     /// The number of the damaged page; `None` for the log and the root slots.
     pub page: Option<u64>,
-    /// The kind of thing that is damaged: `"leaf"`, `"frame"`, `"root slots"`, …
-    pub kind: &'static str,
+    /// The kind of thing that is damaged.
+    pub kind: CorruptionKind,
     /// What should have been there.
     pub expected: String,
     /// What was there.
@@ -39,7 +43,9 @@ impl fmt::Display for Corruption {
 }
 
 /// The process that holds a lock, as far as it is known; see [`Error::Busy`].
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Holder {
     /// Process id: as this process sees it if the system reports the holder; otherwise as the holder published
     /// it, in its own pid namespace.
@@ -60,11 +66,15 @@ impl Holder {
     ///
     /// ```
     /// use std::time::{Duration, SystemTime};
-    /// # let mut holder = memstone::Holder { pid: 1, host: "h".into(), command: "c".into(), since: None, stopped: false };
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// # let tx = store.begin_write()?;
+    /// # let Some(mut holder) = store.locks()?.writer else { return Ok(()) };
     /// holder.since = Some(SystemTime::now() - Duration::from_secs(60));
     /// assert!(holder.held_for() >= Some(Duration::from_secs(60)));
     /// holder.since = Some(SystemTime::UNIX_EPOCH);
     /// assert_eq!(holder.held_for(), None);
+    /// # Ok::<(), memstone::Error>(())
     /// ```
     #[must_use]
     pub fn held_for(&self) -> Option<Duration> {
@@ -93,18 +103,24 @@ fn names(holders: &[Holder]) -> String {
 }
 
 /// Everything that can go wrong.
+///
+/// A text says all of an error, with the error of the system or the caller that is its cause: [`Error::source`] goes
+/// on behind that, so a report of the whole chain says nothing twice.
+///
+/// [`Error::source`]: std::error::Error::source
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused an operation.
-    #[error("{}: {op} failed: {source}", path.display())]
+    #[error("{}: {op} failed: {cause}", path.display())]
+    #[non_exhaustive]
     Io {
         /// What was being done: `"read"`, `"write"`, `"flush"`, …
         op: &'static str,
         /// The file it was done to.
         path: PathBuf,
         /// The system's error.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Bytes on disk are not what was written. Nothing was changed.
     #[error("{0}")]
@@ -112,29 +128,32 @@ pub enum Error {
     /// The lock was not free before the deadline. Nothing was changed.
     #[error("{}: the {lock} lock was not free within {:.1} s; held by {}", path.display(), waited.as_secs_f64(),
         holder.as_ref().map_or_else(|| "a process that cannot be named".to_owned(), |h| h.to_string()))]
+    #[non_exhaustive]
     Busy {
         /// The data file.
         path: PathBuf,
-        /// Which lock: `"writer"`, `"checkpoint"`, …
-        lock: &'static str,
+        /// Which lock.
+        lock: LockKind,
         /// How long this caller waited.
         waited: Duration,
         /// The holder, if known.
         holder: Option<Box<Holder>>,
     },
     /// No space is left for the data. Nothing was changed; writing works again once there is space.
-    #[error("{}: no space left: {source}", path.display())]
+    #[error("{}: no space left: {cause}", path.display())]
+    #[non_exhaustive]
     Full {
         /// The data file.
         path: PathBuf,
         /// The system's error.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A key, value or name is beyond its limit. Nothing was written.
     #[error("{what} of {size} bytes is larger than the limit of {limit}")]
+    #[non_exhaustive]
     TooLarge {
-        /// What is too large: `"key"`, `"value"`, `"table name"`, …
-        what: &'static str,
+        /// What is too large.
+        what: LimitKind,
         /// Its size in bytes.
         size: u64,
         /// The limit in bytes.
@@ -142,6 +161,7 @@ pub enum Error {
     },
     /// The file is not a store of this program. It was not touched.
     #[error("{}: not a memstone store: {found}", path.display())]
+    #[non_exhaustive]
     NotAStore {
         /// The file.
         path: PathBuf,
@@ -151,6 +171,7 @@ pub enum Error {
     /// A newer program has written the file, or a part of it that this one does not know. It is not damaged, and
     /// was not touched.
     #[error("{}: a newer program has made this: it has {found}; this one supports {supported}", path.display())]
+    #[non_exhaustive]
     Format {
         /// The file.
         path: PathBuf,
@@ -162,6 +183,7 @@ pub enum Error {
     /// The store was made for another application ([`Options::application_id`](crate::Options::application_id)). It
     /// was not touched.
     #[error("{}: the store is of application {found}, not of application {expected}", path.display())]
+    #[non_exhaustive]
     OtherApplication {
         /// The data file.
         path: PathBuf,
@@ -173,6 +195,7 @@ pub enum Error {
     /// The file lies on a filesystem whose locks cannot be trusted between hosts.
     #[error("{}: the filesystem ({kind}) does not give locks that can be trusted; copy the store to a local disk, \
         or open it for one process alone", path.display())]
+    #[non_exhaustive]
     UnsupportedFilesystem {
         /// The file.
         path: PathBuf,
@@ -211,6 +234,7 @@ pub enum Error {
     },
     /// The table holds other types of keys or values.
     #[error("table {table:?} holds {found}, not {expected}")]
+    #[non_exhaustive]
     TypeMismatch {
         /// The table's name.
         table: String,
@@ -245,11 +269,12 @@ pub enum Error {
     },
     /// A value or key could not be encoded or decoded as the type asked for.
     #[error("table {table:?}: cannot {op} as {type_name}: {reason}")]
+    #[non_exhaustive]
     Codec {
         /// The table's name.
         table: String,
-        /// `"encode"` or `"decode"`.
-        op: &'static str,
+        /// What the codec was asked for.
+        op: CodecOp,
         /// The type asked for.
         type_name: &'static str,
         /// What the codec says.
@@ -257,6 +282,7 @@ pub enum Error {
     },
     /// Bulk load was given keys that do not ascend.
     #[error("bulk load into table {table:?}: key {position} does not come after the one before it")]
+    #[non_exhaustive]
     Unsorted {
         /// The table's name.
         table: String,
@@ -333,9 +359,45 @@ pub enum Error {
     /// An invalid argument.
     #[error("{0}")]
     Invalid(String),
+    /// The caller's own reason to give up, made by [`Error::abort`]. The transaction was rolled back.
+    #[error(transparent)]
+    Aborted(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
+    /// An error of the caller's own, so that [`Store::write`](crate::Store::write) rolls back and returns it. A text does,
+    /// too. [`Error::into_abort`] gives it back.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// use memstone::Error;
+    ///
+    /// let refused = store.write(|tx| {
+    ///     tx.raw("t")?.put(b"k", b"v")?;
+    ///     let stars: u8 = "many".parse().map_err(Error::abort)?;
+    ///     tx.raw("t")?.put(b"k", &[stars])
+    /// });
+    /// let reason: std::num::ParseIntError = refused.unwrap_err().into_abort().unwrap();
+    /// assert_eq!(reason.to_string(), "invalid digit found in string");
+    /// assert_eq!(store.write(|_| Err::<(), _>(Error::abort("changed my mind"))).unwrap_err().to_string(), "changed my mind");
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    pub fn abort(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        Error::Aborted(reason.into())
+    }
+
+    /// The caller's own error, if this is one and of that type; see [`Error::abort`].
+    ///
+    /// # Errors
+    /// This error itself, if it is another.
+    pub fn into_abort<E: std::error::Error + 'static>(self) -> Result<E> {
+        match self {
+            Error::Aborted(reason) => reason.downcast().map(|reason| *reason).map_err(Error::Aborted),
+            other => Err(other),
+        }
+    }
+
     /// Whether the same call may succeed later without other changes.
     ///
     /// True for [`Error::Busy`], [`Error::Full`] and [`Error::Poisoned`], and for interrupted system calls. Not
@@ -350,11 +412,8 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Busy { .. } | Error::Full { .. } | Error::Poisoned { .. } => true,
-            Error::Io { source, .. } => {
-                matches!(
-                    source.kind(),
-                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                )
+            Error::Io { cause, .. } => {
+                matches!(cause.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
             }
             _ => false,
         }
@@ -378,13 +437,13 @@ impl Error {
 
     /// An I/O error with its operation and path; a full disk, a quota or a limit on the size of files becomes
     /// [`Error::Full`].
-    pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
+    pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, cause: io::Error) -> Error {
         let path = path.into();
-        match source.kind() {
+        match cause.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                Error::Full { path, source }
+                Error::Full { path, cause }
             }
-            _ => Error::Io { op, path, source },
+            _ => Error::Io { op, path, cause },
         }
     }
 
@@ -399,7 +458,7 @@ impl Error {
     }
 
     pub(crate) fn corrupt(
-        kind: &'static str,
+        kind: CorruptionKind,
         offset: u64,
         page: Option<u64>,
         expected: impl Into<String>,
@@ -434,28 +493,92 @@ mod tests {
     use super::*;
     use io::ErrorKind::{Interrupted, NotFound, StorageFull};
 
+    /// One error of each variant, whether the same call may succeed later, and whether it may have taken effect.
+    fn variants() -> Vec<(Error, bool, bool)> {
+        let (path, text) = (PathBuf::new, || "why".to_owned());
+        let (no, later, unknown) = ((false, false), (true, false), (false, true));
+        let kind = CorruptionKind::Leaf;
+        let errors = [
+            (Error::io("read", path(), NotFound.into()), no),
+            (Error::io("read", path(), Interrupted.into()), later),
+            (Error::corrupt(kind, 0, None, "one", "another"), no),
+            (Error::Busy { path: path(), lock: LockKind::Writer, waited: Duration::ZERO, holder: None }, later),
+            (Error::io("write", path(), StorageFull.into()), later),
+            (Error::TooLarge { what: LimitKind::Key, size: 2, limit: 1 }, no),
+            (Error::NotAStore { path: path(), found: text() }, no),
+            (Error::newer(path(), "one", "none"), no),
+            (Error::OtherApplication { path: path(), expected: 1, found: 2 }, no),
+            (Error::UnsupportedFilesystem { path: path(), kind: text() }, no),
+            (Error::ReadOnly { path: path() }, no),
+            (Error::NotFound { path: path() }, no),
+            (Error::Unconfirmed { path: path(), reason: text() }, unknown),
+            (Error::Poisoned { path: path(), reason: text() }, later),
+            (Error::TypeMismatch { table: text(), expected: text(), found: text() }, no),
+            (Error::NoTable { table: text() }, no),
+            (Error::TableExists { table: text() }, no),
+            (Error::NoSnapshot { name: text() }, no),
+            (Error::SnapshotExists { name: text() }, no),
+            (Error::Codec { table: text(), op: CodecOp::Decode, type_name: "u8", reason: text() }, no),
+            (Error::Unsorted { table: text(), position: 1 }, no),
+            (Error::Savepoint, no),
+            (Error::Forked { path: path() }, no),
+            (Error::NotShared { path: path(), reason: text(), holder: None }, no),
+            (Error::Moved { path: path(), found: text() }, no),
+            (Error::Exists { path: path() }, no),
+            (Error::InUse { path: path(), holders: Vec::new() }, no),
+            (Error::Backup { path: path(), reason: text() }, no),
+            (Error::Internal(text()), no),
+            (Error::Nested { path: path() }, no),
+            (Error::Cancelled { path: path() }, no),
+            (Error::Invalid(text()), no),
+            (Error::abort("why"), no),
+        ];
+        errors.into_iter().map(|(error, (retryable, unknown))| (error, retryable, unknown)).collect()
+    }
+
     #[test]
     fn what_may_have_taken_effect_is_not_to_be_done_again_without_a_look() {
-        let (path, reason) = (PathBuf::new, String::new);
-        let busy = || Error::Busy { path: path(), lock: "writer", waited: Duration::ZERO, holder: None };
-        let retryable = [
-            busy(),
-            Error::io("write", path(), StorageFull.into()),
-            Error::Poisoned { path: path(), reason: reason() },
-            Error::io("read", path(), Interrupted.into()),
-        ];
-        assert!(retryable.iter().all(|error| error.is_retryable() && !error.is_outcome_unknown()));
-        let not = [
-            Error::io("read", path(), NotFound.into()),
-            Error::NotShared { path: path(), reason: reason(), holder: None },
-            Error::Moved { path: path(), found: reason() },
-            Error::Internal(reason()),
-            Error::Forked { path: path() },
-            Error::NoTable { table: reason() },
-        ];
-        assert!(not.iter().all(|error| !error.is_retryable() && !error.is_outcome_unknown()));
-        let unknown = Error::Unconfirmed { path: path(), reason: reason() };
-        assert!(unknown.is_outcome_unknown() && !unknown.is_retryable());
+        let mut seen = std::collections::HashSet::new();
+        for (error, retryable, unknown) in variants() {
+            assert_eq!((error.is_retryable(), error.is_outcome_unknown()), (retryable, unknown), "{error:?}");
+            assert_eq!(error.is_corrupt(), matches!(error, Error::Corrupt(_)));
+            seen.insert(std::mem::discriminant(&error));
+        }
+        // A new variant has its row above.
+        assert_eq!(seen.len(), include_str!("error.rs").matches("    #[error(").count());
+    }
+
+    #[test]
+    fn a_report_of_the_whole_chain_says_nothing_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the outer one")]
+        struct Outer(#[source] io::Error);
+
+        let cause = || io::Error::other("the disk is on fire");
+        let full = io::Error::new(StorageFull, "not a byte is left");
+        for (error, once) in [
+            (Error::io("read", "file", cause()), "the disk is on fire"),
+            (Error::io("write", "file", full), "not a byte is left"),
+            (Error::abort(Outer(cause())), "the disk is on fire"),
+            (Error::abort(Outer(cause())), "the outer one"),
+        ] {
+            let links = std::iter::successors(Some(&error as &dyn std::error::Error), |link| link.source());
+            let report = links.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+            assert_eq!(report.matches(once).count(), 1, "{report}");
+        }
+        for (error, ..) in variants() {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            assert!(source.is_none_or(|source| !error.to_string().contains(&source)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn the_callers_error_comes_back_as_it_was() {
+        let aborted = Error::abort(io::Error::other("mine"));
+        assert_eq!(aborted.into_abort::<io::Error>().unwrap().to_string(), "mine");
+        let other = Error::abort(io::Error::other("mine")).into_abort::<fmt::Error>().unwrap_err();
+        assert!(matches!(&other, Error::Aborted(_)) && other.to_string() == "mine");
+        assert!(matches!(Error::Savepoint.into_abort::<io::Error>(), Err(Error::Savepoint)));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::log::ring::Ring;
 use crate::tree::cursor::{Cursor, get};
 use crate::tree::node::Node;
 use crate::tree::pages::{Pages, Verified};
+use crate::tree::rank::{nth, rank};
 use std::sync::Arc;
 
 const TAG: u32 = u32::from_le_bytes(*b"fuzz");
@@ -168,12 +169,14 @@ pub fn read_node(bytes: &[u8], key: &[u8]) {
     put_u32(&mut node, PAGE_CRC, crc);
     let mut file = vec![0; 12288];
     file.extend_from_slice(&node);
-    let root = TreeRoot { ptr: Ptr { page: 3, crc }, count: 3 };
+    let root = TreeRoot { ptr: Ptr { page: 3, crc }, count: 3, ..TreeRoot::default() };
     let pages =
         Pages::new(Arc::new(MemoryDisk::new(file)), None, Arc::new(Verified::new()), 4096, TAG, u64::from(run) + 3);
     if let Ok(node) = pages.node(root.ptr, TABLE, None) {
         ask(&node, key);
     }
+    assert!(rank(&pages, TABLE, root, key).map_or(true, |(rank, _)| rank <= root.count));
+    let _ = nth(&pages, TABLE, root, root.count / 2);
     let _ = get(&pages, TABLE, root, key).and_then(|value| value.map(|v| v.read(&pages, TABLE)).transpose());
     let mut cursor = Cursor::new(&pages, TABLE, root);
     let mut steps = 0;

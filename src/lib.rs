@@ -5,8 +5,8 @@
 //!
 //! # Typed tables
 //!
-//! A [`Table`] names a table and its types. Keys have an order-preserving encoding ([`Key`]),
-//! values are any serde type ([`Value`]) or bytes as they are ([`Blob`]).
+//! A [`Table`] names a table and its types. Keys have an order-preserving encoding ([`Key`](trait@Key)),
+//! values are any serde type, as [`MessagePack`] unless the table names another [`Codec`], or bytes as they are ([`Raw`]).
 //!
 //! ```
 //! use memstone::{Store, Table};
@@ -55,7 +55,7 @@
 //! })?;
 //! let snapshot = store.read()?;
 //! let table = snapshot.raw("blobs")?;
-//! let (key, value) = table.range(Bound::Excluded(b"a"), Bound::Unbounded)?.next().unwrap()?;
+//! let (key, value) = table.range((Bound::Excluded(b"a"), Bound::Unbounded))?.next().unwrap()?;
 //! assert_eq!((&key[..], &value[..]), (&b"b"[..], &b"2"[..]));
 //! # Ok::<(), memstone::Error>(())
 //! ```
@@ -73,7 +73,7 @@
 //! let before = store.read()?;
 //! let failed = store.write(|tx| {
 //!     tx.raw("t")?.put(b"k", b"v")?;
-//!     Err::<(), memstone::Error>(memstone::Error::Invalid("changed my mind".to_owned()))
+//!     Err::<(), _>(memstone::Error::abort("changed my mind"))
 //! });
 //! assert!(failed.is_err());
 //! assert_eq!(store.last_commit()?, before.lsn());
@@ -122,7 +122,14 @@
 //!
 //! The README lists promises and limits; `docs/` describes the architecture, the locks, the file format and the
 //! key encoding. The library reports what it does as `tracing` events.
+#![cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "what would be told is named all the same"))]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests cast numbers that they chose"))]
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+compile_error!(
+    "memstone runs on Linux and macOS: it needs byte-range locks of an open file description (F_OFD_SETLK) and shared \
+     memory maps. On other systems, keep the store in a process on one of these."
+);
 
 mod archive;
 mod backup;
@@ -134,6 +141,8 @@ mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod log;
 mod maintain;
 #[cfg(feature = "memory")]
@@ -141,6 +150,7 @@ pub mod memory;
 #[cfg(test)]
 mod simulation;
 mod store;
+mod trace;
 mod tree;
 mod txn;
 mod typed;
@@ -155,7 +165,7 @@ pub use engine::commit::Durability;
 pub use engine::metrics::{Rates, Sample};
 pub use engine::names::NamedSnapshot;
 pub use engine::stats::{LockStats, Locks, LogStats, ProcessStats, Stats, TableInfo};
-pub use error::{Corruption, Error, Holder, Result};
+pub use error::{CodecOp, Corruption, CorruptionKind, Error, Holder, LimitKind, LockKind, Result};
 pub use maintain::check::{CheckOptions, Finding, PageCounts, Report, Severity, TableReport, check, check_with};
 pub use maintain::content::content_hash;
 pub use maintain::doctor::diagnosis::{
@@ -169,21 +179,37 @@ pub use maintain::repair::report::{
 };
 pub use maintain::repair::{RepairOptions, repair, repair_with};
 pub use maintain::watch::{Phase, Progress};
+#[cfg(feature = "derive")]
+pub use memstone_derive::Key;
 pub use store::archive::{ArchiveGap, ArchiveStatus};
 pub use store::{Options, Store};
+pub use txn::bounds::ByteRange;
 pub use txn::diff::{Diff, RowChange, RowChanges, TableChange, TableDiff};
-pub use txn::range::RawRange;
+pub use txn::owned::{OwnedRawRange, OwnedRawTable};
+pub use txn::range::{RawKeys, RawRange, RawValues};
 pub use txn::snapshot::Snapshot;
+pub use txn::state::ReadState;
 pub use txn::table::RawTable;
+pub use txn::table_name::TableName;
 pub use txn::undo::Savepoint;
-pub use txn::write::{WriteOptions, WriteTxn};
+pub use txn::value_reader::ValueReader;
+pub use txn::value_writer::ValueWriter;
+pub use txn::write::{Committed, WriteOptions, WriteTxn};
 pub use txn::write_table::RawTableMut;
+#[cfg(feature = "json")]
+pub use typed::Json;
 pub use typed::{
-    AsKey, AsValue, Blob, CodecError, Key, KeyBounds, KeyPrefix, KeyRange, Keys, Place, Table, TypedChange,
-    TypedChanges, TypedRange, TypedTable, TypedTableMut, Value, Values,
+    AsKey, AsValue, BytesTable, Codec, CodecError, Key, KeyBounds, KeyPrefix, KeyRange, Keys, MessagePack,
+    OwnedTypedRange, OwnedTypedTable, Place, Raw, Table, TypedChange, TypedChanges, TypedRange, TypedTable,
+    TypedTableMut, Values,
 };
 
 /// The examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The example of the key encoding.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/KEY_ENCODING.md")]
+struct KeyEncoding;

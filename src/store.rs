@@ -7,13 +7,16 @@ mod registry;
 
 use crate::engine::Engine;
 use crate::engine::checkpoint::CheckpointOptions;
+use crate::engine::commit::Durability;
 use crate::engine::metrics::Sample;
 use crate::engine::open_store::OpenStore;
 use crate::engine::stats::{Locks, Stats};
 use crate::error::{Error, Result};
 use crate::txn::snapshot::Snapshot;
-use crate::txn::write::{WriteOptions, WriteTxn};
+use crate::txn::write::{Committed, WriteOptions, WriteTxn};
 pub use options::Options;
+use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +39,19 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Store {
     open: Arc<OpenStore>,
+    /// How long it waits for a turn to write, and how durable its commits are.
+    timeout: Duration,
+    durability: Durability,
+}
+
+// A panic leaves no lock held and no word half written; a write transaction that it passes is rolled back.
+impl UnwindSafe for Store {}
+impl RefUnwindSafe for Store {}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("path", &self.path()).finish_non_exhaustive()
+    }
 }
 
 impl Store {
@@ -46,8 +62,9 @@ impl Store {
         settings: crate::engine::Settings,
     ) -> Result<Store> {
         let path = disk.path().to_path_buf();
+        let timeout = settings.timeout;
         let engine = Engine::open(disk, settings).map_err(|e| e.in_file(&path))?;
-        Ok(Store { open: OpenStore::new(engine) })
+        Ok(Store { open: OpenStore::new(engine), timeout, durability: Durability::Sync })
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -76,10 +93,25 @@ impl Store {
     /// Runs `body` in a write transaction: commits if it returns `Ok`, rolls back if it returns `Err` or panics.
     /// First waits for its turn. The transaction blocks all other writers, so do nothing slow in it.
     ///
+    /// [`Error::abort`] makes an error of your own an [`Error`]; [`Store::transact`] takes a `body` with another error
+    /// type, and returns the LSN of the commit.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// let length = store.write(|tx| {
+    ///     let table = tx.raw("t")?;
+    ///     table.put(b"k", b"v")?;
+    ///     Ok(table.len()?)
+    /// })?;
+    /// assert_eq!(length, 1);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// What `body` returns; [`Error::Busy`], which names the holder of the lock, if the turn did not come before
     /// the timeout; and as [`WriteTxn::commit`].
-    pub fn write<T, E: From<Error>>(&self, body: impl FnOnce(&WriteTxn) -> Result<T, E>) -> Result<T, E> {
+    pub fn write<T>(&self, body: impl FnOnce(&WriteTxn) -> Result<T>) -> Result<T> {
         self.write_with(WriteOptions::new(), body)
     }
 
@@ -87,23 +119,60 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::write`].
-    pub fn write_with<T, E: From<Error>>(
-        &self,
-        options: WriteOptions,
-        body: impl FnOnce(&WriteTxn) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let tx = self.begin_write_with(options)?;
-        let result = body(&tx)?;
-        tx.commit()?;
-        Ok(result)
+    pub fn write_with<T>(&self, options: WriteOptions, body: impl FnOnce(&WriteTxn) -> Result<T>) -> Result<T> {
+        self.transact(options, body).map(|committed| committed.value)
     }
 
     /// [`Store::write`], unless another thread or process is writing: then [`Error::Busy`] at once.
     ///
     /// # Errors
     /// As [`Store::write`].
-    pub fn try_write<T, E: From<Error>>(&self, body: impl FnOnce(&WriteTxn) -> Result<T, E>) -> Result<T, E> {
+    pub fn try_write<T>(&self, body: impl FnOnce(&WriteTxn) -> Result<T>) -> Result<T> {
         self.write_with(WriteOptions::new().timeout(Duration::ZERO), body)
+    }
+
+    /// The general form of [`Store::write`]: with options, a `body` of any error type that is made from [`Error`], and
+    /// the LSN of the commit.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// use memstone::WriteOptions;
+    ///
+    /// #[derive(Debug)]
+    /// enum Refused {
+    ///     NoMoney,
+    ///     Store(memstone::Error),
+    /// }
+    ///
+    /// impl From<memstone::Error> for Refused {
+    ///     fn from(error: memstone::Error) -> Refused {
+    ///         Refused::Store(error)
+    ///     }
+    /// }
+    ///
+    /// let refused = store.transact(WriteOptions::new(), |tx| {
+    ///     tx.raw("t")?.put(b"k", b"v")?;
+    ///     Err::<(), _>(Refused::NoMoney)
+    /// });
+    /// assert!(matches!(refused, Err(Refused::NoMoney)));
+    ///
+    /// let committed = store.transact(WriteOptions::new(), |tx| tx.raw("t")?.insert(b"k", b"v").map(|old| old.is_some()))?;
+    /// assert_eq!((committed.value, committed.lsn), (false, store.last_commit()?));
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What `body` returns; and as [`Store::write`], made an `E`.
+    pub fn transact<T, E: From<Error>>(
+        &self,
+        options: WriteOptions,
+        body: impl FnOnce(&WriteTxn) -> Result<T, E>,
+    ) -> Result<Committed<T>, E> {
+        let tx = self.begin_write_with(options)?;
+        let value = body(&tx)?;
+        let lsn = tx.commit()?;
+        Ok(Committed { value, lsn })
     }
 
     /// Begins a write transaction that the caller commits explicitly.
@@ -121,7 +190,9 @@ impl Store {
     /// # Errors
     /// As [`Store::begin_write`].
     pub fn begin_write_with(&self, options: WriteOptions) -> Result<WriteTxn> {
-        WriteTxn::begin(&self.open, options)
+        let timeout = options.timeout.unwrap_or(self.timeout);
+        let durability = options.durability.unwrap_or(self.durability);
+        WriteTxn::begin(&self.open, timeout, durability)
     }
 
     /// Flushes the relaxed commits of all processes to the disk.

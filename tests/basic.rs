@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use memstone::{CheckOptions, Durability, Error, Result, Store, WriteOptions, check};
+use memstone::{CheckOptions, Durability, Error, LimitKind, Result, Store, WriteOptions, check};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -92,10 +92,10 @@ fn names_of_types_have_a_limit() -> Result<()> {
     let path = dir.path().join("memory.mst");
     let store = Store::open(&path)?;
     let fits = "é".repeat(memstone::MAX_NAME_SIZE / 2);
-    store.write(|tx| tx.bytes_as("t", &fits, &fits)?.put(b"k", b"v"))?;
+    store.write(|tx| tx.untyped_as("t", &fits, &fits)?.put(b"k", b"v"))?;
     for (keys, values) in [("é".repeat(40_000), fits.clone()), (fits.clone(), format!("{fits}x"))] {
-        let refused = store.write(|tx| tx.bytes_as("other", &keys, &values).map(drop));
-        assert!(matches!(refused, Err(Error::TooLarge { what: "type name", .. })), "{refused:?}");
+        let refused = store.write(|tx| tx.untyped_as("other", &keys, &values).map(drop));
+        assert!(matches!(refused, Err(Error::TooLarge { what: LimitKind::TypeName, .. })), "{refused:?}");
     }
     assert_eq!(store.read()?.table_types("t")?, Some((fits.clone(), fits)));
     assert_eq!(store.read()?.tables()?.len(), 1);

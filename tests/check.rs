@@ -30,7 +30,7 @@ fn step(store: &Store, random: &mut Random) -> Result<()> {
         match random.below(60) {
             0 => drop(tx.drop_table(&name)?),
             1 => tx.clear_table(&name)?,
-            2 => match tx.rename_table(&name, &format!("table {}", random.below(9))) {
+            2 => match tx.rename_table(&name, format!("table {}", random.below(9))) {
                 Ok(()) | Err(Error::NoTable { .. } | Error::TableExists { .. }) => {}
                 Err(error) => return Err(error),
             },

@@ -79,7 +79,7 @@ struct Counts {
 
 fn variant(error: &Error) -> &'static str {
     match error {
-        Error::Corrupt(place) => place.kind,
+        Error::Corrupt(place) => place.kind.as_str(),
         Error::NotAStore { .. } => "not a store",
         Error::Format { .. } => "newer format",
         other => panic!("not an error for damage: {other}"),

@@ -179,7 +179,9 @@ impl<'b> Dump<'b> {
         assert!(self.bytes[at + 200 + 8 * segments..at + 712].iter().all(|byte| *byte == 0));
         let catalog = self.pointer(at + 712, "catalog");
         self.value(at + 720, 8, "entries of the catalog");
-        assert!(self.bytes[at + 728..at + 2048].iter().all(|byte| *byte == 0));
+        self.value(at + 728, 8, "pages of the catalog");
+        self.value(at + 736, 8, "bytes of its keys and values");
+        assert!(self.bytes[at + 744..at + 2048].iter().all(|byte| *byte == 0));
         // The copy's own variable fields lie as far behind.
         let first: Vec<_> = self.variable.iter().filter(|r| (at..at + 2048).contains(&r.start)).cloned().collect();
         self.variable.extend(first.into_iter().map(|range| range.start + 2048..range.end + 2048));
@@ -226,9 +228,11 @@ impl<'b> Dump<'b> {
         let kinds = ["", "leaf", "branch", "overflow", "free region", "free directory", "pending"];
         let name = kinds[usize::try_from(kind).unwrap()];
         self.heading(format_args!("Page {page}: {what} ({name})"));
-        assert_eq!(self.number(at, 4), u64::from(crc32fast::hash(&self.bytes[at + 4..at + run * PAGE])), "{what}");
+        // A long value has a CRC for its head, and one for each chunk.
+        let covered = if kind == 3 { self.head(page).0 } else { run * PAGE };
+        assert_eq!(self.number(at, 4), u64::from(crc32fast::hash(&self.bytes[at + 4..at + covered])), "{what}");
         assert_eq!(self.bytes[at + 8..at + 12], self.tag);
-        self.varies(at, 4, "CRC-32 of the rest of the run");
+        self.varies(at, 4, if kind == 3 { "CRC-32 of the rest of the head" } else { "CRC-32 of the rest of the run" });
         self.value(at + 4, 4, "page");
         self.varies(at + 8, 4, "first four bytes of the store id");
         self.show(at + 12, 1, format!("kind: {kind}, {name}"));
@@ -236,15 +240,23 @@ impl<'b> Dump<'b> {
         self.value(at + 14, 2, "zero");
         self.value(at + 16, 8, "version");
         self.value(at + 24, 4, "table");
-        self.value(at + 28, 4, "pages in this run");
+        self.value(at + 28, 4, if kind == 3 { "pages in the first extent" } else { "pages in this run" });
         if kind > 2 {
-            self.value(at + 32, 8, "length of the payload");
+            self.value(at + 32, 8, if kind == 3 { "length of the value" } else { "length of the payload" });
         } else {
             self.value(at + 32, 2, if kind == 1 { "entries" } else { "children" });
             self.value(at + 34, 2, "length of the common prefix");
             self.value(at + 36, 4, "end");
         }
         kind
+    }
+
+    /// How long the head of a long value is, and how many chunks the value has.
+    fn head(&self, page: usize) -> (usize, usize) {
+        let len = self.size(page * PAGE + 32, 8);
+        let head = |chunks: usize| (40 + 4 * chunks).next_multiple_of(64);
+        let chunks = (1..).find(|chunks| head(*chunks) + len <= chunks << 16).unwrap();
+        (head(chunks), chunks)
     }
 
     /// A number of seven bits in each byte, and where it ends.
@@ -299,12 +311,15 @@ impl<'b> Dump<'b> {
             self.show(next, rest - next, format!("length of the value: {size}; kind {}: {kind}", word % 4));
             self.show(rest, value - rest, "rest of the suffix");
             if word % 4 == 1 {
-                long.push(self.pointer(value, "overflow run"));
+                assert_eq!(size, 24, "one extent");
+                long.push(self.pointer(value, "long value"));
                 self.value(value + 8, 8, "length");
                 self.value(value + 16, 8, "version");
             } else if what == "catalog" {
                 self.pointer(value, "its tree");
                 self.value(value + 8, 8, "entries");
+                self.value(value + 16, 8, "pages");
+                self.value(value + 24, 8, "bytes of keys and values");
             } else if what == "names table" {
                 self.value(value, 4, "table id");
                 let mut at = value + 4;
@@ -321,7 +336,17 @@ impl<'b> Dump<'b> {
         }
         for page in long {
             self.header(page, what);
-            self.show(page * PAGE + 40, self.size(page * PAGE + 32, 8), "value");
+            let (head, chunks) = self.head(page);
+            let (at, len) = (page * PAGE, self.size(page * PAGE + 32, 8));
+            let end = (head + len).next_multiple_of(PAGE);
+            for chunk in 0..chunks {
+                let covered = at + head.max(chunk << 16)..at + end.min((chunk + 1) << 16);
+                let crc = self.number(at + 40 + 4 * chunk, 4);
+                assert_eq!(crc, u64::from(crc32fast::hash(&self.bytes[covered])));
+                self.value(at + 40 + 4 * chunk, 4, &format!("CRC-32 of chunk {chunk}"));
+            }
+            self.show(at + 40 + 4 * chunks, head - 40 - 4 * chunks, "zeros up to a multiple of 64");
+            self.show(at + head, len, "value");
         }
         found
     }

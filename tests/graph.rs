@@ -13,7 +13,7 @@ mod common;
 
 use common::TestStore;
 use memstone::memory::graph::{Entity, GraphError, GraphMut, GraphView, Relation, Subgraph};
-use memstone::{Snapshot, Store, Table, TypedTableMut};
+use memstone::{Codec, MessagePack, Snapshot, Store, Table, TypedTableMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -252,9 +252,10 @@ fn several_changes_are_one_transaction() {
 type Hash = [u8; 16];
 
 /// Takes the first row out of a table behind the graph's back, and returns what is found to be wrong then.
-fn without_first<K: memstone::Key<Owned = O>, O: memstone::AsKey<O>, V: memstone::Value>(
-    table: Table<'static, K, V>,
-) -> Vec<String> {
+fn without_first<K: memstone::Key<Owned = O>, O: memstone::AsKey<O>, V>(table: Table<'static, K, V>) -> Vec<String>
+where
+    MessagePack: Codec<V>,
+{
     let test = TestStore::new();
     let store = Store::open(&test.path).unwrap();
     store

@@ -73,10 +73,7 @@ fn a_healthy_store_gives_one_that_holds_the_same() {
     assert_eq!(names(dir.path()), ["store.mst", "store.mst.repaired"].map(str::to_owned).into());
     // There it stays: a second repair does not replace it.
     let again = repair(&path, &RepairOptions::new()).unwrap_err();
-    assert!(
-        matches!(&again, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists),
-        "{again}"
-    );
+    assert!(matches!(&again, Error::Io { cause, .. } if cause.kind() == std::io::ErrorKind::AlreadyExists), "{again}");
     let typed = repair(&path, &RepairOptions::new().output(dir.path().join("other.mst"))).unwrap();
     assert_eq!(hash_of(&typed.output), hash);
 }
@@ -212,7 +209,7 @@ fn keys_that_are_none_of_their_type_are_kept() {
     let path = dir.path().join("store.mst");
     let store = Store::open(&path).unwrap();
     store.write(|tx| tx.table(memstone::Table::<&str, u8>::new("typed"))?.insert("a", 1)).unwrap();
-    store.write(|tx| tx.bytes_of("typed")?.put(&[0xFF], &[0xC1])).unwrap();
+    store.write(|tx| tx.untyped("typed")?.put(&[0xFF], &[0xC1])).unwrap();
     let hash = content_hash(&store.read().unwrap()).unwrap();
     // Keys and values are judged in the tree.
     store.checkpoint().unwrap();

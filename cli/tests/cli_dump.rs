@@ -3,7 +3,7 @@
 
 mod support;
 
-use memstone::{Blob, Store, Table};
+use memstone::{Raw, Store, Table};
 use proptest::prelude::*;
 use support::{Bench, Outcome};
 
@@ -24,15 +24,15 @@ fn all_kinds() -> Bench {
             notes.put("é\n\u{2028}", &(0.1, Some(u64::MAX), vec!["a\0".to_owned()]))?;
             tx.table(Table::<u128, f64>::new("floats"))?.put(u128::MAX, f64::NAN)?;
             tx.table(Table::<u128, f64>::new("floats"))?.put(0, -0.0)?;
-            tx.table(Table::<(i32, Option<&[u8]>), Blob>::new("pairs"))?.put((-1, Some(b"\0\xFF")), b"\xFFv")?;
-            tx.table(Table::<(i32, Option<&[u8]>), Blob>::new("pairs"))?.put((1, None::<&[u8]>), b"text")?;
+            tx.table(Table::<(i32, Option<&[u8]>), [u8], Raw>::new("pairs"))?.put((-1, Some(b"\0\xFF")), b"\xFFv")?;
+            tx.table(Table::<(i32, Option<&[u8]>), [u8], Raw>::new("pairs"))?.put((1, None::<&[u8]>), b"text")?;
             // As deep as a value may be, in JSON three times that.
-            let deep = tx.bytes_as("deep", "str", "msgpack")?;
+            let deep = tx.untyped_as("deep", "str", "msgpack")?;
             deep.put(b"arrays", &[[0x91; 127].as_slice(), &[0xc0]].concat())?;
             deep.put(b"maps", &[[0x81, 0x01].repeat(127).as_slice(), &[0xc0]].concat())?;
             tx.raw("raw")?.put(b"", b"")?;
             tx.raw("raw")?.put(b"\xFF\0\x85", &[0xFE; 9000])?;
-            tx.bytes_as("mine", "str", "msgpack")?.put(b"no text \xFF", b"\xC1 no MessagePack")?;
+            tx.untyped_as("mine", "str", "msgpack")?.put(b"no text \xFF", b"\xC1 no MessagePack")?;
             tx.raw("empty").map(drop)
         })
         .unwrap();
@@ -46,7 +46,7 @@ type Content = Vec<(String, String, String, Vec<(Vec<u8>, Vec<u8>)>)>;
 fn content(bench: &Bench) -> Content {
     let snapshot = Store::options().read_only(true).open(&bench.file).unwrap().read().unwrap();
     let rows = |name: &str| {
-        let rows = snapshot.raw(name).unwrap().prefix(b"").unwrap();
+        let rows = snapshot.untyped(name).unwrap().prefix(b"").unwrap();
         rows.map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect()
     };
     let tables = snapshot.tables().unwrap().into_iter();
@@ -80,7 +80,7 @@ proptest! {
         let store = Store::open(&bench.file).unwrap();
         store.write(|tx| rows.iter().try_for_each(|(kind, key, value)| {
             let (keys, values) = KINDS[usize::from(*kind) % KINDS.len()];
-            tx.bytes_as(&format!("{keys} {values}"), keys, values)?.put(key, value)
+            tx.untyped_as(&format!("{keys} {values}"), keys, values)?.put(key, value)
         })).unwrap();
         store.close().unwrap();
         let dump = bench.ok("dump", &[]);
@@ -98,7 +98,7 @@ fn schemas_and_the_user_version_come_back() {
     let store = Store::open(&bench.file).unwrap();
     store
         .write(|tx| {
-            tx.bytes_as("notes", "str", "msgpack")?.put(b"k", b"\x01")?;
+            tx.untyped_as("notes", "str", "msgpack")?.put(b"k", b"\x01")?;
             tx.set_schema("notes", "example.org/note", 3)?;
             tx.set_user_version(9)
         })

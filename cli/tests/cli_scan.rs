@@ -5,7 +5,7 @@ mod support;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::process::Stdio;
 
-use memstone::{Blob, Error, Store, Table};
+use memstone::{Error, Raw, Store, Table};
 use support::{Bench, json};
 
 /// A store with the keys a, ab, b, c and the values 1 to 4.
@@ -55,14 +55,14 @@ fn tables_of_other_types_are_shown() {
     let store = Store::open(&bench.file).unwrap();
     store
         .write(|tx| {
-            tx.table(Table::<&[u8], Blob>::new("raw"))?.put(b"k\xFF\n", b"v\xFF")?;
+            tx.table(Table::<&[u8], [u8], Raw>::new("raw"))?.put(b"k\xFF\n", b"v\xFF")?;
             let pairs = tx.table(Table::<(i32, &str), bool>::new("pairs"))?;
             pairs.put((-1, "a"), true)?;
             pairs.put((7, "a"), true)?;
             pairs.put((7, "b"), false)?;
             tx.table(Table::<[u8; 16], ()>::new("ids"))?.put([0xAB; 16], ())?;
             // An undecodable value in a table of MessagePack.
-            tx.bytes_of("default")?.put(b"broken", b"\xC1")?;
+            tx.untyped("default")?.put(b"broken", b"\xC1")?;
             Ok::<_, Error>(())
         })
         .unwrap();
@@ -73,10 +73,15 @@ fn tables_of_other_types_are_shown() {
     assert_eq!(bench.ok("scan", &["--table", "pairs", "--from", "[7,\"b\"]"]), "[7,\"b\"]\tfalse\n");
     assert_eq!(bench.ok("scan", &["--table", "ids", "--prefix", "abab"]), format!("{}\tnull\n", "ab".repeat(16)));
     assert_eq!(bench.ok("scan", &["--prefix", "broken"]), "broken\t{\"$msgpack\":\"c1\"}\n");
+    // Pages and bytes are those of a checkpoint.
+    bench.ok("checkpoint", &[]);
     assert_eq!(
         bench.ok("tables", &[]),
-        "TABLE    KEYS       VALUES   ENTRIES\ndefault  str        msgpack  5\nids      [u8;16]    msgpack  1\n\
-         pairs    (i32,str)  msgpack  3\nraw      bytes      bytes    1\n"
+        "TABLE    KEYS       VALUES   ENTRIES  PAGES  BYTES\n\
+         default  str        msgpack  5        1      34\n\
+         ids      [u8;16]    msgpack  1        1      17\n\
+         pairs    (i32,str)  msgpack  3        1      24\n\
+         raw      bytes      bytes    1        1      5\n"
     );
     let out = bench.ok("tables", &["--json"]);
     assert_eq!(json(out.lines().nth(3).unwrap())["name"], "raw");

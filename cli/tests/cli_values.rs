@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod support;
-use memstone::{Blob, Store, Table};
+use std::cmp::Reverse;
+
+use memstone::{Json, Raw, Store, Table};
 use support::{Bench, json};
 
 #[test]
@@ -99,7 +101,7 @@ fn tables_of_other_types() {
     store
         .write(|tx| {
             tx.table(Table::<(u32, &str), Vec<u8>>::new("pairs"))?.put((7, "x"), vec![1, 2])?;
-            tx.table(Table::<&[u8], Blob>::new("raw"))?.put(b"k\0\xFF", b"v\xFF")
+            tx.table(Table::<&[u8], [u8], Raw>::new("raw"))?.put(b"k\0\xFF", b"v\xFF")
         })
         .unwrap();
     drop(store);
@@ -116,6 +118,22 @@ fn tables_of_other_types() {
     let snap = store.read().unwrap();
     let pairs = snap.table(Table::<(u32, &str), Vec<u8>>::new("pairs")).unwrap();
     assert_eq!(pairs.first().unwrap(), Some(((8, "y".to_owned()), vec![3])));
+}
+
+#[test]
+fn tables_of_other_codecs() {
+    let bench = Bench::new();
+    bench.ok("create", &["--table", "notes", "--keys", "reverse<f64>", "--values", "json"]);
+    bench.ok("put", &["--table", "notes", "-1.5", r#"{"b": [1], "a": "x"}"#]);
+    bench.ok("put", &["--table", "notes", "2", "--string", "text"]);
+    bench.ok("update", &["--table", "notes", "-1.5", ".b += [2]"]);
+    assert_eq!(bench.ok("get", &["--table", "notes", "-1.5"]), "{\"b\":[1,2],\"a\":\"x\"}\n");
+    assert_eq!(bench.ok("get", &["--table", "notes", "2", "--raw"]), "text");
+    bench.ok("append", &["--table", "notes", "7", "1"]);
+    assert_eq!(bench.ok("scan", &["--table", "notes"]), "7.0\t[1]\n2.0\t\"text\"\n-1.5\t{\"b\":[1,2],\"a\":\"x\"}\n");
+    let store = Store::open(&bench.file).unwrap();
+    let notes: Table<Reverse<f64>, serde_json::Value, Json> = Table::new("notes");
+    assert_eq!(store.read().unwrap().table(notes).unwrap().get(Reverse(2.0)).unwrap().unwrap(), "text");
 }
 
 #[test]

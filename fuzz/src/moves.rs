@@ -57,7 +57,7 @@ fn make(path: &Path, tables: &[Table]) {
     for table in tables {
         // (A name that is taken, or too long a key, is another matter.)
         let _ = store.write(|tx| {
-            let rows = tx.bytes_as(&table.name, &table.keys, &table.values)?;
+            let rows = tx.untyped_as(&table.name, &table.keys, &table.values)?;
             table.rows.iter().try_for_each(|(key, value)| rows.put(key, value))
         });
     }
@@ -70,7 +70,7 @@ type Content = Vec<(String, String, String, Vec<(Vec<u8>, Vec<u8>)>)>;
 fn content(path: &Path) -> Content {
     let snapshot = Store::options().read_only(true).open(path).and_then(|store| store.read()).expect("a sound store");
     let rows = |name: &str| {
-        let rows = snapshot.raw(name).and_then(|table| table.prefix(b"")).expect("a table");
+        let rows = snapshot.untyped(name).and_then(|table| table.prefix(b"")).expect("a table");
         rows.map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())).expect("a row")).collect()
     };
     let tables = snapshot.tables().expect("tables").into_iter();

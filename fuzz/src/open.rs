@@ -32,9 +32,9 @@ fn note<T>(result: Result<T, Error>) -> Option<T> {
 fn read(snapshot: &Snapshot) -> Vec<String> {
     let mut names = Vec::new();
     for table in note(snapshot.tables()).unwrap_or_default().into_iter().take(64) {
-        let Some(raw) = note(snapshot.raw(&table.name)) else { continue };
+        let Some(raw) = note(snapshot.untyped(&table.name)) else { continue };
         let mut forward = 0_u64;
-        if let Some(range) = note(raw.range(Bound::Unbounded, Bound::Unbounded)) {
+        if let Some(range) = note(raw.range(..)) {
             for item in range {
                 let Some((key, _)) = note(item) else { break };
                 if forward.is_multiple_of(7) {
@@ -46,7 +46,7 @@ fn read(snapshot: &Snapshot) -> Vec<String> {
                 assert!(forward < 1 << 20, "a scan without end");
             }
         }
-        if let Some(range) = note(raw.range(Bound::Excluded(b"a"), Bound::Included(b"zzzz"))) {
+        if let Some(range) = note(raw.range((Bound::Excluded("a"), Bound::Included("zzzz")))) {
             range.rev().take_while(|item| item.as_ref().inspect_err(|e| fair(e)).is_ok()).for_each(drop);
         }
         note(raw.len());

@@ -1,7 +1,7 @@
 //! The files of an archive: `ID-NUMBER.mlog` in a directory, which may hold backups, and other archives, too.
 
 use crate::disk::rename::rename_to_free_name;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -39,7 +39,7 @@ pub(crate) fn read_header(path: &Path) -> Result<Header> {
     match Header::decode(&bytes) {
         Some(Ok(header)) => Ok(header),
         Some(Err(found)) => Err(Error::newer_version(path, found, VERSION)),
-        None => Err(Error::corrupt("archive segment", 0, None, "a header", "something else").in_file(path)),
+        None => Err(Error::corrupt(CorruptionKind::Archive, 0, None, "a header", "something else").in_file(path)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading an archive back: which state of the store it leads to, and the transactions up to there.
 
 use crate::engine::archive::KeptChange;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use std::path::{Path, PathBuf};
 
 use super::place::{Listed, list};
@@ -68,7 +68,7 @@ pub(crate) struct Survey {
 pub(crate) fn archives(directory: &Path) -> Result<Vec<Archived>> {
     let (found, unreadable) = list(directory, None)?;
     for (path, error) in unreadable {
-        tracing::warn!(path = %path.display(), %error, "a segment of an archive cannot be read");
+        crate::trace::warn!(path = %path.display(), %error, "a segment of an archive cannot be read");
     }
     let mut archives: Vec<Archived> = Vec::new();
     for listed in found {
@@ -204,7 +204,7 @@ impl Archived {
 
 fn damaged(records: &Records) -> Error {
     let place = records.place.at;
-    Error::corrupt("archive segment", place, None, "a whole record", "something else").in_file(records.path())
+    Error::corrupt(CorruptionKind::Archive, place, None, "a whole record", "something else").in_file(records.path())
 }
 
 /// A survey on its way.

@@ -2,7 +2,7 @@
 
 use crate::bytes::Bytes;
 use crate::disk::root::{read_head, read_slots};
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::{Options, Store};
 use std::fs::{self, File};
 use std::ops::Bound;
@@ -101,7 +101,7 @@ impl Chain {
     /// content, that it gives that content.
     pub(super) fn verify_increment(path: &Path, base: &Path, watch: &mut Watch<'_>) -> Result<()> {
         let Some(stream) = StreamFile::open(path)? else {
-            return Err(Error::corrupt("backup", 0, None, "an increment", "something else").in_file(path));
+            return Err(Error::corrupt(CorruptionKind::Backup, 0, None, "an increment", "something else").in_file(path));
         };
         stream.verify(&mut |bytes| watch.read(bytes))?;
         let Some(expected) = &stream.manifest.content_hash else { return Ok(()) };

@@ -4,9 +4,10 @@ use crate::disk::platform::Disk;
 use crate::disk::reflink::share_blocks;
 use crate::disk::root::{Root, Slots, read_head, read_slots};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::maintain::check::{CheckOptions, check};
 use crate::{Snapshot, Store};
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::{ControlFlow, Range};
@@ -36,6 +37,15 @@ pub struct CloneOptions<'p> {
     overwrite: bool,
     quick: bool,
     callback: Option<Callback<'p>>,
+}
+
+impl fmt::Debug for CloneOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CloneOptions")
+            .field("overwrite", &self.overwrite)
+            .field("quick", &self.quick)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'p> CloneOptions<'p> {
@@ -216,7 +226,7 @@ fn verify(clone: &Path, source: &Path) -> Result<()> {
     match report.findings.first() {
         Some(finding) if !report.is_clean() => {
             let found = format!("{}; the store itself may be damaged: check it", finding.message);
-            Err(Error::corrupt("clone", 0, None, "a sound store", found).in_file(source))
+            Err(Error::corrupt(CorruptionKind::Clone, 0, None, "a sound store", found).in_file(source))
         }
         _ => Ok(()),
     }

@@ -1,7 +1,7 @@
 //! A directory of backups, named by time, kept by a retention rule.
 
 use crate::archive::reader::archives;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, LockKind, Result};
 use crate::txn::snapshot::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File};
@@ -131,7 +131,7 @@ impl BackupDir {
                 match snapshot.backup_watched(&path, &mut options, &mut watch) {
                     // It cannot build on that one: then it is a full one.
                     Err(Error::Backup { reason, .. }) => {
-                        tracing::info!(reason, "a full backup instead of an increment");
+                        crate::trace::info!(reason, "a full backup instead of an increment");
                         None
                     }
                     made => Some((made?, path)),
@@ -227,7 +227,9 @@ impl BackupDir {
         chain.verify_streams(&mut silent)?;
         let found = hex(&hash_of(&chain).map_err(|e| e.in_file(&entry.path))?);
         match chain.manifest().content_hash.as_ref().filter(|expected| **expected != found) {
-            Some(expected) => Err(Error::corrupt("backup", 0, None, expected, found).in_file(&entry.path)),
+            Some(expected) => {
+                Err(Error::corrupt(CorruptionKind::Backup, 0, None, expected, found).in_file(&entry.path))
+            }
             None => Ok(()),
         }
     }
@@ -271,7 +273,7 @@ impl BackupDir {
             }
         }
         let waited = LOCK_PAUSE * (LOCK_TRIES * (LOCK_TRIES - 1) / 2);
-        Err(Error::Busy { path, lock: "backup directory", waited, holder: None })
+        Err(Error::Busy { path, lock: LockKind::BackupDirectory, waited, holder: None })
     }
 }
 

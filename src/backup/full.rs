@@ -1,7 +1,7 @@
 //! Backing up a snapshot: to a file that is an ordinary store, to an increment, or to a stream.
 
 use crate::disk::platform::Disk;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::maintain::check::{CheckOptions, check};
 use crate::maintain::content::ContentHash;
 use crate::txn::snapshot::Snapshot;
@@ -256,7 +256,7 @@ fn verify_store(file: &Temporary, manifest: &Manifest, watch: &mut Watch<'_>) ->
         return Ok(());
     }
     let what = report.findings.first().map_or("a table with another number of rows".to_owned(), |f| f.message.clone());
-    Err(Error::corrupt("new store", 0, None, "what was written", what).in_file(file.path()))
+    Err(Error::corrupt(CorruptionKind::NewStore, 0, None, "what was written", what).in_file(file.path()))
 }
 
 /// An increment builds on a backup of the same file, made earlier.

@@ -1,12 +1,12 @@
 //! The manifest of a backup.
 
 use crate::disk::format::{FIRST_USER_TABLE, MAX_NAME_SIZE, MAX_PAGE_SIZE, MIN_PAGE_SIZE};
-use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
 
 /// What a backup holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum BackupKind {
     #[default]
@@ -17,7 +17,9 @@ pub enum BackupKind {
 }
 
 /// A table in a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct TableManifest {
     /// Its id in the store, which stays the same until it is cleared or dropped.
     pub id: u32,
@@ -38,7 +40,9 @@ pub struct TableManifest {
 }
 
 /// The backup that an increment builds on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct BackupBase {
     /// The `id` of its [`Manifest`].
     pub id: String,
@@ -49,7 +53,8 @@ pub struct BackupBase {
 }
 
 /// A backup's description of itself: which state of which store it holds.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Manifest {
     /// A random number of this backup, in hexadecimal digits.
@@ -84,7 +89,8 @@ pub struct Manifest {
 }
 
 /// What a stream says at its end.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
+#[cfg_attr(all(test, feature = "msgpack"), derive(serde::Serialize))]
 pub(super) struct End {
     /// Hash of the content, if it was computed.
     pub(super) content_hash: Option<String>,

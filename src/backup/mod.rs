@@ -16,6 +16,7 @@ mod keep;
 mod manifest;
 mod moment;
 mod options;
+mod packed;
 mod place;
 mod replay;
 mod restore;

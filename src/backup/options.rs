@@ -1,6 +1,7 @@
 //! Options of backups and restores, and the progress that their callers receive.
 
 use crate::error::{Error, Result};
+use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -71,6 +72,17 @@ pub struct BackupOptions<'p> {
     callback: Option<Callback<'p>>,
 }
 
+impl fmt::Debug for BackupOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackupOptions")
+            .field("overwrite", &self.overwrite)
+            .field("since", &self.since)
+            .field("prove", &self.prove)
+            .field("compress", &self.compress)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<'p> BackupOptions<'p> {
     /// The defaults: a full backup that replaces nothing.
     #[must_use]
@@ -135,6 +147,16 @@ pub struct RestoreOptions<'p> {
     pub(super) at: Option<SystemTime>,
     pub(super) to: Option<Moment>,
     callback: Option<Callback<'p>>,
+}
+
+impl fmt::Debug for RestoreOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RestoreOptions")
+            .field("overwrite", &self.overwrite)
+            .field("at", &self.at)
+            .field("to", &self.to)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'p> RestoreOptions<'p> {

@@ -8,12 +8,11 @@ use crate::engine::archive::KeptChange;
 use crate::engine::commit::Durability;
 use crate::engine::open::create;
 use crate::engine::table_row::TableEntry;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::txn::versions::version_in;
 use crate::{Options, Snapshot, Store, WriteOptions, WriteTxn};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::path::Path;
 
 use super::chain::Chain;
@@ -167,7 +166,7 @@ impl Replaying<'_> {
             KeptChange::Put { key, value } => {
                 let entry =
                     TableEntry::decode(value).filter(|entry| entry.id >= FIRST_USER_TABLE).ok_or_else(|| {
-                        Error::corrupt("archive segment", 0, None, "a row of the names table", "something else")
+                        Error::corrupt(CorruptionKind::Archive, 0, None, "a row of the names table", "something else")
                     })?;
                 self.next_table = self.next_table.max(entry.id.saturating_add(1));
                 // Its rows are counted later, if any is changed; as many as it had under another name otherwise.
@@ -204,8 +203,8 @@ impl Replaying<'_> {
 
 fn put(tx: &WriteTxn, table: u32, waiting: &Waiting) -> Result<()> {
     if waiting.dropped {
-        tx.drop_table(&puts(table))?;
-        tx.drop_table(&deletes(table))?;
+        tx.drop_table(puts(table))?;
+        tx.drop_table(deletes(table))?;
     }
     let (put, deleted) = (tx.raw(&puts(table))?, tx.raw(&deletes(table))?);
     for (key, value) in &waiting.rows {
@@ -233,7 +232,7 @@ impl Source for Replayed {
         if !self.changed.contains(&table) {
             return Ok(base);
         }
-        let put = self.snapshot.raw(&puts(table))?.range(Bound::Unbounded, Bound::Unbounded)?;
+        let put = self.snapshot.raw(&puts(table))?.range(..)?;
         let deleted = self.snapshot.raw(&deletes(table))?;
         let base = base.filter_map(move |row| match row.and_then(|row| Ok((deleted.get(&row.0)?.is_some(), row))) {
             Ok((is_deleted, row)) => (!is_deleted).then_some(Ok(row)),

@@ -4,7 +4,7 @@ use crate::disk::locks::{Deadline, PLACES, READERS, WRITERS};
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::engine::sharing::OpenGuard;
-use crate::error::{Error, Holder, Result};
+use crate::error::{CorruptionKind, Error, Holder, Result};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -94,7 +94,9 @@ pub fn restore(
     let hash = hex(&build_store(&*state, &file, &manifest, 2, &mut watch).map_err(|e| e.in_file(&source))?);
     if let Some(expected) = manifest.content_hash.as_ref().filter(|expected| **expected != hash) {
         let found = format!("{hash} (it was written to after it was made, or is damaged)");
-        return Err(Error::corrupt("backup", 0, None, format!("content hash {expected}"), found).in_file(&source));
+        return Err(
+            Error::corrupt(CorruptionKind::Backup, 0, None, format!("content hash {expected}"), found).in_file(&source)
+        );
     }
     verify_and_flush(&file, &manifest, &mut watch)?;
     let replaced = take_place(file, &target, options.overwrite, &mut watch)?;

@@ -6,7 +6,7 @@ use crate::engine::buffer::Direction;
 use crate::engine::merge::{MergeCursor, TableSource};
 use crate::engine::stats::TableInfo;
 use crate::engine::view::View;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::maintain::content::ContentHash;
 use crate::tree::bulk::FullLeaf;
 use crate::txn::catalog::list_tables;
@@ -59,11 +59,11 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(view: View) -> Result<State> {
-        let names = TableSource { view: &view, buffer: None, table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? };
+        let names = TableSource::committed(&view, TABLE_NAMES)?;
         let tables = list_tables(names)?.into_iter().map(|info| {
             let id = view.table(&info.name)?.map(|entry| entry.id);
             let id = id.ok_or_else(|| Error::Internal("a table that is listed is not there".to_owned()))?;
-            let TableInfo { name, key_type, value_type, entries, schema, schema_version, flags } = info;
+            let TableInfo { name, key_type, value_type, entries, schema, schema_version, flags, .. } = info;
             Ok(TableManifest { id, name, key_type, value_type, rows: entries, schema, schema_version, flags })
         });
         let tables = tables.collect::<Result<_>>()?;
@@ -99,7 +99,7 @@ impl State {
     }
 
     fn walk(&self, table: u32) -> Result<(TableSource<'_>, MergeCursor<'_>)> {
-        let ground = TableSource { view: &self.view, buffer: None, table, root: self.view.tree_root(table)? };
+        let ground = TableSource::committed(&self.view, table)?;
         Ok((ground, MergeCursor::new(ground, Direction::Forward, Bound::Unbounded)?))
     }
 }
@@ -173,7 +173,7 @@ fn tell(item: &Item<'_>, last: &mut Option<Vec<u8>>, hash: &mut ContentHash) -> 
 }
 
 fn wrong_rows(table: &TableManifest, expected: &str, found: String) -> Error {
-    Error::corrupt("table", 0, None, format!("{expected} in table {:?}", table.name), found)
+    Error::corrupt(CorruptionKind::Rows, 0, None, format!("{expected} in table {:?}", table.name), found)
 }
 
 /// Copies a state into a store that is being built. Gives the hash of its content.

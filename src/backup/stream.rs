@@ -1,12 +1,13 @@
 //! Writing a backup as a stream: records in checksummed blocks. `docs/BACKUP_FORMAT.md` has the bytes.
 
 use crate::disk::format::{MAX_KEY_SIZE, put_bytes, put_u32, put_u64};
-use crate::error::{Error, Result};
+use crate::error::{Error, LimitKind, Result};
 use std::io::Write;
 use std::ops::Bound;
 use std::path::PathBuf;
 
 use super::manifest::{End, Manifest};
+use super::packed::{self, Packed};
 
 pub(super) const MAGIC: [u8; 8] = *b"mstnback";
 pub(super) const END_MAGIC: [u8; 8] = *b"mstnbend";
@@ -74,11 +75,11 @@ impl<W: Write> StreamWriter<W> {
         Ok(())
     }
 
-    fn packed(&mut self, code: u8, value: &impl serde::Serialize) -> Result<()> {
-        let bytes = rmp_serde::to_vec_named(value).map_err(|e| Error::Internal(format!("a manifest: {e}")))?;
+    fn packed(&mut self, code: u8, value: &impl Packed) -> Result<()> {
+        let bytes = packed::pack(value);
         let limit = MAX_BLOCK - 16;
         if bytes.len() > limit {
-            return Err(Error::TooLarge { what: "manifest", size: bytes.len() as u64, limit: limit as u64 });
+            return Err(Error::TooLarge { what: LimitKind::Manifest, size: bytes.len() as u64, limit: limit as u64 });
         }
         self.block.push(code);
         self.length(bytes.len());

@@ -2,13 +2,14 @@
 
 use crate::bytes::Bytes;
 use crate::disk::format::{MAX_KEY_SIZE, MAX_VALUE_SIZE, get_u16, get_u32, get_u64};
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::manifest::{End, Manifest};
+use super::packed::{self, Packed};
 use super::stream::{
     BLOCK_HEADER, CHUNK, COMPRESSED, END, END_MAGIC, FILE_HEADER, FOOTER, HEAD, KEEP, LONG, MAGIC, MAX_BLOCK, ROW,
     TABLE, TOUCHED, VERSION, block_crc,
@@ -215,13 +216,13 @@ impl Records<'_> {
         Ok(self.block.get(self.place).copied().unwrap_or_default())
     }
 
-    fn packed<T: serde::de::DeserializeOwned>(&mut self, code: u8) -> Result<T> {
+    fn packed<T: Packed>(&mut self, code: u8) -> Result<T> {
         if self.code()? != code {
             return Err(self.damage("a manifest", "another record"));
         }
         let head = self.take(5)?;
         let bytes = self.take(get_u32(&head, 1) as usize)?;
-        rmp_serde::from_slice(&bytes).map_err(|e| self.damage("a manifest", &e.to_string()))
+        packed::unpack(&bytes).ok_or_else(|| self.damage("a manifest", "something else"))
     }
 
     /// The next event of the table; none at its end.
@@ -293,5 +294,5 @@ fn short(path: &Path, offset: u64, error: std::io::Error) -> Error {
 }
 
 fn damaged(path: &Path, offset: u64, expected: &str, found: &str) -> Error {
-    Error::corrupt("backup", offset, None, expected, found).in_file(path)
+    Error::corrupt(CorruptionKind::Backup, offset, None, expected, found).in_file(path)
 }

@@ -2,6 +2,10 @@
 //! the bytes of a real store. Everything that reads the file (the engine, the checker, the repair) shares these
 //! definitions and nothing else.
 
+pub(crate) use super::extents::{
+    CHUNK, Extent, Extents, MAX_EXTENTS, MAX_OVERFLOW_SIZE, Overflow, Shape, pages_per_chunk,
+};
+
 // The preamble: the first bytes of each copy of a root. No later version changes it, so every version tells a newer
 // store from a damaged one.
 /// First bytes of each copy of a root.
@@ -70,7 +74,7 @@ pub const MAX_NAME_SIZE: usize = 1024;
 pub(crate) const MAX_LEVEL: u8 = 40;
 
 // The header that starts every page run. All integers are little-endian.
-/// CRC-32 of all bytes of the run after this field.
+/// CRC-32 of all bytes of the run after this field; of a long value, of the rest of its head.
 pub(crate) const PAGE_CRC: usize = 0;
 /// `u32`: number of the run's first page.
 pub(crate) const PAGE_NUMBER: usize = 4;
@@ -86,9 +90,9 @@ pub(crate) const PAGE_RESERVED: usize = 14;
 pub(crate) const PAGE_VERSION: usize = 16;
 /// `u32`: table id.
 pub(crate) const PAGE_TABLE: usize = 24;
-/// `u32`: pages in this run.
+/// `u32`: pages in this run; of a long value, in its first extent.
 pub(crate) const PAGE_RUN: usize = 28;
-/// `u64`: for overflow and space runs the payload's length in bytes; nodes keep
+/// `u64`: for long values and space runs the payload's length in bytes; nodes keep
 /// `u16 count, u16 prefix length, u32 end of the last entry` here.
 pub(crate) const PAGE_PAYLOAD_LEN: usize = 32;
 /// Size of the header; the payload, or the node's arrays, start here.
@@ -165,38 +169,6 @@ impl Ptr {
     }
 }
 
-/// A long value on disk: its run, its exact length, and the version that the run was written for: as in the run's
-/// header, so that the run can be freed unread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Overflow {
-    pub(crate) ptr: Ptr,
-    pub(crate) len: u64,
-    pub(crate) version: u64,
-}
-
-/// Encoded size of an [`Overflow`]: `u32 page, u32 crc, u64 len, u64 version`.
-pub(crate) const OVERFLOW_SIZE: usize = 24;
-
-impl Overflow {
-    pub(crate) fn encode(self) -> [u8; OVERFLOW_SIZE] {
-        let mut out = [0; OVERFLOW_SIZE];
-        self.ptr.put(&mut out, 0);
-        put_u64(&mut out, 8, self.len);
-        put_u64(&mut out, 16, self.version);
-        out
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Overflow> {
-        let ptr = Ptr::get(bytes, 0);
-        (bytes.len() == OVERFLOW_SIZE).then(|| Overflow { ptr, len: get_u64(bytes, 8), version: get_u64(bytes, 16) })
-    }
-
-    /// Pages that a run for `len` bytes takes.
-    pub(crate) fn pages(len: u64, page_size: u32) -> u64 {
-        (len + PAGE_HEADER as u64).div_ceil(u64::from(page_size))
-    }
-}
-
 /// A child of a branch, and how many entries the leaves below it have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Child {
@@ -222,21 +194,28 @@ impl Child {
     }
 }
 
-/// One table's tree: its root node and how many entries it holds. An empty tree has no root.
+/// One table's tree: its root node and what it holds. An empty tree has no root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct TreeRoot {
     pub(crate) ptr: Ptr,
+    /// Entries.
     pub(crate) count: u64,
+    /// Pages of its nodes and of its long values.
+    pub(crate) pages: u64,
+    /// Bytes of the keys and values, as the user has given them.
+    pub(crate) bytes: u64,
 }
 
-/// Encoded size of a [`TreeRoot`]: `u32 page, u32 crc, u64 count`.
-pub(crate) const TREE_ROOT_SIZE: usize = 16;
+/// Encoded size of a [`TreeRoot`]: `u32 page, u32 crc, u64 count, u64 pages, u64 bytes`.
+pub(crate) const TREE_ROOT_SIZE: usize = 32;
 
 impl TreeRoot {
     pub(crate) fn encode(self) -> [u8; TREE_ROOT_SIZE] {
         let mut out = [0; TREE_ROOT_SIZE];
         self.ptr.put(&mut out, 0);
         put_u64(&mut out, 8, self.count);
+        put_u64(&mut out, 16, self.pages);
+        put_u64(&mut out, 24, self.bytes);
         out
     }
 
@@ -246,8 +225,13 @@ impl TreeRoot {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<TreeRoot> {
-        let ptr = Ptr::get(bytes, 0);
-        (bytes.len() == TREE_ROOT_SIZE).then(|| TreeRoot { ptr, count: get_u64(bytes, 8) })
+        let [count, pages, bytes_of_rows] = [8, 16, 24].map(|at| get_u64(bytes, at));
+        (bytes.len() == TREE_ROOT_SIZE).then(|| TreeRoot {
+            ptr: Ptr::get(bytes, 0),
+            count,
+            pages,
+            bytes: bytes_of_rows,
+        })
     }
 }
 
@@ -289,6 +273,7 @@ pub(crate) fn get_u64(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..).and_then(|b| b.first_chunk::<8>()).map_or(0, |b| u64::from_le_bytes(*b))
 }
 
+#[inline]
 pub(crate) fn put_bytes(out: &mut [u8], at: usize, value: &[u8]) {
     debug_assert!(at + value.len() <= out.len());
     if let Some(place) = out.get_mut(at..at + value.len()) {

@@ -110,7 +110,7 @@ mod tests {
     use crate::disk::locks::{APPEND, CHECKPOINT, OPEN, WRITER};
     use crate::disk::platform::LockMode;
     use crate::disk::unix::{OpenMode, UnixDisk};
-    use crate::{Error, Options, Result};
+    use crate::{Error, LockKind, Options, Result};
     use std::io::{Read, Write};
     use std::time::Duration;
 
@@ -151,14 +151,14 @@ mod tests {
         let store = soon().open(&path).unwrap();
         soon().open(&other).unwrap().close().unwrap();
         type Act<'a> = &'a dyn Fn() -> Result<()>;
-        let acts: [(&str, u64, Act<'_>); 4] = [
-            ("open", OPEN, &|| soon().open(&other).map(drop)),
-            ("writer", WRITER, &|| store.write(|_| Ok(()))),
-            ("append", APPEND, &|| store.write(|tx| tx.raw("t")?.put(b"k", b"v"))),
-            ("checkpoint", CHECKPOINT, &|| store.checkpoint()),
+        let acts: [(LockKind, u64, Act<'_>); 4] = [
+            (LockKind::Open, OPEN, &|| soon().open(&other).map(drop)),
+            (LockKind::Writer, WRITER, &|| store.write(|_| Ok(()))),
+            (LockKind::Append, APPEND, &|| store.write(|tx| tx.raw("t")?.put(b"k", b"v"))),
+            (LockKind::Checkpoint, CHECKPOINT, &|| store.checkpoint()),
         ];
         for (name, byte, act) in acts {
-            let child = stopped_holder(if name == "open" { &other } else { &path }, byte);
+            let child = stopped_holder(if name == LockKind::Open { &other } else { &path }, byte);
             if UnixDisk::open(&path, OpenMode::default()).unwrap().holders(0, u64::MAX).is_empty() {
                 println!("/proc does not tell of locks here: skipped");
             } else {

@@ -8,7 +8,7 @@
 use crate::disk::fork::fork_generation;
 use crate::disk::holders::holder_of;
 use crate::disk::platform::{Disk, LockMode};
-use crate::error::{Error, Result};
+use crate::error::{Error, LockKind, Result};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::ThreadId;
@@ -86,7 +86,7 @@ impl ByteLock {
         disk: &Arc<dyn Disk>,
         byte: u64,
         mode: LockMode,
-        name: &'static str,
+        name: LockKind,
         deadline: Deadline,
     ) -> Result<ByteLock> {
         let started = Instant::now();

@@ -62,9 +62,10 @@ impl ReadMap {
 impl Mapping for ReadMap {
     fn bytes(&self) -> &[u8] {
         // Pages that were verified before they were lost would otherwise still count as verified.
-        if self.guard.torn() {
-            return &[];
-        }
+        if self.guard.torn() { &[] } else { self.kept() }
+    }
+
+    fn kept(&self) -> &[u8] {
         // SAFETY: mapped for reading as long as `self` lives, and a page that loses its file
         // becomes zeros. Other processes do write to the file, but not to pages that a reader may
         // use: they are copied on write and pinned. That is the contract of `Mapping`. A program

@@ -1,10 +1,12 @@
 //! The file and the system below it: format constants, the platform's interface, locks, shared memory.
 
 pub(crate) mod durable_note;
+pub(crate) mod extents;
 pub(crate) mod file_id;
 mod file_lock;
 pub(crate) mod fork;
 pub(crate) mod format;
+pub(crate) mod heap;
 pub(crate) mod holders;
 pub(crate) mod host;
 pub(crate) mod locks;

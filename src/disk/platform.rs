@@ -43,6 +43,12 @@ pub(crate) trait Mapping: Send + Sync {
     /// The mapped bytes; empty once a part of them is known to be lost. Only bytes of pages that no process
     /// rewrites may be read through it.
     fn bytes(&self) -> &[u8];
+
+    /// All mapped bytes, the lost ones as zeros: for bytes that were read before, and are lent again. The same at
+    /// every call.
+    fn kept(&self) -> &[u8] {
+        self.bytes()
+    }
 }
 
 /// One open file description of the data file.
@@ -55,6 +61,10 @@ pub(crate) trait Disk: Send + Sync {
     /// The file itself, whatever path led to it.
     fn identity(&self) -> FileId {
         FileId { device: 0, inode: 0 }
+    }
+    /// Whether it lies in a file, which other processes can open.
+    fn is_file(&self) -> bool {
+        true
     }
     /// A number of 48 bits for the directory entry by which the file was reached. Two processes that
     /// reach one file by different entries look for its sidecar in different directories, or by other names.

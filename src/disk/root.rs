@@ -35,7 +35,7 @@
 //! | 192 | 4 | next table id |
 //! | 196 | 4 | slot number, 0 or 1 |
 //! | 200 | 512 | log segments, in ring order from the one that holds the log position: `u32 page, u32 pages`; then zeros |
-//! | 712 | 16 | catalog tree: `u32 page, u32 crc, u64 entries` |
+//! | 712 | 32 | catalog tree: `u32 page, u32 crc, u64 entries, u64 pages, u64 bytes` |
 
 use crate::disk::format::{
     CHECKSUM_CRC32, FEATURES_INCOMPATIBLE, FEATURES_READ_ONLY, FIRST_PAGE, FIRST_USER_TABLE, FORMAT_VERSION, MAGIC,
@@ -44,7 +44,7 @@ use crate::disk::format::{
     get_u64, put_bytes, put_u16, put_u32, put_u64,
 };
 use crate::disk::platform::Disk;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use std::io;
 use std::path::Path;
 
@@ -437,9 +437,14 @@ pub(crate) fn read_slots(prefix: &[u8], path: &Path) -> Result<Slots> {
     let (newest, older) = match (a, b) {
         (Some(a), Some(b)) if a.store_id != b.store_id => {
             // Both are whole, but of two stores: a block was copied. It cannot be decided which is right.
-            return Err(
-                Error::corrupt("root slots", 0, None, "two roots of one store", "roots of two stores").in_file(path)
-            );
+            return Err(Error::corrupt(
+                CorruptionKind::RootSlots,
+                0,
+                None,
+                "two roots of one store",
+                "roots of two stores",
+            )
+            .in_file(path));
         }
         (Some(a), Some(b)) if a.sequence > b.sequence => (a, Some(b)),
         (a, Some(b)) => (b, a),
@@ -455,7 +460,7 @@ fn nothing_found(prefix: &[u8], path: &Path) -> Error {
     let has_magic = page_sizes().flat_map(places).any(is_copy);
     if has_magic {
         let expected = "a root slot with a valid checksum";
-        return Error::corrupt("root slots", 0, None, expected, "two damaged slots").in_file(&path);
+        return Error::corrupt(CorruptionKind::RootSlots, 0, None, expected, "two damaged slots").in_file(&path);
     }
     let found = if prefix.is_empty() {
         "the file is empty".to_owned()

@@ -10,7 +10,7 @@ use crate::disk::root::{Root, Slots, peek_sequence};
 use crate::disk::sidecar::{Sidecar, TailHint, WordsBefore};
 use crate::engine::board::Failures;
 use crate::engine::roots::Roots;
-use crate::error::{Error, Result};
+use crate::error::{Error, LockKind, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
 use crate::log::reader::{LogReader, Point, goes_on_elsewhere, seems_to_go_on};
 use crate::log::ring::Ring;
@@ -145,7 +145,7 @@ impl Log {
     /// Takes APPEND and finds the true tail.
     pub(crate) fn lock_append(&self, deadline: Deadline) -> Result<AppendGuard<'_>> {
         let state = lock(&self.appender);
-        let kernel = ByteLock::take(&self.disk, APPEND, LockMode::Exclusive, "append", deadline)?;
+        let kernel = ByteLock::take(&self.disk, APPEND, LockMode::Exclusive, LockKind::Append, deadline)?;
         self.guard_append(state, kernel)
     }
 

@@ -108,20 +108,20 @@ impl<'a> Batch<'a> {
     /// Archives the batch. A failure does not fail the checkpoint.
     pub(crate) fn keep(&self) {
         if let Err(error) = self.archive.keep(self) {
-            tracing::warn!(%error, lsn = self.end.lsn, "the log is applied without being archived");
+            crate::trace::warn!(%error, lsn = self.end.lsn, "the log is applied without being archived");
         }
     }
 
     /// Archives a transaction that is too large for the log, and that follows the batch with this LSN.
     pub(crate) fn keep_large(&self, changes: &Changes, lsn: u64) {
         if let Err(error) = self.archive.keep_large(&LargeTransaction { batch: self, lsn, changes }) {
-            tracing::warn!(%error, lsn, "a large transaction is not archived");
+            crate::trace::warn!(%error, lsn, "a large transaction is not archived");
         }
     }
 
     pub(crate) fn confirm(&self, lsn: u64) {
         if let Err(error) = self.archive.confirm(lsn) {
-            tracing::warn!(%error, lsn, "the archive does not say yet that a large transaction is committed");
+            crate::trace::warn!(%error, lsn, "the archive does not say yet that a large transaction is committed");
         }
     }
 
@@ -176,7 +176,7 @@ impl<'a> Batch<'a> {
                     keep.change(table, KeptChange::Put { key: part(key), value: part(value) })?;
                 }
                 Some(Operation::PutOverflow { table, key, value }) => {
-                    let value = self.view.tree.pages.overflow(value, table)?;
+                    let value = self.view.tree.pages.overflow(&value, table)?;
                     keep.change(table, KeptChange::Put { key: part(key), value: &value })?;
                 }
                 Some(Operation::Delete { table, key }) => {
@@ -200,7 +200,7 @@ impl LargeTransaction<'_> {
                 match write {
                     Change::Put(value) => keep.change(*table, KeptChange::Put { key, value })?,
                     Change::PutOverflow(overflow) => {
-                        let value = batch.view.tree.pages.overflow(*overflow, *table)?;
+                        let value = batch.view.tree.pages.overflow(overflow, *table)?;
                         keep.change(*table, KeptChange::Put { key, value: &value })?;
                     }
                     Change::Delete => keep.change(*table, KeptChange::Delete { key })?,

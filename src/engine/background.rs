@@ -114,7 +114,7 @@ impl Rounds {
             let relaxed = engine.relaxed.load(Ordering::Acquire);
             match engine.wait_durable(relaxed) {
                 Ok(()) => engine.forget_flushed(),
-                Err(error) => tracing::warn!(%error, "relaxed commits could not be flushed"),
+                Err(error) => crate::trace::warn!(%error, "relaxed commits could not be flushed"),
             }
         }
         let lsn = tail_lsn(engine);
@@ -163,7 +163,7 @@ impl Rounds {
         if self.due != Due::Now
             && let Err(error) = note_durable(engine)
         {
-            tracing::warn!(%error, "the file does not say that the log is durable");
+            crate::trace::warn!(%error, "the file does not say that the log is durable");
         }
     }
 

@@ -1,7 +1,9 @@
 //! The changes of a running write transaction, which it reads over the log and the tree.
 
-use crate::change::{Change, OwnedChange};
+use crate::change::OwnedChange;
 use crate::engine::changes::Changes;
+use crate::engine::delta::Delta;
+use crate::error::Result;
 use std::cell::{Cell, RefCell};
 use std::ops::Bound;
 
@@ -12,12 +14,51 @@ pub(crate) enum Direction {
     Backward,
 }
 
+impl Direction {
+    /// Whether a walk comes to `a` before `b`.
+    pub(crate) fn before(self, a: &[u8], b: &[u8]) -> bool {
+        match self {
+            Direction::Forward => a < b,
+            Direction::Backward => a > b,
+        }
+    }
+}
+
+/// What a state is read under: the [`Buffer`] of a transaction or, if nothing lies over the state, [`NoBuffer`].
+pub trait Over {
+    fn as_buffer(&self) -> &Buffer;
+}
+
+/// The buffer of a snapshot, of which there is none: unlike a [`Buffer`], it may be sent to another thread.
+#[derive(Debug)]
+pub enum NoBuffer {}
+
+impl Over for NoBuffer {
+    #[inline]
+    fn as_buffer(&self) -> &Buffer {
+        match *self {}
+    }
+}
+
+impl Over for Buffer {
+    #[inline]
+    fn as_buffer(&self) -> &Buffer {
+        self
+    }
+}
+
 /// What the transaction has changed so far.
 #[derive(Default)]
-pub(crate) struct Buffer {
+pub struct Buffer {
     pub(crate) changes: RefCell<Changes>,
     /// Incremented by each change.
     stamp: Cell<u64>,
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Buffer").finish_non_exhaustive()
+    }
 }
 
 impl Buffer {
@@ -66,10 +107,13 @@ impl Buffer {
         found.map(|(key, write)| (key.clone(), write.clone()))
     }
 
-    /// The keys in the buffer, and whether they exist after this transaction.
-    pub(crate) fn buffered_keys(&self, table: u32) -> Vec<(Vec<u8>, bool)> {
-        let changes = self.changes.borrow();
-        let keys = changes.tables.get(&table).into_iter().flatten();
-        keys.map(|(key, write)| (key.clone(), !matches!(write, Change::Delete))).collect()
+    /// What `ask` finds out from a table's difference from the state under the transaction: see [`Changes::delta`].
+    pub(crate) fn ask_delta<T>(
+        &self,
+        table: u32,
+        below: impl FnMut(&[u8]) -> Result<(u64, bool)>,
+        ask: impl FnOnce(&Delta) -> T,
+    ) -> Result<T> {
+        self.changes.borrow_mut().delta(table, below).map(ask)
     }
 }

@@ -5,13 +5,13 @@ use crate::disk::locks::{CHECKPOINT, WRITER};
 use crate::disk::sidecar::Sidecar;
 use crate::disk::slot::State;
 use crate::engine::board::Board;
-use crate::error::{Error, Holder};
+use crate::error::{Error, Holder, LockKind};
 use std::time::Instant;
 
 impl Board {
     /// The error for a lock that was not free in time, with its holder if that can be named.
-    pub(crate) fn busy(&self, lock: &'static str, sidecar: &Sidecar, started: Instant) -> Error {
-        let state = if lock == "writer" { State::Writing } else { State::Checkpointing };
+    pub(crate) fn busy(&self, lock: LockKind, sidecar: &Sidecar, started: Instant) -> Error {
+        let state = if lock == LockKind::Writer { State::Writing } else { State::Checkpointing };
         let holder = self.holder(sidecar, state).map(Box::new);
         Error::Busy { path: self.path().to_path_buf(), lock, waited: started.elapsed(), holder }
     }

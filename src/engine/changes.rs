@@ -1,9 +1,12 @@
 //! The changes of one transaction before it is committed.
 
 use crate::change::{Change, OwnedChange};
+use crate::disk::format::{MAX_OVERFLOW_SIZE, Overflow};
+use crate::engine::delta::Delta;
 use crate::engine::gaps::Gaps;
+use crate::error::Result;
 use crate::log::frame::FrameBuilder;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 /// A transaction's changes: by table, by key.
 #[derive(Debug, Default)]
@@ -15,6 +18,16 @@ pub(crate) struct Changes {
     bytes: u64,
     /// The gaps of the tables with these changes, as LSN 0.
     pub(crate) gaps: Gaps,
+    /// How tables with these changes differ from the state under them, for those of which that was asked.
+    deltas: BTreeMap<u32, BufferedDelta>,
+}
+
+/// How a table differs from the state under the transaction.
+#[derive(Debug, Default)]
+struct BufferedDelta {
+    delta: Delta,
+    /// The keys that were changed since.
+    stale: Vec<Vec<u8>>,
 }
 
 impl Changes {
@@ -28,6 +41,7 @@ impl Changes {
     }
 
     /// The number of keys put or deleted, and of tables dropped.
+    #[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "only spans tell of it"))]
     pub(crate) fn operations(&self) -> usize {
         self.dropped.len() + self.tables.values().map(BTreeMap::len).sum::<usize>()
     }
@@ -35,7 +49,8 @@ impl Changes {
     fn cost(key: &[u8], write: Option<&OwnedChange>) -> u64 {
         match write {
             Some(Change::Put(value)) => FrameBuilder::put_size(key.len(), value.len()),
-            Some(_) => FrameBuilder::put_size(key.len(), 16),
+            Some(Change::PutOverflow(_)) => FrameBuilder::put_size(key.len(), MAX_OVERFLOW_SIZE),
+            Some(Change::Delete) => FrameBuilder::put_size(key.len(), 0),
             None => 0,
         }
     }
@@ -62,7 +77,37 @@ impl Changes {
             None => keys.remove(key),
         };
         self.bytes -= Changes::cost(key, old.as_ref()).min(self.bytes);
+        let most = keys.len();
+        if let Some(known) = self.deltas.get_mut(&table) {
+            known.stale.push(key.to_vec());
+            if known.stale.len() > most {
+                // Beginning anew is no more work.
+                self.deltas.remove(&table);
+            }
+        }
         old
+    }
+
+    /// How a table differs from the state under these changes. `below` gives a key's rank in that state, and whether it
+    /// is there. Looks at the keys that were changed since the last call, the first time at all.
+    pub(crate) fn delta(&mut self, table: u32, below: impl FnMut(&[u8]) -> Result<(u64, bool)>) -> Result<&Delta> {
+        let keys = self.tables.get(&table);
+        let there = |write: &OwnedChange| !matches!(write, Change::Delete);
+        match self.deltas.entry(table) {
+            btree_map::Entry::Vacant(place) => {
+                let mut delta = Delta::default();
+                let all = keys.into_iter().flatten().map(|(key, write)| (key, Some(there(write))));
+                delta.take_in(all, below)?;
+                Ok(&place.insert(BufferedDelta { delta, stale: Vec::new() }).delta)
+            }
+            btree_map::Entry::Occupied(known) => {
+                let known = known.into_mut();
+                let stale = known.stale.iter().map(|key| (key, keys.and_then(|keys| keys.get(key)).map(there)));
+                known.delta.take_in(stale, below)?;
+                known.stale.clear();
+                Ok(&known.delta)
+            }
+        }
     }
 
     /// Moves the changes of each table to another table's id, all at once.
@@ -81,11 +126,22 @@ impl Changes {
             for (key, write) in keys {
                 match write {
                     Change::Put(value) => frame.put(*table, key, value),
-                    Change::PutOverflow(overflow) => frame.put_overflow(*table, key, *overflow),
+                    Change::PutOverflow(overflow) => frame.put_overflow(*table, key, overflow),
                     Change::Delete => frame.delete(*table, key),
                 }
             }
         }
         frame
     }
+}
+
+/// The puts of values that have their pages already, of tables that stay.
+pub(crate) fn placed_values(changes: &Changes) -> impl Iterator<Item = (u32, &Vec<u8>, Overflow)> {
+    let stay = changes.tables.iter().filter(|(table, _)| !changes.dropped.contains(table));
+    stay.flat_map(|(table, keys)| {
+        keys.iter().filter_map(|(key, change)| match change {
+            Change::PutOverflow(long) => Some((*table, key, **long)),
+            _ => None,
+        })
+    })
 }

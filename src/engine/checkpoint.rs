@@ -6,13 +6,13 @@
 //! A transaction too large for the log is committed by a second root, on top of the checkpoint's.
 
 use crate::change::Change;
-use crate::disk::format::TABLE_SNAPSHOTS;
+use crate::disk::format::{Extents, TABLE_SNAPSHOTS};
 use crate::disk::locks::Deadline;
 use crate::disk::slot::Counter;
 use crate::engine::Engine;
 use crate::engine::append::{Appended, now_us};
 use crate::engine::archive::Batch;
-use crate::engine::changes::Changes;
+use crate::engine::changes::{Changes, placed_values};
 use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::move_down::{WORTHWHILE, WORTHWHILE_IF_ASKED, begin_moving_down, is_worthwhile};
 use crate::engine::names::Naming;
@@ -20,7 +20,7 @@ use crate::engine::new_root::{CheckpointResult, NewRoot, RingChange, Unlogged};
 use crate::engine::page_writer::PageWriter;
 use crate::engine::view::View;
 use crate::engine::writer_queue::WriterGuard;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
 use crate::log::memtable::Pointed;
 use crate::log::reader::Point;
@@ -52,6 +52,8 @@ pub(crate) struct CheckpointOptions<'p> {
     pub(crate) lost: Option<Lost>,
     /// A named snapshot of the base to create, or one to remove.
     pub(crate) naming: Option<Naming<'p>>,
+    /// Pages of values that the holder of WRITER and CHECKPOINT has streamed: they are not allocated.
+    pub(crate) streamed: &'p [Extents],
 }
 
 /// What a failed flush leaves of the log.
@@ -87,7 +89,11 @@ impl Engine {
     ) -> Result<CheckpointResult> {
         let started = Instant::now();
         self.check_writable()?;
-        let span = tracing::debug_span!("checkpoint", lsn = tracing::field::Empty, pages = tracing::field::Empty,);
+        let span = crate::trace::debug_span!(
+            "checkpoint",
+            lsn = crate::trace::field::Empty,
+            pages = crate::trace::field::Empty,
+        );
         let _in_span = span.enter();
         let result = self.make_checkpoint(turn, plan, deadline);
         match &result {
@@ -99,7 +105,7 @@ impl Engine {
                     slot.count(Counter::Checkpoints, 1);
                 }
                 let took_ms = started.elapsed().as_millis();
-                tracing::debug!(
+                crate::trace::debug!(
                     took_ms,
                     pages,
                     free = done.free_pages,
@@ -108,7 +114,7 @@ impl Engine {
                 );
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "checkpoint failed"),
+            Err(error) => crate::trace::warn!(%error, "checkpoint failed"),
         }
         Ok(result?.unwrap_or_default())
     }
@@ -171,7 +177,9 @@ impl Engine {
                 Ok(Appended::NoRoom) => {
                     // Commits leave room for the record. They have filled it behind a newer root, with another ring.
                     let (expected, found) = ("the root that the last frames were written for", "an older root");
-                    return Err(Error::corrupt("root slots", 0, None, expected, found).in_file(self.path()));
+                    return Err(
+                        Error::corrupt(CorruptionKind::RootSlots, 0, None, expected, found).in_file(self.path())
+                    );
                 }
             }
         }
@@ -189,6 +197,7 @@ impl Engine {
         let Some((end, wanted)) = self.durable_end(plan, deadline)? else { return Ok(None) };
         let view = self.view_at_end_of_log(turn, end)?;
         let mut new = NewRoot::begin(self, turn, &view, end)?;
+        new.pages.keep_apart(plan.streamed)?;
         let archive = Batch::new(self, &view, end, &new.root, begun, plan.force)?;
         apply_log(&view, &mut new)?;
         let cutoff = (plan.compact > 0).then(|| begin_moving_down(&mut new.pages, plan.worthwhile())).flatten();
@@ -209,20 +218,25 @@ impl Engine {
         new.finish(unlogged, ring, archive.as_ref(), deadline).map(Some)
     }
 
-    /// Commits a transaction that is too large for the log, and returns its LSN: applies the log, then makes a root
-    /// that adds the transaction. The caller holds WRITER, so nothing is committed in between.
-    pub(crate) fn commit_to_tree(&self, _writer: &WriterGuard, changes: &Changes, deadline: Deadline) -> Result<u64> {
-        let turn = self.lock_checkpoint(deadline)?;
-        self.run_checkpoint(&turn, &CheckpointOptions::default(), deadline)?;
+    /// Commits a transaction that is too large for the log, and returns its LSN: makes a root that adds the transaction.
+    /// A checkpoint has just applied the log, and the caller holds WRITER, so nothing was committed in between.
+    pub(crate) fn commit_to_tree(
+        &self,
+        _writer: &WriterGuard,
+        turn: &CheckpointGuard<'_>,
+        changes: &Changes,
+        deadline: Deadline,
+    ) -> Result<u64> {
         let (begun, any) = (now_us(), CheckpointOptions { force: true, ..CheckpointOptions::default() });
         let Some((end, _)) = self.durable_end(&any, deadline)? else {
             return Err(Error::Internal("a root cannot be made of an empty log".to_owned()));
         };
-        let view = self.view_at_end_of_log(&turn, end)?;
+        let view = self.view_at_end_of_log(turn, end)?;
         if view.last_commit > view.tree.root.last_commit {
             return Err(Error::Internal(format!("LSN {} was committed without WRITER", view.last_commit)));
         }
-        let mut new = NewRoot::begin(self, &turn, &view, end)?;
+        let mut new = NewRoot::begin(self, turn, &view, end)?;
+        placed_values(changes).try_for_each(|(_, _, long)| new.pages.keep_overflow(&long))?;
         let archive = Batch::new(self, &view, end, &new.root, begun, true)?;
         for (table, keys) in changes.tables.iter().filter(|(table, _)| !changes.dropped.contains(table)) {
             new.update(*table, keys.iter().map(|(key, change)| (key, change.as_slice())))?;
@@ -262,7 +276,7 @@ fn apply_log(view: &View, new: &mut NewRoot<'_>) -> Result<()> {
     let Touched { tables, dropped, mut loose } = Touched::new(view, &mut new.pages)?;
     for table in tables {
         let changes = view.log_changes(table).inspect(|(_, change)| {
-            // A run that ends up in a tree is no longer loose.
+            // A value that ends up in a tree is no longer loose.
             if let Change::PutOverflow(overflow) = change {
                 loose.remove(&overflow.ptr.page);
             }
@@ -271,8 +285,10 @@ fn apply_log(view: &View, new: &mut NewRoot<'_>) -> Result<()> {
     }
     dropped.into_iter().try_for_each(|table| new.drop_table(table))?;
     for Pointed { value, birth, .. } in loose.into_values() {
-        let run = new.pages.pages().overflow_run(value)?;
-        new.pages.free(value.ptr.page, run, birth.min(view.tree.root.sequence))?;
+        let birth = birth.min(view.tree.root.sequence);
+        for extent in new.pages.pages().overflow_extents(&value)?.iter() {
+            new.pages.free(extent.page, extent.pages, birth)?;
+        }
     }
     Ok(())
 }
@@ -282,13 +298,13 @@ fn apply_log(view: &View, new: &mut NewRoot<'_>) -> Result<()> {
 struct Touched {
     tables: BTreeSet<u32>,
     dropped: BTreeSet<u32>,
-    /// Runs of long values that the log points at. Those that do not end up in a tree are needed only by snapshots of
+    /// Long values that the log points at, by their first page. Those that do not end up in a tree are needed only by snapshots of
     /// the previous version.
     loose: BTreeMap<u32, Pointed>,
 }
 
 impl Touched {
-    /// Collects the tables touched by the log. Marks runs that the log points at as used.
+    /// Collects the tables touched by the log. Marks the long values that the log points at as used.
     fn new(view: &View, writer: &mut PageWriter<'_>) -> Result<Touched> {
         let mut touched = Touched::default();
         for memtable in &view.memtables {
@@ -296,7 +312,7 @@ impl Touched {
             touched.tables.extend(tables);
             touched.dropped.extend(dropped);
             for pointed in memtable.overflows() {
-                writer.keep_overflow(pointed.value)?;
+                writer.keep_overflow(&pointed.value)?;
                 touched.loose.insert(pointed.value.ptr.page, pointed);
             }
         }

@@ -5,21 +5,28 @@ use crate::disk::platform::LockMode;
 use crate::disk::root::Root;
 use crate::disk::slot::State;
 use crate::engine::roots::Roots;
-use crate::error::{Error, Result};
+use crate::error::{Error, LockKind, Result};
 use std::time::Instant;
 
 /// The right to allocate and free pages, until dropped.
 pub(crate) struct CheckpointGuard<'e> {
     pub(crate) roots: &'e Roots,
+    /// `None`: it is parked.
     kernel: Option<ByteLock>,
     /// Set if the holder repairs failed flushes: how many. Only the holder flushes meanwhile.
     pub(crate) repairs: Option<u64>,
-    _process: FairGuard,
+    process: Option<FairGuard>,
+}
+
+/// CHECKPOINT, held by a transaction between two of its calls.
+pub(crate) struct ParkedCheckpoint {
+    kernel: Option<ByteLock>,
+    process: Option<FairGuard>,
 }
 
 impl Drop for CheckpointGuard<'_> {
     fn drop(&mut self) {
-        if self.roots.check_process().is_err() {
+        if self.kernel.is_none() || self.roots.check_process().is_err() {
             return;
         }
         let sidecar = self.roots.sidecar();
@@ -36,34 +43,44 @@ impl Roots {
         let sidecar = self.sidecar();
         let process = match self.checkpointing.take(deadline) {
             Waited::Held(guard) => guard,
-            Waited::TooLate => return Err(self.busy("checkpoint", &sidecar, started)),
+            Waited::TooLate => return Err(self.busy(LockKind::Checkpoint, &sidecar, started)),
             Waited::Nested => return Err(Error::Nested { path: self.path().to_path_buf() }),
         };
-        let kernel = ByteLock::take(&self.disk, CHECKPOINT, LockMode::Exclusive, "checkpoint", deadline);
+        let kernel = ByteLock::take(&self.disk, CHECKPOINT, LockMode::Exclusive, LockKind::Checkpoint, deadline);
         let kernel = kernel.map_err(|e| match e {
-            Error::Busy { .. } => self.busy("checkpoint", &sidecar, started),
+            Error::Busy { .. } => self.busy(LockKind::Checkpoint, &sidecar, started),
             e => e,
         })?;
-        Ok(self.checkpoint_turn(process, kernel))
+        Ok(self.checkpoint_turn(Some(process), Some(kernel)))
     }
 
     /// Takes CHECKPOINT only if it is free.
     pub(crate) fn try_lock_checkpoint(&self) -> Result<Option<CheckpointGuard<'_>>> {
         let Some(process) = self.checkpointing.try_take() else { return Ok(None) };
         let kernel = ByteLock::try_take(&self.disk, CHECKPOINT, LockMode::Exclusive)?;
-        Ok(kernel.map(|kernel| self.checkpoint_turn(process, kernel)))
+        Ok(kernel.map(|kernel| self.checkpoint_turn(Some(process), Some(kernel))))
     }
 
-    fn checkpoint_turn(&self, process: FairGuard, kernel: ByteLock) -> CheckpointGuard<'_> {
+    /// CHECKPOINT, which the transaction that calls held all along.
+    pub(crate) fn take_up_checkpoint(&self, parked: ParkedCheckpoint) -> CheckpointGuard<'_> {
+        self.checkpoint_turn(parked.process, parked.kernel)
+    }
+
+    fn checkpoint_turn(&self, process: Option<FairGuard>, kernel: Option<ByteLock>) -> CheckpointGuard<'_> {
         let sidecar = self.sidecar();
         if let Some(slot) = self.slot(&sidecar) {
             slot.set_state(State::Checkpointing, true);
         }
-        CheckpointGuard { roots: self, kernel: Some(kernel), repairs: None, _process: process }
+        CheckpointGuard { roots: self, kernel, repairs: None, process }
     }
 }
 
 impl CheckpointGuard<'_> {
+    /// Keeps CHECKPOINT held. Lists of processes go on to show that.
+    pub(crate) fn park(mut self) -> ParkedCheckpoint {
+        ParkedCheckpoint { kernel: self.kernel.take(), process: self.process.take() }
+    }
+
     pub(crate) fn flush_tree(&self) -> Result<()> {
         let roots = self.roots;
         let sidecar = roots.current_sidecar().0;

@@ -5,29 +5,25 @@
 //! if they fit. A transaction too large for the log is written directly to the tree.
 
 use crate::change::{Change, OwnedChange};
-use crate::disk::format::{MAX_FRAME_PAYLOAD, OVERFLOW_SIZE};
+use crate::disk::format::{MAX_FRAME_PAYLOAD, MAX_OVERFLOW_SIZE, Overflow};
 use crate::disk::locks::{Deadline, lock};
 use crate::disk::slot::Counter;
 use crate::engine::Engine;
 use crate::engine::append::{AppendGuard, Appended, Sealed};
 use crate::engine::board::Failures;
-use crate::engine::changes::Changes;
+use crate::engine::changes::{Changes, placed_values};
 use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::chores::Chore;
 use crate::engine::group_commit::SyncGuard;
-use crate::engine::page_writer::{PageWriter, SpaceOfLog};
-use crate::engine::view::View;
+use crate::engine::page_writer::SpaceOfLog;
+use crate::engine::streams::{LONG_VALUE, StreamedPages, Streams};
 use crate::engine::writer_queue::WriterGuard;
 use crate::error::{Error, Result};
 use crate::log::frame::{FrameBuilder, FrameKind};
 use crate::tree::overflow::write_overflow;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-
-/// Values from this size on are written to pages of their own, if CHECKPOINT is free.
-const LONG_VALUE: usize = 32 << 10;
 
 /// The most checkpoints that are run to make room for one frame.
 const CHECKPOINTS_FOR_ROOM: usize = 2;
@@ -43,12 +39,20 @@ struct Placed<'e> {
     _turn: CheckpointGuard<'e>,
     /// The log points at so many bytes of long values that a checkpoint should run soon.
     crowded: bool,
-    /// For the next long values, if the frame gets into the log.
-    space: SpaceOfLog,
+    /// For the next long values, if the frame gets into the log. `None`: pages that were streamed to are not in use.
+    space: Option<SpaceOfLog>,
+}
+
+/// What became of a commit's long values.
+enum Placing<'e> {
+    Done(Box<Placed<'e>>),
+    /// Nothing was changed, since the log cannot grow enough for the pointers.
+    NoRoom(CheckpointGuard<'e>),
 }
 
 /// How durable a commit is when it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Durability {
     /// The commit survives a power loss.
     #[default]
@@ -64,8 +68,10 @@ struct Commit<'c> {
     writer: &'c WriterGuard,
     changes: &'c mut Changes,
     durability: Durability,
-    /// Bytes of long values.
+    /// Bytes of long values that have no pages yet.
     long: u64,
+    /// The pages of those that were streamed. If there are any, CHECKPOINT is held.
+    streamed: StreamedPages,
     deadline: Deadline,
 }
 
@@ -95,19 +101,20 @@ impl Engine {
     pub(crate) fn commit(
         &self,
         turn: &mut Option<WriterGuard>,
+        streams: Option<Streams>,
         changes: &mut Changes,
         durability: Durability,
     ) -> Result<Option<u64>> {
-        let span = tracing::debug_span!(
+        let span = crate::trace::debug_span!(
             "commit",
             durability = ?durability,
             bytes = changes.frame_bytes(),
             operations = changes.operations(),
-            lsn = tracing::field::Empty,
-            waited_us = tracing::field::Empty,
+            lsn = crate::trace::field::Empty,
+            waited_us = crate::trace::field::Empty,
         );
         let _in_span = span.enter();
-        let committed = self.commit_now(turn, changes, durability, &span)?;
+        let committed = self.commit_now(turn, streams, changes, durability, &span)?;
         if let Some(lsn) = committed {
             span.record("lsn", lsn);
         }
@@ -117,15 +124,17 @@ impl Engine {
     fn commit_now(
         &self,
         turn: &mut Option<WriterGuard>,
+        streams: Option<Streams>,
         changes: &mut Changes,
         durability: Durability,
-        span: &tracing::Span,
+        span: &crate::trace::Span,
     ) -> Result<Option<u64>> {
         self.check_process()?;
         let writer = turn.as_ref().ok_or_else(|| Error::Internal("WRITER is not held".to_owned()))?;
-        let long: u64 = long_values(changes).map(|write| value_len(write) as u64).sum();
-        let commit = Commit { writer, changes, durability, long, deadline: self.deadline() };
-        let in_log = match self.put_in_place(commit)? {
+        let (held, streamed) = self.take_up_streams(streams);
+        let long = long_values(changes).map(value_len).sum();
+        let commit = Commit { writer, changes, durability, long, streamed, deadline: self.deadline() };
+        let in_log = match self.put_in_place(commit, held)? {
             Outcome::InLog(in_log) => in_log,
             Outcome::InTree(lsn) => return Ok(Some(lsn)),
             Outcome::NamesChanged => return Ok(None),
@@ -137,8 +146,9 @@ impl Engine {
         Ok(Some(lsn))
     }
 
-    /// Puts the transaction into the log, or, if it is too large for the log, directly into the tree.
-    fn put_in_place(&self, mut commit: Commit<'_>) -> Result<Outcome<'_>> {
+    /// Puts the transaction into the log, or, if it is too large for the log, directly into the tree. CHECKPOINT is `held`
+    /// if values were streamed.
+    fn put_in_place<'e>(&'e self, mut commit: Commit<'_>, held: Option<CheckpointGuard<'e>>) -> Result<Outcome<'e>> {
         let (bytes, long) = (commit.changes.frame_bytes(), commit.long);
         let limit = frame_limit(self.settings.log_cap);
         let direct = bytes.saturating_sub(long) > limit;
@@ -146,26 +156,26 @@ impl Engine {
             return Ok(Outcome::NamesChanged);
         }
         if direct {
-            return self.commit_without_log(&commit);
+            return self.commit_without_log(&mut commit, held);
         }
         if commit.durability == Durability::Sync {
             // Beside a flush, the check that the sidecar still has its name costs nothing. (Without a flush it is made
             // once a second.)
             let _ = self.current_sidecar();
         }
-        let mut placed = None;
-        if long > 0
-            && let Some(turn) = self.turn_for_pages(bytes <= limit, commit.deadline)?
-        {
-            placed = self.write_long_values(turn, &mut commit)?;
-            if placed.is_none() {
-                return self.commit_without_log(&commit);
-            }
-        }
+        let turn = match held {
+            None if long > 0 => self.turn_for_pages(bytes <= limit, commit.deadline)?,
+            held => held,
+        };
+        let placed = match turn.map(|turn| self.write_long_values(turn, &mut commit)).transpose()? {
+            Some(Placing::NoRoom(turn)) => return self.commit_without_log(&mut commit, Some(turn)),
+            Some(Placing::Done(placed)) => Some(*placed),
+            None => None,
+        };
         // `None`: the log cannot grow as far as its cap allows, since the disk is full or no segment is left.
         match self.append_changes(&mut commit, placed)? {
             Some(outcome) => Ok(outcome),
-            None => self.commit_without_log(&commit),
+            None => self.commit_without_log(&mut commit, None),
         }
     }
 
@@ -212,7 +222,7 @@ impl Engine {
         let log_is_half_full = append.state.used() * 2 > append.state.ring.capacity();
         let crowded = log_is_half_full || placed.as_ref().is_some_and(|placed| placed.crowded);
         if let Some(Placed { space, _turn, .. }) = placed {
-            *lock(&self.space_of_log) = Some(space);
+            *lock(&self.space_of_log) = space;
         }
         let proven = self.proven.load(Ordering::Acquire);
         let alone = durability == Durability::Sync && proven && !append.sidecar.is_busy();
@@ -274,12 +284,17 @@ impl Engine {
         }
     }
 
-    /// Like [`Engine::commit`], without the log.
-    fn commit_without_log(&self, commit: &Commit<'_>) -> Result<Outcome<'_>> {
+    /// Like [`Engine::commit`], without the log. CHECKPOINT is `held` if values were streamed.
+    fn commit_without_log(&self, commit: &mut Commit<'_>, held: Option<CheckpointGuard<'_>>) -> Result<Outcome<'_>> {
         if commit.changes.catalog_lsn.is_some() {
             return Ok(Outcome::NamesChanged);
         }
-        let lsn = self.commit_to_tree(commit.writer, commit.changes, commit.deadline)?;
+        let turn = held.map_or_else(|| self.lock_checkpoint(commit.deadline), Ok)?;
+        let options = CheckpointOptions { streamed: &commit.streamed.extents, ..CheckpointOptions::default() };
+        self.run_checkpoint(&turn, &options, commit.deadline)?;
+        self.renew_streamed(&*self.newest_view(commit.writer)?, commit.changes)?;
+        let lsn = self.commit_to_tree(commit.writer, &turn, commit.changes, commit.deadline)?;
+        drop(turn);
         let sidecar = self.sidecar();
         if let Some(slot) = self.slot(&sidecar) {
             slot.count(Counter::Commits, 1);
@@ -301,7 +316,9 @@ impl Engine {
             self.run_checkpoint(&turn, &options, commit.deadline)?;
             return Ok(true);
         }
-        *placed = self.write_long_values(turn, commit)?;
+        if let Placing::Done(done) = self.write_long_values(turn, commit)? {
+            *placed = Some(*done);
+        }
         *frame = commit.changes.encode();
         Ok(placed.is_some())
     }
@@ -312,7 +329,8 @@ impl Engine {
             if self.lock_append(commit.deadline)?.has_room(room_for) {
                 return Ok(true);
             }
-            let options = CheckpointOptions { room_for, ..CheckpointOptions::default() };
+            let streamed = &commit.streamed.extents;
+            let options = CheckpointOptions { room_for, streamed, ..CheckpointOptions::default() };
             self.run_checkpoint(turn, &options, commit.deadline)?;
         }
         Ok(self.lock_append(commit.deadline)?.has_room(room_for))
@@ -327,34 +345,31 @@ impl Engine {
         }
     }
 
-    /// Writes the long values to runs of their own, durably, and replaces them with pointers. `None`: nothing was
-    /// changed, since the log cannot grow enough for the pointers.
-    fn write_long_values<'e>(
-        &'e self,
-        turn: CheckpointGuard<'e>,
-        commit: &mut Commit<'_>,
-    ) -> Result<Option<Placed<'e>>> {
-        // Runs that the log points at stay in use until the next checkpoint, overwritten or not. The log's cap bounds
+    /// Writes the long values to pages of their own, durably, and replaces them with pointers.
+    fn write_long_values<'e>(&'e self, turn: CheckpointGuard<'e>, commit: &mut Commit<'_>) -> Result<Placing<'e>> {
+        // What the log points at stays in use until the next checkpoint, overwritten or not. The log's cap bounds
         // its frames, and also these bytes beside it.
-        let (allowed, long) = (self.settings.log_cap, commit.long);
+        let (allowed, long) = (self.settings.log_cap, commit.long + commit.streamed.bytes(self.page_size));
         let in_log = self.newest_view(commit.writer)?.long_bytes();
         if in_log > 0 && in_log.saturating_add(long) > allowed {
-            self.run_checkpoint(&turn, &CheckpointOptions::default(), commit.deadline)?;
+            let options = CheckpointOptions { streamed: &commit.streamed.extents, ..CheckpointOptions::default() };
+            self.run_checkpoint(&turn, &options, commit.deadline)?;
         }
-        let pointers = (long_values(commit.changes).count() * OVERFLOW_SIZE) as u64;
-        let room_for = commit.changes.frame_bytes().saturating_sub(long) + pointers;
+        let pointers = (long_values(commit.changes).count() * MAX_OVERFLOW_SIZE) as u64;
+        let room_for = commit.changes.frame_bytes().saturating_sub(commit.long) + pointers;
         if !self.make_room(&turn, commit, room_for)? {
-            return Ok(None);
+            return Ok(Placing::NoRoom(turn));
         }
         turn.settle_root()?;
         let view = self.newest_view(commit.writer)?;
         let crowded = view.long_bytes().saturating_add(long) > allowed / 2;
-        let mut pages = PageWriter::for_log(self, &turn, &view)?;
+        self.renew_streamed(&view, commit.changes)?;
+        let mut pages = self.space_beside(&turn, &view, &mut commit.streamed)?;
         let mut written = Vec::new();
         for (table, keys) in &commit.changes.tables {
             for (key, change) in keys {
                 if let Change::Put(value) = change
-                    && value.len() >= LONG_VALUE
+                    && value.len() as u64 >= LONG_VALUE
                 {
                     written.push((*table, key.clone(), write_overflow(&mut pages, *table, value)?));
                 }
@@ -363,27 +378,22 @@ impl Engine {
         pages.write_out()?;
         // The frame must never be found without what it points at.
         turn.flush_tree()?;
-        let space = pages.with_values(written.iter().map(|(_, _, value)| *value));
         for (table, key, overflow) in written {
-            commit.changes.set(table, &key, Some(Change::PutOverflow(overflow)));
+            commit.changes.set(table, &key, Some(Change::PutOverflow(Box::new(overflow))));
         }
-        Ok(Some(Placed { _turn: turn, crowded, space }))
+        let values: Vec<Overflow> = placed_values(commit.changes).map(|(_, _, long)| long).collect();
+        let space = commit.streamed.are_all_put(commit.changes).then(|| pages.with_values(values.into_iter()));
+        Ok(Placing::Done(Box::new(Placed { _turn: turn, crowded, space })))
     }
 
     /// Gives up the memory for what is free beside the long values of the log.
     pub(crate) fn forget_space(&self) {
         *lock(&self.space_of_log) = None;
     }
-
-    /// The state at the end of the log, durable or not: the transaction of this writer builds on it. While WRITER is
-    /// held, nothing else is committed.
-    pub(crate) fn newest_view(&self, _writer: &WriterGuard) -> Result<Arc<View>> {
-        self.view_at_end()
-    }
 }
 
-fn value_len(write: &OwnedChange) -> usize {
-    if let Change::Put(value) = write { value.len() } else { 0 }
+fn value_len(write: &OwnedChange) -> u64 {
+    if let Change::Put(value) = write { value.len() as u64 } else { 0 }
 }
 
 fn long_values(changes: &Changes) -> impl Iterator<Item = &OwnedChange> {

@@ -1,5 +1,6 @@
-//! What walks and counts have found out about the states of a table, for later ones: gaps, and numbers of entries.
+//! What walks and counts have found out about the states of a table, for later ones: gaps, and differences from the tree.
 
+use crate::engine::delta::Delta;
 use crate::engine::gaps::Gaps;
 use crate::log::frame::{Operation, Operations};
 use crate::log::reader::Frame;
@@ -10,13 +11,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 #[derive(Default)]
 pub(crate) struct Facts {
     gaps: Gaps,
-    /// The newest number of entries of a table that is known, and the LSN of its state.
-    counts: BTreeMap<u32, (u64, u64)>,
+    /// By table: the newest state of which it is known how it differs from its tree.
+    deltas: BTreeMap<u32, KnownDelta>,
+}
+
+/// How a table differs from its tree in one state.
+#[derive(Clone)]
+pub(crate) struct KnownDelta {
+    /// The root that the tree belongs to, and the LSN of the state.
+    pub(crate) state: (u64, u64),
+    pub(crate) delta: Arc<Delta>,
 }
 
 impl Facts {
     pub(crate) fn starting_at(lsn: u64) -> Facts {
-        Facts { gaps: Gaps::starting_at(lsn), counts: BTreeMap::new() }
+        Facts { gaps: Gaps::starting_at(lsn), deltas: BTreeMap::new() }
     }
 
     /// The next state is that after this frame.
@@ -71,18 +80,19 @@ impl Known {
         }
     }
 
-    /// The number of entries of a table in a state, and the LSN of that state: this one, or, if its number is not
-    /// known, the newest whose number is.
-    pub(crate) fn count(&self, table: u32, lsn: u64) -> Option<(u64, u64)> {
-        let own = read(&self.own).counts.get(&table).map(|(_, count)| (lsn, *count));
-        own.or_else(|| read(&self.shared).counts.get(&table).copied())
+    /// How a table differs from its tree: in this state or, if that is not known, in the newest of which it is.
+    pub(crate) fn delta(&self, table: u32) -> Option<KnownDelta> {
+        let own = read(&self.own).deltas.get(&table).cloned();
+        own.or_else(|| read(&self.shared).deltas.get(&table).cloned())
     }
 
-    pub(crate) fn note_count(&self, table: u32, lsn: u64, count: u64) {
-        write(&self.own).counts.insert(table, (0, count));
-        let counts = &mut write(&self.shared).counts;
-        if counts.get(&table).is_none_or(|(newest, _)| *newest < lsn) {
-            counts.insert(table, (lsn, count));
+    pub(crate) fn note_delta(&self, table: u32, known: KnownDelta) {
+        write(&self.own).deltas.insert(table, known.clone());
+        let deltas = &mut write(&self.shared).deltas;
+        // Differences from an earlier tree are of no use to later states.
+        deltas.retain(|_, other| other.state.0 >= known.state.0);
+        if deltas.get(&table).is_none_or(|newest| newest.state < known.state) {
+            deltas.insert(table, known);
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::disk::pins::Pins;
 use crate::disk::platform::{Disk, Mapping};
 use crate::disk::root::Root;
 use crate::engine::settings::{MIN_LOG_PAGES, Settings};
-use crate::error::{Error, Result};
+use crate::error::{Error, LimitKind, LockKind, Result};
 use crate::tree::pages::Verified;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -117,7 +117,7 @@ impl OpenFile {
 
     /// Another thread or process is joining, or starting, a sidecar.
     pub(crate) fn busy_opening(&self) -> Error {
-        Error::Busy { path: self.path().to_path_buf(), lock: "open", waited: Duration::ZERO, holder: None }
+        Error::Busy { path: self.path().to_path_buf(), lock: LockKind::Open, waited: Duration::ZERO, holder: None }
     }
 
     pub(crate) fn poisoned_error(&self, reason: impl Into<String>) -> Error {
@@ -155,5 +155,5 @@ pub(crate) fn check_key(key: &[u8]) -> Result<()> {
     if key.len() <= MAX_KEY_SIZE {
         return Ok(());
     }
-    Err(Error::TooLarge { what: "key", size: key.len() as u64, limit: MAX_KEY_SIZE as u64 })
+    Err(Error::TooLarge { what: LimitKind::Key, size: key.len() as u64, limit: MAX_KEY_SIZE as u64 })
 }

@@ -67,7 +67,7 @@ impl Engine {
         }
         self.proven.store(true, Ordering::Release);
         self.proven_roots.store(true, Ordering::Release);
-        tracing::warn!(lsn = end.lsn, lost = newest.saturating_sub(end.lsn), "a failed flush was repaired");
+        crate::trace::warn!(lsn = end.lsn, lost = newest.saturating_sub(end.lsn), "a failed flush was repaired");
         Ok(())
     }
 

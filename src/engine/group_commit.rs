@@ -16,7 +16,7 @@ use crate::disk::sidecar::Sidecar;
 use crate::disk::slot::Counter;
 use crate::engine::append::{Log, Sealed};
 use crate::engine::board::Failures;
-use crate::error::Result;
+use crate::error::{LockKind, Result};
 use std::ops::RangeInclusive;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
@@ -155,10 +155,10 @@ impl Log {
     /// LSN only rises.
     fn flush_sealed(&self, sealed: &Sealed) -> Result<()> {
         let Sealed { tail, sidecar } = sealed;
-        let span = tracing::debug_span!("flush", lsn = tail.lsn, covered = tracing::field::Empty);
+        let span = crate::trace::debug_span!("flush", lsn = tail.lsn, covered = crate::trace::field::Empty);
         let _in_span = span.enter();
         if let Err(e) = self.flush_file(sidecar) {
-            tracing::error!(error = %e, "flush failed");
+            crate::trace::error!(error = %e, "flush failed");
             return Err(self.poisoned_error(e.to_string()));
         }
         let covered = tail.lsn.saturating_sub(self.durable_lsn());
@@ -167,14 +167,14 @@ impl Log {
         if let Some(slot) = self.slot(sidecar) {
             slot.count(Counter::Flushes, 1);
         }
-        tracing::trace!(lsn = tail.lsn, covered, "flushed");
+        crate::trace::trace!(lsn = tail.lsn, covered, "flushed");
         Ok(())
     }
 
     /// Waits for SYNC, and so for the flush of its holder.
     pub(crate) fn lock_sync(&self, deadline: Deadline) -> Result<SyncGuard<'_>> {
         let process = lock(&self.syncing);
-        let kernel = ByteLock::take(&self.disk, SYNC, LockMode::Exclusive, "flush", deadline)?;
+        let kernel = ByteLock::take(&self.disk, SYNC, LockMode::Exclusive, LockKind::Flush, deadline)?;
         Ok(SyncGuard { _kernel: kernel, _process: process })
     }
 }

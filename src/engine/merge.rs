@@ -3,29 +3,49 @@
 
 use crate::bytes::Bytes;
 use crate::change::{Change, OwnedChange};
-use crate::disk::format::TreeRoot;
-use crate::engine::buffer::{Buffer, Direction};
+use crate::disk::format::{Overflow, TreeRoot};
+use crate::engine::buffer::{Direction, NoBuffer, Over};
 use crate::engine::facts::note_step;
 use crate::engine::gaps::{behind, end_of_keys};
 use crate::engine::view::{View, after};
 use crate::error::Result;
 use crate::log::memtable::{Memtable, Version};
 use crate::tree::cursor::{Cursor, get};
+use crate::tree::long_value::LongValue;
 use crate::tree::node::{LeafValue, Node};
-use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::ops::Bound;
 
 /// What is walked: a table in a state, under a transaction's buffer if there is one.
-#[derive(Clone, Copy)]
-pub(crate) struct TableSource<'s> {
+pub struct TableSource<'s, B = NoBuffer> {
     pub(crate) view: &'s View,
-    pub(crate) buffer: Option<&'s Buffer>,
+    pub(crate) buffer: Option<&'s B>,
     pub(crate) table: u32,
     pub(crate) root: TreeRoot,
 }
 
 impl<'s> TableSource<'s> {
+    /// A table of a committed state.
+    pub(crate) fn committed(view: &'s View, table: u32) -> Result<TableSource<'s>> {
+        Ok(TableSource { view, buffer: None, table, root: view.tree_root(table)? })
+    }
+}
+
+impl<B> Clone for TableSource<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for TableSource<'_, B> {}
+
+impl<B> std::fmt::Debug for TableSource<'_, B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableSource").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+impl<'s, B: Over> TableSource<'s, B> {
     #[inline]
     pub(crate) fn read(&self, found: LeafValue<'s>) -> Result<Bytes<'s>> {
         found.read(&self.view.tree.pages, self.table)
@@ -35,36 +55,51 @@ impl<'s> TableSource<'s> {
     #[inline]
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes<'s>>> {
         if let Some(buffer) = self.buffer
-            && let Some(write) = buffer.buffered(self.table, key)
+            && let Some(write) = buffer.as_buffer().buffered(self.table, key)
         {
             return after(write).map(|found| self.read(found)).transpose();
         }
         self.view.value(self.table, self.root, key)
     }
 
+    /// The value of a key, or where it is.
+    pub(crate) fn find(&self, key: &[u8]) -> Result<Option<LeafValue<'s>>> {
+        match self.buffer.and_then(|buffer| buffer.as_buffer().buffered(self.table, key)) {
+            Some(write) => Ok(after(write)),
+            None => self.view.leaf_value(self.table, self.root, key),
+        }
+    }
+
+    /// A long value of this table, to be read in parts.
+    pub(crate) fn long_value(&self, long: &Overflow) -> Result<LongValue<'s>> {
+        self.view.tree.pages.long_value(long, self.table)
+    }
+
     /// Whether the key exists. Does not read long values.
     pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
         if let Some(buffer) = self.buffer
-            && let Some(write) = buffer.buffered(self.table, key)
+            && let Some(write) = buffer.as_buffer().buffered(self.table, key)
         {
             return Ok(!matches!(write, Change::Delete));
         }
-        self.view.has_at(self.table, self.root, key, self.view.lsn)
+        self.view.has(self.table, self.root, key)
     }
 }
 
 /// A walk in one direction.
-pub(crate) struct MergeCursor<'s> {
-    ground: TableSource<'s>,
+pub(crate) struct MergeCursor<'s, B = NoBuffer> {
+    ground: TableSource<'s, B>,
     direction: Direction,
     cursor: Cursor<'s>,
+    /// The key that was returned last, where not only the tree has entries.
+    last: Option<Bytes<'s>>,
     memtables: Vec<(&'s Memtable, Option<Version>)>,
-    buffer: Option<Buffered<'s>>,
+    buffer: Option<Buffered<'s, B>>,
 }
 
 /// The buffer's next entry. It is looked up again if the buffer changed since the last step.
-struct Buffered<'s> {
-    changes: &'s Buffer,
+struct Buffered<'s, B> {
+    changes: &'s B,
     head: Option<(Vec<u8>, OwnedChange)>,
     stamp: u64,
     /// Where the lookup starts.
@@ -115,9 +150,9 @@ pub(crate) fn as_slices(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     }
 }
 
-impl<'s> MergeCursor<'s> {
+impl<'s, B: Over> MergeCursor<'s, B> {
     /// Starts at a bound: forward from there up, backward from there down.
-    pub(crate) fn new(ground: TableSource<'s>, direction: Direction, from: Bound<&[u8]>) -> Result<MergeCursor<'s>> {
+    pub(crate) fn new(ground: TableSource<'s, B>, direction: Direction, from: Bound<&[u8]>) -> Result<Self> {
         let cursor = Cursor::new(&ground.view.tree.pages, ground.table, ground.root);
         let touching = ground.view.memtables.iter().filter(|g| g.touches(ground.table));
         let memtables = touching.map(|g| (&**g, None)).collect();
@@ -125,7 +160,7 @@ impl<'s> MergeCursor<'s> {
             let from = from.map(<[u8]>::to_vec);
             Buffered { changes, head: None, stamp: u64::MAX, from }
         });
-        let mut walk = MergeCursor { ground, direction, cursor, memtables, buffer };
+        let mut walk = MergeCursor { ground, direction, cursor, last: None, memtables, buffer };
         walk.seek(from)?;
         Ok(walk)
     }
@@ -151,13 +186,6 @@ impl<'s> MergeCursor<'s> {
         Ok(())
     }
 
-    fn before(&self, a: &[u8], b: &[u8]) -> bool {
-        match self.direction {
-            Direction::Forward => a < b,
-            Direction::Backward => a > b,
-        }
-    }
-
     #[inline(always)]
     fn advance_tree(&mut self) -> Result<()> {
         match self.direction {
@@ -169,7 +197,8 @@ impl<'s> MergeCursor<'s> {
 
     /// For a forward walk without a transaction: the leaf of the tree with the next rows, if the walk is at the leaf's
     /// beginning and the log changes no key up to its last one.
-    pub(crate) fn leaf_ahead(&self) -> Result<Option<&Node<'s>>> {
+    pub(crate) fn leaf_ahead(&mut self) -> Result<Option<&Node<'s>>> {
+        self.cursor.catch_up(self.direction == Direction::Forward)?;
         let Some(leaf) = self.cursor.leaf_ahead() else { return Ok(None) };
         let last = leaf.ends()?.1;
         let untouched = |head: &Option<Version>| head.as_ref().is_none_or(|head| head.key > last);
@@ -182,14 +211,23 @@ impl<'s> MergeCursor<'s> {
         self.cursor.skip_leaf().map(drop)
     }
 
+    /// What is walked.
+    #[inline]
+    pub(crate) fn ground(&self) -> &TableSource<'s, B> {
+        &self.ground
+    }
+
+    /// The key that was returned last; `None` before the first entry, and behind the last one.
+    pub(crate) fn last_key(&mut self) -> Option<&[u8]> {
+        self.cursor.last_key().or(self.last.as_deref())
+    }
+
     /// The next entry.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(Bytes<'s>, LeafValue<'s>)>> {
         if self.memtables.is_empty() && self.buffer.is_none() {
             // The common case: only the tree has entries.
-            let Some((key, value)) = self.cursor.take() else { return Ok(None) };
-            self.advance_tree()?;
-            return Ok(Some((key, value)));
+            return self.cursor.step(self.direction == Direction::Forward);
         }
         self.next_merged()
     }
@@ -199,6 +237,7 @@ impl<'s> MergeCursor<'s> {
         while let Some(Merged { key, value, buffered, in_base }) = self.merged()? {
             if let Some(value) = value {
                 self.end_run(run, Some(&key));
+                self.last = Some(key.clone());
                 return Ok(Some((key, value)));
             }
             let run = run.get_or_insert_with(|| Run::new(&key));
@@ -217,7 +256,7 @@ impl<'s> MergeCursor<'s> {
         let (table, view, ahead) = (self.ground.table, self.ground.view, self.direction == Direction::Forward);
         let to = if ahead { Bound::Included } else { Bound::Excluded };
         if let Some(buffer) = &mut self.buffer
-            && let Some(edge) = buffer.changes.gap_edge(table, key, ahead)
+            && let Some(edge) = buffer.changes.as_buffer().gap_edge(table, key, ahead)
         {
             let to = to(edge);
             buffer.from.clone_from(&to);
@@ -250,24 +289,25 @@ impl<'s> MergeCursor<'s> {
             && run.buffered > 0
             && cost >= WORTHWHILE
         {
-            buffer.changes.note_gap(table, gap(), cost);
+            buffer.changes.as_buffer().note_gap(table, gap(), cost);
         }
     }
 
     /// The next key in any source. Nothing is copied before it is known which one that is.
-    fn least(&self) -> Option<Least<'s>> {
+    fn least(&mut self) -> Option<Least<'s>> {
+        let direction = self.direction;
         let in_tree = self.cursor.key();
         let mut best = in_tree;
         let mut logged = None;
         for (_, head) in &self.memtables {
             if let Some(Version { key, .. }) = head
-                && best.is_none_or(|best| self.before(key, best))
+                && best.is_none_or(|best| direction.before(key, best))
             {
                 (best, logged) = (Some(&**key), Some(key));
             }
         }
         if let Some(Buffered { head: Some((key, _)), .. }) = &self.buffer
-            && best.is_none_or(|best| self.before(key, best))
+            && best.is_none_or(|best| direction.before(key, best))
         {
             return Some(Least::Beside(Bytes::copied(key)));
         }
@@ -315,10 +355,11 @@ impl<'s> MergeCursor<'s> {
 
     fn look_at_buffer(&mut self) {
         let Some(buffer) = &mut self.buffer else { return };
-        let stamp = buffer.changes.stamp();
+        let stamp = buffer.changes.as_buffer().stamp();
         if stamp != buffer.stamp {
             buffer.stamp = stamp;
-            buffer.head = buffer.changes.buffered_next(self.ground.table, self.direction, as_slices(&buffer.from));
+            buffer.head =
+                buffer.changes.as_buffer().buffered_next(self.ground.table, self.direction, as_slices(&buffer.from));
         }
     }
 }
@@ -383,56 +424,11 @@ impl Iterator for LogChanges<'_> {
     }
 }
 
-/// The number of entries: that of the state, corrected for each key that the buffer changes.
-pub(crate) fn count(ground: &TableSource<'_>) -> Result<u64> {
-    let mut count = ground.view.entries_in(ground.table, ground.root)?;
-    let Some(buffer) = ground.buffer else { return Ok(count) };
-    for (key, present) in buffer.buffered_keys(ground.table) {
-        let was_there = ground.view.has_at(ground.table, ground.root, &key, ground.view.lsn)?;
-        count = corrected(count, was_there, present);
-    }
-    Ok(count)
-}
-
-/// A number of entries after a change of one.
-fn corrected(count: u64, was_there: bool, is_there: bool) -> u64 {
-    (count + u64::from(is_there)).saturating_sub(u64::from(was_there))
-}
-
 impl View {
-    /// The number of entries of a table in this state: that of the newest state whose number is known, corrected for
-    /// each key that the log has changed since; or that of the tree.
-    fn entries_in(&self, table: u32, root: TreeRoot) -> Result<u64> {
-        let mut count = root.count;
-        match self.known.count(table, self.lsn) {
-            Some((lsn, known)) if lsn == self.lsn => return Ok(known),
-            // The tree does not tell older states apart.
-            Some((lsn, known)) if (self.tree.root.checkpoint_lsn..self.lsn).contains(&lsn) => {
-                count = known;
-                let keys: BTreeSet<_> =
-                    self.memtables.iter().flat_map(|g| g.changed_between(table, lsn, self.lsn)).collect();
-                for key in keys {
-                    let was_there = self.has_at(table, root, &key, lsn)?;
-                    count = corrected(count, was_there, self.has_at(table, root, &key, self.lsn)?);
-                }
-            }
-            _ => {
-                for (key, change) in self.log_changes(table) {
-                    note_step();
-                    let was_there = get(&self.tree.pages, table, root, &key)?.is_some();
-                    count = corrected(count, was_there, !matches!(change, Change::Delete));
-                }
-            }
-        }
-        self.known.note_count(table, self.lsn, count);
-        Ok(count)
-    }
-
-    /// Whether a key exists in the state `lsn`: this one or, if its frames are in the memtables, one before. Does not
-    /// read long values.
-    fn has_at(&self, table: u32, root: TreeRoot, key: &[u8], lsn: u64) -> Result<bool> {
+    /// Whether a key exists in this state. Does not read long values.
+    fn has(&self, table: u32, root: TreeRoot, key: &[u8]) -> Result<bool> {
         note_step();
-        match self.logged_at(table, key, lsn) {
+        match self.logged(table, key) {
             Some(change) => Ok(!matches!(change, Change::Delete)),
             None => Ok(get(&self.tree.pages, table, root, key)?.is_some()),
         }

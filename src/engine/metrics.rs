@@ -2,13 +2,13 @@
 
 use crate::engine::stats::{LockStats, Locks, ProcessStats, Stats};
 use crate::error::Holder;
-use serde::Serialize;
 use std::fmt::{Display, Write};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The figures of a store at one moment, from which [`Rates`] are taken; see [`Store::sample`](crate::Store::sample).
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Sample {
     /// When the sample was taken.
@@ -17,12 +17,13 @@ pub struct Sample {
     pub stats: Stats,
     /// Which processes hold locks, and which wait.
     pub locks: Locks,
-    #[serde(skip)]
+    #[cfg_attr(feature = "serde", serde(skip))]
     taken: Instant,
 }
 
 /// What happened per second between two [`Sample`]s.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Rates {
     /// The time between them.
@@ -183,6 +184,15 @@ impl Sample {
         text.family("table_entries", GAUGE, "Entries of the table.");
         for table in &self.stats.tables {
             text.sample("table_entries", &format!(",{}", label("table", &table.name)), table.entries);
+        }
+        text.family("table_size_bytes", GAUGE, "Bytes of the table's pages, as of the newest checkpoint.");
+        for table in &self.stats.tables {
+            let bytes = table.pages.saturating_mul(self.stats.page_size.into());
+            text.sample("table_size_bytes", &format!(",{}", label("table", &table.name)), bytes);
+        }
+        text.family("table_content_bytes", GAUGE, "Bytes of the table's keys and values, as of the newest checkpoint.");
+        for table in &self.stats.tables {
+            text.sample("table_content_bytes", &format!(",{}", label("table", &table.name)), table.bytes);
         }
         text.family("snapshot_kept_bytes", GAUGE, "Bytes that are kept for the named snapshot alone.");
         for snapshot in &self.stats.snapshots {

@@ -9,7 +9,7 @@ use crate::disk::locks::lock;
 use crate::engine::Engine;
 use crate::engine::page_writer::PageWriter;
 use crate::engine::view::View;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::tree::cursor::Cursor;
 use crate::tree::update::{Edit, PageStore, edit};
 use crate::tree::walk::{Relocatable, relocatable};
@@ -122,7 +122,7 @@ fn next_tree(view: &View, catalog: &BTreeMap<u32, Option<TreeRoot>>, from: u32) 
     while found {
         let Some((key, value)) = cursor.entry() else { break };
         let row = value.read(&view.tree.pages, TABLE_CATALOG)?;
-        let damaged = || Error::corrupt("catalog row", 0, None, "a table id and a tree", "something else");
+        let damaged = || Error::corrupt(CorruptionKind::Catalog, 0, None, "a table id and a tree", "something else");
         let table = u32::from_be_bytes(*key.first_chunk().ok_or_else(damaged)?);
         if table < from {
             // The catalog is forged: a search in it may lead anywhere, and continuing would never end.

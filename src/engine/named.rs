@@ -8,7 +8,7 @@ use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::chores::Chore;
 use crate::engine::names::{NamedRow, Naming};
 use crate::engine::view::TreeVersion;
-use crate::error::{Error, Result};
+use crate::error::{Error, LimitKind, Result};
 use std::sync::Arc;
 
 pub(crate) fn check_snapshot_name(name: &str) -> Result<()> {
@@ -16,7 +16,11 @@ pub(crate) fn check_snapshot_name(name: &str) -> Result<()> {
         return Err(Error::Invalid("a snapshot's name cannot be empty".to_owned()));
     }
     if name.len() > MAX_NAME_SIZE {
-        return Err(Error::TooLarge { what: "snapshot name", size: name.len() as u64, limit: MAX_NAME_SIZE as u64 });
+        return Err(Error::TooLarge {
+            what: LimitKind::SnapshotName,
+            size: name.len() as u64,
+            limit: MAX_NAME_SIZE as u64,
+        });
     }
     Ok(())
 }

@@ -11,11 +11,10 @@ use crate::disk::pins::Pin;
 use crate::disk::root::Root;
 use crate::engine::append::now_us;
 use crate::engine::view::{TreeVersion, View, Views};
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::log::ring::Ring;
 use crate::tree::cursor::{Cursor, get};
 use crate::tree::update::{PageStore, update};
-use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -71,7 +70,9 @@ impl NamedRow {
 }
 
 /// A named snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct NamedSnapshot {
     /// Its name.
     pub name: String,
@@ -159,7 +160,7 @@ impl TreeVersion {
 }
 
 fn corrupt(expected: &str) -> Error {
-    Error::corrupt("table of named snapshots", 0, None, expected, "something else")
+    Error::corrupt(CorruptionKind::NamedSnapshots, 0, None, expected, "something else")
 }
 
 impl Views {

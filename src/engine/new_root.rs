@@ -176,7 +176,7 @@ impl<'e> NewRoot<'e> {
         let disk = &self.engine.disk;
         if let Err(e) = disk.allocate(u64::from(page) * page_size, u64::from(count) * page_size) {
             // The log also works at its present size.
-            tracing::warn!(error = %e, "no room for a larger log");
+            crate::trace::warn!(error = %e, "no room for a larger log");
             self.pages.space.release(page, count);
             return Ok(None);
         }
@@ -326,7 +326,7 @@ impl<'e> NewRoot<'e> {
                 self.engine.current_sidecar().0.rise_root(sequence);
                 self.engine.raise_root(sequence);
             }
-            Err(error) => tracing::warn!(%error, "the root is durable, but only in one slot"),
+            Err(error) => crate::trace::warn!(%error, "the root is durable, but only in one slot"),
         }
     }
 
@@ -337,7 +337,7 @@ impl<'e> NewRoot<'e> {
         if len < old_len
             && let Err(error) = self.engine.disk.set_len(len)
         {
-            tracing::warn!(%error, "the file could not be cut");
+            crate::trace::warn!(%error, "the file could not be cut");
         }
     }
 

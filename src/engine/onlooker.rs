@@ -5,7 +5,7 @@ use crate::disk::locks::{CHECKPOINT, lock};
 use crate::disk::root::Root;
 use crate::engine::file::MOMENT;
 use crate::engine::view::{Until, View, Views};
-use crate::error::{Error, Result};
+use crate::error::{Error, LockKind, Result};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -66,7 +66,7 @@ impl Views {
         }
         let (_, view) = self.snapshot_of_what_is_proved()?;
         if self.is_in_the_making(&view.tree.root)? {
-            let (lock, holder) = ("checkpoint", holder_of(&*self.disk, CHECKPOINT, 1));
+            let (lock, holder) = (LockKind::Checkpoint, holder_of(&*self.disk, CHECKPOINT, 1));
             return Err(Error::Busy { path: self.path().to_path_buf(), lock, waited: MOMENT, holder });
         }
         #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::engine::roots::Roots;
 use crate::engine::sharing::{OpenGuard, Others};
 use crate::engine::view::Views;
 use crate::engine::{Engine, MIN_LOG_PAGES, Settings, background};
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::log::reader::{LogReader, Point};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -77,7 +77,7 @@ impl Engine {
         }
         drop(open);
         let (first, took_us) = (!others.writers, started.elapsed().as_micros());
-        tracing::debug!(path = %engine.path().display(), first, writable, took_us, "store opened");
+        crate::trace::debug!(path = %engine.path().display(), first, writable, took_us, "store opened");
         Ok(engine)
     }
 
@@ -181,7 +181,7 @@ impl Engine {
             sidecar.wake_changed();
         }
         if end.lsn > root.checkpoint_lsn {
-            tracing::info!(lsn = end.lsn, "recovered: the log was read to its end");
+            crate::trace::info!(lsn = end.lsn, "recovered: the log was read to its end");
         }
         Ok(())
     }
@@ -226,7 +226,7 @@ impl Engine {
         self.relax_view(0);
         *lock(&self.presence) = None;
         *lock(&self.member) = None;
-        tracing::debug!(path = %self.path().display(), "store closed");
+        crate::trace::debug!(path = %self.path().display(), "store closed");
         result
     }
 
@@ -294,7 +294,7 @@ fn find_slots(disk: &dyn Disk) -> Result<Slots> {
         if last == Some(root.sequence) {
             let expected = format!("{} pages of {} bytes", root.page_count, root.page_size);
             let found = format!("a file of {len} bytes");
-            return Err(Error::corrupt("file", len, None, expected, found).in_file(disk.path()));
+            return Err(Error::corrupt(CorruptionKind::File, len, None, expected, found).in_file(disk.path()));
         }
         last = Some(root.sequence);
     }

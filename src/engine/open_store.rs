@@ -30,7 +30,7 @@ impl Drop for OpenStore {
     fn drop(&mut self) {
         if let Err(error) = self.engine.leave() {
             // Nothing is lost: what was acknowledged is durable, and the next process checkpoints the log.
-            tracing::warn!(%error, "closing the store");
+            crate::trace::warn!(%error, "closing the store");
         }
     }
 }

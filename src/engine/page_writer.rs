@@ -3,13 +3,12 @@
 //! Only pages that are free in the durable root and that no process pins are written. Until the new root is durable
 //! nothing refers to them, so a crash leaves them free.
 
-use crate::disk::format::{FIRST_PAGE, Overflow};
-use crate::disk::locks::lock;
+use crate::disk::format::{Extent, Extents, FIRST_PAGE, Overflow};
 use crate::disk::pins::joined;
 use crate::engine::Engine;
 use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::view::{TreeVersion, View};
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::tree::pages::Pages;
 use crate::tree::space::{Space, SpaceRoot};
 use crate::tree::update::PageStore;
@@ -42,6 +41,9 @@ pub(crate) struct PageWriter<'e> {
     own: Vec<(u32, u32)>,
     /// The first page of each long value of the log that is marked as used.
     values: BTreeSet<u32>,
+    /// Pages of long values that a running transaction has streamed: pending in the new root, so that they are free if
+    /// that transaction ends without a frame.
+    apart: Vec<Extents>,
     pub(crate) pages_written: u64,
 }
 
@@ -75,6 +77,7 @@ impl<'e> PageWriter<'e> {
             waiting: (0, Vec::new()),
             own: Vec::new(),
             values: BTreeSet::new(),
+            apart: Vec::new(),
             pages_written: 0,
         };
         // A file longer than its root says was grown by a checkpoint that did not finish.
@@ -90,24 +93,30 @@ impl<'e> PageWriter<'e> {
     /// For the pages of long values that a log frame will point at. Their version is that of the root which the frame
     /// builds on, since snapshots of that root may read them.
     ///
-    /// The space of the root is loaded for the first of these frames that this process appends, and kept for the next
-    /// ones.
-    pub(crate) fn for_log(engine: &'e Engine, turn: &CheckpointGuard<'_>, view: &View) -> Result<PageWriter<'e>> {
+    /// The space of the root is loaded for the first of these frames that this process appends, and `kept` for the next
+    /// ones. The pages that the transaction has `streamed` values to are used, too.
+    pub(crate) fn for_log(
+        engine: &'e Engine,
+        turn: &CheckpointGuard<'_>,
+        view: &View,
+        kept: Option<SpaceOfLog>,
+        streamed: &[Extents],
+    ) -> Result<PageWriter<'e>> {
         let root = view.tree.root.sequence;
-        let kept = lock(&engine.space_of_log).take().filter(|kept| kept.root == root);
-        let (space, mut values) = match kept {
-            Some(SpaceOfLog { space, values, .. }) => (space, values),
+        let (space, mut values, streamed) = match kept.filter(|kept| kept.root == root) {
+            Some(SpaceOfLog { space, values, .. }) => (space, values, &[][..]),
             None => {
                 #[cfg(test)]
                 engine.spaces_loaded.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                (view.tree.space(view.tree.root.free_directory)?, BTreeSet::new())
+                (view.tree.space(view.tree.root.free_directory)?, BTreeSet::new(), streamed)
             }
         };
         let mut writer = PageWriter::over(engine, turn, &view.tree, space)?;
         writer.version = root;
         let pointed = view.memtables.iter().flat_map(|memtable| memtable.overflows());
         let unknown: Vec<_> = pointed.map(|p| p.value).filter(|value| !values.contains(&value.ptr.page)).collect();
-        unknown.iter().try_for_each(|value| writer.keep_overflow(*value))?;
+        unknown.iter().try_for_each(|value| writer.keep_overflow(value))?;
+        streamed.iter().try_for_each(|extents| writer.keep_extents(extents))?;
         values.extend(unknown.iter().map(|value| value.ptr.page));
         writer.values = values;
         Ok(writer)
@@ -147,15 +156,26 @@ impl<'e> PageWriter<'e> {
         Ok(())
     }
 
-    /// Marks the run of a long value that a log frame points at as used.
-    pub(crate) fn keep_overflow(&mut self, overflow: Overflow) -> Result<()> {
-        let run = self.pages.overflow_run(overflow)?;
-        if self.space.reserve(overflow.ptr.page, run) {
+    /// Marks the pages of a long value that a log frame points at as used.
+    pub(crate) fn keep_overflow(&mut self, overflow: &Overflow) -> Result<()> {
+        let extents = self.pages.overflow_extents(overflow)?;
+        self.keep_extents(&extents)
+    }
+
+    /// Keeps pages of a running transaction from being allocated: they will be pending in the new root.
+    pub(crate) fn keep_apart(&mut self, streamed: &[Extents]) -> Result<()> {
+        streamed.iter().try_for_each(|extents| self.keep_extents(extents))?;
+        self.apart.extend_from_slice(streamed);
+        Ok(())
+    }
+
+    fn keep_extents(&mut self, extents: &Extents) -> Result<()> {
+        let Some(used) = extents.iter().find(|extent| !self.space.reserve(extent.page, extent.pages)) else {
             return Ok(());
-        }
-        let offset = u64::from(overflow.ptr.page) * u64::from(self.pages.page_size());
-        let page = Some(u64::from(overflow.ptr.page));
-        Err(Error::corrupt("overflow", offset, page, "pages that no tree uses", "pages in use")
+        };
+        let offset = u64::from(used.page) * u64::from(self.pages.page_size());
+        let page = Some(u64::from(used.page));
+        Err(Error::corrupt(CorruptionKind::LongValue, offset, page, "pages that no tree uses", "pages in use")
             .in_file(self.engine.path()))
     }
 
@@ -185,6 +205,9 @@ impl<'e> PageWriter<'e> {
     /// Writes the free map, and returns what the root stores about it.
     pub(crate) fn save_space(&mut self) -> Result<SpaceRoot> {
         self.release_own();
+        for extent in self.apart.drain(..).flat_map(|extents| extents.iter().collect::<Vec<_>>()) {
+            self.space.retire(extent.page, extent.pages, self.version - 1, self.version);
+        }
         loop {
             match self.space.growth_needed() {
                 0 => break,
@@ -223,8 +246,21 @@ impl PageStore for PageWriter<'_> {
         })
     }
 
-    fn has_room_before(&mut self, run: u32, page: u32) -> bool {
-        self.space.has_room_before(run, page)
+    fn allocate_extents(&mut self, pages: u32) -> Result<Extents> {
+        let (mut extents, missing) = self.space.allocate_extents(pages, u32::MAX);
+        if missing > 0 {
+            extents.push(Extent { page: self.allocate(missing)?, pages: missing });
+        }
+        Ok(extents)
+    }
+
+    fn allocate_before(&mut self, pages: u32, page: u32) -> Result<Option<Extents>> {
+        let (extents, missing) = self.space.allocate_extents(pages, page);
+        if missing == 0 {
+            return Ok(Some(extents));
+        }
+        extents.iter().for_each(|extent| self.space.release(extent.page, extent.pages));
+        Ok(None)
     }
 
     fn settle(&mut self) -> Result<()> {
@@ -237,9 +273,8 @@ impl PageStore for PageWriter<'_> {
             let offset = u64::from(page) * u64::from(self.pages.page_size());
             let found = format!("free ones, or of version {version}");
             let expected = format!("{run} pages in use, of a version up to {}", self.version);
-            return Err(
-                Error::corrupt("free map", offset, Some(u64::from(page)), expected, found).in_file(self.engine.path())
-            );
+            return Err(Error::corrupt(CorruptionKind::FreeMap, offset, Some(u64::from(page)), expected, found)
+                .in_file(self.engine.path()));
         }
         if version == self.version {
             // Written by this writer, and perhaps still being read by the caller: must not be written again yet.

@@ -3,7 +3,7 @@
 use crate::disk::locks::FairLock;
 use crate::disk::root::{Root, Slots, read_slots};
 use crate::engine::board::Board;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use std::ops::Deref;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -57,9 +57,8 @@ impl Roots {
             match read_slots(prefix.get(..n).unwrap_or_default(), self.path()) {
                 Ok(slots) if slots.newest.store_id != self.store_id => {
                     let found = "another store took this file's place";
-                    return Err(
-                        Error::corrupt("root slots", 0, None, "the store that was opened", found).in_file(self.path())
-                    );
+                    return Err(Error::corrupt(CorruptionKind::RootSlots, 0, None, "the store that was opened", found)
+                        .in_file(self.path()));
                 }
                 // One slot may have been read before the known root was written, and the other one torn.
                 Ok(slots) if slots.newest.sequence < known && look + 1 < SLOT_READS => {}

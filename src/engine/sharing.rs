@@ -23,7 +23,7 @@ use crate::disk::platform::{Disk, LockMode, SITES};
 use crate::disk::root::{peek_epoch, write_epoch};
 use crate::disk::sidecar::{SIDECAR_SIZE, Sidecar};
 use crate::engine::board::Board;
-use crate::error::{Error, Result};
+use crate::error::{Error, LockKind, Result};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -37,7 +37,7 @@ pub(crate) struct OpenGuard(#[expect(dead_code, reason = "held")] ByteLock);
 
 impl OpenGuard {
     pub(crate) fn take(disk: &Arc<dyn Disk>, mode: LockMode, deadline: Deadline) -> Result<OpenGuard> {
-        ByteLock::take(disk, OPEN, mode, "open", deadline).map(OpenGuard)
+        ByteLock::take(disk, OPEN, mode, LockKind::Open, deadline).map(OpenGuard)
     }
 }
 
@@ -228,7 +228,7 @@ impl Board {
                 Err(_) => {}
             }
         }
-        tracing::debug!(error = %refused, "no sidecar can be made");
+        crate::trace::debug!(error = %refused, "no sidecar can be made");
         Ok(Err(refused))
     }
 
@@ -273,7 +273,8 @@ impl Board {
             let id = sidecar.memory().id();
             let mut member = lock(&self.member);
             if member.as_ref().is_none_or(|(own, _)| *own != id) {
-                let byte = ByteLock::take(&self.disk, MEMBERS + id, LockMode::Shared, "sidecar", self.deadline())?;
+                let byte =
+                    ByteLock::take(&self.disk, MEMBERS + id, LockMode::Shared, LockKind::Sidecar, self.deadline())?;
                 *member = Some((id, byte));
             }
         }
@@ -317,7 +318,7 @@ impl Board {
         let open = OpenGuard::take(&self.disk, LockMode::Exclusive, deadline)?;
         if !self.join_sidecar()? {
             self.start_sidecar(&open, false)?.map_err(|why| self.without_sidecar(&why))?;
-            tracing::info!("the sidecar was lost; started a new one");
+            crate::trace::info!("the sidecar was lost; started a new one");
         }
         self.is_alone.store(false, Ordering::Release);
         Ok(())
@@ -327,7 +328,7 @@ impl Board {
     pub(super) fn appear(&self) -> Result<()> {
         let base = if self.disk.writable() { WRITERS } else { READERS };
         let byte = base + self.disk.place();
-        *lock(&self.presence) = Some(ByteLock::take(&self.disk, byte, LockMode::Shared, "presence", None)?);
+        *lock(&self.presence) = Some(ByteLock::take(&self.disk, byte, LockMode::Shared, LockKind::Presence, None)?);
         Ok(())
     }
 

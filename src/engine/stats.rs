@@ -5,7 +5,6 @@ use crate::disk::slot::{Counter, State, WAIT_BUCKETS};
 use crate::engine::Engine;
 use crate::engine::names::NamedSnapshot;
 use crate::error::{Holder, Result};
-use serde::Serialize;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,7 +12,9 @@ use std::time::{Duration, Instant, SystemTime};
 const POLL: Duration = Duration::from_millis(20);
 
 /// Figures about a store. Sizes are in bytes.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Stats {
     /// LSN of the newest transaction that readers see.
     pub last_commit: u64,
@@ -50,8 +51,10 @@ pub struct Stats {
     pub flush_failed: bool,
 }
 
-/// A table: its name, the types it was created with, and how many entries it has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A table: its name, the types it was created with, and how large it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct TableInfo {
     /// Its name.
     pub name: String,
@@ -61,6 +64,11 @@ pub struct TableInfo {
     pub value_type: String,
     /// The number of entries.
     pub entries: u64,
+    /// Pages that its tree and its long values take, as of the checkpoint that the state builds on: what the log adds
+    /// has none yet.
+    pub pages: u64,
+    /// Bytes of the keys and values in these pages, as they were given.
+    pub bytes: u64,
     /// The name of its schema ([`WriteTxn::set_schema`](crate::WriteTxn::set_schema)); empty: none.
     pub schema: String,
     /// The version of its schema.
@@ -71,7 +79,9 @@ pub struct TableInfo {
 }
 
 /// Figures about the log.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct LogStats {
     /// Its size in the file.
     pub capacity: u64,
@@ -86,7 +96,9 @@ pub struct LogStats {
 
 /// Figures about a lock. Each process counts from when it opened the store; processes that have left are not
 /// included.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct LockStats {
     /// How often it was taken.
     pub acquisitions: u64,
@@ -113,7 +125,9 @@ pub struct LockStats {
 /// Which processes hold locks, and which wait. Each process writes its own name into the sidecar: a process
 /// without a place in it (there are 128), or one that cannot share it, is not named. Whether a lock is held is
 /// asked of the system.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Locks {
     /// The process that holds the writer lock, and since when, if that process left its name.
     pub writer: Option<Holder>,
@@ -130,7 +144,9 @@ pub struct Locks {
 }
 
 /// One process.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct ProcessStats {
     /// The process; `since` is when it opened the store.
     pub process: Holder,

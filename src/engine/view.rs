@@ -17,7 +17,7 @@ use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::chores::Chore;
 use crate::engine::facts::{Facts, Known};
 use crate::engine::table_row::TableEntry;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::log::memtable::Memtable;
 use crate::log::reader::{LogReader, Point, goes_on_elsewhere};
 use crate::log::ring::Ring;
@@ -301,9 +301,8 @@ impl Views {
             if !sound {
                 let at = ring.file_offset(frame.header.position);
                 let expected = "operations that make sense";
-                return Err(
-                    Error::corrupt("log frame", at, None, expected, "a payload that does not").in_file(self.path())
-                );
+                return Err(Error::corrupt(CorruptionKind::Frame, at, None, expected, "a payload that does not")
+                    .in_file(self.path()));
             }
             state.facts.write().unwrap_or_else(PoisonError::into_inner).follow(&frame);
             newest = newest.max(frame.header.root_sequence);
@@ -362,7 +361,7 @@ impl Views {
         if self.settings.threads {
             self.background.call(Chore::Watch);
         }
-        tracing::debug!(root = root.sequence, checkpoint_lsn = root.checkpoint_lsn, "tree version adopted");
+        crate::trace::debug!(root = root.sequence, checkpoint_lsn = root.checkpoint_lsn, "tree version adopted");
         Ok(())
     }
 
@@ -413,7 +412,7 @@ impl TreeVersion {
         let Some(row) = self.catalog_row(table)? else { return Ok(TreeRoot::default()) };
         TreeRoot::of_row(&row).ok_or_else(|| {
             let expected = format!("at least {TREE_ROOT_SIZE} bytes");
-            Error::corrupt("catalog row", 0, None, expected, format!("{} bytes", row.len()))
+            Error::corrupt(CorruptionKind::Catalog, 0, None, expected, format!("{} bytes", row.len()))
         })
     }
 }
@@ -440,7 +439,13 @@ impl View {
     }
 
     fn corrupt_name(&self, name: &str) -> Error {
-        Error::corrupt("names table", 0, None, "an id and two type names", format!("something else for {name:?}"))
+        Error::corrupt(
+            CorruptionKind::Names,
+            0,
+            None,
+            "an id and two type names",
+            format!("something else for {name:?}"),
+        )
     }
 
     /// A table id that was never used, neither in the tree nor in the log.
@@ -475,23 +480,23 @@ impl View {
     /// The log's change to a key in this state.
     #[inline]
     pub(crate) fn logged(&self, table: u32, key: &[u8]) -> Option<OwnedChange> {
-        self.logged_at(table, key, self.lsn)
-    }
-
-    /// The log's change to a key in the state `lsn`, which is not newer than this one.
-    #[inline]
-    pub(super) fn logged_at(&self, table: u32, key: &[u8], lsn: u64) -> Option<OwnedChange> {
-        self.memtables.iter().filter(|g| !g.is_empty()).find_map(|g| g.get(table, key, lsn))
+        self.memtables.iter().filter(|g| !g.is_empty()).find_map(|g| g.get(table, key, self.lsn))
     }
 
     /// The value of a key in this state.
     #[inline]
     pub(crate) fn value(&self, table: u32, root: TreeRoot, key: &[u8]) -> Result<Option<Bytes<'_>>> {
-        let found = match self.logged(table, key) {
-            Some(change) => after(change),
-            None => get(&self.tree.pages, table, root, key)?,
-        };
+        let found = self.leaf_value(table, root, key)?;
         found.map(|found| found.read(&self.tree.pages, table)).transpose()
+    }
+
+    /// The value of a key in this state, or where it is.
+    #[inline]
+    pub(crate) fn leaf_value(&self, table: u32, root: TreeRoot, key: &[u8]) -> Result<Option<LeafValue<'_>>> {
+        match self.logged(table, key) {
+            Some(change) => Ok(after(change)),
+            None => get(&self.tree.pages, table, root, key),
+        }
     }
 }
 

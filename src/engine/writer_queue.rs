@@ -11,7 +11,8 @@ use crate::disk::platform::LockMode;
 use crate::disk::sidecar::Sidecar;
 use crate::disk::slot::{Counter, State};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::engine::view::View;
+use crate::error::{Error, LockKind, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,12 @@ pub(crate) struct WriterGuard {
 }
 
 impl Engine {
+    /// The state at the end of the log, durable or not: the transaction of this writer builds on it. While WRITER is
+    /// held, nothing else is committed.
+    pub(crate) fn newest_view(&self, _writer: &WriterGuard) -> Result<Arc<View>> {
+        self.view_at_end()
+    }
+
     /// Waits for this caller's turn. If the deadline has passed already, takes the lock only if it is free.
     pub(crate) fn take_writer(self: &Arc<Self>, deadline: Deadline) -> Result<WriterGuard> {
         self.check_writable()?;
@@ -41,13 +48,13 @@ impl Engine {
                     slot.count_wait(waited);
                     slot.set_state(State::Writing, true);
                 }
-                tracing::trace!(waited_us = waited.as_micros(), "writer lock taken");
+                crate::trace::trace!(waited_us = waited.as_micros(), "writer lock taken");
             }
             Err(error) => {
                 if let Some(slot) = slot {
                     slot.count(Counter::Failures, 1);
                 }
-                tracing::debug!(%error, "writer lock not taken");
+                crate::trace::debug!(%error, "writer lock not taken");
             }
         }
         outcome
@@ -61,7 +68,7 @@ impl Engine {
     ) -> Result<WriterGuard> {
         let process = match self.writer.take(deadline) {
             Waited::Held(guard) => guard,
-            Waited::TooLate => return Err(self.busy("writer", sidecar, started)),
+            Waited::TooLate => return Err(self.busy(LockKind::Writer, sidecar, started)),
             Waited::Nested => return Err(Error::Nested { path: self.path().to_path_buf() }),
         };
         let turn = |kernel| WriterGuard { engine: Arc::clone(self), kernel: Some(kernel), _process: process };
@@ -72,7 +79,7 @@ impl Engine {
         }
         match self.queue_for_writer(sidecar, deadline)? {
             Some(kernel) => Ok(turn(kernel)),
-            None => Err(self.busy("writer", sidecar, started)),
+            None => Err(self.busy(LockKind::Writer, sidecar, started)),
         }
     }
 

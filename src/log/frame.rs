@@ -24,13 +24,14 @@
 //! Operations of the payload: `u8 code, u32 table`, then
 //! 1 put: `u16 key length, u32 value length, key, value`;
 //! 2 delete: `u16 key length, key`;
-//! 3 put of a long value: `u16 key length, key, u32 page, u32 crc, u64 length` (the run is durable already);
+//! 3 put of a long value: `u16 key length, u16 pointer length, key, pointer` ([`Overflow::encode`]; the value is durable
+//! already);
 //! 4 drop of the table: nothing more. Keys come in order within a table, tables in order of their ids.
 
 use crate::disk::format::{
-    MAX_FRAME_PAYLOAD, MAX_KEY_SIZE, OVERFLOW_SIZE, Overflow, TABLE_NAMES, get_u16, get_u32, get_u64, put_u32, put_u64,
+    MAX_FRAME_PAYLOAD, MAX_KEY_SIZE, Overflow, TABLE_NAMES, get_u16, get_u32, get_u64, put_u32, put_u64,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, LimitKind, Result};
 
 /// Size of a frame's header.
 pub(crate) const FRAME_HEADER: usize = 64;
@@ -182,10 +183,12 @@ impl FrameBuilder {
         self.bytes.extend_from_slice(value);
     }
 
-    pub(crate) fn put_overflow(&mut self, table: u32, key: &[u8], value: Overflow) {
+    pub(crate) fn put_overflow(&mut self, table: u32, key: &[u8], value: &Overflow) {
+        let pointer = value.encode();
         self.start(OP_PUT_OVERFLOW, table, key);
+        self.bytes.extend_from_slice(&u16::try_from(pointer.len()).unwrap_or(u16::MAX).to_le_bytes());
         self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(&value.encode());
+        self.bytes.extend_from_slice(&pointer);
     }
 
     pub(crate) fn delete(&mut self, table: u32, key: &[u8]) {
@@ -209,7 +212,7 @@ impl FrameBuilder {
     pub(crate) fn payload_len(&self) -> Result<u32> {
         let size = (self.bytes.len() - FRAME_HEADER) as u64;
         let len = u32::try_from(size).ok().filter(|len| *len <= MAX_FRAME_PAYLOAD);
-        len.ok_or(Error::TooLarge { what: "log frame", size, limit: MAX_FRAME_PAYLOAD.into() })
+        len.ok_or(Error::TooLarge { what: LimitKind::Frame, size, limit: MAX_FRAME_PAYLOAD.into() })
     }
 
     pub(crate) fn changes_tables(&self) -> bool {
@@ -252,7 +255,7 @@ impl FrameBuilder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Operation {
     Put { table: u32, key: std::ops::Range<usize>, value: std::ops::Range<usize> },
-    PutOverflow { table: u32, key: std::ops::Range<usize>, value: Overflow },
+    PutOverflow { table: u32, key: std::ops::Range<usize>, value: Box<Overflow> },
     Delete { table: u32, key: std::ops::Range<usize> },
     DropTable { table: u32 },
 }
@@ -300,9 +303,10 @@ impl<'a> Operations<'a> {
             }
             OP_DELETE => Some(Operation::Delete { table, key: self.take(key_len)? }),
             OP_PUT_OVERFLOW => {
+                let pointer_len = usize::from(get_u16(self.payload.get(self.take(2)?)?, 0));
                 let key = self.take(key_len)?;
-                let value = Overflow::decode(self.payload.get(self.take(OVERFLOW_SIZE)?)?)?;
-                Some(Operation::PutOverflow { table, key, value })
+                let value = Overflow::decode(self.payload.get(self.take(pointer_len)?)?)?;
+                Some(Operation::PutOverflow { table, key, value: Box::new(value) })
             }
             _ => None,
         }
@@ -335,7 +339,7 @@ mod tests {
         let mut builder = FrameBuilder::new();
         builder.put(17, b"key", b"value");
         builder.delete(17, b"other");
-        builder.put_overflow(18, b"long", Overflow { ptr: Ptr { page: 9, crc: 3 }, len: 70000, version: 4 });
+        builder.put_overflow(18, b"long", &Overflow::whole(Ptr { page: 9, crc: 3 }, 70000, 4));
         builder.drop_table(19);
         let header = FrameHeader {
             previous_crc: 1,

@@ -102,10 +102,10 @@ impl Ord for Entry {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Stored {
     Put(u32, u32),
-    Overflow(Overflow),
+    Overflow(Box<Overflow>),
     Delete,
 }
 
@@ -124,11 +124,11 @@ pub(crate) struct Version {
     pub(crate) change: OwnedChange,
 }
 
-fn version(entry: &Entry, stored: Stored) -> Version {
+fn version(entry: &Entry, stored: &Stored) -> Version {
     let part = |(from, to): (u32, u32)| Bytes::shared(Arc::clone(&entry.frame), from as usize..to as usize);
     let change = match stored {
-        Stored::Put(from, to) => Change::Put(part((from, to))),
-        Stored::Overflow(overflow) => Change::PutOverflow(overflow),
+        Stored::Put(from, to) => Change::Put(part((*from, *to))),
+        Stored::Overflow(overflow) => Change::PutOverflow(overflow.clone()),
         Stored::Delete => Change::Delete,
     };
     Version { key: part(entry.key), change }
@@ -194,7 +194,7 @@ impl Memtable {
                     (table, key, Stored::Put(from, to))
                 }
                 Some(Operation::PutOverflow { table, key, value }) => {
-                    self.long.write().unwrap_or_else(|e| e.into_inner()).push(Pointed { value, birth });
+                    self.long.write().unwrap_or_else(|e| e.into_inner()).push(Pointed { value: *value, birth });
                     (table, key, Stored::Overflow(value))
                 }
                 Some(Operation::Delete { table, key }) => (table, key, Stored::Delete),
@@ -247,7 +247,7 @@ impl Memtable {
         let probe = Probe { table, key, lsn };
         let found = self.map.lower_bound(Bound::<&dyn Place>::Included(&probe))?;
         let entry = found.key();
-        (entry.table == table && entry.key() == key).then(|| version(entry, *found.value()).change)
+        (entry.table == table && entry.key() == key).then(|| version(entry, found.value()).change)
     }
 
     /// The first key at or after (`Included`) or after (`Excluded`) the bound, with its newest version not newer than
@@ -267,7 +267,7 @@ impl Memtable {
                 return None;
             }
             if entry.lsn <= lsn {
-                return Some(version(entry, *found.value()));
+                return Some(version(entry, found.value()));
             }
             at = found.next();
         }
@@ -296,7 +296,7 @@ impl Memtable {
                 // This is the oldest version of the last key with a visible version; the newest visible one is needed.
                 let probe = Probe { table, key: entry.key(), lsn };
                 let newest = self.map.lower_bound(Bound::<&dyn Place>::Included(&probe))?;
-                return Some(version(newest.key(), *newest.value()));
+                return Some(version(newest.key(), newest.value()));
             }
             at = found.prev();
         }
@@ -333,7 +333,7 @@ impl Memtable {
                     return None;
                 }
                 if entry.lsn <= lsn && last.as_ref().is_none_or(|last| **last != *entry.key()) {
-                    let version = version(entry, *found.value());
+                    let version = version(entry, found.value());
                     last = Some(version.key.clone());
                     return Some(version);
                 }

@@ -4,7 +4,7 @@
 use crate::disk::format::{get_u32, get_u64};
 use crate::disk::platform::Disk;
 use crate::disk::root::Root;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::log::frame::{FRAME_HEADER, FRAME_LSN, FRAME_PREVIOUS_CRC, FRAMES_KNOWN, FrameHeader, frame_crc, newer_in};
 use crate::log::ring::{Ring, continues};
 use std::cell::Cell;
@@ -173,7 +173,7 @@ impl<'a> LogReader<'a> {
             };
             if let Some(frame) = self.whole_frame(position, proof)? {
                 return Err(Error::corrupt(
-                    "log frame",
+                    CorruptionKind::Frame,
                     self.ring.file_offset(self.lost_frame()?),
                     None,
                     format!(

@@ -39,7 +39,7 @@ use std::time::Duration;
 use crate::disk::format::{KIND_FREE_DIRECTORY, get_u32};
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::unix::{OpenMode, UnixDisk};
-use crate::error::{Error, Result};
+use crate::error::{Error, LockKind, Result};
 use crate::maintain::format::PIN;
 use crate::maintain::format::file::File;
 use crate::maintain::format::slots::{Root, Slots};
@@ -291,7 +291,7 @@ fn check_disk_with(disk: &dyn Disk, options: &CheckOptions, watch: &mut Watch<'_
     }
     Err(Error::Busy {
         path: disk.path().to_path_buf(),
-        lock: "snapshot pin",
+        lock: LockKind::Pin,
         waited: Duration::from_millis(u64::from(ATTEMPTS) * 20),
         holder: None,
     })

@@ -1,8 +1,6 @@
 //! A hash of a state's content: equal for two stores that hold the same tables with the same rows, however their
 //! pages are arranged.
 
-use std::ops::Bound;
-
 use crate::Snapshot;
 use crate::error::Result;
 
@@ -90,7 +88,7 @@ pub fn content_hash(snapshot: &Snapshot) -> Result<[u8; 32]> {
     // In the order of their names.
     for table in snapshot.tables()? {
         hash.table(table.name.as_bytes(), &table.key_type, &table.value_type);
-        for entry in snapshot.raw(&table.name)?.range(Bound::Unbounded, Bound::Unbounded)? {
+        for entry in snapshot.untyped(&table.name)?.range(..)? {
             let (key, value) = entry?;
             hash.row(&key, &value);
         }

@@ -213,15 +213,9 @@ fn store_state(look: &Look, told: Option<&Told>) -> Option<StoreState> {
     })
 }
 
-/// The tables that readers see, or those in the tree, each with the size of its tree.
+/// The tables that readers see, or those in the tree, each with its size.
 fn tables(look: &Look, found: &Found) -> Vec<TableSize> {
-    let report = found.full.as_ref().and_then(|full| full.as_ref().ok());
     let page_size = look.root.as_ref().map_or(0, |root| u64::from(root.page_size));
-    let long_values = |name: &str| {
-        let table = report?.tables.iter().find(|table| !table.internal && table.name == name);
-        Some(table.map_or(0, |table| table.long_value_pages * page_size))
-    };
-    let of_tree = |name: &str| look.trees.iter().find(|tree| tree.row.name == name);
     let mut tables: Vec<TableSize> = match &found.told {
         Ok(told) => told
             .stats
@@ -232,25 +226,24 @@ fn tables(look: &Look, found: &Found) -> Vec<TableSize> {
                 entries: table.entries,
                 key_type: table.key_type.clone(),
                 value_type: table.value_type.clone(),
-                // A table that is only in the log has no tree yet.
-                tree: of_tree(&table.name).map_or(Some(0), |tree| tree.bytes),
-                long_values: long_values(&table.name),
+                size: table.pages.saturating_mul(page_size),
+                content: table.bytes,
             })
             .collect(),
         Err(_) => look
             .trees
             .iter()
-            .map(|tree| TableSize {
-                name: tree.row.name.clone(),
-                entries: tree.entries,
-                key_type: tree.row.key_type.clone(),
-                value_type: tree.row.value_type.clone(),
-                tree: tree.bytes,
-                long_values: long_values(&tree.row.name),
+            .map(|(row, tree)| TableSize {
+                name: row.name.clone(),
+                entries: tree.count,
+                key_type: row.key_type.clone(),
+                value_type: row.value_type.clone(),
+                size: tree.pages.saturating_mul(page_size),
+                content: tree.bytes,
             })
             .collect(),
     };
-    tables.sort_by_key(|table| std::cmp::Reverse(table.tree.unwrap_or(0) + table.long_values.unwrap_or(0)));
+    tables.sort_by_key(|table| std::cmp::Reverse(table.size));
     tables
 }
 

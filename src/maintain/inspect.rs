@@ -3,8 +3,6 @@
 
 use std::path::Path;
 
-use serde::Serialize;
-
 use super::format::file::{Expect, File};
 use super::format::frames::{KIND_COMMIT, Ring};
 use super::format::node::{self, Value};
@@ -19,7 +17,9 @@ use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::error::{Error, Result};
 
 /// One of the four copies of the root slots.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct RootCopy {
     /// Where it lies.
     pub offset: u64,
@@ -44,7 +44,9 @@ pub struct RootCopy {
 }
 
 /// A page, as its own header describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct PageView {
     /// Its number.
     pub page: u32,
@@ -63,7 +65,9 @@ pub struct PageView {
 }
 
 /// A frame of the log's chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct FrameView {
     /// Its LSN.
     pub lsn: u64,
@@ -86,7 +90,9 @@ pub struct FrameView {
 }
 
 /// Pages that the newest root does not use: from a page, and how many.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct FreePages {
     /// Free.
     pub free: Vec<(u64, u64)>,
@@ -187,11 +193,13 @@ pub fn page_view(path: impl AsRef<Path>, page: u32) -> Result<PageView> {
         _ => ("pending list", &[KIND_PENDING]),
     };
     let expect = Expect { kinds, table: told.table, version: u64::MAX };
-    let (kind, entries) = match file.run(told.ptr, expect, file.pages) {
-        Ok(run) => match entries(&run, told.kind) {
-            Ok(entries) => (kind.to_owned(), entries),
-            Err(why) => (format!("{kind}, damaged: {why}"), Vec::new()),
-        },
+    let found = if told.kind == KIND_OVERFLOW {
+        file.verify_found(&bytes, &told, expect).map(|()| Vec::new())
+    } else {
+        file.run(told.ptr, expect, file.pages).and_then(|run| entries(&run, told.kind))
+    };
+    let (kind, entries) = match found {
+        Ok(entries) => (kind.to_owned(), entries),
         Err(why) => (format!("{kind}, damaged: {why}"), Vec::new()),
     };
     Ok(PageView { page, kind, level: told.level, version: told.version, table: told.table, pages: told.pages, entries })

@@ -122,8 +122,8 @@ pub fn repair_with(
         None => with_ending(path, ".repaired"),
     };
     if !options.in_place && output.symlink_metadata().is_ok() {
-        let source = std::io::ErrorKind::AlreadyExists.into();
-        return Err(Error::Io { op: "create the repaired store", path: output, source });
+        let cause = std::io::ErrorKind::AlreadyExists.into();
+        return Err(Error::Io { op: "create the repaired store", path: output, cause });
     }
     let disk = patient::open(path, options.in_place)?;
     watch.phase(Phase::Reading, 0)?;

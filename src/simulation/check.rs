@@ -2,10 +2,13 @@
 
 use crate::bytes::Bytes;
 use crate::disk::format::{FIRST_PAGE, PAGE_RUN, Ptr, TABLE_CATALOG, TABLE_SPACE, TreeRoot, get_u32};
+use crate::engine::buffer::Direction;
+use crate::engine::merge::{MergeCursor, TableSource};
 use crate::store::Store;
 use crate::tree::node::{LeafValue, Node};
 use crate::tree::pages::Pages;
 use crate::tree::space::{Space, SpaceRoot};
+use std::ops::Bound;
 
 /// Each page of the file has one use: under the slots, log, tree, free map, free, or waiting.
 pub(super) fn structure(store: &Store) -> Result<(), String> {
@@ -22,6 +25,7 @@ pub(super) fn structure(store: &Store) -> Result<(), String> {
         let table = u32::from_be_bytes(key[..].try_into().map_err(|_| "a catalog key that is no id")?);
         let tree = TreeRoot::decode(&row).ok_or("a catalog row that is no tree")?;
         uses.tree(pages, table, tree)?;
+        numbers(&TableSource { view: &view, buffer: None, table, root: tree })?;
     }
     let named = view.tree.all_named().map_err(|e| e.to_string())?;
     let mut kept = Vec::new();
@@ -76,6 +80,27 @@ pub(super) fn structure(store: &Store) -> Result<(), String> {
     Ok(())
 }
 
+/// A walk through a table finds as many entries as are counted, each under its number.
+fn numbers(table: &TableSource<'_>) -> Result<(), String> {
+    let text = |e: crate::Error| e.to_string();
+    let mut walk = MergeCursor::new(*table, Direction::Forward, Bound::Unbounded).map_err(text)?;
+    let mut keys = Vec::new();
+    while let Some((key, _)) = walk.next().map_err(text)? {
+        keys.push(key);
+    }
+    let counted = table.entries().map_err(text)?;
+    if counted != keys.len() as u64 {
+        return Err(format!("table {}: {counted} entries are counted, {} are there", table.table, keys.len()));
+    }
+    for (n, key) in (0..).zip(&keys).step_by(1 + keys.len() / 8) {
+        let (rank, found) = (table.rank(key).map_err(text)?, table.nth(n).map_err(text)?);
+        if rank != n || found.is_none_or(|(found, _)| found != *key) {
+            return Err(format!("table {}: entry {n} has the rank {rank}, or its number leads elsewhere", table.table));
+        }
+    }
+    Ok(())
+}
+
 struct Uses {
     used: Vec<bool>,
 }
@@ -95,12 +120,17 @@ impl Uses {
     /// Walks a tree and gives its entries with inline values.
     fn tree(&mut self, pages: &Pages, table: u32, root: TreeRoot) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
         let mut entries = Vec::new();
+        let before = self.used.iter().filter(|used| **used).count() as u64;
         if !root.ptr.is_none() {
             let node = pages.node(root.ptr, table, None).map_err(|e| e.to_string())?;
             self.node(pages, table, &node, &mut entries)?;
         }
         if entries.len() as u64 != root.count {
             return Err(format!("table {table}: {} entries, not {}", entries.len(), root.count));
+        }
+        let taken = self.used.iter().filter(|used| **used).count() as u64 - before;
+        if taken != root.pages {
+            return Err(format!("table {table}: {taken} pages, not {}", root.pages));
         }
         if !entries.is_sorted_by(|a, b| a.0 < b.0) {
             return Err(format!("table {table}: keys do not ascend"));
@@ -128,8 +158,10 @@ impl Uses {
             match node.value(&entry).map_err(text)? {
                 LeafValue::Inline(value) => entries.push((key, value.to_vec())),
                 LeafValue::Overflow(long) => {
-                    pages.overflow(long, table).map_err(text)?;
-                    self.take(long.ptr.page, pages.overflow_run(long).map_err(text)?, "long value")?;
+                    pages.overflow(&long, table).map_err(text)?;
+                    for extent in pages.overflow_extents(&long).map_err(text)?.iter() {
+                        self.take(extent.page, extent.pages, "long value")?;
+                    }
                     entries.push((key, Vec::new()));
                 }
             }

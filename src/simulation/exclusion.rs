@@ -6,7 +6,7 @@ use crate::disk::locks::{CHECKPOINT, WRITER};
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::sim::{Call, Conductor, Free, Verdict, World};
 use crate::engine::Settings;
-use crate::{Error, Result, Store};
+use crate::{Error, LockKind, Result, Store};
 use std::mem::take;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -118,13 +118,13 @@ fn meanwhile(call: Call, nth: usize, act: Act, other: Act) -> Result<u64> {
 fn one_process_at_a_time() {
     let busy = |told: Result<u64>, name| assert!(matches!(told, Err(Error::Busy { lock, .. }) if lock == name));
     // Between reading and appending.
-    busy(meanwhile(Call::Lock, 1, count_one, count_one), "writer");
+    busy(meanwhile(Call::Lock, 1, count_one, count_one), LockKind::Writer);
     // While the frame is written: the other one would put the mark of its checkpoint there.
-    busy(meanwhile(Call::Write, 0, count_one, fold), "append");
+    busy(meanwhile(Call::Write, 0, count_one, fold), LockKind::Append);
     // While the pages of a long value are written.
-    busy(meanwhile(Call::Write, 0, count_long, fold), "checkpoint");
+    busy(meanwhile(Call::Write, 0, count_long, fold), LockKind::Checkpoint);
     // Before the frame that points at them is written: without it they are free.
-    busy(meanwhile(Call::Lock, 3, count_long, fold), "checkpoint");
+    busy(meanwhile(Call::Lock, 3, count_long, fold), LockKind::Checkpoint);
     // While the disk flushes, and the flusher does not move on: the other one flushes beside it.
     assert_eq!(meanwhile(Call::Flush, 0, count_one, count_one).unwrap(), 1);
 }
@@ -152,7 +152,7 @@ fn one_process_at_a_time_opens_the_store() {
     conductor.before(Call::Sidecar, 1, move || *tell.lock().unwrap() = Some(Store::on_disk(disk as _, impatient)));
     let first = open_store(&world, 0, LOG_CAP).1.unwrap();
     let told = told.lock().unwrap().take().unwrap();
-    let is_refused = matches!(told, Err(Error::Busy { lock: "open", .. }));
+    let is_refused = matches!(told, Err(Error::Busy { lock: LockKind::Open, .. }));
     let second = told.unwrap_or_else(|_| open_store(&world, 1, LOG_CAP).1.unwrap());
     for n in 1..4 {
         count_one(&second).unwrap();

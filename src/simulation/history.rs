@@ -6,7 +6,8 @@ use crate::disk::sim::{Free, Image, Rng, World};
 use crate::engine::facts::take_steps;
 use crate::engine::open;
 use crate::{
-    Bytes, Durability, Error, RawTable, RawTableMut, Savepoint, Snapshot, Store, Table, WriteOptions, WriteTxn,
+    Bytes, Durability, Error, RawTable, RawTableMut, ReadState, Savepoint, Snapshot, Store, Table, WriteOptions,
+    WriteTxn,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -137,8 +138,8 @@ fn what_is_put_back_among_deletions_is_found_in_a_few_steps() {
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Looks at a table from both ends, from places inside, and counts it.
-fn agrees(table: &RawTable<'_>, rows: &Rows, random: &mut Rng, what: &str) {
+/// Looks at a table from both ends, from places inside, and by the numbers of its entries.
+fn agrees<S: ReadState>(table: &RawTable<'_, S>, rows: &Rows, random: &mut Rng, what: &str) {
     let own = |entry: Option<(Bytes<'_>, Bytes<'_>)>| entry.map(|(k, v)| (k.to_vec(), v.to_vec()));
     let of = |entry: Option<(&Vec<u8>, &Vec<u8>)>| entry.map(|(k, v)| (k.clone(), v.clone()));
     assert_eq!(own(table.first().unwrap()), of(rows.first_key_value()), "{what}: first");
@@ -147,13 +148,30 @@ fn agrees(table: &RawTable<'_>, rows: &Rows, random: &mut Rng, what: &str) {
     assert_eq!(table.len().unwrap(), rows.len() as u64, "{what}: len");
     let (a, b) = (place(random), place(random));
     let (a, b) = (a.clone().min(b.clone()), a.max(b));
-    let range = || table.range(Included(&a), Excluded(&b)).unwrap();
+    let range = || table.range((Included(&a), Excluded(&b))).unwrap();
     let model = || rows.range(a.clone()..b.clone());
     assert_eq!(own(range().next().transpose().unwrap()), of(model().next()), "{what}: range from {a:?}");
     assert_eq!(own(range().next_back().transpose().unwrap()), of(model().next_back()), "{what}: range to {b:?}");
+    assert_eq!(table.rank(&a).unwrap(), rows.range(..a.clone()).count() as u64, "{what}: rank of {a:?}");
+    let (low, high) = (&a[..], &b[..]);
+    for (from, to) in [
+        (Included(low), Excluded(high)),
+        (Excluded(low), Included(high)),
+        (Unbounded, Included(high)),
+        (Excluded(low), Unbounded),
+    ] {
+        let expected = rows.range::<[u8], _>((from, to)).count() as u64;
+        assert_eq!(table.count((from, to)).unwrap(), expected, "{what}: count of {from:?}, {to:?}");
+    }
+    assert_eq!(table.count([9]..[3]).unwrap(), 0, "{what}: what ends before it starts");
+    let len = rows.len() as u64;
+    for n in [0, random.next() % (len + 1), len.saturating_sub(1), len] {
+        let expected = of(rows.iter().nth(usize::try_from(n).unwrap()));
+        assert_eq!(own(table.nth(n).unwrap()), expected, "{what}: entry {n}");
+    }
     if random.one_in(4_u64) {
         assert!(range().map(|entry| own(Some(entry.unwrap()))).eq(model().map(|e| of(Some(e)))), "{what}: a range");
-        let all = table.range(Unbounded, Unbounded).unwrap().rev();
+        let all = table.range(..).unwrap().rev();
         assert!(all.map(|entry| own(Some(entry.unwrap()))).eq(rows.iter().rev().map(|e| of(Some(e)))), "{what}: all");
     }
 }
@@ -179,7 +197,7 @@ fn change(table: &RawTableMut<'_>, rows: &mut Rows, random: &mut Rng) {
         5 => {
             let to = [at[0].saturating_add(20)];
             let there = rows.range(at.clone()..to.to_vec()).map(|(key, _)| key.clone()).collect::<Vec<_>>();
-            assert_eq!(table.delete_range(Included(&at), Excluded(&to)).unwrap(), there.len() as u64);
+            assert_eq!(table.delete_range((Included(&at[..]), Excluded(&to[..]))).unwrap(), there.len() as u64);
             there.iter().for_each(|key| drop(rows.remove(key)));
         }
         6 => {
@@ -201,21 +219,40 @@ fn change(table: &RawTableMut<'_>, rows: &mut Rows, random: &mut Rng) {
 /// A transaction with savepoints, which commits or does not.
 fn transaction(store: &Store, rows: &mut Rows, random: &mut Rng) {
     let tx = begin(store);
-    let table = tx.raw("t").unwrap();
+    let mut table = tx.raw("t").unwrap();
     let before = rows.clone();
     let mut savepoints: Vec<(Savepoint, Rows)> = Vec::new();
     for _ in 0..random.next() % 8 {
-        match random.next() % 6 {
-            0 => savepoints.push((tx.savepoint(), rows.clone())),
-            1 => {
+        match random.next() % 20 {
+            0..3 => savepoints.push((tx.savepoint(), rows.clone())),
+            3..6 => {
                 if let Some((savepoint, then)) = savepoints.last() {
                     tx.rollback_to(savepoint).unwrap();
                     rows.clone_from(then);
+                    table = tx.raw("t").unwrap();
                 }
+            }
+            6 => {
+                table.clear().unwrap();
+                rows.clear();
+            }
+            7 => {
+                // Another table gets the name, or this one after a detour.
+                if random.one_in(2_u64) {
+                    tx.drop_table("t").unwrap();
+                    rows.clear();
+                } else {
+                    tx.rename_table("t", "u").unwrap();
+                    tx.rename_table("u", "t").unwrap();
+                }
+                table = tx.raw("t").unwrap();
             }
             _ => change(&table, rows, random),
         }
-        agrees(&tx.read_raw("t").unwrap(), rows, random, "a transaction");
+        // What was asked before is changed again, or first asked for now.
+        if !random.one_in(3_u64) {
+            agrees(&tx.read_raw("t").unwrap(), rows, random, "a transaction");
+        }
     }
     if !random.one_in(4_u64) {
         tx.commit().unwrap();
@@ -297,6 +334,62 @@ fn a_count_looks_only_at_what_has_changed_since_the_last_one() {
     });
 }
 
+#[test]
+fn ten_thousand_ranks_between_puts_take_a_few_steps_each() {
+    let n = 10_000;
+    let (_world, store) = quiet_store();
+    write(&store, |table| (0..n).for_each(|i| table.put(&key(2 * i), b"v").unwrap()));
+    store.checkpoint().unwrap();
+    let mut odd = BTreeSet::new();
+    write(&store, |table| {
+        steps_of("put and rank in turn", n, 3, || {
+            for i in 0..n {
+                let at = i * 7919 % n;
+                table.put(&key(2 * at + 1), b"w").unwrap();
+                odd.insert(at);
+                let rank = table.rank(&key(2 * at + 1)).unwrap();
+                if i % 500 == 0 {
+                    assert_eq!(rank, at + 1 + odd.range(..at).count() as u64);
+                    assert_eq!(table.nth(rank).unwrap().unwrap().0, &key(2 * at + 1));
+                    assert_eq!(table.nth(rank - 1).unwrap().unwrap().0, &key(2 * at));
+                    assert_eq!(table.len().unwrap(), n + i + 1);
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn a_rank_looks_only_at_what_has_changed_since_the_last_one() {
+    let n = 5000;
+    let (_world, store) = quiet_store();
+    fill(&store, 0..n);
+    store.checkpoint().unwrap();
+    write(&store, |table| (0..n).for_each(|i| table.put(&key(10 * n + i), b"v").unwrap()));
+    let rank = |of: u64| store.read().unwrap().raw("t").unwrap().rank(&key(of)).unwrap();
+    steps_of("the first rank", 1, n + 1, || assert_eq!(rank(u64::MAX), 2 * n));
+    steps_of("ranks after small transactions", 100, 8, || {
+        for i in 0..100 {
+            write(&store, |t| {
+                t.put(&key(5 * n + i), b"new").unwrap();
+                t.put(&key(2 * i + 1), b"w").unwrap();
+                t.delete(&key(10 * n + i)).unwrap();
+            });
+            assert_eq!((rank(u64::MAX), rank(6 * n)), (2 * n, n + i + 1));
+        }
+    });
+    write(&store, |t| {
+        steps_of("ranks and numbers in a transaction", 100, 4, || {
+            for i in 0..100 {
+                assert_eq!(t.rank(&key(5 * n + i)).unwrap(), n + i);
+                assert_eq!(t.nth(n + i).unwrap().unwrap().0, &key(5 * n + i));
+            }
+        });
+    });
+    store.checkpoint().unwrap();
+    steps_of("ranks after a checkpoint", 100, 2, || (0..100).for_each(|i| assert_eq!(rank(i), i)));
+}
+
 /// The long value is destroyed in the file, so a walk that reads it gets an error.
 #[test]
 fn what_asks_for_keys_reads_no_long_value() {
@@ -327,7 +420,7 @@ fn what_asks_for_keys_reads_no_long_value() {
     assert_eq!((keys().next().unwrap().unwrap(), keys().next_back().unwrap().unwrap()), (7, 7));
     store
         .write(|tx| {
-            assert_eq!(tx.raw("t")?.delete_range(Unbounded, Unbounded)?, 1);
+            assert_eq!(tx.raw("t")?.delete_range(..)?, 1);
             assert_eq!(tx.table(TYPED)?.delete_range(..)?, 1);
             assert!(tx.raw("t")?.is_empty()?);
             Ok::<_, Error>(())

@@ -33,6 +33,7 @@ mod scheduler;
 mod shared_blocks;
 mod sharing;
 mod space;
+mod streams;
 mod table_names;
 mod unsynced_root;
 

@@ -7,7 +7,7 @@ use crate::store::Store;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::{WriteOptions, WriteTxn};
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::io::Write;
 use std::sync::Arc;
 
 pub(super) type Value = Arc<[u8]>;
@@ -83,7 +83,7 @@ impl Model {
         for (info, (name, rows)) in tables.iter().zip(&self.0) {
             let table = snapshot.raw(name).map_err(text)?;
             let mut expected = rows.iter();
-            for entry in table.range(Bound::Unbounded, Bound::Unbounded).map_err(text)? {
+            for entry in table.range(..).map_err(text)? {
                 let (key, value) = entry.map_err(text)?;
                 match expected.next() {
                     Some((k, v)) if key[..] == k[..] && value[..] == v[..] => {}
@@ -107,6 +107,14 @@ impl Model {
 pub(super) fn perform(tx: &WriteTxn, changes: &[Change]) -> Result<()> {
     for change in changes {
         match change {
+            // Half of the long values are streamed.
+            Change::Put(table, key, value) if value.len() >= 32 << 10 && value.len() % 2 == 1 => {
+                let table = tx.raw(table)?;
+                let mut writer = table.writer(key, value.len() as u64)?;
+                let written = value.chunks(10_000).try_for_each(|part| writer.write_all(part));
+                written.map_err(|error| error.downcast::<crate::Error>().unwrap())?;
+                writer.finish()?;
+            }
             Change::Put(table, key, value) => tx.raw(table)?.put(key, value)?,
             Change::Delete(table, key) => tx.raw(table)?.delete(key)?,
             Change::Clear(table) => tx.clear_table(table)?,

@@ -6,7 +6,7 @@ use super::{check, new_store, open_store, settings};
 use crate::disk::sim::{Call, Free};
 use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::{MIN_LOG, Settings};
-use crate::{Error, Store};
+use crate::{Error, LockKind, Store};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ fn a_full_log_can_be_folded() {
     let writer = Store::on_disk(world.disk(1) as _, impatient).unwrap();
     let folding = store.engine().lock_checkpoint(None).unwrap();
     let full = (0..100).find_map(|n| count_one(&writer).err().map(|e| (n, e)));
-    assert!(matches!(full, Some((10.., Error::Busy { lock: "checkpoint", .. }))), "{full:?}");
+    assert!(matches!(full, Some((10.., Error::Busy { lock: LockKind::Checkpoint, .. }))), "{full:?}");
     drop(folding);
     writer.checkpoint().unwrap();
     assert_eq!(count(&store).unwrap(), full.unwrap().0);
@@ -101,7 +101,7 @@ fn no_frame_is_appended_while_the_ring_changes() {
         shrinks.go_on();
         match counted {
             Ok(_) => {}
-            Err(Error::Busy { lock: "append", .. }) => refused += 1,
+            Err(Error::Busy { lock: LockKind::Append, .. }) => refused += 1,
             Err(e) => panic!("{e}"),
         }
         let counts = if counted.is_ok() { 2 } else { 1 };

@@ -14,7 +14,7 @@ use crate::disk::sim::threads;
 use crate::disk::sim::{Access, Free, Rng, World, trace};
 use crate::engine::commit::Durability;
 use crate::txn::snapshot::Snapshot;
-use crate::{Error, Store};
+use crate::{Error, LockKind, Store};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -176,7 +176,7 @@ impl Actor {
                     let snapshot = match store.read() {
                         Ok(snapshot) => snapshot,
                         // The maker of a root that holds a transaction is stopped before it has published it.
-                        Err(Error::Busy { lock: "checkpoint", .. }) if !is_told() => continue,
+                        Err(Error::Busy { lock: LockKind::Checkpoint, .. }) if !is_told() => continue,
                         Err(e) => {
                             forgive(Err(e), forgiven, "read")?;
                             continue;

@@ -10,7 +10,7 @@ use crate::disk::platform::{Disk, LockMode};
 use crate::disk::sidecar::TailHint;
 use crate::disk::sim::{Call, Free};
 use crate::engine::Settings;
-use crate::{Error, Store};
+use crate::{Error, LockKind, Store};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ fn what_was_flushed_unsealed_is_left_alone_and_not_called_durable() {
     store.engine().known_sidecar().spoil_visible();
     assert_eq!(count(&reader).unwrap(), 2);
     // For that, the batch must be sealed.
-    assert!(matches!(hasty.flush(), Err(Error::Busy { lock: "append", .. })));
+    assert!(matches!(hasty.flush(), Err(Error::Busy { lock: LockKind::Append, .. })));
     still.unlock(APPEND).unwrap();
     count_relaxed(&store);
     starts_a_block(&store, before);

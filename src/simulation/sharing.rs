@@ -10,7 +10,7 @@ use crate::disk::sim::{Access, Call, Free, Rng, SimDisk, World};
 use crate::engine::Settings;
 use crate::engine::commit::Durability;
 use crate::txn::write::WriteOptions;
-use crate::{Error, Result, Store};
+use crate::{Error, LockKind, Result, Store};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -421,7 +421,7 @@ fn a_reader_that_is_told_nothing_is_not_ahead_of_the_maker_of_a_root() {
             let told_nothing = open_as(&others, 2, Access { cannot_open: true, ..READER }).1.unwrap();
             let first = match count(&told_nothing) {
                 Ok(n) => n,
-                Err(Error::Busy { lock: "checkpoint", holder, .. }) => {
+                Err(Error::Busy { lock: LockKind::Checkpoint, holder, .. }) => {
                     assert!(holder.is_some());
                     0
                 }

@@ -8,7 +8,8 @@ use crate::engine::Settings;
 use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::new_root::CheckpointResult;
 use crate::engine::open;
-use crate::{Error, Store};
+use crate::tree::node::LeafValue;
+use crate::{Error, LockKind, Store};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -151,6 +152,95 @@ fn a_long_value_is_moved_only_to_where_it_fits() {
     check::structure(&store).unwrap();
 }
 
+/// A file with `count` free holes of a megabyte.
+fn with_holes(count: u8) -> (Arc<World>, Arc<SimDisk>, Store) {
+    let (world, disk, store) = unrecorded(Arc::new(Free), CAP);
+    for n in 0..2 * count {
+        put(&store, &[n], (1 << 20) - 2000);
+        store.checkpoint().unwrap();
+    }
+    (0..2 * count).filter(|n| n % 2 == 0).for_each(|n| delete(&store, &[n]));
+    store.checkpoint().unwrap();
+    put(&store, b"other", 1);
+    store.checkpoint().unwrap();
+    (world, disk, store)
+}
+
+fn extents(store: &Store, key: &[u8]) -> Vec<(u32, u32)> {
+    let view = store.engine().view_at_end().unwrap();
+    let entry = view.table("t").unwrap().unwrap();
+    match view.leaf_value(entry.id, entry.root, key).unwrap() {
+        Some(LeafValue::Overflow(long)) => {
+            let extents = view.tree.pages.overflow_extents(&long).unwrap();
+            extents.iter().map(|extent| (extent.page, extent.pages)).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_long_value_fills_holes_before_the_file_grows() {
+    let (_world, disk, store) = with_holes(8);
+    let before = disk.len().unwrap();
+    let value: Vec<u8> = (0..6 << 20_u32).map(|n| (n % 251) as u8).collect();
+    store.write(|tx| tx.raw("t")?.put(b"long", &value)).unwrap();
+    assert_eq!(disk.len().unwrap(), before, "the file has grown");
+    let found = extents(&store, b"long");
+    assert!((6..=8).contains(&found.len()), "{found:?}");
+    assert!(found.iter().rev().skip(1).all(|(_, pages)| pages % 16 == 0), "{found:?}");
+    let read = |store: &Store| {
+        let snapshot = store.read().unwrap();
+        let table = snapshot.raw("t").unwrap();
+        assert!(table.get(b"long").unwrap().unwrap() == value[..]);
+        let (from, to) = ((1 << 20) - 5000, (3 << 20) + 77);
+        assert!(table.get_slice(b"long", from as u64..to as u64).unwrap().unwrap() == value[from..to]);
+    };
+    read(&store);
+    check::structure(&store).unwrap();
+    store.checkpoint().unwrap();
+    read(&store);
+    check::structure(&store).unwrap();
+    // Every page of it comes back.
+    let free = |store: &Store| {
+        let engine = store.engine();
+        engine.free_and_all_pages(&engine.lock_checkpoint(None).unwrap()).unwrap().0
+    };
+    let before = free(&store);
+    delete(&store, b"long");
+    (0..2).for_each(|_| _ = idle_checkpoint_in_place(&store));
+    assert!(free(&store) >= before + 6 * 256 - 16, "{} after {before}", free(&store));
+    check::structure(&store).unwrap();
+}
+
+fn idle_checkpoint_in_place(store: &Store) -> CheckpointResult {
+    store.engine().relax_view(0);
+    let plan = CheckpointOptions { force: true, ..CheckpointOptions::default() };
+    store.engine().checkpoint(&plan, None).unwrap()
+}
+
+#[test]
+fn a_long_value_is_moved_down_in_parts() {
+    let (_world, disk, store) = unrecorded(Arc::new(Free), CAP);
+    for n in 0..16 {
+        put(&store, &[n], (1 << 20) - 2000);
+        store.checkpoint().unwrap();
+    }
+    let value: Vec<u8> = (0..6 << 20_u32).map(|n| (n % 241) as u8).collect();
+    store.write(|tx| tx.raw("t")?.put(b"long", &value)).unwrap();
+    store.checkpoint().unwrap();
+    assert_eq!(extents(&store, b"long").len(), 1);
+    // No hole before it is long enough for all of it, but together they are.
+    (0..16).filter(|n| n % 2 == 0).for_each(|n| delete(&store, &[n]));
+    store.checkpoint().unwrap();
+    let before = disk.len().unwrap();
+    (0..6).for_each(|_| _ = idle_checkpoint(&store));
+    let len = disk.len().unwrap();
+    assert!(len + (5 << 20) < before, "{len} after {before}");
+    assert!(extents(&store, b"long").len() > 5);
+    assert!(store.read().unwrap().raw("t").unwrap().get(b"long").unwrap().unwrap() == value[..]);
+    check::structure(&store).unwrap();
+}
+
 /// Counts one kind of call, and refuses some.
 #[derive(Default)]
 struct Watch(Mutex<(Option<Call>, usize, Vec<Call>)>);
@@ -207,11 +297,11 @@ fn a_long_value_does_not_wait_for_a_checkpoint() {
     }
     // What does not fit waits; and so does what finds the log full.
     let refused = second.write(|tx| tx.raw("t")?.put(b"large", &vec![7; 300_000]));
-    assert!(matches!(refused, Err(Error::Busy { lock: "checkpoint", .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Busy { lock: LockKind::Checkpoint, .. })), "{refused:?}");
     let full =
         (0..100_u8).find_map(|n| second.write(|tx| tx.raw("t")?.put(&[n], &vec![7; 100_000])).err().zip(Some(n)));
     let (error, reached) = full.expect("the log is never full");
-    assert!(matches!(error, Error::Busy { lock: "checkpoint", .. }) && reached > 2, "{error} after {reached}");
+    assert!(matches!(error, Error::Busy { lock: LockKind::Checkpoint, .. }) && reached > 2, "{error} after {reached}");
     drop(folding);
 
     let all_there = |store: &Store| {

@@ -123,7 +123,7 @@ fn what_is_written_blindly_goes_where_the_names_lead() {
 
 fn give_a_other_types(tx: &WriteTxn) -> Result<()> {
     tx.drop_table("a")?;
-    tx.open_table("a", "u64", "text").map(drop)
+    tx.untyped_as("a", "u64", "text").map(drop)
 }
 
 #[test]

@@ -9,7 +9,6 @@ use crate::bytes::Bytes;
 use crate::change::Change;
 use crate::disk::format::{SETTING_ARCHIVE, TABLE_SETTINGS};
 use crate::error::{Error, Result};
-use serde::Serialize;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -18,7 +17,8 @@ use std::time::{Duration, SystemTime};
 
 /// Transactions that an archive does not have: a checkpoint freed their log space while the archive could not be
 /// written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ArchiveGap {
     /// The last transaction before them that is archived.
@@ -32,7 +32,8 @@ pub struct ArchiveGap {
 }
 
 /// The status of a store's archive; see [`Store::archive_status`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ArchiveStatus {
     /// The directory that it lies in.
@@ -94,6 +95,9 @@ impl Store {
     /// [`Store::write`] and [`Store::checkpoint`].
     pub fn start_archive(&self, directory: impl AsRef<Path>) -> Result<ArchiveStatus> {
         self.engine().check_writable()?;
+        if !self.engine().disk.is_file() {
+            return Err(Error::Invalid("a store in memory has no archive".to_owned()));
+        }
         let directory = directory.as_ref();
         match DirBuilder::new().mode(0o700).create(directory) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {

@@ -4,13 +4,17 @@ use super::Store;
 use super::registry::{Subject, Turn};
 use crate::archive::keeper::Keeper;
 use crate::disk::format::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MIN_PAGE_SIZE};
+use crate::disk::heap::HeapFile;
 use crate::disk::netfs::remote_filesystem;
 use crate::disk::platform::Disk as _;
 use crate::disk::rename::rename_to_free_name;
 use crate::disk::unix::{OpenMode, UnixDisk};
+use crate::engine::commit::Durability;
 use crate::engine::open_store::OpenStore;
 use crate::engine::{DEFAULT_LOG_CAP, DEFAULT_TIMEOUT, Engine, MAX_LOG_CAP, MIN_LOG, Settings, open};
 use crate::error::{Error, Result};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +46,8 @@ pub struct Options {
     memory_map: bool,
     application: u32,
     archive: Option<PathBuf>,
+    mode: Option<u32>,
+    durability: Durability,
 }
 
 impl Default for Options {
@@ -56,6 +62,8 @@ impl Default for Options {
             memory_map: cfg!(target_pointer_width = "64"),
             application: 0,
             archive: None,
+            mode: None,
+            durability: Durability::Sync,
         }
     }
 }
@@ -81,7 +89,8 @@ impl Options {
         self
     }
 
-    /// How long to wait for a lock before [`Error::Busy`]. Default: 30 s.
+    /// How long this handle, and its clones, wait for a turn to write before [`Error::Busy`]. The handle that opens the
+    /// store in this process sets it for all other locks, too. Default: 30 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Options {
         self.timeout = timeout;
@@ -139,6 +148,41 @@ impl Options {
         self
     }
 
+    /// The permissions of the file of a new store, as `chmod` takes them: `0o600` keeps it from other users. The sidecar
+    /// follows it. Default: `0o666`, less what the process' umask takes away.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("memory.mst");
+    /// use std::os::unix::fs::PermissionsExt;
+    /// memstone::Options::new().mode(0o600).open(&path)?;
+    /// assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Options {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// How durable a commit of this handle, and its clones, is when it returns, unless its
+    /// [`WriteOptions`](crate::WriteOptions) say otherwise. Default: [`Durability::Sync`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("memory.mst");
+    /// use memstone::{Durability, Options};
+    /// let store = Options::new().durability(Durability::Relaxed).open(&path)?;
+    /// store.write(|tx| tx.raw("log")?.put(b"k", b"v"))?; // is flushed soon after
+    /// store.flush()?;
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Options {
+        self.durability = durability;
+        self
+    }
+
     /// Archives the log in this directory, as [`Store::start_archive`] does, unless the store has an archive
     /// there already. Default: the store's own setting.
     ///
@@ -165,14 +209,7 @@ impl Options {
     /// [`Store::start_archive`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
-        if !self.page_size.is_power_of_two() || !(MIN_PAGE_SIZE..=MAX_PAGE_SIZE).contains(&self.page_size) {
-            let size = self.page_size;
-            return Err(Error::Invalid(format!("a page size of {size} is not a power of two from 4096 to 65536")));
-        }
-        if !(MIN_LOG..=MAX_LOG_CAP).contains(&self.log_cap) {
-            let cap = self.log_cap;
-            return Err(Error::Invalid(format!("a log cap of {cap} bytes is not from {MIN_LOG} to {MAX_LOG_CAP}")));
-        }
+        self.must_be_possible()?;
         let again = |_| match self.open_once(path) {
             // Another file has the name now: that file is the one to open.
             Err(Error::Moved { .. }) => None,
@@ -183,8 +220,41 @@ impl Options {
         Ok(store)
     }
 
+    /// A new store in memory: see [`Store::in_memory`].
+    ///
+    /// ```
+    /// let store = memstone::Options::new().page_size(16_384).in_memory()?;
+    /// assert_eq!(store.stats()?.page_size, 16_384);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] (a page size or log cap that cannot be, an archive), [`Error::Io`].
+    pub fn in_memory(&self) -> Result<Store> {
+        self.must_be_possible()?;
+        let nowhere = Path::new("(in memory)");
+        let disk = HeapFile::new().map_err(|e| Error::io("watch for forks", nowhere, e))?;
+        open::create_for(&disk, self.page_size, new_store_id(nowhere)?, self.application)?;
+        let engine = Engine::open(Arc::new(disk), self.settings()).map_err(|e| e.in_file(nowhere))?;
+        let store = self.handle(OpenStore::new(engine));
+        self.archive.as_deref().map_or(Ok(()), |directory| store.archive_in(directory))?;
+        Ok(store)
+    }
+
+    fn must_be_possible(&self) -> Result<()> {
+        if !self.page_size.is_power_of_two() || !(MIN_PAGE_SIZE..=MAX_PAGE_SIZE).contains(&self.page_size) {
+            let size = self.page_size;
+            return Err(Error::Invalid(format!("a page size of {size} is not a power of two from 4096 to 65536")));
+        }
+        if !(MIN_LOG..=MAX_LOG_CAP).contains(&self.log_cap) {
+            let cap = self.log_cap;
+            return Err(Error::Invalid(format!("a log cap of {cap} bytes is not from {MIN_LOG} to {MAX_LOG_CAP}")));
+        }
+        Ok(())
+    }
+
     fn open_once(&self, path: &Path) -> Result<Store> {
-        let there = || UnixDisk::open(path, OpenMode { read_only: self.read_only, create: false });
+        let there = || UnixDisk::open(path, OpenMode { read_only: self.read_only, ..OpenMode::default() });
         let disk = match there() {
             Err(Error::NotFound { .. }) if self.create && !self.read_only => {
                 let _turn = Turn::take(Subject::Path(path.to_path_buf()), path, self.timeout)?;
@@ -205,10 +275,22 @@ impl Options {
             if self.application != 0 {
                 open.engine().slots()?.newest.must_be_of(self.application, path)?;
             }
-            return Ok(Store { open });
+            return Ok(self.handle(open));
         }
         self.refuse_remote(path)?;
-        let settings = Settings {
+        let disk = Arc::new(disk);
+        let engine = Engine::open(Arc::<UnixDisk>::clone(&disk), self.settings()).map_err(|e| e.in_file(path))?;
+        if !self.read_only && engine.known_root() <= 1 {
+            // Its maker may not have made the new store's name durable yet.
+            disk.sync_name()?;
+        }
+        let open = OpenStore::new(engine);
+        turn.opened(&open);
+        Ok(self.handle(open))
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
             timeout: self.timeout,
             patience: DEFAULT_TIMEOUT,
             log_cap: self.log_cap,
@@ -216,16 +298,11 @@ impl Options {
             threads: true,
             application: self.application,
             archive: Some(Arc::<Keeper>::default()),
-        };
-        let disk = Arc::new(disk);
-        let engine = Engine::open(Arc::<UnixDisk>::clone(&disk), settings).map_err(|e| e.in_file(path))?;
-        if !self.read_only && engine.known_root() <= 1 {
-            // Its maker may not have made the new store's name durable yet.
-            disk.sync_name()?;
         }
-        let open = OpenStore::new(engine);
-        turn.opened(&open);
-        Ok(Store { open })
+    }
+
+    fn handle(&self, open: Arc<OpenStore>) -> Store {
+        Store { open, timeout: self.timeout, durability: self.durability }
     }
 
     fn refuse_remote(&self, path: &Path) -> Result<()> {
@@ -243,20 +320,30 @@ impl Options {
     /// Makes an empty store under another name, and gives it its own name once it is whole and durable: a crash
     /// leaves no half-made store, and if two processes do so at once, one wins.
     fn create_file(&self, path: &Path) -> Result<()> {
-        let mut store_id = [0; 16];
-        getrandom::fill(&mut store_id)
-            .map_err(|e| Error::io("get random bytes", path, std::io::Error::other(e.to_string())))?;
+        let store_id = new_store_id(path)?;
         let random = u32::from_le_bytes(store_id.first_chunk().copied().unwrap_or_default());
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let temporary = parent_of(path).join(format!(".{name}.{random:08x}.new"));
         let disk = UnixDisk::open(&temporary, OpenMode { read_only: false, create: true })
-            .map_err(|e| if let Error::Io { op, source, .. } = e { Error::io(op, path, source) } else { e })?;
-        let made = open::create_for(&disk, self.page_size, store_id, self.application)
+            .map_err(|e| if let Error::Io { op, cause, .. } = e { Error::io(op, path, cause) } else { e })?;
+        // It is empty so far, whoever may read it.
+        let permitted = self.mode.map_or(Ok(()), |mode| fs::set_permissions(&temporary, Permissions::from_mode(mode)));
+        let made = permitted
+            .map_err(|e| Error::io("set the permissions", path, e))
+            .and_then(|()| open::create_for(&disk, self.page_size, store_id, self.application))
             .and_then(|()| give_name(&temporary, path).map_err(|e| Error::io("name the new store", path, e)));
         drop(disk);
         let _ = std::fs::remove_file(&temporary);
         remove_leftovers(path, &name);
         made
+    }
+}
+
+fn new_store_id(path: &Path) -> Result<[u8; 16]> {
+    let mut store_id = [0; 16];
+    match getrandom::fill(&mut store_id) {
+        Ok(()) => Ok(store_id),
+        Err(e) => Err(Error::io("get random bytes", path, std::io::Error::other(e.to_string()))),
     }
 }
 
@@ -305,6 +392,31 @@ impl Store {
     /// As [`Options::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         Options::new().open(path)
+    }
+
+    /// A new, empty store in the memory of this process, with all of the interface but what concerns its file: for
+    /// tests, and for data that need not outlive the process. Its clones are the same store; when the last handle,
+    /// snapshot or transaction is dropped, it is gone.
+    ///
+    /// It takes the same way as a store in a file, log and checkpoints included, so it takes as much memory as the
+    /// file would take space, pages are copied when they are read, and no commit waits for a disk. There is no other
+    /// process, and no archive. A backup ([`Snapshot::backup_to`](crate::Snapshot::backup_to)) or a clone
+    /// ([`Store::clone_to`]) keeps it in a file.
+    ///
+    /// ```
+    /// let store = memstone::Store::in_memory()?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// let other = store.clone();
+    /// let reader = std::thread::spawn(move || other.read()?.raw("t")?.contains(b"k"));
+    /// assert!(reader.join().unwrap()?);
+    /// assert!(memstone::Store::in_memory()?.read()?.tables()?.is_empty());
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system refuses random bytes or a thread.
+    pub fn in_memory() -> Result<Store> {
+        Options::new().in_memory()
     }
 
     /// The default [`Options`].

@@ -8,7 +8,7 @@ use crate::disk::host::this_process;
 use crate::disk::locks::{FairGuard, FairLock, Waited, lock};
 use crate::disk::platform::FileId;
 use crate::engine::open_store::OpenStore;
-use crate::error::{Error, Result};
+use crate::error::{Error, LockKind, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
@@ -59,7 +59,7 @@ impl Turn {
             Waited::TooLate | Waited::Nested => {
                 let waited = started.elapsed();
                 let holder = Some(Box::new(this_process()));
-                Err(Error::Busy { path: path.to_path_buf(), lock: "open", waited, holder })
+                Err(Error::Busy { path: path.to_path_buf(), lock: LockKind::Open, waited, holder })
             }
         }
     }
@@ -80,7 +80,7 @@ mod tests {
     use crate::disk::locks::OPEN;
     use crate::disk::platform::{Disk, LockMode};
     use crate::disk::unix::{OpenMode, UnixDisk};
-    use crate::{Error, Options, Store};
+    use crate::{Error, LockKind, Options, Store};
     use std::path::{Path, PathBuf};
     use std::time::Duration;
 
@@ -99,7 +99,7 @@ mod tests {
     fn quick_goes_on_and_slow_is_busy(slow: &Path, quick: &Path) {
         Store::open(quick).unwrap().write(|tx| tx.raw("t")?.put(b"k", b"v")).unwrap();
         let refused = Options::new().timeout(Duration::from_millis(100)).open(slow);
-        assert!(matches!(refused, Err(Error::Busy { lock: "open", .. })));
+        assert!(matches!(refused, Err(Error::Busy { lock: LockKind::Open, .. })));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! A level collects up to two nodes' worth of items before it releases the first node, so that the last two nodes
 //! of a run of items can share what is left instead of leaving a tiny node.
 
-use super::node::{HEAD_SIZE, ITEM_COST, NodeItem, common_prefix, encode, separate};
+use super::encode::{NodeItem, encode};
+use super::node::{HEAD_SIZE, ITEM_COST, common_prefix, separate};
 use crate::disk::format::{Child, KIND_BRANCH, KIND_LEAF, PAGE_HEADER};
 use crate::error::Result;
 

@@ -4,14 +4,15 @@
 //! packed again.
 
 use super::build::{Level, Packing, max_inline};
-use super::node::{Header, Node, NodeItem, separate};
+use super::encode::NodeItem;
+use super::node::{Header, Node, separate};
 use super::overflow::write_overflow;
 use super::update::PageStore;
 use crate::bytes::Bytes;
 use crate::disk::format::{
     Child, KIND_BRANCH, KIND_LEAF, MAX_KEY_SIZE, MAX_LEVEL, NODE_END, PAGE_HEADER, Ptr, TreeRoot, get_u32,
 };
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, LimitKind, Result};
 
 /// At most one in this many bytes of the leaves may stay unused because a whole leaf follows one that is not
 /// full.
@@ -23,6 +24,8 @@ pub(crate) struct FullLeaf<'a> {
     node: Node<'a>,
     page_size: u32,
     size: usize,
+    /// Bytes of its keys and values.
+    content: u64,
 }
 
 impl<'a> FullLeaf<'a> {
@@ -35,12 +38,15 @@ impl<'a> FullLeaf<'a> {
         if end > size || (end + average <= size && end * 10 < size * 9) {
             return Ok(None);
         }
+        let mut content: u64 = 0;
         for index in 0..node.count() {
-            if node.entry(index)?.long {
+            let entry = node.entry(index)?;
+            if entry.long {
                 return Ok(None);
             }
+            content += (node.prefix().len() + entry.suffix as usize + entry.value().len()) as u64;
         }
-        Ok(Some(FullLeaf { node: node.clone(), page_size, size }))
+        Ok(Some(FullLeaf { node: node.clone(), page_size, size, content }))
     }
 
     /// Passes its rows to `each`, in the order in which they lie.
@@ -76,21 +82,23 @@ pub(crate) struct Bulk {
     /// Bytes of the leaves, and how many of them stay unused before whole leaves.
     written: usize,
     wasted: usize,
+    /// Its sums so far.
+    sums: TreeRoot,
     page: Vec<u8>,
 }
 
 impl Bulk {
     /// Begins the tree of a table.
     pub(crate) fn new(table: u32, page_size: u32) -> Bulk {
-        let (levels, last, page) = Default::default();
-        Bulk { table, page_size, levels, any: false, last, written: 0, wasted: 0, page }
+        let (levels, last, sums, page) = Default::default();
+        Bulk { table, page_size, levels, any: false, last, written: 0, wasted: 0, sums, page }
     }
 
     /// Adds a row behind all others.
     pub(crate) fn row(&mut self, store: &mut dyn PageStore, key: &[u8], value: &[u8]) -> Result<()> {
         if key.len() > MAX_KEY_SIZE {
             let (size, limit) = (key.len() as u64, MAX_KEY_SIZE as u64);
-            return Err(Error::TooLarge { what: "key", size, limit });
+            return Err(Error::TooLarge { what: LimitKind::Key, size, limit });
         }
         self.must_follow(key)?;
         let low = self.low_of(key);
@@ -102,8 +110,10 @@ impl Bulk {
             self.push(store, 0, NodeItem { key, payload: value, long: false })?;
         } else {
             let long = write_overflow(store, self.table, value)?;
+            self.sums.pages += store.pages().overflow_extents(&long)?.pages();
             self.push(store, 0, NodeItem { key, payload: &long.encode(), long: true })?;
         }
+        self.sums.bytes += (key.len() + value.len()) as u64;
         self.any = true;
         self.last.clear();
         self.last.extend_from_slice(key);
@@ -124,6 +134,7 @@ impl Bulk {
         bytes.extend_from_slice(leaf.node.slice(&(0..leaf.size)));
         let ptr = self.write(store, 0, leaf.node.run(), &mut bytes)?;
         self.page = bytes;
+        self.sums.bytes += leaf.content;
         self.any = true;
         self.last.clear();
         self.last.extend_from_slice(&last);
@@ -141,7 +152,7 @@ impl Bulk {
             }
             if top && level > 0 && held.len() == 1 {
                 let Child { ptr, count } = Child::decode(held.item(0).payload);
-                return Ok(TreeRoot { ptr, count });
+                return Ok(TreeRoot { ptr, count, ..self.sums });
             }
             // A level holds back two nodes' worth, so no node is left with a single child.
             self.close(store, level)?;
@@ -152,7 +163,7 @@ impl Bulk {
     fn must_follow(&self, key: &[u8]) -> Result<()> {
         if self.any && key <= self.last.as_slice() {
             return Err(Error::corrupt(
-                "keys",
+                CorruptionKind::Keys,
                 0,
                 None,
                 "keys that ascend",
@@ -230,6 +241,7 @@ impl Bulk {
 
     fn write(&mut self, store: &mut dyn PageStore, level: usize, run: u32, bytes: &mut [u8]) -> Result<Ptr> {
         let page = store.allocate(run)?;
+        self.sums.pages += u64::from(run);
         let header = Header {
             page,
             store_tag: store.pages().store_tag(),
@@ -254,7 +266,13 @@ impl Bulk {
     #[expect(clippy::indexing_slicing, reason = "the line above makes the level")]
     fn level(&mut self, level: usize) -> Result<&mut Level> {
         if level > usize::from(MAX_LEVEL) {
-            return Err(Error::corrupt("branch", 0, None, format!("a level up to {MAX_LEVEL}"), level.to_string()));
+            return Err(Error::corrupt(
+                CorruptionKind::Branch,
+                0,
+                None,
+                format!("a level up to {MAX_LEVEL}"),
+                level.to_string(),
+            ));
         }
         while self.levels.len() <= level {
             self.levels.push(Level::new(self.levels.is_empty(), self.page_size as usize));

@@ -21,11 +21,11 @@ pub(crate) fn get<'a>(pages: &'a Pages, table: u32, root: TreeRoot, key: &[u8]) 
 }
 
 impl<'a> LeafValue<'a> {
-    /// The value's bytes, inline or in an overflow run.
+    /// The value's bytes, inline or in pages of its own.
     pub(crate) fn read(self, pages: &'a Pages, table: u32) -> Result<Bytes<'a>> {
         match self {
             LeafValue::Inline(bytes) => Ok(bytes),
-            LeafValue::Overflow(long) => pages.overflow(long, table),
+            LeafValue::Overflow(long) => pages.overflow(&long, table),
         }
     }
 }
@@ -43,14 +43,19 @@ pub(crate) struct Cursor<'a> {
     /// The branches above the leaf, each with the index of the child taken.
     path: Vec<(Node<'a>, usize)>,
     leaf: Option<(Node<'a>, usize)>,
-    /// The entry it is at, and its key.
-    entry: Option<(Entry, Bytes<'static>)>,
+    /// The entry it is at.
+    entry: Option<Entry>,
+    /// Its key, once it was asked for: putting one together is most of the cost of a step.
+    key: Option<Bytes<'static>>,
+    /// Whether [`Cursor::step`] has returned that entry.
+    returned: bool,
     after_last: bool,
 }
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(pages: &'a Pages, table: u32, root: TreeRoot) -> Cursor<'a> {
-        Cursor { pages, table, root: root.ptr, path: Vec::new(), leaf: None, entry: None, after_last: false }
+        let (path, leaf, entry, key) = Default::default();
+        Cursor { pages, table, root: root.ptr, path, leaf, entry, key, returned: false, after_last: false }
     }
 
     /// Whether the cursor is at an entry.
@@ -60,25 +65,68 @@ impl<'a> Cursor<'a> {
     }
 
     /// Key and value of the entry it is at.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn entry(&self) -> Option<(Bytes<'a>, LeafValue<'a>)> {
         let (leaf, _) = self.leaf.as_ref()?;
-        let (entry, key) = self.entry.as_ref()?;
-        Some((key.clone(), leaf.value(entry).ok()?))
+        let entry = self.entry.as_ref()?;
+        Some((leaf.key(entry), leaf.value(entry).ok()?))
     }
 
     /// Key of the entry it is at.
-    #[inline]
-    pub(crate) fn key(&self) -> Option<&[u8]> {
-        self.entry.as_ref().map(|(_, key)| &**key)
+    pub(crate) fn key(&mut self) -> Option<&[u8]> {
+        if self.key.is_none() {
+            let (leaf, index) = self.leaf.as_ref()?;
+            self.key = match &self.entry {
+                Some(entry) => Some(leaf.key(entry)),
+                None => Some(leaf.key(&leaf.entry(*index).ok()?)),
+            };
+        }
+        self.key.as_deref()
     }
 
-    /// Like [`Cursor::entry`], for the last time: the cursor is to be moved next.
-    #[inline(always)]
+    /// The entry it is at, or, if that was returned already, the next one in this direction; the cursor stays there.
+    ///
+    /// The same as moving and reading, for long walks: what one step costs beside the copy of a key decides how fast
+    /// a scan is.
+    pub(crate) fn step(&mut self, forward: bool) -> Result<Option<(Bytes<'a>, LeafValue<'a>)>> {
+        if !self.returned {
+            self.returned = self.leaf.is_some();
+            return Ok(self.entry());
+        }
+        let Some((leaf, index)) = &mut self.leaf else { return Ok(None) };
+        let next = if forward { *index + 1 } else { index.wrapping_sub(1) };
+        if next < leaf.count() {
+            *index = next;
+            (self.entry, self.key) = (None, None);
+            let read = leaf.read(next).map(Some);
+            if read.is_err() {
+                self.off(false);
+            }
+            return read;
+        }
+        self.cross(forward)?;
+        self.returned = self.leaf.is_some();
+        Ok(self.entry())
+    }
+
+    /// Moves on from an entry that [`Cursor::step`] has returned.
+    pub(crate) fn catch_up(&mut self, forward: bool) -> Result<()> {
+        if !std::mem::take(&mut self.returned) {
+            return Ok(());
+        }
+        if forward { self.next().map(drop) } else { self.prev().map(drop) }
+    }
+
+    /// The key of the entry that [`Cursor::step`] has returned last.
+    pub(crate) fn last_key(&mut self) -> Option<&[u8]> {
+        if self.returned { self.key() } else { None }
+    }
+
+    /// Like [`Cursor::entry`], after [`Cursor::key`] and for the last time: the cursor is to be moved next.
     pub(crate) fn take(&mut self) -> Option<(Bytes<'a>, LeafValue<'a>)> {
         let (leaf, _) = self.leaf.as_ref()?;
-        let (entry, key) = self.entry.take()?;
-        Some((key, leaf.value(&entry).ok()?))
+        let entry = self.entry.take()?;
+        Some((self.key.take().unwrap_or_else(|| leaf.key(&entry)), leaf.value(&entry).ok()?))
     }
 
     /// To the first entry whose key is >= `key`.
@@ -151,6 +199,8 @@ impl<'a> Cursor<'a> {
         self.path.clear();
         self.leaf = None;
         self.entry = None;
+        self.key = None;
+        self.returned = false;
         self.after_last = after_last;
         false
     }
@@ -165,11 +215,10 @@ impl<'a> Cursor<'a> {
             false => Ok(entry),
         });
         *at = index;
+        self.key = None;
+        self.returned = false;
         match checked {
-            Ok(entry) => {
-                let key = leaf.key(&entry);
-                self.entry = Some((entry, key));
-            }
+            Ok(entry) => self.entry = Some(entry),
             Err(error) => {
                 self.off(false);
                 return Err(error);
@@ -225,6 +274,7 @@ impl<'a> Cursor<'a> {
     fn cross_to(&mut self, forward: bool) -> Result<bool> {
         let from = self.leaf.take();
         self.entry = None;
+        self.key = None;
         while let Some((node, index)) = self.path.last_mut() {
             let next = if forward { *index + 1 } else { index.wrapping_sub(1) };
             if next >= node.count() {

@@ -4,6 +4,7 @@
 use super::*;
 use crate::change::Change;
 use crate::disk::format::*;
+use crate::tree::rank::{nth, rank};
 use crate::tree::testing::{TestStore, check};
 use crate::tree::update::update;
 use crate::tree::walk::{free_tree, relocatable};
@@ -109,8 +110,36 @@ fn a_truncated_or_misplaced_page_is_found() {
     for ptr in [Ptr { page: 1, crc: 0 }, Ptr { page: u32::MAX, crc: 9 }, Ptr { crc: !root.ptr.crc, ..root.ptr }] {
         assert!(get(&pages, TABLE, TreeRoot { ptr, ..root }, b"a").unwrap_err().is_corrupt());
     }
-    let hugest = Overflow { ptr: root.ptr, len: u64::MAX, version: 1 };
-    assert!(pages.overflow(hugest, TABLE).unwrap_err().is_corrupt());
+    let hugest = Overflow::whole(root.ptr, u64::MAX, 1);
+    assert!(pages.overflow(&hugest, TABLE).unwrap_err().is_corrupt());
+}
+
+fn rank_fails(pages: &Pages, root: TreeRoot, key: &[u8]) -> bool {
+    rank(pages, TABLE, root, key).is_err_and(|error| error.is_corrupt())
+}
+
+/// The counts of a branch must add up to what is noted of it: otherwise a number would lead past the last child.
+#[test]
+fn a_wrong_count_is_damage() {
+    let (store, root, model) = small();
+    let mut bytes = store.disk.bytes.lock().unwrap().clone();
+    let children = root.ptr.page as usize * 4096 + 40;
+    let branch = &mut bytes[children - 40..][..4096];
+    let count = usize::from(get_u16(branch, NODE_COUNT));
+    let first = 40 + usize::from(get_u16(branch, NODE_PREFIX)) + 6 * (count - 1);
+    // The sum is still right, but two children have other numbers of entries than is noted.
+    let counts = [0, 1].map(|child| get_u16(branch, first + CHILD_SIZE * child + 8));
+    put_u16(branch, first + 8, counts[0] - 1);
+    put_u16(branch, first + CHILD_SIZE + 8, counts[1] + 1);
+    let moved = TreeRoot { ptr: repair(&mut bytes, root.ptr, 0), ..root };
+    let pages = store.opened_on(bytes, 0);
+    assert!(rank_fails(&pages, moved, &[]) && nth(&pages, TABLE, moved, 0).is_err());
+    assert!(!rank_fails(&pages, moved, model.last_key_value().unwrap().0));
+    for count in [0, root.count - 1, root.count + 1, u64::MAX] {
+        let root = TreeRoot { count, ..moved };
+        assert!(rank_fails(&pages, root, b"t"));
+        assert!((0..count.min(100)).all(|n| nth(&pages, TABLE, root, n).is_err_and(|e| e.is_corrupt())));
+    }
 }
 
 /// Repairs all CRCs from the leaves up, as far as pointers lead, so that the damage is believed.
@@ -159,7 +188,10 @@ proptest! {
                     drop(cursor.seek(key).and_then(|_| cursor.next()).and_then(|_| cursor.prev()));
                     drop(cursor.seek_before(key));
                 }
+                let found = rank(&pages, TABLE, root, key);
+                prop_assert!(found.is_ok_and(|(found, _)| found <= root.count) || rank_fails(&pages, root, key));
             }
+            (0..=root.count).for_each(|n| drop(nth(&pages, TABLE, root, n)));
             let mut cursor = Cursor::new(&pages, TABLE, root);
             let mut steps = 0;
             while let Ok(true) = cursor.next() {
@@ -227,7 +259,7 @@ proptest! {
         *store.disk.bytes.lock().unwrap() = bytes.clone();
         crate::tree::update::PageStore::pages(&store).set_page_count(levels as u64 + 5);
         let pages = Arc::clone(crate::tree::update::PageStore::pages(&store));
-        let root = TreeRoot { ptr: below, count: 9 };
+        let root = TreeRoot { ptr: below, count: 9, ..TreeRoot::default() };
         prop_assert!(descending || get(&pages, TABLE, root, b"k").unwrap().is_some());
         let mut cursor = Cursor::new(&pages, TABLE, root);
         prop_assert!(cursor.first().unwrap());

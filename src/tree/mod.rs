@@ -3,11 +3,15 @@
 
 mod build;
 pub(crate) mod bulk;
+mod counted;
 pub(crate) mod cursor;
 pub(crate) mod diff;
+mod encode;
+pub(crate) mod long_value;
 pub(crate) mod node;
 pub(crate) mod overflow;
 pub(crate) mod pages;
+pub(crate) mod rank;
 pub(crate) mod space;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -38,7 +38,7 @@
 //!
 //! Entry: varint length of the suffix; varint `4 × length of the value + kind`; what follows the first four bytes of
 //! the suffix; the value. Kind 0: the value itself. Kind 1: the value is long, and the bytes here are the pointer to
-//! its overflow run ([`Overflow::encode`]). Kinds 2 and 3 are not in use. A varint is LEB128: seven bits in each byte,
+//! it ([`Overflow::encode`]). Kinds 2 and 3 are not in use. A varint is LEB128: seven bits in each byte,
 //! the lowest first; bit 7 says that another byte follows. Keys strictly ascend (bytewise) and are at most 8192 bytes
 //! long.
 //!
@@ -64,12 +64,11 @@
 
 use crate::bytes::{Bytes, SMALL};
 use crate::disk::format::{
-    CHILD_SIZE, Child, KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_NODE_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX,
-    OVERFLOW_SIZE, Overflow, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE,
-    PAGE_TABLE, PAGE_VERSION, Ptr, VALUE_INLINE, VALUE_KIND_BITS, VALUE_LONG, get_u16, get_u32, get_u64, get_varint,
-    put_bytes, put_u16, put_u32, put_u64, put_varint,
+    CHILD_SIZE, Child, KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_NODE_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, Overflow,
+    PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr,
+    VALUE_INLINE, VALUE_KIND_BITS, VALUE_LONG, get_u16, get_u32, get_u64, get_varint, put_bytes, put_u32, put_u64,
 };
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -87,7 +86,7 @@ pub(crate) enum LeafValue<'a> {
     /// The value itself.
     Inline(Bytes<'a>),
     /// Where the value is.
-    Overflow(Overflow),
+    Overflow(Box<Overflow>),
 }
 
 /// Where in its leaf an entry lies.
@@ -95,7 +94,7 @@ pub(crate) enum LeafValue<'a> {
 pub(crate) struct Entry {
     index: u32,
     /// Length of the key's suffix.
-    suffix: u32,
+    pub(super) suffix: u32,
     /// Where what its head does not hold of the suffix starts; the value starts where that ends.
     rest: u32,
     value: u32,
@@ -192,21 +191,35 @@ impl<'a> Node<'a> {
 
     /// What all keys begin with.
     #[inline]
-    fn prefix(&self) -> &[u8] {
+    pub(super) fn prefix(&self) -> &[u8] {
         self.bytes.get(PAGE_HEADER..PAGE_HEADER + self.prefix).unwrap_or_default()
     }
 
     /// Entry `index` of a leaf.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn entry(&self, index: usize) -> Result<Entry> {
+        self.entry_in(&self.bytes, index)
+    }
+
+    /// Key and value of entry `index` of a leaf.
+    #[inline(always)]
+    pub(crate) fn read(&self, index: usize) -> Result<(Bytes<'a>, LeafValue<'a>)> {
+        // What kind of bytes these are is looked up once, not for each part of the entry.
         let bytes: &[u8] = &self.bytes;
+        let entry = self.entry_in(bytes, index)?;
+        Ok((self.key_in(bytes, &entry), self.value(&entry)?))
+    }
+
+    /// [`Node::entry`], in the node's bytes.
+    #[inline(always)]
+    fn entry_in(&self, bytes: &[u8], index: usize) -> Result<Entry> {
         let offsets = PAGE_HEADER + self.prefix + HEAD_SIZE * self.count;
         let at = usize::from(get_u16(bytes, offsets + 2 * index));
         let (suffix, word, start) = lengths(bytes, at);
         let value = start + suffix.saturating_sub(HEAD_SIZE);
         let end = value + (word >> VALUE_KIND_BITS);
         let kind = word % (1 << VALUE_KIND_BITS);
-        let known = kind == VALUE_INLINE || kind == VALUE_LONG && end - value == OVERFLOW_SIZE;
+        let known = kind == VALUE_INLINE || kind == VALUE_LONG && Overflow::is_size(end - value);
         let within = index < self.count && at >= offsets + 2 * self.count && end <= bytes.len();
         // All lies within a node, so 32 bits are enough.
         let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -231,24 +244,30 @@ impl<'a> Node<'a> {
 
     /// The head of an entry, its bytes in their order.
     #[inline]
-    fn head(&self, entry: &Entry) -> [u8; HEAD_SIZE] {
+    fn head_in(&self, bytes: &[u8], entry: &Entry) -> [u8; HEAD_SIZE] {
         let at = PAGE_HEADER + self.prefix + HEAD_SIZE * entry.index as usize;
-        get_u32(&self.bytes, at).to_be_bytes()
+        get_u32(bytes, at).to_be_bytes()
     }
 
     /// The key of an entry.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn key(&self, entry: &Entry) -> Bytes<'static> {
+        self.key_in(&self.bytes, entry)
+    }
+
+    /// [`Node::key`], in the node's bytes.
+    #[inline(always)]
+    fn key_in(&self, bytes: &[u8], entry: &Entry) -> Bytes<'static> {
         // A short key is put together from blocks of a fixed size, each of which overwrites what was too much of the
         // one before: no copy depends on a length.
         const BLOCK: usize = SMALL + 2;
         let (suffix, mut joined) = (entry.suffix as usize, [0; 2 * BLOCK]);
-        let block = |at: usize| self.bytes.get(at..).and_then(|bytes| bytes.first_chunk::<BLOCK>());
+        let block = |at: usize| bytes.get(at..).and_then(|bytes| bytes.first_chunk::<BLOCK>());
         if self.prefix + suffix <= SMALL
             && let (Some(prefix), Some(rest)) = (block(PAGE_HEADER), block(entry.rest as usize))
         {
             put_bytes(&mut joined, 0, prefix);
-            put_bytes(&mut joined, self.prefix, &self.head(entry));
+            put_bytes(&mut joined, self.prefix, &self.head_in(bytes, entry));
             put_bytes(&mut joined, self.prefix + suffix.min(HEAD_SIZE), rest);
             if let Some(key) = Bytes::small(self.prefix + suffix, &joined) {
                 return key;
@@ -261,7 +280,7 @@ impl<'a> Node<'a> {
 
     /// Puts the key of an entry into `out`.
     pub(crate) fn key_into(&self, entry: &Entry, out: &mut Vec<u8>) {
-        let head = self.head(entry);
+        let head = self.head_in(&self.bytes, entry);
         out.clear();
         out.extend_from_slice(self.prefix());
         out.extend_from_slice(head.get(..entry.suffix as usize).unwrap_or(&head));
@@ -284,7 +303,7 @@ impl<'a> Node<'a> {
     #[inline(always)]
     pub(crate) fn value(&self, entry: &Entry) -> Result<LeafValue<'a>> {
         if entry.long {
-            return Ok(LeafValue::Overflow(self.overflow(entry)?));
+            return Ok(LeafValue::Overflow(Box::new(self.overflow(entry)?)));
         }
         Ok(LeafValue::Inline(self.bytes.slice(entry.value())))
     }
@@ -405,7 +424,7 @@ impl<'a> Node<'a> {
     }
 
     #[inline]
-    fn child_at(&self, index: usize) -> usize {
+    pub(super) fn child_at(&self, index: usize) -> usize {
         PAGE_HEADER + self.prefix + ITEM_COST * (self.count - 1) + CHILD_SIZE * index
     }
 
@@ -414,7 +433,7 @@ impl<'a> Node<'a> {
     pub(crate) fn damage(&self, expected: &str) -> Error {
         let page = u64::from(self.page());
         let page_size = self.bytes.len() as u64 / u64::from(self.run()).max(1);
-        let kind = if self.is_leaf() { "leaf" } else { "branch" };
+        let kind = if self.is_leaf() { CorruptionKind::Leaf } else { CorruptionKind::Branch };
         let found = format!("count {}, prefix {}, level {}", self.count, self.prefix, self.level);
         Error::corrupt(kind, page * page_size, Some(page), expected, found)
     }
@@ -440,7 +459,7 @@ fn lengths(bytes: &[u8], at: usize) -> (usize, usize, usize) {
 
 /// The first four bytes, zero-padded, as a number that orders as they do.
 #[inline]
-fn head(bytes: &[u8]) -> u32 {
+pub(super) fn head(bytes: &[u8]) -> u32 {
     let mut first = [0; 4];
     match bytes.first_chunk::<4>() {
         Some(chunk) => first = *chunk,
@@ -520,79 +539,4 @@ impl Header {
         put_u32(out, PAGE_CRC, crc);
         crc
     }
-}
-
-/// One item to be put into a node: key and value, or separator and encoded child.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NodeItem<'a> {
-    pub(crate) key: &'a [u8],
-    pub(crate) payload: &'a [u8],
-    /// The payload is an encoded [`Overflow`].
-    pub(crate) long: bool,
-}
-
-impl NodeItem<'_> {
-    /// What comes before the value in an entry of a leaf, beside the key's length.
-    pub(super) fn value_word(&self) -> usize {
-        (self.payload.len() << VALUE_KIND_BITS) + if self.long { VALUE_LONG } else { VALUE_INLINE }
-    }
-}
-
-/// Lays items out as a node of `kind`, in as few pages as it needs; the header stays to be sealed.
-/// Of a branch's first item only the child is kept. Returns the length of the run in pages.
-pub(crate) fn encode<'i>(
-    kind: u8,
-    items: impl ExactSizeIterator<Item = NodeItem<'i>> + Clone,
-    last: &[u8],
-    page_size: usize,
-    out: &mut Vec<u8>,
-) -> Result<u32> {
-    let branch = kind == KIND_BRANCH;
-    let count = items.len();
-    let keyed = items.clone().skip(usize::from(branch));
-    let keys = count - usize::from(branch);
-    let prefix = keyed.clone().next().map_or(0, |first| common_prefix(first.key, last));
-    out.clear();
-    out.resize(PAGE_HEADER, 0);
-    out.extend_from_slice(last.get(..prefix).unwrap_or_default());
-    for item in keyed.clone() {
-        out.extend_from_slice(&head(item.key.get(prefix..).unwrap_or_default()).to_le_bytes());
-    }
-    let offsets = out.len();
-    out.resize(offsets + 2 * keys, 0);
-    if branch {
-        items.for_each(|item| out.extend_from_slice(item.payload));
-    }
-    let mut offset_at = offsets;
-    for item in keyed {
-        let offset = u16::try_from(out.len()).map_err(|_| too_large(out.len()))?;
-        put_u16(out, offset_at, offset);
-        offset_at += 2;
-        let suffix = item.key.get(prefix..).unwrap_or_default();
-        if branch {
-            out.extend_from_slice(suffix);
-            continue;
-        }
-        debug_assert!(!item.long || item.payload.len() == OVERFLOW_SIZE);
-        put_varint(out, suffix.len());
-        put_varint(out, item.value_word());
-        out.extend_from_slice(suffix.get(HEAD_SIZE..).unwrap_or_default());
-        out.extend_from_slice(item.payload);
-    }
-    let small = |n: usize| u16::try_from(n).map_err(|_| too_large(n));
-    let end = out.len();
-    put_u16(out, NODE_COUNT, small(count)?);
-    put_u16(out, NODE_PREFIX, small(prefix)?);
-    put_u32(out, NODE_END, u32::try_from(end).map_err(|_| too_large(end))?);
-    let run = end.div_ceil(page_size);
-    if run * page_size > MAX_NODE_SIZE {
-        return Err(too_large(end));
-    }
-    out.resize(run * page_size, 0);
-    u32::try_from(run).map_err(|_| too_large(end))
-}
-
-#[cold]
-fn too_large(size: usize) -> Error {
-    Error::TooLarge { what: "tree node", size: size as u64, limit: MAX_NODE_SIZE as u64 }
 }

@@ -8,11 +8,10 @@ use super::node::Node;
 use crate::bytes::Bytes;
 use crate::disk::format::{
     FIRST_PAGE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING,
-    MAX_NODE_SIZE, MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER,
-    PAGE_PAYLOAD_LEN, PAGE_RUN, PAGE_STORE, PAGE_TABLE, Ptr, get_u32, get_u64,
+    MAX_NODE_SIZE, PAGE_CRC, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE, PAGE_TABLE, Ptr, get_u32,
 };
 use crate::disk::platform::{Disk, Mapping};
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -36,6 +35,9 @@ pub(crate) struct Verified {
     cache: [Mutex<Cache>; CACHE_SHARDS],
     /// Whether nothing is remembered.
     forgets: bool,
+    /// How many chunks of long values were verified.
+    #[cfg(test)]
+    pub(crate) chunks: AtomicU64,
 }
 
 /// Verified runs in private memory; the oldest is evicted first.
@@ -48,7 +50,13 @@ struct Cache {
 
 impl Verified {
     pub(crate) fn new() -> Verified {
-        Verified { buckets: Default::default(), cache: Default::default(), forgets: false }
+        Verified {
+            buckets: Default::default(),
+            cache: Default::default(),
+            forgets: false,
+            #[cfg(test)]
+            chunks: AtomicU64::new(0),
+        }
     }
 
     /// For one pass over all pages: each is verified whenever it is read, and nothing is remembered of it.
@@ -92,7 +100,9 @@ impl Verified {
     }
 
     fn shard(&self, ptr: Ptr) -> Option<&Mutex<Cache>> {
-        self.cache.get(ptr.page as usize % CACHE_SHARDS)
+        // (The chunks of a long value begin at pages that lie equally far apart.)
+        let page = ptr.page as usize;
+        self.cache.get((page ^ page >> 4 ^ page >> 8) % CACHE_SHARDS)
     }
 
     fn cached(&self, ptr: Ptr) -> Option<Arc<[u8]>> {
@@ -120,7 +130,7 @@ impl Verified {
 /// Reads the pages of one tree version: through the map as far as it reaches, otherwise into private memory.
 pub(crate) struct Pages {
     disk: Arc<dyn Disk>,
-    map: Option<Arc<dyn Mapping>>,
+    pub(super) map: Option<Arc<dyn Mapping>>,
     verified: Arc<Verified>,
     shift: u32,
     store_tag: u32,
@@ -147,12 +157,45 @@ impl Pages {
         self.page_count.store(pages, Ordering::Release);
     }
 
+    /// The map, with all that was ever lent from it; empty if there is none.
+    pub(crate) fn kept(&self) -> &[u8] {
+        self.map.as_ref().map_or(&[], |map| map.kept())
+    }
+
     pub(crate) fn page_size(&self) -> u32 {
         1 << self.shift
     }
 
     pub(crate) fn store_tag(&self) -> u32 {
         self.store_tag
+    }
+
+    pub(super) fn page_count(&self) -> u64 {
+        self.page_count.load(Ordering::Acquire)
+    }
+
+    /// Whether the target of a pointer was verified before.
+    #[inline]
+    pub(super) fn is_verified(&self, ptr: Ptr) -> bool {
+        ptr.crc != 0 && self.verified.get(ptr.page) == ptr.crc
+    }
+
+    pub(super) fn set_verified(&self, ptr: Ptr) {
+        self.verified.set(ptr.page, ptr.crc);
+    }
+
+    /// Verified bytes in private memory.
+    pub(super) fn cached(&self, ptr: Ptr) -> Option<Arc<[u8]>> {
+        self.verified.cached(ptr)
+    }
+
+    #[cfg(test)]
+    pub(super) fn note_chunk(&self) {
+        self.verified.chunks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn cache(&self, ptr: Ptr, bytes: &Arc<[u8]>) {
+        self.verified.cache(ptr, bytes);
     }
 
     /// A whole verified run, header included: of this kind, of this table.
@@ -186,45 +229,17 @@ impl Pages {
         }
     }
 
-    /// The exact bytes of the long value.
-    pub(crate) fn overflow(&self, long: Overflow, table: u32) -> Result<Bytes<'_>> {
-        self.overflow_run(long)?;
-        let run = self.run(long.ptr, KIND_OVERFLOW, table)?;
-        let found = get_u64(&run, PAGE_PAYLOAD_LEN);
-        let pages = u64::from(get_u32(&run, PAGE_RUN));
-        if found != long.len || pages != Overflow::pages(long.len, self.page_size()) {
-            let expected = format!("a payload of {} bytes", long.len);
-            return Err(self.damage("overflow", long.ptr, expected, format!("{found} bytes in {pages} pages")));
-        }
-        let len = usize::try_from(long.len).unwrap_or(usize::MAX);
-        Ok(run.slice(PAGE_HEADER..PAGE_HEADER.saturating_add(len)))
-    }
-
-    /// The number of pages of a long value's run, from its pointer alone; an error if the pointer is impossible.
-    pub(crate) fn overflow_run(&self, long: Overflow) -> Result<u32> {
-        let mut count = self.page_count.load(Ordering::Acquire);
-        let pages = Overflow::pages(long.len.min(MAX_VALUE_SIZE), self.page_size());
-        if !self.exists(long.ptr.page, pages, count) {
-            count = self.grown();
-        }
-        if long.len > MAX_VALUE_SIZE || !self.exists(long.ptr.page, pages, count) {
-            let found = format!("a value of {} bytes", long.len);
-            return Err(self.damage("overflow", long.ptr, format!("a run within {count} pages"), found));
-        }
-        Ok(u32::try_from(pages).unwrap_or(u32::MAX))
-    }
-
     /// The number of pages by the file's present length. The writer of a long value that only the log refers to
     /// may have grown the file for it, which the root does not show yet.
     #[cold]
-    fn grown(&self) -> u64 {
+    pub(super) fn grown(&self) -> u64 {
         let pages = self.disk.len().unwrap_or(0) >> self.shift;
         self.page_count.fetch_max(pages, Ordering::AcqRel).max(pages)
     }
 
     /// Whether a run lies within the file, behind the root slots.
     #[inline]
-    fn exists(&self, page: u32, run: u64, page_count: u64) -> bool {
+    pub(super) fn exists(&self, page: u32, run: u64, page_count: u64) -> bool {
         page >= FIRST_PAGE && run >= 1 && u64::from(page) + run <= page_count
     }
 
@@ -232,8 +247,7 @@ impl Pages {
     #[inline]
     fn fetch(&self, ptr: Ptr) -> Result<Bytes<'_>> {
         if let Some(map) = &self.map
-            && ptr.crc != 0
-            && self.verified.get(ptr.page) == ptr.crc
+            && self.is_verified(ptr)
             && let Some(run) = self.mapped(&**map, ptr.page)
         {
             return Ok(Bytes::borrowed(run));
@@ -270,7 +284,12 @@ impl Pages {
     fn fetch_unverified(&self, ptr: Ptr) -> Result<Bytes<'_>> {
         let count = self.page_count.load(Ordering::Acquire);
         if !self.exists(ptr.page, 1, count) {
-            return Err(self.damage("page", ptr, format!("a page below {count}"), "no such page".to_owned()));
+            return Err(self.damage(
+                CorruptionKind::Page,
+                ptr,
+                format!("a page below {count}"),
+                "no such page".to_owned(),
+            ));
         }
         if let Some(run) = self.map.as_ref().and_then(|map| self.mapped(&**map, ptr.page))
             && self.check(ptr, run).is_ok()
@@ -302,7 +321,12 @@ impl Pages {
         }
         // Before memory is allocated for it, the header must be what the pointer expects.
         if !self.exists(ptr.page, run, page_count) {
-            return Err(self.damage("page", ptr, format!("a run within {page_count} pages"), format!("{run} pages")));
+            return Err(self.damage(
+                CorruptionKind::Page,
+                ptr,
+                format!("a run within {page_count} pages"),
+                format!("{run} pages"),
+            ));
         }
         self.check_header(ptr, &first)?;
         let size = usize::try_from(run << self.shift).unwrap_or(usize::MAX);
@@ -314,12 +338,18 @@ impl Pages {
     fn read_bytes(&self, ptr: Ptr, size: usize) -> Result<Arc<[u8]>> {
         let mut buffer: Arc<[u8]> = std::iter::repeat_n(0, size).collect();
         let offset = u64::from(ptr.page) << self.shift;
-        let place = Arc::get_mut(&mut buffer).unwrap_or_default();
-        let got = self.disk.read_at(place, offset).map_err(|e| Error::io("read", self.disk.path(), e))?;
-        if got < size {
-            return Err(self.damage("page", ptr, format!("{size} bytes"), format!("{got} before the file's end")));
-        }
+        self.read_at(ptr, Arc::get_mut(&mut buffer).unwrap_or_default(), offset)?;
         Ok(buffer)
+    }
+
+    /// Reads bytes of the file that belong to the target of a pointer.
+    pub(super) fn read_at(&self, ptr: Ptr, place: &mut [u8], offset: u64) -> Result<()> {
+        let got = self.disk.read_at(place, offset).map_err(|e| Error::io("read", self.disk.path(), e))?;
+        if got < place.len() {
+            let (expected, found) = (format!("{} bytes", place.len()), format!("{got} before the file's end"));
+            return Err(self.damage(CorruptionKind::Page, ptr, expected, found));
+        }
+        Ok(())
     }
 
     /// Whether a complete run is what its pointer says.
@@ -328,7 +358,12 @@ impl Pages {
         let size = u64::from(get_u32(run, PAGE_RUN)) << self.shift;
         let crc = crc32fast::hash(run.get(PAGE_NUMBER..).unwrap_or_default());
         if size != run.len() as u64 || crc != ptr.crc {
-            return Err(self.damage("page", ptr, format!("CRC {:08x}", ptr.crc), format!("CRC {crc:08x}")));
+            return Err(self.damage(
+                CorruptionKind::Page,
+                ptr,
+                format!("CRC {:08x}", ptr.crc),
+                format!("CRC {crc:08x}"),
+            ));
         }
         Ok(())
     }
@@ -340,22 +375,22 @@ impl Pages {
             let size = u64::from(get_u32(run, PAGE_RUN)) << self.shift;
             if matches!(run.get(PAGE_KIND), Some(&KIND_LEAF | &KIND_BRANCH)) && size > MAX_NODE_SIZE as u64 {
                 let expected = format!("at most {MAX_NODE_SIZE} bytes");
-                return Err(self.damage("node", ptr, expected, format!("{size} bytes")));
+                return Err(self.damage(CorruptionKind::Node, ptr, expected, format!("{size} bytes")));
             }
             return Ok(());
         }
         let show = |(crc, page, store): (u32, u32, u32)| format!("CRC {crc:08x}, page {page}, store {store:08x}");
-        Err(self.damage("page", ptr, show((ptr.crc, ptr.page, self.store_tag)), show(found)))
+        Err(self.damage(CorruptionKind::Page, ptr, show((ptr.crc, ptr.page, self.store_tag)), show(found)))
     }
 
     #[cold]
     fn not_a_node(&self, ptr: Ptr, table: u32, level: Option<u8>) -> Error {
-        let name = if level == Some(0) { "leaf" } else { "node" };
+        let name = if level == Some(0) { CorruptionKind::Leaf } else { CorruptionKind::Node };
         self.fetch(ptr).map_or_else(|error| error, |run| self.misplaced(ptr, &run, name, table))
     }
 
     #[cold]
-    fn misplaced(&self, ptr: Ptr, run: &[u8], kind: &'static str, table: u32) -> Error {
+    pub(super) fn misplaced(&self, ptr: Ptr, run: &[u8], kind: CorruptionKind, table: u32) -> Error {
         let found = format!(
             "kind {} at level {} of table {}",
             run.get(PAGE_KIND).copied().unwrap_or_default(),
@@ -366,19 +401,19 @@ impl Pages {
     }
 
     #[cold]
-    fn damage(&self, kind: &'static str, ptr: Ptr, expected: String, found: String) -> Error {
+    pub(super) fn damage(&self, kind: CorruptionKind, ptr: Ptr, expected: String, found: String) -> Error {
         Error::corrupt(kind, u64::from(ptr.page) << self.shift, Some(u64::from(ptr.page)), expected, found)
     }
 }
 
-fn kind_name(kind: u8) -> &'static str {
+fn kind_name(kind: u8) -> CorruptionKind {
     match kind {
-        KIND_LEAF => "leaf",
-        KIND_BRANCH => "branch",
-        KIND_OVERFLOW => "overflow",
-        KIND_FREE_REGION => "free map region",
-        KIND_FREE_DIRECTORY => "free map directory",
-        KIND_PENDING => "pending list",
-        _ => "page",
+        KIND_LEAF => CorruptionKind::Leaf,
+        KIND_BRANCH => CorruptionKind::Branch,
+        KIND_OVERFLOW => CorruptionKind::LongValue,
+        KIND_FREE_REGION => CorruptionKind::FreeRegion,
+        KIND_FREE_DIRECTORY => CorruptionKind::FreeDirectory,
+        KIND_PENDING => CorruptionKind::PendingList,
+        _ => CorruptionKind::Page,
     }
 }

@@ -34,8 +34,11 @@ mod stored;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::disk::format::{PAGE_HEADER, Ptr};
+use crate::disk::format::{Extent, Extents, MAX_EXTENTS, PAGE_HEADER, Ptr, pages_per_chunk};
 use bitmap::{Bitmap, MAX_PAGES};
+
+/// A long value of fewer chunks than this is never split: it can be read in place.
+const SPLIT_CHUNKS: u32 = 16;
 
 /// What a root slot says about space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,14 +104,39 @@ impl Space {
     /// file must grow first.
     pub(crate) fn allocate(&mut self, run: u32) -> Option<u32> {
         let page = self.free.find(run)?;
-        self.free.take(page, run);
-        self.touch(page, run);
+        self.take(page, run);
         Some(page)
     }
 
-    /// Whether [`Space::allocate`] would return a run before `page`.
-    pub(crate) fn has_room_before(&mut self, run: u32, page: u32) -> bool {
-        self.free.find(run).is_some_and(|found| found < page)
+    /// Allocates the lowest free pages before page `limit` for a long value. If there is a run for all of it, that; else
+    /// for a large value up to [`MAX_EXTENTS`] runs, each at least that part of it, so that no more are needed. Also
+    /// returns how many pages are missing still; for them there is room for one extent.
+    pub(crate) fn allocate_extents(&mut self, pages: u32, limit: u32) -> (Extents, u32) {
+        let (mut extents, mut missing) = (Extents::default(), pages);
+        if let Some(page) = self.free.find(pages).filter(|page| *page < limit) {
+            self.take(page, pages);
+            return (Extents::one(page, pages), 0);
+        }
+        let chunk = pages_per_chunk(self.page_size);
+        if pages < SPLIT_CHUNKS * chunk {
+            return (extents, missing);
+        }
+        let least = pages.div_ceil(MAX_EXTENTS).next_multiple_of(chunk);
+        while missing > 0
+            && let Some(page) = self.free.find(least.min(missing)).filter(|page| *page < limit)
+        {
+            let run = self.free.run_at(page, missing);
+            let run = if run < missing { run / chunk * chunk } else { run };
+            self.take(page, run);
+            extents.push(Extent { page, pages: run });
+            missing -= run;
+        }
+        (extents, missing)
+    }
+
+    fn take(&mut self, page: u32, run: u32) {
+        self.free.take(page, run);
+        self.touch(page, run);
     }
 
     /// The file has grown: its new pages are free.
@@ -126,8 +154,7 @@ impl Space {
     pub(crate) fn reserve(&mut self, page: u32, run: u32) -> bool {
         let reserved = self.free.all_free(page, run) || self.free_pending(page, run);
         if reserved {
-            self.free.take(page, run);
-            self.touch(page, run);
+            self.take(page, run);
         }
         reserved
     }

@@ -80,6 +80,15 @@ impl TestStore {
         u64::from(self.end)
     }
 
+    /// Other bytes read as if they were this file, and what is verified of them.
+    pub(crate) fn counted_on(&self, bytes: Vec<u8>, mapped: usize) -> (Arc<Pages>, Arc<Verified>) {
+        let verified = Arc::new(Verified::new());
+        let map = (mapped > 0).then(|| Arc::new(Frozen(bytes[..mapped.min(bytes.len())].to_vec())) as Arc<dyn Mapping>);
+        let disk = Arc::new(MemoryDisk::for_writing(bytes));
+        let pages = Pages::new(disk, map, Arc::clone(&verified), self.page_size, STORE_TAG, self.page_count());
+        (Arc::new(pages), verified)
+    }
+
     /// The same pages read anew, through a map of the first `mapped` bytes if that is not 0.
     pub(crate) fn reopened(&self, mapped: usize) -> Arc<Pages> {
         let bytes = self.disk.bytes.lock().unwrap();
@@ -88,10 +97,7 @@ impl TestStore {
 
     /// Other bytes read as if they were this file.
     pub(crate) fn opened_on(&self, bytes: Vec<u8>, mapped: usize) -> Arc<Pages> {
-        let map = (mapped > 0).then(|| Arc::new(Frozen(bytes[..mapped.min(bytes.len())].to_vec())) as Arc<dyn Mapping>);
-        let disk = Arc::new(MemoryDisk::for_writing(bytes));
-        let verified = Arc::new(Verified::new());
-        Arc::new(Pages::new(disk, map, verified, self.page_size, STORE_TAG, self.page_count()))
+        self.counted_on(bytes, mapped).0
     }
 
     fn may_fail(&mut self) -> Result<()> {
@@ -166,11 +172,14 @@ pub(crate) struct Found {
 pub(crate) fn check(pages: &Pages, table: u32, root: TreeRoot) -> Found {
     let mut found = Found::default();
     if root.ptr.is_none() {
-        assert_eq!(root.count, 0);
+        assert_eq!(root, TreeRoot::default());
         return found;
     }
     check_node(pages, table, root.ptr, None, &[], None, &mut found);
     assert_eq!(found.entries.len() as u64, root.count, "the root's count");
+    assert_eq!(found.runs.values().map(|run| u64::from(*run)).sum::<u64>(), root.pages, "the root's pages");
+    let bytes = found.entries.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>();
+    assert_eq!(bytes, root.bytes, "the root's bytes");
     assert!(found.entries.is_sorted_by(|a, b| a.0 < b.0), "keys ascend");
     found
 }
@@ -235,9 +244,10 @@ fn check_node(
             } else {
                 assert_eq!(word % 4, 1);
                 let long = Overflow::decode(value).unwrap();
-                let run = u32::try_from(Overflow::pages(long.len, pages.page_size())).unwrap();
-                assert!(found.runs.insert(long.ptr.page, run).is_none(), "run {} is used twice", long.ptr.page);
-                pages.overflow(long, table).unwrap().to_vec()
+                for Extent { page, pages } in long.extents(pages.page_size()).unwrap().iter() {
+                    assert!(found.runs.insert(page, pages).is_none(), "page {page} is used twice");
+                }
+                pages.overflow(&long, table).unwrap().to_vec()
             };
             found.entries.push((keys[keys.len() - 1].clone(), value));
         }

@@ -8,12 +8,14 @@
 //! for a node of its own is merged with a neighbour before it is closed.
 
 use super::build::{Level, Packing, max_inline};
-use super::node::{Entry, Header, Node, NodeItem};
-use super::overflow::{free_overflow, write_overflow};
+use super::counted::Counted;
+use super::encode::NodeItem;
+use super::node::{Entry, Header, Node};
+use super::overflow::{copy_overflow, free_overflow, write_overflow};
 use super::pages::Pages;
 use crate::change::Change;
-use crate::disk::format::{Child, KIND_BRANCH, KIND_LEAF, MAX_KEY_SIZE, MAX_LEVEL, Overflow, Ptr, TreeRoot};
-use crate::error::{Error, Result};
+use crate::disk::format::{Child, Extents, KIND_BRANCH, KIND_LEAF, MAX_KEY_SIZE, MAX_LEVEL, Overflow, Ptr, TreeRoot};
+use crate::error::{CorruptionKind, Error, LimitKind, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,9 +30,13 @@ pub(crate) trait PageStore {
     fn allocate(&mut self, run: u32) -> Result<u32>;
     /// Frees pages that the new version no longer uses. `version` is the one they were written for, 0 if unknown.
     fn free(&mut self, page: u32, run: u32, version: u64) -> Result<()>;
-    /// Whether `run` adjacent pages are free before `page`: [`PageStore::allocate`] would then return them.
-    fn has_room_before(&mut self, _run: u32, _page: u32) -> bool {
-        true
+    /// Allocates the pages of a long value, in one run or in several.
+    fn allocate_extents(&mut self, pages: u32) -> Result<Extents> {
+        Ok(Extents::one(self.allocate(pages)?, pages))
+    }
+    /// The same, if so many pages are free before `page`: the file does not grow for them.
+    fn allocate_before(&mut self, pages: u32, _page: u32) -> Result<Option<Extents>> {
+        self.allocate_extents(pages).map(Some)
     }
     /// Writes whole pages.
     fn write(&mut self, page: u32, bytes: &[u8]) -> Result<()>;
@@ -43,7 +49,7 @@ pub(crate) trait PageStore {
 /// An edit of a key.
 #[derive(Debug, Clone)]
 pub(crate) enum Edit<V> {
-    /// A change. A run that is written already belongs to the tree from now on.
+    /// A change. A long value that is written already belongs to the tree from now on.
     Change(Change<V>),
     /// Rewrites the path to the key, if the key exists, to other pages; also its long value, if that reaches to or
     /// beyond page `cutoff` and there is room for it further down.
@@ -114,7 +120,7 @@ struct Leaf<'p> {
 }
 
 struct Update<'s, 'p> {
-    store: &'s mut dyn PageStore,
+    store: Counted<'s>,
     pages: &'p Pages,
     table: u32,
     root: TreeRoot,
@@ -131,7 +137,7 @@ struct Update<'s, 'p> {
 impl<'s, 'p> Update<'s, 'p> {
     fn new(store: &'s mut dyn PageStore, pages: &'p Pages, table: u32, root: TreeRoot) -> Self {
         Update {
-            store,
+            store: Counted::of(store, root),
             pages,
             table,
             root,
@@ -149,7 +155,7 @@ impl<'s, 'p> Update<'s, 'p> {
     fn apply(&mut self, key: &[u8], change: Edit<&[u8]>) -> Result<()> {
         if key.len() > MAX_KEY_SIZE {
             let (size, limit) = (key.len() as u64, MAX_KEY_SIZE as u64);
-            return Err(Error::TooLarge { what: "key", size, limit });
+            return Err(Error::TooLarge { what: LimitKind::Key, size, limit });
         }
         self.seek(key)?;
         // Taken out so that opening it may use the rest of `self`. An error loses it, but also the whole update.
@@ -176,19 +182,26 @@ impl<'s, 'p> Update<'s, 'p> {
             (Edit::Change(Change::Put(value)), Some(node), Some(entry)) => {
                 !entry.long && node.slice(&entry.value()) == *value
             }
-            (Edit::Change(Change::PutOverflow(long)), ..) => old_long == Some(*long),
+            (Edit::Change(Change::PutOverflow(long)), ..) => old_long == Some(**long),
             _ => false,
         };
         if same {
             return Ok(());
         }
         if index < leaf.done {
-            return Err(Error::corrupt("keys", 0, None, "keys that ascend", "a key below the one before it"));
+            return Err(Error::corrupt(
+                CorruptionKind::Keys,
+                0,
+                None,
+                "keys that ascend",
+                "a key below the one before it",
+            ));
         }
         self.open_leaf(leaf)?;
         self.feed(leaf, index)?;
         leaf.done = index + usize::from(old.is_some());
         let entry = leaf.node.as_ref().zip(old.as_ref());
+        self.store.account(key, &change, old.as_ref(), old_long)?;
         self.push_changed(key, &change, entry, old_long)?;
         if old.is_none() {
             let behind = leaf.node.as_ref().is_none_or(|node| index == node.count());
@@ -211,31 +224,35 @@ impl<'s, 'p> Update<'s, 'p> {
                 self.push_entry(key, value, false)?
             }
             (Edit::Change(Change::Put(value)), ..) => {
-                let long = write_overflow(self.store, self.table, value)?;
+                let long = write_overflow(&mut self.store, self.table, value)?;
                 self.push_entry(key, &long.encode(), true)?
             }
             (Edit::Change(Change::PutOverflow(long)), ..) => self.push_entry(key, &long.encode(), true)?,
-            (Edit::Touch { cutoff }, _, Some(long)) if self.can_move_down(long, *cutoff)? => {
-                let value = self.pages.overflow(long, self.table)?;
-                let moved = write_overflow(self.store, self.table, &value)?;
+            (Edit::Touch { cutoff }, Some((node, entry)), long) => {
+                let place = long.map(|long| self.place_further_down(&long, *cutoff)).transpose()?.flatten();
+                let Some((long, place)) = long.zip(place) else {
+                    return self.push_entry(key, node.slice(&entry.value()), entry.long);
+                };
+                let moved = copy_overflow(&mut self.store, self.pages, self.table, &long, place)?;
                 self.push_entry(key, &moved.encode(), true)?
-            }
-            (Edit::Touch { .. }, Some((node, entry)), _) => {
-                return self.push_entry(key, node.slice(&entry.value()), entry.long);
             }
             (Edit::Touch { .. }, None, _) => {}
         }
         if let Some(long) = old_long {
-            free_overflow(self.store, self.pages, long)?;
+            free_overflow(&mut self.store, self.pages, &long)?;
         }
         Ok(())
     }
 
-    /// Whether a long value reaches beyond `cutoff`, and fits before its present place. (It is moved nowhere else: a
-    /// value that fits into no gap would make the file grow each time.)
-    fn can_move_down(&mut self, long: Overflow, cutoff: u32) -> Result<bool> {
-        let run = self.pages.overflow_run(long)?;
-        Ok(reaches(long.ptr.page, run, cutoff) && self.store.has_room_before(run, long.ptr.page))
+    /// Other pages for a long value that reaches beyond `cutoff`, if it fits before its highest extent. (It is moved
+    /// nowhere else: a value that fits into no gaps would make the file grow each time.)
+    fn place_further_down(&mut self, long: &Overflow, cutoff: u32) -> Result<Option<Extents>> {
+        let extents = self.pages.overflow_extents(long)?;
+        let highest = extents.iter().map(|extent| extent.page).max().unwrap_or(0);
+        if extents.end() <= u64::from(cutoff) {
+            return Ok(None);
+        }
+        self.store.allocate_before(u32::try_from(extents.pages()).unwrap_or(u32::MAX), highest)
     }
 
     /// Makes the leaf whose range contains `key` the current one.
@@ -474,7 +491,13 @@ impl<'s, 'p> Update<'s, 'p> {
     #[expect(clippy::indexing_slicing, reason = "the line above makes the level")]
     fn level(&mut self, level: usize) -> Result<&mut Level> {
         if level > usize::from(MAX_LEVEL) {
-            return Err(Error::corrupt("branch", 0, None, format!("a level up to {MAX_LEVEL}"), level.to_string()));
+            return Err(Error::corrupt(
+                CorruptionKind::Branch,
+                0,
+                None,
+                format!("a level up to {MAX_LEVEL}"),
+                level.to_string(),
+            ));
         }
         while self.levels.len() <= level {
             self.levels.push(Level::new(self.levels.is_empty(), self.pages.page_size() as usize));
@@ -510,8 +533,8 @@ impl<'s, 'p> Update<'s, 'p> {
                 return Ok(TreeRoot::default());
             }
             if top && level > 0 && held.len() == 1 {
-                let Child { ptr, count } = Child::decode(held.item(0).payload);
-                return Ok(TreeRoot { ptr, count });
+                let top = Child::decode(held.item(0).payload);
+                return Ok(self.store.root(top));
             }
             self.close(level, packing)?;
             level += 1;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::tree::cursor::{Cursor, get};
+use crate::tree::rank::{nth, rank};
 use crate::tree::testing::{Found, TestStore, check};
 use crate::tree::walk::{Relocatable, free_tree, relocatable};
 use proptest::prelude::*;
@@ -179,7 +180,7 @@ fn adopted_runs_are_kept_and_freed() {
     let (mut store, mut model) = (TestStore::new(4096), Model::new());
     let value: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
     let long = write_overflow(&mut store, TABLE, &value).unwrap();
-    let adopt = || [Ok((b"k", Change::<Vec<u8>>::PutOverflow(long)))].into_iter();
+    let adopt = || [Ok((b"k", Change::<Vec<u8>>::PutOverflow(Box::new(long))))].into_iter();
     let root = update(&mut store, TABLE, TreeRoot::default(), adopt()).unwrap();
     model.insert(b"k".to_vec(), value);
     verify(&store, root, &model);
@@ -303,6 +304,7 @@ fn cursor_agrees(pages: &Pages, root: TreeRoot, model: &Model, seeks: &[Vec<u8>]
         cursor.next().unwrap();
         assert_eq!(at(&cursor), own(model.range(key.clone()..).next()), "one on from before");
     }
+    ranks_agree(pages, root, model, seeks);
     // Over both ends and back.
     cursor.last().unwrap();
     assert_eq!(at(&cursor), own(model.last_key_value()));
@@ -314,6 +316,20 @@ fn cursor_agrees(pages: &Pages, root: TreeRoot, model: &Model, seeks: &[Vec<u8>]
     assert!(!cursor.prev().unwrap() && !cursor.prev().unwrap());
     cursor.next().unwrap();
     assert_eq!(at(&cursor), own(model.first_key_value()));
+}
+
+fn ranks_agree(pages: &Pages, root: TreeRoot, model: &Model, seeks: &[Vec<u8>]) {
+    for key in seeks {
+        let below = model.range(..key.clone()).count() as u64;
+        assert_eq!(rank(pages, TABLE, root, key).unwrap(), (below, model.contains_key(key)));
+    }
+    for (n, (key, value)) in (0..).zip(model).step_by(1 + model.len() / 50) {
+        let (found, read) = nth(pages, TABLE, root, n).unwrap().unwrap();
+        assert_eq!((&*found, &*read.read(pages, TABLE).unwrap()), (&**key, &**value), "entry {n}");
+    }
+    let last = (model.len() as u64).checked_sub(1).and_then(|last| nth(pages, TABLE, root, last).unwrap());
+    assert_eq!(last.map(|(key, _)| key.to_vec()), model.last_key_value().map(|(key, _)| key.clone()));
+    assert!([model.len() as u64, u64::MAX].iter().all(|n| nth(pages, TABLE, root, *n).unwrap().is_none()));
 }
 
 proptest! {

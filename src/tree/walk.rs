@@ -9,7 +9,7 @@ use crate::disk::format::TreeRoot;
 use crate::error::Result;
 use std::sync::Arc;
 
-/// Frees every page and every overflow run of a tree.
+/// Frees every page and every long value of a tree.
 pub(crate) fn free_tree(store: &mut dyn PageStore, table: u32, root: TreeRoot) -> Result<()> {
     if root.ptr.is_none() {
         return Ok(());
@@ -37,7 +37,7 @@ fn free_below(
             }
             *last = Some(key);
             if entry.long {
-                free_overflow(store, pages, node.overflow(&entry)?)?;
+                free_overflow(store, pages, &node.overflow(&entry)?)?;
             }
         }
     } else {
@@ -126,7 +126,7 @@ impl Search<'_> {
             }
             if entry.long {
                 let long = node.overflow(&entry)?;
-                if reaches(long.ptr.page, self.pages.overflow_run(long)?, self.cutoff) {
+                if self.pages.overflow_extents(&long)?.end() > u64::from(self.cutoff) {
                     self.found.keys.push(node.key(&entry).to_vec());
                 }
             }

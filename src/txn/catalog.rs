@@ -1,17 +1,17 @@
 //! The tables of a state, and their types.
 
-use crate::engine::buffer::Direction;
-use crate::engine::merge::{MergeCursor, TableSource, count};
+use crate::engine::buffer::{Direction, Over};
+use crate::engine::merge::{MergeCursor, TableSource};
 use crate::engine::stats::TableInfo;
 use crate::engine::table_row::TableEntry;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use std::ops::Bound;
 
 /// The types that a table of bytes is recorded with.
 pub(crate) const RAW_TYPES: (&str, &str) = ("bytes", "bytes");
 
 /// All tables, by the rows of the names table.
-pub(crate) fn list_tables(names: TableSource<'_>) -> Result<Vec<TableInfo>> {
+pub(crate) fn list_tables<B: Over>(names: TableSource<'_, B>) -> Result<Vec<TableInfo>> {
     let mut tables = Vec::new();
     let mut walk = MergeCursor::new(names, Direction::Forward, Bound::Unbounded)?;
     while let Some((name, found)) = walk.next()? {
@@ -21,14 +21,17 @@ pub(crate) fn list_tables(names: TableSource<'_>) -> Result<Vec<TableInfo>> {
         let name = name.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         let Some(entry) = TableEntry::decode(&row) else {
             let found = format!("something else for {name:?}");
-            return Err(Error::corrupt("names table", 0, None, "an id and two type names", found));
+            return Err(Error::corrupt(CorruptionKind::Names, 0, None, "an id and two type names", found));
         };
-        let entries = count(&TableSource { table: entry.id, root: names.view.tree_root(entry.id)?, ..names })?;
+        let root = names.view.tree_root(entry.id)?;
+        let entries = TableSource { table: entry.id, root, ..names }.entries()?;
         tables.push(TableInfo {
             name,
             key_type: entry.key_type.into(),
             value_type: entry.value_type.into(),
             entries,
+            pages: root.pages,
+            bytes: root.bytes,
             schema: entry.schema.into(),
             schema_version: entry.schema_version,
             flags: entry.flags,

@@ -11,15 +11,18 @@ use crate::engine::buffer::Direction;
 use crate::engine::merge::{MergeCursor, TableSource};
 use crate::engine::table_row::TableEntry;
 use crate::engine::view::View;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::tree::diff::{Difference, TreeDiff, Version};
 use crate::tree::node::LeafValue;
 use crate::txn::catalog::check_types;
 use crate::txn::snapshot::Snapshot;
+use crate::txn::table_name::TableName;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, btree_set};
+use std::fmt;
 use std::iter::Peekable;
 use std::ops::Bound;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// What differs between two states of one store: the tables, and in them the rows.
@@ -44,12 +47,14 @@ use std::sync::Arc;
 /// assert_eq!((&row.key[..], row.before.as_deref(), row.after.as_deref()), (&b"a"[..], Some(&b"1"[..]), Some(&b"2"[..])));
 /// # Ok::<(), memstone::Error>(())
 /// ```
+#[derive(Debug)]
 pub struct Diff<'s> {
     tables: Vec<TableDiff<'s>>,
 }
 
 /// How a table changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TableChange {
     /// It exists only in the later state. Its rows, if any, are all new.
     Created,
@@ -70,6 +75,7 @@ pub struct TableDiff<'s> {
 
 /// A row that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RowChange<'s> {
     /// Its key.
     pub key: Bytes<'s>,
@@ -141,9 +147,28 @@ impl<'s> Diff<'s> {
 
     /// The rows of a table of these types; `None` if the table does not differ.
     pub(crate) fn rows_of(&self, name: &str, key_type: &str, value_type: &str) -> Result<Option<RowChanges<'s>>> {
-        let Some(table) = self.tables.iter().find(|table| table.name() == name) else { return Ok(None) };
+        let Some(table) = self.untyped(name) else { return Ok(None) };
         check_types(name, (key_type, value_type), table.types())?;
         table.rows().map(Some)
+    }
+
+    /// What differs in a table; `None` if nothing does. Tables that differ are found by the name that
+    /// [`TableDiff::name`] gives.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// let before = store.read()?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// let now = store.read()?;
+    /// let diff = before.diff(&now)?;
+    /// assert_eq!(diff.untyped("t").unwrap().rows()?.count(), 1);
+    /// assert!(diff.untyped("u").is_none());
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    #[must_use]
+    pub fn untyped(&self, name: impl TableName) -> Option<&TableDiff<'s>> {
+        self.tables.iter().find(|table| table.name() == name.table_name())
     }
 
     /// Whether there are no differences.
@@ -155,14 +180,20 @@ impl<'s> Diff<'s> {
 
 /// The tables of a state, by id.
 fn sides(view: &View) -> Result<BTreeMap<u32, Side<'_>>> {
-    let names = TableSource { view, buffer: None, table: TABLE_NAMES, root: view.tree_root(TABLE_NAMES)? };
+    let names = TableSource::committed(view, TABLE_NAMES)?;
     let mut found = BTreeMap::new();
     let mut walk = MergeCursor::new(names, Direction::Forward, Bound::Unbounded)?;
     while let Some((name, row)) = walk.next()? {
         // Copied before it is called a string: see `ReadMap`.
         let name = String::from_utf8(name.to_vec()).ok();
         let Some((name, entry)) = name.zip(TableEntry::decode(&names.read(row)?)) else {
-            return Err(Error::corrupt("names table", 0, None, "a name, an id and two type names", "something else"));
+            return Err(Error::corrupt(
+                CorruptionKind::Names,
+                0,
+                None,
+                "a name, an id and two type names",
+                "something else",
+            ));
         };
         entry.check_flags(&name)?;
         let id = entry.id;
@@ -251,6 +282,7 @@ impl<'s> Side<'s> {
 }
 
 /// The rows of a table that differ, in key order. Ends after an error.
+#[must_use = "an iterator does nothing unless it is asked for its rows"]
 pub struct RowChanges<'s> {
     engine: &'s Engine,
     before: Option<Side<'s>>,
@@ -308,6 +340,25 @@ impl<'s> RowChanges<'s> {
         };
         let (before, after) = (read(&self.before, before)?, read(&self.after, after)?);
         Ok(Some(RowChange { key, before, after }))
+    }
+}
+
+// They read two unchanged states.
+impl UnwindSafe for RowChanges<'_> {}
+impl RefUnwindSafe for RowChanges<'_> {}
+impl UnwindSafe for TableDiff<'_> {}
+impl RefUnwindSafe for TableDiff<'_> {}
+
+impl fmt::Debug for RowChanges<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowChanges").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TableDiff<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = (self.name_before(), self.name_after());
+        f.debug_struct("TableDiff").field("before", &before).field("after", &after).finish_non_exhaustive()
     }
 }
 

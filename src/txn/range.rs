@@ -5,32 +5,73 @@ use crate::engine::buffer::Direction;
 use crate::engine::merge::{MergeCursor, TableSource, as_slices};
 use crate::error::Result;
 use crate::tree::node::LeafValue;
+use crate::txn::bounds::ByteRange;
+use crate::txn::snapshot::Snapshot;
+use crate::txn::state::ReadState;
 use crate::txn::table::RawTable;
+use std::fmt;
+use std::iter::FusedIterator;
 use std::ops::Bound;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// The entries of a range, in key order; [`Iterator::rev`] gives them backwards, and entries may be taken from
 /// both ends in turn.
 ///
 /// In a write transaction the iterator sees changes made while it runs, if they lie ahead of it: also those made
 /// by clearing the table or by going back to a savepoint. After an error it ends.
-pub struct RawRange<'s> {
-    table: RawTable<'s>,
+#[must_use = "an iterator does nothing unless it is asked for its entries"]
+pub struct RawRange<'s, S: ReadState = Snapshot> {
+    table: RawTable<'s, S>,
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
-    /// A walk, and the id of the table it walks.
-    front: Option<(MergeCursor<'s>, u32)>,
-    back: Option<(MergeCursor<'s>, u32)>,
-    /// The last key that each end has returned: the ends must not pass each other.
-    front_key: Option<Bytes<'s>>,
-    back_key: Option<Bytes<'s>>,
+    front: End<'s, S>,
+    back: End<'s, S>,
     done: bool,
+}
+
+/// One end of a range.
+struct End<'s, S: ReadState> {
+    /// A walk, and the id of the table it walks.
+    walk: Option<(MergeCursor<'s, S::Buffer>, u32)>,
+    /// The last key that the walk before this one has returned.
+    before: Option<Vec<u8>>,
+}
+
+impl<'s, S: ReadState> End<'s, S> {
+    /// The last key that this end has returned: the ends must not pass each other.
+    fn last_key(&mut self) -> Option<&[u8]> {
+        self.walk.as_mut().and_then(|(walk, _)| walk.last_key()).or(self.before.as_deref())
+    }
+
+    /// The walk, of the table that the handle stands for now; `None`: there is no such table.
+    #[inline]
+    fn walk(
+        &mut self,
+        table: &RawTable<'s, S>,
+        direction: Direction,
+        from: &Bound<Vec<u8>>,
+    ) -> Result<Option<&mut MergeCursor<'s, S::Buffer>>> {
+        // The content of a table that was cleared meanwhile, or restored, has another id.
+        if let Some((_, walked)) = &self.walk
+            && !table.leads_to(*walked)?
+        {
+            self.before = self.last_key().map(<[u8]>::to_vec);
+            self.walk = None;
+        }
+        if self.walk.is_none() {
+            let Some(ground) = table.ground()? else { return Ok(None) };
+            let from = self.before.as_deref().map_or(as_slices(from), Bound::Excluded);
+            self.walk = Some((MergeCursor::new(ground, direction, from)?, ground.table));
+        }
+        Ok(self.walk.as_mut().map(|(walk, _)| walk))
+    }
 }
 
 /// Key and value.
 pub(crate) type Entry<'s> = (Bytes<'s>, Bytes<'s>);
 
-impl<'s> RawRange<'s> {
-    pub(crate) fn new(table: RawTable<'s>, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> RawRange<'s> {
+impl<'s, S: ReadState> RawRange<'s, S> {
+    pub(super) fn new(table: RawTable<'s, S>, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> RawRange<'s, S> {
         let owned = |bound: Bound<&[u8]>| bound.map(<[u8]>::to_vec);
         let (lower, upper) = (owned(lower), owned(upper));
         // A range that ends before it starts is empty.
@@ -39,11 +80,13 @@ impl<'s> RawRange<'s> {
             (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => a >= b,
             _ => false,
         };
-        RawRange { table, lower, upper, front: None, back: None, front_key: None, back_key: None, done }
+        let [front, back] = [(); 2].map(|()| End { walk: None, before: None });
+        RawRange { table, lower, upper, front, back, done }
     }
 
+    /// Whether a key that one end has come to lies in the range, and not beyond the other end.
     #[inline(always)]
-    fn within(&self, direction: Direction, key: &[u8]) -> bool {
+    fn within(&mut self, direction: Direction, key: &[u8]) -> bool {
         match direction {
             Direction::Forward => {
                 let below = match &self.upper {
@@ -51,7 +94,7 @@ impl<'s> RawRange<'s> {
                     Bound::Excluded(end) => key < end.as_slice(),
                     Bound::Unbounded => true,
                 };
-                below && self.back_key.as_ref().is_none_or(|end| *key < **end)
+                below && self.back.last_key().is_none_or(|end| key < end)
             }
             Direction::Backward => {
                 let above = match &self.lower {
@@ -59,52 +102,36 @@ impl<'s> RawRange<'s> {
                     Bound::Excluded(start) => key > start.as_slice(),
                     Bound::Unbounded => true,
                 };
-                above && self.front_key.as_ref().is_none_or(|start| *key > **start)
+                above && self.front.last_key().is_none_or(|start| key > start)
             }
         }
     }
 
     /// The next key, and what `read` makes of its value.
-    #[inline]
+    #[inline(always)]
     fn step<T>(
         &mut self,
         direction: Direction,
-        read: impl FnOnce(&TableSource<'s>, LeafValue<'s>) -> Result<T>,
+        read: impl FnOnce(&TableSource<'s, S::Buffer>, LeafValue<'s>) -> Result<T>,
     ) -> Result<Option<(Bytes<'s>, T)>> {
-        let Some(ground) = self.table.ground()? else { return Ok(None) };
-        let (walk, from, last) = match direction {
-            Direction::Forward => (&mut self.front, &self.lower, &self.front_key),
-            Direction::Backward => (&mut self.back, &self.upper, &self.back_key),
+        let (end, from) = match direction {
+            Direction::Forward => (&mut self.front, &self.lower),
+            Direction::Backward => (&mut self.back, &self.upper),
         };
-        // The content of a table that was cleared meanwhile, or restored, has another id.
-        if walk.as_ref().is_some_and(|(_, table)| *table != ground.table) {
-            *walk = None;
-        }
-        let walk = match walk {
-            Some((walk, _)) => walk,
-            None => {
-                let from = last.as_deref().map_or(as_slices(from), Bound::Excluded);
-                let started = MergeCursor::new(ground, direction, from)?;
-                &mut walk.insert((started, ground.table)).0
-            }
-        };
+        let Some(walk) = end.walk(&self.table, direction, from)? else { return Ok(None) };
         let Some((key, found)) = walk.next()? else { return Ok(None) };
+        let ground = *walk.ground();
         if !self.within(direction, &key) {
             return Ok(None);
         }
-        let value = read(&ground, found)?;
-        match direction {
-            Direction::Forward => self.front_key = Some(key.clone()),
-            Direction::Backward => self.back_key = Some(key.clone()),
-        }
-        Ok(Some((key, value)))
+        Ok(Some((key, read(&ground, found)?)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn advance<T>(
         &mut self,
         direction: Direction,
-        read: impl FnOnce(&TableSource<'s>, LeafValue<'s>) -> Result<T>,
+        read: impl FnOnce(&TableSource<'s, S::Buffer>, LeafValue<'s>) -> Result<T>,
     ) -> Option<Result<(Bytes<'s>, T)>> {
         if self.done {
             return None;
@@ -131,7 +158,17 @@ impl<'s> RawRange<'s> {
     }
 }
 
-impl<'s> Iterator for RawRange<'s> {
+// A walk that a panic has interrupted stands somewhere in an unchanged state.
+impl UnwindSafe for RawRange<'_> {}
+impl RefUnwindSafe for RawRange<'_> {}
+
+impl<S: ReadState> fmt::Debug for RawRange<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawRange").field("from", &self.lower).field("to", &self.upper).finish_non_exhaustive()
+    }
+}
+
+impl<'s, S: ReadState> Iterator for RawRange<'s, S> {
     type Item = Result<Entry<'s>>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -139,21 +176,75 @@ impl<'s> Iterator for RawRange<'s> {
     }
 }
 
-impl DoubleEndedIterator for RawRange<'_> {
+impl<S: ReadState> DoubleEndedIterator for RawRange<'_, S> {
     fn next_back(&mut self) -> Option<Self::Item> {
         self.advance(Direction::Backward, TableSource::read)
     }
 }
 
-impl std::iter::FusedIterator for RawRange<'_> {}
+impl<S: ReadState> FusedIterator for RawRange<'_, S> {}
 
-impl<'s> RawTable<'s> {
+/// The keys of a range, in order, from both ends. Long values are not read.
+#[derive(Debug)]
+#[must_use = "an iterator does nothing unless it is asked for its keys"]
+pub struct RawKeys<'s, S: ReadState = Snapshot>(RawRange<'s, S>);
+
+impl<'s, S: ReadState> Iterator for RawKeys<'s, S> {
+    type Item = Result<Bytes<'s>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next_key()
+    }
+}
+
+impl<S: ReadState> DoubleEndedIterator for RawKeys<'_, S> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.next_key_back()
+    }
+}
+
+impl<S: ReadState> FusedIterator for RawKeys<'_, S> {}
+
+/// The values of a range, in the order of their keys, from both ends.
+#[derive(Debug)]
+#[must_use = "an iterator does nothing unless it is asked for its values"]
+pub struct RawValues<'s, S: ReadState = Snapshot>(RawRange<'s, S>);
+
+impl<'s, S: ReadState> Iterator for RawValues<'s, S> {
+    type Item = Result<Bytes<'s>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.0.next()?.map(|(_, value)| value))
+    }
+}
+
+impl<S: ReadState> DoubleEndedIterator for RawValues<'_, S> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        Some(self.0.next_back()?.map(|(_, value)| value))
+    }
+}
+
+impl<S: ReadState> FusedIterator for RawValues<'_, S> {}
+
+impl<'s, S: ReadState> RawRange<'s, S> {
+    /// Only the keys of the remaining entries. Long values are not read.
+    pub fn keys(self) -> RawKeys<'s, S> {
+        RawKeys(self)
+    }
+
+    /// Only the values of the remaining entries.
+    pub fn values(self) -> RawValues<'s, S> {
+        RawValues(self)
+    }
+}
+
+impl<'s, S: ReadState> RawTable<'s, S> {
     /// Whether there is no entry.
     ///
     /// # Errors
     /// As [`RawTable::len`].
     pub fn is_empty(&self) -> Result<bool> {
-        let first = self.range(Bound::Unbounded, Bound::Unbounded)?.next_key();
+        let first = self.range(..)?.next_key();
         Ok(first.transpose()?.is_none())
     }
 
@@ -162,7 +253,7 @@ impl<'s> RawTable<'s> {
     /// # Errors
     /// As [`RawTable::get`].
     pub fn first(&self) -> Result<Option<Entry<'s>>> {
-        self.range(Bound::Unbounded, Bound::Unbounded)?.next().transpose()
+        self.range(..)?.next().transpose()
     }
 
     /// The entry with the greatest key.
@@ -170,25 +261,42 @@ impl<'s> RawTable<'s> {
     /// # Errors
     /// As [`RawTable::get`].
     pub fn last(&self) -> Result<Option<Entry<'s>>> {
-        self.range(Bound::Unbounded, Bound::Unbounded)?.next_back().transpose()
+        self.range(..)?.next_back().transpose()
     }
 
-    /// The entries between two bounds, in key order.
+    /// The entries of a range of keys, in order, from both ends; see [`ByteRange`].
     ///
     /// # Errors
     /// None so far: those of [`RawTable::get`] come with the entries.
-    pub fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<RawRange<'s>> {
+    pub fn range(&self, range: impl ByteRange) -> Result<RawRange<'s, S>> {
+        let (from, to) = range.bounds();
         Ok(RawRange::new(self.clone(), from, to))
     }
 
-    /// The entries whose keys start with `prefix`, in key order.
+    /// The entries whose keys start with `prefix`, in order, from both ends.
     ///
     /// # Errors
     /// As [`RawTable::range`].
-    pub fn prefix(&self, prefix: &[u8]) -> Result<RawRange<'s>> {
+    pub fn prefix(&self, prefix: &[u8]) -> Result<RawRange<'s, S>> {
         let end = after_prefix(prefix);
         let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        self.range(Bound::Included(prefix), to)
+        self.range((Bound::Included(prefix), to))
+    }
+
+    /// All keys, in order, from both ends. Long values are not read.
+    ///
+    /// # Errors
+    /// As [`RawTable::range`].
+    pub fn keys(&self) -> Result<RawKeys<'s, S>> {
+        Ok(self.range(..)?.keys())
+    }
+
+    /// All values, in the order of their keys, from both ends.
+    ///
+    /// # Errors
+    /// As [`RawTable::range`].
+    pub fn values(&self) -> Result<RawValues<'s, S>> {
+        Ok(self.range(..)?.values())
     }
 }
 

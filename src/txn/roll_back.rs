@@ -53,7 +53,7 @@ impl WriteTxn {
         self.rename_all(renames.map(|(from, to)| (from.to_owned(), to.to_owned())).collect())?;
         for table in with(TableChange::Created) {
             let (key_type, value_type) = table.types();
-            self.open_table(table.name(), key_type, value_type)?;
+            self.untyped_as(table.name(), key_type, value_type)?;
         }
         let there = diff.tables().iter().filter(|table| table.change() != TableChange::Dropped);
         there.into_iter().try_for_each(|table| self.write_rows(table))?;
@@ -100,7 +100,7 @@ impl WriteTxn {
     }
 
     fn write_rows(&self, table: &TableDiff<'_>) -> Result<()> {
-        let target = self.bytes_of(table.name())?;
+        let target = self.untyped(table.name())?;
         for row in table.rows()? {
             let RowChange { key, after, .. } = row?;
             match after {

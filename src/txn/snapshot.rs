@@ -9,6 +9,9 @@ use crate::engine::table_row::TableEntry;
 use crate::engine::view::View;
 use crate::error::{Error, Result};
 use crate::txn::catalog::list_tables;
+use crate::txn::table_name::TableName;
+use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// One committed state of the store.
@@ -32,6 +35,16 @@ pub struct Snapshot {
     // The order matters: the pin is released before the store may be left.
     view: Arc<View>,
     store: Arc<OpenStore>,
+}
+
+// What is shared with other handles stays whole in a panic; see `Store`.
+impl UnwindSafe for Snapshot {}
+impl RefUnwindSafe for Snapshot {}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("path", &self.engine().path()).field("lsn", &self.lsn()).finish()
+    }
 }
 
 impl Snapshot {
@@ -88,8 +101,8 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
-    pub fn table_types(&self, name: &str) -> Result<Option<(String, String)>> {
-        let entry = self.entry(name)?;
+    pub fn table_types(&self, name: impl TableName) -> Result<Option<(String, String)>> {
+        let entry = self.entry(name.table_name())?;
         Ok(entry.map(|entry| (entry.key_type.into(), entry.value_type.into())))
     }
 
@@ -99,7 +112,6 @@ impl Snapshot {
     /// [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`].
     pub fn tables(&self) -> Result<Vec<TableInfo>> {
         self.store.engine().check_process()?;
-        let names = self.in_file(self.view.tree_root(TABLE_NAMES))?;
-        self.in_file(list_tables(TableSource { view: &self.view, buffer: None, table: TABLE_NAMES, root: names }))
+        self.in_file(TableSource::committed(&self.view, TABLE_NAMES).and_then(list_tables))
     }
 }

@@ -1,17 +1,18 @@
 //! Reading a table of bytes, in a snapshot or in a write transaction.
 
 use crate::bytes::Bytes;
-use crate::disk::format::TreeRoot;
-use crate::engine::Engine;
 use crate::engine::file::check_key;
-use crate::engine::merge::{TableSource, count};
-use crate::engine::view::View;
+use crate::engine::merge::TableSource;
 use crate::error::Result;
-use crate::txn::txn_table::TxnTable;
-use crate::txn::write::WriteTxn;
-use std::rc::Rc;
+use crate::txn::snapshot::Snapshot;
+use crate::txn::state::ReadState;
+use std::fmt;
 
-/// A table of bytes, for reading.
+/// A table of bytes, for reading: in a [`Snapshot`], by [`Snapshot::raw`]; or in a write transaction, as
+/// `RawTable<'_, WriteTxn>`, by [`WriteTxn::read_raw`](crate::WriteTxn::read_raw).
+///
+/// A table of a snapshot may be shared between threads, and sent to them. [`RawTable::into_owned`] makes a form of it
+/// that borrows nothing.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -29,66 +30,52 @@ use std::rc::Rc;
 /// assert_eq!(key, b"b");
 /// # Ok::<(), memstone::Error>(())
 /// ```
-#[derive(Clone)]
-pub struct RawTable<'s> {
-    engine: &'s Engine,
-    source: Source<'s>,
+pub struct RawTable<'s, S: ReadState = Snapshot> {
+    state: &'s S,
+    place: S::Place,
 }
 
-#[derive(Clone)]
-enum Source<'s> {
-    /// A table of a snapshot, if it exists.
-    Snapshot {
-        view: &'s View,
-        table: Option<(u32, TreeRoot)>,
-    },
-    Txn {
-        txn: &'s WriteTxn,
-        table: Rc<TxnTable>,
-    },
-    /// The table that has this name now.
-    Name {
-        txn: &'s WriteTxn,
-        name: Rc<Name>,
-    },
+impl<S: ReadState> Clone for RawTable<'_, S> {
+    fn clone(&self) -> Self {
+        RawTable { state: self.state, place: self.place.clone() }
+    }
 }
 
-struct Name {
-    name: Box<str>,
-    types: (Box<str>, Box<str>),
+impl<S: ReadState> fmt::Debug for RawTable<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawTable").finish_non_exhaustive()
+    }
 }
 
-impl<'s> RawTable<'s> {
-    pub(super) fn of_snapshot(engine: &'s Engine, view: &'s View, table: Option<(u32, TreeRoot)>) -> RawTable<'s> {
-        RawTable { engine, source: Source::Snapshot { view, table } }
+impl<'s, S: ReadState> RawTable<'s, S> {
+    pub(super) fn new(state: &'s S, place: S::Place) -> RawTable<'s, S> {
+        RawTable { state, place }
     }
 
-    pub(super) fn of_txn(txn: &'s WriteTxn, table: Rc<TxnTable>) -> RawTable<'s> {
-        RawTable { engine: txn.engine(), source: Source::Txn { txn, table } }
+    /// What it is read in.
+    pub(super) fn state(&self) -> &'s S {
+        self.state
     }
 
-    pub(super) fn of_name(txn: &'s WriteTxn, name: &str, types: (&str, &str)) -> RawTable<'s> {
-        let name = Rc::new(Name { name: name.into(), types: (types.0.into(), types.1.into()) });
-        RawTable { engine: txn.engine(), source: Source::Name { txn, name } }
+    pub(super) fn place(&self) -> &S::Place {
+        &self.place
     }
 
     /// Where it is read; `None`: there is no such table, which reads as empty. Every read starts here.
-    pub(super) fn ground(&self) -> Result<Option<TableSource<'s>>> {
-        let ground = match &self.source {
-            Source::Snapshot { view, table } => {
-                // In a forked child the pin is the parent's, and what it protects may be gone.
-                self.engine.check_process()?;
-                return Ok(table.map(|(table, root)| TableSource { view, buffer: None, table, root }));
-            }
-            Source::Txn { txn, table } => txn.ground(table).map(Some),
-            Source::Name { txn, name } => txn.ground_of_name(&name.name, (&name.types.0, &name.types.1)),
-        };
-        self.in_file(ground)
+    #[inline]
+    pub(super) fn ground(&self) -> Result<Option<TableSource<'s, S::Buffer>>> {
+        self.state.ground_of(&self.place)
+    }
+
+    /// Whether it still stands for the table of this id.
+    #[inline]
+    pub(super) fn leads_to(&self, table: u32) -> Result<bool> {
+        self.state.leads_to(&self.place, table)
     }
 
     #[inline]
     pub(super) fn in_file<T>(&self, result: Result<T>) -> Result<T> {
-        result.map_err(|e| e.in_file(self.engine.path()))
+        self.state.named_file(result)
     }
 
     /// The value of a key.
@@ -112,14 +99,14 @@ impl<'s> RawTable<'s> {
         self.in_file(ground.contains(key))
     }
 
-    /// The number of entries. Takes time in proportion to the keys of this table that the log has changed since this
-    /// process counted them last; at first, and after a checkpoint, to all keys of the table in the log, which the
-    /// log's cap bounds. In a write transaction each key that it has changed adds to that.
+    /// The number of entries. Takes time in proportion to the keys of this table that were changed since it was counted
+    /// last: those of the log since this process did so, and in a write transaction its own since it did. At first, and
+    /// after a checkpoint, these are all keys of the table in the log, which the log's cap bounds.
     ///
     /// # Errors
     /// As [`RawTable::get`].
     pub fn len(&self) -> Result<u64> {
         let Some(ground) = self.ground()? else { return Ok(0) };
-        self.in_file(count(&ground))
+        self.in_file(ground.entries())
     }
 }

@@ -4,11 +4,12 @@
 use crate::bytes::Bytes;
 use crate::change::Change;
 use crate::disk::format::{MAX_VALUE_SIZE, TABLE_NAMES};
+use crate::engine::buffer::Buffer;
 use crate::engine::file::check_key;
 use crate::engine::known_tables::KnownTable;
 use crate::engine::merge::TableSource;
 use crate::engine::table_row::TableEntry;
-use crate::error::{Error, Result};
+use crate::error::{Error, LimitKind, Result};
 use crate::txn::catalog::check_types;
 use crate::txn::txn_table::{TxnTable, check_name, check_size};
 use crate::txn::undo::Undo;
@@ -82,7 +83,7 @@ impl WriteTxn {
     // What handles of a table ask.
 
     /// Where the table is read.
-    pub(super) fn ground(&self, table: &TxnTable) -> Result<TableSource<'_>> {
+    pub(super) fn ground_of_table(&self, table: &TxnTable) -> Result<TableSource<'_, Buffer>> {
         // First, because it may show that the name stands for another table than was assumed.
         let view = self.base()?;
         let id = table.id()?;
@@ -95,7 +96,7 @@ impl WriteTxn {
     }
 
     /// Where the table is read that has this name now; `None` if there is none.
-    pub(super) fn ground_of_name(&self, name: &str, types: (&str, &str)) -> Result<Option<TableSource<'_>>> {
+    pub(super) fn ground_of_name(&self, name: &str, types: (&str, &str)) -> Result<Option<TableSource<'_, Buffer>>> {
         let Some(TableEntry { id, key_type, value_type, root, .. }) = self.look_up(name)? else { return Ok(None) };
         check_types(name, types, (&key_type, &value_type))?;
         Ok(Some(TableSource { view: self.base()?, buffer: Some(&self.buffer), table: id, root }))
@@ -111,7 +112,7 @@ impl WriteTxn {
 
     pub(super) fn create_table(&self, name: &str, types: (&str, &str)) -> Result<Rc<TxnTable>> {
         check_name(name)?;
-        [types.0, types.1].into_iter().try_for_each(|name| check_size("type name", name))?;
+        [types.0, types.1].into_iter().try_for_each(|name| check_size(LimitKind::TypeName, name))?;
         let id = self.next_id(self.base()?)?;
         let table = self.tables.of(name, id, types);
         self.undo.note(|| Undo::Table { table: Rc::clone(&table), name: table.name(), id: None });
@@ -149,7 +150,7 @@ impl WriteTxn {
     }
 
     pub(super) fn describe_schema(&self, table: &TxnTable, schema: &str, version: u64) -> Result<()> {
-        check_size("schema name", schema)?;
+        check_size(LimitKind::SchemaName, schema)?;
         let row = self.row_of(table)?;
         self.set_name(&table.name(), &TableEntry { schema: schema.into(), schema_version: version, ..row });
         Ok(())
@@ -175,7 +176,7 @@ impl WriteTxn {
     pub(crate) fn put_bytes(&self, table: &TxnTable, key: &[u8], value: &[u8]) -> Result<()> {
         check_key(key)?;
         if value.len() as u64 > MAX_VALUE_SIZE {
-            return Err(Error::TooLarge { what: "value", size: value.len() as u64, limit: MAX_VALUE_SIZE });
+            return Err(Error::TooLarge { what: LimitKind::Value, size: value.len() as u64, limit: MAX_VALUE_SIZE });
         }
         let id = self.id_of(table)?;
         self.change_row(id, key, Some(Change::Put(Bytes::copied(value))));

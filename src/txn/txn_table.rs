@@ -5,7 +5,7 @@
 //! the fields of a `TxnTable`.
 
 use crate::disk::format::{MAX_NAME_SIZE, TreeRoot};
-use crate::error::{Error, Result};
+use crate::error::{Error, LimitKind, Result};
 use crate::txn::catalog::check_types;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -76,11 +76,11 @@ impl Tables {
 }
 
 pub(super) fn check_name(name: &str) -> Result<()> {
-    check_size("table name", name)
+    check_size(LimitKind::TableName, name)
 }
 
 /// Checks that a row of the names table has room for the name.
-pub(super) fn check_size(what: &'static str, name: &str) -> Result<()> {
+pub(super) fn check_size(what: LimitKind, name: &str) -> Result<()> {
     if name.len() <= MAX_NAME_SIZE {
         return Ok(());
     }

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
 /// A point within a write transaction that it can go back to; see [`WriteTxn::savepoint`](crate::WriteTxn::savepoint).
+#[derive(Debug)]
 pub struct Savepoint {
     pub(super) token: Rc<()>,
     /// The number of entries in the undo log at that point.

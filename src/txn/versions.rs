@@ -4,8 +4,9 @@ use crate::bytes::Bytes;
 use crate::change::Change;
 use crate::disk::format::{SETTING_USER_VERSION, TABLE_SETTINGS, get_u64};
 use crate::engine::view::View;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::txn::snapshot::Snapshot;
+use crate::txn::table_name::TableName;
 use crate::txn::write::WriteTxn;
 
 /// What a row of the settings says; `None`: there is no row.
@@ -13,9 +14,13 @@ pub(crate) fn version_in(row: Option<&[u8]>) -> Result<u64> {
     match row {
         None => Ok(0),
         Some(row) if row.len() >= 8 => Ok(get_u64(row, 0)),
-        Some(row) => {
-            Err(Error::corrupt("settings", 0, None, "a user version of 8 bytes", format!("{} bytes", row.len())))
-        }
+        Some(row) => Err(Error::corrupt(
+            CorruptionKind::Settings,
+            0,
+            None,
+            "a user version of 8 bytes",
+            format!("{} bytes", row.len()),
+        )),
     }
 }
 
@@ -39,8 +44,8 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Format`], [`Error::Io`], [`Error::Forked`].
-    pub fn table_schema(&self, name: &str) -> Result<Option<(String, u64)>> {
-        Ok(self.entry(name)?.map(|entry| (entry.schema.into(), entry.schema_version)))
+    pub fn table_schema(&self, name: impl TableName) -> Result<Option<(String, u64)>> {
+        Ok(self.entry(name.table_name())?.map(|entry| (entry.schema.into(), entry.schema_version)))
     }
 }
 
@@ -105,7 +110,8 @@ impl WriteTxn {
     /// # Errors
     /// [`Error::NoTable`], [`Error::TooLarge`] for a name of more than [`MAX_NAME_SIZE`](crate::MAX_NAME_SIZE) bytes,
     /// [`Error::Corrupt`], [`Error::Io`].
-    pub fn set_schema(&self, table: &str, schema: &str, version: u64) -> Result<()> {
+    pub fn set_schema(&self, table: impl TableName, schema: &str, version: u64) -> Result<()> {
+        let table = table.table_name();
         let found = self.in_file(self.find_table(table))?.ok_or_else(|| Error::NoTable { table: table.to_owned() })?;
         self.in_file(self.describe_schema(&found, schema, version))
     }
@@ -114,8 +120,8 @@ impl WriteTxn {
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Format`], [`Error::Io`].
-    pub fn table_schema(&self, name: &str) -> Result<Option<(String, u64)>> {
-        Ok(self.in_file(self.look_up(name))?.map(|entry| (entry.schema.into(), entry.schema_version)))
+    pub fn table_schema(&self, name: impl TableName) -> Result<Option<(String, u64)>> {
+        Ok(self.in_file(self.look_up(name.table_name()))?.map(|entry| (entry.schema.into(), entry.schema_version)))
     }
 }
 

@@ -7,15 +7,17 @@ use crate::engine::Engine;
 use crate::engine::buffer::Buffer;
 use crate::engine::commit::Durability;
 use crate::engine::open_store::OpenStore;
+use crate::engine::streams::{Stream, Streams};
 use crate::engine::table_row::TableEntry;
 use crate::engine::view::View;
 use crate::engine::writer_queue::WriterGuard;
-use crate::error::{Error, Result};
+use crate::error::{Error, LimitKind, Result};
 use crate::txn::catalog::check_types;
 use crate::txn::txn_table::Tables;
 use crate::txn::undo::{Undo, UndoLog};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,11 +33,12 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WriteOptions {
     pub(crate) timeout: Option<Duration>,
-    pub(crate) durability: Durability,
+    pub(crate) durability: Option<Durability>,
 }
 
 impl WriteOptions {
-    /// The store's timeout, and full durability.
+    /// What the handle was opened with: see [`Options::timeout`](crate::Options::timeout) and
+    /// [`Options::durability`](crate::Options::durability).
     #[must_use]
     pub fn new() -> WriteOptions {
         WriteOptions::default()
@@ -51,9 +54,19 @@ impl WriteOptions {
     /// How durable the commit is when it returns.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> WriteOptions {
-        self.durability = durability;
+        self.durability = Some(durability);
         self
     }
+}
+
+/// What a closure returned, and the LSN of its transaction; see [`Store::transact`](crate::Store::transact).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed<T> {
+    /// What the closure returned.
+    pub value: T,
+    /// The LSN of the transaction, as [`WriteTxn::commit`] returns it.
+    pub lsn: u64,
 }
 
 /// One write transaction.
@@ -72,9 +85,11 @@ impl WriteOptions {
 /// tx.commit()?;
 /// # Ok::<(), memstone::Error>(())
 /// ```
+#[must_use = "a write transaction that is dropped is rolled back"]
 pub struct WriteTxn {
     // The order matters: the turn and the pin are given back before the store may be left.
     turn: Option<WriterGuard>,
+    streams: RefCell<Option<Streams>>,
     base: OnceCell<Arc<View>>,
     durability: Durability,
     pub(super) buffer: Buffer,
@@ -86,6 +101,8 @@ pub struct WriteTxn {
 
 impl Drop for WriteTxn {
     fn drop(&mut self) {
+        // The pages that it streamed values to are free.
+        drop(self.engine().take_up_streams(self.streams.take()));
         // After a commit the turn is gone. A panicking thread returns nothing that was read to its caller.
         if self.turn.is_some() && !std::thread::panicking() && self.engine().check_process().is_ok() {
             // The next write transaction gets the error.
@@ -94,15 +111,24 @@ impl Drop for WriteTxn {
     }
 }
 
+impl fmt::Debug for WriteTxn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteTxn")
+            .field("path", &self.engine().path())
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
+    }
+}
+
 impl WriteTxn {
-    pub(crate) fn begin(store: &Arc<OpenStore>, options: WriteOptions) -> Result<WriteTxn> {
+    pub(crate) fn begin(store: &Arc<OpenStore>, timeout: Duration, durability: Durability) -> Result<WriteTxn> {
         let engine = store.engine();
-        let timeout = options.timeout.unwrap_or(engine.settings.timeout);
         let turn = engine.begin(Instant::now().checked_add(timeout)).map_err(|e| e.in_file(engine.path()))?;
         Ok(WriteTxn {
             turn: Some(turn),
+            streams: RefCell::default(),
             base: OnceCell::new(),
-            durability: options.durability,
+            durability,
             buffer: Buffer::default(),
             tables: Tables::default(),
             undo: UndoLog::default(),
@@ -126,7 +152,8 @@ impl WriteTxn {
             return self.in_file(settled.map(|()| engine.durable_lsn()));
         }
         loop {
-            let done = engine.commit(&mut self.turn, self.buffer.changes.get_mut(), self.durability);
+            let done =
+                engine.commit(&mut self.turn, self.streams.take(), self.buffer.changes.get_mut(), self.durability);
             if let Some(lsn) = self.in_file(done)? {
                 return Ok(lsn);
             }
@@ -170,6 +197,13 @@ impl WriteTxn {
             self.settle_names(&view)?;
         }
         Ok(self.base.get_or_init(|| view))
+    }
+
+    /// Begins a long value that is written to its pages while this transaction runs.
+    pub(super) fn stream(&self, len: u64) -> Result<Stream> {
+        self.base()?;
+        let engine = self.engine();
+        engine.stream(self.turn()?, &mut self.streams.borrow_mut(), len, engine.deadline())
     }
 
     pub(super) fn has_base(&self) -> bool {
@@ -221,7 +255,7 @@ impl WriteTxn {
     pub(super) fn next_id(&self, view: &View) -> Result<u32> {
         let id = self.tables.next_id.get().unwrap_or_else(|| view.first_free_id());
         if id == u32::MAX {
-            return Err(Error::TooLarge { what: "number of tables", size: id.into(), limit: (id - 1).into() });
+            return Err(Error::TooLarge { what: LimitKind::Tables, size: id.into(), limit: (id - 1).into() });
         }
         self.tables.next_id.set(Some(id + 1));
         Ok(id)

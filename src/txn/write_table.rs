@@ -4,14 +4,18 @@ use crate::bytes::Bytes;
 use crate::change::Change;
 use crate::engine::file::check_key;
 use crate::error::{Error, Result};
-use crate::txn::range::{Entry, RawRange};
+use crate::txn::bounds::ByteRange;
+use crate::txn::range::Entry;
+use crate::txn::state::{TxnPlace, TxnPlaceKind};
 use crate::txn::table::RawTable;
 use crate::txn::txn_table::TxnTable;
 use crate::txn::write::WriteTxn;
-use std::ops::Bound;
+use std::fmt;
+use std::ops::Deref;
 use std::rc::Rc;
 
-/// A table of bytes in a write transaction. Several handles may be open at once, also of the same table.
+/// A table of bytes in a write transaction, for writing, and for reading as a [`RawTable`], which it derefs to. Several
+/// handles may be open at once, also of the same table.
 ///
 /// A handle stands for the table, not for its name: the table that had the name when the handle was opened, or
 /// that was created then. What is done through one handle of a table is seen through all of them.
@@ -37,79 +41,36 @@ use std::rc::Rc;
 /// # Ok::<(), memstone::Error>(())
 /// ```
 pub struct RawTableMut<'t> {
-    txn: &'t WriteTxn,
     table: Rc<TxnTable>,
-    reading: RawTable<'t>,
+    reading: RawTable<'t, WriteTxn>,
+}
+
+impl<'t> Deref for RawTableMut<'t> {
+    type Target = RawTable<'t, WriteTxn>;
+
+    fn deref(&self) -> &RawTable<'t, WriteTxn> {
+        &self.reading
+    }
+}
+
+impl fmt::Debug for RawTableMut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawTableMut").field("name", &self.table.name()).finish_non_exhaustive()
+    }
 }
 
 impl<'t> RawTableMut<'t> {
     pub(crate) fn new(txn: &'t WriteTxn, table: Rc<TxnTable>) -> RawTableMut<'t> {
-        let reading = RawTable::of_txn(txn, Rc::clone(&table));
-        RawTableMut { txn, table, reading }
+        let place = TxnPlace(TxnPlaceKind::Table(Rc::clone(&table)));
+        RawTableMut { table, reading: RawTable::new(txn, place) }
     }
 
-    /// The value of a key. See [`RawTable::get`].
-    ///
-    /// # Errors
-    /// As [`RawTable::get`].
-    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes<'t>>> {
-        self.reading.get(key)
+    pub(super) fn txn(&self) -> &'t WriteTxn {
+        self.reading.state()
     }
 
-    /// Whether there is such a key.
-    ///
-    /// # Errors
-    /// As [`RawTable::get`].
-    pub fn contains(&self, key: &[u8]) -> Result<bool> {
-        self.reading.contains(key)
-    }
-
-    /// The number of entries.
-    ///
-    /// # Errors
-    /// As [`RawTable::len`].
-    pub fn len(&self) -> Result<u64> {
-        self.reading.len()
-    }
-
-    /// Whether there is no entry.
-    ///
-    /// # Errors
-    /// As [`RawTable::len`].
-    pub fn is_empty(&self) -> Result<bool> {
-        self.reading.is_empty()
-    }
-
-    /// The entry with the least key.
-    ///
-    /// # Errors
-    /// As [`RawTable::first`].
-    pub fn first(&self) -> Result<Option<Entry<'t>>> {
-        self.reading.first()
-    }
-
-    /// The entry with the greatest key.
-    ///
-    /// # Errors
-    /// As [`RawTable::last`].
-    pub fn last(&self) -> Result<Option<Entry<'t>>> {
-        self.reading.last()
-    }
-
-    /// The entries between two bounds.
-    ///
-    /// # Errors
-    /// As [`RawTable::range`].
-    pub fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<RawRange<'t>> {
-        self.reading.range(from, to)
-    }
-
-    /// The entries whose keys start with `prefix`.
-    ///
-    /// # Errors
-    /// As [`RawTable::prefix`].
-    pub fn prefix(&self, prefix: &[u8]) -> Result<RawRange<'t>> {
-        self.reading.prefix(prefix)
+    pub(super) fn table(&self) -> &Rc<TxnTable> {
+        &self.table
     }
 
     /// Sets a value without looking up whether there was one: the fastest way to write.
@@ -118,7 +79,7 @@ impl<'t> RawTableMut<'t> {
     /// [`Error::TooLarge`] for a key or value beyond the limits, [`Error::NoTable`] if this transaction
     /// dropped the table, [`Error::Forked`] in a forked child.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.txn.put_bytes(&self.table, key, value)
+        self.txn().put_bytes(&self.table, key, value)
     }
 
     /// Sets a value, and returns the one that it replaces.
@@ -137,8 +98,8 @@ impl<'t> RawTableMut<'t> {
     /// As [`RawTableMut::put`].
     pub fn delete(&self, key: &[u8]) -> Result<()> {
         check_key(key)?;
-        let id = self.txn.id_of(&self.table)?;
-        self.txn.change_row(id, key, Some(Change::Delete));
+        let id = self.txn().id_of(&self.table)?;
+        self.txn().change_row(id, key, Some(Change::Delete));
         Ok(())
     }
 
@@ -154,22 +115,45 @@ impl<'t> RawTableMut<'t> {
         Ok(old)
     }
 
-    /// Replaces a value by what `change` returns for it; `None` stands for no value, before and after.
+    /// Sets the value of a key to what `change` returns for the present one (`None`: there is none), and returns the
+    /// new value. If `change` returns `None`, the key is removed.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// store.write(|tx| {
+    ///     let table = tx.raw("t")?;
+    ///     let longer = |old: Option<&[u8]>| Some([old.unwrap_or_default(), b"!"].concat());
+    ///     table.update(b"k", longer)?;
+    ///     assert_eq!(table.update(b"k", longer)?.unwrap(), b"!!");
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// What `change` returns, and as [`RawTableMut::put`] and [`RawTable::get`].
-    pub fn update<E: From<Error>>(
+    /// As [`RawTableMut::put`] and [`RawTable::get`].
+    pub fn update(&self, key: &[u8], change: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>) -> Result<Option<Vec<u8>>> {
+        self.try_update(key, |old| Ok(change(old)))
+    }
+
+    /// Like [`RawTableMut::update`], with a `change` that may fail; then the entry stays as it was.
+    ///
+    /// # Errors
+    /// What `change` returns, and as [`RawTableMut::update`].
+    pub fn try_update<E: From<Error>>(
         &self,
         key: &[u8],
         change: impl FnOnce(Option<&[u8]>) -> Result<Option<Vec<u8>>, E>,
-    ) -> Result<(), E> {
+    ) -> Result<Option<Vec<u8>>, E> {
         let old = self.get(key)?;
-        match change(old.as_deref())? {
-            Some(new) => self.put(key, &new)?,
+        let new = change(old.as_deref())?;
+        match &new {
+            Some(new) => self.put(key, new)?,
             None if old.is_some() => self.delete(key)?,
             None => {}
         }
-        Ok(())
+        Ok(new)
     }
 
     /// Removes the entry with the least key, and returns it.
@@ -202,7 +186,7 @@ impl<'t> RawTableMut<'t> {
     /// As [`RawTableMut::remove`].
     pub fn retain(&self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) -> Result<u64> {
         let mut removed = 0;
-        for entry in self.range(Bound::Unbounded, Bound::Unbounded)? {
+        for entry in self.range(..)? {
             let (key, value) = entry?;
             if !keep(&key, &value) {
                 self.delete(&key)?;
@@ -217,17 +201,17 @@ impl<'t> RawTableMut<'t> {
     /// # Errors
     /// As [`RawTableMut::put`], [`Error::Corrupt`], [`Error::Io`].
     pub fn clear(&self) -> Result<()> {
-        self.txn.in_file(self.txn.empty_table(&self.table))
+        self.txn().in_file(self.txn().empty_table(&self.table))
     }
 
-    /// Removes the entries between two bounds, and returns their number. If an error ends it, the entries before
+    /// Removes the entries of a range of keys, and returns their number; see [`ByteRange`]. If an error ends it, the entries before
     /// have been removed from the transaction.
     ///
     /// # Errors
     /// As [`RawTableMut::remove`].
-    pub fn delete_range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<u64> {
-        self.txn.id_of(&self.table)?;
-        let (mut removed, mut keys) = (0, self.range(from, to)?);
+    pub fn delete_range(&self, range: impl ByteRange) -> Result<u64> {
+        self.txn().id_of(&self.table)?;
+        let (mut removed, mut keys) = (0, self.range(range)?);
         while let Some(key) = keys.next_key() {
             self.delete(&key?)?;
             removed += 1;
@@ -242,7 +226,7 @@ impl<'t> RawTableMut<'t> {
     /// [`Error::Unsorted`] for a key that does not come after the one before it; those before it have
     /// been added to the transaction. Otherwise as [`RawTableMut::put`].
     pub fn bulk_load<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, items: impl IntoIterator<Item = (K, V)>) -> Result<u64> {
-        self.txn.id_of(&self.table)?;
+        self.txn().id_of(&self.table)?;
         let mut count = 0;
         let mut last: Option<K> = None;
         for (key, value) in items {

@@ -1,10 +1,12 @@
 //! The differences between two states, in the types of a table.
 
+use super::codec::{Codec, MessagePack};
 use super::definition::Table;
 use super::key::Key;
-use super::value::Value;
 use crate::error::Result;
 use crate::{Diff, RowChange, RowChanges};
+use std::fmt;
+use std::iter::FusedIterator;
 
 /// A row that differs, in the types of its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,9 +21,10 @@ pub struct TypedChange<K, V> {
 
 /// The rows of a table that differ, in key order. A row that cannot be decoded gives an error, and the iterator
 /// continues after it.
-pub struct TypedChanges<'s, K: ?Sized, V> {
+#[must_use = "an iterator does nothing unless it is asked for its rows"]
+pub struct TypedChanges<'s, K: ?Sized, V: ?Sized, C = MessagePack> {
     rows: Option<RowChanges<'s>>,
-    table: Table<'s, K, V>,
+    table: Table<'s, K, V, C>,
 }
 
 impl<'s> Diff<'s> {
@@ -44,27 +47,39 @@ impl<'s> Diff<'s> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::TypeMismatch`](crate::Error::TypeMismatch) if the table has keys or values of other types; as
+    /// [`Error::TypeMismatch`](crate::Error::TypeMismatch) if the table has keys of another type or values of another
+    /// codec; its schema may differ between the two states, and is not looked at. As
     /// [`TableDiff::rows`](crate::TableDiff::rows).
-    pub fn table<K: Key + ?Sized, V: Value>(&self, table: Table<'s, K, V>) -> Result<TypedChanges<'s, K, V>> {
-        let rows = self.rows_of(table.name(), &K::type_name(), V::type_name())?;
+    pub fn table<K: Key + ?Sized, V: ?Sized, C: Codec<V>>(
+        &self,
+        table: Table<'s, K, V, C>,
+    ) -> Result<TypedChanges<'s, K, V, C>> {
+        let rows = self.rows_of(table.name(), &K::type_name(), &C::name())?;
         Ok(TypedChanges { rows, table })
     }
 }
 
-impl<K: Key + ?Sized, V: Value> TypedChanges<'_, K, V> {
-    fn decode(&self, row: RowChange<'_>) -> Result<TypedChange<K::Owned, V>> {
+impl<'s, K: Key + ?Sized, V: ?Sized, C: Codec<V>> TypedChanges<'s, K, V, C> {
+    fn decode(&self, row: RowChange<'s>) -> Result<TypedChange<K::Owned, C::Value<'s>>> {
         let RowChange { key, before, after } = row;
         let value = |bytes| self.table.decode_optional_value(bytes);
         Ok(TypedChange { key: self.table.decode_key(&key)?, before: value(before)?, after: value(after)? })
     }
 }
 
-impl<K: Key + ?Sized, V: Value> Iterator for TypedChanges<'_, K, V> {
-    type Item = Result<TypedChange<K::Owned, V>>;
+impl<'s, K: Key + ?Sized, V: ?Sized, C: Codec<V>> Iterator for TypedChanges<'s, K, V, C> {
+    type Item = Result<TypedChange<K::Owned, C::Value<'s>>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let row = self.rows.as_mut()?.next()?;
         Some(row.and_then(|row| self.decode(row)))
+    }
+}
+
+impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>> FusedIterator for TypedChanges<'_, K, V, C> {}
+
+impl<K: ?Sized, V: ?Sized, C> fmt::Debug for TypedChanges<'_, K, V, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TypedChanges").field("table", &self.table.name()).finish_non_exhaustive()
     }
 }

@@ -1,39 +1,44 @@
 //! The iterators of typed tables.
 
-use super::definition::Table;
+use super::codec::{Codec, MessagePack};
+use super::definition::{Entry, Table};
 use super::key::Key;
-use super::value::Value;
-use crate::RawRange;
 use crate::bytes::Bytes;
 use crate::error::Result;
+use crate::{RawRange, ReadState, Snapshot};
+use std::fmt;
+use std::iter::FusedIterator;
 
 /// The entries of a range of keys, in order, from both ends.
 ///
 /// An entry that cannot be decoded gives an error, and the iterator continues after it.
-pub struct TypedRange<'s, K: ?Sized, V> {
-    raw: RawRange<'s>,
-    table: Table<'s, K, V>,
+#[must_use = "an iterator does nothing unless it is asked for its entries"]
+pub struct TypedRange<'s, K: ?Sized, V: ?Sized, C = MessagePack, S: ReadState = Snapshot> {
+    raw: RawRange<'s, S>,
+    table: Table<'s, K, V, C>,
     last: Option<Bytes<'s>>,
 }
 
 /// The keys of a range. The values are not decoded, and long ones are not read.
-pub struct Keys<'s, K: ?Sized, V>(TypedRange<'s, K, V>);
+#[must_use = "an iterator does nothing unless it is asked for its keys"]
+pub struct Keys<'s, K: ?Sized, V: ?Sized, C = MessagePack, S: ReadState = Snapshot>(TypedRange<'s, K, V, C, S>);
 
 /// The values of a range, in the order of their keys, which are not decoded.
-pub struct Values<'s, K: ?Sized, V>(TypedRange<'s, K, V>);
+#[must_use = "an iterator does nothing unless it is asked for its values"]
+pub struct Values<'s, K: ?Sized, V: ?Sized, C = MessagePack, S: ReadState = Snapshot>(TypedRange<'s, K, V, C, S>);
 
-impl<'s, K: Key + ?Sized, V: Value> TypedRange<'s, K, V> {
-    pub(super) fn new(raw: RawRange<'s>, table: Table<'s, K, V>) -> TypedRange<'s, K, V> {
+impl<'s, K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> TypedRange<'s, K, V, C, S> {
+    pub(super) fn new(raw: RawRange<'s, S>, table: Table<'s, K, V, C>) -> TypedRange<'s, K, V, C, S> {
         TypedRange { raw, table, last: None }
     }
 
     /// Only the keys of the remaining entries.
-    pub fn keys(self) -> Keys<'s, K, V> {
+    pub fn keys(self) -> Keys<'s, K, V, C, S> {
         Keys(self)
     }
 
     /// Only the values of the remaining entries.
-    pub fn values(self) -> Values<'s, K, V> {
+    pub fn values(self) -> Values<'s, K, V, C, S> {
         Values(self)
     }
 
@@ -49,10 +54,10 @@ impl<'s, K: Key + ?Sized, V: Value> TypedRange<'s, K, V> {
     fn give<T>(
         &mut self,
         entry: Result<(Bytes<'s>, Bytes<'s>)>,
-        decode: impl FnOnce(Table<'s, K, V>, &[u8], &[u8]) -> Result<T>,
+        decode: impl FnOnce(Table<'s, K, V, C>, &[u8], Bytes<'s>) -> Result<T>,
     ) -> Result<T> {
         let (key, value) = entry?;
-        let decoded = decode(self.table, &key, &value);
+        let decoded = decode(self.table, &key, value);
         self.last = Some(key);
         decoded
     }
@@ -63,22 +68,22 @@ impl<'s, K: Key + ?Sized, V: Value> TypedRange<'s, K, V> {
     }
 }
 
-impl<K: Key + ?Sized, V: Value> Keys<'_, K, V> {
+impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> Keys<'_, K, V, C, S> {
     /// See [`TypedRange::last_key`].
     pub fn last_key(&self) -> Result<Option<K::Owned>> {
         self.0.last_key()
     }
 }
 
-impl<K: Key + ?Sized, V: Value> Values<'_, K, V> {
+impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> Values<'_, K, V, C, S> {
     /// See [`TypedRange::last_key`].
     pub fn last_key(&self) -> Result<Option<K::Owned>> {
         self.0.last_key()
     }
 }
 
-impl<K: Key + ?Sized, V: Value> Iterator for TypedRange<'_, K, V> {
-    type Item = Result<(K::Owned, V)>;
+impl<'s, K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> Iterator for TypedRange<'s, K, V, C, S> {
+    type Item = Result<Entry<'s, K, V, C>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.raw.next()?;
@@ -86,14 +91,14 @@ impl<K: Key + ?Sized, V: Value> Iterator for TypedRange<'_, K, V> {
     }
 }
 
-impl<K: Key + ?Sized, V: Value> DoubleEndedIterator for TypedRange<'_, K, V> {
+impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> DoubleEndedIterator for TypedRange<'_, K, V, C, S> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let entry = self.raw.next_back()?;
         Some(self.give(entry, Table::decode_entry))
     }
 }
 
-impl<K: Key + ?Sized, V: Value> Iterator for Keys<'_, K, V> {
+impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> Iterator for Keys<'_, K, V, C, S> {
     type Item = Result<K::Owned>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -102,15 +107,15 @@ impl<K: Key + ?Sized, V: Value> Iterator for Keys<'_, K, V> {
     }
 }
 
-impl<K: Key + ?Sized, V: Value> DoubleEndedIterator for Keys<'_, K, V> {
+impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> DoubleEndedIterator for Keys<'_, K, V, C, S> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let key = self.0.raw.next_key_back()?;
         Some(self.0.give_key(key))
     }
 }
 
-impl<K: Key + ?Sized, V: Value> Iterator for Values<'_, K, V> {
-    type Item = Result<V>;
+impl<'s, K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> Iterator for Values<'s, K, V, C, S> {
+    type Item = Result<C::Value<'s>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.0.raw.next()?;
@@ -118,9 +123,33 @@ impl<K: Key + ?Sized, V: Value> Iterator for Values<'_, K, V> {
     }
 }
 
-impl<K: Key + ?Sized, V: Value> DoubleEndedIterator for Values<'_, K, V> {
+impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> DoubleEndedIterator for Values<'_, K, V, C, S> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let entry = self.0.raw.next_back()?;
         Some(self.0.give(entry, |table, _, value| table.decode_value(value)))
+    }
+}
+
+impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> FusedIterator for TypedRange<'_, K, V, C, S> {}
+
+impl<K: ?Sized, V: ?Sized, C, S: ReadState> fmt::Debug for TypedRange<'_, K, V, C, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TypedRange").field("table", &self.table.name()).finish_non_exhaustive()
+    }
+}
+
+impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> FusedIterator for Keys<'_, K, V, C, S> {}
+
+impl<K: ?Sized, V: ?Sized, C, S: ReadState> fmt::Debug for Keys<'_, K, V, C, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("table", &self.0.table.name()).finish_non_exhaustive()
+    }
+}
+
+impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> FusedIterator for Values<'_, K, V, C, S> {}
+
+impl<K: ?Sized, V: ?Sized, C, S: ReadState> fmt::Debug for Values<'_, K, V, C, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Values").field("table", &self.0.table.name()).finish_non_exhaustive()
     }
 }

@@ -38,7 +38,8 @@ pub enum Place {
 /// `"str"`. [`Key::Owned`] is the one that reading gives back, and it decides which forms a lookup
 /// accepts (see [`AsKey`]): `get("a")` works on a `Table<&str, _>` and on a `Table<String, _>`.
 ///
-/// Implement it, and [`AsKey`], for a type of your own by delegating to a type that has it:
+/// `#[derive(Key)]` implements it, and [`AsKey`], for structs and enums, with the feature `derive`. By hand, a type
+/// delegates to one that has it:
 ///
 /// ```
 /// use memstone::{AsKey, CodecError, Key, Place};
@@ -66,6 +67,10 @@ pub enum Place {
 /// assert_eq!(*key, [0, 0, 0, 0, 0, 0, 0, 7]);
 /// assert_eq!(UserId::from_key(&key), Ok(UserId(7)));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a type of keys",
+    note = "`#[derive(Key)]` makes one of a struct or an enum that owns its parts, if each of them is a key"
+)]
 pub trait Key {
     /// The type that reading a key returns.
     type Owned: AsKey<Self::Owned>;
@@ -92,6 +97,10 @@ pub trait Key {
 ///
 /// Contract: for values `a < b` the bytes of `a` come before the bytes of `b`, in either place;
 /// equal values have equal bytes; with [`Place::Inner`] no encoding is the beginning of another.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be passed for a key `{O}`",
+    note = "a key is passed as itself or by reference, text as `&str`, bytes as a slice, a tuple as a tuple of forms"
+)]
 pub trait AsKey<O> {
     /// Appends the key's bytes to `out`.
     fn encode(&self, place: Place, out: &mut Vec<u8>);

@@ -37,7 +37,7 @@ key_ranges!(Range<Q>, RangeInclusive<Q>, RangeFrom<Q>, RangeTo<Q>, RangeToInclus
 
 /// The common start of all keys of a prefix scan.
 ///
-/// - for strings, bytes and fixed arrays: their first bytes, `prefix("ab")`;
+/// - for strings, bytes, fixed arrays and UUIDs: their first bytes, `prefix("ab")`;
 /// - for tuples: their leading parts, each whole, `prefix((7,))` on keys `(u32, &str)`; or all
 ///   parts, of which the last is itself a prefix, `prefix((7, "ab"))`.
 pub trait KeyPrefix<O> {
@@ -70,3 +70,5 @@ slice_prefixes!(
     [const N: usize] [u8] => [u8; N],
     [const N: usize, const M: usize] [u8; M] => [u8; N]
 );
+#[cfg(feature = "uuid")]
+slice_prefixes!([] [u8] => uuid::Uuid, [const M: usize] [u8; M] => uuid::Uuid);

@@ -85,6 +85,28 @@ fixed_keys! {
     i32, "i32", |number| (number ^ i32::MIN).to_be_bytes(), |bytes| Ok(i32::from_be_bytes(bytes) ^ i32::MIN);
     i64, "i64", |number| (number ^ i64::MIN).to_be_bytes(), |bytes| Ok(i64::from_be_bytes(bytes) ^ i64::MIN);
     i128, "i128", |number| (number ^ i128::MIN).to_be_bytes(), |bytes| Ok(i128::from_be_bytes(bytes) ^ i128::MIN);
+    // The sign bit of positive floats is flipped, and all bits of negative ones, whose magnitude descends: the order of
+    // IEEE's totalOrder. Every pattern of bits is a float.
+    f32, "f32", |number| {
+        let bits = number.to_bits();
+        (if number.is_sign_negative() { !bits } else { bits ^ (1 << 31) }).to_be_bytes()
+    }, |bytes| {
+        let bits = u32::from_be_bytes(bytes);
+        Ok(f32::from_bits(if bits >> 31 == 0 { !bits } else { bits ^ (1 << 31) }))
+    };
+    f64, "f64", |number| {
+        let bits = number.to_bits();
+        (if number.is_sign_negative() { !bits } else { bits ^ (1 << 63) }).to_be_bytes()
+    }, |bytes| {
+        let bits = u64::from_be_bytes(bytes);
+        Ok(f64::from_bits(if bits >> 63 == 0 { !bits } else { bits ^ (1 << 63) }))
+    };
+}
+
+#[cfg(feature = "uuid")]
+fixed_keys! {
+    // Recorded as an array: a table of one may be opened with the other.
+    uuid::Uuid, "[u8;16]", uuid::Uuid::into_bytes, |bytes| Ok(uuid::Uuid::from_bytes(bytes));
 }
 
 /// Fixed arrays: UUIDs, hashes. No length is stored.

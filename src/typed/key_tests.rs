@@ -1,12 +1,15 @@
 //! The encoding's contract, for every key type: the bytes sort as the values do, and give the
 //! value back; other bytes give an error.
 
+use std::borrow::Cow;
+use std::cmp::{Ordering, Reverse};
 use std::fmt::Debug;
+use std::time::{Duration, SystemTime};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::key::{AsKey, Key, Place};
+use super::key::{AsKey, CodecError, Key, Place};
 use super::key_range::{KeyPrefix, KeyRange};
 
 /// Checks a pair of keys in both places.
@@ -51,6 +54,66 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof!["[\0\u{1}a-b\u{7f}-\u{80}\u{ffff}]{0,5}", any::<String>()]
 }
 
+/// Around 1970 and at both ends, to the nanosecond.
+fn time() -> impl Strategy<Value = SystemTime> {
+    let seconds = prop_oneof![-2..2i64, any::<i64>(), Just(i64::MIN), Just(i64::MAX)];
+    let nanos = prop_oneof![Just(0), Just(1), Just(999_999_999), 0..1_000_000_000u32];
+    (seconds, nanos).prop_map(|(seconds, nanos)| {
+        let whole = Duration::from_secs(seconds.unsigned_abs());
+        let at = if seconds < 0 { SystemTime::UNIX_EPOCH - whole } else { SystemTime::UNIX_EPOCH + whole };
+        at + Duration::from_nanos(nanos.into())
+    })
+}
+
+/// Floats in their total order, which is not that of their own comparison.
+macro_rules! total {
+    ($name:ident, $float:ty) => {
+        #[derive(Debug, Clone, Copy)]
+        struct $name($float);
+
+        impl PartialEq for $name {
+            fn eq(&self, other: &$name) -> bool {
+                self.cmp(other).is_eq()
+            }
+        }
+        impl Eq for $name {}
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &$name) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+        impl Ord for $name {
+            fn cmp(&self, other: &$name) -> Ordering {
+                self.0.total_cmp(&other.0)
+            }
+        }
+        impl Key for $name {
+            type Owned = $name;
+            fn type_name() -> Cow<'static, str> {
+                <$float>::type_name()
+            }
+            fn decode(place: Place, bytes: &mut &[u8]) -> Result<$name, CodecError> {
+                <$float>::decode(place, bytes).map($name)
+            }
+        }
+        impl AsKey<$name> for $name {
+            fn encode(&self, place: Place, out: &mut Vec<u8>) {
+                self.0.encode(place, out);
+            }
+        }
+    };
+}
+
+total!(Total, f64);
+total!(TotalSingle, f32);
+
+fn float() -> impl Strategy<Value = Total> {
+    const SPECIAL: &[f64] =
+        &[0.0, -0.0, 1.0, -1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, -f64::NAN, f64::MIN_POSITIVE];
+    prop_oneof![prop::sample::select(SPECIAL), prop::num::f64::ANY, any::<u64>().prop_map(f64::from_bits)]
+        .prop_map(Total)
+}
+
 macro_rules! contract {
     ($($name:ident: $type:ty = $strategy:expr;)+) => {
         proptest! {
@@ -89,8 +152,35 @@ contract! {
         (any::<bool>(), prop::array::uniform2(0..2u8), tricky(), any::<char>(), 0..3u16);
     sixes: (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>) =
         (tricky(), tricky(), tricky(), tricky(), tricky(), tricky());
+    reversed_strings: Reverse<String> = text().prop_map(Reverse);
+    reversed_twice: Reverse<(Reverse<Vec<u8>>, Option<Vec<u8>>)> =
+        (tricky(), prop::option::of(tricky())).prop_map(|(a, b)| Reverse((Reverse(a), b)));
+    reversed_in_tuples: (Reverse<Vec<u8>>, Vec<u8>, Reverse<i8>) =
+        (tricky(), tricky(), any::<i8>()).prop_map(|(a, b, c)| (Reverse(a), b, Reverse(c)));
+    times: SystemTime = time();
+    durations: Duration = (prop_oneof![0..2u64, any::<u64>()], 0..1_000_000_000u32)
+        .prop_map(|(seconds, nanos)| Duration::new(seconds, nanos));
+    floats_with_text: (Total, String) = (float(), text());
+    floats: Total = float();
+    singles: TotalSingle = prop_oneof![any::<u32>().prop_map(f32::from_bits), prop::num::f32::ANY].prop_map(TotalSingle);
     nested: ((Vec<u8>, Option<Vec<u8>>), (i16, String)) =
         ((tricky(), prop::option::of(tricky())), (-2..2i16, text()));
+}
+
+#[cfg(feature = "jiff")]
+contract! {
+    timestamps: jiff::Timestamp = prop_oneof![
+        (-2..2i64, 0..1_000_000_000i32).prop_map(|(seconds, nanos)| jiff::Timestamp::new(seconds, nanos).unwrap()),
+        (jiff::Timestamp::MIN.as_second() + 1..jiff::Timestamp::MAX.as_second())
+            .prop_map(|seconds| jiff::Timestamp::new(seconds, 999_999_999).unwrap()),
+    ];
+    dates: jiff::civil::Date =
+        (-9999..=9999i16, 1..=12i8, 1..=28i8).prop_map(|(year, month, day)| jiff::civil::date(year, month, day));
+}
+
+#[cfg(feature = "uuid")]
+contract! {
+    uuids: uuid::Uuid = prop::array::uniform16(any::<u8>()).prop_map(uuid::Uuid::from_bytes);
 }
 
 proptest! {
@@ -137,6 +227,22 @@ fn the_documented_bytes() {
     assert_eq!(bytes::<(String, u8)>(("a\0", 7)), b"a\0\xFF\0\0\x07");
     assert_eq!(bytes::<(String, String)>(("", "")), [0, 0]);
     assert_eq!(bytes::<((String, String), String)>((("a", "b"), "c")), b"a\0\0b\0\0c");
+    assert_eq!(bytes(1.0_f32), [0xBF, 0x80, 0, 0]);
+    assert_eq!(bytes(-1.0_f32), [0x40, 0x7F, 0xFF, 0xFF]);
+    assert_eq!(bytes(-0.0_f64), [0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]);
+    assert_eq!(bytes(0.0_f64), [0x80, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes::<Reverse<u8>>(Reverse(1_u8)), [0xFE]);
+    assert_eq!(bytes::<Reverse<String>>(Reverse("a")), [0x9E, 0xFF, 0xFF]);
+    let before = SystemTime::UNIX_EPOCH - Duration::from_millis(500);
+    assert_eq!(bytes(before), [0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x1D, 0xCD, 0x65, 0]);
+    assert_eq!(bytes(Duration::new(1, 2)), [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2]);
+    #[cfg(feature = "jiff")]
+    {
+        assert_eq!(bytes(jiff::Timestamp::new(-1, 500_000_000).unwrap()), bytes(before));
+        assert_eq!(bytes(jiff::civil::date(2026, 11, 22)), [0x87, 0xEA, 11, 22]);
+        let last = i64::MAX.to_key().iter().copied().chain([0; 4]).collect::<Vec<_>>();
+        assert!(jiff::Timestamp::from_key(&last).is_err(), "a time of another type, far away");
+    }
 }
 
 #[test]
@@ -148,6 +254,14 @@ fn the_recorded_names() {
     assert_eq!(i128::type_name(), "i128");
     assert_eq!(<(u32, &str)>::type_name(), "(u32,str)");
     assert_eq!(<((bool, char), Option<()>)>::type_name(), "((bool,char),option<()>)");
+    assert_eq!(<(f32, f64)>::type_name(), "(f32,f64)");
+    assert_eq!(Reverse::<&str>::type_name(), "reverse<str>");
+    assert_eq!(SystemTime::type_name(), "time");
+    assert_eq!(Duration::type_name(), "duration");
+    #[cfg(feature = "jiff")]
+    assert_eq!((jiff::Timestamp::type_name(), jiff::civil::Date::type_name()), ("time".into(), "date".into()));
+    #[cfg(feature = "uuid")]
+    assert_eq!(uuid::Uuid::type_name(), "[u8;16]");
 }
 
 #[test]
@@ -157,6 +271,8 @@ fn what_is_no_key_says_why() {
     assert_eq!(u8::from_key(&[1, 2]).map_err(reason).unwrap_err(), "1 bytes too many");
     assert_eq!(bool::from_key(&[2]).map_err(reason).unwrap_err(), "2 as a bool");
     assert_eq!(char::from_key(&[0, 0, 0xD8, 0]).map_err(reason).unwrap_err(), "0xd800 as a char");
+    let nanos = [&[0x80, 0, 0, 0, 0, 0, 0, 0][..], &1_000_000_000_u32.to_be_bytes()].concat();
+    assert!(SystemTime::from_key(&nanos).map_err(reason).unwrap_err().starts_with("1000000000 nanoseconds"));
     assert!(reason(String::from_key(&[0xFF]).unwrap_err()).contains("utf-8"));
     assert_eq!(<(Vec<u8>, u8)>::from_key(b"ab").map_err(reason).unwrap_err(), "a component without its end");
     assert_eq!(<(Vec<u8>, u8)>::from_key(b"ab\0").map_err(reason).unwrap_err(), "a component cut off in its end mark");

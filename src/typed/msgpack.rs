@@ -1,10 +1,59 @@
-//! A pass over MessagePack without recursion, made before any recursive decoder reads it.
+//! The codec of MessagePack, and a pass over it without recursion, made before any recursive decoder reads it.
 //!
 //! The decoder recurses into nested values, and into nested enums without any limit, so bytes
 //! from a damaged file could overflow the stack. Both directions pass through here: what can be
 //! written can be read.
 
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::codec::{Codec, MessagePack};
 use super::key::CodecError;
+use crate::bytes::Bytes;
+
+const NAME: Cow<'static, str> = Cow::Borrowed("msgpack");
+
+impl<V: Serialize + DeserializeOwned> Codec<V> for MessagePack {
+    type Value<'a> = V;
+
+    fn name() -> Cow<'static, str> {
+        NAME
+    }
+
+    fn encode(value: &V) -> Result<Cow<'_, [u8]>, CodecError> {
+        write(value)
+    }
+
+    fn decode(bytes: Bytes<'_>) -> Result<V, CodecError> {
+        check(&bytes)?;
+        rmp_serde::from_slice(&bytes).map_err(|error| CodecError::new(error.to_string()))
+    }
+}
+
+impl Codec<str> for MessagePack {
+    type Value<'a> = String;
+
+    fn name() -> Cow<'static, str> {
+        NAME
+    }
+
+    fn encode(value: &str) -> Result<Cow<'_, [u8]>, CodecError> {
+        write(value)
+    }
+
+    fn decode(bytes: Bytes<'_>) -> Result<String, CodecError> {
+        <MessagePack as Codec<String>>::decode(bytes)
+    }
+}
+
+/// Refuses what could not be read again.
+fn write<V: Serialize + ?Sized>(value: &V) -> Result<Cow<'static, [u8]>, CodecError> {
+    let bytes = rmp_serde::to_vec_named(value).map_err(|error| CodecError::new(error.to_string()))?;
+    check(&bytes)?;
+    Ok(Cow::Owned(bytes))
+}
 
 /// How deeply arrays and maps may be nested.
 pub(crate) const MAX_NESTING: usize = 128;
@@ -89,7 +138,15 @@ fn cut_off() -> CodecError {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
     use super::*;
+
+    fn read<V: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<V, CodecError> {
+        <MessagePack as Codec<V>>::decode(Bytes::borrowed(bytes))
+    }
 
     #[test]
     fn every_marker_has_its_length() {
@@ -123,5 +180,76 @@ mod tests {
         let nested = |levels| [vec![0x91; levels], vec![0xC0]].concat();
         check(&nested(MAX_NESTING)).unwrap();
         assert!(check(&nested(MAX_NESTING + 1)).unwrap_err().to_string().contains("128 levels"));
+    }
+
+    #[derive(Serialize, Deserialize, Debug, PartialEq)]
+    struct Old {
+        title: String,
+        stars: u8,
+    }
+
+    #[derive(Serialize, Deserialize, Debug, PartialEq)]
+    struct New {
+        #[serde(default)]
+        tags: Vec<String>,
+        title: String,
+        #[serde(default)]
+        parent: Option<u64>,
+    }
+
+    #[test]
+    fn a_struct_that_gained_and_lost_fields_reads_old_values() {
+        let old = Old { title: "a".into(), stars: 3 };
+        let new = read::<New>(&MessagePack::encode(&old).unwrap()).unwrap();
+        assert_eq!(new, New { tags: vec![], title: "a".into(), parent: None });
+        let missing = read::<Old>(&MessagePack::encode(&new).unwrap()).unwrap_err();
+        assert!(missing.to_string().contains("stars"), "{missing}");
+    }
+
+    #[test]
+    fn values_are_messagepack_with_names() {
+        let old = Old { title: "a".into(), stars: 3 };
+        assert_eq!(&*MessagePack::encode(&old).unwrap(), b"\x82\xA5title\xA1a\xA5stars\x03");
+        assert_eq!(<MessagePack as Codec<Old>>::name(), "msgpack");
+        assert_eq!(&*<MessagePack as Codec<str>>::encode("a").unwrap(), b"\xA1a");
+        assert_eq!(&*<MessagePack as Codec<String>>::encode(&"a".into()).unwrap(), b"\xA1a");
+    }
+
+    #[test]
+    fn hostile_bytes_give_an_error() {
+        assert!(read::<String>(b"").is_err());
+        assert!(read::<String>(b"\xA5ab").is_err(), "cut off");
+        assert!(read::<String>(b"\xA1ab").unwrap_err().to_string().contains("1 bytes too many"));
+        assert!(read::<Vec<u64>>(b"\xDD\xFF\xFF\xFF\xFF\x01").is_err(), "a length beyond the bytes");
+        assert!(read::<String>(b"\xDB\xFF\xFF\xFF\xFFab").is_err(), "a length beyond the bytes");
+        assert!(read::<serde_json::Value>(&[0x91; 100_000]).is_err(), "nested without end");
+        assert!(read::<serde_json::Value>(&[0x81; 100_000]).is_err(), "nested without end");
+        assert!(read::<BTreeMap<String, u8>>(b"\x81\xC1\x01").is_err());
+    }
+
+    /// An enum that holds itself: the decoder has no limit of its own for these.
+    #[derive(Serialize, Deserialize, Debug, PartialEq)]
+    enum Chain {
+        End,
+        Link(Box<Chain>),
+    }
+
+    #[test]
+    fn what_can_be_written_can_be_read() {
+        let chain = |links| (0..links).fold(Chain::End, |chain, _| Chain::Link(Box::new(chain)));
+        let bytes = MessagePack::encode(&chain(MAX_NESTING)).unwrap().into_owned();
+        assert_eq!(read::<Chain>(&bytes).unwrap(), chain(MAX_NESTING));
+        assert!(MessagePack::encode(&chain(MAX_NESTING + 1)).is_err());
+        let hostile = b"\x81\xA4Link".repeat(100_000);
+        assert!(read::<Chain>(&hostile).unwrap_err().to_string().contains("128 levels"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..40)) {
+            let _ = read::<serde_json::Value>(&bytes);
+            let _ = read::<Old>(&bytes);
+            let _ = read::<New>(&bytes);
+        }
     }
 }

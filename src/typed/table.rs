@@ -1,49 +1,20 @@
 //! Tables whose keys and values are Rust types: a thin layer over the raw tables of a snapshot or a write
 //! transaction.
 
-use std::ops::Bound;
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::{Bound, Deref};
 
-use super::definition::Table;
+use super::codec::{AsValue, Codec, MessagePack};
+use super::definition::{Entry, Table};
 use super::iter::{Keys, TypedRange, Values};
 use super::key::{AsKey, Key};
 use super::key_range::{KeyPrefix, KeyRange};
-use super::value::{AsValue, Value};
+use crate::bytes::Bytes;
 use crate::error::{Error, Result};
-use crate::{RawTable, RawTableMut, Snapshot, WriteTxn};
+use crate::{RawTable, RawTableMut, ReadState, Snapshot, WriteTxn};
 
-impl Snapshot {
-    /// The table as it is in this snapshot. A table that does not exist reads as an empty one.
-    ///
-    /// # Errors
-    /// [`Error::TypeMismatch`] if the table has keys or values of other types.
-    pub fn table<'s, K: Key + ?Sized, V: Value>(&'s self, table: Table<'s, K, V>) -> Result<TypedTable<'s, K, V>> {
-        let raw = self.open_table(table.name(), &K::type_name(), V::type_name())?;
-        Ok(TypedTable { raw, table })
-    }
-}
-
-impl WriteTxn {
-    /// The table, for reading and writing; created if it does not exist.
-    ///
-    /// # Errors
-    /// [`Error::TypeMismatch`] if the table has keys or values of other types.
-    pub fn table<'t, K: Key + ?Sized, V: Value>(&'t self, table: Table<'t, K, V>) -> Result<TypedTableMut<'t, K, V>> {
-        let raw = self.open_table(table.name(), &K::type_name(), V::type_name())?;
-        Ok(TypedTableMut { raw, table })
-    }
-
-    /// The table, for reading as this transaction sees it. It is not created if it does not exist: see
-    /// [`WriteTxn::read_raw`].
-    ///
-    /// # Errors
-    /// [`Error::TypeMismatch`] if the table has keys or values of other types.
-    pub fn read_table<'t, K: Key + ?Sized, V: Value>(&'t self, table: Table<'t, K, V>) -> Result<TypedTable<'t, K, V>> {
-        let raw = self.open_table_read(table.name(), &K::type_name(), V::type_name())?;
-        Ok(TypedTable { raw, table })
-    }
-}
-
-fn as_slices<'a>((from, to): &'a super::key_range::KeyBounds<'_>) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+pub(super) fn as_slices<'a>((from, to): &'a super::key_range::KeyBounds<'_>) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
     (from.as_ref().map(|key| &**key), to.as_ref().map(|key| &**key))
 }
 
@@ -70,6 +41,10 @@ fn as_slices<'a>((from, to): &'a super::key_range::KeyBounds<'_>) -> (Bound<&'a 
 /// assert_eq!(ages.last()?, Some(("cyd".to_owned(), 51)));
 /// assert_eq!(ages.len()?, 3);
 ///
+/// // By number: how many there are in a range, how many before a key, and which one is in the middle.
+/// assert_eq!((ages.count("b"..)?, ages.rank("cyd")?), (2, 2));
+/// assert_eq!(ages.nth(ages.len()? / 2)?, Some(("bob".to_owned(), 7)));
+///
 /// // Any range, in both directions.
 /// let young: Vec<_> = ages.range("a".."c")?.rev().collect::<Result<_, _>>()?;
 /// assert_eq!(young, [("bob".to_owned(), 7), ("ada".to_owned(), 36)]);
@@ -83,18 +58,24 @@ fn as_slices<'a>((from, to): &'a super::key_range::KeyBounds<'_>) -> (Bound<&'a 
 /// # Ok(())
 /// # }
 /// ```
-pub struct TypedTable<'s, K: ?Sized, V> {
-    raw: RawTable<'s>,
-    table: Table<'s, K, V>,
+pub struct TypedTable<'s, K: ?Sized, V: ?Sized, C = MessagePack, S: ReadState = Snapshot> {
+    raw: RawTable<'s, S>,
+    table: Table<'s, K, V, C>,
 }
 
-impl<K: ?Sized, V> Clone for TypedTable<'_, K, V> {
+impl<K: ?Sized, V: ?Sized, C, S: ReadState> fmt::Debug for TypedTable<'_, K, V, C, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TypedTable").field("name", &self.table.name()).finish_non_exhaustive()
+    }
+}
+
+impl<K: ?Sized, V: ?Sized, C, S: ReadState> Clone for TypedTable<'_, K, V, C, S> {
     fn clone(&self) -> Self {
         TypedTable { raw: self.raw.clone(), table: self.table }
     }
 }
 
-/// A table of a write transaction. It reads what the transaction has written so far. It stands for the table, not
+/// A table of a write transaction, for writing, and for reading as a [`TypedTable`], which it derefs to. It reads what the transaction has written so far. It stands for the table, not
 /// for its name: see [`RawTableMut`] for the effect of renaming, clearing and dropping the table, and of
 /// savepoints.
 ///
@@ -126,93 +107,128 @@ impl<K: ?Sized, V> Clone for TypedTable<'_, K, V> {
 /// # Ok(())
 /// # }
 /// ```
-pub struct TypedTableMut<'t, K: ?Sized, V> {
+pub struct TypedTableMut<'t, K: ?Sized, V: ?Sized, C = MessagePack> {
     raw: RawTableMut<'t>,
-    table: Table<'t, K, V>,
+    reading: TypedTable<'t, K, V, C, WriteTxn>,
 }
 
-/// The methods that both kinds of table share: the raw tables under them have the same reading methods.
-macro_rules! reading {
-    ($table:ident) => {
-        impl<'s, K: Key + ?Sized, V: Value> $table<'s, K, V> {
-            /// The value of `key`.
-            pub fn get(&self, key: impl AsKey<K::Owned>) -> Result<Option<V>> {
-                self.table.decode_optional_value(self.raw.get(&key.to_key())?)
-            }
+impl<'t, K: ?Sized, V: ?Sized, C> Deref for TypedTableMut<'t, K, V, C> {
+    type Target = TypedTable<'t, K, V, C, WriteTxn>;
 
-            /// Whether there is such a key. The value is not decoded.
-            pub fn contains(&self, key: impl AsKey<K::Owned>) -> Result<bool> {
-                self.raw.contains(&key.to_key())
-            }
-
-            /// The smallest key and its value.
-            pub fn first(&self) -> Result<Option<(K::Owned, V)>> {
-                self.table.decode_optional_entry(self.raw.first()?)
-            }
-
-            /// The largest key and its value.
-            pub fn last(&self) -> Result<Option<(K::Owned, V)>> {
-                self.table.decode_optional_entry(self.raw.last()?)
-            }
-
-            /// The number of entries.
-            pub fn len(&self) -> Result<u64> {
-                self.raw.len()
-            }
-
-            /// Whether there is no entry.
-            pub fn is_empty(&self) -> Result<bool> {
-                self.raw.is_empty()
-            }
-
-            /// The entries of a range of keys, in order, from both ends; see [`KeyRange`].
-            /// A range whose start comes after its end is empty.
-            pub fn range(&self, range: impl KeyRange<K::Owned>) -> Result<TypedRange<'s, K, V>> {
-                let bounds = range.bounds();
-                let (from, to) = as_slices(&bounds);
-                Ok(TypedRange::new(self.raw.range(from, to)?, self.table))
-            }
-
-            /// The entries whose keys start with `prefix`, in order, from both ends; see [`KeyPrefix`].
-            pub fn prefix(&self, prefix: impl KeyPrefix<K::Owned>) -> Result<TypedRange<'s, K, V>> {
-                let mut bytes = Vec::new();
-                prefix.encode_prefix(&mut bytes);
-                Ok(TypedRange::new(self.raw.prefix(&bytes)?, self.table))
-            }
-
-            /// All keys, in order. The values are not decoded, and long ones are not read.
-            pub fn keys(&self) -> Result<Keys<'s, K, V>> {
-                Ok(self.range(..)?.keys())
-            }
-
-            /// All values, in the order of their keys, which are not decoded.
-            pub fn values(&self) -> Result<Values<'s, K, V>> {
-                Ok(self.range(..)?.values())
-            }
-        }
-    };
+    fn deref(&self) -> &TypedTable<'t, K, V, C, WriteTxn> {
+        &self.reading
+    }
 }
 
-reading!(TypedTable);
-reading!(TypedTableMut);
+impl<K: ?Sized, V: ?Sized, C> fmt::Debug for TypedTableMut<'_, K, V, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TypedTableMut").field("name", &self.table.name()).finish_non_exhaustive()
+    }
+}
 
-impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
+impl<'s, K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> TypedTable<'s, K, V, C, S> {
+    pub(super) fn new(raw: RawTable<'s, S>, table: Table<'s, K, V, C>) -> TypedTable<'s, K, V, C, S> {
+        TypedTable { raw, table }
+    }
+
+    pub(super) fn into_parts(self) -> (RawTable<'s, S>, Table<'s, K, V, C>) {
+        (self.raw, self.table)
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: impl AsKey<K::Owned>) -> Result<Option<C::Value<'s>>> {
+        self.table.decode_optional_value(self.raw.get(&key.to_key())?)
+    }
+
+    /// Whether there is such a key. The value is not decoded.
+    pub fn contains(&self, key: impl AsKey<K::Owned>) -> Result<bool> {
+        self.raw.contains(&key.to_key())
+    }
+
+    /// The smallest key and its value.
+    pub fn first(&self) -> Result<Option<Entry<'s, K, V, C>>> {
+        self.table.decode_optional_entry(self.raw.first()?)
+    }
+
+    /// The largest key and its value.
+    pub fn last(&self) -> Result<Option<Entry<'s, K, V, C>>> {
+        self.table.decode_optional_entry(self.raw.last()?)
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> Result<u64> {
+        self.raw.len()
+    }
+
+    /// The number of entries of a range of keys, from the counts in the tree: no entry is read; see
+    /// [`RawTable::count`].
+    pub fn count(&self, range: impl KeyRange<K::Owned>) -> Result<u64> {
+        self.raw.count(as_slices(&range.bounds()))
+    }
+
+    /// The number of entries whose keys are smaller than `key`, which need not be there.
+    pub fn rank(&self, key: impl AsKey<K::Owned>) -> Result<u64> {
+        self.raw.rank(&key.to_key())
+    }
+
+    /// The entry of this number, counted from 0 in the order of the keys; `None` if there are no more.
+    pub fn nth(&self, n: u64) -> Result<Option<Entry<'s, K, V, C>>> {
+        self.table.decode_optional_entry(self.raw.nth(n)?)
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> Result<bool> {
+        self.raw.is_empty()
+    }
+
+    /// The entries of a range of keys, in order, from both ends; see [`KeyRange`].
+    /// A range whose start comes after its end is empty.
+    pub fn range(&self, range: impl KeyRange<K::Owned>) -> Result<TypedRange<'s, K, V, C, S>> {
+        let bounds = range.bounds();
+        Ok(TypedRange::new(self.raw.range(as_slices(&bounds))?, self.table))
+    }
+
+    /// The entries whose keys start with `prefix`, in order, from both ends; see [`KeyPrefix`].
+    pub fn prefix(&self, prefix: impl KeyPrefix<K::Owned>) -> Result<TypedRange<'s, K, V, C, S>> {
+        let mut bytes = Vec::new();
+        prefix.encode_prefix(&mut bytes);
+        Ok(TypedRange::new(self.raw.prefix(&bytes)?, self.table))
+    }
+
+    /// All keys, in order. The values are not decoded, and long ones are not read.
+    pub fn keys(&self) -> Result<Keys<'s, K, V, C, S>> {
+        Ok(self.range(..)?.keys())
+    }
+
+    /// All values, in the order of their keys, which are not decoded.
+    pub fn values(&self) -> Result<Values<'s, K, V, C, S>> {
+        Ok(self.range(..)?.values())
+    }
+}
+
+impl<'t, K: Key + ?Sized, V: ?Sized, C: Codec<V>> TypedTableMut<'t, K, V, C> {
+    pub(super) fn new(raw: RawTableMut<'t>, table: Table<'t, K, V, C>) -> TypedTableMut<'t, K, V, C> {
+        TypedTableMut { reading: TypedTable { raw: raw.clone(), table }, raw }
+    }
+
+    fn encode<'v>(&self, value: &'v impl AsValue<V, C>) -> Result<Cow<'v, [u8]>> {
+        value.to_value().map_err(|error| self.table.encode_error(&error))
+    }
+
     /// Sets the value of `key`, and returns the previous one.
     ///
     /// This has to look up the old value: if it is not needed, [`TypedTableMut::put`] is faster.
-    pub fn insert(&self, key: impl AsKey<K::Owned>, value: impl AsValue<V>) -> Result<Option<V>> {
-        let value = value.to_value().map_err(|error| self.table.encode_error(&error))?;
-        self.table.decode_optional_value(self.raw.insert(&key.to_key(), &value)?)
+    pub fn insert(&self, key: impl AsKey<K::Owned>, value: impl AsValue<V, C>) -> Result<Option<C::Value<'t>>> {
+        self.table.decode_optional_value(self.raw.insert(&key.to_key(), &self.encode(&value)?)?)
     }
 
     /// Sets the value of `key` without looking up the previous one: the fastest way to write.
-    pub fn put(&self, key: impl AsKey<K::Owned>, value: impl AsValue<V>) -> Result<()> {
-        let value = value.to_value().map_err(|error| self.table.encode_error(&error))?;
-        self.raw.put(&key.to_key(), &value)
+    pub fn put(&self, key: impl AsKey<K::Owned>, value: impl AsValue<V, C>) -> Result<()> {
+        self.raw.put(&key.to_key(), &self.encode(&value)?)
     }
 
     /// Removes `key`, and returns its value.
-    pub fn remove(&self, key: impl AsKey<K::Owned>) -> Result<Option<V>> {
+    pub fn remove(&self, key: impl AsKey<K::Owned>) -> Result<Option<C::Value<'t>>> {
         self.table.decode_optional_value(self.raw.remove(&key.to_key())?)
     }
 
@@ -223,7 +239,14 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
 
     /// Sets the value of `key` to what `change` returns for the present one (`None`: there is none), and returns
     /// the new value. If `change` returns `None`, the key is removed.
-    pub fn update(&self, key: impl AsKey<K::Owned>, change: impl FnOnce(Option<V>) -> Option<V>) -> Result<Option<V>> {
+    ///
+    /// `change` may return any form of a value ([`AsValue`]). One that never returns a value needs a type:
+    /// `None::<V>`; or use [`TypedTableMut::remove`].
+    pub fn update<W: AsValue<V, C>>(
+        &self,
+        key: impl AsKey<K::Owned>,
+        change: impl FnOnce(Option<C::Value<'t>>) -> Option<W>,
+    ) -> Result<Option<W>> {
         self.try_update(key, |value| Ok(change(value)))
     }
 
@@ -231,20 +254,17 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
     ///
     /// # Errors
     /// Those of `change`, beside those of the store.
-    pub fn try_update<E: From<Error>>(
+    pub fn try_update<W: AsValue<V, C>, E: From<Error>>(
         &self,
         key: impl AsKey<K::Owned>,
-        change: impl FnOnce(Option<V>) -> Result<Option<V>, E>,
-    ) -> Result<Option<V>, E> {
+        change: impl FnOnce(Option<C::Value<'t>>) -> Result<Option<W>, E>,
+    ) -> Result<Option<W>, E> {
         let key = key.to_key();
         let old = self.raw.get(&key)?;
         let was_there = old.is_some();
         let new = change(self.table.decode_optional_value(old)?)?;
         match &new {
-            Some(value) => {
-                let value = value.encode().map_err(|error| self.table.encode_error(&error))?;
-                self.raw.put(&key, &value)?;
-            }
+            Some(value) => self.raw.put(&key, &self.encode(value)?)?,
             None if was_there => self.raw.delete(&key)?,
             None => {}
         }
@@ -252,12 +272,12 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
     }
 
     /// Removes the entry with the smallest key, and returns it.
-    pub fn pop_first(&self) -> Result<Option<(K::Owned, V)>> {
+    pub fn pop_first(&self) -> Result<Option<Entry<'t, K, V, C>>> {
         self.table.decode_optional_entry(self.raw.pop_first()?)
     }
 
     /// Removes the entry with the largest key, and returns it.
-    pub fn pop_last(&self) -> Result<Option<(K::Owned, V)>> {
+    pub fn pop_last(&self) -> Result<Option<Entry<'t, K, V, C>>> {
         self.table.decode_optional_entry(self.raw.pop_last()?)
     }
 
@@ -265,9 +285,9 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
     ///
     /// # Errors
     /// An entry that cannot be decoded is kept, and its error is returned at the end.
-    pub fn retain(&self, mut keep: impl FnMut(&K::Owned, &V) -> bool) -> Result<u64> {
+    pub fn retain(&self, mut keep: impl FnMut(&K::Owned, &C::Value<'_>) -> bool) -> Result<u64> {
         let mut undecodable = None;
-        let removed = self.raw.retain(|key, value| match self.table.decode_entry(key, value) {
+        let removed = self.raw.retain(|key, value| match self.table.decode_entry(key, Bytes::borrowed(value)) {
             Ok((key, value)) => keep(&key, &value),
             Err(error) => {
                 undecodable.get_or_insert(error);
@@ -280,8 +300,7 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
     /// Removes all entries of a range of keys, and returns their number.
     pub fn delete_range(&self, range: impl KeyRange<K::Owned>) -> Result<u64> {
         let bounds = range.bounds();
-        let (from, to) = as_slices(&bounds);
-        self.raw.delete_range(from, to)
+        self.raw.delete_range(as_slices(&bounds))
     }
 
     /// Removes all entries at once.
@@ -294,7 +313,7 @@ impl<'t, K: Key + ?Sized, V: Value> TypedTableMut<'t, K, V> {
     /// # Errors
     /// [`Error::Unsorted`] at a key that does not come after the one before it. The entries before
     /// a failure may have been written, so return the error to undo the transaction.
-    pub fn bulk_load<Q: AsKey<K::Owned>, W: AsValue<V>>(
+    pub fn bulk_load<Q: AsKey<K::Owned>, W: AsValue<V, C>>(
         &self,
         entries: impl IntoIterator<Item = (Q, W)>,
     ) -> Result<u64> {

@@ -126,7 +126,7 @@ fn verify(path: &Path) {
 fn digest(store: &Store) -> Vec<(String, u64, u32)> {
     let snap = store.read().unwrap();
     let tables = snap.tables().unwrap().into_iter().map(|info| {
-        let table = snap.raw(&info.name).unwrap();
+        let table = snap.untyped(&info.name).unwrap();
         let hash = |rows: &mut dyn Iterator<Item = memstone::Result<(Bytes<'_>, Bytes<'_>)>>| {
             let mut last: Option<Vec<u8>> = None;
             let (mut count, mut sum, mut ascends) = (0, 0_u32, 0_u64);

@@ -3,7 +3,6 @@
 
 use memstone::{Durability, Error, Options, Snapshot, Store, WriteOptions};
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 /// Tables by name, each with its entries.
@@ -223,7 +222,7 @@ fn scan(
     forward: bool,
     errors: &mut Vec<Error>,
 ) -> Result<(), String> {
-    let mut range = match table.range(Bound::Unbounded, Bound::Unbounded) {
+    let mut range = match table.range(..) {
         Ok(range) => range,
         Err(error) => {
             errors.push(error);

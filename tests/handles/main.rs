@@ -13,6 +13,9 @@
 mod common;
 
 mod agreement;
+mod auto_traits;
 mod model;
+mod options;
+mod owned;
 mod ownership;
 mod tables;

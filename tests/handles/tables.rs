@@ -2,7 +2,6 @@
 
 use crate::common::TestStore;
 use memstone::{Error, RawTable, RawTableMut, Result, Store, Table, WriteTxn};
-use std::ops::Bound;
 
 const NUMBERS: Table<&str, u64> = Table::new("numbers");
 const OTHERS: Table<&str, u64> = Table::new("others");
@@ -31,14 +30,14 @@ fn commits(body: impl Fn(&WriteTxn) -> Result<()>) -> Vec<(String, String)> {
         store.write(&body).unwrap();
         let snapshot = store.read().unwrap();
         let names = snapshot.tables().unwrap().into_iter().map(|table| table.name);
-        names.map(|name| (name.clone(), keys(&snapshot.raw(&name).unwrap()))).collect()
+        names.map(|name| (name.clone(), keys(&snapshot.untyped(&name).unwrap()))).collect()
     });
     assert_eq!(first, second);
     first
 }
 
 fn keys(table: &RawTable<'_>) -> String {
-    let keys = table.range(Bound::Unbounded, Bound::Unbounded).unwrap().map(|row| row.unwrap().0.to_vec());
+    let keys = table.range(..).unwrap().map(|row| row.unwrap().0.to_vec());
     String::from_utf8(keys.collect::<Vec<_>>().join(&b' ')).unwrap()
 }
 
@@ -60,7 +59,7 @@ fn is_gone(table: &RawTableMut<'_>) {
     gone(table.pop_last().map(drop));
     gone(table.retain(|_, _| false).map(drop));
     gone(table.bulk_load([(b"k", b"v")]).map(drop));
-    gone(table.delete_range(Bound::Unbounded, Bound::Unbounded).map(drop));
+    gone(table.delete_range(..).map(drop));
 }
 
 #[test]
@@ -227,7 +226,7 @@ fn a_typed_table_clears_itself_whatever_its_name() {
 fn a_range_goes_on_in_its_table() {
     commits(|tx| {
         let t = tx.raw("t")?;
-        let mut range = t.range(Bound::Unbounded, Bound::Unbounded)?;
+        let mut range = t.range(..)?;
         let mut next = || range.next().transpose().map(|row| row.map(|(key, _)| key.to_vec()));
         assert_eq!(next()?.unwrap(), b"a");
         tx.rename_table("t", "v")?;

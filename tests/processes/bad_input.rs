@@ -1,7 +1,7 @@
 //! Files that are no store, and arguments that cannot be: each a specific error, and nothing is touched.
 
 use crate::common::TestStore;
-use memstone::{Error, MAX_KEY_SIZE, MAX_NAME_SIZE, MAX_VALUE_SIZE, Options, Store, Table};
+use memstone::{Error, LimitKind, MAX_KEY_SIZE, MAX_NAME_SIZE, MAX_VALUE_SIZE, Options, Store, Table};
 
 /// Opening these bytes in every way fails so, and changes neither them nor the directory.
 fn refused(bytes: &[u8], expected: impl Fn(&Error) -> bool) {
@@ -9,7 +9,7 @@ fn refused(bytes: &[u8], expected: impl Fn(&Error) -> bool) {
     let path = dir.path().join("file");
     std::fs::write(&path, bytes).unwrap();
     for options in [Options::new(), Options::new().read_only(true), Options::new().create(false)] {
-        let error = options.open(&path).err().expect("must not open");
+        let error = options.open(&path).expect_err("must not open");
         assert!(expected(&error), "{error:?}");
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         assert!(!error.is_retryable());
@@ -204,14 +204,14 @@ fn keys_values_and_names_beyond_their_limits() {
     let store = test.open();
     store.write(|tx| tx.raw("t")?.put(&vec![1; MAX_KEY_SIZE], b"fits")).unwrap();
     let before = store.last_commit().unwrap();
-    let too_large = |result: Result<(), Error>, of: &str| {
+    let too_large = |result: Result<(), Error>, of: LimitKind| {
         let error = result.unwrap_err();
         assert!(matches!(&error, Error::TooLarge { what, .. } if *what == of), "{error:?}");
     };
-    too_large(store.write(|tx| tx.raw("t")?.put(&vec![1; MAX_KEY_SIZE + 1], b"")), "key");
+    too_large(store.write(|tx| tx.raw("t")?.put(&vec![1; MAX_KEY_SIZE + 1], b"")), LimitKind::Key);
     let huge = vec![0; MAX_VALUE_SIZE as usize + 1];
-    too_large(store.write(|tx| tx.raw("t")?.put(b"a", &huge)), "value");
-    too_large(store.write(|tx| tx.raw(&"n".repeat(MAX_NAME_SIZE + 1)).map(drop)), "table name");
+    too_large(store.write(|tx| tx.raw("t")?.put(b"a", &huge)), LimitKind::Value);
+    too_large(store.write(|tx| tx.raw(&"n".repeat(MAX_NAME_SIZE + 1)).map(drop)), LimitKind::TableName);
     assert_eq!(store.last_commit().unwrap(), before);
     assert_eq!(store.read().unwrap().tables().unwrap().len(), 1);
     store.write(|tx| tx.raw(&"n".repeat(MAX_NAME_SIZE))?.put(b"", b"")).unwrap();

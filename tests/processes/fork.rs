@@ -3,7 +3,6 @@
 use crate::common::{Child, Role, TestStore, skip, tell};
 use crate::counter::{counter, increment};
 use memstone::{Error, Store, Table};
-use std::ops::Bound;
 use std::process::Command;
 use std::time::Duration;
 
@@ -50,14 +49,14 @@ fn forks_amid(words: &[String]) {
     store.write(|tx| (0..9_u8).try_for_each(|n| tx.raw("t")?.put(&[n], b"1"))).unwrap();
     let snap = store.read().unwrap();
     let (table, absent, typed) = (snap.raw("t").unwrap(), snap.raw("absent").unwrap(), snap.table(NUMBERS).unwrap());
-    let mut range = table.range(Bound::Unbounded, Bound::Unbounded).unwrap();
+    let mut range = table.range(..).unwrap();
     let mut keys = typed.keys().unwrap();
     assert!(range.next().is_some() && range.next_back().is_some());
     let tx = store.begin_write().unwrap();
     let (written, read) = (tx.raw("t").unwrap(), tx.read_raw("absent").unwrap());
     written.put(b"k", b"v").unwrap();
     let savepoint = tx.savepoint();
-    let mut rows = written.range(Bound::Unbounded, Bound::Unbounded).unwrap();
+    let mut rows = written.range(..).unwrap();
     assert!(rows.next().is_some());
     let child = in_child(|| {
         is_forked(table.get(&[1]));

@@ -2,7 +2,7 @@
 //! on, or are told who it is.
 
 use crate::common::{Child, Role, STUCK, TestStore, give_up_after, listen, tell};
-use memstone::{Error, Options, Store, WriteOptions};
+use memstone::{Error, LockKind, Options, Store, WriteOptions};
 use std::time::{Duration, Instant};
 
 pub const ROLES: &[Role] = &[("hold", hold), ("commit_when_told", commit_when_told)];
@@ -100,7 +100,7 @@ fn a_slow_holder_is_named() {
     assert!(error.is_retryable());
     let text = error.to_string();
     let Error::Busy { lock, waited, holder: Some(named), .. } = error else { panic!("{error}") };
-    assert_eq!((lock, named.pid), ("writer", holder.process.id()), "{text}");
+    assert_eq!((lock, named.pid), (LockKind::Writer, holder.process.id()), "{text}");
     assert!(named.command.contains("child_entry"), "{text}");
     assert!(text.contains(&holder.pid().to_string()), "{text}");
     assert!(waited >= timeout, "{waited:?}");

@@ -45,7 +45,7 @@ fn store_with_a_row(test: &TestStore) -> Store {
 fn denied(result: Result<Store, Error>) {
     let error = result.err().unwrap();
     assert!(
-        matches!(&error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied),
+        matches!(&error, Error::Io { cause, .. } if cause.kind() == std::io::ErrorKind::PermissionDenied),
         "{error:?}"
     );
 }

@@ -61,7 +61,7 @@ impl Place {
     /// The table, which has to be there, to change it.
     pub(crate) fn find<'t>(&self, txn: &'t WriteTxn) -> Result<(RawTableMut<'t>, Types), Failure> {
         match txn.table_types(&self.table)? {
-            Some((keys, values)) => Ok((txn.bytes_of(&self.table)?, Types::named(&keys, &values))),
+            Some((keys, values)) => Ok((txn.untyped(&self.table)?, Types::named(&keys, &values))),
             None => Err(self.no_table(&txn.tables()?)),
         }
     }

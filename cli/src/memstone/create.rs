@@ -21,11 +21,12 @@ pub(crate) struct Create {
     /// The table to create; without it only the store is made
     #[arg(long, value_name = "NAME")]
     table: Option<String>,
-    /// The type of its keys: str, bytes, u8 to u128, i8 to i128, bool, char, [u8;N], option<…>, or a tuple such as (u32,str)
+    /// The type of its keys: str, bytes, u8 to u128, i8 to i128, f32, f64, bool, char, [u8;N], time, duration, date,
+    /// option<…>, reverse<…>, or a tuple such as (u32,str)
     #[arg(long, value_name = "TYPE", default_value = "str", requires = "table")]
     keys: String,
-    /// The type of its values
-    #[arg(long, value_name = "TYPE", default_value = "msgpack", requires = "table", value_parser = ["msgpack", "bytes"])]
+    /// The codec of its values
+    #[arg(long, value_name = "TYPE", default_value = "msgpack", requires = "table", value_parser = ["msgpack", "json", "bytes"])]
     values: String,
     /// The size of a new store's pages, a power of two from 4096 to 65536
     #[arg(long, value_name = "BYTES")]
@@ -45,7 +46,7 @@ impl Create {
         let store = options.open(&self.file)?;
         if let Some(table) = &self.table {
             store.write_with(WriteOptions::new().timeout(common.timeout), |txn| {
-                txn.bytes_as(table, &self.keys, &self.values).map(drop)
+                txn.untyped_as(table, &self.keys, &self.values).map(drop)
             })?;
         }
         store.close()?;

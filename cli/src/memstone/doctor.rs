@@ -192,11 +192,9 @@ fn head(names: &[&str]) -> Vec<Vec<String>> {
 }
 
 fn tables(told: &Diagnosis) -> Vec<Vec<String>> {
-    let mut rows = head(&["TABLE", "ENTRIES", "TREE", "LONG VALUES"]);
+    let mut rows = head(&["TABLE", "ENTRIES", "SIZE", "CONTENT"]);
     for table in &told.tables {
-        let tree = table.tree.map_or("?".to_owned(), size);
-        let long = table.long_values.map_or("? (--full)".to_owned(), size);
-        rows.push(vec![name(&table.name), table.entries.to_string(), tree, long]);
+        rows.push(vec![name(&table.name), table.entries.to_string(), size(table.size), size(table.content)]);
     }
     rows
 }

@@ -70,7 +70,7 @@ impl Dump {
             }),
         })?;
         let types = Types::named(&table.key_type, &table.value_type);
-        let raw = snapshot.raw(&table.name)?;
+        let raw = snapshot.untyped(&table.name)?;
         let entries = match &self.prefix {
             Some(prefix) => raw.prefix(&types.keys.prefix(prefix)?)?,
             None => raw.prefix(b"")?,

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::hash::Hasher;
-use std::ops::Bound;
 
 use clap::Args;
 use memstone::Bytes;
@@ -47,15 +46,15 @@ impl Duplicates {
     fn find(&self) -> Result<(Vec<Same>, Types), Failure> {
         let snapshot = self.place.read_at(None)?;
         let types = self.place.types_in(&snapshot)?;
-        let table = snapshot.raw(&self.place.table)?;
-        let found = same(table.range(Bound::Unbounded, Bound::Unbounded)?, |key| table.get(key))?;
+        let table = snapshot.untyped(&self.place.table)?;
+        let found = same(table.range(..)?, |key| table.get(key))?;
         Ok((found, types))
     }
 
     fn take_out(&self, common: &Common) -> Result<(Vec<Same>, Types), Failure> {
         let (found, _) = self.place.write(false, common.timeout, |txn| {
             let (table, types) = self.place.find(txn)?;
-            let found = same(table.range(Bound::Unbounded, Bound::Unbounded)?, |key| table.get(key))?;
+            let found = same(table.range(..)?, |key| table.get(key))?;
             found.iter().try_for_each(|(key, _)| table.delete(key))?;
             Ok((found, types))
         })?;

@@ -7,10 +7,12 @@
 use std::collections::HashMap;
 
 use jaq_json::{Map, Num, Val};
+use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::jq::to_jq;
 use crate::msgpack::{self, Part, What, Writer};
-use crate::values::{NO_TEXT, ValueType, unstorable};
+use crate::values::{Given, NO_TEXT, ValueType, unstorable};
 
 /// The value before the program runs.
 pub(crate) struct Original<'b> {
@@ -55,6 +57,11 @@ impl<'b> Original<'b> {
         original.value = match values {
             ValueType::MessagePack => match msgpack::read(bytes) {
                 Ok(part) => original.part(&part),
+                Err(_) => original.opaque(bytes, bytes),
+            },
+            // As a whole: a part has no bytes of its own that could be put elsewhere as they are.
+            ValueType::Json => match values.decode(bytes).and_then(|value| to_jq(&value)) {
+                Ok(value) => original.known(value, bytes),
                 Err(_) => original.opaque(bytes, bytes),
             },
             ValueType::Bytes if str::from_utf8(bytes).is_ok() => original.known(Val::utf8_str(bytes.to_vec()), bytes),
@@ -131,6 +138,7 @@ impl<'b> Original<'b> {
                 msgpack::read(&out.bytes).map_err(unstorable)?;
                 Ok(out.bytes)
             }
+            ValueType::Json => ValueType::Json.encode(Given::Json(self.plain(result)?)),
             ValueType::Bytes => match result {
                 Val::TStr(text) => Ok(self.text(text)?.as_bytes().to_vec()),
                 Val::BStr(_) => Err(refused(NEW_BYTES)),
@@ -172,6 +180,29 @@ impl<'b> Original<'b> {
             }
         }
         Ok(())
+    }
+
+    /// A result as JSON.
+    fn plain(&self, value: &Val) -> Result<Value, Failure> {
+        Ok(match value {
+            Val::Null => Value::Null,
+            Val::Bool(flag) => Value::Bool(*flag),
+            Val::Num(number) => {
+                let mut out = Writer::default();
+                write_number(number, &mut out)?;
+                ValueType::MessagePack.decode(&out.bytes)?
+            }
+            Val::TStr(text) => self.text(text)?.into(),
+            Val::BStr(_) => return Err(refused(NEW_BYTES)),
+            Val::Arr(items) => items.iter().map(|item| self.plain(item)).collect::<Result<_, _>>()?,
+            Val::Obj(fields) => {
+                let field = |(name, value): (&Val, &Val)| match name {
+                    Val::TStr(name) => Ok((self.text(name)?.to_owned(), self.plain(value)?)),
+                    _ => Err(refused("a map whose keys are not all text")),
+                };
+                Value::Object(fields.iter().map(field).collect::<Result<_, _>>()?)
+            }
+        })
     }
 
     /// New text, which must not be made of bytes.

@@ -80,13 +80,18 @@ mod tests {
     #[test]
     fn every_error_has_its_kind_and_code() {
         let path = std::path::PathBuf::new;
+        let dir = tempfile::tempdir().unwrap();
+        let store = memstone::Store::open(dir.path().join("memory.mst")).unwrap();
+        let too_large = store.write(|txn| txn.raw(&"n".repeat(2000)).map(drop)).unwrap_err();
+        assert!(matches!(too_large, Error::TooLarge { .. }));
         for (error, kind) in [
             (Error::NotFound { path: path() }, ("not_found", 1)),
             (Error::NoTable { table: String::new() }, ("not_found", 1)),
             (Error::NoSnapshot { name: String::new() }, ("not_found", 1)),
             (Error::SnapshotExists { name: String::new() }, ("exists", 2)),
             (Error::Invalid(String::new()), ("usage", 2)),
-            (Error::TooLarge { what: "key", size: 2, limit: 1 }, ("usage", 2)),
+            (too_large, ("usage", 2)),
+            (Error::abort("enough"), ("other", 5)),
             (Error::NotShared { path: path(), reason: String::new(), holder: None }, ("not_shared", 5)),
             (Error::Moved { path: path(), found: String::new() }, ("moved", 5)),
             (Error::Unconfirmed { path: path(), reason: String::new() }, ("unknown_outcome", 5)),

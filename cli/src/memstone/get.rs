@@ -43,7 +43,7 @@ impl Get {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let snapshot = self.place.read_at(self.at.as_deref())?;
         let types = self.place.types_in(&snapshot)?;
-        let table = snapshot.raw(&self.place.table)?;
+        let table = snapshot.untyped(&self.place.table)?;
         let bytes = table.get(&types.keys.key(&self.key)?)?.ok_or_else(|| self.place.no_key(&self.key))?;
         match (self.printed(&bytes, &types, out.json())?, &self.to) {
             (Printed::Line(line), None) => out.line(line),

@@ -66,7 +66,7 @@ impl Program {
 }
 
 /// JSON as jq has it, to the last bit of its numbers.
-fn to_jq(value: &Value) -> Result<Val, Failure> {
+pub(crate) fn to_jq(value: &Value) -> Result<Val, Failure> {
     Ok(match value {
         Value::Null => Val::Null,
         Value::Bool(flag) => Val::Bool(*flag),

@@ -1,6 +1,7 @@
 //! Keys of any table as text and JSON, by the type name that the table records.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use memstone::{AsKey, CodecError, Key, Place};
 use serde_json::Value;
@@ -14,6 +15,7 @@ pub(crate) enum KeyType {
     Scalar(&'static Scalar),
     Array(usize),
     Option(Box<KeyType>),
+    Reverse(Box<KeyType>),
     Tuple(Vec<KeyType>),
 }
 
@@ -40,6 +42,60 @@ const fn number<T: Key<Owned = T> + AsKey<T> + ToString + FromStr>(name: &'stati
     }
 }
 
+/// A float as a number; what JSON has no number for, by its name or its bits.
+const fn float<T: Float>(name: &'static str) -> Scalar {
+    Scalar {
+        name,
+        decode: |place, bytes| {
+            let number = T::decode(place, bytes)?;
+            let plain = serde_json::Number::from_f64(number.into()).map(Value::Number);
+            Ok(plain.unwrap_or_else(|| match number.to_string() {
+                nan if nan == "NaN" => number.bits().into(),
+                infinite => infinite.into(),
+            }))
+        },
+        encode: |value, place, out| {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let number = match text.strip_prefix("0x") {
+                Some(_) => T::of_bits(&text),
+                None => text.parse::<T>().ok().filter(|number| number.to_string() != "NaN"),
+            };
+            number.map(|number| number.encode(place, out))
+        },
+    }
+}
+
+trait Float: Key<Owned = Self> + AsKey<Self> + Copy + Into<f64> + ToString + FromStr {
+    /// As `0x7fc00000`.
+    fn bits(self) -> String;
+    fn of_bits(text: &str) -> Option<Self>;
+}
+
+macro_rules! floats {
+    ($($float:ty, $bits:ty;)+) => {
+        $(impl Float for $float {
+            fn bits(self) -> String {
+                format!("{:#x}", self.to_bits())
+            }
+
+            fn of_bits(text: &str) -> Option<$float> {
+                <$bits>::from_str_radix(text.strip_prefix("0x")?, 16).ok().map(<$float>::from_bits)
+            }
+        })+
+    };
+}
+
+floats!(f32, u32; f64, u64;);
+
+/// A type whose text is as others write it: RFC 3339.
+const fn written<T: Key<Owned = T> + AsKey<T> + ToString + FromStr>(name: &'static str) -> Scalar {
+    Scalar {
+        name,
+        decode: |place, bytes| T::decode(place, bytes).map(|value| value.to_string().into()),
+        encode: |value, place, out| value.as_str()?.parse::<T>().ok().map(|value| value.encode(place, out)),
+    }
+}
+
 static STR: Scalar = Scalar {
     name: "str",
     decode: |place, bytes| String::decode(place, bytes).map(Value::from),
@@ -52,7 +108,7 @@ static BYTES: Scalar = Scalar {
     encode: |value, place, out| unescaped(value.as_str()?).map(|bytes| AsKey::<Vec<u8>>::encode(&bytes, place, out)),
 };
 
-static OTHERS: [Scalar; 13] = [
+static OTHERS: [Scalar; 18] = [
     number::<u8>("u8"),
     number::<u16>("u16"),
     number::<u32>("u32"),
@@ -63,6 +119,24 @@ static OTHERS: [Scalar; 13] = [
     number::<i32>("i32"),
     number::<i64>("i64"),
     number::<i128>("i128"),
+    float::<f32>("f32"),
+    float::<f64>("f64"),
+    written::<jiff::Timestamp>("time"),
+    written::<jiff::civil::Date>("date"),
+    Scalar {
+        name: "duration",
+        decode: |place, bytes| {
+            let time = Duration::decode(place, bytes)?;
+            Ok(format!("{}.{:09}s", time.as_secs(), time.subsec_nanos()).into())
+        },
+        encode: |value, place, out| {
+            let text = value.as_str()?.strip_suffix('s')?;
+            let (seconds, nanos) = text.split_once('.').unwrap_or((text, "0"));
+            let digits = (nanos.len() <= 9).then(|| format!("{nanos:0<9}"))?;
+            Duration::new(seconds.parse().ok()?, digits.parse().ok()?).encode(place, out);
+            Some(())
+        },
+    },
     Scalar {
         name: "bool",
         decode: |place, bytes| bool::decode(place, bytes).map(Value::from),
@@ -129,7 +203,7 @@ impl KeyType {
         let mut prefix = Vec::new();
         let encoded = match self {
             KeyType::Scalar(scalar) if !matches!(scalar.name, "str" | "bytes") => None,
-            KeyType::Option(_) => None,
+            KeyType::Option(_) | KeyType::Reverse(_) => None,
             KeyType::Array(_) => unhex(text).map(|bytes| prefix = bytes),
             KeyType::Tuple(parts) => self.argument(text).and_then(|value| {
                 let values = value.as_array().filter(|values| values.len() <= parts.len())?;
@@ -150,19 +224,23 @@ impl KeyType {
             KeyType::Scalar(scalar) => scalar.name.to_owned(),
             KeyType::Array(size) => format!("[u8;{size}]"),
             KeyType::Option(part) => format!("option<{}>", part.name()),
+            KeyType::Reverse(part) => format!("reverse<{}>", part.name()),
             KeyType::Tuple(parts) => format!("({})", parts.iter().map(KeyType::name).collect::<Vec<_>>().join(",")),
         }
     }
 
     /// Whether null is one of its values: within an option, such a value is shown as an array of itself.
     fn may_be_null(&self) -> bool {
-        matches!(self, KeyType::Option(_) | KeyType::Scalar(Scalar { name: "()", .. }))
+        match self {
+            KeyType::Reverse(part) => part.may_be_null(),
+            _ => matches!(self, KeyType::Option(_) | KeyType::Scalar(Scalar { name: "()", .. })),
+        }
     }
 
     fn argument(&self, text: &str) -> Option<Value> {
         match self {
             KeyType::Scalar(_) | KeyType::Array(_) => Some(text.into()),
-            KeyType::Option(_) | KeyType::Tuple(_) => serde_json::from_str(text).ok(),
+            KeyType::Option(_) | KeyType::Reverse(_) | KeyType::Tuple(_) => serde_json::from_str(text).ok(),
         }
     }
 
@@ -180,6 +258,13 @@ impl KeyType {
                 1 => part.decode(place, bytes),
                 other => Err(CodecError::new(format!("{other} as the mark of an option"))),
             },
+            KeyType::Reverse(part) => {
+                let inverted: Vec<u8> = bytes.iter().map(|byte| !byte).collect();
+                let mut rest = inverted.as_slice();
+                let value = part.decode(Place::Inner, &mut rest)?;
+                *bytes = bytes.get(inverted.len() - rest.len()..).unwrap_or_default();
+                Ok(value)
+            }
             KeyType::Tuple(parts) => {
                 let part = |(index, part): (usize, &KeyType)| {
                     part.decode(if index + 1 == parts.len() { place } else { Place::Inner }, bytes)
@@ -208,6 +293,12 @@ impl KeyType {
                     _ if part.may_be_null() => None,
                     value => part.encode(value, place, out),
                 }
+            }
+            KeyType::Reverse(part) => {
+                let start = out.len();
+                part.encode(value, Place::Inner, out)?;
+                out.iter_mut().skip(start).for_each(|byte| *byte = !*byte);
+                Some(())
             }
             KeyType::Tuple(parts) => {
                 let values = value.as_array().filter(|values| values.len() == parts.len())?;
@@ -239,11 +330,13 @@ fn parse(rest: &mut &str, depth: usize) -> Option<KeyType> {
         *rest = after;
         return size.parse().ok().map(KeyType::Array);
     }
-    if let Some(after) = rest.strip_prefix("option<") {
-        *rest = after;
-        let part = parse(rest, depth + 1)?;
-        *rest = rest.strip_prefix('>')?;
-        return Some(KeyType::Option(Box::new(part)));
+    for (start, of) in [("option<", KeyType::Option as fn(_) -> _), ("reverse<", KeyType::Reverse)] {
+        if let Some(after) = rest.strip_prefix(start) {
+            *rest = after;
+            let part = parse(rest, depth + 1)?;
+            *rest = rest.strip_prefix('>')?;
+            return Some(of(Box::new(part)));
+        }
     }
     *rest = rest.strip_prefix('(')?;
     let mut parts = vec![parse(rest, depth + 1)?];
@@ -272,6 +365,20 @@ mod tests {
             ("bool", "true", json!(true)),
             ("char", "é", json!("é")),
             ("[u8;4]", "0102-0aff", json!("01020aff")),
+            ("f64", "-1.5", json!(-1.5)),
+            ("f64", "-0.0", json!(-0.0)),
+            ("f64", "inf", json!("inf")),
+            ("f64", "0x7ff8000000000001", json!("0x7ff8000000000001")),
+            ("f32", "0.1", json!(f64::from(0.1_f32))),
+            ("time", "1969-12-31T23:59:59.5Z", json!("1969-12-31T23:59:59.5Z")),
+            ("date", "2026-11-22", json!("2026-11-22")),
+            ("duration", "1.5s", json!("1.500000000s")),
+            ("reverse<str>", "\"né\"", json!("né")),
+            (
+                "(reverse<(str,time)>,u8)",
+                r#"[["a","2026-11-22T00:00:00Z"],7]"#,
+                json!([["a", "2026-11-22T00:00:00Z"], 7]),
+            ),
             ("option<u8>", "null", json!(null)),
             ("option<u8>", "7", json!(7)),
             ("(u32,str)", r#"[7,"a\u0000b"]"#, json!([7, "a\0b"])),
@@ -287,9 +394,18 @@ mod tests {
 
     #[test]
     fn what_is_no_key() {
-        for (name, text) in
-            [("u8", "256"), ("u8", "x"), ("[u8;2]", "012"), ("(u8,str)", "[1]"), ("bool", "1"), ("bytes", "\\q")]
-        {
+        for (name, text) in [
+            ("f64", "NaN"),
+            ("f32", "x"),
+            ("time", "yesterday"),
+            ("duration", "1.0000000001s"),
+            ("u8", "256"),
+            ("u8", "x"),
+            ("[u8;2]", "012"),
+            ("(u8,str)", "[1]"),
+            ("bool", "1"),
+            ("bytes", "\\q"),
+        ] {
             assert!(matches!(KeyType::named(name).key(text), Err(Failure::Usage(_))), "{name} {text}");
         }
         // Not of the recorded type, or of no known type: shown as bytes.

@@ -211,7 +211,7 @@ impl<'l> Loading<'l> {
         if !self.is_wanted(name) {
             return Ok(None);
         }
-        let table = txn.bytes_as(name, keys, values).map_err(of_the_line)?;
+        let table = txn.untyped_as(name, keys, values).map_err(of_the_line)?;
         Ok(Some((table, Types::named(keys, values))))
     }
 

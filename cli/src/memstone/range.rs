@@ -65,32 +65,34 @@ impl Keys {
 }
 
 impl Span {
-    fn bounds<'b>(from: &'b Option<Vec<u8>>, to: &'b Option<Vec<u8>>) -> (Bound<&'b [u8]>, Bound<&'b [u8]>) {
-        let from = from.as_deref().map_or(Bound::Unbounded, Bound::Included);
-        (from, to.as_deref().map_or(Bound::Unbounded, Bound::Excluded))
+    /// The first key, and the one after the last.
+    fn ends(&self) -> (Option<&[u8]>, Option<Vec<u8>>) {
+        match self {
+            Span::Prefix(prefix) => (Some(prefix), after_prefix(prefix)),
+            Span::Between(from, to) => (from.as_deref(), to.clone()),
+        }
     }
 
     pub(crate) fn of<'s>(&self, table: &RawTable<'s>) -> Result<RawRange<'s>, Failure> {
-        Ok(match self {
-            Span::Prefix(prefix) => table.prefix(prefix)?,
-            Span::Between(from, to) => {
-                let (from, to) = Span::bounds(from, to);
-                table.range(from, to)?
-            }
-        })
+        let (from, to) = self.ends();
+        Ok(table.range(bounds(from, to.as_deref()))?)
+    }
+
+    /// The number of entries.
+    pub(crate) fn count_in(&self, table: &RawTable<'_>) -> Result<u64, Failure> {
+        let (from, to) = self.ends();
+        Ok(table.count(bounds(from, to.as_deref()))?)
     }
 
     /// Takes the entries out, and gives how many there were.
     pub(crate) fn delete_from(&self, table: &RawTableMut<'_>) -> Result<u64, Failure> {
-        let after = match self {
-            Span::Prefix(prefix) => after_prefix(prefix),
-            Span::Between(_, to) => to.clone(),
-        };
-        let (Span::Prefix(from) | Span::Between(Some(from), _)) = self else {
-            return Ok(table.delete_range(Bound::Unbounded, Span::bounds(&None, &after).1)?);
-        };
-        Ok(table.delete_range(Bound::Included(from), Span::bounds(&None, &after).1)?)
+        let (from, to) = self.ends();
+        Ok(table.delete_range(bounds(from, to.as_deref()))?)
     }
+}
+
+fn bounds<'b>(from: Option<&'b [u8]>, to: Option<&'b [u8]>) -> (Bound<&'b [u8]>, Bound<&'b [u8]>) {
+    (from.map_or(Bound::Unbounded, Bound::Included), to.map_or(Bound::Unbounded, Bound::Excluded))
 }
 
 /// The first key after all that begin so; none if there is none.

@@ -30,7 +30,7 @@ pub(crate) struct Scan {
 impl Scan {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let (snapshot, types) = self.rows.open()?;
-        let table = snapshot.raw(&self.rows.place.table)?;
+        let table = snapshot.untyped(&self.rows.place.table)?;
         let range = self.rows.keys.span(&types.keys)?.of(&table)?;
         let mut show = |entry: memstone::Result<(memstone::Bytes<'_>, memstone::Bytes<'_>)>| {
             let (key, value) = entry?;

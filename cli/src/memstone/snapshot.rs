@@ -124,7 +124,7 @@ fn change(table: &TableDiff<'_>) -> String {
         TableChange::Created => "created".to_owned(),
         TableChange::Dropped => "dropped".to_owned(),
         TableChange::Renamed => format!("renamed from {}", name(table.name_before().unwrap_or_default())),
-        TableChange::Rows => "changed".to_owned(),
+        _ => "changed".to_owned(),
     }
 }
 

@@ -10,7 +10,9 @@ use crate::failure::Failure;
 use crate::output::{Output, columns};
 use crate::text::name;
 
-/// List the tables with their types and number of entries
+/// List the tables with their types, entries and sizes
+///
+/// Pages and bytes (of keys and values) are those of the newest checkpoint, without what the log adds.
 #[derive(Args)]
 pub(crate) struct Tables {
     /// The store's file
@@ -26,9 +28,11 @@ impl Tables {
         if out.json() {
             return tables.iter().try_for_each(|table| out.line(json!(table)));
         }
-        let mut rows = vec![["TABLE", "KEYS", "VALUES", "ENTRIES"].map(str::to_owned).to_vec()];
+        let mut rows = vec![["TABLE", "KEYS", "VALUES", "ENTRIES", "PAGES", "BYTES"].map(str::to_owned).to_vec()];
         rows.extend(tables.into_iter().map(|table| {
-            vec![name(&table.name), name(&table.key_type), name(&table.value_type), table.entries.to_string()]
+            let names = [&table.name, &table.key_type, &table.value_type].map(|text| name(text));
+            let numbers = [table.entries, table.pages, table.bytes].map(|number| number.to_string());
+            names.into_iter().chain(numbers).collect()
         }));
         columns(&rows).into_iter().try_for_each(|line| out.line(line))
     }

@@ -1,6 +1,6 @@
 //! Values of any table as JSON, and JSON as their bytes.
 //!
-//! Numbers, text, lists and maps with text keys are themselves. What JSON cannot express has a
+//! A table of JSON has them as they are. In a table of MessagePack, numbers, text, lists and maps with text keys are themselves. What JSON cannot express has a
 //! notation of its own, an object of one field, and goes in and out by it without change:
 //!
 //! - `{"$bytes": "ff00"}`: bytes, as hex digits
@@ -10,7 +10,6 @@
 
 use std::io::Read;
 
-use memstone::Value as _;
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
@@ -25,6 +24,8 @@ const MESSAGE_PACK: &str = "$msgpack";
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum ValueType {
     MessagePack,
+    Json,
+    /// Also those of a codec that is not known.
     Bytes,
 }
 
@@ -38,9 +39,13 @@ pub(crate) enum Given {
 }
 
 impl ValueType {
-    /// The type called `name`; one that is not known counts as bytes.
+    /// What the codec called `name` keeps; one that is not known counts as bytes.
     pub(crate) fn named(name: &str) -> ValueType {
-        if name == Value::type_name() { ValueType::MessagePack } else { ValueType::Bytes }
+        match name {
+            "msgpack" => ValueType::MessagePack,
+            "json" => ValueType::Json,
+            _ => ValueType::Bytes,
+        }
     }
 
     /// The JSON form of a stored value. No two values share one, but for the width of their numbers.
@@ -49,13 +54,18 @@ impl ValueType {
             ValueType::MessagePack => msgpack::read(bytes).map(|part| as_json(&part)).map_err(|broken| {
                 Failure::Other(format!("the value is no MessagePack: {broken}; get --hex prints its bytes"))
             }),
+            ValueType::Json => stored_json(bytes)
+                .map_err(|why| Failure::Other(format!("the value is {why}; get --hex prints its bytes"))),
             ValueType::Bytes => Ok(str::from_utf8(bytes).map_or_else(|_| bytes_as_json(bytes), Value::from)),
         }
     }
 
-    /// Like `decode`, for lists: what is no MessagePack is shown as bytes in its notation.
+    /// Like `decode`, for lists: what is no MessagePack, or no JSON, is shown as bytes in its notation.
     pub(crate) fn show(self, bytes: &[u8]) -> Value {
-        self.decode(bytes).unwrap_or_else(|_| json!({ MESSAGE_PACK: hex(bytes) }))
+        self.decode(bytes).unwrap_or_else(|_| match self {
+            ValueType::MessagePack => json!({ MESSAGE_PACK: hex(bytes) }),
+            ValueType::Json | ValueType::Bytes => bytes_as_json(bytes),
+        })
     }
 
     /// The bytes to store for a value.
@@ -66,6 +76,11 @@ impl ValueType {
                 let text = str::from_utf8(&text).map_err(|_| Failure::Usage("the value is not UTF-8".to_owned()))?;
                 to_messagepack(&text.into())?
             }
+            (ValueType::Json, Given::Json(value)) => value.to_string().into_bytes(),
+            (ValueType::Json, Given::Text(text)) => {
+                let text = str::from_utf8(&text).map_err(|_| Failure::Usage("the value is not UTF-8".to_owned()))?;
+                Value::from(text).to_string().into_bytes()
+            }
             (ValueType::Bytes, Given::Json(value)) => match (&value, notation(&value)) {
                 (_, Some((BYTES, digits))) => from_hex(digits)?,
                 (Value::String(text), _) => text.clone().into_bytes(),
@@ -73,11 +88,23 @@ impl ValueType {
             },
             (_, Given::Text(bytes) | Given::Stored(bytes)) => bytes,
         };
-        if self == ValueType::MessagePack {
-            // The program that owns the table must be able to read it.
-            msgpack::read(&bytes).map_err(unstorable)?;
+        // The program that owns the table must be able to read it.
+        match self {
+            ValueType::MessagePack => drop(msgpack::read(&bytes).map_err(unstorable)?),
+            ValueType::Json => drop(stored_json(&bytes).map_err(|why| Failure::Usage(format!("the value is {why}")))?),
+            ValueType::Bytes => {}
         }
         Ok(bytes)
+    }
+}
+
+/// The JSON in a table of JSON, or why it is none that can be shown exactly.
+fn stored_json(bytes: &[u8]) -> Result<Value, String> {
+    let text = str::from_utf8(bytes).map_err(|_| "no JSON: it is not UTF-8".to_owned())?;
+    let value = serde_json::from_str(text).map_err(|error| format!("no JSON: {error}"))?;
+    match integer_beyond_64_bits(text) {
+        None => Ok(value),
+        Some(number) => Err(format!("JSON with the integer {number}, which does not fit 64 bits")),
     }
 }
 

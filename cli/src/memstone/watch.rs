@@ -114,7 +114,7 @@ impl Landed {
             TableChange::Created => ("created", None),
             TableChange::Dropped => ("dropped", None),
             TableChange::Renamed => ("renamed", table.name_before()),
-            TableChange::Rows => return Ok(()),
+            _ => return Ok(()),
         };
         let mut fields = Map::new();
         fields.insert("table".to_owned(), json!(table.name()));

@@ -50,7 +50,6 @@ fn describe(report: &RepairReport, complete: bool) -> String {
     let path = report.path.display();
     let mut lines: Vec<String> = report.notes.iter().map(|note| format!("{path}: {note}")).collect();
     match report.root {
-        RootSource::Newest => {}
         RootSource::Older => lines.push(format!("{path}: taken from the older root {}", report.root_sequence)),
         RootSource::Rebuilt => {
             lines.push(format!(
@@ -58,6 +57,7 @@ fn describe(report: &RepairReport, complete: bool) -> String {
                 report.root_sequence
             ));
         }
+        _ => {}
     }
     if let Some(lost) = report.lost_to_lsn {
         lines.push(format!("{path}: LOST: transactions after LSN {}, up to LSN {lost} at least", report.lsn));

@@ -28,7 +28,7 @@ fn describe(report: &Report, args: &Args) -> String {
     for finding in &report.findings {
         let severity = match finding.severity {
             Severity::Damage => "damage",
-            Severity::Warning => "warning",
+            _ => "warning",
         };
         let page = finding.page.map(|page| format!(", page {page}")).unwrap_or_default();
         let table = finding.table.as_ref().map(|table| format!(", table {table:?}")).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use memstone::{Blob, Store, Table};
+use memstone::{MessagePack, Raw, Store, Table};
 use redb::{Database, MultimapTableDefinition, TableDefinition};
 
 use super::{Move, table, tables};
@@ -80,12 +80,15 @@ fn every_type_comes_over() {
     let snapshot = Store::open(&here.bench.file).unwrap().read().unwrap();
     macro_rules! holds {
         ($name:literal, $key:ty, $value:ty, $rows:expr) => {
-            let found = snapshot.table(Table::<$key, $value>::new($name)).unwrap();
+            holds!($name, $key, $value, MessagePack, $rows)
+        };
+        ($name:literal, $key:ty, $value:ty, $codec:ty, $rows:expr) => {
+            let found = snapshot.table(Table::<$key, $value, $codec>::new($name)).unwrap();
             let found: Vec<_> = found.range(..).unwrap().map(|row| row.unwrap()).collect();
             assert_eq!(found, $rows, $name);
         };
     }
-    holds!("bytes", &[u8], Blob, [(vec![], Blob(vec![])), (vec![0, 255], Blob(vec![254]))]);
+    holds!("bytes", &[u8], Vec<u8>, Raw, [(vec![], vec![]), (vec![0, 255], vec![254])]);
     holds!("str", &str, String, [(String::new(), String::new()), ("é".to_owned(), "text".to_owned())]);
     holds!("string", &str, String, [("a".to_owned(), "b".to_owned())]);
     holds!("u8", u8, u8, [(0, 255), (255, 0)]);
@@ -159,8 +162,8 @@ fn many_rows_come_over_in_batches() {
     });
     assert_eq!(tables(&here.ok("redb", &[])), [table("rows", "u64", "bytes", ROWS)]);
     let snapshot = Store::open(&here.bench.file).unwrap().read().unwrap();
-    let rows = snapshot.table(Table::<u64, Blob>::new("rows")).unwrap();
+    let rows = snapshot.table(Table::<u64, [u8], Raw>::new("rows")).unwrap();
     for n in 0..ROWS {
-        assert_eq!(rows.get(n).unwrap(), Some(Blob(vec![n.to_be_bytes()[7]; 200])));
+        assert_eq!(rows.get(n).unwrap().unwrap(), &[n.to_be_bytes()[7]; 200]);
     }
 }

@@ -67,7 +67,7 @@ impl Bench {
     /// The bytes that a table holds for a key of text.
     pub(crate) fn stored(&self, table: &str, key: &str) -> Vec<u8> {
         let snapshot = memstone::Store::options().read_only(true).open(&self.file).unwrap().read().unwrap();
-        snapshot.raw(table).unwrap().get(key.as_bytes()).unwrap().unwrap().to_vec()
+        snapshot.untyped(table).unwrap().get(key.as_bytes()).unwrap().unwrap().to_vec()
     }
 
     /// Stores any bytes in the table "default", which has keys of text and MessagePack.
@@ -75,7 +75,7 @@ impl Bench {
         let store = memstone::Store::open(&self.file).unwrap();
         let put = |tx: &memstone::WriteTxn| {
             tx.table(memstone::Table::<&str, String>::new("default"))?;
-            tx.bytes_of("default")?.put(key.as_bytes(), bytes)
+            tx.untyped("default")?.put(key.as_bytes(), bytes)
         };
         store.write(put).unwrap();
     }

@@ -4,7 +4,7 @@
 use super::pieces::Piece;
 use super::siblings::Siblings;
 use super::{Severity, TableReport};
-use crate::disk::format::{KIND_OVERFLOW, NODE_END, Overflow, PAGE_HEADER, PAGE_LEVEL, Ptr, get_u32};
+use crate::disk::format::{KIND_OVERFLOW, NODE_END, Overflow, PAGE_LEVEL, Ptr, get_u32};
 use crate::maintain::format::file::{Expect, File};
 use crate::maintain::format::node::{Entries, Value};
 use crate::maintain::format::types::{KeyType, value_fits};
@@ -162,19 +162,20 @@ impl Rules<'_> {
 
     fn long(&self, long: &Long, piece: &Piece, bytes: Option<&[u8]>, judged: &mut Judged) -> Result<(), String> {
         let (ptr, len) = (long.value.ptr, long.value.len);
-        let pages = Overflow::pages(len, self.file.page_size);
+        let extents = self.file.extents(&long.value)?;
+        let pages = extents.pages();
         let expect = Expect { kinds: &[KIND_OVERFLOW], table: self.nodes.table, version: self.nodes.version };
         let size = usize::try_from(pages * u64::from(self.file.page_size)).unwrap_or(usize::MAX);
-        let here = bytes.and_then(|bytes| piece.from(bytes, ptr.page, self.file.page_size).get(..size));
+        let here = bytes.filter(|_| extents.len() == 1);
+        let here = here.and_then(|bytes| piece.from(bytes, ptr.page, self.file.page_size).get(..size));
         if let Some(run) = here {
-            self.file.long_run_of(run, long.value, expect, pages)?;
-            let end = PAGE_HEADER + usize::try_from(len).unwrap_or(usize::MAX - PAGE_HEADER);
-            self.long_bytes(long, run.get(PAGE_HEADER..end).unwrap_or_default(), judged);
+            let value = self.file.long_value_of(run, &long.value, expect)?;
+            self.long_bytes(long, value, judged);
         } else if self.values || self.keep {
-            let value = self.file.long_value(long.value, expect, pages)?;
+            let value = self.file.long_value(&long.value, expect)?;
             self.long_bytes(long, &value, judged);
         } else {
-            self.file.long_run(long.value, expect, pages)?;
+            self.file.verify_long(&long.value, expect)?;
         }
         judged.counts.long_values += 1;
         judged.counts.long_value_pages += pages;

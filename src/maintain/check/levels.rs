@@ -9,9 +9,7 @@ use super::pieces::{self, ROUND};
 use super::siblings::Siblings;
 use super::uses::Use;
 use super::{Place, Severity, TableReport, Walk};
-use crate::disk::format::{
-    KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_PAGE_SIZE, NODE_END, Overflow, PAGE_LEVEL, Ptr, get_u32,
-};
+use crate::disk::format::{KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_PAGE_SIZE, NODE_END, PAGE_LEVEL, Ptr, get_u32};
 use crate::error::Result;
 use crate::maintain::format::file::Expect;
 use crate::maintain::format::node::{self, Entries};
@@ -291,8 +289,8 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         longs.retain(|long| self.claim_long(long));
         let page_size = self.walk.file.page_size;
         let pages = |long: &Long| {
-            let pages = Overflow::pages(long.value.len, page_size);
-            (long.value.ptr.page, u32::try_from(pages).unwrap_or(u32::MAX))
+            let first = long.value.extents(page_size).and_then(|extents| extents.iter().next()).unwrap_or_default();
+            (first.page, first.pages)
         };
         let pieces = pieces::cut(page_size, longs.iter().map(pages));
         for round in pieces.chunks(ROUND) {
@@ -314,6 +312,6 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
             self.broken = true;
             return false;
         }
-        self.walk.claim_long(long.value, Use::Value, place).is_some()
+        self.walk.claim_long(long.value, Use::Value, place)
     }
 }

@@ -9,8 +9,8 @@ use std::ops::Range;
 use super::uses::Use;
 use super::{PIN, Place, Walk};
 use crate::disk::format::{
-    FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, MAX_VALUE_SIZE, Overflow,
-    PAGE_LEVEL, Ptr, TABLE_CATALOG, TABLE_NAMES, TABLE_SETTINGS, TABLE_SNAPSHOTS, TreeRoot,
+    FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, Overflow, PAGE_LEVEL, Ptr,
+    TABLE_CATALOG, TABLE_NAMES, TABLE_SETTINGS, TABLE_SNAPSHOTS, TreeRoot,
 };
 use crate::disk::platform::{Disk, LockMode};
 use crate::error::{Error, Result};
@@ -232,14 +232,10 @@ impl NamedWalk<'_, '_, '_> {
         if self.is_shared(long.ptr, expect) {
             return;
         }
-        let pages = Overflow::pages(long.len.min(MAX_VALUE_SIZE), self.walk.file.page_size);
-        let verified = match self.walk.file.within(long.ptr.page, pages) {
-            Ok(()) if long.len <= MAX_VALUE_SIZE => self.walk.file.long_run(long, expect, pages),
-            Ok(()) => Err(format!("a value of {} bytes", long.len)),
-            Err(why) => Err(why),
-        };
-        match verified {
-            Ok(()) => self.keep(long.ptr.page, u32::try_from(pages).unwrap_or(u32::MAX)),
+        let file = self.walk.file;
+        let extents = file.extents_within(&long);
+        match extents.and_then(|extents| file.verify_long(&long, expect).map(|()| extents)) {
+            Ok(extents) => extents.iter().for_each(|extent| self.keep(extent.page, extent.pages)),
             Err(why) => self.damage(long.ptr.page, format!("a long value: {why}")),
         }
     }

@@ -7,7 +7,7 @@
 
 use super::{Place, Walk, is_newest};
 use crate::disk::format::{
-    KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, MAX_VALUE_SIZE, Overflow, PAGE_CRC, PAGE_HEADER,
+    Extent, KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, Overflow, PAGE_CRC, PAGE_HEADER,
     PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE, Ptr, TABLE_CATALOG, get_u32,
 };
 use crate::error::{Error, Result};
@@ -141,12 +141,14 @@ impl Other<'_, '_, '_> {
     }
 
     fn long(&mut self, long: Overflow, table: u32) -> Result<()> {
-        let pages = Overflow::pages(long.len.min(MAX_VALUE_SIZE), self.file.page_size);
-        if long.len > MAX_VALUE_SIZE || !self.is_its_own(long.ptr, pages) {
+        let Ok(extents) = self.file.extents(&long) else { return Ok(()) };
+        let pages = extents.pages();
+        let own = |extent: Extent| self.is_its_own(Ptr { page: extent.page, ..long.ptr }, u64::from(extent.pages));
+        if !extents.iter().all(own) {
             return Ok(());
         }
         let expect = Expect { kinds: &[KIND_OVERFLOW], table, version: self.file.version };
-        if let Err(why) = self.file.long_run(long, expect, pages)
+        if let Err(why) = self.file.verify_long(&long, expect)
             && self.has_its_header(long.ptr)
         {
             self.found.push((long.ptr.page, format!("a long value of table {table}: {why}")));

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 /// How bad a [`Finding`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum Severity {
     /// Something is not as it should be, but no committed data is lost or in danger.
     Warning,
@@ -15,7 +15,9 @@ pub enum Severity {
 }
 
 /// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
@@ -30,7 +32,9 @@ pub struct Finding {
 }
 
 /// The pages of a store by what they are for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct PageCounts {
     /// All pages, those under the root slots included.
     pub total: u64,
@@ -53,7 +57,9 @@ pub struct PageCounts {
 }
 
 /// One table, as the tree holds it: what the log adds is not counted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct TableReport {
     /// Its name.
     pub name: String,
@@ -88,6 +94,11 @@ pub struct TableReport {
 }
 
 impl TableReport {
+    /// Pages of nodes and long values.
+    pub(super) fn pages(&self) -> u64 {
+        self.node_pages + self.long_value_pages
+    }
+
     /// Adds what was counted in a part of the tree.
     pub(super) fn add(&mut self, part: &TableReport) {
         self.levels = self.levels.max(part.levels);
@@ -108,7 +119,9 @@ impl TableReport {
 }
 
 /// What [`crate::check`] found.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Report {
     /// The file.
     pub path: PathBuf,

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 
 use super::*;
+use crate::LockKind;
 use crate::disk::format::*;
 use crate::disk::memory::MemoryDisk;
 use crate::maintain::format::node;
@@ -137,6 +138,9 @@ fn misplaced_and_stale_pages_are_found() {
 #[test]
 fn each_wrong_shape_is_named() {
     finds("entries are noted, but 7 are there", |s| s.tables[0].1.count = 8);
+    // Seven nodes and the three pages of the long value; its 9,000 bytes, 5 of the other values, 30 of keys.
+    finds("10 pages and 9036 bytes are noted, but 10 and 9035 are there", |s| s.tables[0].1.bytes += 1);
+    finds("9 pages and 9035 bytes are noted", |s| s.tables[0].1.pages -= 1);
     finds("used twice: by a tree and by a tree", |s| s.tables[1].1 = s.tables[0].1);
     finds("belongs to table 17, not 16", |s| s.tables[0].1 = s.tables[1].1);
     finds("pages belong to nothing", |s| s.pending.truncate(1));
@@ -150,7 +154,8 @@ fn keys_out_of_order_are_found() {
     let leaf = |rows: &'static [&'static str]| {
         move |s: &mut Store| {
             let rows: Vec<_> = rows.iter().map(|key| (*key, short("v"))).collect();
-            s.tables[1].1 = TreeRoot { ptr: s.pages.leaf(17, &rows), count: rows.len() as u64 };
+            let ptr = s.pages.leaf(17, &rows);
+            s.tables[1].1 = s.pages.tree(ptr);
         }
     };
     finds("key 1 does not come after", leaf(&["b", "a"]));
@@ -158,7 +163,8 @@ fn keys_out_of_order_are_found() {
     let branch = |separator: &'static str, low: &'static str, high: &'static str| {
         move |s: &mut Store| {
             let children = [low, high].map(|key| s.pages.leaf(17, &[(key, short("v"))]));
-            s.tables[1].1 = TreeRoot { ptr: s.pages.branch(17, 1, &children, &[separator]), count: 2 };
+            let ptr = s.pages.branch(17, 1, &children, &[separator]);
+            s.tables[1].1 = s.pages.tree(ptr);
         }
     };
     assert_eq!(messages(branch("m", "l", "m")).matches("range").count(), 0);
@@ -166,14 +172,16 @@ fn keys_out_of_order_are_found() {
     finds("outside of the range", branch("m", "a", "l"));
     finds("level 0 below level 2", |s| {
         let children = ["a", "b"].map(|key| s.pages.leaf(17, &[(key, short("v"))]));
-        s.tables[1].1 = TreeRoot { ptr: s.pages.branch(17, 2, &children, &["b"]), count: 2 };
+        let ptr = s.pages.branch(17, 2, &children, &["b"]);
+        s.tables[1].1 = s.pages.tree(ptr);
     });
     finds("separators are outside", |s| {
         let leaves = ["a", "b", "c"].map(|key| s.pages.leaf(17, &[(key, short("v"))]));
         let low = s.pages.branch(17, 1, &leaves[..2], &["z"]);
         let other = s.pages.leaf(17, &[("x", short("v"))]);
         let high = s.pages.branch(17, 1, &[leaves[2], other], &["x"]);
-        s.tables[1].1 = TreeRoot { ptr: s.pages.branch(17, 2, &[low, high], &["c"]), count: 4 };
+        let ptr = s.pages.branch(17, 2, &[low, high], &["c"]);
+        s.tables[1].1 = s.pages.tree(ptr);
     });
     finds("written for root 6", |s| {
         s.pages.version = 6;
@@ -187,11 +195,12 @@ fn wrong_long_values_are_found() {
         move |s: &mut Store| {
             let mut long = s.pages.value(17, 5000);
             bend(&mut long);
-            s.tables[1].1 = TreeRoot { ptr: s.pages.leaf(17, &[("a", Val::Long(long))]), count: 1 };
+            let ptr = s.pages.leaf(17, &[("a", Val::Long(long))]);
+            s.tables[1].1 = s.pages.tree(ptr);
         }
     };
-    finds("5000 bytes in 2 pages, not 4999", long(|long| long.len -= 1));
-    finds("written for root 5, not for 4", long(|long| long.version -= 1));
+    finds("5000 bytes from a run of 2 pages on, written for root 5, not 4999", long(|long| long.len -= 1));
+    finds("not 5000 bytes from a run of 2 pages on, written for root 4", long(|long| long.version -= 1));
     finds("cannot be", long(|long| long.len = u64::MAX));
     finds("cannot be", long(|long| long.ptr.page = u32::MAX));
     finds("cannot be", long(|long| long.ptr.page = 1));
@@ -253,7 +262,7 @@ fn wrong_frames_are_found() {
     finds("bytes follow", with(Mark { operations: 1, ..Mark::puts(46, &[(17, "a", ""), (17, "b", "")]) }));
     finds("cut off", with(Mark { operations: 3, ..Mark::puts(46, &[(17, "a", ""), (17, "b", "")]) }));
     finds("a checkpoint record with", with(Mark { kind: 2, ..Mark::puts(46, &[(17, "a", "")]) }));
-    let lost = Overflow { ptr: Ptr { page: 1 << 30, crc: 1 }, len: 10, version: 5 };
+    let lost = Overflow::whole(Ptr { page: 1 << 30, crc: 1 }, 10, 5);
     finds("cannot be", with(Mark::long(46, 17, "a", lost)));
     assert_eq!(
         messages(with(Mark { operations: 2, payload: vec![4, 17, 0, 0, 0, 4, 18, 0, 0, 0], ..Mark::puts(46, &[]) })),
@@ -368,7 +377,7 @@ fn roots_that_always_go_before_they_are_pinned_are_never_walked() {
         Slot { sequence: *sequence, ..slot.clone() }.write(bytes);
     });
     let error = check_disk(&disk, &CheckOptions::new()).unwrap_err();
-    assert!(matches!(error, Error::Busy { lock: "snapshot pin", .. }), "{error}");
+    assert!(matches!(error, Error::Busy { lock: LockKind::Pin, .. }), "{error}");
     assert!(disk.locked.lock().unwrap().is_empty());
 }
 
@@ -459,7 +468,7 @@ fn what_is_no_store_is_said_to_be_none() {
 #[test]
 fn a_few_bytes_cannot_ask_for_much_memory_or_time() {
     // A file of 16 TiB, all holes but for a page, whose lists name all of it, many times over.
-    let mut pages = Pages { bytes: vec![0; 3 * PAGE], version: 5 };
+    let mut pages = Pages { bytes: vec![0; 3 * PAGE], version: 5, ..Pages::default() };
     let mut list = vec![0; PAGE_HEADER];
     for freed in 1..100u64 {
         list.extend_from_slice(&0u64.to_le_bytes());
@@ -477,7 +486,7 @@ fn a_few_bytes_cannot_ask_for_much_memory_or_time() {
         sequence: 101,
         checkpoint_lsn: 0,
         log_crc: 0,
-        catalog: TreeRoot { ptr: Ptr { page: u32::MAX - 1, crc: 1 }, count: 1 },
+        catalog: TreeRoot { ptr: Ptr { page: u32::MAX - 1, crc: 1 }, count: 1, ..TreeRoot::default() },
         space,
         next_table: 16,
         segments: vec![(4, 2), (6, u32::MAX), (5, 1)],
@@ -513,12 +522,12 @@ fn overlapping_frames_behind_the_end_are_not_read_for_ever() {
 proptest! {
     #[test]
     fn damaged_nodes_never_panic(at in 32usize..400, value in any::<[u8; 2]>(), branch in any::<bool>()) {
-        let mut pages = Pages { bytes: vec![0; PAGE], version: 1 };
+        let mut pages = Pages { bytes: vec![0; PAGE], version: 1, ..Pages::default() };
         let ptr = Ptr { page: 3, crc: 4 };
         if branch {
             pages.branch(16, 1, &[ptr; 4], &["abc", "abd", "abdominal"]);
         } else {
-            pages.leaf(16, &[("abc", short("1")), ("abd", Val::Long(Overflow { ptr, len: 5, version: 5 })), ("abe", short(""))]);
+            pages.leaf(16, &[("abc", short("1")), ("abd", Val::Long(Overflow::whole(ptr, 5, 5))), ("abe", short(""))]);
         }
         let node = &mut pages.bytes[PAGE..];
         let sound = if branch { node::branch(node).is_ok() } else { node::leaf(node).is_ok() };

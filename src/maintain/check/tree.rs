@@ -7,7 +7,7 @@ use super::levels::Tree;
 use super::uses::Use;
 use super::{Place, TableReport, Walk};
 use crate::disk::format::{
-    FIRST_USER_TABLE, KIND_OVERFLOW, MAX_VALUE_SIZE, Overflow, SETTING_USER_VERSION, TABLE_CATALOG, TABLE_NAMES,
+    Extent, Extents, FIRST_USER_TABLE, KIND_OVERFLOW, Overflow, SETTING_USER_VERSION, TABLE_CATALOG, TABLE_NAMES,
     TABLE_SETTINGS, TABLE_SNAPSHOTS, TreeRoot,
 };
 use crate::error::Result;
@@ -103,6 +103,7 @@ impl Walk<'_, '_> {
 
     fn tree(&mut self, root: TreeRoot, report: TableReport, keep: bool) -> Result<Vec<Row>> {
         let offset = self.file.offset(root.ptr.page);
+        let damage = self.findings.report.damage;
         let mut tree = Tree::new(self, report, keep);
         if !root.ptr.is_none() {
             tree.walk(root.ptr)?;
@@ -113,6 +114,14 @@ impl Walk<'_, '_> {
             let message = format!("{} entries are noted, but {} are there", root.count, report.entries);
             self.findings.damage(place, message);
         }
+        // A long value that is damaged is counted neither here nor there.
+        let whole = self.findings.report.damage == damage;
+        let (pages, bytes) = (report.pages(), report.key_bytes + report.value_bytes);
+        if whole && (pages, bytes) != (root.pages, root.bytes) {
+            let place = Place { offset, page: Some(root.ptr.page), table: Some(&report.name) };
+            let noted = format!("{} pages and {} bytes are noted", root.pages, root.bytes);
+            self.findings.damage(place, format!("{noted}, but {pages} and {bytes} are there"));
+        }
         self.findings.report.tables.push(report);
         Ok(rows)
     }
@@ -120,32 +129,44 @@ impl Walk<'_, '_> {
     /// Verifies a long value that only the log refers to, and marks its pages. An impossible pointer is reported
     /// at its `place`.
     pub(super) fn logged_value(&mut self, long: Overflow, table: u32, place: Place<'_>) {
-        let Some(pages) = self.claim_long(long, Use::LogValue, place) else { return };
+        if !self.claim_long(long, Use::LogValue, place) {
+            return;
+        }
         // It was written after the root.
         let expect = Expect { kinds: &[KIND_OVERFLOW], table, version: u64::MAX };
-        if let Err(why) = self.file.long_run(long, expect, pages) {
+        if let Err(why) = self.file.verify_long(&long, expect) {
             let page = long.ptr.page;
             let place = Place { offset: self.file.offset(page), page: Some(page), table: place.table };
             self.findings.damage(place, format!("a long value: {why}"));
         }
     }
 
-    /// Marks the pages of a long value and gives their number; a finding, and `None`, if it cannot be there.
-    pub(super) fn claim_long(&mut self, long: Overflow, as_what: Use, place: Place<'_>) -> Option<u64> {
-        let pages = Overflow::pages(long.len.min(MAX_VALUE_SIZE), self.file.page_size);
-        let exists = if as_what == Use::LogValue {
+    /// Marks the pages of a long value; a finding, and `false`, if it cannot be there.
+    pub(super) fn claim_long(&mut self, long: Overflow, as_what: Use, place: Place<'_>) -> bool {
+        let extents = if as_what == Use::LogValue {
             // It may lie beyond the end of the file that the root knows.
-            let end = self.file.offset(long.ptr.page) + pages * u64::from(self.file.page_size);
-            long.ptr.page >= self.file.first_page() && self.file.disk.len().is_ok_and(|len| end <= len)
+            self.file.extents(&long).and_then(|extents| self.exist(&extents).map(|()| extents))
         } else {
-            self.file.within(long.ptr.page, pages).is_ok()
+            self.file.extents_within(&long)
         };
-        if long.len > MAX_VALUE_SIZE || !exists {
-            let message = format!("a value of {} bytes at page {} cannot be", long.len, long.ptr.page);
-            self.findings.damage(place, message);
-            return None;
+        match extents {
+            Ok(extents) => {
+                let claimed = |extent: &Extent| self.claim(extent.page, extent.pages, as_what, place.table);
+                extents.iter().filter(claimed).count() == extents.len()
+            }
+            Err(why) => {
+                let message = format!("a value of {} bytes at page {} cannot be: {why}", long.len, long.ptr.page);
+                self.findings.damage(place, message);
+                false
+            }
         }
-        let run = u32::try_from(pages).unwrap_or(u32::MAX);
-        self.claim(long.ptr.page, run, as_what, place.table).then_some(pages)
+    }
+
+    /// Whether extents lie within the file.
+    fn exist(&self, extents: &Extents) -> std::result::Result<(), String> {
+        let len = self.file.disk.len().map_err(|error| format!("the file's length cannot be read: {error}"))?;
+        let within = extents.iter().all(|extent| extent.page >= self.file.first_page());
+        let end = extents.end() * u64::from(self.file.page_size);
+        if within && end <= len { Ok(()) } else { Err(format!("it ends at byte {end}, and the file at {len}")) }
     }
 }

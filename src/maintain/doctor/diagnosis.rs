@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
-
 use crate::maintain::check::Finding;
 use crate::{ArchiveStatus, BackupKind, Holder, LockStats, NamedSnapshot};
 
 /// The result of [`diagnose`](crate::diagnose). Sizes are in bytes.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Diagnosis {
     /// The file.
@@ -61,8 +60,9 @@ impl Diagnosis {
 }
 
 /// How soon something has to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Urgency {
     /// Good to know. Nothing needs to be done.
@@ -74,8 +74,9 @@ pub enum Urgency {
 }
 
 /// What a concern is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Subject {
     /// What a check found.
@@ -115,7 +116,8 @@ pub enum Subject {
 }
 
 /// Something that the user should know, with what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Concern {
     /// How soon something has to be done.
@@ -131,8 +133,9 @@ pub struct Concern {
 }
 
 /// How much of the store was verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Extent {
     /// Root slots, the log's chain, catalog and names, the branches of each table, the free map: all but leaves and long values.
@@ -142,7 +145,8 @@ pub enum Extent {
 }
 
 /// The store's health.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Health {
     /// How much was verified.
@@ -158,7 +162,8 @@ pub struct Health {
 }
 
 /// Identifies a state of a store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct StoreState {
     /// The store's id, in hexadecimal digits, as backups name it.
@@ -180,7 +185,8 @@ pub struct StoreState {
 }
 
 /// A table and its size.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TableSize {
     /// Its name.
@@ -191,14 +197,15 @@ pub struct TableSize {
     pub key_type: String,
     /// Name of the encoding of its values.
     pub value_type: String,
-    /// Bytes of the pages of its tree, without what the log adds; `None` if a part of it cannot be read.
-    pub tree: Option<u64>,
-    /// Bytes of the pages of its long values, which a full check counts.
-    pub long_values: Option<u64>,
+    /// Bytes of its pages, those of long values included, as the catalog notes them: without what the log adds.
+    pub size: u64,
+    /// Bytes of the keys and values there.
+    pub content: u64,
 }
 
 /// What the file's pages are used for, by the newest root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct SpaceUse {
     /// All of them.
@@ -212,7 +219,8 @@ pub struct SpaceUse {
 }
 
 /// The log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LogState {
     /// Its size in the file.
@@ -226,8 +234,9 @@ pub struct LogState {
 }
 
 /// What a process does with the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Role {
     /// Has it open for writing.
@@ -251,7 +260,8 @@ pub enum Role {
 }
 
 /// A process that has the store open.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct OpenProcess {
     /// The process; `since` is when it opened the store, if it published that.
@@ -267,7 +277,8 @@ pub struct OpenProcess {
 }
 
 /// A range of tree versions that a process keeps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PinnedVersion {
     /// The first and the last of them.
@@ -285,7 +296,8 @@ pub struct PinnedVersion {
 }
 
 /// Where the file lies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct FilePlace {
     /// Type of the file system, where it can be told.
@@ -305,7 +317,8 @@ pub struct FilePlace {
 }
 
 /// What lies beside a store, and is named after it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Leftover {
     /// Its path.
@@ -319,7 +332,8 @@ pub struct Leftover {
 }
 
 /// The backups of a store in a directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BackupNews {
     /// The directory.

@@ -33,7 +33,7 @@ pub(super) struct Look {
     /// Sequence and time, in microseconds since 1970, of each root that a slot has.
     pub(super) times: Vec<(u64, u64)>,
     pub(super) file_size: u64,
-    pub(super) trees: Vec<Tree>,
+    pub(super) trees: Vec<(NameRow, TreeRoot)>,
     /// Free pages, and pending pages.
     pub(super) space: Option<(u64, u64)>,
     pub(super) log: Option<LogLook>,
@@ -41,13 +41,6 @@ pub(super) struct Look {
     pub(super) unfinished: Option<String>,
     /// Nodes read so far.
     nodes: u32,
-}
-
-pub(super) struct Tree {
-    pub(super) row: NameRow,
-    pub(super) entries: u64,
-    /// Bytes of its nodes' pages; `None` if a part of it cannot be read.
-    pub(super) bytes: Option<u64>,
 }
 
 /// The log's chain.
@@ -190,8 +183,8 @@ fn trees(file: &File<'_>, root: &Root, look: &mut Look) {
             continue;
         };
         let tree = roots.get(&row.id).copied().unwrap_or_default();
-        let bytes = walk(file, tree, row.id, &row.name, look, &mut |_| {});
-        look.trees.push(Tree { row, entries: tree.count, bytes });
+        walk(file, tree, row.id, &row.name, look, &mut |_| {});
+        look.trees.push((row, tree));
     }
 }
 
@@ -199,7 +192,7 @@ fn trees(file: &File<'_>, root: &Root, look: &mut Look) {
 fn rows(file: &File<'_>, tree: TreeRoot, table: u32, name: &str, look: &mut Look) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut rows = Vec::new();
     let mut leaves = Vec::new();
-    _ = walk(file, tree, table, name, look, &mut |leaf| leaves.push(leaf));
+    walk(file, tree, table, name, look, &mut |leaf| leaves.push(leaf));
     for ptr in leaves {
         let told = file.run(ptr, Expect { kinds: &[KIND_LEAF], table, version: file.version }, file.pages);
         let found = told.and_then(|leaf| {
@@ -218,50 +211,31 @@ fn rows(file: &File<'_>, tree: TreeRoot, table: u32, name: &str, look: &mut Look
     rows
 }
 
-/// Reads the branches of a tree, and its root, and calls `each` for each leaf. Gives the bytes of all pages of nodes, each leaf counted as
-/// one page; `None` if a node cannot be read.
-fn walk(
-    file: &File<'_>,
-    tree: TreeRoot,
-    table: u32,
-    name: &str,
-    look: &mut Look,
-    each: &mut dyn FnMut(Ptr),
-) -> Option<u64> {
+/// Reads the branches of a tree, and its root, and calls `each` for each leaf.
+fn walk(file: &File<'_>, tree: TreeRoot, table: u32, name: &str, look: &mut Look, each: &mut dyn FnMut(Ptr)) {
     if tree.ptr.is_none() {
-        return Some(0);
+        return;
     }
-    let (mut bytes, mut whole) = (0, true);
     let mut open = vec![(tree.ptr, LEVELS)];
     while let Some((ptr, below)) = open.pop() {
         look.nodes += 1;
         if look.nodes > NODES {
             look.unfinished = Some(format!("only the first {NODES} branches were read"));
-            return None;
+            return;
         }
         match node_at(file, ptr, table, below) {
-            Ok((run, level, children)) => {
-                bytes += run;
-                match level {
-                    0 => each(ptr),
-                    1 => {
-                        bytes += children.len() as u64 * u64::from(file.page_size);
-                        children.into_iter().for_each(&mut *each);
-                    }
-                    _ => open.extend(children.into_iter().rev().map(|child| (child, level))),
-                }
-            }
+            Ok((0, _)) => each(ptr),
+            Ok((1, children)) => children.into_iter().for_each(&mut *each),
+            Ok((level, children)) => open.extend(children.into_iter().rev().map(|child| (child, level))),
             Err(why) => {
-                whole = false;
                 look.add(Severity::Damage, file.offset(ptr.page), Some(ptr.page), Some(name), format!("a node: {why}"));
             }
         }
     }
-    whole.then_some(bytes)
 }
 
-/// A node of a level lower than `below`: its bytes, its level, and its children, in order.
-fn node_at(file: &File<'_>, ptr: Ptr, table: u32, below: u8) -> Result<(u64, u8, Vec<Ptr>), String> {
+/// A node of a level lower than `below`: its level, and its children, in order.
+fn node_at(file: &File<'_>, ptr: Ptr, table: u32, below: u8) -> Result<(u8, Vec<Ptr>), String> {
     let expect = Expect { kinds: &[KIND_LEAF, KIND_BRANCH], table, version: file.version };
     let run = file.run(ptr, expect, file.pages)?;
     let level = run.get(PAGE_LEVEL).copied().unwrap_or(0);
@@ -269,7 +243,7 @@ fn node_at(file: &File<'_>, ptr: Ptr, table: u32, below: u8) -> Result<(u64, u8,
         return Err(format!("level {level} below level {below}"));
     }
     let children = if level == 0 { Vec::new() } else { node::branch(&run)?.children };
-    Ok((run.len() as u64, level, children))
+    Ok((level, children))
 }
 
 /// The free map and the pending list.

@@ -130,7 +130,7 @@ fn what_a_look_met_with_is_told() {
     let path = dir.path().join("store.mst");
     Store::open(&path).unwrap().close().unwrap();
     let (mut found, sound) = found(&path);
-    let failed = || Error::Io { op: "read", path: path.clone(), source: std::io::Error::other("the disk") };
+    let failed = || Error::Io { op: "read", path: path.clone(), cause: std::io::Error::other("the disk") };
     let change = |change: &dyn Fn(&mut Diagnosis)| {
         let mut told = sound.clone();
         change(&mut told);

@@ -1,16 +1,13 @@
 //! Reading runs of pages and checking their headers. Problems are returned as text.
 
 use crate::disk::format::{
-    FIRST_PAGE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, Overflow, PAGE_CRC, PAGE_HEADER,
-    PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RESERVED, PAGE_RUN, PAGE_STORE, PAGE_TABLE,
-    PAGE_VERSION, Ptr, TABLE_SPACE, get_u16, get_u32, get_u64,
+    FIRST_PAGE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, PAGE_CRC, PAGE_HEADER, PAGE_KIND,
+    PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RESERVED, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr,
+    TABLE_SPACE, get_u16, get_u32, get_u64,
 };
 use crate::disk::platform::Disk;
 
 use super::node::is_zero;
-
-/// Long values are read in pieces of this size.
-const PIECE: u64 = 1 << 20;
 
 /// What a run must be.
 #[derive(Clone, Copy)]
@@ -134,63 +131,8 @@ impl File<'_> {
         Ok((run, pages))
     }
 
-    /// Verifies a run of known length piece by piece; `len` is its payload's length. The run need
-    /// not lie within the pages of the root.
-    pub(in crate::maintain) fn long_run(&self, long: Overflow, expect: Expect, pages: u64) -> Result<(), String> {
-        self.long_run_pieces(long, expect, pages, |_| {})
-    }
-
-    /// A long value, verified.
-    pub(in crate::maintain) fn long_value(
-        &self,
-        long: Overflow,
-        expect: Expect,
-        pages: u64,
-    ) -> Result<Vec<u8>, String> {
-        let size = usize::try_from(pages * u64::from(self.page_size)).unwrap_or(usize::MAX);
-        let mut run = Vec::new();
-        run.try_reserve_exact(size).map_err(|_| format!("no memory for a run of {size} bytes"))?;
-        self.long_run_pieces(long, expect, pages, |piece| run.extend_from_slice(piece))?;
-        run.truncate(PAGE_HEADER + usize::try_from(long.len).unwrap_or(usize::MAX - PAGE_HEADER));
-        run.drain(..PAGE_HEADER);
-        Ok(run)
-    }
-
-    fn long_run_pieces(
-        &self,
-        long: Overflow,
-        expect: Expect,
-        pages: u64,
-        mut each: impl FnMut(&[u8]),
-    ) -> Result<(), String> {
-        let total = pages * u64::from(self.page_size);
-        let mut piece = vec![0; usize::try_from(total.min(PIECE)).unwrap_or(0)];
-        let mut run = LongRun { file: self, long, expect, pages, crc: crc32fast::Hasher::new(), done: 0 };
-        while run.done < total {
-            let size = usize::try_from((total - run.done).min(PIECE)).unwrap_or(0);
-            let piece = piece.get_mut(..size).unwrap_or_default();
-            self.read(piece, self.offset(long.ptr.page) + run.done)?;
-            run.piece(piece)?;
-            each(piece);
-        }
-        run.end()
-    }
-
-    /// Verifies a run of known length of which all bytes are at hand.
-    pub(in crate::maintain) fn long_run_of(
-        &self,
-        bytes: &[u8],
-        long: Overflow,
-        expect: Expect,
-        pages: u64,
-    ) -> Result<(), String> {
-        let mut run = LongRun { file: self, long, expect, pages, crc: crc32fast::Hasher::new(), done: 0 };
-        run.piece(bytes)?;
-        run.end()
-    }
-
     /// Judges a header; gives the pages of the run.
-    fn header(&self, run: &[u8], ptr: Ptr, expect: Expect) -> Result<u32, String> {
+    pub(super) fn header(&self, run: &[u8], ptr: Ptr, expect: Expect) -> Result<u32, String> {
         let crc = get_u32(run, PAGE_CRC);
         let number = get_u32(run, PAGE_NUMBER);
         let tag = get_u32(run, PAGE_STORE);
@@ -227,47 +169,5 @@ impl File<'_> {
             return Err("a run of no pages".to_owned());
         }
         Ok(pages)
-    }
-}
-
-/// A long value on its way.
-struct LongRun<'f, 'd> {
-    file: &'f File<'d>,
-    long: Overflow,
-    expect: Expect,
-    pages: u64,
-    crc: crc32fast::Hasher,
-    done: u64,
-}
-
-impl LongRun<'_, '_> {
-    /// The next bytes of it; the first of them hold the header.
-    fn piece(&mut self, piece: &[u8]) -> Result<(), String> {
-        let mut from = 0;
-        if self.done == 0 {
-            let found = self.file.header(piece, self.long.ptr, self.expect)?;
-            let (pages, len) = (self.pages, self.long.len);
-            if u64::from(found) != pages || get_u64(piece, PAGE_PAYLOAD_LEN) != len {
-                let found_len = get_u64(piece, PAGE_PAYLOAD_LEN);
-                return Err(format!("{found_len} bytes in {found} pages, not {len} bytes in {pages} pages"));
-            }
-            let (version, noted) = (get_u64(piece, PAGE_VERSION), self.long.version);
-            if version != noted {
-                return Err(format!("it was written for root {version}, not for {noted} as its pointer says"));
-            }
-            from = PAGE_NUMBER;
-        }
-        self.crc.update(piece.get(from..).unwrap_or_default());
-        let used = (PAGE_HEADER as u64 + self.long.len).saturating_sub(self.done);
-        let padding = usize::try_from(used).unwrap_or(usize::MAX);
-        if !is_zero(piece.get(padding..).unwrap_or_default()) {
-            return Err("bytes after its payload are not zero".to_owned());
-        }
-        self.done += piece.len() as u64;
-        Ok(())
-    }
-
-    fn end(self) -> Result<(), String> {
-        if self.crc.finalize() != self.long.ptr.crc { Err("its bytes do not match its CRC".to_owned()) } else { Ok(()) }
     }
 }

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use super::file::File;
 use super::slots::Root;
-use crate::disk::format::{
-    MAX_FRAME_PAYLOAD, MAX_KEY_SIZE, MAX_VALUE_SIZE, OVERFLOW_SIZE, Overflow, get_u16, get_u32, get_u64,
-};
+use crate::disk::format::{MAX_FRAME_PAYLOAD, MAX_KEY_SIZE, MAX_VALUE_SIZE, Overflow, get_u16, get_u32, get_u64};
 
 pub(in crate::maintain) const FRAME_MAGIC: [u8; 4] = *b"mlf1";
 pub(in crate::maintain) const FRAME_HEADER: usize = 64;
@@ -293,11 +291,12 @@ fn operation<'p>(rest: &mut &'p [u8]) -> Result<(u32, Op<'p>), String> {
     if u64::from(value_len) > MAX_VALUE_SIZE {
         return Err(format!("a value of {value_len} bytes"));
     }
+    let pointer_len = if code == OP_PUT_LONG { get_u16(take(rest, 2, "a pointer's length")?, 0) } else { 0 };
     let key = take(rest, key_len, "a key")?;
     let op = match code {
         OP_PUT => Op::Put { key, value: take(rest, value_len as usize, "a value")? },
         OP_DELETE => Op::Delete { key },
-        _ => match Overflow::decode(take(rest, OVERFLOW_SIZE, "a pointer")?) {
+        _ => match Overflow::decode(take(rest, pointer_len.into(), "a pointer")?) {
             Some(value) => Op::PutLong { key, value },
             None => return Err("a pointer that cannot be".to_owned()),
         },

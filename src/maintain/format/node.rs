@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use crate::disk::format::{
-    CHILD_SIZE, Child, MAX_KEY_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, OVERFLOW_SIZE, Overflow, PAGE_HEADER, Ptr,
-    get_u16, get_u32,
+    CHILD_SIZE, Child, MAX_KEY_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, Overflow, PAGE_HEADER, Ptr, get_u16, get_u32,
 };
 
 /// Kinds of values in a leaf.
@@ -205,10 +204,8 @@ impl Entries {
             let value = slice(node, rest.end..rest.end + word / 4, "a value")?;
             match word % 4 {
                 INLINE => {}
-                LONG if value.len() == OVERFLOW_SIZE => {}
-                LONG => {
-                    return Err(format!("entry {index} has {} bytes for a pointer of {OVERFLOW_SIZE}", value.len()));
-                }
+                LONG if Overflow::decode(node.get(value.clone()).unwrap_or_default()).is_some() => {}
+                LONG => return Err(format!("entry {index} has {} bytes for a pointer that cannot be", value.len())),
                 kind => return Err(format!("entry {index} has a value of the unknown kind {kind}")),
             }
             let start = self.keys.len();

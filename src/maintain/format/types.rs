@@ -17,6 +17,7 @@ enum KeyKind {
     Bool,
     Char,
     Option(Box<KeyKind>),
+    Reverse(Box<KeyKind>),
     Tuple(Vec<KeyKind>),
 }
 
@@ -48,6 +49,11 @@ fn parse(rest: &mut &str, depth: u32) -> Option<KeyKind> {
         *rest = rest.strip_prefix('>')?;
         return Some(KeyKind::Option(Box::new(inner)));
     }
+    if eat("reverse<") {
+        let inner = parse(rest, depth + 1)?;
+        *rest = rest.strip_prefix('>')?;
+        return Some(KeyKind::Reverse(Box::new(inner)));
+    }
     if eat("[u8;") {
         let (len, left) = rest.split_once(']')?;
         *rest = left;
@@ -75,8 +81,9 @@ fn parse(rest: &mut &str, depth: u32) -> Option<KeyKind> {
         "char" => KeyKind::Char,
         "u8" | "i8" => KeyKind::Fixed(1),
         "u16" | "i16" => KeyKind::Fixed(2),
-        "u32" | "i32" => KeyKind::Fixed(4),
-        "u64" | "i64" => KeyKind::Fixed(8),
+        "u32" | "i32" | "f32" | "date" => KeyKind::Fixed(4),
+        "u64" | "i64" | "f64" => KeyKind::Fixed(8),
+        "time" | "duration" => KeyKind::Fixed(12),
         "u128" | "i128" => KeyKind::Fixed(16),
         _ => return None,
     })
@@ -105,6 +112,13 @@ fn take(kind: &KeyKind, rest: &mut &[u8], last: bool) -> Option<()> {
             [1] => take(inner, rest, last),
             _ => None,
         },
+        KeyKind::Reverse(inner) => {
+            // It shows its end everywhere.
+            let inverted: Vec<u8> = rest.iter().map(|byte| !byte).collect();
+            let mut left = inverted.as_slice();
+            take(inner, &mut left, false)?;
+            split(rest, rest.len() - left.len()).map(drop)
+        }
         KeyKind::Tuple(parts) => {
             parts.iter().enumerate().try_for_each(|(at, part)| take(part, rest, last && at + 1 == parts.len()))
         }
@@ -194,6 +208,8 @@ fn msgpack_item(rest: &mut &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::{AsKey, Key};
+    use std::cmp::Reverse;
+    use std::time::{Duration, SystemTime};
 
     #[test]
     fn keys_of_each_type_fit_it_and_bent_ones_do_not() {
@@ -206,7 +222,10 @@ mod tests {
         real::<(u64, String)>((7_u64, "a\0b"));
         real::<(String, Option<i16>, [u8; 3])>(("a\0", Some(-1_i16), [1_u8, 2, 3]));
         real::<((bool, char), Vec<u8>)>(((true, 'é'), &b"a\0"[..]));
-        let cases: [(&str, &[u8], bool); 17] = [
+        real::<(f32, f64)>((-0.5_f32, f64::NAN));
+        real::<(SystemTime, Duration)>((SystemTime::UNIX_EPOCH, Duration::from_millis(7)));
+        real::<(Reverse<String>, Reverse<(u8, Vec<u8>)>)>((Reverse("a\0"), Reverse((7_u8, &b"b\0"[..]))));
+        let cases: [(&str, &[u8], bool); 20] = [
             ("u32", &[0, 0, 0, 1], true),
             ("u32", &[0, 0, 1], false),
             ("i128", &[0; 16], true),
@@ -223,6 +242,9 @@ mod tests {
             ("(str,u8)", &[b'a', 0, 0xFF, 0, 0, 7], true),
             ("(str,u8)", &[b'a', 0, 1, 0, 0, 7], false),
             ("((str,str),str)", &[b'a', 0, 0, b'b', 0, 0, b'c'], true),
+            ("reverse<str>", &[!b'a', 0xFF, 0xFF], true),
+            ("reverse<str>", &[!b'a'], false),
+            ("(enum<Kind>,u8)", &[1], true),
             ("of another program", &[1], true),
         ];
         for (name, key, right) in cases {

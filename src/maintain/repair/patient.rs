@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::unix::{OpenMode, UnixDisk};
-use crate::error::{Error, Result};
+use crate::error::{Error, LockKind, Result};
 use crate::maintain::format::{OPEN, READERS, WRITERS};
 
 /// How often, and in which steps, OPEN is asked for: another process holds it for a moment only.
@@ -22,13 +22,13 @@ pub(super) fn open(path: &Path, replace: bool) -> Result<UnixDisk> {
     let mut tries = 1;
     while !lock()? {
         if tries == READ_TRIES {
-            return Err(busy(&disk, "open", OPEN, 1, tries * PAUSE));
+            return Err(busy(&disk, LockKind::Open, OPEN, 1, tries * PAUSE));
         }
         tries += 1;
         disk.sleep(PAUSE);
     }
     let len = READERS - WRITERS;
-    let ranges = [Some((WRITERS, "writing")), replace.then_some((READERS, "reading"))];
+    let ranges = [Some((WRITERS, LockKind::Writing)), replace.then_some((READERS, LockKind::Reading))];
     for (first, lock) in ranges.into_iter().flatten() {
         if disk.probe(first, len).map_err(|source| Error::io("look for locks of", path, source))?.is_some() {
             return Err(busy(&disk, lock, first, len, Duration::ZERO));
@@ -37,7 +37,7 @@ pub(super) fn open(path: &Path, replace: bool) -> Result<UnixDisk> {
     Ok(disk)
 }
 
-fn busy(disk: &UnixDisk, lock: &'static str, first: u64, len: u64, waited: Duration) -> Error {
+fn busy(disk: &UnixDisk, lock: LockKind, first: u64, len: u64, waited: Duration) -> Error {
     let holder = disk.holders(first, len).into_iter().map(|held| Box::new(held.holder)).next();
     Error::Busy { path: disk.path().to_path_buf(), lock, waited, holder }
 }

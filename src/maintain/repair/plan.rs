@@ -177,7 +177,7 @@ fn add_found(survey: &mut Survey<'_>, id: u32, nodes: &Nodes, complete: bool, wa
         return Ok(());
     }
     if let Some(ptr) = nodes.root() {
-        survey.add_tree(id, TreeRoot { ptr, count: 0 }, None, watch)?;
+        survey.add_tree(id, TreeRoot { ptr, ..TreeRoot::default() }, None, watch)?;
     } else {
         let mut tree = Tree::default();
         tree.gaps.push(Gap::all(0, "its root is destroyed, and so is the row of the catalog"));

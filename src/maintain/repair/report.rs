@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 /// Where the root that a repair starts from comes from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum RootSource {
     /// The newest root slot.
     #[default]
@@ -18,8 +18,10 @@ pub enum RootSource {
 }
 
 /// How certain it is that rows from pages to which nothing leads are the newest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum Certainty {
     /// The page is in use by the root: its rows are current.
     Proven,
@@ -30,7 +32,9 @@ pub enum Certainty {
 }
 
 /// A page that rows were taken from, though nothing leads to it any more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct SalvagedPage {
     /// The page.
     pub page: u64,
@@ -45,7 +49,9 @@ pub struct SalvagedPage {
 }
 
 /// Keys of which rows are missing. Keys are given with bytes that are not printable ASCII as `\xNN`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct LostRange {
     /// The first key that may be missing; `None`: from the first key of the table on.
     pub from: Option<String>,
@@ -58,7 +64,9 @@ pub struct LostRange {
 }
 
 /// A row whose key is known, but whose value is destroyed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct LostValue {
     /// The key, as in [`LostRange`].
     pub key: String,
@@ -69,7 +77,9 @@ pub struct LostValue {
 }
 
 /// What became of one table.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct RepairedTable {
     /// Its name in the result.
     pub name: String,
@@ -111,7 +121,9 @@ impl RepairedTable {
 }
 
 /// A frame of the log behind a damaged one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct BeyondFrame {
     /// Its LSN.
     pub lsn: u64,
@@ -124,7 +136,9 @@ pub struct BeyondFrame {
 }
 
 /// What [`repair`](crate::repair) did.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct RepairReport {
     /// The damaged store. It was not changed, unless `kept` tells where it is now.
     pub path: PathBuf,

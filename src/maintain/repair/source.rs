@@ -185,7 +185,7 @@ fn root_of(all: &File<'_>, traces: &Traces, version: u64) -> Root {
         log_crc: 0,
         log_offset: 0,
         segments: Vec::new(),
-        catalog: TreeRoot { ptr: catalog, count: 0 },
+        catalog: TreeRoot { ptr: catalog, ..TreeRoot::default() },
         directory,
         pending,
         page_count,

@@ -55,7 +55,7 @@ impl Target {
         fs::set_permissions(path, meta.permissions()).map_err(|e| Error::io("set the permissions of", path, e))?;
         store.write(|tx| {
             for row in &target.tables {
-                tx.open_table(&row.name, &row.key_type, &row.value_type)?;
+                tx.untyped_as(&row.name, &row.key_type, &row.value_type)?;
                 if (row.schema.as_str(), row.schema_version) != ("", 0) {
                     tx.set_schema(&row.name, &row.schema, row.schema_version)?;
                 }
@@ -78,7 +78,7 @@ impl Target {
             for (table, key, value) in self.batch.drain(..) {
                 if open.as_ref().is_none_or(|(index, _)| *index != table) {
                     let Some(row) = self.tables.get(table) else { continue };
-                    open = Some((table, tx.open_table(&row.name, &row.key_type, &row.value_type)?));
+                    open = Some((table, tx.untyped_as(&row.name, &row.key_type, &row.value_type)?));
                 }
                 match (&open, value) {
                     (Some((_, handle)), Some(value)) => handle.put(&key, &value)?,
@@ -179,7 +179,7 @@ fn is_closed(path: &Path) -> bool {
 /// A full disk is told of by the name that the user knows.
 fn in_file(error: Error, output: &Path) -> Error {
     match error {
-        Error::Io { op, source, .. } => Error::io(op, output, source),
+        Error::Io { op, cause, .. } => Error::io(op, output, cause),
         other => other,
     }
 }

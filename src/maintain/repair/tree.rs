@@ -1,9 +1,7 @@
 //! Walking a tree around what is destroyed.
 
 use super::bits::Bits;
-use crate::disk::format::{
-    KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, MAX_VALUE_SIZE, Overflow, PAGE_LEVEL, Ptr,
-};
+use crate::disk::format::{KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, Overflow, PAGE_LEVEL, Ptr};
 use crate::error::Result;
 use crate::maintain::format::file::{Expect, File};
 use crate::maintain::format::node::{self, Value};
@@ -130,11 +128,7 @@ pub(super) fn value_of(file: &File<'_>, table: u32, value: &Value<'_>) -> Result
 
 pub(super) fn long_value(file: &File<'_>, table: u32, long: Overflow) -> Result<Vec<u8>, (u32, String)> {
     let at = |why: String| (long.ptr.page, why);
-    if long.len > MAX_VALUE_SIZE {
-        return Err(at(format!("a value of {} bytes cannot be", long.len)));
-    }
-    let pages = Overflow::pages(long.len, file.page_size);
-    file.within(long.ptr.page, pages).map_err(at)?;
+    file.extents_within(&long).map_err(at)?;
     let expect = Expect { kinds: &[KIND_OVERFLOW], table, version: u64::MAX };
-    file.long_value(long, expect, pages).map_err(at)
+    file.long_value(&long, expect).map_err(at)
 }

@@ -24,6 +24,7 @@ use crate::WriteTxn;
 /// assert_eq!(GraphView::new(&snapshot)?.open(&["ada"])?.entities[0].observations, ["reads", "writes"]);
 /// # Ok::<(), GraphError>(())
 /// ```
+#[derive(Debug)]
 pub struct GraphMut<'t> {
     tables: TablesMut<'t>,
 }

@@ -5,7 +5,7 @@
 //! leads to. Texts of any length are in the indexes by their hashes, which have one length.
 
 use super::parts::{Counts, Entity, GraphError, Relation};
-use crate::{Result, Snapshot, Table, TypedRange, TypedTable, TypedTableMut, WriteTxn};
+use crate::{MessagePack, ReadState, Result, Snapshot, Table, TypedRange, TypedTable, TypedTableMut, WriteTxn};
 use serde::{Deserialize, Serialize};
 use std::iter::Peekable;
 
@@ -49,7 +49,7 @@ fn first_half(hash: blake3::Hash) -> Hash {
 }
 
 /// The rows that an index leads to by one name.
-fn rows(index: TypedRange<'_, ByName, ()>) -> Result<Vec<u64>> {
+fn rows<S: ReadState>(index: TypedRange<'_, ByName, (), MessagePack, S>) -> Result<Vec<u64>> {
     index.keys().map(|key| Ok(key?.1)).collect()
 }
 
@@ -59,6 +59,7 @@ fn next<V>(last: Option<(u64, V)>) -> u64 {
 }
 
 /// The tables for reading.
+#[derive(Debug)]
 pub(super) struct Tables<'s> {
     entities: TypedTable<'s, u64, EntityRow>,
     entities_by_name: TypedTable<'s, ByName, ()>,
@@ -209,6 +210,7 @@ impl Iterator for Entities<'_> {
 }
 
 /// The tables for writing. Each method keeps a row and its indexes in step.
+#[derive(Debug)]
 pub(super) struct TablesMut<'t> {
     entities: TypedTableMut<'t, u64, EntityRow>,
     entities_by_name: TypedTableMut<'t, ByName, ()>,

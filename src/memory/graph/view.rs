@@ -24,6 +24,7 @@ use std::collections::{BTreeSet, HashSet};
 /// assert!(graph.verify()?.is_empty());
 /// # Ok::<(), GraphError>(())
 /// ```
+#[derive(Debug)]
 pub struct GraphView<'s> {
     tables: Tables<'s>,
 }

@@ -108,6 +108,11 @@ impl Bitmap {
         found
     }
 
+    /// How many pages from this one on are free, at most `most`.
+    pub(super) fn run_at(&self, page: u32, most: u32) -> u32 {
+        seek(&self.words, page, page.saturating_add(most).min(self.len), false) - page
+    }
+
     pub(super) fn all_free(&self, page: u32, run: u32) -> bool {
         let Some(end) = page.checked_add(run).filter(|end| *end <= self.len) else { return false };
         seek(&self.words, page, end, false) == end

@@ -8,7 +8,7 @@ use crate::disk::format::{
     PAGE_PAYLOAD_LEN, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, TABLE_SPACE, get_u32, get_u64, put_bytes,
     put_u32, put_u64,
 };
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind as Kind, Error, Result};
 
 /// Bytes of a region in the directory, of a group's start and of a range in the pending list.
 pub(super) const DIRECTORY_ENTRY: usize = 16;
@@ -28,7 +28,7 @@ impl Space {
     ) -> Result<Space> {
         if root.page_count > u64::from(MAX_PAGES) || root.page_count < u64::from(first_page) {
             return Err(Error::corrupt(
-                "root slot",
+                Kind::RootSlots,
                 0,
                 None,
                 format!("{first_page} to {MAX_PAGES} pages"),
@@ -174,33 +174,38 @@ impl Space {
         own: &mut Vec<(u32, u32)>,
         read: &mut dyn FnMut(Ptr, u8) -> Result<Bytes<'a>>,
     ) -> Result<()> {
-        let payload = self.payload("free directory", page, run)?;
+        let payload = self.payload(Kind::FreeDirectory, page, run)?;
         if payload.len() != self.regions.len() * DIRECTORY_ENTRY {
             let expected = format!("{} regions", self.regions.len());
-            return Err(self.corrupt("free directory", page, expected, format!("{} bytes", payload.len())));
+            return Err(self.corrupt(Kind::FreeDirectory, page, expected, format!("{} bytes", payload.len())));
         }
         for (index, entry) in payload.chunks_exact(DIRECTORY_ENTRY).enumerate() {
             let ptr = Ptr::get(entry, 0);
             let free = get_u32(entry, 8);
             if ptr.is_none() {
                 if free != 0 {
-                    return Err(self.corrupt("free directory", page, "a region page", "none, but free pages"));
+                    return Err(self.corrupt(Kind::FreeDirectory, page, "a region page", "none, but free pages"));
                 }
                 continue;
             }
             let bytes = read(ptr, KIND_FREE_REGION)?;
-            let bitmap = self.payload("free region", ptr.page, &bytes)?;
+            let bitmap = self.payload(Kind::FreeRegion, ptr.page, &bytes)?;
             if bitmap.len() != self.region_words() * 8 || bytes.len() != self.page_size as usize {
-                return Err(self.corrupt("free region", ptr.page, "a page of bits", format!("{} bytes", bitmap.len())));
+                return Err(self.corrupt(
+                    Kind::FreeRegion,
+                    ptr.page,
+                    "a page of bits",
+                    format!("{} bytes", bitmap.len()),
+                ));
             }
             let before = self.free.free();
             let words = bitmap.chunks_exact(8).map(|word| get_u64(word, 0));
             if !self.free.load(index * self.region_words(), words) {
-                return Err(self.corrupt("free region", ptr.page, "pages of the file", "pages beyond its end"));
+                return Err(self.corrupt(Kind::FreeRegion, ptr.page, "pages of the file", "pages beyond its end"));
             }
             if self.free.free() - before != free {
                 let found = format!("{}", self.free.free() - before);
-                return Err(self.corrupt("free region", ptr.page, format!("{free} free pages"), found));
+                return Err(self.corrupt(Kind::FreeRegion, ptr.page, format!("{free} free pages"), found));
             }
             own.push((ptr.page, 1));
             if let Some(region) = self.regions.get_mut(index) {
@@ -232,7 +237,7 @@ impl Space {
     }
 
     fn load_pending(&mut self, page: u32, run: &[u8]) -> Result<()> {
-        let kind = "pending list";
+        let kind = Kind::PendingList;
         let mut rest = self.payload(kind, page, run)?;
         let mut last = None;
         while !rest.is_empty() {
@@ -258,7 +263,7 @@ impl Space {
 
     /// Checks that each page has one use: pending, part of this structure, or free.
     fn check_uses(&self, own: Vec<(u32, u32)>) -> Result<()> {
-        let kind = "free map";
+        let kind = Kind::FreeMap;
         let under_slots = (0, self.first_page);
         let mut used = own;
         used.extend(self.pending.values().flatten());
@@ -323,7 +328,7 @@ impl Space {
         Ok(Ptr { page: own.page, crc })
     }
 
-    fn payload<'r>(&self, kind: &'static str, page: u32, run: &'r [u8]) -> Result<&'r [u8]> {
+    fn payload<'r>(&self, kind: Kind, page: u32, run: &'r [u8]) -> Result<&'r [u8]> {
         let len = get_u64(run, PAGE_PAYLOAD_LEN);
         usize::try_from(len)
             .ok()
@@ -331,7 +336,7 @@ impl Space {
             .ok_or_else(|| self.corrupt(kind, page, "a payload within the run", format!("{len} bytes")))
     }
 
-    fn corrupt(&self, kind: &'static str, page: u32, expected: impl Into<String>, found: impl Into<String>) -> Error {
+    fn corrupt(&self, kind: Kind, page: u32, expected: impl Into<String>, found: impl Into<String>) -> Error {
         let offset = u64::from(page) * u64::from(self.page_size);
         Error::corrupt(kind, offset, Some(u64::from(page)), expected, found)
     }

@@ -9,7 +9,7 @@ use super::stored::GROUP_HEADER;
 use super::*;
 use crate::bytes::Bytes;
 use crate::disk::format::*;
-use crate::error::{Error, Result};
+use crate::error::{CorruptionKind, Error, Result};
 
 const PAGE: u32 = 4096;
 const TAG: u32 = 0x0601_7a65;
@@ -319,7 +319,7 @@ proptest! {
         // Only what no checksum covers here: the bytes themselves must hold together.
         let read = Space::load(PAGE, TAG, FIRST, root, &mut |ptr, _| match disk.get(&ptr.page) {
             Some(run) => Ok(Bytes::shared(Arc::from(&run[..]), 0..run.len())),
-            None => Err(Error::corrupt("page", 0, None, "", "")),
+            None => Err(Error::corrupt(CorruptionKind::Page, 0, None, "", "")),
         });
         if let Err(error) = read {
             prop_assert!(error.is_corrupt());

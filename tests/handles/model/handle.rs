@@ -2,13 +2,15 @@
 
 use super::input::Input;
 use super::tables::{Bounds, Kind, Refusal, Row, Rows, Stands, Tables, agree, slices, within};
-use memstone::{Blob, Bytes, Error, RawRange, RawTable, RawTableMut, Table, TypedRange, TypedTable, TypedTableMut};
+use memstone::{
+    Bytes, Error, Raw, RawRange, RawTable, RawTableMut, Table, TypedRange, TypedTable, TypedTableMut, WriteTxn,
+};
 use std::ops::Bound;
 
 type Found<T> = Result<T, Error>;
 
 /// A typed table of this name.
-pub const fn typed(name: &str) -> Table<'_, &'static str, Blob> {
+pub const fn typed(name: &str) -> Table<'_, &'static str, [u8], Raw> {
     Table::new(name)
 }
 
@@ -24,8 +26,8 @@ fn raw_row((key, value): (Bytes<'_>, Bytes<'_>)) -> Row {
     (key.to_vec(), value.to_vec())
 }
 
-fn typed_row((key, value): (String, Blob)) -> Row {
-    (key.into_bytes(), value.0)
+fn typed_row((key, value): (String, Bytes<'_>)) -> Row {
+    (key.into_bytes(), value.to_vec())
 }
 
 /// The reads of any handle.
@@ -55,26 +57,25 @@ pub trait Writes<'s>: Reads<'s> {
 }
 
 macro_rules! raw_reads {
-    ($($table:ty),+) => {
+    ($($table:ty => $range:ident),+) => {
         $(impl<'s> Reads<'s> for $table {
             fn get(&self, key: &[u8]) -> Found<Option<Vec<u8>>> {
-                Ok(self.get(key)?.map(|value| value.to_vec()))
+                Ok(RawTable::get(self, key)?.map(|value| value.to_vec()))
             }
             fn contains(&self, key: &[u8]) -> Found<bool> {
-                self.contains(key)
+                RawTable::contains(self, key)
             }
             fn len(&self) -> Found<u64> {
-                self.len()
+                RawTable::len(self)
             }
             fn first(&self) -> Found<Option<Row>> {
-                Ok(self.first()?.map(raw_row))
+                Ok(RawTable::first(self)?.map(raw_row))
             }
             fn last(&self) -> Found<Option<Row>> {
-                Ok(self.last()?.map(raw_row))
+                Ok(RawTable::last(self)?.map(raw_row))
             }
             fn range(&self, bounds: &Bounds) -> Found<Range<'s>> {
-                let (from, to) = slices(bounds);
-                self.range(from, to).map(Range::Raw)
+                RawTable::range(self, slices(bounds)).map(Range::$range)
             }
         })+
     };
@@ -84,29 +85,29 @@ macro_rules! typed_reads {
     ($($table:ty),+) => {
         $(impl<'s> Reads<'s> for $table {
             fn get(&self, key: &[u8]) -> Found<Option<Vec<u8>>> {
-                Ok(self.get(text(key))?.map(|value| value.0))
+                Ok(TypedTable::get(self, text(key))?.map(|value| value.to_vec()))
             }
             fn contains(&self, key: &[u8]) -> Found<bool> {
-                self.contains(text(key))
+                TypedTable::contains(self, text(key))
             }
             fn len(&self) -> Found<u64> {
-                self.len()
+                TypedTable::len(self)
             }
             fn first(&self) -> Found<Option<Row>> {
-                Ok(self.first()?.map(typed_row))
+                Ok(TypedTable::first(self)?.map(typed_row))
             }
             fn last(&self) -> Found<Option<Row>> {
-                Ok(self.last()?.map(typed_row))
+                Ok(TypedTable::last(self)?.map(typed_row))
             }
             fn range(&self, bounds: &Bounds) -> Found<Range<'s>> {
-                self.range(texts(slices(bounds))).map(Range::Typed)
+                TypedTable::range(self, texts(slices(bounds))).map(Range::Typed)
             }
         })+
     };
 }
 
-raw_reads!(RawTable<'s>, RawTableMut<'s>);
-typed_reads!(TypedTable<'s, &'static str, Blob>, TypedTableMut<'s, &'static str, Blob>);
+raw_reads!(RawTable<'s> => Old, RawTable<'s, WriteTxn> => Plain, RawTableMut<'s> => Plain);
+typed_reads!(TypedTable<'s, &'static str, [u8], Raw, WriteTxn>, TypedTableMut<'s, &'static str, [u8], Raw>);
 
 impl<'s> Writes<'s> for RawTableMut<'s> {
     fn put(&self, key: &[u8], value: &[u8]) -> Found<()> {
@@ -122,7 +123,7 @@ impl<'s> Writes<'s> for RawTableMut<'s> {
         Ok(self.remove(key)?.map(|value| value.to_vec()))
     }
     fn update(&self, key: &[u8], byte: Option<u8>) -> Found<()> {
-        self.update(key, |old| Ok(appended(old.map(<[u8]>::to_vec), byte)))
+        self.update(key, |old| appended(old.map(<[u8]>::to_vec), byte)).map(drop)
     }
     fn pop_first(&self) -> Found<Option<Row>> {
         Ok(self.pop_first()?.map(raw_row))
@@ -134,8 +135,7 @@ impl<'s> Writes<'s> for RawTableMut<'s> {
         self.retain(keep)
     }
     fn delete_range(&self, bounds: &Bounds) -> Found<u64> {
-        let (from, to) = slices(bounds);
-        self.delete_range(from, to)
+        self.delete_range(slices(bounds))
     }
     fn bulk_load(&self, rows: &[Row]) -> Found<u64> {
         self.bulk_load(rows.iter().map(|(key, value)| (key, value)))
@@ -145,21 +145,21 @@ impl<'s> Writes<'s> for RawTableMut<'s> {
     }
 }
 
-impl<'s> Writes<'s> for TypedTableMut<'s, &'static str, Blob> {
+impl<'s> Writes<'s> for TypedTableMut<'s, &'static str, [u8], Raw> {
     fn put(&self, key: &[u8], value: &[u8]) -> Found<()> {
         self.put(text(key), value)
     }
     fn insert(&self, key: &[u8], value: &[u8]) -> Found<Option<Vec<u8>>> {
-        Ok(self.insert(text(key), value)?.map(|value| value.0))
+        Ok(self.insert(text(key), value)?.map(|value| value.to_vec()))
     }
     fn delete(&self, key: &[u8]) -> Found<()> {
         self.delete(text(key))
     }
     fn remove(&self, key: &[u8]) -> Found<Option<Vec<u8>>> {
-        Ok(self.remove(text(key))?.map(|value| value.0))
+        Ok(self.remove(text(key))?.map(|value| value.to_vec()))
     }
     fn update(&self, key: &[u8], byte: Option<u8>) -> Found<()> {
-        self.update(text(key), |old| appended(old.map(|value| value.0), byte).map(Blob)).map(drop)
+        self.update(text(key), |old| appended(old.map(|value| value.to_vec()), byte)).map(drop)
     }
     fn pop_first(&self) -> Found<Option<Row>> {
         Ok(self.pop_first()?.map(typed_row))
@@ -168,7 +168,7 @@ impl<'s> Writes<'s> for TypedTableMut<'s, &'static str, Blob> {
         Ok(self.pop_last()?.map(typed_row))
     }
     fn retain(&self, keep: &dyn Fn(&[u8], &[u8]) -> bool) -> Found<u64> {
-        self.retain(|key, value| keep(key.as_bytes(), &value.0))
+        self.retain(|key, value| keep(key.as_bytes(), value))
     }
     fn delete_range(&self, bounds: &Bounds) -> Found<u64> {
         self.delete_range(texts(slices(bounds)))
@@ -191,15 +191,18 @@ fn appended(old: Option<Vec<u8>>, byte: Option<u8>) -> Option<Vec<u8>> {
 
 /// A range of a table.
 pub enum Range<'s> {
-    Raw(RawRange<'s>),
-    Typed(TypedRange<'s, &'static str, Blob>),
+    Old(RawRange<'s>),
+    Plain(RawRange<'s, WriteTxn>),
+    Typed(TypedRange<'s, &'static str, [u8], Raw, WriteTxn>),
 }
 
 impl Range<'_> {
     fn take(&mut self, back: bool) -> Option<Found<Row>> {
         match (self, back) {
-            (Range::Raw(range), false) => range.next().map(|row| row.map(raw_row)),
-            (Range::Raw(range), true) => range.next_back().map(|row| row.map(raw_row)),
+            (Range::Old(range), false) => range.next().map(|row| row.map(raw_row)),
+            (Range::Old(range), true) => range.next_back().map(|row| row.map(raw_row)),
+            (Range::Plain(range), false) => range.next().map(|row| row.map(raw_row)),
+            (Range::Plain(range), true) => range.next_back().map(|row| row.map(raw_row)),
             (Range::Typed(range), false) => range.next().map(|row| row.map(typed_row)),
             (Range::Typed(range), true) => range.next_back().map(|row| row.map(typed_row)),
         }

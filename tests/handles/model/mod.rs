@@ -10,7 +10,6 @@ mod txn;
 use handle::OpenRange;
 use input::Input;
 use memstone::{CheckOptions, Durability, Options, RawTable, Snapshot, Store, WriteOptions};
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tables::{Kind, Rows, Stands, Tables};
@@ -18,7 +17,7 @@ use txn::{Txn, is_refused};
 
 fn same_table(table: &RawTable<'_>, model: &Rows, what: &str) {
     assert_eq!(table.len().expect(what), model.len() as u64, "{what}: len");
-    let range = || table.range(Bound::Unbounded, Bound::Unbounded).expect(what);
+    let range = || table.range(..).expect(what);
     let mut expected = model.iter();
     for item in range() {
         let (key, value) = item.expect(what);
@@ -39,7 +38,7 @@ fn same(snapshot: &Snapshot, model: &Tables, what: &str) {
     let expected: Vec<_> = model.iter().map(|(name, t)| ((*name).to_owned(), t.rows.len() as u64)).collect();
     assert_eq!(found, expected, "{what}");
     for (name, table) in model {
-        same_table(&snapshot.raw(name).expect(what), &table.rows, what);
+        same_table(&snapshot.untyped(name).expect(what), &table.rows, what);
     }
 }
 
@@ -134,7 +133,9 @@ impl World {
         for (snapshot, tables) in &old {
             let name = input.name();
             let stands = tables.named(name).map_or(Stands::ForName(name, Kind::Raw), Stands::For);
-            let table = snapshot.raw(name).expect("a table of a snapshot");
+            let there = tables.named(name).is_some();
+            let table = if there { snapshot.untyped(name) } else { snapshot.raw(name) };
+            let table = table.expect("a table of a snapshot");
             ranges.push((OpenRange::of(&table, stands, input.bounds(Kind::Raw)), tables));
         }
         for _ in 0..1 + input.below(3) {

@@ -4,7 +4,7 @@ use super::World;
 use super::handle::{OpenRange, Reads, Writes, read, typed, write};
 use super::input::Input;
 use super::tables::{Kind, Refusal, Stands, Tables, agree};
-use memstone::{Error, RawTable, Savepoint, WriteTxn};
+use memstone::{Error, Savepoint, WriteTxn};
 
 /// As many handles, and as many ranges, are kept at most.
 const KEPT: usize = 8;
@@ -107,13 +107,13 @@ impl<'t> Txn<'t> {
         let expected = tables.iter().map(|(name, table)| ((*name).to_owned(), table.rows.len() as u64));
         assert!(found.eq(expected), "tables");
         let name = input.name();
-        match (tables.get(name), self.tx.bytes_of(name)) {
+        match (tables.get(name), self.tx.untyped(name)) {
             (Some(table), Ok(found)) => {
-                let rows = found.range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded).expect("a range");
+                let rows = memstone::RawTable::range(&found, ..).expect("a range");
                 let rows = rows.map(|row| row.expect("a row")).map(|(key, value)| (key.to_vec(), value.to_vec()));
                 assert!(rows.eq(table.rows.clone()), "the rows of {name:?}");
             }
-            (None, found) => agree(found.map(drop), Err(Refusal::Gone), "bytes_of"),
+            (None, found) => agree(found.map(drop), Err(Refusal::Gone), "untyped"),
             (Some(_), Err(error)) => panic!("{error:?}"),
         }
     }
@@ -125,7 +125,7 @@ impl<'t> Txn<'t> {
         let opened = match (reading, kind) {
             (false, Kind::Raw) => self.tx.raw(name).map(|table| Handle::Writing(Box::new(table))),
             (false, Kind::Typed) => self.tx.table(typed(name)).map(|table| Handle::Writing(Box::new(table))),
-            (true, Kind::Raw) => self.tx.read_raw(name).map(|table: RawTable<'_>| Handle::Reading(Box::new(table))),
+            (true, Kind::Raw) => self.tx.read_raw(name).map(|table| Handle::Reading(Box::new(table))),
             (true, Kind::Typed) => self.tx.read_table(typed(name)).map(|table| Handle::Reading(Box::new(table))),
         };
         match (opened, known) {

@@ -9,7 +9,7 @@
 //! `P how thread length call ret c:counter:value… l:list:element,…`: a look at some of it.
 
 use crate::random::{STEP, mix};
-use memstone::{RawTable, Result, Snapshot};
+use memstone::{RawTable, ReadState, Result, Snapshot};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -47,7 +47,7 @@ pub fn elements(value: Option<&[u8]>) -> Vec<u64> {
 }
 
 /// How many transactions there are.
-pub fn length(journal: &RawTable<'_>) -> Result<u64> {
+pub fn length<S: ReadState>(journal: &RawTable<'_, S>) -> Result<u64> {
     Ok(journal.last()?.map_or(0, |(key, _)| number(&key) + 1))
 }
 
@@ -63,6 +63,9 @@ pub fn look(snap: &Snapshot) -> Result<(u64, u64)> {
             rows += 1;
         }
         assert_eq!(table.len()?, rows, "{name} has another length than it says");
+        if let Some((key, _)) = table.nth(rows / 2)? {
+            assert_eq!(table.rank(&key)?, rows / 2, "{name} has another key under a number");
+        }
     }
     let journal = snap.raw(JOURNAL)?;
     let length = length(&journal)?;

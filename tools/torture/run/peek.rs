@@ -2,7 +2,7 @@
 
 use super::history::{COUNTERS, JOURNAL, LISTS, Peek, TABLES, elements, length, number};
 use crate::random::Random;
-use memstone::{RawTable, Result};
+use memstone::{RawTable, ReadState, Result};
 
 /// How many counters there are.
 pub const COUNTED: u64 = 8;
@@ -17,7 +17,10 @@ pub fn some_list(length: u64, random: &mut Random) -> u64 {
 }
 
 /// The number of transactions, some counters, some lists.
-pub fn peek<'t>(table: &dyn Fn(&str) -> Result<RawTable<'t>>, random: &mut Random) -> Result<Peek> {
+pub fn peek<'t, S: ReadState + 't>(
+    table: &dyn Fn(&str) -> Result<RawTable<'t, S>>,
+    random: &mut Random,
+) -> Result<Peek> {
     let mut seen = Peek { length: length(&table(JOURNAL)?)?, ..Peek::default() };
     for _ in 0..2 {
         let counter = random.below(COUNTED);

@@ -1,6 +1,5 @@
 //! memstone: one raw table, nothing configured.
 
-use std::ops::Bound;
 use std::path::Path;
 
 use anyhow::Result;
@@ -70,7 +69,7 @@ impl Reader for MemstoneReader<'_> {
     }
 
     fn scan(&mut self, from: &[u8], limit: usize, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
-        for entry in self.0.range(Bound::Included(from), Bound::Unbounded)?.take(limit) {
+        for entry in self.0.range(from..)?.take(limit) {
             let (key, value) = entry?;
             visit(&key, &value);
         }

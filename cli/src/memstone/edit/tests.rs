@@ -241,3 +241,16 @@ fn every_float_keeps_its_bits() {
         assert_eq!((before.1, *after.0), (after.1, 2));
     }
 }
+
+#[test]
+fn tables_of_json() {
+    let update = |bytes: &[u8], code| update_as(ValueType::Json, Some(bytes), code);
+    assert_eq!(update(br#"{"b":1, "a":[0.1]}"#, ".").unwrap(), br#"{"b":1, "a":[0.1]}"#, "unchanged to the byte");
+    assert_eq!(update(br#"{"b":1, "a":[0.1]}"#, ".b += 1").unwrap(), br#"{"b":2,"a":[0.1]}"#);
+    assert_eq!(update(br#"{"$bytes": "ff"}"#, "[.]").unwrap(), br#"[{"$bytes":"ff"}]"#, "no notation");
+    assert_eq!(update(b"18446744073709551615", "[., -1]").unwrap(), b"[18446744073709551615,-1]");
+    assert_eq!(update_as(ValueType::Json, None, ".a.b += 1").unwrap(), br#"{"a":{"b":1}}"#);
+    assert_eq!(update(b"no JSON", ".").unwrap(), b"no JSON");
+    assert!(matches!(update(b"no JSON", "[.]"), Err(Failure::Usage(_))), "bytes");
+    assert!(matches!(update(b"1", "nan"), Err(Failure::Usage(_))));
+}

@@ -111,7 +111,7 @@ impl Intake {
         for rows in batch.chunk_by(|a, b| a.table == b.table) {
             let Some(number) = rows.first().map(|row| row.table) else { continue };
             let Some(filled) = self.tables.get(number) else { continue };
-            let table = txn.bytes_as(&filled.name, &filled.keys, &filled.values)?;
+            let table = txn.untyped_as(&filled.name, &filled.keys, &filled.values)?;
             for row in rows {
                 let Some(filled) = self.tables.get_mut(number) else { continue };
                 match filled.incoming.put(&table, &row.key, &row.value) {
@@ -137,7 +137,7 @@ impl Intake {
         self.commit()?;
         let txn = self.new.begin()?;
         for table in &self.tables {
-            txn.bytes_as(&table.name, &table.keys, &table.values)?;
+            txn.untyped_as(&table.name, &table.keys, &table.values)?;
         }
         txn.commit()?;
         Ok(())
@@ -146,7 +146,7 @@ impl Intake {
     /// Compares a table with what the source says of it; gives the line of the report.
     pub(super) fn compare(&self, table: &str, in_source: u64) -> Result<Value, Failure> {
         let Some(filled) = self.tables.iter().find(|filled| filled.name == table) else { return Ok(Value::Null) };
-        let there = self.new.store().read()?.raw(table)?.len()?;
+        let there = self.new.store().read()?.untyped(table)?.len()?;
         let Incoming { replaced, kept, .. } = filled.incoming;
         if there + filled.skipped + replaced + kept != in_source {
             let left = filled.skipped + replaced + kept;

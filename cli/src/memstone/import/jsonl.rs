@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use memstone::{AsKey, Place, Value as _};
+use memstone::{AsKey, Codec, MessagePack, Place};
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
@@ -53,7 +53,7 @@ impl Source for JsonLines {
     fn tables(&mut self) -> Result<Vec<Found>, Failure> {
         let found = |name: &str, keys: &str| Found {
             name: name.to_owned(),
-            types: Ok((keys.to_owned(), Value::type_name().to_owned())),
+            types: Ok((keys.to_owned(), <MessagePack as Codec<Value>>::name().into_owned())),
         };
         Ok(match &self.form {
             Form::Memory => vec![found(ENTITIES, "str"), found(RELATIONS, "(str,str,str)")],
@@ -152,7 +152,7 @@ impl Form {
 fn row(key: Result<Vec<u8>, String>, object: Map<String, Value>) -> Result<(Vec<u8>, Vec<u8>), String> {
     let value = Value::Object(object);
     // As it is: nothing in it is taken for the command line's notation.
-    Ok((key?, value.encode().map_err(|error| error.to_string())?.into_owned()))
+    Ok((key?, MessagePack::encode(&value).map_err(|error| error.to_string())?.into_owned()))
 }
 
 /// The key of fields that must be texts; of several, a tuple.

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+#[cfg(any(feature = "import-redb", test))]
+use memstone::{Codec, MessagePack};
+
 use crate::failure::Failure;
 
 use super::intake::Intake;
@@ -34,6 +37,9 @@ pub(super) fn unreadable(path: &Path, error: impl std::fmt::Display) -> Failure 
 /// A value as MessagePack, as programs that use the library store it.
 #[cfg(any(feature = "import-redb", test))]
 #[allow(dead_code, reason = "a build of JSON lines alone has no rows to pack")]
-pub(super) fn packed(value: &impl memstone::Value) -> Result<Vec<u8>, String> {
-    value.encode().map(std::borrow::Cow::into_owned).map_err(|error| error.to_string())
+pub(super) fn packed<V>(value: &V) -> Result<Vec<u8>, String>
+where
+    MessagePack: Codec<V>,
+{
+    MessagePack::encode(value).map(std::borrow::Cow::into_owned).map_err(|error| error.to_string())
 }

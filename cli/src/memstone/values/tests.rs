@@ -208,6 +208,22 @@ fn tables_of_bytes() {
 }
 
 #[test]
+fn tables_of_json() {
+    let encode = |given| ValueType::Json.encode(given);
+    assert_eq!(encode(Given::Json(json!({ "b": 0.1, "a": [null] }))).unwrap(), br#"{"b":0.1,"a":[null]}"#);
+    assert_eq!(encode(Given::Json(json!({ "$bytes": "ff" }))).unwrap(), br#"{"$bytes":"ff"}"#, "no notation");
+    assert_eq!(encode(Given::Text("é\n".into())).unwrap(), "\"é\\n\"".as_bytes());
+    assert_eq!(encode(Given::Stored(b" [1] ".to_vec())).unwrap(), b" [1] ");
+    usage(encode(Given::Stored(b"[1".to_vec())), "no JSON");
+    usage(encode(Given::Stored(b"18446744073709551616".to_vec())), "does not fit 64 bits");
+    usage(encode(Given::Text(b"\xFF".to_vec())), "not UTF-8");
+    assert_eq!(ValueType::named("json").show(br#"{"b":1,"a":2}"#).to_string(), r#"{"b":1,"a":2}"#);
+    assert_eq!(ValueType::Json.show(b"[1"), json!({ "$bytes": "5b31" }));
+    assert!(matches!(ValueType::Json.decode(b"\xFF"), Err(Failure::Other(_))));
+    assert_eq!(ValueType::named("postcard"), ValueType::Bytes, "a codec that is not known");
+}
+
+#[test]
 fn arguments() {
     assert!(matches!(argument("[1]", Form::Json), Ok(Given::Json(value)) if value == json!([1])));
     assert!(matches!(argument("[1]", Form::Text), Ok(Given::Text(text)) if text == b"[1]"));

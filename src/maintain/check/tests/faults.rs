@@ -59,10 +59,11 @@ fn leaf(bend: impl FnOnce(&mut [u8])) -> impl FnOnce(&mut Store) {
             &[
                 ("aa", short("1")),
                 ("ab", short("2")),
-                ("b", Val::Long(Overflow { ptr: Ptr { page: 40, crc: 1 }, len: 9, version: 5 })),
+                ("b", Val::Long(Overflow::whole(Ptr { page: 40, crc: 1 }, 9, 5))),
             ],
         );
-        s.tables[1].1 = TreeRoot { ptr: sealed(&mut s.pages.bytes, ptr.page, bend), count: 3 };
+        let ptr = sealed(&mut s.pages.bytes, ptr.page, bend);
+        s.tables[1].1 = s.pages.tree(ptr);
     }
 }
 
@@ -71,7 +72,8 @@ fn branch(bend: impl FnOnce(&mut [u8])) -> impl FnOnce(&mut Store) {
     move |s| {
         let children = ["a", "b", "c"].map(|key| s.pages.leaf(17, &[(key, short("v"))]));
         let ptr = s.pages.branch(17, 1, &children, &["b", "c"]);
-        s.tables[1].1 = TreeRoot { ptr: sealed(&mut s.pages.bytes, ptr.page, bend), count: 3 };
+        let ptr = sealed(&mut s.pages.bytes, ptr.page, bend);
+        s.tables[1].1 = s.pages.tree(ptr);
     }
 }
 
@@ -153,6 +155,8 @@ fn in_headers_and_leaves() {
     found(n, "do not exist", &BETA, |s| s.tables[1].1.ptr.page = 1 << 20, AS_BUILT);
     found(n, "used twice: by the root slots", &BETA, |s| s.tables[1].1.ptr.page = 1, AS_BUILT);
     found(n, "2 entries are noted", &ALPHA, |s| s.tables[0].1.count = 2, AS_BUILT);
+    found(n, "1 pages and", &ALPHA, |s| s.tables[0].1.pages = 1, AS_BUILT);
+    found(n, "and 1 bytes are noted", &BETA, |s| s.tables[1].1.bytes = 1, AS_BUILT);
     assert!(*n >= 27, "{n}");
 }
 
@@ -181,23 +185,31 @@ fn in_branches_and_values() {
         move |s: &mut Store| {
             let mut long = s.pages.value(17, 5000);
             bend(&mut long);
-            s.tables[1].1 = TreeRoot { ptr: s.pages.leaf(17, &[("a", Val::Long(long))]), count: 1 };
+            let ptr = s.pages.leaf(17, &[("a", Val::Long(long))]);
+            s.tables[1].1 = s.pages.tree(ptr);
         }
     };
-    found(n, "written for root 5, not for 4", &BETA, long(|long| long.version -= 1), AS_BUILT);
+    found(
+        n,
+        "not 5000 bytes from a run of 2 pages on, written for root 4",
+        &BETA,
+        long(|long| long.version -= 1),
+        AS_BUILT,
+    );
     found(n, "not 4999", &BETA, long(|long| long.len -= 1), AS_BUILT);
     found(n, "cannot be", &BETA, long(|long| long.len = u64::MAX), AS_BUILT);
     found(n, "cannot be", &BETA, long(|long| long.ptr.page = 1), AS_BUILT);
     found(n, "damaged, stale or lost", &BETA, long(|long| long.ptr.crc ^= 1), AS_BUILT);
     found(n, "used twice: by the log", &BETA, long(|long| long.ptr.page = LOG_PAGE), AS_BUILT);
-    found(n, "its bytes do not match", &ALPHA, SAME, |f| f[13 * PAGE + 9] ^= 1);
+    found(n, "their CRC: 0..9000 (at offset 45120)", &ALPHA, SAME, |f| f[13 * PAGE + 9] ^= 1);
     found(
         n,
         "belongs to table 16",
         &BETA,
         |s| {
             let long = s.pages.value(16, 10);
-            s.tables[1].1 = TreeRoot { ptr: s.pages.leaf(17, &[("a", Val::Long(long))]), count: 1 };
+            let ptr = s.pages.leaf(17, &[("a", Val::Long(long))]);
+            s.tables[1].1 = s.pages.tree(ptr);
         },
         AS_BUILT,
     );
@@ -223,7 +235,8 @@ fn in_catalog_names_types_and_uses() {
             let bend = |page: &mut [u8]| {
                 put_u32(page, PAGE_HEADER + 1 + 4, 0xFF00_0000);
             };
-            s.tables[1].1 = TreeRoot { ptr: sealed(&mut s.pages.bytes, ptr.page, bend), count: 2 };
+            let ptr = sealed(&mut s.pages.bytes, ptr.page, bend);
+            s.tables[1].1 = s.pages.tree(ptr);
         },
         AS_BUILT,
     );
@@ -278,10 +291,7 @@ fn in_slots_and_log() {
     in_frame("dropped after a change", raw(2, &[2, 17, 0, 0, 0, 1, 0, b'a', 4, 16, 0, 0, 0]));
     in_frame("dropped twice", raw(2, &[4, 17, 0, 0, 0, 4, 17, 0, 0, 0]));
     in_frame("which this frame drops", raw(2, &[4, 17, 0, 0, 0, 2, 17, 0, 0, 0, 1, 0, b'a']));
-    in_frame(
-        "cannot be",
-        Mark::long(46, 17, "a", Overflow { ptr: Ptr { page: 1 << 30, crc: 1 }, len: 10, version: 5 }),
-    );
+    in_frame("cannot be", Mark::long(46, 17, "a", Overflow::whole(Ptr { page: 1 << 30, crc: 1 }, 10, 5)));
     let named_and_gone = |s: &mut Store| {
         s.frames.push(raw(1, &[2, 1, 0, 0, 0, 3, 0, b'n', b'e', b'w']));
         s.frames.push(Mark::puts(47, &[(19, "a", "")]));
@@ -316,18 +326,18 @@ fn named(sequence: u64, waits: bool, bend: impl FnOnce(&mut Pages, &mut Vec<u8>)
     move |s| {
         s.pages.version = sequence;
         let leaf = s.pages.leaf(17, &[("k", short("old"))]);
-        let tree = TreeRoot { ptr: leaf, count: 1 }.encode().to_vec();
+        let tree = s.pages.tree(leaf).encode().to_vec();
         let catalog = s.pages.leaf(0, &[("\0\0\0\x11", Val::Short(tree))]);
         if waits {
             s.pending.extend([(leaf.page, 1), (catalog.page, 1)]);
         }
         let mut row = sequence.to_le_bytes().to_vec();
         [40, 40, 1_u64].iter().for_each(|number| row.extend(number.to_le_bytes()));
-        row.extend(TreeRoot { ptr: catalog, count: 1 }.encode());
+        row.extend(s.pages.tree(catalog).encode());
         bend(&mut s.pages, &mut row);
         s.pages.version = 5;
         let table = s.pages.leaf(3, &[("one", Val::Short(row))]);
-        s.tables.insert(0, (3, TreeRoot { ptr: table, count: 1 }));
+        s.tables.insert(0, (3, s.pages.tree(table)));
     }
 }
 
@@ -350,8 +360,8 @@ fn in_named_snapshots() {
     found(n, "not in the pending list", &Slots, named(4, false, |_, _| {}), AS_BUILT);
     found(n, "as if no version needed it", &Space, named(2, true, |_, _| {}), AS_BUILT);
     let other = |pages: &mut Pages, row: &mut Vec<u8>| {
-        let catalog = pages.leaf(0, &[("\0\0\0\x02", Val::Short(vec![0; 16]))]);
-        put_bytes(row, 32, &TreeRoot { ptr: catalog, count: 1 }.encode());
+        let catalog = pages.leaf(0, &[("\0\0\0\x02", Val::Short(vec![0; TREE_ROOT_SIZE]))]);
+        put_bytes(row, 32, &pages.tree(catalog).encode());
     };
     found(n, "is no table's", &ONE, named(4, true, other), AS_BUILT);
     // What is a page of the newest trees by its number is another one by its CRC.
@@ -364,11 +374,11 @@ fn in_named_snapshots() {
 fn catalogs_of_named_snapshots_that_share_subtrees_come_to_an_end() {
     let mut store = Store::new();
     named(4, true, |pages, row| {
-        let mut below = pages.leaf(0, &[("\0\0\0\x11", Val::Short(vec![0; 16]))]);
+        let mut below = pages.leaf(0, &[("\0\0\0\x11", Val::Short(vec![0; TREE_ROOT_SIZE]))]);
         for level in 1..40 {
             below = pages.branch(0, level, &[below, below], &["m"]);
         }
-        put_bytes(row, 32, &TreeRoot { ptr: below, count: 1 }.encode());
+        put_bytes(row, 32, &pages.tree(below).encode());
     })(&mut store);
     check_disk(&MemoryDisk::new(store.build()), &CheckOptions::new()).unwrap();
 }

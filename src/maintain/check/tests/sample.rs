@@ -1,6 +1,8 @@
 //! A store written byte by byte from the documents of the format, by code that shares nothing with
 //! the engine but the free map.
 
+use std::collections::BTreeMap;
+
 use crate::disk::format::*;
 use crate::tree::space::{Space, SpaceRoot};
 
@@ -26,12 +28,21 @@ pub(in crate::maintain) fn short(value: &str) -> Val {
 }
 
 /// Writes runs one after the other.
+#[derive(Default)]
 pub(in crate::maintain) struct Pages {
     pub(in crate::maintain) bytes: Vec<u8>,
     pub(in crate::maintain) version: u64,
+    /// What is in the tree below each node: entries, pages, bytes.
+    pub(in crate::maintain) sums: BTreeMap<u32, [u64; 3]>,
 }
 
 impl Pages {
+    /// The tree with this root, as its row in the catalog has it.
+    pub(in crate::maintain) fn tree(&self, ptr: Ptr) -> TreeRoot {
+        let [count, pages, bytes] = self.sums.get(&ptr.page).copied().unwrap_or_default();
+        TreeRoot { ptr, count, pages, bytes }
+    }
+
     pub(in crate::maintain) fn seal(&mut self, kind: u8, level: u8, table: u32, run: Vec<u8>) -> Ptr {
         let page = (self.bytes.len() / PAGE) as u32;
         let (run, crc) = seal(page, self.version, kind, level, table, run);
@@ -60,7 +71,20 @@ impl Pages {
         }
         run.extend_from_slice(&bodies);
         finish(&mut run, keys.len(), prefix);
-        self.seal(KIND_LEAF, 0, table, run)
+        let size = |(key, value): &(&str, Val)| match value {
+            Val::Short(value) => (0, (key.len() + value.len()) as u64),
+            Val::Long(long) => {
+                (Overflow::pages(long.len.min(1 << 30), PAGE as u32), key.len() as u64 + long.len.min(1 << 30))
+            }
+        };
+        let pages = run.len().div_ceil(PAGE) as u64;
+        let sums = entries
+            .iter()
+            .map(size)
+            .fold([entries.len() as u64, pages, 0], |[n, pages, bytes], (more, size)| [n, pages + more, bytes + size]);
+        let ptr = self.seal(KIND_LEAF, 0, table, run);
+        self.sums.insert(ptr.page, sums);
+        ptr
     }
 
     pub(in crate::maintain) fn branch(&mut self, table: u32, level: u8, children: &[Ptr], separators: &[&str]) -> Ptr {
@@ -77,27 +101,22 @@ impl Pages {
         for child in children {
             run.extend_from_slice(&child.page.to_le_bytes());
             run.extend_from_slice(&child.crc.to_le_bytes());
-            run.extend_from_slice(&self.entries_below(*child).to_le_bytes()[..6]);
+            run.extend_from_slice(&self.tree(*child).count.to_le_bytes()[..6]);
         }
         keys.iter().for_each(|key| run.extend_from_slice(&key[prefix..]));
         finish(&mut run, children.len(), prefix);
-        self.seal(KIND_BRANCH, level, table, run)
-    }
-
-    /// How many entries lie below a node, by its own bytes.
-    fn entries_below(&self, node: Ptr) -> u64 {
-        let Some(bytes) = self.bytes.get(node.page as usize * PAGE..) else { return 0 };
-        let count = usize::from(get_u16(bytes, NODE_COUNT));
-        if bytes[PAGE_KIND] == KIND_LEAF {
-            return count as u64;
-        }
-        let children = PAGE_HEADER + usize::from(get_u16(bytes, NODE_PREFIX)) + 6 * (count - 1);
-        (0..count).map(|child| get_u64(bytes, children + 14 * child + 8) & 0xffff_ffff_ffff).sum()
+        let below = children.iter().map(|child| self.tree(*child));
+        let sums = below.fold([0, 1, 0], |[count, pages, bytes]: [u64; 3], child| {
+            [count + child.count, pages + child.pages, bytes + child.bytes]
+        });
+        let ptr = self.seal(KIND_BRANCH, level, table, run);
+        self.sums.insert(ptr.page, sums);
+        ptr
     }
 
     pub(in crate::maintain) fn value(&mut self, table: u32, len: usize) -> Overflow {
         let version = self.version;
-        Overflow { ptr: self.seal(KIND_OVERFLOW, 0, table, long_value(len)), len: len as u64, version }
+        Overflow::whole(self.seal(KIND_OVERFLOW, 0, table, long_value(len)), len as u64, version)
     }
 }
 
@@ -110,9 +129,14 @@ fn varint(number: usize) -> Vec<u8> {
 }
 
 pub(in crate::maintain) fn long_value(len: usize) -> Vec<u8> {
-    let mut run = vec![0; PAGE_HEADER];
+    let mut run = vec![0; 64];
     put_u64(&mut run, PAGE_PAYLOAD_LEN, len as u64);
     run.extend((0..len).map(|at| at as u8));
+    run.resize(run.len().next_multiple_of(PAGE), 0);
+    // One chunk.
+    assert!(run.len() <= 65536);
+    let crc = crc32fast::hash(&run[64..]);
+    put_u32(&mut run, 40, crc);
     run
 }
 
@@ -133,7 +157,8 @@ pub(in crate::maintain) fn seal(
     put_u32(&mut run, PAGE_TABLE, table);
     let pages = run.len() / PAGE;
     put_u32(&mut run, PAGE_RUN, pages as u32);
-    let crc = crc32fast::hash(&run[4..]);
+    let covered = if kind == KIND_OVERFLOW { 64 } else { run.len() };
+    let crc = crc32fast::hash(&run[4..covered]);
     put_u32(&mut run, PAGE_CRC, crc);
     (run, crc)
 }
@@ -240,6 +265,7 @@ impl Mark {
         let mut payload = vec![3];
         payload.extend_from_slice(&table.to_le_bytes());
         payload.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        payload.extend_from_slice(&24u16.to_le_bytes());
         payload.extend_from_slice(key.as_bytes());
         payload.extend_from_slice(&long.encode());
         Mark { operations: 1, payload, ..Mark::puts(lsn, &[]) }
@@ -291,7 +317,7 @@ pub(in crate::maintain) struct Store {
 
 impl Store {
     pub(in crate::maintain) fn new() -> Store {
-        let mut pages = Pages { bytes: vec![0; 11 * PAGE], version: 4 };
+        let mut pages = Pages { bytes: vec![0; 11 * PAGE], version: 4, ..Pages::default() };
         let long = pages.value(16, 9000);
         let leaves = [
             pages.leaf(16, &[("key/a", short("1")), ("key/b", Val::Long(long)), ("key/bb", short(""))]),
@@ -309,9 +335,9 @@ impl Store {
         let pending = vec![(old.page, 1), (7, 1)];
         // A long value that only the log names, in pages that were free when the root was written.
         let (log_value, crc) = seal(LOG_VALUE, 6, KIND_OVERFLOW, 0, 17, long_value(5000));
-        let log_long = Overflow { ptr: Ptr { page: LOG_VALUE, crc }, len: 5000, version: 6 };
+        let log_long = Overflow::whole(Ptr { page: LOG_VALUE, crc }, 5000, 6);
         Store {
-            tables: vec![(16, TreeRoot { ptr: root, count: 7 }), (17, TreeRoot { ptr: beta, count: 2 })],
+            tables: vec![(16, pages.tree(root)), (17, pages.tree(beta))],
             names: vec![("alpha", 16), ("beta", 17), ("empty", 18)],
             slot: Slot {
                 sequence: 5,
@@ -346,13 +372,14 @@ impl Store {
             })
             .collect();
         let rows: Vec<_> = self.names.iter().zip(values).map(|((name, _), value)| (*name, Val::Short(value))).collect();
-        let names = TreeRoot { ptr: self.pages.leaf(1, &rows), count: rows.len() as u64 };
-        self.tables.insert(0, (1, names));
+        let names = self.pages.leaf(1, &rows);
+        self.tables.insert(0, (1, self.pages.tree(names)));
         let keys: Vec<String> =
             self.tables.iter().map(|(id, _)| String::from_utf8(id.to_be_bytes().to_vec()).unwrap()).collect();
         let rows: Vec<_> =
             keys.iter().zip(&self.tables).map(|(k, (_, r))| (k.as_str(), Val::Short(r.encode().to_vec()))).collect();
-        self.slot.catalog = TreeRoot { ptr: self.pages.leaf(0, &rows), count: rows.len() as u64 };
+        let catalog = self.pages.leaf(0, &rows);
+        self.slot.catalog = self.pages.tree(catalog);
         let mut file = self.pages.bytes;
         let mut space = Space::new(PAGE as u32, get_u32(&STORE, 0), 3, (file.len() / PAGE) as u64);
         self.pending.iter().for_each(|(page, run)| space.retire(*page, *run, 3, 5));

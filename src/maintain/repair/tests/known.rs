@@ -1,7 +1,6 @@
 //! Stores with known content, as files that a killed process leaves, and what lies on each of their pages.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
 use crate::disk::format::*;
 use crate::disk::memory::MemoryDisk;
@@ -22,7 +21,7 @@ pub(super) type Content = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
 pub(super) fn content_of(snapshot: &Snapshot) -> Content {
     let mut content = Content::new();
     for table in snapshot.tables().unwrap() {
-        let rows = snapshot.raw(&table.name).unwrap().range(Bound::Unbounded, Bound::Unbounded).unwrap();
+        let rows = snapshot.untyped(&table.name).unwrap().range(..).unwrap();
         let rows = rows.map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect();
         content.insert(table.name, rows);
     }
@@ -83,7 +82,7 @@ pub(super) fn known(rows: u32, tail: bool, older: bool) -> Known {
                 for n in 0..40 {
                     beta.put(&(n * 3 + round).to_be_bytes(), &value(n, round))?;
                 }
-                let long = tx.table(Table::<u32, crate::Blob>::new("long values"))?;
+                let long = tx.table(Table::<u32, [u8], crate::Raw>::new("long values"))?;
                 long.insert(round, &vec![round as u8; 3000 + 9000 * round as usize][..])?;
                 tx.raw("empty").map(drop)
             })
@@ -181,9 +180,10 @@ fn walk(all: &File<'_>, ptr: Ptr, table: u32, above: Option<u8>, used: &mut Vec<
         for (key, value) in node::leaf(&run).unwrap() {
             keys.insert(key.to_vec());
             if let Value::Long(long) = value {
-                let pages = Overflow::pages(long.len, all.page_size) as u32;
-                let keys = [key.to_vec()].into();
-                used.push(Used { page: long.ptr.page, pages, what: What::Value, table, keys });
+                for extent in long.extents(all.page_size).unwrap().iter() {
+                    let keys = [key.to_vec()].into();
+                    used.push(Used { page: extent.page, pages: extent.pages, what: What::Value, table, keys });
+                }
             }
         }
     } else {

@@ -1,0 +1,137 @@
+//! What belongs to a handle, and stores without a file.
+
+use crate::common::TestStore;
+use memstone::{Durability, Error, Options, Store, Table, WriteOptions};
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+#[test]
+fn the_timeout_belongs_to_the_handle() {
+    let test = TestStore::new();
+    let patient = Options::new().timeout(Duration::from_secs(36_000)).open(&test.path).unwrap();
+    let hasty = Options::new().timeout(Duration::ZERO).open(&test.path).unwrap();
+    let tx = patient.begin_write().unwrap();
+    // The turn is held until they have come back: with a longer timeout this test would not end.
+    let never = WriteOptions::new().timeout(Duration::ZERO);
+    let refused = [(hasty, WriteOptions::new()), (patient.clone(), never)].map(|(store, options)| {
+        let writer = std::thread::spawn(move || store.clone().write_with(options, |_| Ok(())));
+        writer.join().unwrap()
+    });
+    assert!(refused.iter().all(|refused| matches!(refused, Err(Error::Busy { .. }))));
+    tx.commit().unwrap();
+    patient.write(|tx| tx.raw("t")?.put(b"k", b"v")).unwrap();
+}
+
+#[test]
+fn the_durability_belongs_to_the_handle() {
+    let test = TestStore::new();
+    let relaxed = Options::new().durability(Durability::Relaxed).open(&test.path).unwrap();
+    let full = test.open();
+    let of = |store: &Store, options: WriteOptions| format!("{:?}", store.begin_write_with(options).unwrap());
+    assert!(of(&relaxed.clone(), WriteOptions::new()).contains("Relaxed"));
+    assert!(of(&full, WriteOptions::new()).contains("Sync"));
+    assert!(of(&relaxed, WriteOptions::new().durability(Durability::Sync)).contains("Sync"));
+    relaxed.write(|tx| tx.raw("t")?.put(b"k", b"v")).unwrap();
+    let done = full.transact(WriteOptions::new(), |tx| tx.raw("t")?.put(b"k", b"w")).unwrap();
+    assert_eq!(full.stats().unwrap().durable, done.lsn);
+}
+
+#[test]
+fn a_new_file_has_the_permissions_asked_for() {
+    let test = TestStore::new();
+    let mode = || std::fs::metadata(&test.path).unwrap().permissions().mode() & 0o777;
+    Options::new().mode(0o600).open(&test.path).unwrap().close().unwrap();
+    assert_eq!(mode(), 0o600);
+    // One that is there keeps its own.
+    let store = Options::new().mode(0o644).open(&test.path).unwrap();
+    assert_eq!(mode(), 0o600);
+    assert_eq!(std::fs::metadata(test.sidecar()).unwrap().permissions().mode() & 0o077, 0);
+    drop(store);
+}
+
+const ROWS: Table<u64, String> = Table::new("rows");
+
+/// Enough for checkpoints, a longer log, long values and a file that is cut again; by several threads.
+#[test]
+fn a_store_in_memory_does_what_one_in_a_file_does() {
+    let store = Options::new().log_cap(1 << 20).in_memory().unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let store = &store;
+            scope.spawn(move || {
+                for n in 0..300_u64 {
+                    let text = "x".repeat([10, 300, 20_000][n as usize % 3]);
+                    store.write(|tx| tx.table(ROWS)?.put(thread << 32 | n, &text)).unwrap();
+                    let snapshot = store.read().unwrap();
+                    assert_eq!(snapshot.table(ROWS).unwrap().get(thread << 32 | n).unwrap().unwrap(), text);
+                }
+            });
+        }
+    });
+    let before = store.read().unwrap();
+    store.create_snapshot("all").unwrap();
+    store.write(|tx| tx.drop_table(ROWS)).unwrap();
+    store.checkpoint().unwrap();
+    assert_eq!(before.table(ROWS).unwrap().len().unwrap(), 1200);
+    assert_eq!(before.table(ROWS).unwrap().range(..).unwrap().map(Result::unwrap).count(), 1200);
+    store.roll_back_to("all").unwrap();
+    drop(before);
+    store.delete_snapshot("all").unwrap();
+    assert_eq!(store.read().unwrap().table(ROWS).unwrap().len().unwrap(), 1200);
+    store.write(|tx| tx.clear_table(ROWS)).unwrap();
+    let (long, short) = store.compact().unwrap();
+    assert!(short < long && short < 1 << 20, "{long} to {short}");
+    store.close().unwrap();
+}
+
+#[test]
+fn a_store_in_memory_has_no_other_and_is_kept_by_a_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::in_memory().unwrap();
+    let seen = store.last_commit().unwrap();
+    let waiter = std::thread::spawn({
+        let store = store.clone();
+        move || store.wait_for_change(seen, Duration::from_secs(600))
+    });
+    store.write(|tx| tx.table(ROWS)?.put(7, "kept")).unwrap();
+    assert!(waiter.join().unwrap().unwrap() > seen);
+    assert!(Store::in_memory().unwrap().read().unwrap().tables().unwrap().is_empty());
+    let path = dir.path().join("kept.mst");
+    store.read().unwrap().backup_to(&path).unwrap();
+    drop(store);
+    let kept = Store::open(&path).unwrap();
+    assert_eq!(kept.read().unwrap().table(ROWS).unwrap().get(7).unwrap().unwrap(), "kept");
+    let archive = Options::new().archive(dir.path().join("archive")).in_memory();
+    assert!(matches!(archive, Err(Error::Invalid(_))));
+    let store = Store::in_memory().unwrap();
+    assert!(matches!(store.start_archive(dir.path()), Err(Error::Invalid(_))));
+    store.write(|tx| tx.table(ROWS)?.put(8, "cloned")).unwrap();
+    store.clone_to(dir.path().join("clone.mst")).unwrap();
+    let clone = Store::open(dir.path().join("clone.mst")).unwrap();
+    assert_eq!(clone.read().unwrap().table(ROWS).unwrap().get(8).unwrap().unwrap(), "cloned");
+    assert!(!std::path::Path::new("(in memory)").exists());
+}
+
+#[test]
+fn a_transaction_tells_its_lsn_and_takes_errors_of_any_kind() {
+    #[derive(Debug)]
+    enum Mine {
+        Refused(u32),
+        Store(Error),
+    }
+    impl From<Error> for Mine {
+        fn from(error: Error) -> Mine {
+            Mine::Store(error)
+        }
+    }
+    let store = Store::in_memory().unwrap();
+    let refused = store.transact(WriteOptions::new(), |tx| {
+        tx.raw("t")?.put(b"k", b"v")?;
+        Err::<(), _>(Mine::Refused(7))
+    });
+    assert!(matches!(refused, Err(Mine::Refused(7))) && store.read().unwrap().tables().unwrap().is_empty());
+    let failed: Result<_, Mine> = store.transact(WriteOptions::new(), |tx| Ok(tx.rename_table("absent", "t")?));
+    assert!(matches!(failed, Err(Mine::Store(Error::NoTable { .. }))));
+    let done = store.transact(WriteOptions::new(), |tx| tx.raw("t")?.put(b"k", b"v").map(|()| 7)).unwrap();
+    assert_eq!((done.value, done.lsn), (7, store.last_commit().unwrap()));
+}
