@@ -13,10 +13,15 @@ mod common;
 
 use common::TestStore;
 use memstone::memory::graph::{Entity, GraphError, GraphMut, GraphView, Relation, Subgraph};
-use memstone::{Codec, MessagePack, Snapshot, Store, Table, TypedTableMut};
+use memstone::{Codec, MessagePack, Snapshot, Store, Table, TypedTableMut, WriteOptions, WriteTxn};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+
+/// A write transaction on the graph.
+fn edit<T>(store: &Store, body: impl FnOnce(&WriteTxn) -> Result<T, GraphError>) -> Result<T, GraphError> {
+    store.transact(WriteOptions::new(), body).map(|committed| committed.value)
+}
 
 /// What the graph is to be: two lists, searched from the start.
 #[derive(Debug, Default)]
@@ -116,15 +121,15 @@ fn steps() -> impl Strategy<Value = Step> {
 fn take(step: &Step, store: &Store, model: &mut Model) -> Result<(), GraphError> {
     match step {
         Step::CreateEntities(entities) => {
-            let created = store.write(|tx| GraphMut::new(tx)?.create_entities(entities))?;
+            let created = edit(&store, |tx| GraphMut::new(tx)?.create_entities(entities))?;
             assert_eq!(created, model.create_entities(entities));
         }
         Step::CreateRelations(relations) => {
-            let created = store.write(|tx| GraphMut::new(tx)?.create_relations(relations))?;
+            let created = edit(&store, |tx| GraphMut::new(tx)?.create_relations(relations))?;
             assert_eq!(created, model.create_relations(relations));
         }
         Step::AddObservations(all) => {
-            let added = store.write(|tx| {
+            let added = edit(&store, |tx| {
                 let graph = GraphMut::new(tx)?;
                 all.iter().map(|(name, contents)| graph.add_observations(name, contents)).collect::<Result<Vec<_>, _>>()
             });
@@ -142,19 +147,19 @@ fn take(step: &Step, store: &Store, model: &mut Model) -> Result<(), GraphError>
             }
         }
         Step::DeleteEntities(names) => {
-            store.write(|tx| GraphMut::new(tx)?.delete_entities(names))?;
+            edit(&store, |tx| GraphMut::new(tx)?.delete_entities(names))?;
             model.delete_entities(names);
         }
         Step::DeleteObservations(name, contents) => {
-            store.write(|tx| GraphMut::new(tx)?.delete_observations(name, contents))?;
+            edit(&store, |tx| GraphMut::new(tx)?.delete_observations(name, contents))?;
             model.delete_observations(name, contents);
         }
         Step::DeleteRelations(relations) => {
-            store.write(|tx| GraphMut::new(tx)?.delete_relations(relations))?;
+            edit(&store, |tx| GraphMut::new(tx)?.delete_relations(relations))?;
             model.delete_relations(relations);
         }
         Step::Clear => {
-            store.write(|tx| GraphMut::new(tx)?.clear())?;
+            edit(&store, |tx| GraphMut::new(tx)?.clear())?;
             *model = Model::default();
         }
         Step::Checkpoint => store.checkpoint()?,
@@ -204,16 +209,16 @@ fn relations_of_other_parts_are_others() {
     let all = all.map(|(from, to, kind)| Relation::new(from, to, kind));
     for relation in &all {
         let relation = std::slice::from_ref(relation);
-        assert_eq!(store.write(|tx| GraphMut::new(tx)?.create_relations(relation)).unwrap(), relation);
+        assert_eq!(edit(&store, |tx| GraphMut::new(tx)?.create_relations(relation)).unwrap(), relation);
     }
-    store.write(|tx| GraphMut::new(tx)?.delete_relations(&all[1..])).unwrap();
+    edit(&store, |tx| GraphMut::new(tx)?.delete_relations(&all[1..])).unwrap();
     assert_eq!(GraphView::new(&store.read().unwrap()).unwrap().whole().unwrap().relations, all[..1]);
 }
 
 /// How many rows of all tables a change touches.
 fn rows_touched(store: &Store, change: impl FnOnce(&GraphMut<'_>) -> Result<(), GraphError>) -> usize {
     let before = store.read().unwrap();
-    store.write(|tx| change(&GraphMut::new(tx)?)).unwrap();
+    edit(&store, |tx| change(&GraphMut::new(tx)?)).unwrap();
     let after = store.read().unwrap();
     let diff = before.diff(&after).unwrap();
     diff.tables().iter().map(|table| table.rows().unwrap().count()).sum()
@@ -224,9 +229,9 @@ fn a_change_touches_the_rows_of_what_it_changes_alone() {
     let test = TestStore::new();
     let store = Store::open(&test.path).unwrap();
     let many = (0..1000).map(|i| format!("observation {i}"));
-    store.write(|tx| GraphMut::new(tx)?.create_entities(&[Entity::new("hub", "t", many)])).unwrap();
+    edit(&store, |tx| GraphMut::new(tx)?.create_entities(&[Entity::new("hub", "t", many)])).unwrap();
     let relations: Vec<_> = (0..1000).map(|i| Relation::new("hub", format!("n{i}"), "r")).collect();
-    store.write(|tx| GraphMut::new(tx)?.create_relations(&relations)).unwrap();
+    edit(&store, |tx| GraphMut::new(tx)?.create_relations(&relations)).unwrap();
     assert_eq!(rows_touched(&store, |graph| graph.add_observations("hub", &["one more"]).map(drop)), 2);
     assert_eq!(rows_touched(&store, |graph| graph.add_observations("hub", &["one more"]).map(drop)), 0);
     assert_eq!(rows_touched(&store, |graph| graph.delete_observations("hub", &["observation 7"])), 2);
@@ -239,7 +244,7 @@ fn a_change_touches_the_rows_of_what_it_changes_alone() {
 fn several_changes_are_one_transaction() {
     let test = TestStore::new();
     let store = Store::open(&test.path).unwrap();
-    let failed = store.write(|tx| {
+    let failed = edit(&store, |tx| {
         let graph = GraphMut::new(tx)?;
         graph.create_entities(&[Entity::new("a", "t", ["x"])])?;
         graph.create_relations(&[Relation::new("a", "b", "r")])?;
@@ -258,8 +263,7 @@ where
 {
     let test = TestStore::new();
     let store = Store::open(&test.path).unwrap();
-    store
-        .write(|tx| {
+    edit(&store, |tx| {
             let graph = GraphMut::new(tx)?;
             graph.create_entities(&[Entity::new("a", "t", ["x"]), Entity::new("b", "t", ["y", "z"])])?;
             graph.create_relations(&[Relation::new("a", "b", "r"), Relation::new("b", "b", "r")])

@@ -80,7 +80,7 @@ impl Care<'_> {
 
     /// A write transaction.
     pub(crate) fn write<T>(&self, body: impl FnOnce(&WriteTxn) -> Result<T, Failure>) -> Result<T, Failure> {
-        self.store.write_with(WriteOptions::new().timeout(self.left()), body)
+        Ok(self.store.transact(WriteOptions::new().timeout(self.left()), body)?.value)
     }
 }
 

@@ -48,10 +48,11 @@ impl Memory {
             }
             Work::Edit(work) => {
                 let store = self.store(deadline)?;
-                store.write_with(WriteOptions::new().timeout(left(deadline)), |tx| {
+                let committed = store.transact(WriteOptions::new().timeout(left(deadline)), |tx| {
                     begun();
                     work(&GraphMut::new(tx)?, arguments)
-                })
+                })?;
+                Ok(committed.value)
             }
             Work::Care(work) => work(&Care { store: &self.store(deadline)?, watch, deadline }, arguments),
         }

@@ -49,7 +49,7 @@ pub(crate) fn import_once(store: &Store, source: &Path, wait: Duration) -> Resul
     if others > 0 {
         tracing::warn!(file = %source.display(), lines = others, "has lines that are neither entities nor relations");
     }
-    let imported = store.write_with(WriteOptions::new().timeout(wait), |tx| {
+    let imported = store.transact(WriteOptions::new().timeout(wait), |tx| {
         let origins = tx.table(ORIGIN)?;
         // Another server may have been faster, and even have changed the graph since.
         if origins.get(())?.is_some() {
@@ -63,7 +63,7 @@ pub(crate) fn import_once(store: &Store, source: &Path, wait: Duration) -> Resul
         origins.put((), Origin { path, bytes: size(&bytes), changed, entities, relations })?;
         Ok::<_, Failure>(true)
     })?;
-    if imported {
+    if imported.value {
         let (entities, relations) = (graph.entities.len(), graph.relations.len());
         tracing::info!(file = %source.display(), entities, relations, "imported");
     }

@@ -18,7 +18,7 @@ use crate::WriteTxn;
 ///     assert_eq!(created.len(), 1);
 ///     assert_eq!(graph.add_observations("ada", &["reads", "writes"])?, ["writes"]);
 ///     assert!(matches!(graph.add_observations("bob", &["sings"]), Err(GraphError::NoEntity { .. })));
-///     Ok::<_, GraphError>(())
+///     Ok(())
 /// })?;
 /// let snapshot = store.read()?;
 /// assert_eq!(GraphView::new(&snapshot)?.open(&["ada"])?.entities[0].observations, ["reads", "writes"]);

@@ -19,7 +19,7 @@
 //!     let graph = GraphMut::new(tx)?;
 //!     graph.create_entities(&[Entity::new("ada", "person", ["writes programs"])])?;
 //!     graph.create_relations(&[Relation::new("ada", "engine", "described")])?;
-//!     graph.add_observations("ada", &["likes numbers"])
+//!     Ok(graph.add_observations("ada", &["likes numbers"])?)
 //! })?;
 //!
 //! let snapshot = store.read()?;

@@ -98,3 +98,13 @@ pub enum GraphError {
     #[error(transparent)]
     Store(#[from] crate::Error),
 }
+
+/// In a body of [`Store::write`](crate::Store::write): see [`Error::into_abort`](crate::Error::into_abort).
+impl From<GraphError> for crate::Error {
+    fn from(error: GraphError) -> crate::Error {
+        match error {
+            GraphError::Store(error) => error,
+            error => crate::Error::abort(error),
+        }
+    }
+}

@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, HashSet};
 /// store.write(|tx| {
 ///     let graph = GraphMut::new(tx)?;
 ///     graph.create_entities(&[Entity::new("ada", "person", ["reads"]), Entity::new("bob", "person", ["sings"])])?;
-///     graph.create_relations(&[Relation::new("ada", "bob", "knows")])
+///     Ok(graph.create_relations(&[Relation::new("ada", "bob", "knows")])?)
 /// })?;
 /// let snapshot = store.read()?;
 /// let graph = GraphView::new(&snapshot)?;
