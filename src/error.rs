@@ -545,7 +545,7 @@ mod tests {
             seen.insert(std::mem::discriminant(&error));
         }
         // A new variant has its row above.
-        assert_eq!(seen.len(), include_str!("error.rs").matches("    #[error(").count());
+        assert_eq!(seen.len(), include_str!("error.rs").matches("\n    #[error(").count());
     }
 
     #[test]

@@ -188,7 +188,11 @@ impl Oracle {
             id
         };
         self.world.remark(Event::Begun(id));
-        perform(&tx, &changes).map_err(|e| format!("change: {e}"))?;
+        // Streamed values go to the disk before the commit, so a change may fail; then there is no commit.
+        if let Err(e) = perform(&tx, &changes) {
+            self.known().refused.insert(id);
+            return forgive(Err(e), forgiven, "change").map(|()| 0);
+        }
         if let Err(e) = tx.commit() {
             // Whether it is there shows later, unless the error says that it is not.
             if !matches!(e, Error::Unconfirmed { .. }) {
