@@ -136,6 +136,8 @@ mod error;
 pub mod fuzzing;
 mod log;
 mod maintain;
+#[cfg(feature = "memory")]
+pub mod memory;
 #[cfg(test)]
 mod simulation;
 mod store;
