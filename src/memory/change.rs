@@ -59,6 +59,8 @@ impl Version {
     /// What an item is to be, and the changes of its vectors. Nothing is written.
     fn new(settings: &Settings, mut item: Item, before: Option<&Version>) -> Result<(Version, Vectors)> {
         item.check()?;
+        // The last time stands for none.
+        item.expires = item.expires.filter(|time| *time < Timestamp::MAX);
         let old = before.map_or(0, |before| before.spaces);
         let mut numbers: BTreeSet<u8> = (0..64).filter(|number| has_bit(old, *number)).collect();
         let mut vectors = Vectors::new();

@@ -126,6 +126,9 @@ fn check_item(
         }
         *expected.rows.entry(Table::Vectors).or_default() += 1;
     }
+    if let Some(number) = (0..64).find(|n| has_bit(row.spaces, *n) && settings.spaces().all(|(known, ..)| known != *n)) {
+        report.note(Table::Items, &place.key(), format!("a vector in space {number}, which is not declared"));
+    }
     let counts = expected.namespaces.entry(place.namespace).or_default();
     counts.own.items += 1;
     counts.own.bytes += bytes.len() as u64 + load::vector_bytes(settings, row.spaces);

@@ -104,8 +104,8 @@ impl Limits {
         let share = bucket.checked_div(u128::from(limit)).unwrap_or(u128::MAX / u128::from(tokens.max(1)));
         let state = writer.reader.get(Table::Buckets, &key)?;
         let state = state.and_then(|row| row.first_chunk().map(|row| u128::from_be_bytes(*row))).unwrap_or(0);
-        // A clock that was set back does not close the bucket for longer than it takes to fill.
-        let full = state.clamp(now, now + bucket);
+        // No bucket lies further ahead: the clock was set back since, and what was taken before counts no more.
+        let full = Some(state.max(now)).filter(|full| *full <= now + bucket).unwrap_or(now);
         let then = full.saturating_add(share.saturating_mul(u128::from(tokens)));
         if then > now + bucket {
             // So many tokens may never be there.

@@ -12,7 +12,7 @@ use crate::memory::text::Text;
 /// The numbers of a block differ in so many bits.
 const BLOCK_BITS: u32 = 6;
 /// Lengths up to here are exact; above, eight steps go to a factor of two.
-const EXACT: usize = 128;
+const EXACT: u8 = 128;
 
 /// An item that has a term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,18 +139,18 @@ pub(super) fn row_len(row: &[u8]) -> usize {
 }
 
 fn encode_length(length: usize) -> u8 {
-    if length < EXACT {
-        return length.to_le_bytes()[0];
+    if let Some(code) = u8::try_from(length).ok().filter(|code| *code < EXACT) {
+        return code;
     }
     let power = length.ilog2() as usize;
-    let code = EXACT + (power - 7) * 8 + ((length >> (power - 3)) & 7);
+    let code = usize::from(EXACT) + (power - 7) * 8 + ((length >> (power - 3)) & 7);
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
 /// The shortest length with this code.
 pub(super) fn decode_length(code: u8) -> u32 {
     let code = u32::from(code);
-    match code.checked_sub(EXACT as u32) {
+    match code.checked_sub(u32::from(EXACT)) {
         None => code,
         Some(step) => (8 + step % 8) << (4 + step / 8),
     }

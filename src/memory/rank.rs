@@ -127,7 +127,6 @@ struct Scorer {
     by_length: Vec<f32>,
 }
 
-#[expect(clippy::cast_precision_loss, reason = "scores need no more")]
 impl Scorer {
     fn new(items: u64, length: u64) -> Scorer {
         let average = (length as f32 / items.max(1) as f32).max(1.0);
@@ -203,8 +202,8 @@ pub(super) fn by_vector(
 pub(super) fn fuse(rankings: [&[Candidate]; 2]) -> Vec<Candidate> {
     let mut scores: HashMap<Place, f32> = HashMap::new();
     for ranking in rankings {
-        for (rank, candidate) in (1_u16..).zip(ranking) {
-            *scores.entry(candidate.place).or_default() += 1.0 / (f32::from(rank) + RANK_OFFSET);
+        for (rank, candidate) in (1_u32..).zip(ranking) {
+            *scores.entry(candidate.place).or_default() += 1.0 / (rank as f32 + RANK_OFFSET);
         }
     }
     scores.into_iter().map(|(place, score)| Candidate { score, place }).collect()

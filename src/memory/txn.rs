@@ -9,7 +9,7 @@ use crate::memory::limits::{self, Limits};
 use crate::memory::load;
 use crate::memory::namespace::Namespace;
 use crate::memory::query::{Found, Query};
-use crate::memory::rows::Row;
+use crate::memory::rows::{NamespaceRow, Row};
 use crate::memory::scope;
 use crate::memory::settings::Settings;
 use crate::memory::tables::{Counters, Place, Table, Writer, last_number};
@@ -230,12 +230,14 @@ impl<'t> MemoryTxn<'t> {
     {
         let namespace = namespace.try_into().map_err(Into::into)?;
         let mut places = Vec::new();
-        for (_, row) in scope::namespaces(&self.writer.reader, &namespace, true)? {
-            for entry in self.writer.reader.prefix(Table::Items, &row.number.to_be_bytes())? {
-                if places.len() == limit {
-                    break;
-                }
+        for row in self.writer.reader.prefix(Table::Namespaces, &namespace.key())? {
+            let (key, row) = row?;
+            let number = NamespaceRow::parse(&key, &row)?.number.to_be_bytes();
+            for entry in self.writer.reader.prefix(Table::Items, &number)?.take(limit - places.len()) {
                 places.extend(Place::at_end(&entry?.0));
+            }
+            if places.len() == limit {
+                break;
             }
         }
         self.remove_all(&places)

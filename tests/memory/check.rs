@@ -56,6 +56,7 @@ fn every_value_that_is_changed_is_found_and_nothing_panics() {
         let snapshot = store.read().unwrap();
         for row in snapshot.raw(&table).unwrap().range(Bound::Unbounded, Bound::Unbounded).unwrap() {
             let (key, value) = row.unwrap();
+            // The path of the root has no bytes.
             for at in 0..value.len() {
                 let mut other = value.to_vec();
                 other[at] ^= 0x41;
@@ -72,8 +73,10 @@ fn every_value_that_is_changed_is_found_and_nothing_panics() {
                 tried += 1;
             }
             store.write(|tx| tx.raw(&table)?.put(&key, &value)).unwrap();
-            store.write(|tx| tx.raw(&table)?.put(&key, &value[..value.len() - 1])).unwrap();
-            assert!(!f.memory.check().unwrap().is_clean() || table.ends_with("items"), "{table}, cut");
+            if let Some((_, cut)) = value.split_last() {
+                store.write(|tx| tx.raw(&table)?.put(&key, cut)).unwrap();
+                assert!(!f.memory.check().unwrap().is_clean(), "{table}, cut");
+            }
             store.write(|tx| tx.raw(&table)?.put(&key, &value)).unwrap();
         }
     }

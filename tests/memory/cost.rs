@@ -49,7 +49,7 @@ fn the_cost_of_an_operation_is_the_same_at_any_size() {
     f.memory.declare_space("s", Space::new(2)).unwrap();
     f.memory.declare_field("n").unwrap();
     let (mut ids, mut found) = (Vec::new(), Vec::new());
-    for size in [1_000_u32, 20_000] {
+    for size in [500_u32, 8_000] {
         ids.extend(fill(&f, ids.len() as u32, size));
         let mut random = Random(7);
         let mut sums: Vec<[u64; 3]> = vec![[0; 3]; 7];
@@ -61,11 +61,11 @@ fn the_cost_of_an_operation_is_the_same_at_any_size() {
             let mut added = None;
             let operations: [&mut dyn FnMut(); 7] = [
                 &mut || added = Some(f.memory.add("ada/chat", draft.clone()).unwrap().id),
-                &mut || drop(f.memory.add("ada/chat", draft.clone()).unwrap()),
+                &mut || assert!(f.memory.add("ada/chat", draft.clone()).unwrap().duplicate),
                 &mut || drop(f.memory.get(id).unwrap()),
                 &mut || drop(f.memory.find(&Query::new().under("ada")).unwrap()),
                 &mut || drop(f.memory.usage("ada").unwrap()),
-                &mut || drop(f.memory.find(&Query::new().words(format!("number{}", n + 3))).unwrap()),
+                &mut || drop(f.memory.find(&Query::new().words(format!("number{}", n + 100))).unwrap()),
                 &mut || drop(f.memory.update(id, |item| item.content.clone_from(&other)).unwrap()),
             ];
             for (operation, sum) in operations.into_iter().zip(&mut sums) {

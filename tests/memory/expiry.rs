@@ -1,5 +1,5 @@
 use crate::support::{Fixture, SECOND};
-use memstone::memory::{Draft, Limits, MemoryError, Query, Space};
+use memstone::memory::{Draft, Limits, MemoryError, Query, Space, Timestamp};
 
 #[test]
 fn what_has_expired_is_found_by_nothing() {
@@ -33,6 +33,10 @@ fn what_has_expired_is_found_by_nothing() {
     f.is_clean();
     f.pass(SECOND);
     assert_eq!(lens(), [2; 6]);
+    // The last time is no time.
+    let never = f.memory.add("a", Draft::new("for ever").expires_at(Timestamp::MAX)).unwrap().id;
+    assert_eq!(f.memory.get(never).unwrap().unwrap().expires, None);
+    f.is_clean();
 }
 
 #[test]
