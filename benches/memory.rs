@@ -87,7 +87,10 @@ fn words(items: u32) {
         let (_dir, memory) = memory();
         let started = Instant::now();
         fill(&memory, 0, items, |random, n| (format!("user{}", n % namespaces), Draft::new(text(random, 60))));
-        println!("{items} items of 60 words in {namespaces} namespaces: filled in {:.1} s", started.elapsed().as_secs_f64());
+        println!(
+            "{items} items of 60 words in {namespaces} namespaces: filled in {:.1} s",
+            started.elapsed().as_secs_f64()
+        );
         let mut random = Random(99);
         let mut search = |kind: &str, query: &mut dyn FnMut(&mut Random) -> Query| {
             let times = timed(300, || drop(black_box(memory.find(&query(&mut random)).unwrap())));

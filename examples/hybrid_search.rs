@@ -19,11 +19,13 @@ fn embed(text: &str) -> Vec<f32> {
 
 fn main() -> Result<(), MemoryError> {
     let dir = std::env::temp_dir().join(format!("hybrid-search-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).map_err(|error| MemoryError::Invalid { what: "directory", reason: error.to_string() })?;
+    std::fs::create_dir_all(&dir)
+        .map_err(|error| MemoryError::Invalid { what: "directory", reason: error.to_string() })?;
     let memory = Memory::open(dir.join("memory.mst"))?;
     memory.declare_space("letters", Space::new(26).format(Format::F16))?;
     memory.write(|tx| {
-        for text in ["Ada drinks green tea", "Mornings begin with a walk", "The theatre opens at night", "Team meeting"] {
+        for text in ["Ada drinks green tea", "Mornings begin with a walk", "The theatre opens at night", "Team meeting"]
+        {
             tx.add("ada", Draft::new(text).vector("letters", embed(text)))?;
         }
         Ok::<_, MemoryError>(())

@@ -38,7 +38,8 @@ impl Stored {
     pub(super) fn read(writer: &Writer<'_>, settings: &Settings, place: Place) -> Result<Stored> {
         let reader = &writer.reader;
         let row = reader.get(Table::Items, &place.key())?;
-        let row = row.ok_or_else(|| Table::Items.damaged(&place.key(), "an index leads to an item that is not there"))?;
+        let row =
+            row.ok_or_else(|| Table::Items.damaged(&place.key(), "an index leads to an item that is not there"))?;
         let parsed = Row::parse(place, &row)?;
         let version = Version {
             item: parsed.item(place, load::path(reader, place.namespace)?, settings)?,
@@ -67,7 +68,11 @@ impl Version {
         for (name, vector) in std::mem::take(&mut item.vectors) {
             let (number, space) = settings.space(&name)?;
             let row = vector.map(|vector| space.encode(&vector)).transpose()?;
-            if row.is_some() { numbers.insert(number) } else { numbers.remove(&number) };
+            if row.is_some() {
+                numbers.insert(number)
+            } else {
+                numbers.remove(&number)
+            };
             vectors.insert(number, row);
         }
         let spaces = space_bits(&numbers);
@@ -268,8 +273,7 @@ impl Plan {
             if after.is_some() {
                 Limits::read(&writer.reader, &namespace)?.check(&namespace, row.total, total)?;
             }
-            let row =
-                NamespaceRow { own: delta.own.apply(row.own), words: sum(row.words, delta.words), total, ..row };
+            let row = NamespaceRow { own: delta.own.apply(row.own), words: sum(row.words, delta.words), total, ..row };
             rows.push((namespace, known, row));
         }
         Ok(Plan { rows })

@@ -126,7 +126,8 @@ fn check_item(
         }
         *expected.rows.entry(Table::Vectors).or_default() += 1;
     }
-    if let Some(number) = (0..64).find(|n| has_bit(row.spaces, *n) && settings.spaces().all(|(known, ..)| known != *n)) {
+    if let Some(number) = (0..64).find(|n| has_bit(row.spaces, *n) && settings.spaces().all(|(known, ..)| known != *n))
+    {
         report.note(Table::Items, &place.key(), format!("a vector in space {number}, which is not declared"));
     }
     let counts = expected.namespaces.entry(place.namespace).or_default();
@@ -188,7 +189,11 @@ fn check_namespaces(reader: &Reader<'_>, expected: &Expected, report: &mut Check
     for (path, row) in &paths {
         let total = totals.get(path).copied().unwrap_or_default();
         if row.total != total || row.total.items == 0 {
-            report.note(Table::Namespaces, &path.key(), format!("{:?} in all, and its items give {total:?}", row.total));
+            report.note(
+                Table::Namespaces,
+                &path.key(),
+                format!("{:?} in all, and its items give {total:?}", row.total),
+            );
         }
     }
     let known = |number: &Number| rows.iter().any(|(_, row)| row.number == *number);

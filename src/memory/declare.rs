@@ -90,13 +90,7 @@ impl MemoryTxn<'_> {
     }
 
     /// Calls `change` with each entry that the index of a field has of an item.
-    fn index_field(
-        &self,
-        place: Place,
-        number: u16,
-        name: &str,
-        change: impl Fn(&[u8]) -> Result<()>,
-    ) -> Result<()> {
+    fn index_field(&self, place: Place, number: u16, name: &str, change: impl Fn(&[u8]) -> Result<()>) -> Result<()> {
         let Some(row) = self.writer.reader.get(Table::Items, &place.key())? else { return Ok(()) };
         let item = Row::parse(place, &row)?.item(place, Namespace::root(), &self.settings())?;
         for value in field::keys(&item.metadata, name) {

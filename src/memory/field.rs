@@ -1,5 +1,6 @@
 //! Values of metadata fields as keys of an index, in their order.
 
+use crate::memory::language::beginning_of;
 use serde_json::{Map, Number, Value};
 
 /// A longer text is cut here in the index, and has its hash behind it: it is found as it is, and lies in a range by its
@@ -63,7 +64,7 @@ fn whole_part(float: f64) -> i128 {
 
 /// The text, with bytes of 0 doubled by 255, and an end that comes before all that could follow.
 fn text_key(text: &str) -> Vec<u8> {
-    let cut = text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or(text);
+    let cut = beginning_of(text, MAX_TEXT);
     let mut key = vec![TEXT];
     for byte in cut.bytes() {
         key.push(byte);

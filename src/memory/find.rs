@@ -105,7 +105,8 @@ impl Search<'_, '_> {
     /// An item of one of the areas.
     fn item(&self, areas: &[Area], place: Place) -> Result<crate::memory::Item> {
         let row = self.reader.get(Table::Items, &place.key())?;
-        let row = row.ok_or_else(|| Table::Items.damaged(&place.key(), "an index leads to an item that is not there"))?;
+        let row =
+            row.ok_or_else(|| Table::Items.damaged(&place.key(), "an index leads to an item that is not there"))?;
         let area = areas.iter().find(|area| area.row.number == place.namespace);
         let namespace = match area {
             Some(area) => area.namespace.clone(),

@@ -120,7 +120,10 @@ impl Item {
         }
         for tag in &self.tags {
             if tag.is_empty() || tag.len() > MAX_TAG || tag.chars().any(char::is_control) {
-                return wrong("tag", format!("{tag:?} is empty, longer than {MAX_TAG} bytes, or has control characters"));
+                return wrong(
+                    "tag",
+                    format!("{tag:?} is empty, longer than {MAX_TAG} bytes, or has control characters"),
+                );
             }
         }
         self.metadata.values().try_for_each(check_depth)

@@ -108,10 +108,12 @@ fn to_term(word: &str) -> String {
     word.to_lowercase().chars().filter(|c| *c != '\0').map(|c| if c == '\u{2019}' { '\'' } else { c }).collect()
 }
 
-fn cut(mut term: String) -> String {
-    if term.len() > MAX_TERM {
-        let end = (0..=MAX_TERM).rev().find(|at| term.is_char_boundary(*at)).unwrap_or(0);
-        term.truncate(end);
-    }
-    term
+fn cut(term: String) -> String {
+    let short = beginning_of(&term, MAX_TERM);
+    if short.len() < term.len() { short.to_owned() } else { term }
+}
+
+/// As much of a text as has no more bytes.
+pub(super) fn beginning_of(text: &str, most: usize) -> &str {
+    (0..=most.min(text.len())).rev().find_map(|end| text.get(..end)).unwrap_or(text)
 }

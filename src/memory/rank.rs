@@ -130,9 +130,8 @@ struct Scorer {
 impl Scorer {
     fn new(items: u64, length: u64) -> Scorer {
         let average = (length as f32 / items.max(1) as f32).max(1.0);
-        let by_length = (0..=u8::MAX)
-            .map(|code| K1 * (1.0 - B + B * postings::decode_length(code) as f32 / average))
-            .collect();
+        let by_length =
+            (0..=u8::MAX).map(|code| K1 * (1.0 - B + B * postings::decode_length(code) as f32 / average)).collect();
         Scorer { items: items as f32, by_length }
     }
 

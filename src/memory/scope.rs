@@ -1,5 +1,6 @@
 //! Among which items a search looks: namespaces, and in each of them the items that meet the conditions.
 
+use crate::memory::Namespace;
 use crate::memory::error::{MemoryError, Result};
 use crate::memory::field;
 use crate::memory::load::{self, CREATED, UPDATED};
@@ -8,7 +9,6 @@ use crate::memory::rows::NamespaceRow;
 use crate::memory::settings::Settings;
 use crate::memory::tables::{Number, Reader, Table, last_number};
 use crate::memory::time::Timestamp;
-use crate::memory::Namespace;
 use serde_json::Value;
 use std::ops::Bound;
 

@@ -1,5 +1,6 @@
 //! Reading one state.
 
+use crate::Snapshot;
 use crate::memory::error::{MemoryError, Result};
 use crate::memory::find::Search;
 use crate::memory::id::ItemId;
@@ -14,7 +15,6 @@ use crate::memory::settings::Settings;
 use crate::memory::tables::{Counters, Reader};
 use crate::memory::time::Timestamp;
 use crate::memory::vector::Space;
-use crate::Snapshot;
 use std::sync::Arc;
 
 /// One state of a memory, at one time: everything that is read from it agrees, whatever is written meanwhile.

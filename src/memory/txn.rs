@@ -1,5 +1,6 @@
 //! The operations of a write transaction.
 
+use crate::WriteTxn;
 use crate::memory::change::{self, Charge, Stored};
 use crate::memory::error::{MemoryError, Result};
 use crate::memory::find::Search;
@@ -14,7 +15,6 @@ use crate::memory::scope;
 use crate::memory::settings::Settings;
 use crate::memory::tables::{Counters, Place, Table, Writer, last_number};
 use crate::memory::time::Timestamp;
-use crate::WriteTxn;
 use serde_json::Value;
 use std::cell::{Ref, RefCell};
 use std::ops::Bound;

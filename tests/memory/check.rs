@@ -65,7 +65,8 @@ fn every_value_that_is_changed_is_found_and_nothing_panics() {
                 if report.is_clean() && report.stale_texts == 0 {
                     missed.push((table.clone(), at));
                 }
-                for query in [Query::new(), Query::new().words("\"tea number\""), Query::new().vector("s", [1.0, 0.0])] {
+                for query in [Query::new(), Query::new().words("\"tea number\""), Query::new().vector("s", [1.0, 0.0])]
+                {
                     if let Err(error) = f.memory.find(&query) {
                         assert!(matches!(error, MemoryError::Damaged { .. } | MemoryError::NoSpace { .. }), "{error}");
                     }
@@ -81,7 +82,9 @@ fn every_value_that_is_changed_is_found_and_nothing_panics() {
         }
     }
     // Nothing else says how often an item was changed or added again, or the next number of a namespace.
-    missed.retain(|(table, at)| !(table.ends_with("items") && (40..56).contains(at) || table.ends_with("namespaces") && (4..8).contains(at)));
+    missed.retain(|(table, at)| {
+        !(table.ends_with("items") && (40..56).contains(at) || table.ends_with("namespaces") && (4..8).contains(at))
+    });
     assert!(missed.is_empty() && tried > 500, "{missed:?} of {tried}");
     f.is_clean();
 }

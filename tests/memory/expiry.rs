@@ -55,7 +55,8 @@ fn a_sweep_removes_what_has_expired_in_small_steps() {
     assert_eq!(f.memory.sweep(u64::MAX).unwrap(), 0);
     f.pass(SECOND * 3);
     assert!(f.memory.add("a", "more").is_err(), "they take room until they are swept");
-    let (before, commits) = (f.memory.store().last_commit().unwrap(), |lsn: u64| f.memory.store().last_commit().unwrap() - lsn);
+    let (before, commits) =
+        (f.memory.store().last_commit().unwrap(), |lsn: u64| f.memory.store().last_commit().unwrap() - lsn);
     assert_eq!(f.memory.sweep(10).unwrap(), 10);
     assert_eq!(f.memory.sweep(u64::MAX).unwrap(), 140);
     assert!(commits(before) >= 3, "no transaction removes all of them");

@@ -1,6 +1,12 @@
 //! The memory layer, through its public face.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 #![allow(clippy::cast_possible_truncation, reason = "tests cast numbers that they chose")]
 
 mod check;

@@ -2,7 +2,9 @@
 
 use crate::random::Random;
 use crate::support::{Fixture, SECOND};
-use memstone::memory::{Draft, Format, Item, ItemId, Limits, Memory, MemoryError, Metric, Order, Query, Space, Timestamp};
+use memstone::memory::{
+    Draft, Format, Item, ItemId, Limits, Memory, MemoryError, Metric, Order, Query, Space, Timestamp,
+};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -47,7 +49,8 @@ impl Model {
         self.limits.iter().all(|(limited, limit)| {
             let inside = |item: &Item| Self::is_within(item, limited);
             let used = self.items.values().filter(|known| inside(&known.item)).count() as u64;
-            let concerns = namespace.parse::<memstone::memory::Namespace>().unwrap().is_within(&limited.parse().unwrap());
+            let concerns =
+                namespace.parse::<memstone::memory::Namespace>().unwrap().is_within(&limited.parse().unwrap());
             let is_in = moved.is_some_and(|id| inside(&self.items[&id].item));
             !concerns || is_in || used < *limit
         })
@@ -69,7 +72,10 @@ fn text(random: &mut Random) -> String {
 
 fn vector(random: &mut Random) -> Vec<f32> {
     // What all formats keep exactly: halves, up to the largest step of 8 bits.
-    vec![1.0, (random.below(5_u8) as f32) - 2.0, (random.below(3_u8) as f32) - 1.0].into_iter().map(|x| x * 127.0 / 2.0).collect()
+    vec![1.0, (random.below(5_u8) as f32) - 2.0, (random.below(3_u8) as f32) - 1.0]
+        .into_iter()
+        .map(|x| x * 127.0 / 2.0)
+        .collect()
 }
 
 /// An item from the store that was just added or changed, as the model keeps it.
@@ -86,12 +92,18 @@ struct Play {
 impl Play {
     fn some_id(&mut self) -> ItemId {
         let all: Vec<ItemId> = self.model.items.keys().copied().collect();
-        if all.is_empty() || self.random.one_in(10) { ItemId::from_bytes([9; 16]) } else { draw(&mut self.random, &all) }
+        if all.is_empty() || self.random.one_in(10) {
+            ItemId::from_bytes([9; 16])
+        } else {
+            draw(&mut self.random, &all)
+        }
     }
 
     fn add(&mut self) {
         let (now, namespace, content) = (self.f.now(), draw(&mut self.random, &NAMESPACES), text(&mut self.random));
-        let mut draft = Draft::new(content.clone()).metadata("n", self.random.below(4_u8)).metadata("w", draw(&mut self.random, &WORDS));
+        let mut draft = Draft::new(content.clone())
+            .metadata("n", self.random.below(4_u8))
+            .metadata("w", draw(&mut self.random, &WORDS));
         let mut vectors = BTreeMap::new();
         if self.random.one_in(2) {
             draft = draft.tags([draw(&mut self.random, &TAGS), draw(&mut self.random, &TAGS)]);
@@ -113,7 +125,10 @@ impl Play {
             Ok(added) if added.duplicate => {
                 assert!(twin.is_some(), "no twin of {content:?}");
                 let known = self.model.items.get_mut(&added.id).unwrap();
-                assert_eq!((known.item.content.as_str(), known.item.namespace.to_string().as_str()), (content.as_str(), namespace));
+                assert_eq!(
+                    (known.item.content.as_str(), known.item.namespace.to_string().as_str()),
+                    (content.as_str(), namespace)
+                );
                 known.item.duplicates += 1;
             }
             Ok(added) => {
@@ -137,7 +152,8 @@ impl Play {
 
     fn edit(&mut self) {
         let (id, now) = (self.some_id(), self.f.now());
-        let (content, tag, namespace) = (text(&mut self.random), draw(&mut self.random, &TAGS), draw(&mut self.random, &NAMESPACES));
+        let (content, tag, namespace) =
+            (text(&mut self.random), draw(&mut self.random, &TAGS), draw(&mut self.random, &NAMESPACES));
         let (space, vector) = (draw(&mut self.random, &SPACES), vector(&mut self.random));
         let what = self.random.below(7_u8);
         let change = |item: &mut Item| match what {
@@ -179,7 +195,10 @@ impl Play {
                 let known = self.model.items.get_mut(&id).unwrap();
                 let mut expected = known.item.clone();
                 change(&mut expected);
-                assert_eq!((&item.content, &item.tags, &item.namespace), (&expected.content, &expected.tags, &expected.namespace));
+                assert_eq!(
+                    (&item.content, &item.tags, &item.namespace),
+                    (&expected.content, &expected.tags, &expected.namespace)
+                );
                 assert_eq!((&item.metadata, item.expires), (&expected.metadata, expected.expires));
                 assert!(item.version >= known.item.version && item.version <= known.item.version + 1);
                 if item.namespace != known.item.namespace {
@@ -340,7 +359,10 @@ impl Play {
             expected.sort_by(|a, b| b.total_cmp(a));
             let scores: Vec<f32> = found.hits.iter().map(|hit| hit.score as f32).collect();
             let near = |(a, b): (&f32, &f32)| (a - b).abs() <= b.abs() * 1e-4 + 1e-3;
-            assert!(scores.len() == expected.len() && scores.iter().zip(&expected).all(near), "{scores:?}, not {expected:?}");
+            assert!(
+                scores.len() == expected.len() && scores.iter().zip(&expected).all(near),
+                "{scores:?}, not {expected:?}"
+            );
         }
     }
 }

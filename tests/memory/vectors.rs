@@ -31,7 +31,9 @@ fn the_nearest_are_those_of_the_definition_in_every_format() {
                 .memory
                 .write(|tx| {
                     let add = |(n, v): (usize, &Vec<f32>)| {
-                        Ok::<_, MemoryError>(tx.add(["a", "b"][n % 2], Draft::new(format!("{n}")).vector("s", v.clone()))?.id)
+                        Ok::<_, MemoryError>(
+                            tx.add(["a", "b"][n % 2], Draft::new(format!("{n}")).vector("s", v.clone()))?.id,
+                        )
                     };
                     vectors.iter().enumerate().map(add).collect::<Result<Vec<_>, MemoryError>>()
                 })
@@ -67,7 +69,8 @@ fn the_nearest_are_those_of_the_definition_in_every_format() {
 fn numbers_of_16_bits_go_there_and_back_and_are_the_nearest() {
     let value = |half: u16| {
         let (exponent, fraction) = (i32::from(half >> 10 & 31), f64::from(half & 1023));
-        let magnitude = if exponent == 0 { fraction * 2_f64.powi(-24) } else { (1024.0 + fraction) * 2_f64.powi(exponent - 25) };
+        let magnitude =
+            if exponent == 0 { fraction * 2_f64.powi(-24) } else { (1024.0 + fraction) * 2_f64.powi(exponent - 25) };
         (if half >> 15 == 1 { -magnitude } else { magnitude }) as f32
     };
     let f = Fixture::new();

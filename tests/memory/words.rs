@@ -9,7 +9,16 @@ fn fill(f: &Fixture, texts: &[&str]) {
 #[test]
 fn words_are_found_by_their_stems_in_any_writing() {
     let f = Fixture::new();
-    fill(&f, &["The assistants' walking-shoes", "foo.bar_baz = 3.14;", "un CAF\u{45}\u{301} noir", "東京タワー", "don\u{2019}t"]);
+    fill(
+        &f,
+        &[
+            "The assistants' walking-shoes",
+            "foo.bar_baz = 3.14;",
+            "un CAF\u{45}\u{301} noir",
+            "東京タワー",
+            "don\u{2019}t",
+        ],
+    );
     let finds = |words: &str, content: &str| {
         let found = f.contents(&Query::new().words(words));
         assert!(found.len() == 1 && found[0].starts_with(content), "{words:?}: {found:?}");
