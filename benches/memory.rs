@@ -120,10 +120,12 @@ fn vectors(items: u32) {
         let vector = |random: &mut Random| -> Vec<f32> {
             (0..DIMENSION).map(|_| random.next() as u32 as f32 / u32::MAX as f32 - 0.5).collect()
         };
+        let started = Instant::now();
         fill(&memory, 0, items, |random, n| {
             let tag = if n % 100 == 0 { "rare" } else { "usual" };
             ("a".to_owned(), Draft::new(format!("{n}")).tags([tag]).vector("s", vector(random)))
         });
+        println!("{items} vectors {format:?}: filled in {:.1} s", started.elapsed().as_secs_f64());
         // As many bytes of memory, read once each, in the same rounds.
         let bytes = match format {
             Format::F32 => DIMENSION * 4,
@@ -146,7 +148,7 @@ fn vectors(items: u32) {
         };
         let (reading, finding, filtered) = (median(reading), median(finding), median(filtered));
         println!(
-            "{items} x {DIMENSION} {format:?}, {metric:?}: {finding:.1} ms; reading {:.0} MB of memory {reading:.1} ms: {:.2} x; among 1 % by tag {filtered:.2} ms",
+            "  {DIMENSION} {format:?}, {metric:?}: {finding:.1} ms; reading {:.0} MB of memory {reading:.1} ms: {:.2} x; among 1 % by tag {filtered:.2} ms",
             (items as usize * bytes) as f64 / 1e6,
             finding / reading,
         );
