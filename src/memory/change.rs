@@ -11,6 +11,7 @@ use crate::memory::settings::{Settings, has_bit};
 use crate::memory::tables::{Number, Place, Table, Writer};
 use crate::memory::text::Text;
 use crate::memory::time::Timestamp;
+use crate::memory::vector_rows::Numbered;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An item as it is stored.
@@ -30,8 +31,8 @@ struct Version {
     bytes: u64,
 }
 
-/// New vectors, by the numbers of their spaces; `None`: the vector goes.
-type Vectors = BTreeMap<u8, Option<Vec<u8>>>;
+/// New vectors, by their spaces; `None`: the vector goes.
+type Vectors = Vec<(Numbered, Option<Vec<u8>>)>;
 
 impl Stored {
     /// Reads an item, expired or not.
@@ -66,14 +67,14 @@ impl Version {
         let mut numbers: BTreeSet<u8> = (0..64).filter(|number| has_bit(old, *number)).collect();
         let mut vectors = Vectors::new();
         for (name, vector) in std::mem::take(&mut item.vectors) {
-            let (number, space) = settings.space(&name)?;
-            let row = vector.map(|vector| space.encode(&vector)).transpose()?;
+            let space = settings.space(&name)?;
+            let row = vector.map(|vector| space.space.encode(&vector)).transpose()?;
             if row.is_some() {
-                numbers.insert(number)
+                numbers.insert(space.number)
             } else {
-                numbers.remove(&number)
+                numbers.remove(&space.number)
             };
-            vectors.insert(number, row);
+            vectors.push((space, row));
         }
         let spaces = space_bits(&numbers);
         item.spaces = settings.space_names(spaces);
@@ -118,7 +119,7 @@ pub(super) fn replace(
     let new = plan.write(writer, &after.item.namespace, stays.is_none())?;
     let place = stays.map_or(new, |before| before.place);
 
-    write_vectors(writer, before, place, &vectors)?;
+    write_vectors(writer, settings, before, place, &vectors)?;
     match before.filter(|before| before.place == place) {
         Some(before) if before.version.text == after.text => {}
         Some(before) => {
@@ -149,9 +150,7 @@ pub(super) fn remove(writer: &Writer<'_>, settings: &Settings, stored: &Stored, 
         limits::take(writer, &item.namespace, 1, now)?;
     }
     plan.write(writer, &item.namespace, false)?;
-    for number in (0..64).filter(|number| has_bit(stored.version.spaces, *number)) {
-        writer.delete(Table::Vectors, &load::vector_key(number, place))?;
-    }
+    settings.spaces_of(stored.version.spaces).try_for_each(|space| space.delete(writer, place))?;
     remove_text(writer, stored)?;
     write_entries(writer, settings, Some(stored), None)?;
     writer.delete(Table::Items, &place.key())?;
@@ -185,25 +184,25 @@ fn remove_text(writer: &Writer<'_>, stored: &Stored) -> Result<()> {
 }
 
 /// Writes the vectors that are new, and takes the others along if the item moves.
-fn write_vectors(writer: &Writer<'_>, before: Option<&Stored>, place: Place, vectors: &Vectors) -> Result<()> {
+fn write_vectors(
+    writer: &Writer<'_>,
+    settings: &Settings,
+    before: Option<&Stored>,
+    place: Place,
+    vectors: &Vectors,
+) -> Result<()> {
     if let Some(before) = before.filter(|before| before.place != place) {
-        for number in (0..64).filter(|number| has_bit(before.version.spaces, *number)) {
-            let from = load::vector_key(number, before.place);
-            let row = writer.reader.get(Table::Vectors, &from)?;
-            if let Some(row) = row.filter(|_| !vectors.contains_key(&number)) {
-                writer.put(Table::Vectors, &load::vector_key(number, place), &row)?;
+        for space in settings.spaces_of(before.version.spaces) {
+            if let Some(row) = space.get(&writer.reader, before.place)? {
+                space.put(writer, place, &row)?;
             }
-            writer.delete(Table::Vectors, &from)?;
+            space.delete(writer, before.place)?;
         }
     }
-    for (number, row) in vectors {
-        let key = load::vector_key(*number, place);
-        match row {
-            Some(row) => writer.put(Table::Vectors, &key, row)?,
-            None => writer.delete(Table::Vectors, &key)?,
-        }
-    }
-    Ok(())
+    vectors.iter().try_for_each(|(space, row)| match row {
+        Some(row) => space.put(writer, place, row),
+        None => space.delete(writer, place),
+    })
 }
 
 /// Writes what differs between the entries of two versions.

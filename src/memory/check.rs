@@ -10,6 +10,7 @@ use crate::memory::settings::has_bit;
 use crate::memory::snapshot::MemorySnapshot;
 use crate::memory::tables::{Number, Place, Reader, Table};
 use crate::memory::text::Text;
+use crate::memory::vector_rows;
 use std::collections::BTreeMap;
 
 /// No more problems are listed.
@@ -118,11 +119,9 @@ fn check_item(
         }
         *expected.rows.entry(table).or_default() += 1;
     }
-    for (number, _, space) in settings.spaces().filter(|(number, ..)| has_bit(row.spaces, *number)) {
-        let key = load::vector_key(number, place);
-        let found = reader.get(Table::Vectors, &key)?;
-        if found.is_none_or(|vector| vector.len() != space.row_size()) {
-            report.note(Table::Vectors, &key, format!("not a vector of {space}, for item {}", row.id));
+    for space in settings.spaces_of(row.spaces) {
+        if space.get(reader, place)?.is_none_or(|vector| vector.len() != space.space.row_size()) {
+            report.note(Table::Vectors, &place.key(), format!("not a vector of {}, for item {}", space.space, row.id));
         }
         *expected.rows.entry(Table::Vectors).or_default() += 1;
     }
@@ -220,7 +219,8 @@ fn check_sizes(reader: &Reader<'_>, expected: &Expected, report: &mut CheckRepor
         Table::Vectors,
     ];
     for table in INDEXES {
-        let (found, wanted) = (reader.len(table)?, expected.rows.get(&table).copied().unwrap_or(0));
+        let wanted = expected.rows.get(&table).copied().unwrap_or(0);
+        let found = if table == Table::Vectors { vector_rows::count(reader)? } else { reader.len(table)? };
         if found != wanted {
             report.note(table, b"", format!("{found} rows, and the items give {wanted}"));
         }

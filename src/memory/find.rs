@@ -74,7 +74,7 @@ impl Search<'_, '_> {
 
     fn by_vector(&self, areas: &[Area], query: &Query, depth: usize) -> Result<Option<Vec<Candidate>>> {
         let Some((space_name, likeness)) = &query.vector else { return Ok(None) };
-        let (number, space) = self.settings.space(space_name)?;
+        let space = self.settings.space(space_name)?;
         let (vector, itself) = match likeness {
             Likeness::Vector(vector) => (vector.clone(), None),
             Likeness::Item(id) => {
@@ -85,7 +85,7 @@ impl Search<'_, '_> {
                 (vector.ok_or_else(none)?, Some(place))
             }
         };
-        let candidates = rank::by_vector(self.reader, areas, number, &space.query(&vector)?, query.at_least)?;
+        let candidates = rank::by_vector(self.reader, areas, space, &space.space.query(&vector)?, query.at_least)?;
         rank::best(candidates, depth, |place| Ok(Some(place) != itself && self.is_live(place)?)).map(Some)
     }
 

@@ -6,7 +6,7 @@ use crate::memory::id::ItemId;
 use crate::memory::item::{Item, content_hash};
 use crate::memory::namespace::Namespace;
 use crate::memory::rows::{NamespaceRow, Row};
-use crate::memory::settings::{Settings, has_bit};
+use crate::memory::settings::Settings;
 use crate::memory::tables::{Number, Place, Reader, Table, key};
 use crate::memory::text::Text;
 use crate::memory::time::Timestamp;
@@ -61,15 +61,10 @@ pub(super) fn live(
 
 /// An item's vector in a space.
 pub(super) fn vector(reader: &Reader<'_>, settings: &Settings, place: Place, space: &str) -> Result<Option<Vec<f32>>> {
-    let (number, space) = settings.space(space)?;
-    let key = vector_key(number, place);
-    let Some(row) = reader.get(Table::Vectors, &key)? else { return Ok(None) };
-    let vector = space.decode(&row);
-    vector.map(Some).ok_or_else(|| Table::Vectors.damaged(&key, format!("not a vector of {space}")))
-}
-
-pub(super) fn vector_key(space: u8, place: Place) -> Vec<u8> {
-    key(&[&[space], &place.key()])
+    let numbered = settings.space(space)?;
+    let Some(row) = numbered.get(reader, place)? else { return Ok(None) };
+    let vector = numbered.space.decode(&row);
+    vector.map(Some).ok_or_else(|| Table::Vectors.damaged(&place.key(), format!("not a vector of {}", numbered.space)))
 }
 
 /// The terms of an item's text.
@@ -80,8 +75,7 @@ pub(super) fn text(reader: &Reader<'_>, place: Place) -> Result<Text> {
 
 /// Bytes of the vectors in these spaces.
 pub(super) fn vector_bytes(settings: &Settings, bits: u64) -> u64 {
-    let set = settings.spaces().filter(|(number, ..)| has_bit(bits, *number));
-    set.map(|(_, _, space)| space.row_size() as u64).sum()
+    settings.spaces_of(bits).map(|numbered| numbered.space.row_size() as u64).sum()
 }
 
 /// The prefix of the index by content.

@@ -46,6 +46,7 @@ mod text;
 mod time;
 mod txn;
 mod vector;
+mod vector_rows;
 
 pub use check::{CheckReport, Problem};
 pub use error::{MemoryError, Resource, Result};

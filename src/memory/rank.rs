@@ -1,12 +1,12 @@
 //! Ranking: by words, by vectors, by both, and the best of many.
 
 use crate::memory::error::Result;
-use crate::memory::load;
 use crate::memory::postings::{self, Posting};
 use crate::memory::query::{Wanted, Words};
 use crate::memory::scope::Area;
-use crate::memory::tables::{Place, Reader, Table, key, last_number};
+use crate::memory::tables::{Place, Reader, Table};
 use crate::memory::vector::VectorQuery;
+use crate::memory::vector_rows::Numbered;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 
@@ -153,45 +153,30 @@ impl Scorer {
 pub(super) fn by_vector(
     reader: &Reader<'_>,
     areas: &[Area],
-    space: u8,
+    space: Numbered,
     query: &VectorQuery,
     at_least: f32,
 ) -> Result<Vec<Candidate>> {
     let mut candidates = Vec::new();
     let mut add = |place: Place, row: &[u8]| {
-        let damaged = || Table::Vectors.damaged(&load::vector_key(space, place), "a vector of another length");
+        let damaged = || Table::Vectors.damaged(&place.key(), format!("not a vector of {}", space.space));
         let score = query.score(row).ok_or_else(damaged)?;
         if score >= at_least {
             candidates.push(Candidate { score, place });
         }
-        Ok::<_, super::MemoryError>(())
+        Ok(())
     };
     for area in areas {
         let namespace = area.row.number;
         let items = usize::try_from(area.row.own.items).unwrap_or(usize::MAX);
-        if let Some(selected) = area.selection.as_ref().filter(|numbers| numbers.len() < items / SPARSE) {
-            for number in selected {
-                let place = Place { namespace, number: *number };
-                if let Some(row) = reader.get(Table::Vectors, &load::vector_key(space, place))? {
-                    add(place, &row)?;
+        match area.selection.as_deref() {
+            Some(selected) if selected.len() < items / SPARSE => {
+                for number in selected {
+                    let place = Place { namespace, number: *number };
+                    space.get(reader, place)?.map_or(Ok(()), |row| add(place, &row))?;
                 }
             }
-            continue;
-        }
-        let mut selected = area.selection.as_deref();
-        let prefix = key(&[&[space], &namespace.to_be_bytes()]);
-        for row in reader.prefix(Table::Vectors, &prefix)? {
-            let (row_key, row) = row?;
-            let number = last_number(&row_key);
-            if let Some(rest) = &mut selected {
-                while let Some((_, after)) = rest.split_first().filter(|(next, _)| **next < number) {
-                    *rest = after;
-                }
-                if rest.first() != Some(&number) {
-                    continue;
-                }
-            }
-            add(Place { namespace, number }, &row)?;
+            selection => space.scan(reader, namespace, selection, &mut add)?,
         }
     }
     Ok(candidates)

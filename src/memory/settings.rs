@@ -5,6 +5,7 @@ use crate::memory::error::{MemoryError, Result};
 use crate::memory::language::Language;
 use crate::memory::tables::{Reader, Table, Writer};
 use crate::memory::vector::Space;
+use crate::memory::vector_rows::Numbered;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -47,9 +48,16 @@ impl Settings {
         writer.put(Table::Settings, b"", &row)
     }
 
-    /// The number of a space, and what it is like.
-    pub(super) fn space(&self, name: &str) -> Result<(u8, Space)> {
-        self.find_space(name).ok_or_else(|| MemoryError::NoSpace { name: name.to_owned() })
+    /// A space by its name.
+    pub(super) fn space(&self, name: &str) -> Result<Numbered> {
+        let found = self.find_space(name).map(|(number, space)| Numbered { number, space });
+        found.ok_or_else(|| MemoryError::NoSpace { name: name.to_owned() })
+    }
+
+    /// The spaces whose bits are set.
+    pub(super) fn spaces_of(&self, bits: u64) -> impl Iterator<Item = Numbered> {
+        let all = self.spaces().map(|(number, _, space)| Numbered { number, space });
+        all.filter(move |numbered| has_bit(bits, numbered.number))
     }
 
     fn find_space(&self, name: &str) -> Option<(u8, Space)> {

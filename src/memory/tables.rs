@@ -46,13 +46,15 @@ pub(super) enum Table {
     Words,
     /// Space, place → vector.
     Vectors,
+    /// Space, namespace, block of numbers → vectors ([`vector_rows`](super::vector_rows)).
+    Blocks,
     /// Path → quotas and rate ([`Limits`](super::limits::Limits)).
     Limits,
     /// Path → the state of its token bucket.
     Buckets,
 }
 
-pub(super) const TABLES: [Table; 15] = [
+pub(super) const TABLES: [Table; 16] = [
     Table::Settings,
     Table::Namespaces,
     Table::Numbers,
@@ -66,6 +68,7 @@ pub(super) const TABLES: [Table; 15] = [
     Table::Expiries,
     Table::Words,
     Table::Vectors,
+    Table::Blocks,
     Table::Limits,
     Table::Buckets,
 ];
@@ -86,6 +89,7 @@ impl Table {
             Table::Expiries => "memory.expiries",
             Table::Words => "memory.words",
             Table::Vectors => "memory.vectors",
+            Table::Blocks => "memory.vector_blocks",
             Table::Limits => "memory.limits",
             Table::Buckets => "memory.buckets",
         }

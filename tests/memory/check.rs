@@ -104,3 +104,55 @@ fn rows_of_a_newer_layout_are_refused() {
     store.write(|tx| tx.raw("memory.settings")?.put(b"", b"\xc1")).unwrap();
     assert!(matches!(f.memory.check(), Err(MemoryError::Damaged { .. })));
 }
+
+/// Vectors of sixteen items lie in one row.
+#[test]
+fn rows_of_several_vectors_are_checked_as_well() {
+    let f = Fixture::new();
+    f.memory.declare_space("s", Space::new(2)).unwrap();
+    for n in 0..40_u8 {
+        f.memory.add("a", Draft::new(format!("{n}")).vector("s", [f32::from(n), 1.0])).unwrap();
+    }
+    let store = f.memory.store().clone();
+    let snapshot = store.read().unwrap();
+    let rows = snapshot.raw("memory.vector_blocks").unwrap().range(Bound::Unbounded, Bound::Unbounded).unwrap();
+    let rows: Vec<_> = rows.map(|row| row.unwrap()).collect();
+    assert_eq!((rows.len(), snapshot.raw("memory.vectors").unwrap().len().unwrap()), (2, 8));
+    let table = "memory.vector_blocks";
+    for (key, value) in &rows {
+        let mut others: Vec<Option<Vec<u8>>> = vec![None, Some(Vec::new()), Some(value[..value.len() - 8].to_vec())];
+        for bit in 0..16 {
+            let mut other = value.to_vec();
+            other[bit / 8] ^= 1 << (bit % 8);
+            others.push(Some(other.clone()));
+            other.truncate(value.len() - 8);
+            others.push(Some(other));
+        }
+        for other in others {
+            match other {
+                Some(other) => store.write(|tx| tx.raw(table)?.put(key, &other)).unwrap(),
+                None => store.write(|tx| tx.raw(table)?.delete(key)).unwrap(),
+            }
+            assert!(!f.memory.check().unwrap().is_clean());
+            let found = f.memory.find(&Query::new().vector("s", [1.0, 0.0]));
+            assert!(matches!(found, Ok(_) | Err(MemoryError::Damaged { .. })), "{found:?}");
+        }
+        store.write(|tx| tx.raw(table)?.put(key, value)).unwrap();
+    }
+    f.is_clean();
+    // Removing and changing them keeps the others.
+    let all = f.found(&Query::new().vector("s", [1.0, 0.0]).limit(100));
+    for (n, id) in all.iter().enumerate().take(39) {
+        match n % 3 {
+            0 => assert!(f.memory.remove(*id).unwrap()),
+            1 => drop(f.memory.update(*id, |item| item.set_vector("s", [7.0, 7.0])).unwrap()),
+            _ => drop(f.memory.update(*id, |item| item.remove_vector("s")).unwrap()),
+        }
+    }
+    let left = f.memory.find(&Query::new().vector("s", [1.0, 0.0]).limit(100)).unwrap();
+    assert_eq!(left.hits.len(), 14);
+    f.is_clean();
+    f.memory.clear("").unwrap();
+    assert!(store.read().unwrap().raw(table).unwrap().is_empty().unwrap());
+    f.is_clean();
+}

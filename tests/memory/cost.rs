@@ -81,7 +81,8 @@ fn the_cost_of_an_operation_is_the_same_at_any_size() {
     for (operation, (small, large)) in found[0].iter().zip(&found[1]).enumerate() {
         for (what, (small, large)) in ["rows read", "rows written", "bytes"].iter().zip(small.iter().zip(large)) {
             // Blocks of words that are fuller make rows longer, up to 192 bytes each, not more of them.
-            let more = if *what == "bytes" { small / 2 + 512 } else { small / 20 };
+            // A block of vectors may be complete at one size and not at the other.
+            let more = if *what == "bytes" { small / 2 + 1024 } else { small / 20 + 20 };
             assert!(*large <= small + more, "operation {operation}: {small} {what}, then {large}: {found:?}");
         }
     }
