@@ -136,7 +136,8 @@ fn vectors(items: u32) {
         let mut random = Random(5);
         let (mut reading, mut finding, mut filtered) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..15 {
-            reading.extend(timed(1, || drop(black_box(plain.iter().fold(0_u64, |sum, x| sum.wrapping_add(*x))))));
+            reading
+                .extend(timed(1, || assert_ne!(black_box(plain.iter().fold(0_u64, |sum, x| sum.wrapping_add(*x))), 0)));
             let query = Query::new().vector("s", vector(&mut random)).limit(10);
             finding.extend(timed(1, || drop(black_box(memory.find(&query).unwrap()))));
             let query = query.tag("rare");
@@ -184,12 +185,12 @@ fn operations(sizes: &[u32]) {
         let drafts: Vec<Draft> = (0..500).map(|n| draft(&mut random, size + n).1).collect();
         let mut added = Vec::new();
         measure("add", &mut |n| added.push(memory.add("ada/chat", drafts[n].clone()).unwrap().id));
-        measure("add again", &mut |n| drop(memory.add("ada/chat", drafts[n].clone()).unwrap()));
+        measure("add again", &mut |n| assert!(memory.add("ada/chat", drafts[n].clone()).unwrap().duplicate));
         measure("get", &mut |_| drop(black_box(memory.get(next()).unwrap())));
         measure("newest ten", &mut |_| drop(black_box(memory.find(&Query::new().under("ada")).unwrap())));
         measure("by field", &mut |n| drop(black_box(memory.find(&Query::new().field("n", n)).unwrap())));
         measure("patch", &mut |n| drop(memory.patch(added[n], &serde_json::json!({"tags": ["other"]})).unwrap()));
-        measure("remove", &mut |n| drop(memory.remove(added[n]).unwrap()));
+        measure("remove", &mut |n| assert!(memory.remove(added[n]).unwrap()));
         measure("usage", &mut |_| drop(black_box(memory.usage("ada").unwrap())));
         println!("  {size} items: {}", line.join(", "));
     }
