@@ -264,11 +264,11 @@ where
     let test = TestStore::new();
     let store = Store::open(&test.path).unwrap();
     edit(&store, |tx| {
-            let graph = GraphMut::new(tx)?;
-            graph.create_entities(&[Entity::new("a", "t", ["x"]), Entity::new("b", "t", ["y", "z"])])?;
-            graph.create_relations(&[Relation::new("a", "b", "r"), Relation::new("b", "b", "r")])
-        })
-        .unwrap();
+        let graph = GraphMut::new(tx)?;
+        graph.create_entities(&[Entity::new("a", "t", ["x"]), Entity::new("b", "t", ["y", "z"])])?;
+        graph.create_relations(&[Relation::new("a", "b", "r"), Relation::new("b", "b", "r")])
+    })
+    .unwrap();
     assert_eq!(verify(&store.read().unwrap()), Vec::<String>::new());
     store
         .write(|tx| {

@@ -101,6 +101,22 @@ const LAYERS: &[(&str, &[&str])] = &[
             "WriteTxn",
         ],
     ),
+    // The memory layer knows the store by the names that users know it by, and nothing else.
+    (
+        "memory",
+        &[
+            "Bytes",
+            "Error",
+            "RawRange",
+            "RawTable",
+            "RawTableMut",
+            "Result",
+            "Snapshot",
+            "Store",
+            "WriteOptions",
+            "WriteTxn",
+        ],
+    ),
     // Maintenance knows the store by the names that users know it by, and the file by its own reader (see below).
     (
         "maintain",

@@ -146,6 +146,9 @@ fn build(work: &Path, tests: &BTreeSet<&str>) -> BTreeMap<String, PathBuf> {
         } else {
             cargo.args(["--test", target])
         };
+        if target == "memory" {
+            cargo.args(["--features", "memory"]);
+        }
     }
     let started = Instant::now();
     let output = cargo.stderr(Stdio::inherit()).output().unwrap();

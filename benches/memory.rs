@@ -1,0 +1,197 @@
+//! The memory layer: searches over many items, and what an operation costs in small and large memories.
+//!
+//! `cargo bench --features memory --bench memory -- [words] [vectors] [operations]` (all of them, if none is named)
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "a program that measures")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "numbers that it chose")]
+
+#[path = "../tests/common/random.rs"]
+mod random;
+
+use memstone::memory::{Draft, Format, ItemId, Memory, MemoryError, MemoryOptions, Metric, Query, Space};
+use memstone::{Durability, Store, WriteOptions};
+use random::Random;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+const DIMENSION: u32 = 768;
+const VOCABULARY: f64 = 30_000.0;
+
+fn main() {
+    let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wants = |name: &str| asked.is_empty() || asked.iter().any(|word| word == name);
+    if wants("words") {
+        words(100_000);
+    }
+    if wants("vectors") {
+        vectors(100_000);
+    }
+    if wants("operations") {
+        operations(&[1_000, 10_000, 100_000, 1_000_000]);
+    }
+}
+
+fn memory() -> (tempfile::TempDir, Memory) {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let options = MemoryOptions::new().writing(WriteOptions::new().durability(Durability::Relaxed));
+    let memory = Memory::with(Store::open(dir.path().join("memory.mst")).unwrap(), options);
+    (dir, memory)
+}
+
+/// A word as often as Zipf's law has it: the first is in most texts.
+fn word(random: &mut Random) -> String {
+    let share = random.next() as f64 / u64::MAX as f64;
+    format!("word{}", VOCABULARY.powf(share) as u32)
+}
+
+fn text(random: &mut Random, words: usize) -> String {
+    (0..words).map(|_| word(random)).collect::<Vec<_>>().join(" ")
+}
+
+fn fill(memory: &Memory, from: u32, to: u32, draft: impl Fn(&mut Random, u32) -> (String, Draft)) -> Vec<ItemId> {
+    let mut ids = Vec::new();
+    let mut random = Random(u64::from(from) + 1);
+    for start in (from..to).step_by(1000) {
+        let batch = memory.write(|tx| {
+            (start..to.min(start + 1000))
+                .map(|n| {
+                    let (namespace, draft) = draft(&mut random, n);
+                    Ok::<_, MemoryError>(tx.add(namespace, draft)?.id)
+                })
+                .collect::<Result<Vec<_>, MemoryError>>()
+        });
+        ids.extend(batch.unwrap());
+    }
+    memory.store().checkpoint().unwrap();
+    ids
+}
+
+/// The median, the value that 95 of 100 do not exceed, and the greatest.
+fn figures(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1000.0;
+    format!("median {:.2} ms, p95 {:.2} ms, longest {:.2} ms", at(50), at(95), at(100))
+}
+
+fn timed(rounds: usize, mut body: impl FnMut()) -> Vec<Duration> {
+    let time = |()| {
+        let started = Instant::now();
+        body();
+        started.elapsed()
+    };
+    std::iter::repeat_n((), rounds).map(time).collect()
+}
+
+fn words(items: u32) {
+    for namespaces in [1, 100] {
+        let (_dir, memory) = memory();
+        let started = Instant::now();
+        fill(&memory, 0, items, |random, n| (format!("user{}", n % namespaces), Draft::new(text(random, 60))));
+        println!(
+            "{items} items of 60 words in {namespaces} namespaces: filled in {:.1} s",
+            started.elapsed().as_secs_f64()
+        );
+        let mut random = Random(99);
+        let mut search = |kind: &str, query: &mut dyn FnMut(&mut Random) -> Query| {
+            let times = timed(300, || drop(black_box(memory.find(&query(&mut random)).unwrap())));
+            println!("  {kind}: {}", figures(times));
+        };
+        search("three words", &mut |random| Query::new().words(text(random, 3)));
+        search("the three words that most items have", &mut |_| Query::new().words("word1 word2 word3"));
+        search("five words", &mut |random| Query::new().words(text(random, 5)));
+        search("a phrase of two words", &mut |random| Query::new().words(format!("\"{}\"", text(random, 2))));
+        search("a beginning (word12*)", &mut |_| Query::new().words("word12*"));
+        if namespaces > 1 {
+            search("three words in one namespace", &mut |random| Query::new().under("user7").words(text(random, 3)));
+        }
+    }
+}
+
+fn vectors(items: u32) {
+    for (format, metric) in [
+        (Format::F32, Metric::Dot),
+        (Format::F32, Metric::Cosine),
+        (Format::F32, Metric::L2),
+        (Format::F16, Metric::Cosine),
+        (Format::I8, Metric::Cosine),
+    ] {
+        let (_dir, memory) = memory();
+        memory.declare_space("s", Space::new(DIMENSION).format(format).metric(metric)).unwrap();
+        let vector = |random: &mut Random| -> Vec<f32> {
+            (0..DIMENSION).map(|_| random.next() as u32 as f32 / u32::MAX as f32 - 0.5).collect()
+        };
+        let started = Instant::now();
+        fill(&memory, 0, items, |random, n| {
+            let tag = if n % 100 == 0 { "rare" } else { "usual" };
+            ("a".to_owned(), Draft::new(format!("{n}")).tags([tag]).vector("s", vector(random)))
+        });
+        println!("{items} vectors {format:?}: filled in {:.1} s", started.elapsed().as_secs_f64());
+        // As many bytes of memory, read once each, in the same rounds.
+        let bytes = match format {
+            Format::F32 => DIMENSION * 4,
+            Format::F16 => DIMENSION * 2,
+            _ => DIMENSION + 4,
+        } as usize;
+        let plain = vec![1_u64; items as usize * bytes / 8];
+        let mut random = Random(5);
+        let (mut reading, mut finding, mut filtered) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..15 {
+            reading
+                .extend(timed(1, || assert_ne!(black_box(plain.iter().fold(0_u64, |sum, x| sum.wrapping_add(*x))), 0)));
+            let query = Query::new().vector("s", vector(&mut random)).limit(10);
+            finding.extend(timed(1, || drop(black_box(memory.find(&query).unwrap()))));
+            let query = query.tag("rare");
+            filtered.extend(timed(1, || drop(black_box(memory.find(&query).unwrap()))));
+        }
+        let median = |mut times: Vec<Duration>| {
+            times.sort_unstable();
+            times[times.len() / 2].as_secs_f64() * 1000.0
+        };
+        let (reading, finding, filtered) = (median(reading), median(finding), median(filtered));
+        println!(
+            "  {DIMENSION} {format:?}, {metric:?}: {finding:.1} ms; reading {:.0} MB of memory {reading:.1} ms: {:.2} x; among 1 % by tag {filtered:.2} ms",
+            (items as usize * bytes) as f64 / 1e6,
+            finding / reading,
+        );
+    }
+}
+
+fn operations(sizes: &[u32]) {
+    let (_dir, memory) = memory();
+    let mut ids: Vec<ItemId> = Vec::new();
+    let draft = |random: &mut Random, n: u32| {
+        ("ada/chat".to_owned(), Draft::new(format!("n{n} {}", text(random, 20))).tags(["usual"]).metadata("n", n))
+    };
+    memory.declare_field("n").unwrap();
+    println!("medians of 500, not flushed:");
+    for size in sizes {
+        ids.extend(fill(&memory, ids.len() as u32, *size, draft));
+        let mut random = Random(3);
+        let mut at = 0;
+        let mut next = || {
+            at = (at + 7919) % ids.len();
+            ids[at]
+        };
+        let mut line = Vec::new();
+        let mut measure = |name: &str, body: &mut dyn FnMut(usize)| {
+            let mut n = 0;
+            let mut times = timed(500, || {
+                body(n);
+                n += 1;
+            });
+            times.sort_unstable();
+            line.push(format!("{name} {:.1} µs", times[times.len() / 2].as_secs_f64() * 1e6));
+        };
+        let drafts: Vec<Draft> = (0..500).map(|n| draft(&mut random, size + n).1).collect();
+        let mut added = Vec::new();
+        measure("add", &mut |n| added.push(memory.add("ada/chat", drafts[n].clone()).unwrap().id));
+        measure("add again", &mut |n| assert!(memory.add("ada/chat", drafts[n].clone()).unwrap().duplicate));
+        measure("get", &mut |_| drop(black_box(memory.get(next()).unwrap())));
+        measure("newest ten", &mut |_| drop(black_box(memory.find(&Query::new().under("ada")).unwrap())));
+        measure("by field", &mut |n| drop(black_box(memory.find(&Query::new().field("n", n)).unwrap())));
+        measure("patch", &mut |n| drop(memory.patch(added[n], &serde_json::json!({"tags": ["other"]})).unwrap()));
+        measure("remove", &mut |n| assert!(memory.remove(added[n]).unwrap()));
+        measure("usage", &mut |_| drop(black_box(memory.usage("ada").unwrap())));
+        println!("  {size} items: {}", line.join(", "));
+    }
+}

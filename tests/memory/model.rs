@@ -1,0 +1,389 @@
+//! Every operation, in random order, beside a model that is a list of items.
+
+use crate::random::Random;
+use crate::support::{Fixture, SECOND};
+use memstone::memory::{
+    Draft, Format, Item, ItemId, Limits, Memory, MemoryError, Metric, Order, Query, Space, Timestamp,
+};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+const NAMESPACES: [&str; 6] = ["", "a", "a/b", "a/b/c", "ab", "c"];
+const WORDS: [&str; 8] = ["tea", "coffee", "green", "walks", "morning", "house", "zebra", "night"];
+const TAGS: [&str; 3] = ["x", "y", "xy"];
+const SPACES: [&str; 2] = ["one", "two"];
+
+/// What the model knows of an item: all that a caller can ask.
+#[derive(Debug, Clone, PartialEq)]
+struct Known {
+    item: Item,
+    vectors: BTreeMap<String, Vec<f32>>,
+    /// The order in which items were added to namespaces, moves too.
+    sequence: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Model {
+    items: BTreeMap<ItemId, Known>,
+    limits: BTreeMap<String, u64>,
+    fields: BTreeSet<&'static str>,
+    sequence: u64,
+}
+
+impl Model {
+    fn is_within(item: &Item, namespace: &str) -> bool {
+        item.namespace.is_within(&namespace.parse().unwrap())
+    }
+
+    fn live(&self, now: Timestamp) -> impl Iterator<Item = &Known> {
+        self.items.values().filter(move |known| known.item.expires.is_none_or(|time| time > now))
+    }
+
+    fn is_live(&self, id: ItemId, now: Timestamp) -> bool {
+        self.live(now).any(|known| known.item.id == id)
+    }
+
+    /// Whether one more item has room there, if one item moves out of elsewhere.
+    fn has_room(&self, namespace: &str, moved: Option<ItemId>) -> bool {
+        self.limits.iter().all(|(limited, limit)| {
+            let inside = |item: &Item| Self::is_within(item, limited);
+            let used = self.items.values().filter(|known| inside(&known.item)).count() as u64;
+            let concerns =
+                namespace.parse::<memstone::memory::Namespace>().unwrap().is_within(&limited.parse().unwrap());
+            let is_in = moved.is_some_and(|id| inside(&self.items[&id].item));
+            !concerns || is_in || used < *limit
+        })
+    }
+
+    fn next(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+}
+
+fn draw<T: Copy>(random: &mut Random, of: &[T]) -> T {
+    of[random.below(of.len())]
+}
+
+fn text(random: &mut Random) -> String {
+    (0..1 + random.below(4)).map(|_| draw(random, &WORDS)).collect::<Vec<_>>().join(" ")
+}
+
+fn vector(random: &mut Random) -> Vec<f32> {
+    // What all formats keep exactly: halves, up to the largest step of 8 bits.
+    vec![1.0, (random.below(5_u8) as f32) - 2.0, (random.below(3_u8) as f32) - 1.0]
+        .into_iter()
+        .map(|x| x * 127.0 / 2.0)
+        .collect()
+}
+
+/// An item from the store that was just added or changed, as the model keeps it.
+fn fetch(memory: &Memory, id: ItemId) -> Item {
+    memory.get(id).unwrap().unwrap()
+}
+
+struct Play {
+    f: Fixture,
+    model: Model,
+    random: Random,
+}
+
+impl Play {
+    fn some_id(&mut self) -> ItemId {
+        let all: Vec<ItemId> = self.model.items.keys().copied().collect();
+        if all.is_empty() || self.random.one_in(10) {
+            ItemId::from_bytes([9; 16])
+        } else {
+            draw(&mut self.random, &all)
+        }
+    }
+
+    fn add(&mut self) {
+        let (now, namespace, content) = (self.f.now(), draw(&mut self.random, &NAMESPACES), text(&mut self.random));
+        let mut draft = Draft::new(content.clone())
+            .metadata("n", self.random.below(4_u8))
+            .metadata("w", draw(&mut self.random, &WORDS));
+        let mut vectors = BTreeMap::new();
+        if self.random.one_in(2) {
+            draft = draft.tags([draw(&mut self.random, &TAGS), draw(&mut self.random, &TAGS)]);
+        }
+        if self.random.one_in(2) {
+            let (space, vector) = (draw(&mut self.random, &SPACES), vector(&mut self.random));
+            vectors.insert(space.to_owned(), vector.clone());
+            draft = draft.vector(space, vector);
+        }
+        if self.random.one_in(4) {
+            draft = draft.expires_in(SECOND * self.random.below(20_u32));
+        }
+        let keep = self.random.one_in(3);
+        let draft = if keep { draft.keep_duplicate() } else { draft };
+        let same = |known: &&Known| known.item.namespace == namespace.parse().unwrap() && known.item.content == content;
+        let twin = self.model.live(now).find(same).map(|known| known.item.id).filter(|_| !keep);
+        let room = self.model.has_room(namespace, None);
+        match self.f.memory.add(namespace, draft) {
+            Ok(added) if added.duplicate => {
+                assert!(twin.is_some(), "no twin of {content:?}");
+                let known = self.model.items.get_mut(&added.id).unwrap();
+                assert_eq!(
+                    (known.item.content.as_str(), known.item.namespace.to_string().as_str()),
+                    (content.as_str(), namespace)
+                );
+                known.item.duplicates += 1;
+            }
+            Ok(added) => {
+                assert!(twin.is_none() && room);
+                // One that expires at once cannot be read back: it is as if it were not there.
+                let Some(item) = self.f.memory.get(added.id).unwrap() else { return self.forget_unread(added.id) };
+                assert_eq!((item.version, item.created, item.updated), (1, now, now));
+                let sequence = self.model.next();
+                self.model.items.insert(added.id, Known { item, vectors, sequence });
+            }
+            Err(MemoryError::Quota { .. }) => assert!(twin.is_none() && !room),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The model cannot know an item that it never read: it goes with the next sweep, which comes now.
+    fn forget_unread(&mut self, id: ItemId) {
+        self.sweep();
+        assert_eq!(self.f.memory.get(id).unwrap(), None);
+    }
+
+    fn edit(&mut self) {
+        let (id, now) = (self.some_id(), self.f.now());
+        let (content, tag, namespace) =
+            (text(&mut self.random), draw(&mut self.random, &TAGS), draw(&mut self.random, &NAMESPACES));
+        let (space, vector) = (draw(&mut self.random, &SPACES), vector(&mut self.random));
+        let what = self.random.below(7_u8);
+        let change = |item: &mut Item| match what {
+            0 => item.content.clone_from(&content),
+            1 => drop(item.tags.insert(tag.to_owned())),
+            2 => item.namespace = namespace.parse().unwrap(),
+            3 => item.set_vector(space, vector.clone()),
+            4 => item.remove_vector(space),
+            5 => drop(item.metadata.insert("n".to_owned(), json!([tag, 2]))),
+            _ => {
+                item.tags.clear();
+                item.expires = Some(now + SECOND * 5);
+            }
+        };
+        let live = self.model.is_live(id, now);
+        let result = match self.random.below(3_u8) {
+            0 => self.f.memory.update(id, change),
+            1 => self.f.memory.edit(id, |item| {
+                change(item);
+                Ok(())
+            }),
+            _ => match self.f.memory.get(id).unwrap() {
+                None => Err(MemoryError::NotFound { id }),
+                Some(mut item) => {
+                    let mut late = item.clone();
+                    change(&mut item);
+                    let stored = self.f.memory.put_if(&item);
+                    late.version -= 1;
+                    assert!(matches!(self.f.memory.put_if(&late), Err(MemoryError::Conflict { .. })));
+                    stored
+                }
+            },
+        };
+        let moves = live && what == 2;
+        match result {
+            Ok(item) => {
+                assert!(live && (!moves || self.model.has_room(namespace, Some(id))));
+                let sequence = self.model.next();
+                let known = self.model.items.get_mut(&id).unwrap();
+                let mut expected = known.item.clone();
+                change(&mut expected);
+                assert_eq!(
+                    (&item.content, &item.tags, &item.namespace),
+                    (&expected.content, &expected.tags, &expected.namespace)
+                );
+                assert_eq!((&item.metadata, item.expires), (&expected.metadata, expected.expires));
+                assert!(item.version >= known.item.version && item.version <= known.item.version + 1);
+                if item.namespace != known.item.namespace {
+                    known.sequence = sequence;
+                }
+                match what {
+                    3 => drop(known.vectors.insert(space.to_owned(), vector)),
+                    4 => drop(known.vectors.remove(space)),
+                    _ => {}
+                }
+                known.item = item;
+            }
+            Err(MemoryError::NotFound { .. }) => assert!(!live),
+            Err(MemoryError::Quota { .. }) => assert!(moves && !self.model.has_room(namespace, Some(id))),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn remove(&mut self) {
+        let id = self.some_id();
+        let live = self.model.is_live(id, self.f.now());
+        assert_eq!(self.f.memory.remove(id).unwrap(), live);
+        if live {
+            self.model.items.remove(&id);
+        }
+    }
+
+    fn sweep(&mut self) {
+        let now = self.f.now();
+        let before = self.model.items.len();
+        self.model.items.retain(|_, known| known.item.expires.is_none_or(|time| time > now));
+        let swept = self.f.memory.sweep(u64::MAX).unwrap();
+        assert!(swept >= (before - self.model.items.len()) as u64);
+    }
+
+    fn clear(&mut self) {
+        let namespace = draw(&mut self.random, &NAMESPACES[2..]);
+        let before = self.model.items.len();
+        self.model.items.retain(|_, known| !Model::is_within(&known.item, namespace));
+        assert_eq!(self.f.memory.clear(namespace).unwrap(), (before - self.model.items.len()) as u64);
+    }
+
+    fn declare(&mut self) {
+        let field = draw(&mut self.random, &["n", "w"]);
+        if self.model.fields.insert(field) {
+            self.f.memory.declare_field(field).unwrap();
+        } else {
+            self.model.fields.remove(field);
+            assert!(self.f.memory.drop_field(field).unwrap());
+        }
+    }
+
+    fn limit(&mut self) {
+        let namespace = draw(&mut self.random, &NAMESPACES);
+        let limit = self.random.below(20_u64);
+        self.model.limits.insert(namespace.to_owned(), limit);
+        self.f.memory.set_limits(namespace, Limits::new().items(limit)).unwrap();
+    }
+
+    /// Several operations that are taken back together.
+    fn give_up(&mut self) {
+        let (id, words) = (self.some_id(), text(&mut self.random));
+        let failed = self.f.memory.write(|tx| {
+            let _ = tx.add("c", Draft::new(words.clone()).keep_duplicate());
+            let _ = tx.update(id, |item| item.content.push_str(" zebra"));
+            let _ = tx.remove(id);
+            let _ = tx.clear("a", 3);
+            tx.declare_field("never")?;
+            Err::<(), _>(MemoryError::NotFound { id })
+        });
+        assert!(failed.is_err());
+    }
+
+    fn step(&mut self) {
+        self.f.pass(Duration::from_millis(self.random.below(1500)));
+        match self.random.below(40_u8) {
+            0..16 => self.add(),
+            16..28 => self.edit(),
+            28..32 => self.remove(),
+            32 | 33 => self.sweep(),
+            34 => self.clear(),
+            35 => self.declare(),
+            36 => self.limit(),
+            37 => self.give_up(),
+            _ => {}
+        }
+    }
+
+    /// Everything that can be asked has the model's answer.
+    fn compare(&mut self) {
+        self.f.is_clean();
+        let now = self.f.now();
+        for known in self.model.items.values() {
+            let live = self.model.is_live(known.item.id, now);
+            assert_eq!(self.f.memory.get(known.item.id).unwrap(), live.then(|| known.item.clone()));
+            for space in SPACES.iter().filter(|_| live) {
+                assert_eq!(self.f.memory.vector(known.item.id, space).unwrap(), known.vectors.get(*space).cloned());
+            }
+        }
+        for namespace in NAMESPACES {
+            let items = self.model.items.values().filter(|known| Model::is_within(&known.item, namespace)).count();
+            assert_eq!(self.f.memory.usage(namespace).unwrap().items, items as u64, "{namespace:?}");
+        }
+        let namespace = draw(&mut self.random, &NAMESPACES);
+        let (tag, word) = (draw(&mut self.random, &TAGS), draw(&mut self.random, &WORDS));
+        let since = Timestamp::from_micros(now.as_micros().saturating_sub(20_000_000));
+        let within = |known: &Known| Model::is_within(&known.item, namespace);
+        let query = Query::new().under(namespace).limit(10_000);
+        self.agree(query.clone(), &within);
+        self.agree(query.clone().tag(tag), &|k| within(k) && k.item.tags.contains(tag));
+        self.agree(query.clone().words(word), &|k| within(k) && k.item.content.split(' ').any(|w| w == word));
+        let phrase = format!("{word} {}", draw(&mut self.random, &WORDS));
+        let padded = format!(" {phrase} ");
+        self.agree(query.clone().words(format!("\"{phrase}\"")), &|k| {
+            within(k) && format!(" {} ", k.item.content).contains(&padded)
+        });
+        let recent = |k: &Known| within(k) && k.item.updated >= since;
+        self.agree(query.clone().updated(since..), &recent);
+        self.agree(query.clone().updated(since..).words(word), &|k| recent(k) && k.item.content.contains(word));
+        if self.model.fields.contains("n") {
+            let n = self.random.below(4_u8);
+            let has = |k: &Known| k.item.metadata["n"] == json!(n) || n == 2 && k.item.metadata["n"].is_array();
+            self.agree(query.clone().field("n", n).created(..=now), &|k| within(k) && has(k));
+        }
+        self.order_by_time(&query);
+        self.nearest(&query, namespace);
+    }
+
+    fn agree(&self, query: Query, expected: &dyn Fn(&Known) -> bool) {
+        let expected: BTreeSet<ItemId> =
+            self.model.live(self.f.now()).filter(|known| expected(known)).map(|known| known.item.id).collect();
+        let found = self.f.found(&query);
+        assert_eq!(found.len(), expected.len(), "{query:?}");
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected, "{query:?}");
+    }
+
+    fn order_by_time(&self, query: &Query) {
+        let found = self.f.found(&query.clone().order(Order::LastUpdated));
+        let updated = |id: &ItemId| self.model.items[id].item.updated;
+        assert!(found.windows(2).all(|pair| updated(&pair[0]) >= updated(&pair[1])));
+        let oldest = self.f.found(&query.clone().order(Order::Oldest));
+        let created = |id: &ItemId| self.model.items[id].item.created;
+        assert!(oldest.windows(2).all(|pair| created(&pair[0]) <= created(&pair[1])));
+    }
+
+    fn nearest(&mut self, query: &Query, namespace: &str) {
+        for space in SPACES {
+            let wanted = vector(&mut self.random);
+            let found = self.f.memory.find(&query.clone().vector(space, wanted.clone())).unwrap();
+            let score = |v: &Vec<f32>| -> f32 {
+                match space {
+                    "one" => -v.iter().zip(&wanted).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt(),
+                    _ => v.iter().zip(&wanted).map(|(a, b)| a * b).sum::<f32>(),
+                }
+            };
+            let inside = self.model.live(self.f.now()).filter(|known| Model::is_within(&known.item, namespace));
+            let mut expected: Vec<f32> = inside.filter_map(|known| known.vectors.get(space)).map(score).collect();
+            expected.sort_by(|a, b| b.total_cmp(a));
+            let scores: Vec<f32> = found.hits.iter().map(|hit| hit.score as f32).collect();
+            let near = |(a, b): (&f32, &f32)| (a - b).abs() <= b.abs() * 1e-4 + 1e-3;
+            assert!(
+                scores.len() == expected.len() && scores.iter().zip(&expected).all(near),
+                "{scores:?}, not {expected:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_operation_does_what_the_model_does() {
+    for seed in 0..12 {
+        let f = Fixture::new();
+        f.memory.declare_space("one", Space::new(3).format(Format::F16).metric(Metric::L2)).unwrap();
+        f.memory.declare_space("two", Space::new(3).format(Format::F32).metric(Metric::Dot)).unwrap();
+        let mut play = Play { f, model: Model::default(), random: Random(seed) };
+        for _ in 0..15 {
+            for _ in 0..20 {
+                play.step();
+            }
+            play.compare();
+        }
+        // What is in the log goes to the tree, and back.
+        play.f.memory.store().checkpoint().unwrap();
+        play.compare();
+        let ids: Vec<ItemId> = play.model.live(play.f.now()).map(|known| known.item.id).collect();
+        assert!(ids.iter().all(|id| fetch(&play.f.memory, *id).id == *id));
+    }
+}
