@@ -78,9 +78,9 @@ fn tables_of_other_types_are_shown() {
     assert_eq!(
         bench.ok("tables", &[]),
         "TABLE    KEYS       VALUES   ENTRIES  PAGES  BYTES\n\
-         default  str        msgpack  5        1      34\n\
+         default  str        msgpack  5        1      16\n\
          ids      [u8;16]    msgpack  1        1      17\n\
-         pairs    (i32,str)  msgpack  3        1      24\n\
+         pairs    (i32,str)  msgpack  3        1      18\n\
          raw      bytes      bytes    1        1      5\n"
     );
     let out = bench.ok("tables", &["--json"]);

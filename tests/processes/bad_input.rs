@@ -228,7 +228,8 @@ fn a_table_opened_with_other_types() {
     let mismatch = |error: Error| assert!(matches!(error, Error::TypeMismatch { .. }), "{error:?}");
     mismatch(store.read().unwrap().table(NUMBERS).err().unwrap());
     // The bytes of any table may be read, not written.
-    assert_eq!(store.read().unwrap().raw("t").unwrap().len().unwrap(), 1);
+    assert_eq!(store.read().unwrap().untyped("t").unwrap().len().unwrap(), 1);
+    mismatch(store.read().unwrap().raw("t").map(drop).unwrap_err());
     mismatch(store.write(|tx| tx.raw("t").map(drop)).unwrap_err());
     mismatch(store.write(|tx| tx.table(NUMBERS)?.insert(1, String::new()).map(drop)).unwrap_err());
     assert_eq!(store.read().unwrap().table(TEXTS).unwrap().get("a").unwrap().unwrap(), "b");
