@@ -3,7 +3,7 @@
 //!     cargo run --example several_processes -- shared.mst
 
 use memstone::{Error, Result, Store, Table};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 const COUNTS: Table<&str, u64> = Table::new("counts");
@@ -38,25 +38,26 @@ fn follow(store: &Store, goal: u64) -> Result<()> {
     }
 }
 
-fn main() -> Result<()> {
+fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().unwrap_or("shared.mst".to_owned());
     let store = Store::open(&path)?;
     if let Some(name) = arguments.next() {
-        return match work(&store, &name) {
-            // The error names the process that holds the lock; see `Options::timeout`.
-            Err(Error::Busy { holder: Some(holder), .. }) => Ok(eprintln!("{holder} was writing for too long")),
-            result => result,
-        };
+        let worked = work(&store, &name);
+        // The error names the process that holds the lock; see `Options::timeout`.
+        if let Err(Error::Busy { holder: Some(holder), .. }) = &worked {
+            eprintln!("{holder} was writing for too long");
+        }
+        return Ok(worked?);
     }
     let before = store.read()?.table(COUNTS)?.get("all")?.unwrap_or(0);
-    let program = std::env::current_exe().expect("this program has a path");
+    let program = std::env::current_exe()?;
     let names = ["ada", "bob", "cyd", "dan"];
-    let start = |name: &&str| Command::new(&program).args([&path, *name]).spawn().expect("this program starts");
-    let children: Vec<_> = names.iter().map(start).collect();
+    let start = |name: &&str| Command::new(&program).args([&path, *name]).spawn();
+    let children: Vec<Child> = names.iter().map(start).collect::<std::result::Result<_, _>>()?;
     follow(&store, before + names.len() as u64 * ROUNDS)?;
     for mut child in children {
-        child.wait().expect("the child ends");
+        child.wait()?;
     }
     for entry in store.read()?.table(COUNTS)?.range(..)? {
         let (name, count) = entry?;

@@ -152,7 +152,7 @@ fn tables_of_structs_and_of_tuples() -> Result<(), Error> {
     store.write(|tx| {
         let visits = tx.table(VISITS)?;
         visits.put(visit("ada", 1), 1)?;
-        visits.put(&visit("ada", 2), 2)?;
+        visits.put(visit("ada", 2), 2)?;
         visits.put(("bob", Reverse(9), [1]), 3)?;
         tx.table(LEVELS)?.put((Level::Low, 7), 4)
     })?;

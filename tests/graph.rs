@@ -121,15 +121,15 @@ fn steps() -> impl Strategy<Value = Step> {
 fn take(step: &Step, store: &Store, model: &mut Model) -> Result<(), GraphError> {
     match step {
         Step::CreateEntities(entities) => {
-            let created = edit(&store, |tx| GraphMut::new(tx)?.create_entities(entities))?;
+            let created = edit(store, |tx| GraphMut::new(tx)?.create_entities(entities))?;
             assert_eq!(created, model.create_entities(entities));
         }
         Step::CreateRelations(relations) => {
-            let created = edit(&store, |tx| GraphMut::new(tx)?.create_relations(relations))?;
+            let created = edit(store, |tx| GraphMut::new(tx)?.create_relations(relations))?;
             assert_eq!(created, model.create_relations(relations));
         }
         Step::AddObservations(all) => {
-            let added = edit(&store, |tx| {
+            let added = edit(store, |tx| {
                 let graph = GraphMut::new(tx)?;
                 all.iter().map(|(name, contents)| graph.add_observations(name, contents)).collect::<Result<Vec<_>, _>>()
             });
@@ -147,19 +147,19 @@ fn take(step: &Step, store: &Store, model: &mut Model) -> Result<(), GraphError>
             }
         }
         Step::DeleteEntities(names) => {
-            edit(&store, |tx| GraphMut::new(tx)?.delete_entities(names))?;
+            edit(store, |tx| GraphMut::new(tx)?.delete_entities(names))?;
             model.delete_entities(names);
         }
         Step::DeleteObservations(name, contents) => {
-            edit(&store, |tx| GraphMut::new(tx)?.delete_observations(name, contents))?;
+            edit(store, |tx| GraphMut::new(tx)?.delete_observations(name, contents))?;
             model.delete_observations(name, contents);
         }
         Step::DeleteRelations(relations) => {
-            edit(&store, |tx| GraphMut::new(tx)?.delete_relations(relations))?;
+            edit(store, |tx| GraphMut::new(tx)?.delete_relations(relations))?;
             model.delete_relations(relations);
         }
         Step::Clear => {
-            edit(&store, |tx| GraphMut::new(tx)?.clear())?;
+            edit(store, |tx| GraphMut::new(tx)?.clear())?;
             *model = Model::default();
         }
         Step::Checkpoint => store.checkpoint()?,
@@ -218,7 +218,7 @@ fn relations_of_other_parts_are_others() {
 /// How many rows of all tables a change touches.
 fn rows_touched(store: &Store, change: impl FnOnce(&GraphMut<'_>) -> Result<(), GraphError>) -> usize {
     let before = store.read().unwrap();
-    edit(&store, |tx| change(&GraphMut::new(tx)?)).unwrap();
+    edit(store, |tx| change(&GraphMut::new(tx)?)).unwrap();
     let after = store.read().unwrap();
     let diff = before.diff(&after).unwrap();
     diff.tables().iter().map(|table| table.rows().unwrap().count()).sum()
