@@ -120,7 +120,8 @@
 //!
 //! # More
 //!
-//! The README lists promises and limits; `docs/` describes the architecture, the locks, the file format and the
+//! The guide (module `guide` of this documentation) has the concepts and a chapter for each task; `docs/PROMISES.md`
+//! lists promises and limits; `docs/` describes the architecture, the locks, the file format and the
 //! key encoding. The library reports what it does as `tracing` events.
 #![cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "what would be told is named all the same"))]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests cast numbers that they chose"))]
