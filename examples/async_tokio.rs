@@ -57,7 +57,7 @@ async fn main() -> Result<()> {
         })
         .await?;
     }
-    let events = follower.await.map_err(|error| Error::Invalid(error.to_string()))??;
+    let events = follower.await.map_err(|error| Error::abort(error))??;
     println!("{} events, the last one is {:?}", events.len(), events.last());
     Ok(())
 }

@@ -42,7 +42,7 @@ fn migrate(store: &Store) -> Result<()> {
         match tx.user_version()? {
             0 | 1 => from_version_1(tx)?,
             VERSION => return Ok(()),
-            newer => return Err(memstone::Error::Invalid(format!("this program is too old for version {newer}"))),
+            newer => return Err(memstone::Error::abort(format!("this program is too old for version {newer}"))),
         }
         tx.set_user_version(VERSION)
     })
