@@ -49,6 +49,7 @@ use proc_macro::TokenStream;
 ///
 /// #[derive(Key, Debug, PartialEq)]
 /// #[key(name = "Priority")]
+/// #[repr(u8)] // Rust asks for it where some variants have fields and some have a number
 /// enum Urgency {
 ///     High = 10, // room for a variant before it, and between them
 ///     Low = 20,
