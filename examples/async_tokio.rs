@@ -57,7 +57,7 @@ async fn main() -> Result<()> {
         })
         .await?;
     }
-    let events = follower.await.map_err(|error| Error::abort(error))??;
+    let events = follower.await.map_err(Error::abort)??;
     println!("{} events, the last one is {:?}", events.len(), events.last());
     Ok(())
 }
