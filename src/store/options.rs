@@ -326,7 +326,7 @@ impl Options {
         let temporary = parent_of(path).join(format!(".{name}.{random:08x}.new"));
         let disk = UnixDisk::open(&temporary, OpenMode { read_only: false, create: true })
             .map_err(|e| if let Error::Io { op, cause, .. } = e { Error::io(op, path, cause) } else { e })?;
-        // It is empty so far, whoever may read it.
+        // It is empty so far: until its permissions are set, there is nothing in it to read.
         let permitted = self.mode.map_or(Ok(()), |mode| fs::set_permissions(&temporary, Permissions::from_mode(mode)));
         let made = permitted
             .map_err(|e| Error::io("set the permissions", path, e))
