@@ -40,7 +40,7 @@ struct Placed<'e> {
     /// The log points at so many bytes of long values that a checkpoint should run soon.
     crowded: bool,
     /// For the next long values, if the frame gets into the log. `None`: pages that were streamed to are not in use.
-    space: Option<SpaceOfLog>,
+    space: Option<Box<SpaceOfLog>>,
 }
 
 /// What became of a commit's long values.

@@ -80,7 +80,7 @@ pub(crate) struct Engine {
     /// Where compaction continues: a table, and a key in it.
     compacting: Mutex<Option<(u32, Option<Vec<u8>>)>>,
     /// Which pages are free for the next long value.
-    space_of_log: Mutex<Option<SpaceOfLog>>,
+    space_of_log: Mutex<Option<Box<SpaceOfLog>>>,
     /// How often that was read from the file.
     #[cfg(test)]
     pub(crate) spaces_loaded: std::sync::atomic::AtomicU64,

@@ -99,12 +99,12 @@ impl<'e> PageWriter<'e> {
         engine: &'e Engine,
         turn: &CheckpointGuard<'_>,
         view: &View,
-        kept: Option<SpaceOfLog>,
+        kept: Option<Box<SpaceOfLog>>,
         streamed: &[Extents],
     ) -> Result<PageWriter<'e>> {
         let root = view.tree.root.sequence;
         let (space, mut values, streamed) = match kept.filter(|kept| kept.root == root) {
-            Some(SpaceOfLog { space, values, .. }) => (space, values, &[][..]),
+            Some(kept) => (kept.space, kept.values, &[][..]),
             None => {
                 #[cfg(test)]
                 engine.spaces_loaded.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -124,10 +124,10 @@ impl<'e> PageWriter<'e> {
 
     /// The space of the root, with these values. They must be those of a frame that is in the log, or the pages stay in
     /// use until there is another root.
-    pub(crate) fn with_values(self, written: impl Iterator<Item = Overflow>) -> SpaceOfLog {
+    pub(crate) fn with_values(self, written: impl Iterator<Item = Overflow>) -> Box<SpaceOfLog> {
         let PageWriter { space, version: root, mut values, .. } = self;
         values.extend(written.map(|value| value.ptr.page));
-        SpaceOfLog { root, space, values }
+        Box::new(SpaceOfLog { root, space, values })
     }
 
     /// Pages that are free, or will be once the new root is durable and no snapshot of a process keeps them.

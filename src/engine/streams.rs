@@ -36,7 +36,7 @@ pub(crate) struct Streams {
 pub(crate) struct StreamedPages {
     pub(crate) extents: Vec<Extents>,
     /// The pages that are free beside them, as of the root that it was read from.
-    pub(crate) space: Option<SpaceOfLog>,
+    pub(crate) space: Option<Box<SpaceOfLog>>,
 }
 
 impl StreamedPages {
