@@ -70,10 +70,7 @@ impl Changes {
         }
         let keys = self.tables.entry(table).or_default();
         let old = match write {
-            Some(write) => match keys.get_mut(key) {
-                Some(place) => Some(std::mem::replace(place, write)),
-                None => keys.insert(key.to_vec(), write),
-            },
+            Some(write) => keys.insert(key.to_vec(), write),
             None => keys.remove(key),
         };
         self.bytes -= Changes::cost(key, old.as_ref()).min(self.bytes);
