@@ -59,7 +59,8 @@ pub(crate) fn move_catalog_down(
     // What was written for this version is read again here.
     writer.write_out()?;
     let pages = Arc::clone(writer.pages());
-    let found = relocatable(&pages, TABLE_CATALOG, root, cutoff, None, budget)?;
+    let mut room = writer.space.room();
+    let found = relocatable(&pages, TABLE_CATALOG, root, cutoff, &mut room, None, budget)?;
     let touches = found.keys.iter().map(|key| Ok((key.as_slice(), Edit::<&[u8]>::Touch { cutoff })));
     edit(writer, TABLE_CATALOG, root, touches)
 }
@@ -78,6 +79,7 @@ impl Engine {
         // What was written for this version is read again here.
         writer.write_out()?;
         let mut resume = lock(&self.compacting);
+        let mut room = writer.space.room();
         let (mut table, mut key) = resume.take().unwrap_or_default();
         while budget > 0 {
             // No table is left: the pass over all of them is complete, and `resume` says so.
@@ -89,7 +91,8 @@ impl Engine {
                 (table, key) = (next, None);
             }
             let pages = Arc::clone(writer.pages());
-            let Relocatable { keys, resume: rest } = relocatable(&pages, table, root, cutoff, key.as_deref(), budget)?;
+            let Relocatable { keys, resume: rest } =
+                relocatable(&pages, table, root, cutoff, &mut room, key.as_deref(), budget)?;
             budget -= keys.len().min(budget);
             let touches = keys.iter().map(|key| Ok((key.as_slice(), Edit::<&[u8]>::Touch { cutoff })));
             let moved = edit(writer, table, root, touches)?;

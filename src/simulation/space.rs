@@ -152,6 +152,23 @@ fn a_long_value_is_moved_only_to_where_it_fits() {
     check::structure(&store).unwrap();
 }
 
+#[test]
+fn leaves_that_find_no_room_before_them_are_left_where_they_are() {
+    let (_world, _disk, store) = unrecorded(Arc::new(Free), CAP);
+    const N: u32 = 12000;
+    // Leaves of four pages among holes of one to three.
+    let key = |n: u32| n.wrapping_mul(0x9e37_79b1).to_be_bytes();
+    for n in 0..N {
+        put(&store, &key(n), 500 + (n as usize * 7919) % 2500);
+    }
+    let mut keys: Vec<_> = (0..N).map(key).collect();
+    keys.sort_unstable();
+    keys.iter().step_by(2).for_each(|key| delete(&store, key));
+    let written: Vec<u64> = (0..12).map(|_| idle_checkpoint(&store).pages_written).collect();
+    assert!(written[1] > 100 && written[11] < 10, "pages written: {written:?}");
+    check::structure(&store).unwrap();
+}
+
 /// A file with `count` free holes of a megabyte.
 fn with_holes(count: u8) -> (Arc<World>, Arc<SimDisk>, Store) {
     let (world, disk, store) = unrecorded(Arc::new(Free), CAP);

@@ -5,6 +5,7 @@ use super::*;
 use crate::change::Change;
 use crate::disk::format::*;
 use crate::tree::rank::{nth, rank};
+use crate::tree::space::Room;
 use crate::tree::testing::{TestStore, check};
 use crate::tree::update::update;
 use crate::tree::walk::{free_tree, relocatable};
@@ -202,7 +203,7 @@ proptest! {
                 steps += 1;
             }
             prop_assert!(steps < 20_000);
-            drop(relocatable(&pages, TABLE, root, 0, None, 100));
+            drop(relocatable(&pages, TABLE, root, 0, &mut Room::endless(), None, 100));
         }
         // Writers too: every other key changed, then all removed.
         *store.disk.bytes.lock().unwrap() = bytes;
@@ -266,7 +267,7 @@ proptest! {
         prop_assert!(!descending || cursor.next().unwrap());
         prop_assert!(cursor.next().unwrap_err().is_corrupt());
         prop_assert!(!cursor.valid());
-        prop_assert!(relocatable(&pages, TABLE, root, 0, None, 100).is_err());
+        prop_assert!(relocatable(&pages, TABLE, root, 0, &mut Room::endless(), None, 100).is_err());
         prop_assert!(free_tree(&mut store, TABLE, root).is_err());
         let changes = [b"a", b"k", b"z"].map(|key| Ok((key, Change::<Vec<u8>>::Delete)));
         drop(update(&mut store, TABLE, root, changes.into_iter()));

@@ -64,6 +64,29 @@ struct Region {
     dirty: bool,
 }
 
+/// The free pages as they would be after some allocations.
+pub(crate) struct Room {
+    free: Bitmap,
+    /// A long value of so many pages may be split.
+    split: u32,
+}
+
+impl Room {
+    #[cfg(test)]
+    pub(crate) fn endless() -> Room {
+        Room { free: Bitmap::new(0), split: 0 }
+    }
+
+    /// Takes this many pages at the lowest place, if that lies before page `limit`. (A value that may be split takes none.)
+    pub(crate) fn take_before(&mut self, pages: u32, limit: u32) -> bool {
+        if pages >= self.split {
+            return true;
+        }
+        let place = self.free.find(pages).filter(|page| *page < limit);
+        place.inspect(|page| self.free.take(*page, pages)).is_some()
+    }
+}
+
 /// All pages of the file, by their use: free, pending, or neither.
 pub(crate) struct Space {
     page_size: u32,
@@ -117,10 +140,10 @@ impl Space {
             self.take(page, pages);
             return (Extents::one(page, pages), 0);
         }
-        let chunk = pages_per_chunk(self.page_size);
-        if pages < SPLIT_CHUNKS * chunk {
+        if pages < self.split_size() {
             return (extents, missing);
         }
+        let chunk = pages_per_chunk(self.page_size);
         let least = pages.div_ceil(MAX_EXTENTS).next_multiple_of(chunk);
         while missing > 0
             && let Some(page) = self.free.find(least.min(missing)).filter(|page| *page < limit)
@@ -132,6 +155,16 @@ impl Space {
             missing -= run;
         }
         (extents, missing)
+    }
+
+    /// Pages of the smallest long value that is split.
+    fn split_size(&self) -> u32 {
+        SPLIT_CHUNKS * pages_per_chunk(self.page_size)
+    }
+
+    /// The room that allocations would find.
+    pub(crate) fn room(&self) -> Room {
+        Room { free: self.free.clone(), split: self.split_size() }
     }
 
     fn take(&mut self, page: u32, run: u32) {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::tree::cursor::{Cursor, get};
 use crate::tree::rank::{nth, rank};
+use crate::tree::space::Room;
 use crate::tree::testing::{Found, TestStore, check};
 use crate::tree::walk::{Relocatable, free_tree, relocatable};
 use proptest::prelude::*;
@@ -162,7 +163,7 @@ fn touching_moves_everything_beyond_a_cutoff() {
         let mut from = None;
         loop {
             let Relocatable { keys: found, resume } =
-                relocatable(store.pages(), TABLE, root, cutoff, from.as_deref(), limit).unwrap();
+                relocatable(store.pages(), TABLE, root, cutoff, &mut Room::endless(), from.as_deref(), limit).unwrap();
             let touch: Batch = found.into_iter().map(|k| (k, Edit::Touch { cutoff })).collect();
             (root, _) = apply(&mut store, root, &mut model, &touch);
             from = resume;

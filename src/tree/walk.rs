@@ -3,6 +3,7 @@
 use super::node::Node;
 use super::overflow::free_overflow;
 use super::pages::Pages;
+use super::space::Room;
 use super::update::{PageStore, reaches};
 use crate::bytes::Bytes;
 use crate::disk::format::TreeRoot;
@@ -58,17 +59,19 @@ pub(crate) struct Relocatable {
     pub(crate) resume: Option<Vec<u8>>,
 }
 
-/// Finds keys whose touch moves all pages of the tree at or beyond `cutoff`: searches from key `from` on until it
-/// has about `limit` of them (each level of the tree may add one).
+/// Finds keys whose touch moves pages of the tree at or beyond `cutoff` towards the start of the file: searches from key
+/// `from` on until it has about `limit` of them (each level of the tree may add one). What finds no `room` before its
+/// place is left where it is: elsewhere it would be in the way, too.
 pub(crate) fn relocatable(
     pages: &Pages,
     table: u32,
     root: TreeRoot,
     cutoff: u32,
+    room: &mut Room,
     from: Option<&[u8]>,
     limit: usize,
 ) -> Result<Relocatable> {
-    let mut search = Search { pages, table, cutoff, limit, found: Relocatable::default(), last: None };
+    let mut search = Search { pages, table, cutoff, room, limit, found: Relocatable::default(), last: None };
     if !root.ptr.is_none() {
         search.visit(&pages.node(root.ptr, table, None)?, from)?;
     }
@@ -79,6 +82,7 @@ struct Search<'p> {
     pages: &'p Pages,
     table: u32,
     cutoff: u32,
+    room: &'p mut Room,
     limit: usize,
     found: Relocatable,
     /// The last key of the previous leaf. Leaves must ascend, as in [`free_below`].
@@ -91,7 +95,8 @@ impl Search<'_> {
         let before = self.found.keys.len();
         let any = if node.is_leaf() { self.visit_leaf(node, from)? } else { self.visit_children(node, from)? };
         // A key found below moves this node too.
-        if self.found.keys.len() == before && reaches(node.page(), node.run(), self.cutoff) {
+        let reaches = reaches(node.page(), node.run(), self.cutoff);
+        if self.found.keys.len() == before && reaches && self.room.take_before(node.run(), node.page()) {
             any.clone().into_iter().for_each(|key| self.found.keys.push(key));
         }
         Ok(any)
@@ -126,7 +131,10 @@ impl Search<'_> {
             }
             if entry.long {
                 let long = node.overflow(&entry)?;
-                if self.pages.overflow_extents(&long)?.end() > u64::from(self.cutoff) {
+                let extents = self.pages.overflow_extents(&long)?;
+                let pages = u32::try_from(extents.pages()).unwrap_or(u32::MAX);
+                let highest = extents.iter().map(|extent| extent.page).max().unwrap_or(0);
+                if extents.end() > u64::from(self.cutoff) && self.room.take_before(pages, highest) {
                     self.found.keys.push(node.key(&entry).to_vec());
                 }
             }

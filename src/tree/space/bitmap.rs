@@ -38,6 +38,7 @@ fn masks(start: u32, end: u32) -> impl Iterator<Item = (usize, u64)> {
     })
 }
 
+#[derive(Clone)]
 pub(super) struct Bitmap {
     words: Vec<u64>,
     len: u32,
