@@ -12,6 +12,14 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 /// The result of a store operation.
+///
+/// ```
+/// fn count(store: &memstone::Store) -> memstone::Result<u64> {
+///     store.read()?.raw("t")?.len()
+/// }
+/// assert_eq!(count(&memstone::Store::in_memory()?)?, 0);
+/// # Ok::<(), memstone::Error>(())
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Where damage was found, and what was expected there.
@@ -108,6 +116,24 @@ fn names(holders: &[Holder]) -> String {
 /// on behind that, so a report of the whole chain says nothing twice.
 ///
 /// [`Error::source`]: std::error::Error::source
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+/// use memstone::{Error, LockKind};
+/// let tx = store.begin_write()?;
+/// let other = store.clone();
+/// let writer = std::thread::spawn(move || other.try_write(|tx| tx.raw("t")?.put(b"k", b"v")));
+/// match writer.join().unwrap() {
+///     Err(Error::Busy { lock, holder, .. }) => {
+///         assert_eq!(lock, LockKind::Writer);
+///         assert!(holder.is_none_or(|holder| holder.pid == std::process::id()));
+///     }
+///     other => panic!("not busy: {other:?}"),
+/// }
+/// # tx.rollback();
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -430,6 +456,24 @@ impl Error {
     }
 
     /// Whether the error reports damaged data in the file.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("memory.mst");
+    /// use memstone::{Error, Store};
+    /// let store = Store::open(&path)?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// store.checkpoint()?;
+    /// store.close()?;
+    /// let mut bytes = std::fs::read(&path).unwrap();
+    /// bytes[12_288..].fill(0xAA); // all but the roots
+    /// std::fs::write(&path, bytes).unwrap();
+    /// let damaged = Store::open(&path).and_then(|store| store.read()?.raw("t")?.get(b"k").map(drop)).unwrap_err();
+    /// assert!(damaged.is_corrupt());
+    /// let Error::Corrupt(corruption) = damaged else { panic!("{damaged}") };
+    /// assert!(corruption.path == path && corruption.offset >= 12_288);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     #[must_use]
     pub fn is_corrupt(&self) -> bool {
         matches!(self, Error::Corrupt(_))

@@ -155,6 +155,7 @@ pub trait Codec<V: ?Sized> {
 ///
 /// let bytes = <MessagePack as Codec<(u8, bool)>>::encode(&(7, true))?;
 /// assert_eq!(&*bytes, [0x92, 7, 0xC3]);
+/// assert_eq!(<MessagePack as Codec<(u8, bool)>>::decode(bytes[..].into())?, (7, true));
 /// # Ok::<(), memstone::CodecError>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
@@ -186,6 +187,13 @@ pub struct MessagePack;
 )]
 pub trait AsValue<V: ?Sized, C> {
     /// The value's bytes.
+    ///
+    /// ```
+    /// use memstone::{AsValue, MessagePack};
+    /// let value = AsValue::<String, MessagePack>::to_value(&"ada")?;
+    /// assert_eq!(&*value, b"\xA3ada");
+    /// # Ok::<(), memstone::CodecError>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Codec::encode`].
