@@ -271,6 +271,18 @@ fn the_list_has_what_it_must() {
     assert!(found.lines().count() > 500, "only {} lines", found.lines().count());
 }
 
+/// Which types may cross threads is decided for each of them, by the compiler.
+#[test]
+fn the_auto_traits_of_every_type_are_asserted() {
+    let assertions = fs::read_to_string(root().join("tests/handles/auto_traits.rs")).unwrap();
+    let asserted: BTreeSet<&str> = words(&assertions).collect();
+    let found = listing();
+    let types = found.lines().filter_map(|line| line.strip_prefix("pub struct ").or(line.strip_prefix("pub enum ")));
+    let forgotten: Vec<_> =
+        types.filter_map(|rest| words(rest).next()).filter(|name| !asserted.contains(name)).collect();
+    assert_eq!(forgotten, [""; 0], "tests/handles/auto_traits.rs does not name them");
+}
+
 /// What may grow says so, so that it can without breaking a program. The others are as they are for good.
 #[test]
 fn what_may_grow_says_so() {

@@ -127,7 +127,7 @@ impl Default for CheckOptions {
 /// let report = memstone::check(&path, &CheckOptions::new())?;
 /// assert!(report.is_clean(), "{:?}", report.findings);
 /// let table = report.tables.iter().find(|table| table.name == "t").unwrap();
-/// assert_eq!((table.entries, report.lsn), (1, store.last_commit()?));
+/// assert_eq!(table.entries, 1);
 /// # Ok::<(), memstone::Error>(())
 /// ```
 ///

@@ -156,7 +156,7 @@ impl<'t> RawTableMut<'t> {
     ///     let stock = tx.raw("stock")?;
     ///     stock.put(b"nails", &[3])?;
     ///     stock.try_update(b"nails", |count| match count {
-    ///         Some([count @ 5..]) => Ok(Some(vec![count - 5])),
+    ///         Some([count]) if *count >= 5 => Ok(Some(vec![count - 5])),
     ///         _ => Err(Error::abort("fewer than five nails")),
     ///     })
     /// });
