@@ -41,7 +41,8 @@ pub(crate) fn list_tables<B: Over>(names: TableSource<'_, B>) -> Result<Vec<Tabl
 }
 
 /// A table's schema as recorded: its name and version. An empty name and 0 stand for none.
-pub(crate) fn check_schema(name: &str, expected: (&str, u64), found: (&str, u64)) -> Result<()> {
+pub(crate) fn check_schema(name: &str, expected: (&str, u64), found: &TableEntry) -> Result<()> {
+    let found = (&*found.schema, found.schema_version);
     if expected == found {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use crate::engine::merge::TableSource;
 use crate::engine::stats::TableInfo;
 use crate::engine::table_row::TableEntry;
 use crate::error::{Error, Result};
-use crate::txn::catalog::{RAW_TYPES, check_types, list_tables};
+use crate::txn::catalog::{RAW_TYPES, check_schema, check_types, list_tables};
 use crate::txn::owned::OwnedRawTable;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::state::{SnapshotPlace, TxnPlace, TxnPlaceKind};
@@ -16,6 +16,10 @@ use crate::txn::txn_table::ExpectedTable;
 use crate::txn::write::WriteTxn;
 use crate::txn::write_table::RawTableMut;
 use std::rc::Rc;
+
+fn same_schema(table: &str, expected: (&str, u64), found: Option<&TableEntry>) -> Result<bool> {
+    found.map_or(Ok(false), |found| check_schema(table, expected, found).map(|()| true))
+}
 
 impl Snapshot {
     /// A table of bytes. One that does not exist reads as an empty one.
@@ -89,6 +93,11 @@ impl Snapshot {
     pub fn into_raw(self, name: &str) -> Result<OwnedRawTable> {
         let place = *self.raw(name)?.place();
         Ok(OwnedRawTable::new(self, place))
+    }
+
+    /// Refuses a table that is recorded with another schema. `false`: there is no table.
+    pub(crate) fn expect_schema(&self, table: &str, schema: (&str, u64)) -> Result<bool> {
+        same_schema(table, schema, self.entry(table)?.as_ref())
     }
 
     fn table_of(&self, entry: Option<TableEntry>) -> RawTable<'_> {
@@ -173,6 +182,11 @@ impl WriteTxn {
             None => self.in_file(self.create_table(name, (key_type, value_type)))?,
         };
         Ok(RawTableMut::new(self, table))
+    }
+
+    /// Refuses a table that is recorded with another schema. `false`: there is no table.
+    pub(crate) fn expect_schema(&self, table: &str, schema: (&str, u64)) -> Result<bool> {
+        same_schema(table, schema, self.in_file(self.look_up(table))?.as_ref())
     }
 
     /// A table for reading, of these types and, if one is given, this schema: both are looked at now if it is there, and

@@ -101,7 +101,7 @@ impl WriteTxn {
         let Some(found) = self.look_up(name)? else { return Ok(None) };
         check_types(name, (&types.0, &types.1), (&found.key_type, &found.value_type))?;
         if let Some((schema, version)) = schema {
-            check_schema(name, (schema, *version), (&found.schema, found.schema_version))?;
+            check_schema(name, (schema, *version), &found)?;
         }
         Ok(Some(TableSource { view: self.base()?, buffer: Some(&self.buffer), table: found.id, root: found.root }))
     }

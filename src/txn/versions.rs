@@ -5,7 +5,6 @@ use crate::change::Change;
 use crate::disk::format::{SETTING_USER_VERSION, TABLE_SETTINGS, get_u64};
 use crate::engine::view::View;
 use crate::error::{CorruptionKind, Error, Result};
-use crate::txn::catalog::check_schema;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::table_name::TableName;
 use crate::txn::write::WriteTxn;
@@ -30,12 +29,6 @@ pub(crate) fn user_version_of(view: &View) -> Result<u64> {
     version_in(view.setting(SETTING_USER_VERSION)?.as_deref())
 }
 
-/// Refuses a table that is recorded with another schema. `false`: there is no table.
-fn same_schema(table: &str, expected: (&str, u64), found: Option<(String, u64)>) -> Result<bool> {
-    let Some((name, version)) = found else { return Ok(false) };
-    check_schema(table, expected, (&name, version)).map(|()| true)
-}
-
 impl Snapshot {
     /// The version that the user has given to the content of the store; see [`WriteTxn::set_user_version`]. 0: none.
     ///
@@ -53,11 +46,6 @@ impl Snapshot {
     /// [`Error::Corrupt`], [`Error::Format`], [`Error::Io`], [`Error::Forked`].
     pub fn table_schema(&self, name: impl TableName) -> Result<Option<(String, u64)>> {
         Ok(self.entry(name.table_name())?.map(|entry| (entry.schema.into(), entry.schema_version)))
-    }
-
-    /// Refuses a table that is recorded with another schema. `false`: there is no table.
-    pub(crate) fn expect_schema(&self, table: &str, schema: (&str, u64)) -> Result<bool> {
-        same_schema(table, schema, self.table_schema(table)?)
     }
 }
 
@@ -134,11 +122,6 @@ impl WriteTxn {
     /// [`Error::Corrupt`], [`Error::Format`], [`Error::Io`].
     pub fn table_schema(&self, name: impl TableName) -> Result<Option<(String, u64)>> {
         Ok(self.in_file(self.look_up(name.table_name()))?.map(|entry| (entry.schema.into(), entry.schema_version)))
-    }
-
-    /// Refuses a table that is recorded with another schema. `false`: there is no table.
-    pub(crate) fn expect_schema(&self, table: &str, schema: (&str, u64)) -> Result<bool> {
-        same_schema(table, schema, self.table_schema(table)?)
     }
 }
 
