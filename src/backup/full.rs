@@ -87,8 +87,8 @@ impl Snapshot {
     }
 
     /// Writes a full backup as a stream of all rows, to be read by [`restore`](crate::restore): to a pipe, a
-    /// socket, standard output. A record at its end marks it as complete. With [`BackupOptions::compress`] its
-    /// blocks are compressed.
+    /// socket, standard output. A record at its end marks it as complete. With `BackupOptions::compress`
+    /// (feature `zstd`) its blocks are compressed.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();

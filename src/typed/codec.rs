@@ -11,7 +11,7 @@ use crate::bytes::Bytes;
 /// | codec | values | recorded as | feature |
 /// |---|---|---|---|
 /// | [`MessagePack`], the default | all types of serde | `msgpack` | `msgpack` (on by default) |
-/// | [`Json`](crate::Json) | all types of serde | `json` | `json` |
+/// | `Json` | all types of serde | `json` | `json` |
 /// | [`Raw`](crate::Raw) | `[u8]`, `Vec<u8>`, `[u8; N]`, `str`, `String`, `()` | `bytes` | – |
 ///
 /// Other codecs are implementations of this trait: for all types that a library can encode, or for one type.
