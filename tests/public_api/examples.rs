@@ -12,6 +12,7 @@
 use super::{exported, root, signature, sources, subject, words};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 
 struct Item {
     name: String,
@@ -114,14 +115,25 @@ fn read(text: &str, public: &BTreeSet<String>) -> Vec<Item> {
     items
 }
 
-/// The public items of the crate, without those of the module `memory`.
-fn public_items() -> Vec<Item> {
+/// The public items of a module: of the crate as a whole, without the modules of `memory`; or of one of these.
+fn public_items(module: &str) -> Vec<Item> {
+    let text = |file: &Path| fs::read_to_string(file).unwrap();
+    let (memory, graph) = (root().join("src/memory"), root().join("src/memory/graph"));
+    let (face, others) = match module {
+        "" => (root().join("src/lib.rs"), &memory),
+        "memory" => (memory.join("mod.rs"), &graph),
+        other => panic!("{other}"),
+    };
     let mut files = Vec::new();
-    sources(&root().join("src"), &mut files);
-    files.retain(|file| !file.starts_with(root().join("src/memory")));
+    sources(face.parent().unwrap(), &mut files);
+    files.retain(|file| !file.starts_with(others));
     files.sort();
-    let public = exported(&fs::read_to_string(root().join("src/lib.rs")).unwrap());
-    files.iter().flat_map(|file| read(super::without_tests(&fs::read_to_string(file).unwrap()), &public)).collect()
+    // What the face re-exports, and what it defines itself.
+    let own = text(&face);
+    let own = own.lines().filter_map(|line| line.strip_prefix("pub struct "));
+    let mut public = exported(&text(&face));
+    public.extend(own.filter_map(|rest| words(rest).next()).map(str::to_owned));
+    files.iter().flat_map(|file| read(super::without_tests(&text(file)), &public)).collect()
 }
 
 /// The names of the items that have no example.
@@ -159,7 +171,7 @@ fn without_example(items: &[Item]) -> Vec<String> {
 
 #[test]
 fn each_public_item_has_an_example_that_runs() {
-    let items = public_items();
+    let items = public_items("");
     let names: BTreeSet<_> = items.iter().map(Item::full_name).collect();
     for name in
         ["Store::open", "check", "Codec::decode", "MAX_KEY_SIZE", "KeyBounds", "RawTableMut::try_update", "Table::name"]
@@ -172,6 +184,16 @@ fn each_public_item_has_an_example_that_runs() {
         [""; 0],
         "these need an example: `tests/public_api/examples.rs` says which would do"
     );
+}
+
+#[test]
+fn each_item_of_the_memory_has_an_example_that_runs() {
+    let items = public_items("memory");
+    let names: BTreeSet<_> = items.iter().map(Item::full_name).collect();
+    for name in ["Memory::open", "MemoryTxn::sweep", "Query::after", "MAX_TAGS"] {
+        assert!(names.contains(name), "{name} is not seen");
+    }
+    assert_eq!(without_example(&items), [""; 0]);
 }
 
 #[test]
