@@ -297,3 +297,24 @@ fn what_may_grow_says_so() {
     });
     assert_eq!(closed.collect::<Vec<_>>(), WHOLE);
 }
+
+/// Raw and typed tables are alike in every method, but for what only bytes can be: read and written in part.
+#[test]
+fn raw_and_typed_tables_have_the_same_methods() {
+    let found = listing();
+    let methods = |of: &str| -> BTreeSet<String> {
+        let own = found.lines().filter_map(|line| line.strip_prefix(of)?.strip_prefix(": pub fn "));
+        own.map(|rest| words(rest).next().unwrap().to_owned()).collect()
+    };
+    let only_raw: [(&str, &str, &[&str]); 3] = [
+        ("RawTable", "TypedTable", &["get_slice", "reader", "value_len"]),
+        ("RawTableMut", "TypedTableMut", &["writer"]),
+        ("OwnedRawTable", "OwnedTypedTable", &[]),
+    ];
+    for (raw, typed, only) in only_raw {
+        let (raw, typed) = (methods(raw), methods(typed));
+        assert!(typed.len() > 10, "{typed:?}");
+        assert_eq!(raw.difference(&typed).map(String::as_str).collect::<Vec<_>>(), only);
+        assert_eq!(typed.difference(&raw).collect::<Vec<_>>(), [""; 0]);
+    }
+}
