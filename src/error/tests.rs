@@ -53,7 +53,7 @@ fn what_may_have_taken_effect_is_not_to_be_done_again_without_a_look() {
         seen.insert(std::mem::discriminant(&error));
     }
     // A new variant has its row above.
-    assert_eq!(seen.len(), include_str!("error.rs").matches("\n    #[error(").count());
+    assert_eq!(seen.len(), include_str!("../error.rs").matches("\n    #[error(").count());
 }
 
 #[test]
