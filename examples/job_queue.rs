@@ -8,7 +8,7 @@
 
 use memstone::{Result, Store, Table};
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Job {
@@ -27,20 +27,18 @@ fn enqueue(store: &Store, task: &str, due: u64) -> Result<u64> {
         let jobs = tx.table(JOBS)?;
         let number = jobs.last()?.map_or(1, |(last, _)| last + 1);
         jobs.put(number, Job { task: task.to_owned(), attempt: 0, due })?;
-        tx.table(DUE)?.put((due, number), ())?;
-        Ok(number)
+        tx.table(DUE)?.put((due, number), ()).map(|()| number)
     })
 }
 
 /// The job that has been due longest; for the time of the lease it is this worker's.
-fn claim(store: &Store, now: u64, lease: Duration) -> Result<Option<(u64, Job)>> {
+fn claim(store: &Store, now: u64, lease: u64) -> Result<Option<(u64, Job)>> {
     store.write(|tx| {
         let (jobs, due) = (tx.table(JOBS)?, tx.table(DUE)?);
-        let Some(((since, number), ())) = due.first()?.filter(|((since, _), ())| *since <= now) else {
-            return Ok(None);
-        };
+        let first = due.first()?.filter(|((since, _), ())| *since <= now);
+        let Some(((since, number), ())) = first else { return Ok(None) };
         let Some(mut job) = jobs.get(number)? else { return Ok(None) };
-        (job.attempt, job.due) = (job.attempt + 1, now + milliseconds(lease));
+        (job.attempt, job.due) = (job.attempt + 1, now + lease);
         due.delete((since, number))?;
         due.put((job.due, number), ())?;
         jobs.put(number, &job)?;
@@ -61,28 +59,23 @@ fn finish(store: &Store, number: u64, job: &Job) -> Result<bool> {
     })
 }
 
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
+/// Times and leases are in milliseconds.
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds)
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn main() -> Result<()> {
     let store = Store::open(std::env::args().nth(1).unwrap_or("queue.mst".to_owned()))?;
-    for task in ["embed note 1", "embed note 2", "summarise"] {
-        enqueue(&store, task, now())?;
-    }
+    let tasks = ["embed note 1", "embed note 2", "summarise"];
+    tasks.iter().try_for_each(|task| enqueue(&store, task, now()).map(drop))?;
     // A worker claims a job and dies: after the lease the job is there again.
-    let lost = claim(&store, now(), Duration::ZERO)?;
-    while let Some((number, job)) = claim(&store, now(), Duration::from_secs(30))? {
+    let Some((lost, its_job)) = claim(&store, now(), 0)? else { return Ok(()) };
+    while let Some((number, job)) = claim(&store, now(), 30_000)? {
         println!("job {number}, attempt {}: {}", job.attempt, job.task);
         assert!(finish(&store, number, &job)?);
     }
-    if let Some((number, job)) = lost {
-        assert!(!finish(&store, number, &job)?, "the fencing token of a lost lease is refused");
-    }
+    assert!(!finish(&store, lost, &its_job)?, "the fencing token of a lost lease is refused");
     println!("{} jobs left", store.read()?.table(JOBS)?.len()?);
     // A worker without work sleeps until a process commits something: store.wait_for_change(…).
     Ok(())

@@ -27,9 +27,7 @@ fn add(store: &Store, note: &Note) -> Result<u64> {
         let (notes, by_tag) = (tx.table(NOTES)?, tx.table(BY_TAG)?);
         let number = notes.last()?.map_or(1, |(last, _)| last + 1);
         notes.put(number, note)?;
-        for tag in &note.tags {
-            by_tag.put((tag, number), ())?;
-        }
+        note.tags.iter().try_for_each(|tag| by_tag.put((tag, number), ()))?;
         Ok(number)
     })
 }
@@ -37,9 +35,7 @@ fn add(store: &Store, note: &Note) -> Result<u64> {
 fn remove(store: &Store, number: u64) -> Result<bool> {
     store.write(|tx| {
         let Some(note) = tx.table(NOTES)?.remove(number)? else { return Ok(false) };
-        for tag in &note.tags {
-            tx.table(BY_TAG)?.delete((tag, number))?;
-        }
+        note.tags.iter().try_for_each(|tag| tx.table(BY_TAG)?.delete((tag, number)))?;
         Ok(true)
     })
 }
@@ -64,9 +60,7 @@ fn main() -> Result<()> {
             let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
             println!("{}", add(&Store::open(path)?, &Note { text: (*text).to_owned(), tags })?);
         }
-        [path, "remove", number] => {
-            println!("{}", remove(&Store::open(path)?, number.parse().unwrap_or(0))?);
-        }
+        [path, "remove", number] => println!("{}", remove(&Store::open(path)?, number.parse().unwrap_or(0))?),
         [path, "find", tag] => {
             for (number, note) in find(&Store::open(path)?, tag)? {
                 println!("{number}: {}", note.text);

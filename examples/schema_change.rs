@@ -2,19 +2,16 @@
 //!
 //!     cargo run --example schema_change -- notes.mst
 
-use memstone::{Result, Store, Table, WriteTxn};
+use memstone::{Error, Result, Store, Table, WriteTxn};
 use serde::{Deserialize, Serialize};
 
 /// Version 1 of the program stored this, by title.
-mod version_1 {
-    use super::*;
-
-    #[derive(Serialize, Deserialize)]
-    pub struct Note {
-        pub text: String,
-    }
-    pub const NOTES: Table<&str, Note> = Table::new("notes");
+#[derive(Serialize, Deserialize)]
+struct OldNote {
+    text: String,
 }
+
+const OLD_NOTES: Table<&str, OldNote> = Table::new("notes");
 
 /// A field more needs no migration: `default` says what older rows mean. The key has changed, too, and that does.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,30 +30,26 @@ fn migrate(store: &Store) -> Result<()> {
     if store.read()?.user_version()? == VERSION {
         return Ok(());
     }
-    store.create_snapshot(&format!("before version {VERSION}")).map(drop).or_else(|error| match error {
-        memstone::Error::SnapshotExists { .. } => Ok(()),
-        error => Err(error),
-    })?;
+    let kept = store.create_snapshot(&format!("before version {VERSION}")).map(drop);
+    kept.or_else(|error| if matches!(error, Error::SnapshotExists { .. }) { Ok(()) } else { Err(error) })?;
     store.write(|tx| {
         // Another process may have been faster: the version is read again in the transaction.
         match tx.user_version()? {
-            0 | 1 => from_version_1(tx)?,
+            0 => {} // a new store
+            1 => from_version_1(tx)?,
             VERSION => return Ok(()),
-            newer => return Err(memstone::Error::abort(format!("this program is too old for version {newer}"))),
+            newer => return Err(Error::abort(format!("this program is too old for version {newer}"))),
         }
         tx.set_user_version(VERSION)
     })
 }
 
 fn from_version_1(tx: &WriteTxn) -> Result<()> {
-    if tx.table_types("notes")?.is_none() {
-        return Ok(());
-    }
-    tx.rename_table("notes", "notes of version 1")?;
-    let old = tx.table(Table::<&str, version_1::Note>::new("notes of version 1"))?;
+    tx.rename_table(OLD_NOTES, "notes of version 1")?;
+    let old = tx.table(Table::<&str, OldNote>::new("notes of version 1"))?;
     let new = tx.table(NOTES)?;
     for (number, entry) in old.range(..)?.enumerate() {
-        let (title, version_1::Note { text }) = entry?;
+        let (title, OldNote { text }) = entry?;
         new.put((number as u64, &title), Note { title: title.clone(), text, stars: 0 })?;
     }
     tx.drop_table("notes of version 1").map(drop)
@@ -66,7 +59,7 @@ fn main() -> Result<()> {
     let store = Store::open(std::env::args().nth(1).unwrap_or("notes.mst".to_owned()))?;
     if store.read()?.user_version()? == 0 {
         store.write(|tx| {
-            tx.table(version_1::NOTES)?.put("plants", version_1::Note { text: "water them".to_owned() })?;
+            tx.table(OLD_NOTES)?.put("plants", OldNote { text: "water them".to_owned() })?;
             tx.set_user_version(1)
         })?;
     }

@@ -278,6 +278,55 @@ impl serde::Serialize for Bytes<'_> {
     }
 }
 
+/// They are copied, so that a value of [`Bytes<'static>`](Bytes) can be read. A format that has no bytes, such as JSON, has
+/// a list of numbers.
+///
+/// ```
+/// use memstone::Bytes;
+/// let bytes: Bytes<'static> = serde_json::from_str("[1, 2, 255]").unwrap();
+/// assert_eq!(bytes, [1, 2, 255]);
+/// assert_eq!(serde_json::to_string(&bytes).unwrap(), "[1,2,255]");
+/// ```
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Bytes<'_> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_byte_buf(BytesVisitor).map(Bytes::from)
+    }
+}
+
+#[cfg(feature = "serde")]
+struct BytesVisitor;
+
+#[cfg(feature = "serde")]
+impl<'de> serde::de::Visitor<'de> for BytesVisitor {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+        Ok(bytes.to_vec())
+    }
+
+    fn visit_byte_buf<E: serde::de::Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+        Ok(bytes)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<u8>, E> {
+        Ok(text.as_bytes().to_vec())
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut numbers: A) -> Result<Vec<u8>, A::Error> {
+        // The length may be a lie of damaged bytes: no more than a page is reserved for it.
+        let mut bytes = Vec::with_capacity(numbers.size_hint().unwrap_or(0).min(4096));
+        while let Some(byte) = numbers.next_element()? {
+            bytes.push(byte);
+        }
+        Ok(bytes)
+    }
+}
+
 impl std::fmt::Debug for Bytes<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "b\"{}\"", self.escape_ascii())
@@ -328,6 +377,29 @@ mod tests {
             let sorted: BTreeSet<Bytes<'_>> = forms(&keeper, len).into();
             assert!(sorted.contains(there), "found by a slice");
         }
+    }
+
+    /// In MessagePack as bytes, of which a `Vec<u8>` is a list; in a field as alone; and what was written as text.
+    #[cfg(feature = "msgpack")]
+    #[test]
+    fn bytes_are_values_of_serde() {
+        #[derive(serde::Serialize, serde::Deserialize, PartialEq, Debug)]
+        struct Picture {
+            pixels: Bytes<'static>,
+        }
+        for len in [0, 1, SMALL, SMALL + 1, 5000] {
+            let picture = Picture { pixels: vec![200; len].into() };
+            let written = rmp_serde::to_vec_named(&picture).unwrap();
+            assert!(written.len() <= len + 13, "{} bytes for {len}", written.len());
+            assert_eq!(rmp_serde::from_slice::<Picture>(&written).unwrap(), picture);
+            let list = rmp_serde::to_vec(&vec![200_u8; len]).unwrap();
+            assert_eq!(rmp_serde::from_slice::<Bytes<'_>>(&list).unwrap(), picture.pixels);
+        }
+        let text = rmp_serde::to_vec("text").unwrap();
+        assert_eq!(rmp_serde::from_slice::<Bytes<'_>>(&text).unwrap(), "text");
+        assert!(rmp_serde::from_slice::<Bytes<'_>>(&[7]).is_err());
+        // A list that says it has more elements than there are bytes.
+        assert!(rmp_serde::from_slice::<Bytes<'_>>(&[0xDD, 0xFF, 0xFF, 0xFF, 0xFF, 1]).is_err());
     }
 
     #[test]

@@ -10,8 +10,11 @@
 //! 8. [Performance](performance)
 //! 9. [When not to use it](when_not), and a comparison with other engines
 //!
-//! Whole programs to copy from are in `examples/`: a notes program with an index, a job queue with leases, a cache with
-//! expiry, secondary indexes, several processes, tokio, a change of the schema, moving from a JSON file.
+//! Whole programs to copy from, of some sixty lines each: notes with an index (`examples/notes.rs`), a queue of jobs with
+//! leases (`examples/job_queue.rs`), a cache with expiry (`examples/cache.rs`), secondary indexes
+//! (`examples/secondary_indexes.rs`), several processes (`examples/several_processes.rs`), tokio
+//! (`examples/async_tokio.rs`), a change of the schema (`examples/schema_change.rs`), moving from a JSON file
+//! (`examples/from_json.rs`).
 
 macro_rules! chapters {
     ($($name:ident),+) => {

@@ -39,7 +39,7 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Store {
     open: Arc<OpenStore>,
-    /// How long it waits for a turn to write, and how durable its commits are.
+    /// How long it waits for a turn to write or to make a checkpoint, and how durable its commits are.
     timeout: Duration,
     durability: Durability,
 }
@@ -71,6 +71,11 @@ impl Store {
         self.open.engine()
     }
 
+    /// How long this handle waits for a turn to write or to make a checkpoint.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     fn in_file<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|e| e.in_file(self.path()))
     }
@@ -82,6 +87,15 @@ impl Store {
     }
 
     /// A snapshot of the newest committed state. Waits for no writer.
+    ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// let before = store.read()?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// assert!(before.raw("t")?.is_empty()?);
+    /// assert_eq!(store.read()?.raw("t")?.len()?, 1);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`]; [`Error::NotShared`] if a process that does not
@@ -117,6 +131,15 @@ impl Store {
 
     /// [`Store::write`] with other options.
     ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// use memstone::{Durability, WriteOptions};
+    /// let relaxed = WriteOptions::new().durability(Durability::Relaxed);
+    /// store.write_with(relaxed, |tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// assert!(store.read()?.raw("t")?.contains(b"k")?);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Store::write`].
     pub fn write_with<T>(&self, options: WriteOptions, body: impl FnOnce(&WriteTxn) -> Result<T>) -> Result<T> {
@@ -124,6 +147,18 @@ impl Store {
     }
 
     /// [`Store::write`], unless another thread or process is writing: then [`Error::Busy`] at once.
+    ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// use memstone::Error;
+    /// let tx = store.begin_write()?;
+    /// let other = store.clone();
+    /// let refused = std::thread::spawn(move || other.try_write(|tx| tx.raw("t")?.put(b"k", b"v"))).join().unwrap();
+    /// assert!(matches!(refused, Err(Error::Busy { .. })));
+    /// tx.commit()?;
+    /// store.try_write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Store::write`].
@@ -177,6 +212,15 @@ impl Store {
 
     /// Begins a write transaction that the caller commits explicitly.
     ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// tx.raw("t")?.put(b"k", b"v")?;
+    /// let lsn = tx.commit()?;
+    /// assert_eq!(store.last_commit()?, lsn);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Busy`], [`Error::ReadOnly`], [`Error::Nested`] if this thread has one already,
     /// [`Error::Moved`] if the file no longer has the name by which it was opened,
@@ -186,6 +230,16 @@ impl Store {
     }
 
     /// [`Store::begin_write`] with other options.
+    ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// use memstone::WriteOptions;
+    /// use std::time::Duration;
+    /// let tx = store.begin_write_with(WriteOptions::new().timeout(Duration::from_secs(1)))?;
+    /// tx.raw("t")?.put(b"k", b"v")?;
+    /// tx.commit()?;
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Store::begin_write`].
@@ -197,6 +251,17 @@ impl Store {
 
     /// Flushes the relaxed commits of all processes to the disk.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// use memstone::{Durability, WriteOptions};
+    /// let relaxed = WriteOptions::new().durability(Durability::Relaxed);
+    /// store.write_with(relaxed, |tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// store.flush()?;
+    /// assert!(store.stats()?.durable >= store.last_commit()?);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Poisoned`] if the flush failed; [`Error::Unconfirmed`] if another flush has failed since a
     /// relaxed commit of this process that was not known to be durable: the commit may be lost.
@@ -207,11 +272,20 @@ impl Store {
     /// Makes a checkpoint now: applies the log to the tree. This happens automatically when the log has grown or
     /// the store is idle and the log is worth it.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// store.checkpoint()?;
+    /// assert!(store.stats()?.checkpoint_lsn >= store.last_commit()?);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Busy`] if another checkpoint did not end before the timeout, [`Error::Full`], [`Error::Io`],
     /// [`Error::Poisoned`] if an earlier flush failed and the disk still refuses.
     pub fn checkpoint(&self) -> Result<()> {
-        self.in_file(self.engine().checkpoint_now(&CheckpointOptions::default()))
+        self.in_file(self.engine().checkpoint_now(&CheckpointOptions::default(), self.timeout))
     }
 
     /// Moves pages towards the start of the file and cuts off its free end, while other transactions continue.
@@ -231,7 +305,7 @@ impl Store {
     /// # Errors
     /// As [`Store::checkpoint`].
     pub fn compact(&self) -> Result<(u64, u64)> {
-        self.in_file(self.engine().compact_all())
+        self.in_file(self.engine().compact_all(self.timeout))
     }
 
     /// The LSN of the newest transaction that a snapshot taken now would contain.
@@ -264,6 +338,16 @@ impl Store {
     }
 
     /// Figures about the store as a whole, and the counters of all processes that have it open.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// let stats = store.stats()?;
+    /// assert_eq!((stats.last_commit, stats.tables[0].entries), (store.last_commit()?, 1));
+    /// assert!(stats.log.used > 0 && stats.log.used <= stats.log.capacity);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Store::read`].

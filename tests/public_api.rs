@@ -4,6 +4,9 @@
 //! listed as the call of the macro. `MEMSTONE_BLESS=1 cargo test --test public_api` writes the list anew.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test")]
 
+#[path = "public_api/examples.rs"]
+mod examples;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,10 +34,15 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
 }
 
+/// A file's text without the tests at its end.
+fn without_tests(text: &str) -> &str {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    text.split("#[cfg(test)]\npub(super) mod tests {").next().unwrap()
+}
+
 /// Lines without comments, and without the tests at the end.
 fn code(text: &str) -> Vec<&str> {
-    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-    let text = text.split("#[cfg(test)]\npub(super) mod tests").next().unwrap();
+    let text = without_tests(text);
     text.lines().filter(|line| !line.trim_start().starts_with("//") && !line.trim().is_empty()).collect()
 }
 
@@ -254,12 +262,25 @@ fn the_list_has_what_it_must() {
         "WriteTxn: pub fn commit(mut self) -> Result<u64>",
         "impl<S: ReadState> FusedIterator for RawRange<'_, S>",
         "Stats.last_commit: u64",
+        "pub fn check(path: impl AsRef<Path>, options: &CheckOptions) -> Result<Report>",
         "ByteRange: fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>)",
     ] {
         assert!(found.lines().any(|listed| listed == line), "{line}");
     }
     assert!(found.lines().any(|line| line.starts_with("kinds! {") && line.contains("Writer = \"writer\"")));
     assert!(found.lines().count() > 500, "only {} lines", found.lines().count());
+}
+
+/// Which types may cross threads is decided for each of them, by the compiler.
+#[test]
+fn the_auto_traits_of_every_type_are_asserted() {
+    let assertions = fs::read_to_string(root().join("tests/handles/auto_traits.rs")).unwrap();
+    let asserted: BTreeSet<&str> = words(&assertions).collect();
+    let found = listing();
+    let types = found.lines().filter_map(|line| line.strip_prefix("pub struct ").or(line.strip_prefix("pub enum ")));
+    let forgotten: Vec<_> =
+        types.filter_map(|rest| words(rest).next()).filter(|name| !asserted.contains(name)).collect();
+    assert_eq!(forgotten, [""; 0], "tests/handles/auto_traits.rs does not name them");
 }
 
 /// What may grow says so, so that it can without breaking a program. The others are as they are for good.
@@ -275,4 +296,25 @@ fn what_may_grow_says_so() {
         (line.starts_with("pub enum") || has_fields(name)).then(|| name.to_owned())
     });
     assert_eq!(closed.collect::<Vec<_>>(), WHOLE);
+}
+
+/// Raw and typed tables are alike in every method, but for what only bytes can be: read and written in part.
+#[test]
+fn raw_and_typed_tables_have_the_same_methods() {
+    let found = listing();
+    let methods = |of: &str| -> BTreeSet<String> {
+        let own = found.lines().filter_map(|line| line.strip_prefix(of)?.strip_prefix(": pub fn "));
+        own.map(|rest| words(rest).next().unwrap().to_owned()).collect()
+    };
+    let only_raw: [(&str, &str, &[&str]); 3] = [
+        ("RawTable", "TypedTable", &["get_slice", "reader", "value_len"]),
+        ("RawTableMut", "TypedTableMut", &["writer"]),
+        ("OwnedRawTable", "OwnedTypedTable", &[]),
+    ];
+    for (raw, typed, only) in only_raw {
+        let (raw, typed) = (methods(raw), methods(typed));
+        assert!(typed.len() > 10, "{typed:?}");
+        assert_eq!(raw.difference(&typed).map(String::as_str).collect::<Vec<_>>(), only);
+        assert_eq!(typed.difference(&raw).collect::<Vec<_>>(), [""; 0]);
+    }
 }

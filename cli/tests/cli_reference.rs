@@ -3,6 +3,7 @@
 //! `MEMSTONE_WRITE=1 cargo test --test cli_reference` writes what is printed into the page, to be read before it is committed.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -103,5 +104,45 @@ fn no_verb_goes_without_an_example() {
             ["help", "demo"].contains(&verb) || text.contains(&format!("`{verb} ")),
             "the table does not tell of {verb}"
         );
+    }
+}
+
+/// The options that a text names.
+fn options(text: &str) -> BTreeSet<String> {
+    let named =
+        text.match_indices("--").filter(|(at, _)| !text[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '-'));
+    let word = |(at, _)| {
+        let rest = &text[at + 2..];
+        rest[..rest.find(|c: char| !(c.is_ascii_lowercase() || c == '-')).unwrap_or(rest.len())].to_owned()
+    };
+    named.map(word).filter(|word| word.starts_with(|c: char| c.is_alphabetic())).collect()
+}
+
+/// The words under "Commands:" of a help.
+fn subcommands(help: &[String]) -> Vec<String> {
+    let lines = help.iter().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    lines.map(|line| line.split_whitespace().next().unwrap().to_owned()).filter(|verb| verb != "help").collect()
+}
+
+/// The table of verbs names no option that a verb does not take, and the page names each option that a verb takes.
+#[test]
+fn the_options_of_the_reference_are_those_of_the_help() {
+    let text = fs::read_to_string(page()).unwrap();
+    let rows = || text.lines().filter(|line| line.starts_with("| `"));
+    let (here, on_page) = (Path::new("."), options(&text));
+    for verb in subcommands(&run("memstone --help", here)) {
+        let mut help = run(&format!("memstone {verb} --help"), here);
+        for of_verb in subcommands(&help) {
+            help.extend(run(&format!("memstone {verb} {of_verb} --help"), here));
+        }
+        let (prose, taken) = (help.join("\n"), help.iter().filter(|line| line.trim_start().starts_with('-')));
+        let taken: BTreeSet<String> = taken.flat_map(|line| options(line)).collect();
+        assert!(taken.contains("help"), "{verb}: {prose}");
+        let unsaid: Vec<_> = taken.difference(&on_page).filter(|option| *option != "help").collect();
+        assert!(unsaid.is_empty(), "the page does not tell of these options of {verb}: {unsaid:?}");
+        let own = rows().filter(|row| row[..row.find(" | ").unwrap()].contains(&format!("`{verb} ")));
+        let told = own.flat_map(|row| options(row.replace("\\|", "/").as_str()));
+        let unknown: Vec<_> = told.filter(|option| !options(&prose).contains(option)).collect();
+        assert!(unknown.is_empty(), "{verb} does not take these options of the page: {unknown:?}");
     }
 }

@@ -14,6 +14,7 @@ use std::ops::{ControlFlow, Range};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::options::{BackupProgress, BackupStep, Callback, Watch};
 use super::place::{Temporary, must_be_free};
@@ -27,9 +28,16 @@ const PIECE: u64 = 1 << 20;
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+/// use std::ops::ControlFlow;
 /// let options = || memstone::CloneOptions::new().quick(true);
 /// store.clone_with(dir.path().join("clone.mst"), options())?;
-/// store.clone_with(dir.path().join("clone.mst"), options().overwrite(true))?;
+/// let mut steps = 0;
+/// let counting = options().overwrite(true).progress(|_| {
+///     steps += 1;
+///     ControlFlow::Continue(())
+/// });
+/// store.clone_with(dir.path().join("clone.mst"), counting)?;
+/// assert!(steps > 0);
 /// # Ok::<(), memstone::Error>(())
 /// ```
 #[derive(Default)]
@@ -126,6 +134,17 @@ impl Store {
 
     /// [`Store::clone_to`] with options: replacing a file, not verifying, progress and cancellation.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// use memstone::{CloneOptions, Error};
+    /// use std::ops::ControlFlow;
+    /// let clone = dir.path().join("clone.mst");
+    /// let cancelled = store.clone_with(&clone, CloneOptions::new().progress(|_| ControlFlow::Break(())));
+    /// assert!(matches!(cancelled, Err(Error::Cancelled { .. })) && !clone.exists());
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Store::clone_to`]; [`Error::Cancelled`]; [`Error::InUse`] while a process has the store to be
     /// replaced open.
@@ -141,7 +160,8 @@ impl Store {
         // So that writers do not wait while what is dirty now is written.
         self.flush()?;
         let file = Temporary::create(path)?;
-        let shares_blocks = image(self.engine(), &file, &mut watch).map_err(|e| e.in_file(self.path()))?;
+        let shares_blocks =
+            image(self.engine(), self.timeout(), &file, &mut watch).map_err(|e| e.in_file(self.path()))?;
         let disk = file.disk()?;
         give_id(&disk, file.path())?;
         if !quick {
@@ -159,8 +179,8 @@ impl Store {
 }
 
 /// Fills a file with the store's bytes of one moment. Tells whether they share their blocks.
-fn image(engine: &Arc<Engine>, file: &Temporary, watch: &mut Watch<'_>) -> Result<bool> {
-    let pages = engine.hold_pages()?;
+fn image(engine: &Arc<Engine>, timeout: Duration, file: &Temporary, watch: &mut Watch<'_>) -> Result<bool> {
+    let pages = engine.hold_pages(timeout)?;
     if let Some(from) = same_file(engine) {
         let _still = pages.hold_log()?;
         match share_blocks(&from, file.file()) {

@@ -66,14 +66,17 @@ impl BackupEntry {
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
-/// use memstone::{BackupDir, BackupOptions, RestoreOptions};
+/// use memstone::{BackupDir, BackupOptions, BackupState, RestoreOptions};
 /// let backups = BackupDir::create(dir.path().join("backups"))?;
 /// store.write(|tx| tx.raw("t")?.put(b"k", b"1"))?;
 /// backups.backup(&store.read()?, false, BackupOptions::new())?;
 /// store.write(|tx| tx.raw("t")?.put(b"k", b"2"))?;
 /// backups.backup(&store.read()?, true, BackupOptions::new())?; // an increment
 /// assert!(backups.prune(&"7d,4w,12m".parse()?)?.is_empty()); // it needs the full one
-/// assert_eq!(backups.list()?.len(), 2);
+/// for entry in backups.list()? {
+///     assert_eq!(entry.state, BackupState::Good);
+///     backups.verify(&entry)?; // reads all of it
+/// }
 /// memstone::restore(backups.path(), dir.path().join("again.mst"), RestoreOptions::new())?;
 /// # Ok::<(), memstone::Error>(())
 /// ```

@@ -51,6 +51,18 @@ impl Snapshot {
 
     /// [`Snapshot::backup_to`] with options: an increment, replacing a file, progress and cancellation.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// use memstone::BackupOptions;
+    /// let path = dir.path().join("backup.mst");
+    /// store.read()?.backup_to(&path)?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// let newer = store.read()?.backup_with(&path, BackupOptions::new().overwrite(true))?;
+    /// assert_eq!(newer.rows(), 1);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Snapshot::backup_to`]; [`Error::Cancelled`]; [`Error::Backup`] if an increment cannot build on the
     /// given backup.
@@ -75,8 +87,8 @@ impl Snapshot {
     }
 
     /// Writes a full backup as a stream of all rows, to be read by [`restore`](crate::restore): to a pipe, a
-    /// socket, standard output. A record at its end marks it as complete. With [`BackupOptions::compress`] its
-    /// blocks are compressed.
+    /// socket, standard output. A record at its end marks it as complete. With `BackupOptions::compress`
+    /// (feature `zstd`) its blocks are compressed.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();

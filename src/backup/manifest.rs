@@ -53,6 +53,18 @@ pub struct BackupBase {
 }
 
 /// A backup's description of itself: which state of which store it holds.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+/// use memstone::BackupKind;
+/// use std::time::{Duration, UNIX_EPOCH};
+/// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// let manifest = store.read()?.backup_to(dir.path().join("backup.mst"))?;
+/// assert_eq!((manifest.kind, manifest.rows(), manifest.tables[0].name.as_str()), (BackupKind::Full, 1, "t"));
+/// assert_eq!(manifest.time(), UNIX_EPOCH + Duration::from_micros(manifest.time_us));
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

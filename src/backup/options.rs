@@ -91,6 +91,18 @@ impl<'p> BackupOptions<'p> {
     }
 
     /// Whether an existing file of that name is replaced, in one step. Default: no.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// use memstone::{BackupOptions, Error};
+    /// let path = dir.path().join("backup.mst");
+    /// let backup = |overwrite| store.read()?.backup_with(&path, BackupOptions::new().overwrite(overwrite));
+    /// backup(false)?;
+    /// assert!(matches!(backup(false), Err(Error::Exists { .. })));
+    /// backup(true)?;
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     #[must_use]
     pub fn overwrite(mut self, overwrite: bool) -> BackupOptions<'p> {
         self.overwrite = overwrite;
@@ -103,6 +115,21 @@ impl<'p> BackupOptions<'p> {
     /// The versions of the tree's nodes show what has not changed. They are wrong if the store's file was put
     /// back, in place, from a copy that is older than the base: in that case make a full backup, or use
     /// [`BackupOptions::prove`], which detects it.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// use memstone::{BackupKind, BackupOptions};
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"1"))?;
+    /// let base = dir.path().join("base.mst");
+    /// store.read()?.backup_to(&base)?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"2"))?;
+    /// let options = BackupOptions::new().since(&base).prove(true);
+    /// let manifest = store.read()?.backup_with(dir.path().join("change"), options)?;
+    /// assert_eq!(manifest.kind, BackupKind::Increment);
+    /// memstone::restore(dir.path().join("change"), dir.path().join("again.mst"), memstone::RestoreOptions::new())?;
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     #[must_use]
     pub fn since(mut self, base: impl Into<PathBuf>) -> BackupOptions<'p> {
         self.since = Some(base.into());
@@ -120,6 +147,19 @@ impl<'p> BackupOptions<'p> {
 
     /// Whether an increment or a stream is compressed with zstd. Default: no. Full backups in a file are
     /// stores, which are not compressed.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", &[7; 100_000]))?;
+    /// let length = |compress| {
+    ///     let mut stream = Vec::new();
+    ///     let options = memstone::BackupOptions::new().compress(compress);
+    ///     store.read()?.backup_into(&mut stream, options).map(|_| stream.len())
+    /// };
+    /// assert!(length(true)? < length(false)?);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     #[cfg(feature = "zstd")]
     #[must_use]
     pub fn compress(mut self, compress: bool) -> BackupOptions<'p> {
@@ -141,6 +181,29 @@ impl<'p> BackupOptions<'p> {
 }
 
 /// How [`restore`](crate::restore) works.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+/// use memstone::{BackupDir, BackupOptions, RestoreOptions, Store};
+/// use std::ops::ControlFlow;
+/// let backups = BackupDir::create(dir.path().join("backups"))?;
+/// let backup = |value| {
+///     store.write(|tx| tx.raw("t")?.put(b"k", value))?;
+///     backups.backup(&store.read()?, false, BackupOptions::new())
+/// };
+/// let first = backup(b"1")?.manifest.unwrap();
+/// backup(b"2")?;
+/// let mut rows = 0;
+/// let options = RestoreOptions::new().at(first.time()).overwrite(true).progress(|progress| {
+///     rows = progress.rows;
+///     ControlFlow::Continue(())
+/// });
+/// let report = memstone::restore(backups.path(), dir.path().join("again.mst"), options)?;
+/// assert_eq!((report.manifest.id, rows), (first.id, 1));
+/// assert_eq!(Store::open(dir.path().join("again.mst"))?.read()?.raw("t")?.get(b"k")?.unwrap(), b"1");
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Default)]
 pub struct RestoreOptions<'p> {
     pub(super) overwrite: bool,
@@ -185,6 +248,21 @@ impl<'p> RestoreOptions<'p> {
     /// restores this moment: the newest backup before it, and the transactions archived since. If some of these
     /// are missing, the restore is refused with [`Error::Backup`](crate::Error::Backup), which says what is
     /// missing. Default: a backup's own state.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// use memstone::{BackupDir, BackupOptions, Moment, RestoreOptions, Store};
+    /// let backups = dir.path().join("backups");
+    /// store.start_archive(&backups)?;
+    /// BackupDir::open(&backups)?.backup(&store.read()?, false, BackupOptions::new())?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// store.archive_now()?;
+    /// let again = dir.path().join("again.mst");
+    /// memstone::restore(&backups, &again, RestoreOptions::new().to(Moment::Newest))?;
+    /// assert!(Store::open(&again)?.read()?.raw("t")?.contains(b"k")?);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     #[must_use]
     pub fn to(mut self, moment: Moment) -> RestoreOptions<'p> {
         self.to = Some(moment);

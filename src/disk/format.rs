@@ -62,12 +62,38 @@ pub(crate) const DEFAULT_PAGE_SIZE: u32 = 4096;
 pub(crate) const MAX_NODE_SIZE: usize = 65536;
 
 /// Longest key in bytes.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// use memstone::{Error, MAX_KEY_SIZE};
+/// let put = |size| store.write(|tx| tx.raw("t")?.put(&vec![7; size], b""));
+/// put(MAX_KEY_SIZE)?;
+/// assert!(matches!(put(MAX_KEY_SIZE + 1), Err(Error::TooLarge { .. })));
+/// # Ok::<(), memstone::Error>(())
+/// ```
 pub const MAX_KEY_SIZE: usize = 8192;
 /// Longest value in bytes.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// use memstone::{Error, LimitKind, MAX_VALUE_SIZE};
+/// let refused = store.write(|tx| tx.raw("t")?.writer(b"k", MAX_VALUE_SIZE + 1).map(drop));
+/// assert!(matches!(refused, Err(Error::TooLarge { limit: MAX_VALUE_SIZE, .. })));
+/// # Ok::<(), memstone::Error>(())
+/// ```
 pub const MAX_VALUE_SIZE: u64 = 1 << 30;
 /// Longest payload of a log frame in bytes: offsets in a whole frame fit 32 bits, on any host.
 pub(crate) const MAX_FRAME_PAYLOAD: u32 = 1 << 30;
 /// Longest table name in bytes.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// use memstone::{Error, MAX_NAME_SIZE};
+/// let create = |size| store.write(|tx| tx.raw(&"t".repeat(size)).map(drop));
+/// create(MAX_NAME_SIZE)?;
+/// assert!(matches!(create(MAX_NAME_SIZE + 1), Err(Error::TooLarge { .. })));
+/// # Ok::<(), memstone::Error>(())
+/// ```
 pub const MAX_NAME_SIZE: usize = 1024;
 
 /// A tree is never higher than this; a deeper one is damage.

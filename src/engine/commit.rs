@@ -51,6 +51,17 @@ enum Placing<'e> {
 }
 
 /// How durable a commit is when it returns.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+/// use memstone::{Durability, WriteOptions};
+/// let relaxed = WriteOptions::new().durability(Durability::Relaxed);
+/// store.write_with(relaxed, |tx| tx.raw("visits")?.put(b"k", b"1"))?; // every process sees it
+/// store.flush()?;
+/// assert!(store.stats()?.durable >= store.last_commit()?); // and now it survives a power loss
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Durability {

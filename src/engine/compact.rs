@@ -21,8 +21,9 @@ const PASSES: usize = 3;
 impl Engine {
     /// Makes the file as short as it can be now. Returns its length before and after. Other processes may commit
     /// all the while, and make checkpoints between two rounds; if they do, most of the time is theirs.
-    pub(crate) fn compact_all(self: &Arc<Self>) -> Result<(u64, u64)> {
-        self.checkpoint_now(&CheckpointOptions::default())?;
+    pub(crate) fn compact_all(self: &Arc<Self>, timeout: Duration) -> Result<(u64, u64)> {
+        self.checkpoint_now(&CheckpointOptions::default(), timeout)?;
+        let deadline = || Instant::now().checked_add(timeout);
         let len = || self.disk.len().map_err(self.io("read the length"));
         let before = len()?;
         let (mut shortest, mut passes) = (before, 0);
@@ -31,9 +32,9 @@ impl Engine {
         let mut newest = None;
         // What a checkpoint frees can be reused, or cut off, only by the next checkpoint.
         while passes < PASSES {
-            let turn = self.lock_checkpoint(self.deadline())?;
+            let turn = self.lock_checkpoint(deadline())?;
             let started = Instant::now();
-            let done = self.run_checkpoint(&turn, &plan, self.deadline())?;
+            let done = self.run_checkpoint(&turn, &plan, deadline())?;
             plan.force = true;
             if !self.could_shrink(&turn, &plan)? {
                 break;

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::log::reader::Point;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 impl Engine {
     /// Waits for this caller's turn to write, and repairs a failed flush first.
@@ -26,10 +27,16 @@ impl Engine {
         Ok(turn)
     }
 
-    /// Does something that a poisoned store refuses; if it does, the failed flush is repaired first.
-    pub(crate) fn repaired<T>(self: &Arc<Self>, attempt: impl Fn() -> Result<T>) -> Result<T> {
-        match attempt() {
-            Err(Error::Poisoned { .. }) => self.begin(self.deadline()).map(drop).and_then(|()| attempt()),
+    /// Does something that a poisoned store refuses; if it does, the failed flush is repaired first. Each of them waits
+    /// for locks as long as the caller's handle says.
+    pub(crate) fn repaired<T>(
+        self: &Arc<Self>,
+        timeout: Duration,
+        attempt: impl Fn(Deadline) -> Result<T>,
+    ) -> Result<T> {
+        let deadline = || Instant::now().checked_add(timeout);
+        match attempt(deadline()) {
+            Err(Error::Poisoned { .. }) => self.begin(deadline()).map(drop).and_then(|()| attempt(deadline())),
             done => done,
         }
     }

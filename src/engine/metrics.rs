@@ -55,6 +55,16 @@ impl Sample {
 
     /// What happened since an earlier sample of the same store. A process that opened and left the store in
     /// between counts only in `lsns` and `log_bytes`.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// let before = store.sample()?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// let rates = store.sample()?.rates_since(&before);
+    /// assert!(rates.lsns > 0.0 && rates.turns > 0.0 && rates.average_wait.is_some());
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     #[must_use]
     pub fn rates_since(&self, earlier: &Sample) -> Rates {
         let interval = self.taken.saturating_duration_since(earlier.taken);

@@ -10,6 +10,7 @@ use crate::engine::names::{NamedRow, Naming};
 use crate::engine::view::TreeVersion;
 use crate::error::{Error, LimitKind, Result};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) fn check_snapshot_name(name: &str) -> Result<()> {
     if name.is_empty() {
@@ -32,9 +33,9 @@ fn renaming(naming: Naming<'_>) -> CheckpointOptions<'_> {
 impl Engine {
     /// Gives a name to the newest state, which includes all commits before this call. Commits continue meanwhile;
     /// those after the first checkpoint are not included.
-    pub(crate) fn create_named(self: &Arc<Self>, name: &str) -> Result<NamedRow> {
+    pub(crate) fn create_named(self: &Arc<Self>, name: &str, timeout: Duration) -> Result<NamedRow> {
         check_snapshot_name(name)?;
-        self.rename_states(|turn, deadline| {
+        self.rename_states(timeout, |turn, deadline| {
             if self.newest_tree(turn)?.named(name)?.is_some() {
                 return Err(Error::SnapshotExists { name: name.to_owned() });
             }
@@ -46,8 +47,8 @@ impl Engine {
     }
 
     /// Deletes a name. Later checkpoints free what only this name kept.
-    pub(crate) fn delete_named(self: &Arc<Self>, name: &str) -> Result<()> {
-        self.rename_states(|turn, deadline| {
+    pub(crate) fn delete_named(self: &Arc<Self>, name: &str, timeout: Duration) -> Result<()> {
+        self.rename_states(timeout, |turn, deadline| {
             if self.newest_tree(turn)?.named(name)?.is_none() {
                 return Err(Error::NoSnapshot { name: name.to_owned() });
             }
@@ -60,13 +61,14 @@ impl Engine {
     }
 
     /// Runs `change` under CHECKPOINT, and repairs a failed flush first.
-    fn rename_states<T>(self: &Arc<Self>, change: impl Fn(&CheckpointGuard<'_>, Deadline) -> Result<T>) -> Result<T> {
+    fn rename_states<T>(
+        self: &Arc<Self>,
+        timeout: Duration,
+        change: impl Fn(&CheckpointGuard<'_>, Deadline) -> Result<T>,
+    ) -> Result<T> {
         self.check_writable()?;
         self.check_name()?;
-        self.repaired(|| {
-            let deadline = self.deadline();
-            change(&self.lock_checkpoint(deadline)?, deadline)
-        })
+        self.repaired(timeout, |deadline| change(&self.lock_checkpoint(deadline)?, deadline))
     }
 
     /// The newest root, made durable. Holding CHECKPOINT keeps other processes from making another one meanwhile.

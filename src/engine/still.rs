@@ -4,6 +4,7 @@
 //! (the log). With both held, the file is what remains if all its processes die at this moment: recovery makes
 //! one committed state of it that includes every acknowledged commit.
 
+use crate::disk::locks::Deadline;
 use crate::disk::root::Slots;
 use crate::engine::Engine;
 use crate::engine::append::AppendGuard;
@@ -11,10 +12,12 @@ use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::error::Result;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// CHECKPOINT is held: commits continue in the log while it has room, and nothing else in the file changes.
 pub(crate) struct StillPages<'e> {
     engine: &'e Engine,
+    timeout: Duration,
     _turn: CheckpointGuard<'e>,
 }
 
@@ -25,15 +28,15 @@ pub(crate) struct StillFile<'e> {
 
 impl Engine {
     /// Keeps pages and roots as they are. Repairs a failed flush first.
-    pub(crate) fn hold_pages(self: &Arc<Self>) -> Result<StillPages<'_>> {
+    pub(crate) fn hold_pages(self: &Arc<Self>, timeout: Duration) -> Result<StillPages<'_>> {
         self.check_writable()?;
-        self.repaired(|| self.try_hold_pages())
+        self.repaired(timeout, |deadline| self.try_hold_pages(deadline, timeout))
     }
 
-    fn try_hold_pages(&self) -> Result<StillPages<'_>> {
-        let turn = self.lock_checkpoint(self.deadline())?;
+    fn try_hold_pages(&self, deadline: Deadline, timeout: Duration) -> Result<StillPages<'_>> {
+        let turn = self.lock_checkpoint(deadline)?;
         turn.settle_root()?;
-        let held = StillPages { engine: self, _turn: turn };
+        let held = StillPages { engine: self, timeout, _turn: turn };
         held.hold_log().map(drop)?;
         Ok(held)
     }
@@ -49,10 +52,10 @@ impl StillPages<'_> {
         Ok(segments.map(|segment| place(segment.page)..place(segment.page) + place(segment.pages)).collect())
     }
 
-    /// Keeps the log as it is, too. Waits for APPEND up to the store's timeout, however long copying the pages
+    /// Keeps the log as it is, too. Waits for APPEND up to the handle's timeout, however long copying the pages
     /// took.
     pub(crate) fn hold_log(&self) -> Result<StillFile<'_>> {
-        let append = self.engine.lock_append(self.engine.deadline())?;
+        let append = self.engine.lock_append(Instant::now().checked_add(self.timeout))?;
         if append.unsettled || self.engine.is_poisoned(&append.sidecar) {
             return Err(self.engine.not_repaired());
         }

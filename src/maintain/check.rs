@@ -57,6 +57,17 @@ const THREADS: usize = 2;
 const HELD: usize = 64 << 20;
 
 /// How [`check`] works.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("memory.mst");
+/// use memstone::{CheckOptions, Store};
+/// use std::num::NonZeroUsize;
+/// Store::open(&path)?.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// let options = CheckOptions::new().max_findings(10).values(true).threads(NonZeroUsize::MIN);
+/// assert!(memstone::check(&path, &options)?.is_clean());
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct CheckOptions {
     max_findings: usize,
@@ -105,6 +116,20 @@ impl Default for CheckOptions {
 
 /// Verifies the store at `path` in full, without changing it. Other processes may continue to write: the check
 /// covers one root of the store, and the log after it.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("memory.mst");
+/// use memstone::{CheckOptions, Store};
+/// let store = Store::open(&path)?;
+/// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// store.checkpoint()?;
+/// let report = memstone::check(&path, &CheckOptions::new())?;
+/// assert!(report.is_clean(), "{:?}", report.findings);
+/// let table = report.tables.iter().find(|table| table.name == "t").unwrap();
+/// assert_eq!(table.entries, 1);
+/// # Ok::<(), memstone::Error>(())
+/// ```
 ///
 /// # Errors
 /// If the file cannot be opened or read, is not a store, or is of a newer format. Damage is no

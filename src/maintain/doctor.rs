@@ -32,6 +32,19 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 const FINDINGS: usize = 20;
 
 /// How [`diagnose`] works.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+/// use memstone::{BackupDir, BackupOptions, DiagnoseOptions, Extent};
+/// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// let backups = BackupDir::create(dir.path().join("backups"))?;
+/// backups.backup(&store.read()?, false, BackupOptions::new())?;
+/// let options = DiagnoseOptions::new().full(true).backups(backups.path());
+/// let diagnosis = memstone::diagnose(store.path(), &options)?;
+/// assert_eq!((diagnosis.health.extent, diagnosis.backups.unwrap().good), (Extent::Full, 1));
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct DiagnoseOptions {
     full: bool,
@@ -86,13 +99,17 @@ struct Found {
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let path = dir.path().join("memory.mst");
-/// use memstone::{DiagnoseOptions, Store, Subject};
+/// use memstone::{DiagnoseOptions, Store, Subject, Urgency};
 /// let store = Store::open(&path)?;
 /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
 /// let diagnosis = memstone::diagnose(&path, &DiagnoseOptions::new())?;
 /// assert_eq!((diagnosis.health.damage, diagnosis.tables[0].entries), (0, 1));
 /// // No backups were named, which is worth a note.
 /// assert!(diagnosis.concerns.iter().any(|concern| concern.subject == Subject::Backup));
+/// if diagnosis.needs_attention() {
+///     assert!(diagnosis.urgency() >= Some(Urgency::Attention));
+///     diagnosis.concerns.iter().for_each(|concern| println!("{}: {}", concern.what, concern.remedy));
+/// }
 /// # Ok::<(), memstone::Error>(())
 /// ```
 ///
@@ -104,6 +121,23 @@ pub fn diagnose(path: impl AsRef<Path>, options: &DiagnoseOptions) -> Result<Dia
 }
 
 /// [`diagnose`], with a callback that receives the progress of a full check, and may cancel it.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+/// use memstone::DiagnoseOptions;
+/// use std::ops::ControlFlow;
+/// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// let mut calls = 0;
+/// let full = DiagnoseOptions::new().full(true);
+/// memstone::diagnose_with(store.path(), &full, |progress| {
+///     calls += 1;
+///     println!("{:?}: {} of {}", progress.phase, progress.bytes, progress.total);
+///     ControlFlow::Continue(())
+/// })?;
+/// assert!(calls > 0);
+/// # Ok::<(), memstone::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`diagnose`]; [`Error::Cancelled`] if the callback broke the check off.

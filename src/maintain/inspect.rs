@@ -170,6 +170,19 @@ pub fn root_copies(path: impl AsRef<Path>) -> Result<Vec<RootCopy>> {
 
 /// A page, whether or not anything refers to it.
 ///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("memory.mst");
+/// let store = memstone::Store::open(&path)?;
+/// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// store.checkpoint()?;
+/// let newest = memstone::root_copies(&path)?.into_iter().max_by_key(|copy| copy.sequence).unwrap();
+/// let page = memstone::page_view(&path, newest.catalog)?;
+/// assert_eq!((page.page, page.level), (newest.catalog, 0));
+/// assert!(!page.entries.is_empty(), "{}", page.kind);
+/// # Ok::<(), memstone::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`root_copies`]; [`Error::Invalid`] if there is no such page.
 pub fn page_view(path: impl AsRef<Path>, page: u32) -> Result<PageView> {
@@ -226,6 +239,17 @@ fn entries(run: &[u8], kind: u8) -> Result<Vec<(String, String)>, String> {
 
 /// The frames that are not in the newest root's tree, in order.
 ///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("memory.mst");
+/// let store = memstone::Store::open(&path)?;
+/// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// let frames = memstone::log_frames(&path)?;
+/// let last = frames.iter().rev().find(|frame| frame.is_commit).unwrap();
+/// assert_eq!(last.lsn, store.last_commit()?);
+/// # Ok::<(), memstone::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`root_copies`].
 pub fn log_frames(path: impl AsRef<Path>) -> Result<Vec<FrameView>> {
@@ -252,6 +276,16 @@ pub fn log_frames(path: impl AsRef<Path>) -> Result<Vec<FrameView>> {
 }
 
 /// The pages that the newest root calls free, or pending.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("memory.mst");
+/// # memstone::Store::open(&path)?.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// let pages = memstone::free_pages(&path)?;
+/// assert!(pages.broken.is_empty());
+/// println!("{} pages are free", pages.free.iter().map(|(_, count)| count).sum::<u64>());
+/// # Ok::<(), memstone::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`root_copies`].

@@ -37,6 +37,19 @@ use report::{RepairReport, RepairedTable};
 use target::Target;
 
 /// How [`repair`] works.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("memory.mst");
+/// use memstone::{RepairOptions, Store};
+/// Store::open(&path)?.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// let aside = RepairOptions::new().output(dir.path().join("mended.mst"));
+/// assert_eq!(memstone::repair(&path, &aside)?.output, dir.path().join("mended.mst"));
+/// // With all that is found, and by the damaged one's name:
+/// let report = memstone::repair(&path, &RepairOptions::new().unproven(true).in_place(true))?;
+/// assert!(report.output == path && report.kept.is_some());
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct RepairOptions {
     output: Option<PathBuf>,
@@ -104,6 +117,19 @@ pub fn repair(path: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairR
 /// rows; page numbers, LSNs and the store's id are new. Memory: the names of the tables, the keys at the ends of
 /// destroyed parts, one key for each leaf found in them, the list of the log's frames, and 16 MiB of rows, or the
 /// longest value.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("memory.mst");
+/// use memstone::{Error, RepairOptions, Store};
+/// use std::ops::ControlFlow;
+/// # Store::open(&path)?.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// let options = RepairOptions::new().output(dir.path().join("mended.mst"));
+/// let cancelled = memstone::repair_with(&path, &options, |_| ControlFlow::Break(()));
+/// assert!(matches!(cancelled, Err(Error::Cancelled { .. })));
+/// assert!(!dir.path().join("mended.mst").exists());
+/// # Ok::<(), memstone::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Busy`] if another process may write to the store, or, for a repair in place, has it open at all;

@@ -29,6 +29,15 @@ pub struct Problem {
 }
 
 /// What [`Memory::check`](super::Memory::check) has found.
+///
+/// ```
+/// # let memory = memstone::memory::Memory::new(memstone::Store::in_memory()?);
+/// memory.add("ada", "likes tea")?;
+/// let report = memory.check()?;
+/// assert!(report.is_clean(), "{:?}", report.problems);
+/// assert_eq!(report.items, 1);
+/// # Ok::<(), memstone::memory::MemoryError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct CheckReport {

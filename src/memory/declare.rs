@@ -15,6 +15,15 @@ use std::collections::BTreeMap;
 impl MemoryTxn<'_> {
     /// See [`Memory::declare_space`](super::Memory::declare_space).
     ///
+    /// ```
+    /// # let memory = memstone::memory::Memory::new(memstone::Store::in_memory()?);
+    /// use memstone::memory::{MemoryError, Space};
+    /// memory.write(|tx| tx.declare_space("small", Space::new(3)))?;
+    /// assert_eq!(memory.snapshot()?.spaces()[0].0, "small");
+    /// assert_eq!(memory.snapshot()?.spaces()[0].1.dimension(), 3);
+    /// # Ok::<(), memstone::memory::MemoryError>(())
+    /// ```
+    ///
     /// # Errors
     /// As there.
     pub fn declare_space(&self, name: &str, space: Space) -> Result<()> {
@@ -27,6 +36,20 @@ impl MemoryTxn<'_> {
     }
 
     /// See [`Memory::declare_field`](super::Memory::declare_field).
+    ///
+    /// ```
+    /// # let memory = memstone::memory::Memory::new(memstone::Store::in_memory()?);
+    /// use memstone::memory::{Draft, Language, MemoryError, Query};
+    /// memory.write(|tx| {
+    ///     tx.declare_field("source")?;
+    ///     tx.set_language(Language::German)?;
+    ///     tx.add("ada", Draft::new("malt Häuser").metadata("source", "chat"))?;
+    ///     assert_eq!(tx.find(&Query::new().field("source", "chat").words("Haus"))?.hits.len(), 1);
+    ///     assert!(tx.drop_field("source")?);
+    ///     Ok::<_, MemoryError>(())
+    /// })?;
+    /// # Ok::<(), memstone::memory::MemoryError>(())
+    /// ```
     ///
     /// # Errors
     /// As there.

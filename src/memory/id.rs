@@ -11,6 +11,7 @@ use std::str::FromStr;
 /// use memstone::memory::{ItemId, MemoryError, Timestamp};
 /// let id = ItemId::new(Timestamp::now())?;
 /// assert_eq!(id.to_string().parse::<ItemId>()?, id);
+/// assert_eq!(ItemId::from_bytes(*id.as_bytes()), id);
 /// assert_eq!(id.to_string().as_bytes()[14], b'7');
 /// # Ok::<(), MemoryError>(())
 /// ```

@@ -10,12 +10,39 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Largest content of an item, in bytes.
+///
+/// ```
+/// # let memory = memstone::memory::Memory::new(memstone::Store::in_memory()?);
+/// use memstone::memory::{Draft, MAX_CONTENT};
+/// let draft = |size| Draft::new("x".repeat(size));
+/// assert!(memory.add("ada", draft(MAX_CONTENT / 2)).is_ok());
+/// assert!(memory.add("bob", draft(MAX_CONTENT + 1)).is_err());
+/// # Ok::<(), memstone::memory::MemoryError>(())
+/// ```
 pub const MAX_CONTENT: usize = 4 << 20;
 /// Largest metadata of an item, in bytes as JSON.
+///
+/// ```
+/// # let memory = memstone::memory::Memory::new(memstone::Store::in_memory()?);
+/// use memstone::memory::{Draft, MAX_METADATA};
+/// let draft = |size| Draft::new("a").metadata("text", "x".repeat(size));
+/// assert!(memory.add("ada", draft(MAX_METADATA / 2)).is_ok());
+/// assert!(memory.add("bob", draft(MAX_METADATA + 1)).is_err());
+/// # Ok::<(), memstone::memory::MemoryError>(())
+/// ```
 pub const MAX_METADATA: usize = 1 << 20;
 /// No metadata is nested deeper.
 const MAX_DEPTH: usize = 64;
 /// No item has more tags.
+///
+/// ```
+/// # let memory = memstone::memory::Memory::new(memstone::Store::in_memory()?);
+/// use memstone::memory::{Draft, MAX_TAGS};
+/// let draft = |count| Draft::new("a").tags((0..count).map(|tag| tag.to_string()));
+/// assert!(memory.add("ada", draft(MAX_TAGS)).is_ok());
+/// assert!(memory.add("bob", draft(MAX_TAGS + 1)).is_err());
+/// # Ok::<(), memstone::memory::MemoryError>(())
+/// ```
 pub const MAX_TAGS: usize = 256;
 /// No tag has more bytes.
 const MAX_TAG: usize = 200;
@@ -24,6 +51,23 @@ const MAX_TAG: usize = 200;
 ///
 /// Content, metadata, tags, expiry, namespace and vectors may be edited ([`Memory::update`](super::Memory::update),
 /// [`Memory::put_if`](super::Memory::put_if)); the layer keeps the rest, and ignores changes of it.
+///
+/// ```
+/// # let memory = memstone::memory::Memory::new(memstone::Store::in_memory()?);
+/// use memstone::memory::{Draft, Space};
+/// memory.declare_space("small", Space::new(2))?;
+/// memory.declare_space("large", Space::new(3))?;
+/// let id = memory.add("ada", Draft::new("likes tea").vector("small", [1.0, 0.0]))?.id;
+/// let before = memory.get(id)?.unwrap().content_hash();
+/// let item = memory.update(id, |item| {
+///     item.content.push_str(" and walks");
+///     item.remove_vector("small");
+///     item.set_vector("large", [0.0, 1.0, 0.0]);
+/// })?;
+/// assert_ne!(item.content_hash(), before);
+/// assert_eq!(memory.get(id)?.unwrap().spaces().iter().collect::<Vec<_>>(), ["large"]);
+/// # Ok::<(), memstone::memory::MemoryError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Item {
@@ -195,6 +239,23 @@ enum Expiry {
 ///     .tags(["drinks", "habits"])
 ///     .vector("small", [0.1, 0.7, 0.2])
 ///     .expires_in(Duration::from_secs(86_400));
+/// ```
+///
+/// ```
+/// # let memory = memstone::memory::Memory::new(memstone::Store::in_memory()?);
+/// use memstone::memory::{Draft, ItemId, Timestamp};
+/// use serde_json::{Map, json};
+/// let id = ItemId::from_bytes([7; 16]);
+/// let metadata = Map::from_iter([("source".to_owned(), json!("an older program"))]);
+/// let moved = Draft::new("Ada drinks tea")
+///     .id(id)
+///     .created(Timestamp::from_micros(7))
+///     .expires_at(Timestamp::MAX)
+///     .all_metadata(metadata)
+///     .keep_duplicate();
+/// assert_eq!(memory.add("ada", moved)?.id, id);
+/// assert_eq!(memory.get(id)?.unwrap().created, Timestamp::from_micros(7));
+/// # Ok::<(), memstone::memory::MemoryError>(())
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Draft {

@@ -12,6 +12,15 @@ const MAX_TERM: usize = 64;
 ///
 /// One store has one language, English unless [`Memory::set_language`](super::Memory::set_language) says otherwise.
 /// Words of other languages are found as they are written.
+///
+/// ```
+/// # let memory = memstone::memory::Memory::new(memstone::Store::in_memory()?);
+/// use memstone::memory::{Language, Query};
+/// memory.set_language(Language::German)?;
+/// memory.add("ada", "malt Häuser")?;
+/// assert_eq!(memory.find(&Query::new().words("Haus"))?.hits.len(), 1);
+/// # Ok::<(), memstone::memory::MemoryError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it")]
 #[non_exhaustive]

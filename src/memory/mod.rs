@@ -129,6 +129,34 @@ pub struct Work {
 /// may use the same file. What concerns several processes (spaces, fields, language, limits) lies in the store.
 ///
 /// Methods that change something run one write transaction each; use [`Memory::write`] for several changes at once.
+///
+/// ```
+/// # let memory = memstone::memory::Memory::new(memstone::Store::in_memory()?);
+/// use memstone::memory::{Draft, Language, Limits, Memory, MemoryError, MemoryOptions, Query, Space};
+/// memory.declare_space("small", Space::new(2))?;
+/// memory.set_language(Language::None)?;
+/// memory.set_limits("ada", Limits::new().items(100).rate(10, std::time::Duration::from_secs(60)))?;
+/// let id = memory.add("ada/chat", Draft::new("likes tea").vector("small", [1.0, 0.0]))?.id;
+/// assert_eq!(memory.vector(id, "small")?, Some(vec![1.0, 0.0]));
+/// let mut item = memory.update(id, |item| item.content.push_str(" and walks"))?;
+/// item.tags.insert("habits".to_owned());
+/// memory.put_if(&item)?; // refused if another change came between
+/// memory.charge("ada", 1)?; // of the rate
+///
+/// let before = memory.snapshot()?;
+/// assert!(memory.remove(id)?);
+/// memory.write(|tx| {
+///     tx.add("ada", "likes coffee")?;
+///     tx.add("ada/chat", "drinks it black")?;
+///     Ok::<_, MemoryError>(())
+/// })?;
+/// assert_eq!((before.find(&Query::new())?.hits.len(), memory.namespaces("ada")?.len()), (1, 2));
+/// assert_eq!((memory.sweep(10)?, memory.clear("ada")?), (0, 2));
+/// assert!(!memory.drop_field("source")?);
+/// let again = Memory::with(memory.store().clone(), MemoryOptions::new());
+/// assert!(again.find(&Query::new())?.hits.is_empty());
+/// # Ok::<(), memstone::memory::MemoryError>(())
+/// ```
 #[derive(Clone)]
 pub struct Memory {
     store: Store,

@@ -19,6 +19,7 @@ const MAX_PART: usize = 200;
 /// assert_eq!(namespace, "ada/coder".parse()?);
 /// assert!(namespace.is_within(&"ada".parse()?) && !namespace.is_within(&"ad".parse()?));
 /// assert_eq!(namespace.parent(), Some("ada".parse()?));
+/// assert_eq!((namespace.parts(), Namespace::root().child("ada")?), (&["ada".to_owned(), "coder".to_owned()][..], "ada".parse()?));
 /// assert!("ada//coder".parse::<Namespace>().is_err());
 /// # Ok::<(), MemoryError>(())
 /// ```

@@ -42,6 +42,24 @@ pub enum Order {
 ///     .vector("small", [0.1, 0.7, 0.2])
 ///     .limit(5);
 /// ```
+///
+/// ```
+/// # let memory = memstone::memory::Memory::new(memstone::Store::in_memory()?);
+/// use memstone::memory::{Draft, Order, Query, Space, Timestamp};
+/// memory.declare_space("small", Space::new(2))?;
+/// let tea = memory.add("ada", Draft::new("likes green tea").vector("small", [1.0, 0.0]))?.id;
+/// let walk = memory.add("ada/chat", Draft::new("walks to work").vector("small", [0.9, 0.1]))?.id;
+/// let found = |query: Query| -> Result<Vec<_>, memstone::memory::MemoryError> {
+///     Ok(memory.find(&query)?.hits.iter().map(|hit| hit.item.id).collect())
+/// };
+/// assert_eq!(found(Query::new().only_in("ada"))?, [tea]);
+/// assert_eq!(found(Query::new().words("green walks").every_word())?, []);
+/// assert_eq!(found(Query::new().like("small", tea).at_least(0.5))?, [walk]);
+/// assert_eq!(found(Query::new().order(Order::Oldest).updated(Timestamp::MIN..))?, [tea, walk]);
+/// let page = memory.find(&Query::new().order(Order::Oldest).limit(1))?;
+/// assert_eq!(found(Query::new().order(Order::Oldest).after(page.next.unwrap()))?, [walk]);
+/// # Ok::<(), memstone::memory::MemoryError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Query {
     under: std::result::Result<Namespace, String>,

@@ -30,6 +30,24 @@ use std::sync::Arc;
 /// assert_eq!(before.find(&Query::new())?.hits.len(), 1);
 /// # Ok::<(), MemoryError>(())
 /// ```
+///
+/// ```
+/// # let memory = memstone::memory::Memory::new(memstone::Store::in_memory()?);
+/// use memstone::memory::{Draft, Limits, Space};
+/// memory.declare_space("small", Space::new(2))?;
+/// memory.declare_field("source")?;
+/// memory.set_limits("ada", Limits::new().items(100))?;
+/// let tea = memory.add("ada/chat", Draft::new("likes tea").vector("small", [0.0, 1.0]))?;
+/// let snapshot = memory.snapshot()?;
+/// assert_eq!(snapshot.vector(tea.id, "small")?, Some(vec![0.0, 1.0]));
+/// assert_eq!(snapshot.usage("ada")?.items, 1);
+/// assert_eq!(snapshot.namespaces("ada")?.len(), 2);
+/// assert_eq!(snapshot.limits("ada")?, Limits::new().items(100));
+/// assert_eq!((snapshot.fields(), snapshot.spaces().len()), (vec!["source".to_owned()], 1));
+/// assert!(snapshot.now() >= snapshot.get(tea.id)?.unwrap().created);
+/// assert!(snapshot.store_snapshot().lsn() > 0);
+/// # Ok::<(), memstone::memory::MemoryError>(())
+/// ```
 #[derive(Clone)]
 pub struct MemorySnapshot {
     snapshot: Snapshot,

@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime};
 /// use std::time::Duration;
 /// let time = Timestamp::from_micros(1_700_000_000_000_000);
 /// assert!(time < time + Duration::from_secs(60));
+/// assert_eq!((time + Duration::from_secs(60)).since(time), Duration::from_secs(60));
+/// assert_eq!(time.as_micros(), 1_700_000_000_000_000);
 /// assert_eq!(time.to_string(), "1700000000.000000");
 /// assert!(Timestamp::now() > time);
 /// ```

@@ -36,6 +36,30 @@ use std::ops::Bound;
 /// })?;
 /// # Ok::<(), MemoryError>(())
 /// ```
+///
+/// ```
+/// # let memory = memstone::memory::Memory::new(memstone::Store::in_memory()?);
+/// use memstone::memory::{Draft, Limits, MemoryError, Query, Space};
+/// use serde_json::json;
+/// memory.write(|tx| {
+///     tx.declare_space("small", Space::new(2))?;
+///     tx.set_limits("ada", Limits::new().items(100).rate(10, std::time::Duration::from_secs(60)))?;
+///     let id = tx.add("ada", Draft::new("likes tea").vector("small", [1.0, 0.0]))?.id;
+///     let mut item = tx.get(id)?.unwrap();
+///     assert_eq!(item.created, tx.now());
+///     assert_eq!(tx.vector(id, "small")?, Some(vec![1.0, 0.0]));
+///     item.content.push_str(" and walks");
+///     assert_eq!(tx.put_if(&item)?.version, 2); // unless another change came between
+///     tx.patch(id, &json!({ "metadata": { "source": "chat" } }))?;
+///     tx.charge("ada", 1)?; // of the rate
+///     assert_eq!(tx.find(&Query::new().words("walking"))?.hits.len(), 1);
+///     assert!(tx.remove(id)?);
+///     tx.add("ada", "likes coffee")?;
+///     assert_eq!((tx.clear("ada", 10)?, tx.sweep(10)?), (1, 0));
+///     Ok::<_, MemoryError>(())
+/// })?;
+/// # Ok::<(), memstone::memory::MemoryError>(())
+/// ```
 pub struct MemoryTxn<'t> {
     pub(super) writer: Writer<'t>,
     pub(super) settings: RefCell<Settings>,

@@ -38,7 +38,7 @@ pub enum Metric {
 /// ```
 /// use memstone::memory::{Format, Metric, Space};
 /// let space = Space::new(768).format(Format::F16).metric(Metric::Dot);
-/// assert_eq!(space.to_string(), "768 × F16, Dot");
+/// assert_eq!((space.to_string().as_str(), space.dimension()), ("768 × F16, Dot", 768));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Space {

@@ -140,6 +140,15 @@ impl Store {
 
     /// Archives all commits so far, and ends the archive; its files stay. Returns `false` if there was none.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
+    /// store.start_archive(dir.path().join("backups"))?;
+    /// assert!(store.stop_archive()?);
+    /// assert!(store.archive_status()?.is_none() && !store.stop_archive()?);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Store::write`] and [`Store::checkpoint`].
     pub fn stop_archive(&self) -> Result<bool> {
@@ -159,7 +168,7 @@ impl Store {
     /// As [`Store::checkpoint`]; [`Error::Invalid`] if the store has no archive. If the archive could not be
     /// written, the status says so, not an error.
     pub fn archive_now(&self) -> Result<ArchiveStatus> {
-        self.in_file(self.engine().archive_now())?;
+        self.in_file(self.engine().archive_now(self.timeout))?;
         self.archive_status()?
             .ok_or_else(|| Error::Invalid(format!("{}: the store has no archive", self.path().display())))
     }

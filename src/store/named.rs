@@ -30,7 +30,7 @@ impl Store {
     /// [`MAX_NAME_SIZE`](crate::MAX_NAME_SIZE) bytes; as [`Store::checkpoint`]. [`Error::Unconfirmed`](crate::Error::Unconfirmed): a flush
     /// failed, and whether the name will be found later is not known.
     pub fn create_snapshot(&self, name: &str) -> Result<NamedSnapshot> {
-        let row = self.in_file(self.engine().create_named(name))?;
+        let row = self.in_file(self.engine().create_named(name, self.timeout))?;
         Ok(row.describe(name.to_owned(), 0))
     }
 
@@ -83,6 +83,6 @@ impl Store {
     /// [`Error::NoSnapshot`](crate::Error::NoSnapshot); as [`Store::checkpoint`]. [`Error::Unconfirmed`](crate::Error::Unconfirmed): a flush failed, and whether the name
     /// will be found later is not known.
     pub fn delete_snapshot(&self, name: &str) -> Result<()> {
-        self.in_file(self.engine().delete_named(name))
+        self.in_file(self.engine().delete_named(name, self.timeout))
     }
 }

@@ -35,6 +35,20 @@ const OPENINGS: usize = 3;
 /// assert!(memstone::Options::new().create(false).open(dir.path().join("absent.mst")).is_err());
 /// # Ok::<(), memstone::Error>(())
 /// ```
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("memory.mst");
+/// let store = memstone::Options::new()
+///     .page_size(16 << 10)
+///     .log_cap(8 << 20)
+///     .memory_map(false)
+///     .single_process(true)
+///     .open(&path)?;
+/// let stats = store.stats()?;
+/// assert_eq!((stats.page_size, stats.log.cap), (16 << 10, 8 << 20));
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Options {
     create: bool,
@@ -83,14 +97,45 @@ impl Options {
     }
 
     /// Whether the store is only read. If so, nothing is ever written to the file. Default: no.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("memory.mst");
+    /// use memstone::{Error, Options, Store};
+    /// Store::open(&path)?.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// let store = Options::new().read_only(true).open(&path)?;
+    /// assert_eq!(store.read()?.raw("t")?.len()?, 1);
+    /// assert!(matches!(store.begin_write(), Err(Error::ReadOnly { .. })));
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Options {
         self.read_only = read_only;
         self
     }
 
-    /// How long this handle, and its clones, wait for a turn to write before [`Error::Busy`]. The handle that opens the
-    /// store in this process sets it for all other locks, too. Default: 30 s.
+    /// How long this handle, and its clones, wait before [`Error::Busy`] for a turn to write, unless the
+    /// [`WriteOptions`](crate::WriteOptions) say otherwise, and for the locks of the calls that make checkpoints:
+    /// [`Store::checkpoint`], [`Store::compact`], [`Store::clone_to`], those that create and delete named snapshots, and
+    /// those of the archive. Default: 30 s.
+    ///
+    /// The handle that opens the store in this process sets it for everything else: opening, reading without the sidecar's
+    /// hints, flushing, and a transaction that has its turn, which waits for a running checkpoint if the log has no room
+    /// for it, or for the pages of a [`ValueWriter`](crate::ValueWriter).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("memory.mst");
+    /// use memstone::{Error, Options};
+    /// use std::time::Duration;
+    /// let patient = Options::new().open(&path)?;
+    /// let hasty = Options::new().timeout(Duration::ZERO).open(&path)?;
+    /// let tx = patient.begin_write()?;
+    /// let refused = std::thread::spawn(move || hasty.write(|_| Ok(())));
+    /// assert!(matches!(refused.join().unwrap(), Err(Error::Busy { .. })));
+    /// # tx.rollback();
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Options {
         self.timeout = timeout;
@@ -420,6 +465,16 @@ impl Store {
     }
 
     /// The default [`Options`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("memory.mst");
+    /// use memstone::Store;
+    /// assert!(Store::options().create(false).open(&path).is_err());
+    /// let store = Store::options().mode(0o600).open(&path)?;
+    /// assert_eq!(store.path(), path);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     #[must_use]
     pub fn options() -> Options {
         Options::new()

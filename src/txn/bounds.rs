@@ -25,6 +25,12 @@ use std::ops::{Bound, Range, RangeBounds, RangeFrom, RangeFull, RangeInclusive, 
 /// ```
 pub trait ByteRange {
     /// Both ends.
+    ///
+    /// ```
+    /// use memstone::ByteRange;
+    /// use std::ops::Bound;
+    /// assert_eq!(("a".."m").bounds(), (Bound::Included(&b"a"[..]), Bound::Excluded(&b"m"[..])));
+    /// ```
     fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>);
 }
 

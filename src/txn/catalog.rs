@@ -40,6 +40,19 @@ pub(crate) fn list_tables<B: Over>(names: TableSource<'_, B>) -> Result<Vec<Tabl
     Ok(tables)
 }
 
+/// A table's schema as recorded: its name and version. An empty name and 0 stand for none.
+pub(crate) fn check_schema(name: &str, expected: (&str, u64), found: &TableEntry) -> Result<()> {
+    let found = (&*found.schema, found.schema_version);
+    if expected == found {
+        return Ok(());
+    }
+    let show = |schema| match schema {
+        ("", 0) => "no schema".to_owned(),
+        (name, version) => format!("schema {name:?} version {version}"),
+    };
+    Err(Error::TypeMismatch { table: name.to_owned(), expected: show(expected), found: show(found) })
+}
+
 /// A table's types, as recorded when it was created.
 pub(crate) fn check_types(name: &str, expected: (&str, &str), found: (&str, &str)) -> Result<()> {
     if expected == found {

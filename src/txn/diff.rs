@@ -67,6 +67,26 @@ pub enum TableChange {
 }
 
 /// A table that differs.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// use memstone::TableChange;
+/// store.write(|tx| tx.raw("t")?.bulk_load([("a", "1"), ("b", "2")]).map(drop))?;
+/// let before = store.read()?;
+/// store.write(|tx| {
+///     tx.rename_table("t", "letters")?;
+///     tx.raw("letters")?.delete(b"b")
+/// })?;
+/// let now = store.read()?;
+/// let diff = before.diff(&now)?;
+/// let table = diff.untyped("letters").unwrap();
+/// assert_eq!((table.change(), table.name()), (TableChange::Renamed, "letters"));
+/// assert_eq!((table.name_before(), table.name_after()), (Some("t"), Some("letters")));
+/// assert_eq!(table.types(), ("bytes", "bytes"));
+/// let rows = table.rows()?.collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!((&*rows[0].key, rows[0].before.as_deref(), rows[0].after.as_deref()), (&b"b"[..], Some(&b"2"[..]), None));
+/// # Ok::<(), memstone::Error>(())
+/// ```
 pub struct TableDiff<'s> {
     engine: &'s Engine,
     before: Option<Side<'s>>,
@@ -74,6 +94,17 @@ pub struct TableDiff<'s> {
 }
 
 /// A row that differs.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// store.write(|tx| tx.raw("t")?.put(b"k", b"1"))?;
+/// let before = store.read()?;
+/// store.write(|tx| tx.raw("t")?.put(b"k", b"2"))?;
+/// let now = store.read()?;
+/// let row = before.diff(&now)?.untyped("t").unwrap().rows()?.next().unwrap()?;
+/// assert_eq!((row.key, row.before, row.after), (b"k".into(), Some(b"1".into()), Some(b"2".into())));
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RowChange<'s> {
@@ -103,6 +134,16 @@ impl Snapshot {
     /// it reads the names of all tables, and looks up each key that the log of either state holds, which the
     /// log's cap bounds. Rows are found while the iteration asks for them, in key order. A table that was
     /// cleared, or replaced by one with the same types, is compared row by row.
+    ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// let before = store.read()?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// let now = store.read()?;
+    /// assert!(now.diff(&now)?.is_empty());
+    /// assert_eq!(before.diff(&now)?.tables().len(), 1);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Invalid`] if the two were not taken from the same open store, [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`].

@@ -6,15 +6,20 @@ use crate::engine::merge::TableSource;
 use crate::engine::stats::TableInfo;
 use crate::engine::table_row::TableEntry;
 use crate::error::{Error, Result};
-use crate::txn::catalog::{RAW_TYPES, check_types, list_tables};
+use crate::txn::catalog::{RAW_TYPES, check_schema, check_types, list_tables};
 use crate::txn::owned::OwnedRawTable;
 use crate::txn::snapshot::Snapshot;
-use crate::txn::state::{ExpectedTable, SnapshotPlace, TxnPlace, TxnPlaceKind};
+use crate::txn::state::{SnapshotPlace, TxnPlace, TxnPlaceKind};
 use crate::txn::table::RawTable;
 use crate::txn::table_name::TableName;
+use crate::txn::txn_table::ExpectedTable;
 use crate::txn::write::WriteTxn;
 use crate::txn::write_table::RawTableMut;
 use std::rc::Rc;
+
+fn same_schema(table: &str, expected: (&str, u64), found: Option<&TableEntry>) -> Result<bool> {
+    found.map_or(Ok(false), |found| check_schema(table, expected, found).map(|()| true))
+}
 
 impl Snapshot {
     /// A table of bytes. One that does not exist reads as an empty one.
@@ -53,6 +58,15 @@ impl Snapshot {
     /// The bytes of a table that has these names of types; one that does not exist reads as an empty one. See
     /// [`WriteTxn::untyped_as`].
     ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// store.write(|tx| tx.table(memstone::Table::<&str, u8>::new("notes"))?.put("k", 7))?;
+    /// let snapshot = store.read()?;
+    /// assert_eq!(snapshot.untyped_as("notes", "str", "msgpack")?.get(b"k")?.unwrap(), b"\x07");
+    /// assert!(snapshot.untyped_as("notes", "u64", "msgpack").is_err());
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Snapshot::raw`].
     pub fn untyped_as(&self, name: &str, key_type: &str, value_type: &str) -> Result<RawTable<'_>> {
@@ -65,11 +79,25 @@ impl Snapshot {
 
     /// [`Snapshot::raw`] as a table that borrows nothing.
     ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// store.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+    /// let table = store.read()?.into_raw("t")?;
+    /// let reader = std::thread::spawn(move || table.contains(b"k"));
+    /// assert!(reader.join().unwrap()?);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Snapshot::raw`].
     pub fn into_raw(self, name: &str) -> Result<OwnedRawTable> {
         let place = *self.raw(name)?.place();
         Ok(OwnedRawTable::new(self, place))
+    }
+
+    /// Refuses a table that is recorded with another schema. `false`: there is no table.
+    pub(crate) fn expect_schema(&self, table: &str, schema: (&str, u64)) -> Result<bool> {
+        same_schema(table, schema, self.entry(table)?.as_ref())
     }
 
     fn table_of(&self, entry: Option<TableEntry>) -> RawTable<'_> {
@@ -108,11 +136,23 @@ impl WriteTxn {
     /// # Errors
     /// As [`WriteTxn::raw`].
     pub fn read_raw(&self, name: &str) -> Result<RawTable<'_, WriteTxn>> {
-        self.open_table_read(name, RAW_TYPES.0, RAW_TYPES.1)
+        self.open_table_read(name, RAW_TYPES, None)
     }
 
     /// The bytes of a table that exists, whatever types it was created with: for tools that change any store. What is
     /// written must be as its types encode it (see [`AsKey`](crate::AsKey), [`Codec`](crate::Codec)).
+    ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// const COUNTS: memstone::Table<&str, u8> = memstone::Table::new("counts");
+    /// store.write(|tx| {
+    ///     tx.table(COUNTS)?.put("k", 7)?;
+    ///     assert_eq!(tx.table_types(COUNTS)?, Some(("str".to_owned(), "msgpack".to_owned())));
+    ///     tx.untyped(COUNTS)?.put(b"k", b"\x08")
+    /// })?;
+    /// assert_eq!(store.read()?.table(COUNTS)?.get("k")?, Some(8));
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::NoTable`], [`Error::Corrupt`], [`Error::Io`].
@@ -144,20 +184,30 @@ impl WriteTxn {
         Ok(RawTableMut::new(self, table))
     }
 
+    /// Refuses a table that is recorded with another schema. `false`: there is no table.
+    pub(crate) fn expect_schema(&self, table: &str, schema: (&str, u64)) -> Result<bool> {
+        same_schema(table, schema, self.in_file(self.look_up(table))?.as_ref())
+    }
+
+    /// A table for reading, of these types and, if one is given, this schema: both are looked at now if it is there, and
+    /// otherwise when it is.
     pub(crate) fn open_table_read(
         &self,
         name: &str,
-        key_type: &str,
-        value_type: &str,
+        types: (&str, &str),
+        schema: Option<(&str, u64)>,
     ) -> Result<RawTable<'_, WriteTxn>> {
-        let types = (key_type, value_type);
         // Read now, not only at the first read: an assumed table may turn out not to exist.
         let table = self.in_file(self.base().and_then(|_| self.open_known(name, types)))?;
         let place = match table {
-            Some(table) => TxnPlaceKind::Table(table),
+            Some(table) => {
+                schema.map_or(Ok(true), |schema| self.expect_schema(name, schema))?;
+                TxnPlaceKind::Table(table)
+            }
             None => {
-                let types = (key_type.into(), value_type.into());
-                TxnPlaceKind::Name(Rc::new(ExpectedTable { name: name.into(), types }))
+                let types = (types.0.into(), types.1.into());
+                let schema = schema.map(|(schema, version)| (schema.into(), version));
+                TxnPlaceKind::Name(Rc::new(ExpectedTable { name: name.into(), types, schema }))
             }
         };
         Ok(RawTable::new(self, TxnPlace(place)))
@@ -192,6 +242,19 @@ impl WriteTxn {
 
     /// Removes everything in a table at once, whatever its size. Its handles stay valid. Does nothing if there is
     /// no such table.
+    ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// store.write(|tx| {
+    ///     let table = tx.raw("t")?;
+    ///     table.put(b"k", b"v")?;
+    ///     tx.clear_table("t")?;
+    ///     assert!(table.is_empty()?);
+    ///     table.put(b"k", b"w")
+    /// })?;
+    /// assert_eq!(store.read()?.raw("t")?.get(b"k")?.unwrap(), b"w");
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`].

@@ -8,7 +8,7 @@ use crate::bytes::{Bytes, Keeper};
 use crate::engine::merge::as_slices;
 use crate::error::Result;
 use crate::txn::bounds::ByteRange;
-use crate::txn::range::{Entry, RawRange, after_prefix};
+use crate::txn::range::{Entry, RawKeys, RawRange, RawValues, after_prefix};
 use crate::txn::snapshot::Snapshot;
 use crate::txn::state::SnapshotPlace;
 use crate::txn::table::RawTable;
@@ -57,6 +57,26 @@ impl Keeper for Kept {
 /// assert_eq!(reader.join().unwrap()?, (Some(b"2".to_vec()), 2));
 /// # Ok::<(), memstone::Error>(())
 /// ```
+///
+/// It has the methods of a [`RawTable`] that are used most; [`OwnedRawTable::table`] gives the others.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// store.write(|tx| tx.raw("t")?.bulk_load([("a/1", "x"), ("a/2", "y"), ("b/1", "z")]).map(drop))?;
+/// let table = store.read()?.into_raw("t")?;
+/// assert!(table.contains(b"a/1")? && !table.is_empty()?);
+/// assert_eq!((table.first()?.unwrap().0, table.last()?.unwrap().1), (b"a/1"[..].into(), b"z"[..].into()));
+/// assert_eq!((table.len()?, table.count("a/2"..)?, table.rank(b"b/1")?), (3, 2, 2));
+/// assert_eq!(table.nth(1)?.unwrap().1, b"y");
+/// assert_eq!((table.range("b"..)?.count(), table.prefix(b"a/")?.count()), (1, 2));
+/// assert_eq!((table.keys()?.count(), table.values()?.count()), (3, 3));
+/// assert_eq!(table.table().value_len(b"a/1")?, Some(1));
+/// assert_eq!(table.snapshot().lsn(), store.last_commit()?);
+/// let (value, below) = (table.get_owned(b"a/1")?, table.prefix_owned(b"a/")?);
+/// drop(table); // these two keep what they need
+/// assert_eq!((value.unwrap(), below.count()), (b"x"[..].into(), 2));
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct OwnedRawTable {
     kept: Arc<Kept>,
@@ -71,6 +91,17 @@ impl fmt::Debug for OwnedRawTable {
 
 impl RawTable<'_> {
     /// The same table as one that borrows nothing.
+    ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// store.write(|tx| tx.raw("t")?.bulk_load([("a", "1"), ("b", "2")]).map(drop))?;
+    /// let snapshot = store.read()?;
+    /// let table = snapshot.raw("t")?;
+    /// let (owned, range) = (table.clone().into_owned(), table.range_owned("b"..)?);
+    /// drop(snapshot);
+    /// assert_eq!((owned.len()?, range.count()), (2, 1));
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     #[must_use]
     pub fn into_owned(self) -> OwnedRawTable {
         OwnedRawTable::new(self.state().clone(), *self.place())
@@ -135,6 +166,30 @@ impl OwnedRawTable {
         self.table().len()
     }
 
+    /// The number of entries of a range of keys.
+    ///
+    /// # Errors
+    /// As [`RawTable::count`].
+    pub fn count(&self, range: impl ByteRange) -> Result<u64> {
+        self.table().count(range)
+    }
+
+    /// The number of entries whose keys are below `key`, which need not be there.
+    ///
+    /// # Errors
+    /// As [`RawTable::rank`].
+    pub fn rank(&self, key: &[u8]) -> Result<u64> {
+        self.table().rank(key)
+    }
+
+    /// The entry of this number, counted from 0 in the order of the keys; `None` if there are no more.
+    ///
+    /// # Errors
+    /// As [`RawTable::nth`].
+    pub fn nth(&self, n: u64) -> Result<Option<Entry<'_>>> {
+        self.table().nth(n)
+    }
+
     /// Whether there is no entry.
     ///
     /// # Errors
@@ -173,6 +228,22 @@ impl OwnedRawTable {
     /// As [`RawTable::range`].
     pub fn prefix(&self, prefix: &[u8]) -> Result<RawRange<'_>> {
         self.table().prefix(prefix)
+    }
+
+    /// All keys, in order, from both ends. Long values are not read.
+    ///
+    /// # Errors
+    /// As [`RawTable::range`].
+    pub fn keys(&self) -> Result<RawKeys<'_>> {
+        self.table().keys()
+    }
+
+    /// All values, in the order of their keys, from both ends.
+    ///
+    /// # Errors
+    /// As [`RawTable::range`].
+    pub fn values(&self) -> Result<RawValues<'_>> {
+        self.table().values()
     }
 
     /// [`OwnedRawTable::range`] as an iterator that borrows nothing.

@@ -19,6 +19,18 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 ///
 /// In a write transaction the iterator sees changes made while it runs, if they lie ahead of it: also those made
 /// by clearing the table or by going back to a savepoint. After an error it ends.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// store.write(|tx| tx.raw("t")?.bulk_load([("a", "1"), ("b", "2"), ("c", "3")]).map(drop))?;
+/// let snapshot = store.read()?;
+/// let mut range = snapshot.raw("t")?.range("a"..)?;
+/// let (first, last) = (range.next().unwrap()?, range.next_back().unwrap()?);
+/// assert_eq!((first.0, last.1), (b"a"[..].into(), b"3"[..].into()));
+/// assert_eq!(range.keys().next().unwrap()?, b"b");
+/// assert_eq!(snapshot.raw("t")?.range("b"..)?.values().count(), 2);
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[must_use = "an iterator does nothing unless it is asked for its entries"]
 pub struct RawRange<'s, S: ReadState = Snapshot> {
     table: RawTable<'s, S>,

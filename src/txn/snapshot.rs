@@ -30,6 +30,22 @@ use std::sync::Arc;
 /// assert!(store.read()?.raw("t")?.get(b"k")?.is_some());
 /// # Ok::<(), memstone::Error>(())
 /// ```
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// use memstone::Table;
+/// const NOTES: Table<&str, String> = Table::new("notes").schema("note", 1);
+/// store.write(|tx| {
+///     tx.table(NOTES)?.put("a", "hello")?;
+///     tx.set_user_version(3)
+/// })?;
+/// let snapshot = store.read()?;
+/// assert_eq!((snapshot.lsn(), snapshot.user_version()?), (store.last_commit()?, 3));
+/// assert_eq!(snapshot.table_schema(NOTES)?, Some(("note".to_owned(), 1)));
+/// let tables = snapshot.tables()?;
+/// assert_eq!((tables[0].name.as_str(), tables[0].entries), ("notes", 1));
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Snapshot {
     // The order matters: the pin is released before the store may be left.

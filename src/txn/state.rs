@@ -5,7 +5,7 @@ use crate::engine::buffer::{Buffer, NoBuffer, Over};
 use crate::engine::merge::TableSource;
 use crate::error::Result;
 use crate::txn::snapshot::Snapshot;
-use crate::txn::txn_table::TxnTable;
+use crate::txn::txn_table::{ExpectedTable, TxnTable};
 use crate::txn::write::WriteTxn;
 use std::rc::Rc;
 
@@ -99,12 +99,6 @@ pub(super) enum TxnPlaceKind {
     Name(Rc<ExpectedTable>),
 }
 
-/// A name, and the types that the table must have.
-pub(super) struct ExpectedTable {
-    pub(super) name: Box<str>,
-    pub(super) types: (Box<str>, Box<str>),
-}
-
 impl Ground for WriteTxn {
     type Place = TxnPlace;
     type Buffer = Buffer;
@@ -112,7 +106,7 @@ impl Ground for WriteTxn {
     fn ground_of(&self, place: &TxnPlace) -> Result<Option<TableSource<'_, Buffer>>> {
         self.in_file(match &place.0 {
             TxnPlaceKind::Table(table) => self.ground_of_table(table).map(Some),
-            TxnPlaceKind::Name(expected) => self.ground_of_name(&expected.name, (&expected.types.0, &expected.types.1)),
+            TxnPlaceKind::Name(expected) => self.ground_of_name(expected),
         })
     }
 

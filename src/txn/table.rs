@@ -30,6 +30,24 @@ use std::fmt;
 /// assert_eq!(key, b"b");
 /// # Ok::<(), memstone::Error>(())
 /// ```
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// store.write(|tx| tx.raw("paths")?.bulk_load([("a", "1"), ("home/b", "2"), ("home/c", "3")]).map(drop))?;
+/// let snapshot = store.read()?;
+/// let paths = snapshot.raw("paths")?;
+/// assert!(paths.contains(b"a")? && !paths.is_empty()?);
+/// assert_eq!(paths.first()?.unwrap().0, b"a");
+/// assert_eq!(paths.prefix(b"home/")?.count(), 2);
+/// let keys = paths.keys()?.rev().collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(keys, ["home/c", "home/b", "a"]);
+/// let values = paths.range("b"..)?.values().collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(values, ["2", "3"]);
+/// assert_eq!(paths.values()?.count(), paths.range(..)?.keys().count());
+/// let owned = paths.into_owned(); // borrows nothing: see there
+/// assert_eq!(owned.len()?, 3);
+/// # Ok::<(), memstone::Error>(())
+/// ```
 pub struct RawTable<'s, S: ReadState = Snapshot> {
     state: &'s S,
     place: S::Place,

@@ -19,6 +19,11 @@
 /// ```
 pub trait TableName {
     /// The table's name.
+    ///
+    /// ```
+    /// use memstone::{Table, TableName};
+    /// assert_eq!(Table::<&str, u8>::new("notes").table_name(), "notes".table_name());
+    /// ```
     fn table_name(&self) -> &str;
 }
 

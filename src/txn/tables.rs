@@ -10,8 +10,8 @@ use crate::engine::known_tables::KnownTable;
 use crate::engine::merge::TableSource;
 use crate::engine::table_row::TableEntry;
 use crate::error::{Error, LimitKind, Result};
-use crate::txn::catalog::check_types;
-use crate::txn::txn_table::{TxnTable, check_name, check_size};
+use crate::txn::catalog::{check_schema, check_types};
+use crate::txn::txn_table::{ExpectedTable, TxnTable, check_name, check_size};
 use crate::txn::undo::Undo;
 use crate::txn::write::WriteTxn;
 use std::rc::Rc;
@@ -95,11 +95,15 @@ impl WriteTxn {
         Ok(TableSource { view, buffer: Some(&self.buffer), table: id, root })
     }
 
-    /// Where the table is read that has this name now; `None` if there is none.
-    pub(super) fn ground_of_name(&self, name: &str, types: (&str, &str)) -> Result<Option<TableSource<'_, Buffer>>> {
-        let Some(TableEntry { id, key_type, value_type, root, .. }) = self.look_up(name)? else { return Ok(None) };
-        check_types(name, types, (&key_type, &value_type))?;
-        Ok(Some(TableSource { view: self.base()?, buffer: Some(&self.buffer), table: id, root }))
+    /// Where the table is read that has the expected name now; `None` if there is none.
+    pub(super) fn ground_of_name(&self, expected: &ExpectedTable) -> Result<Option<TableSource<'_, Buffer>>> {
+        let ExpectedTable { name, types, schema } = expected;
+        let Some(found) = self.look_up(name)? else { return Ok(None) };
+        check_types(name, (&types.0, &types.1), (&found.key_type, &found.value_type))?;
+        if let Some((schema, version)) = schema {
+            check_schema(name, (schema, *version), &found)?;
+        }
+        Ok(Some(TableSource { view: self.base()?, buffer: Some(&self.buffer), table: found.id, root: found.root }))
     }
 
     /// Where the table is written.

@@ -46,6 +46,14 @@ impl TxnTable {
     }
 }
 
+/// A table that may come later: a name, and the types and the schema that the table must have.
+pub(super) struct ExpectedTable {
+    pub(super) name: Box<str>,
+    pub(super) types: (Box<str>, Box<str>),
+    /// `None`: any.
+    pub(super) schema: Option<(Box<str>, u64)>,
+}
+
 /// The tables that this transaction has used. None is ever removed.
 #[derive(Default)]
 pub(super) struct Tables {

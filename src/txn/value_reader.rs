@@ -11,6 +11,7 @@ use crate::txn::table::RawTable;
 use std::fmt;
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 impl<'s, S: ReadState> RawTable<'s, S> {
     /// The length of a key's value in bytes. Does not read a long value.
@@ -55,7 +56,7 @@ impl<'s, S: ReadState> RawTable<'s, S> {
     /// store.write(|tx| tx.raw("films")?.put(b"a", b"a very long film"))?;
     /// let snapshot = store.read()?;
     /// let mut film = snapshot.raw("films")?.reader(b"a")?.unwrap();
-    /// assert_eq!(film.len(), 16);
+    /// assert!(film.len() == 16 && !film.is_empty());
     /// film.seek(SeekFrom::End(-4)).unwrap();
     /// let mut end = String::new();
     /// film.read_to_string(&mut end).unwrap();
@@ -134,6 +135,10 @@ pub struct ValueReader<'s, S: ReadState = Snapshot> {
     part: Bytes<'s>,
     part_at: u64,
 }
+
+// A read that a panic has interrupted leaves the position before or after it, in an unchanged value.
+impl UnwindSafe for ValueReader<'_> {}
+impl RefUnwindSafe for ValueReader<'_> {}
 
 impl<S: ReadState> fmt::Debug for ValueReader<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

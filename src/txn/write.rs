@@ -164,6 +164,15 @@ impl WriteTxn {
 
     /// Discards all changes, as dropping does. If the transaction has read commits that are not durable yet, both
     /// wait until they are: what it told its caller must not be lost.
+    ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// tx.raw("t")?.put(b"k", b"v")?;
+    /// tx.rollback();
+    /// assert!(store.read()?.raw("t")?.is_empty()?);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     pub fn rollback(self) {}
 
     /// Gives up the turn, and makes sure that every later reader sees what this transaction has read.

@@ -36,6 +36,16 @@ use std::rc::Rc;
 ///     let (key, value) = queue.pop_first()?.unwrap();
 ///     assert_eq!((&key[..], &value[..]), (&b"1"[..], &b"first"[..]));
 ///     assert_eq!(queue.insert(b"2", b"other")?.unwrap(), b"second");
+///     assert_eq!(queue.remove(b"2")?.unwrap(), b"other");
+///
+///     // Many at once.
+///     queue.bulk_load([("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")])?;
+///     assert_eq!(queue.retain(|key, _| key != b"a")?, 1);
+///     assert_eq!(queue.delete_range("d"..)?, 2);
+///     queue.delete(b"b")?;
+///     assert_eq!(queue.pop_last()?.unwrap().1, b"3");
+///     queue.clear()?;
+///     assert!(queue.is_empty()?);
 ///     Ok::<_, memstone::Error>(())
 /// })?;
 /// # Ok::<(), memstone::Error>(())
@@ -138,6 +148,21 @@ impl<'t> RawTableMut<'t> {
     }
 
     /// Like [`RawTableMut::update`], with a `change` that may fail; then the entry stays as it was.
+    ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// use memstone::Error;
+    /// let taken = store.write(|tx| {
+    ///     let stock = tx.raw("stock")?;
+    ///     stock.put(b"nails", &[3])?;
+    ///     stock.try_update(b"nails", |count| match count {
+    ///         Some([count]) if *count >= 5 => Ok(Some(vec![count - 5])),
+    ///         _ => Err(Error::abort("fewer than five nails")),
+    ///     })
+    /// });
+    /// assert!(matches!(taken, Err(Error::Aborted(_))));
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     ///
     /// # Errors
     /// What `change` returns, and as [`RawTableMut::update`].

@@ -11,7 +11,7 @@ use crate::bytes::Bytes;
 /// | codec | values | recorded as | feature |
 /// |---|---|---|---|
 /// | [`MessagePack`], the default | all types of serde | `msgpack` | `msgpack` (on by default) |
-/// | [`Json`](crate::Json) | all types of serde | `json` | `json` |
+/// | `Json` | all types of serde | `json` | `json` |
 /// | [`Raw`](crate::Raw) | `[u8]`, `Vec<u8>`, `[u8; N]`, `str`, `String`, `()` | `bytes` | – |
 ///
 /// Other codecs are implementations of this trait: for all types that a library can encode, or for one type.
@@ -59,7 +59,7 @@ use crate::bytes::Bytes;
 ///
 /// A codec that reads in place gives a `Value` that borrows: it receives the bytes as [`Bytes`], which live as long as
 /// the snapshot or the transaction, and may keep them. This one finds fields of a fixed layout only when asked for
-/// them; for rkyv or FlatBuffers, the `Value` is such a wrapper around the archived bytes:
+/// them:
 ///
 /// ```
 /// use memstone::{Bytes, Codec, CodecError, Store, Table};
@@ -108,9 +108,27 @@ use crate::bytes::Bytes;
 /// # Ok::<(), memstone::Error>(())
 /// ```
 ///
-/// Protocol buffers by [prost](https://docs.rs/prost): `impl<M: prost::Message + Default> Codec<M> for Protobuf` with
-/// the `Value` `M`, `value.encode_to_vec()` and `M::decode(&*bytes)`. The name of the message
-/// (`prost::Name::full_name`) is best a part of the codec's name.
+/// [rkyv](https://docs.rs/rkyv) 0.8 works like that: the `Value` keeps the [`Bytes`], `decode` checks them with
+/// `rkyv::access::<ArchivedSample, rkyv::rancor::Error>(&bytes)`, and a method of the `Value` gives the archived form by
+/// the same call; `encode` is `rkyv::to_bytes::<rkyv::rancor::Error>(value)`. It needs rkyv's feature `unaligned`, for
+/// values lie at any address.
+///
+/// Protocol buffers by [prost](https://docs.rs/prost) 0.14 are one codec for all messages, by name:
+///
+/// ```text
+/// impl<M: prost::Message + prost::Name + Default> Codec<M> for Protobuf {
+///     type Value<'a> = M;
+///     fn name() -> Cow<'static, str> {
+///         format!("protobuf {}", M::full_name()).into()
+///     }
+///     fn encode(value: &M) -> Result<Cow<'_, [u8]>, CodecError> {
+///         Ok(value.encode_to_vec().into())
+///     }
+///     fn decode(bytes: Bytes<'_>) -> Result<M, CodecError> {
+///         M::decode(&*bytes).map_err(|error| CodecError::new(error.to_string()))
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "the codec `{Self}` has no values of type `{V}`",
     note = "`MessagePack`, the default, takes types that implement `Serialize` and `DeserializeOwned`, and needs the feature `msgpack`",
@@ -155,6 +173,7 @@ pub trait Codec<V: ?Sized> {
 ///
 /// let bytes = <MessagePack as Codec<(u8, bool)>>::encode(&(7, true))?;
 /// assert_eq!(&*bytes, [0x92, 7, 0xC3]);
+/// assert_eq!(<MessagePack as Codec<(u8, bool)>>::decode(bytes[..].into())?, (7, true));
 /// # Ok::<(), memstone::CodecError>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
@@ -186,6 +205,13 @@ pub struct MessagePack;
 )]
 pub trait AsValue<V: ?Sized, C> {
     /// The value's bytes.
+    ///
+    /// ```
+    /// use memstone::{AsValue, MessagePack};
+    /// let value = AsValue::<String, MessagePack>::to_value(&"ada")?;
+    /// assert_eq!(&*value, b"\xA3ada");
+    /// # Ok::<(), memstone::CodecError>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Codec::encode`].

@@ -55,7 +55,7 @@ use std::marker::PhantomData;
 ///
 /// const FILES: Table<&str, [u8], Raw> = Table::new("files");
 /// const SAME: BytesTable<&str> = BytesTable::new("files");
-/// # let _ = (FILES, SAME);
+/// assert_eq!(FILES.name(), SAME.name());
 /// ```
 pub struct Table<'n, K: ?Sized, V: ?Sized, C = MessagePack> {
     name: &'n str,

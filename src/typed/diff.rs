@@ -9,6 +9,18 @@ use std::fmt;
 use std::iter::FusedIterator;
 
 /// A row that differs, in the types of its table.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// use memstone::{Table, TypedChange};
+/// const AGES: Table<u8, u32> = Table::new("ages");
+/// let before = store.read()?;
+/// store.write(|tx| tx.table(AGES)?.put(1, 36))?;
+/// let now = store.read()?;
+/// let change = before.diff(&now)?.table(AGES)?.next().unwrap()?;
+/// assert_eq!(change, TypedChange { key: 1, before: None, after: Some(36) });
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypedChange<K, V> {
     /// Its key.

@@ -12,6 +12,21 @@ use std::iter::FusedIterator;
 /// The entries of a range of keys, in order, from both ends.
 ///
 /// An entry that cannot be decoded gives an error, and the iterator continues after it.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// use memstone::Table;
+/// const AGES: Table<&str, u32> = Table::new("ages");
+/// store.write(|tx| tx.table(AGES)?.bulk_load([("ada", 36), ("bob", 7), ("cyd", 51)]).map(drop))?;
+/// let snapshot = store.read()?;
+/// let ages = snapshot.table(AGES)?;
+/// let mut range = ages.range("b"..)?;
+/// assert_eq!(range.next().transpose()?, Some(("bob".to_owned(), 7)));
+/// assert_eq!(range.last_key()?.as_deref(), Some("bob"));
+/// assert_eq!(range.keys().next_back().transpose()?.as_deref(), Some("cyd"));
+/// assert_eq!(ages.range(..)?.values().collect::<Result<Vec<_>, _>>()?, [36, 7, 51]);
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[must_use = "an iterator does nothing unless it is asked for its entries"]
 pub struct TypedRange<'s, K: ?Sized, V: ?Sized, C = MessagePack, S: ReadState = Snapshot> {
     raw: RawRange<'s, S>,
@@ -20,10 +35,34 @@ pub struct TypedRange<'s, K: ?Sized, V: ?Sized, C = MessagePack, S: ReadState = 
 }
 
 /// The keys of a range. The values are not decoded, and long ones are not read.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// use memstone::Table;
+/// const AGES: Table<&str, u32> = Table::new("ages");
+/// store.write(|tx| tx.table(AGES)?.bulk_load([("ada", 36), ("bob", 7)]).map(drop))?;
+/// let snapshot = store.read()?;
+/// let mut keys = snapshot.table(AGES)?.keys()?;
+/// assert_eq!(keys.next().transpose()?, Some("ada".to_owned()));
+/// assert_eq!(keys.last_key()?.as_deref(), Some("ada")); // to go on later
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[must_use = "an iterator does nothing unless it is asked for its keys"]
 pub struct Keys<'s, K: ?Sized, V: ?Sized, C = MessagePack, S: ReadState = Snapshot>(TypedRange<'s, K, V, C, S>);
 
 /// The values of a range, in the order of their keys, which are not decoded.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// use memstone::Table;
+/// const AGES: Table<&str, u32> = Table::new("ages");
+/// store.write(|tx| tx.table(AGES)?.bulk_load([("ada", 36), ("bob", 7)]).map(drop))?;
+/// let snapshot = store.read()?;
+/// let mut values = snapshot.table(AGES)?.values()?;
+/// assert_eq!(values.next().transpose()?, Some(36));
+/// assert_eq!(values.last_key()?.as_deref(), Some("ada")); // to go on later
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[must_use = "an iterator does nothing unless it is asked for its values"]
 pub struct Values<'s, K: ?Sized, V: ?Sized, C = MessagePack, S: ReadState = Snapshot>(TypedRange<'s, K, V, C, S>);
 

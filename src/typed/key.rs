@@ -5,6 +5,11 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// Bytes that are not a key or value of the type asked for, or a value that cannot be encoded.
+///
+/// ```
+/// let error = memstone::CodecError::new("no such day");
+/// assert_eq!(error.to_string(), "no such day");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodecError(Cow<'static, str>);
 
@@ -97,6 +102,20 @@ pub trait Key {
 ///
 /// Contract: for values `a < b` the bytes of `a` come before the bytes of `b`, in either place;
 /// equal values have equal bytes; with [`Place::Inner`] no encoding is the beginning of another.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// use memstone::{AsKey, Place, Table};
+/// const NOTES: Table<(u32, String), ()> = Table::new("notes");
+/// store.write(|tx| tx.table(NOTES)?.put((7, "a"), ()))?; // a `&str` for the `String`
+/// assert!(store.read()?.table(NOTES)?.contains((7, "a".to_owned()))?);
+///
+/// assert_eq!(*AsKey::<String>::to_key("ab"), *b"ab");
+/// let mut inner = Vec::new();
+/// AsKey::<String>::encode("ab", Place::Inner, &mut inner);
+/// assert_eq!(inner, b"ab\0\0"); // shows its own end
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be passed for a key `{O}`",
     note = "a key is passed as itself or by reference, text as `&str`, bytes as a slice, a tuple as a tuple of forms"

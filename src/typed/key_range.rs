@@ -12,6 +12,23 @@ pub type KeyBounds<'a> = (Bound<Cow<'a, [u8]>>, Bound<Cow<'a, [u8]>>);
 /// [`Bound`]s, as in `(Bound::Excluded(last), Bound::Unbounded)` to continue after `last`.
 ///
 /// A trait of its own, because with [`RangeBounds`] the type of `..` would have to be spelled out.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// use memstone::{KeyRange, Table};
+/// use std::ops::Bound;
+/// const VISITS: Table<(&str, u32), ()> = Table::new("visits");
+/// store.write(|tx| tx.table(VISITS)?.bulk_load([(("ada", 1), ()), (("ada", 2), ()), (("bob", 1), ())]).map(drop))?;
+/// let snapshot = store.read()?;
+/// let visits = snapshot.table(VISITS)?;
+/// assert_eq!(visits.range(("ada", 2)..)?.count(), 2);
+/// assert_eq!(visits.range((Bound::Excluded(("ada", 2)), Bound::Unbounded))?.count(), 1);
+///
+/// // What it is made into: both ends, as bytes.
+/// let (from, to) = KeyRange::<u16>::bounds(&(1..));
+/// assert_eq!((from, to), (Bound::Included(vec![0, 1].into()), Bound::Unbounded));
+/// # Ok::<(), memstone::Error>(())
+/// ```
 pub trait KeyRange<O> {
     /// Both ends, encoded.
     fn bounds(&self) -> KeyBounds<'_>;
@@ -40,6 +57,21 @@ key_ranges!(Range<Q>, RangeInclusive<Q>, RangeFrom<Q>, RangeTo<Q>, RangeToInclus
 /// - for strings, bytes, fixed arrays and UUIDs: their first bytes, `prefix("ab")`;
 /// - for tuples: their leading parts, each whole, `prefix((7,))` on keys `(u32, &str)`; or all
 ///   parts, of which the last is itself a prefix, `prefix((7, "ab"))`.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// use memstone::{KeyPrefix, Table};
+/// const VISITS: Table<(&str, &str), ()> = Table::new("visits");
+/// store.write(|tx| tx.table(VISITS)?.bulk_load([(("ada", "inn"), ()), (("ada", "zoo"), ()), (("bob", "inn"), ())]).map(drop))?;
+/// let snapshot = store.read()?;
+/// let visits = snapshot.table(VISITS)?;
+/// assert_eq!((visits.prefix(("ada",))?.count(), visits.prefix(("ada", "z"))?.count()), (2, 1));
+///
+/// let mut bytes = Vec::new();
+/// KeyPrefix::<(String, String)>::encode_prefix(&("ada", "z"), &mut bytes);
+/// assert_eq!(bytes, b"ada\0\0z");
+/// # Ok::<(), memstone::Error>(())
+/// ```
 pub trait KeyPrefix<O> {
     /// Appends the bytes with which all these keys start.
     fn encode_prefix(&self, out: &mut Vec<u8>);

@@ -152,6 +152,10 @@ contract! {
         (any::<bool>(), prop::array::uniform2(0..2u8), tricky(), any::<char>(), 0..3u16);
     sixes: (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>) =
         (tricky(), tricky(), tricky(), tricky(), tricky(), tricky());
+    twelves: (u8, bool, Vec<u8>, (), i8, u16, Option<u8>, char, bool, u8, i16, Vec<u8>) = (
+        0..2u8, any::<bool>(), tricky(), Just(()), any::<i8>(), 0..3u16, any::<Option<u8>>(), any::<char>(),
+        any::<bool>(), 0..2u8, any::<i16>(), tricky(),
+    );
     reversed_strings: Reverse<String> = text().prop_map(Reverse);
     reversed_twice: Reverse<(Reverse<Vec<u8>>, Option<Vec<u8>>)> =
         (tricky(), prop::option::of(tricky())).prop_map(|(a, b)| Reverse((Reverse(a), b)));
@@ -202,6 +206,26 @@ proptest! {
         KeyPrefix::<(Vec<u8>, Vec<u8>)>::encode_prefix(&(&a.0, &a.1), &mut prefix);
         prop_assert_eq!(pair.starts_with(&prefix), a.0 == b.0 && b.1.starts_with(&a.1));
     }
+}
+
+/// The longest tuples: their leading parts are prefixes, however many, and so is the start of the last one.
+#[test]
+fn prefixes_of_twelve() {
+    type Twelve = (u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, String);
+    assert_eq!(Twelve::type_name(), "(u8,u8,u8,u8,u8,u8,u8,u8,u8,u8,u8,str)");
+    let key = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, "twelve");
+    let bytes = AsKey::<Twelve>::to_key(&key).into_owned();
+    assert_eq!(bytes, b"\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0A\x0Btwelve");
+    let prefix = |prefix: &dyn KeyPrefix<Twelve>| {
+        let mut out = Vec::new();
+        prefix.encode_prefix(&mut out);
+        out
+    };
+    assert_eq!(prefix(&(1,)), bytes[..1]);
+    assert_eq!(prefix(&(1, 2, 3, 4, 5, 6, 7)), bytes[..7]);
+    assert_eq!(prefix(&(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)), bytes[..11]);
+    assert_eq!(prefix(&(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, "twe")), bytes[..14]);
+    assert_eq!(Twelve::from_key(&bytes).unwrap().11, "twelve");
 }
 
 /// The examples of docs/KEY_ENCODING.md. They may never change.

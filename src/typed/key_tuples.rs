@@ -60,14 +60,20 @@ macro_rules! tuple_prefixes {
     };
 }
 
-tuple_keys!(A QA 0; B QB 1);
-tuple_keys!(A QA 0, B QB 1; C QC 2);
-tuple_keys!(A QA 0, B QB 1, C QC 2; D QD 3);
-tuple_keys!(A QA 0, B QB 1, C QC 2, D QD 3; E QE 4);
-tuple_keys!(A QA 0, B QB 1, C QC 2, D QD 3, E QE 4; F QF 5);
+/// All of this for each number of parts, from two to as many as are given: the first part, those between it and the last
+/// one, the last one, and the parts of longer tuples.
+macro_rules! tuples {
+    ($first:ident $first_form:ident $first_index:tt; $($key:ident $form:ident $index:tt),*;) => {};
+    ($first:ident $first_form:ident $first_index:tt; $($key:ident $form:ident $index:tt),*;
+        $last:ident $last_form:ident $last_index:tt $(, $more:ident $more_form:ident $more_index:tt)*) => {
+        tuple_keys!($first $first_form $first_index $(, $key $form $index)*; $last $last_form $last_index);
+        tuple_prefixes!($first $first_form $first_index; $($key $form $index,)* $last $last_form $last_index);
+        tuples!(
+            $first $first_form $first_index;
+            $($key $form $index,)* $last $last_form $last_index;
+            $($more $more_form $more_index),*
+        );
+    };
+}
 
-tuple_prefixes!(A QA 0; B QB 1);
-tuple_prefixes!(A QA 0; B QB 1, C QC 2);
-tuple_prefixes!(A QA 0; B QB 1, C QC 2, D QD 3);
-tuple_prefixes!(A QA 0; B QB 1, C QC 2, D QD 3, E QE 4);
-tuple_prefixes!(A QA 0; B QB 1, C QC 2, D QD 3, E QE 4, F QF 5);
+tuples!(A QA 0; ; B QB 1, C QC 2, D QD 3, E QE 4, F QF 5, G QG 6, H QH 7, I QI 8, J QJ 9, K QK 10, L QL 11);

@@ -42,6 +42,27 @@ use crate::{OwnedRawRange, OwnedRawTable, Snapshot};
 /// assert_eq!((age, all), (Some(7), vec![("bob".to_owned(), 7), ("ada".to_owned(), 36)]));
 /// # Ok::<(), memstone::Error>(())
 /// ```
+///
+/// It has the methods of a [`TypedTable`]:
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// use memstone::Table;
+/// const AGES: Table<&str, u32> = Table::new("ages");
+/// store.write(|tx| tx.table(AGES)?.bulk_load([("ada", 36), ("bea", 9), ("bob", 7)]).map(drop))?;
+/// let ages = store.read()?.into_table(AGES)?;
+/// assert!(ages.contains("ada")? && !ages.is_empty()?);
+/// assert_eq!((ages.first()?, ages.last()?), (Some(("ada".to_owned(), 36)), Some(("bob".to_owned(), 7))));
+/// assert_eq!((ages.len()?, ages.count("b"..)?, ages.rank("bob")?), (3, 2, 2));
+/// assert_eq!(ages.nth(1)?, Some(("bea".to_owned(), 9)));
+/// assert_eq!((ages.range("b"..)?.count(), ages.prefix("b")?.count()), (2, 2));
+/// assert_eq!((ages.keys()?.count(), ages.values()?.count()), (3, 3));
+/// assert_eq!(ages.snapshot().lsn(), store.last_commit()?);
+/// let (age, below) = (ages.get_owned("ada")?, ages.prefix_owned("b")?);
+/// drop(ages); // these two keep what they need
+/// assert_eq!((age, below.count()), (Some(36), 2));
+/// # Ok::<(), memstone::Error>(())
+/// ```
 pub struct OwnedTypedTable<K: ?Sized, V: ?Sized, C = MessagePack> {
     raw: OwnedRawTable,
     name: Arc<str>,
@@ -52,6 +73,18 @@ pub struct OwnedTypedTable<K: ?Sized, V: ?Sized, C = MessagePack> {
 /// that they are in. See [`OwnedRawRange`] for what it reads ahead: where a [`TypedRange`] can be used, it is faster.
 ///
 /// An entry that cannot be decoded gives an error, and the iterator continues after it.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// const AGES: memstone::Table<&str, u32> = memstone::Table::new("ages");
+/// store.write(|tx| tx.table(AGES)?.bulk_load([("ada", 36), ("bob", 7)]).map(drop))?;
+/// let mut range = store.read()?.into_table(AGES)?.range_owned(..)?;
+/// drop(store);
+/// assert_eq!(range.next_back().transpose()?, Some(("bob".to_owned(), 7)));
+/// assert_eq!(range.last_key()?.as_deref(), Some("bob"));
+/// assert_eq!(range.next().transpose()?, Some(("ada".to_owned(), 36)));
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[must_use = "an iterator does nothing unless it is asked for its entries"]
 pub struct OwnedTypedRange<K: ?Sized, V: ?Sized, C = MessagePack> {
     raw: OwnedRawRange,
@@ -62,6 +95,16 @@ pub struct OwnedTypedRange<K: ?Sized, V: ?Sized, C = MessagePack> {
 
 impl Snapshot {
     /// [`Snapshot::table`] as a table that borrows nothing.
+    ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// const AGES: memstone::Table<&str, u32> = memstone::Table::new("ages");
+    /// store.write(|tx| tx.table(AGES)?.put("ada", 36))?;
+    /// let ages = store.read()?.into_table(AGES)?;
+    /// let reader = std::thread::spawn(move || ages.get("ada"));
+    /// assert_eq!(reader.join().unwrap()?, Some(36));
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Snapshot::table`].
@@ -75,6 +118,19 @@ impl Snapshot {
 
 impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>> TypedTable<'_, K, V, C> {
     /// The same table as one that borrows nothing.
+    ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// const AGES: memstone::Table<&str, u32> = memstone::Table::new("ages");
+    /// store.write(|tx| tx.table(AGES)?.bulk_load([("ada", 36), ("bob", 7)]).map(drop))?;
+    /// let snapshot = store.read()?;
+    /// let ages = snapshot.table(AGES)?;
+    /// let (owned, mut range) = (ages.clone().into_owned(), ages.range_owned("b"..)?);
+    /// drop(snapshot);
+    /// assert_eq!((owned.len()?, range.next().transpose()?), (2, Some(("bob".to_owned(), 7))));
+    /// assert_eq!(range.last_key()?.as_deref(), Some("bob"));
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     #[must_use]
     pub fn into_owned(self) -> OwnedTypedTable<K, V, C> {
         let (raw, table) = self.into_parts();

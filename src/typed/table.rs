@@ -38,7 +38,10 @@ pub(super) fn as_slices<'a>((from, to): &'a super::key_range::KeyBounds<'_>) -> 
 /// let snap = store.read()?;
 /// let ages = snap.table(AGES)?;
 /// assert_eq!(ages.get("bob")?, Some(7));
-/// assert_eq!(ages.last()?, Some(("cyd".to_owned(), 51)));
+/// assert_eq!((ages.first()?, ages.last()?), (Some(("ada".to_owned(), 36)), Some(("cyd".to_owned(), 51))));
+/// assert!(ages.contains("ada")? && !ages.is_empty()?);
+/// assert_eq!(ages.prefix("a")?.count(), 1);
+/// assert_eq!(ages.values()?.collect::<Result<Vec<_>, _>>()?, [36, 7, 51]);
 /// assert_eq!(ages.len()?, 3);
 ///
 /// // By number: how many there are in a range, how many before a key, and which one is in the middle.
@@ -83,7 +86,7 @@ impl<K: ?Sized, V: ?Sized, C, S: ReadState> Clone for TypedTable<'_, K, V, C, S>
 /// error from the closure undoes them all.
 ///
 /// ```
-/// use memstone::{Store, Table};
+/// use memstone::{Error, Store, Table};
 ///
 /// const COUNTS: Table<&str, u64> = Table::new("counts");
 ///
@@ -101,6 +104,14 @@ impl<K: ?Sized, V: ?Sized, C, S: ReadState> Clone for TypedTable<'_, K, V, C, S>
 ///     assert_eq!(counts.retain(|_, count| *count > 1)?, 1);
 ///     assert_eq!(counts.pop_first()?, Some(("b".to_owned(), 8)));
 ///     assert_eq!(counts.delete_range("e"..)?, 1);
+///     counts.bulk_load([("x", 7), ("y", 8), ("z", 9)])?;
+///     counts.delete("x")?;
+///     assert_eq!(counts.pop_last()?, Some(("z".to_owned(), 9)));
+///     let spent = counts.try_update("y", |count| match count {
+///         Some(count @ 10..) => Ok(Some(count - 10)),
+///         _ => Err(Error::abort("fewer than ten")), // and "y" stays 8
+///     });
+///     assert!(matches!(spent, Err(Error::Aborted(_))));
 ///     Ok::<_, memstone::Error>(())
 /// })?;
 /// assert_eq!(store.read()?.table(COUNTS)?.get("d")?, Some(2));
@@ -304,6 +315,19 @@ impl<'t, K: Key + ?Sized, V: ?Sized, C: Codec<V>> TypedTableMut<'t, K, V, C> {
     }
 
     /// Removes all entries at once.
+    ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// const COUNTS: memstone::Table<&str, u64> = memstone::Table::new("counts");
+    /// store.write(|tx| {
+    ///     let counts = tx.table(COUNTS)?;
+    ///     counts.put("a", 1)?;
+    ///     counts.clear()?;
+    ///     assert!(counts.is_empty()?);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     pub fn clear(&self) -> Result<()> {
         self.raw.clear()
     }

@@ -357,6 +357,33 @@ fn a_table_keeps_its_schema() {
     assert!(refused.is_ok() && store.read().unwrap().tables().unwrap().is_empty());
 }
 
+/// A handle for reading is opened before its table: it is checked when it is read.
+#[test]
+fn a_table_that_comes_later_is_checked() {
+    const FIRST: Table<&str, u32> = Table::new("notes").schema("note", 1);
+    const SECOND: Table<&str, u32> = Table::new("notes").schema("note", 2);
+    const PLAIN: Table<&str, u32> = Table::new("notes");
+    const BYTES: BytesTable<&str> = BytesTable::new("notes");
+    let (_dir, store) = store();
+    store
+        .write(|tx| {
+            let (first, second) = (tx.read_table(FIRST)?, tx.read_table(SECOND)?);
+            let (plain, bytes) = (tx.read_table(PLAIN)?, tx.read_table(BYTES)?);
+            assert!(first.is_empty()? && second.is_empty()? && plain.is_empty()? && bytes.is_empty()?);
+            tx.table(FIRST)?.put("a", 1)?;
+            assert_eq!((first.get("a")?, plain.get("a")?), (Some(1), Some(1)));
+            let message = "table \"notes\" holds schema \"note\" version 1, not schema \"note\" version 2";
+            assert_eq!(second.get("a").unwrap_err().to_string(), message);
+            assert_eq!(second.len().unwrap_err().to_string(), message);
+            assert!(matches!(bytes.get("a"), Err(Error::TypeMismatch { .. })), "another codec");
+            tx.set_schema("notes", "note", 2)?;
+            assert!(first.get("a").is_err());
+            assert_eq!(second.get("a")?, Some(1));
+            Ok(())
+        })
+        .unwrap();
+}
+
 #[cfg(feature = "json")]
 #[test]
 fn tables_of_json() {

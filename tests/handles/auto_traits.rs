@@ -49,7 +49,10 @@ fn what_is_owned_may_go_anywhere() {
     owned::<(OpenProcess, PinnedVersion, Role, SpaceUse, StoreState, TableSize, DiagnoseOptions)>();
     owned::<(FrameView, FreePages, PageView, RootCopy)>();
     owned::<(BeyondFrame, Certainty, LostRange, LostValue, RepairReport, RepairedTable, RootSource, SalvagedPage)>();
-    owned::<(MessagePack, Raw, TableChange, TypedChange<String, u32>)>();
+    owned::<(MessagePack, Raw, TableChange, TypedChange<String, u32>, Place, BackupBase)>();
+    owned::<(CheckOptions, RepairOptions)>();
+    #[cfg(feature = "json")]
+    owned::<Json>();
 }
 
 #[test]
@@ -64,6 +67,7 @@ fn what_a_snapshot_lends_may_be_shared() {
     shared::<Keys<'_, str, [u8], Raw>>();
     shared::<Values<'_, str, [u8], Raw>>();
     shared::<RowChange<'_>>();
+    shared::<ValueReader<'_>>();
     shared::<(Diff<'_>, TableDiff<'_>, RowChanges<'_>, TypedChanges<'_, str, [u8], Raw>)>();
 }
 
@@ -78,10 +82,20 @@ fn errors_may_cross_threads() {
 #[test]
 fn a_write_transaction_stays_on_its_thread() {
     is_not!(Send: WriteTxn, Savepoint, RawTableMut<'_>, RawTable<'_, WriteTxn>, RawRange<'_, WriteTxn>);
+    is_not!(Send: ValueWriter<'_>, ValueReader<'_, WriteTxn>);
     is_not!(Send: TypedTableMut<'_, str, [u8], Raw>, TypedTable<'_, str, [u8], Raw, WriteTxn>);
     is_not!(Sync: WriteTxn, Savepoint, RawTableMut<'_>, RawTable<'_, WriteTxn>, RawRange<'_, WriteTxn>);
     // A panic in the middle of a call may have left half of a change: it is dropped, which rolls back.
     is_not!(UnwindSafe: WriteTxn, &'static WriteTxn, RawTableMut<'_>);
+}
+
+/// They hold a callback of the caller, which promises nothing.
+#[test]
+fn options_with_a_callback_stay_where_it_may_be() {
+    fn moves<T: Unpin>() {}
+    moves::<(BackupOptions<'_>, CloneOptions<'_>, RestoreOptions<'_>)>();
+    is_not!(Send: BackupOptions<'_>, CloneOptions<'_>, RestoreOptions<'_>);
+    is_not!(Sync: BackupOptions<'_>, CloneOptions<'_>, RestoreOptions<'_>);
 }
 
 #[test]

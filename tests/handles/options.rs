@@ -1,7 +1,7 @@
 //! What belongs to a handle, and stores without a file.
 
 use crate::common::TestStore;
-use memstone::{Durability, Error, Options, Store, Table, WriteOptions};
+use memstone::{Durability, Error, LockKind, Options, Store, Table, WriteOptions};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -20,6 +20,37 @@ fn the_timeout_belongs_to_the_handle() {
     assert!(refused.iter().all(|refused| matches!(refused, Err(Error::Busy { .. }))));
     tx.commit().unwrap();
     patient.write(|tx| tx.raw("t")?.put(b"k", b"v")).unwrap();
+}
+
+/// A value that is streamed to its pages holds CHECKPOINT. With a longer timeout than its own, each of the calls would wait
+/// for the transaction of this very thread, and the test would not end.
+#[test]
+fn checkpoints_wait_as_long_as_their_handle_says() {
+    let test = TestStore::new();
+    let patient = Options::new().timeout(Duration::from_secs(36_000)).open(&test.path).unwrap();
+    patient.write(|tx| tx.raw("t")?.put(b"k", b"v")).unwrap();
+    patient.create_snapshot("kept").unwrap();
+    patient.start_archive(test.dir.path().join("archive")).unwrap();
+    let hasty = Options::new().timeout(Duration::ZERO).open(&test.path).unwrap();
+    let calls: [(&str, &dyn Fn(&Store) -> Result<(), Error>); 6] = [
+        ("checkpoint", &|store| store.checkpoint()),
+        ("compact", &|store| store.compact().map(drop)),
+        ("create_snapshot", &|store| store.create_snapshot("new").map(drop)),
+        ("delete_snapshot", &|store| store.delete_snapshot("kept")),
+        ("clone_to", &|store| store.clone_to(test.dir.path().join("clone.mst")).map(drop)),
+        ("archive_now", &|store| store.archive_now().map(drop)),
+    ];
+    let tx = patient.begin_write().unwrap();
+    let writer = tx.raw("t").unwrap().writer(b"long", 1 << 20).unwrap();
+    for (name, call) in calls {
+        let refused = call(&hasty);
+        assert!(matches!(refused, Err(Error::Busy { lock: LockKind::Checkpoint, .. })), "{name}: {refused:?}");
+    }
+    drop(writer);
+    tx.rollback();
+    for (name, call) in calls {
+        call(&hasty).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
 }
 
 #[test]

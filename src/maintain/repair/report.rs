@@ -77,6 +77,17 @@ pub struct LostValue {
 }
 
 /// What became of one table.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("memory.mst");
+/// # memstone::Store::open(&path)?.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// let report = memstone::repair(&path, &memstone::RepairOptions::new())?;
+/// for table in &report.tables {
+///     assert!(table.is_complete(), "{}: {:?} are lost", table.name, table.lost_ranges);
+/// }
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -136,6 +147,18 @@ pub struct BeyondFrame {
 }
 
 /// What [`repair`](crate::repair) did.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("memory.mst");
+/// use memstone::{RepairOptions, RootSource, Store};
+/// Store::open(&path)?.write(|tx| tx.raw("t")?.put(b"k", b"v"))?;
+/// let report = memstone::repair(&path, &RepairOptions::new())?;
+/// assert!(report.is_complete() && report.root == RootSource::Newest);
+/// let store = Store::open(&report.output)?;
+/// assert_eq!(store.read()?.raw("t")?.get(b"k")?.unwrap(), b"v");
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
