@@ -23,7 +23,7 @@ fn the_timeout_belongs_to_the_handle() {
 }
 
 /// A value that is streamed to its pages holds CHECKPOINT. With a longer timeout than its own, each of the calls would wait
-/// for the transaction of this very thread, and the test would not end.
+/// for the transaction, which ends after them, and the test would not end.
 #[test]
 fn checkpoints_wait_as_long_as_their_handle_says() {
     let test = TestStore::new();
@@ -32,7 +32,7 @@ fn checkpoints_wait_as_long_as_their_handle_says() {
     patient.create_snapshot("kept").unwrap();
     patient.start_archive(test.dir.path().join("archive")).unwrap();
     let hasty = Options::new().timeout(Duration::ZERO).open(&test.path).unwrap();
-    let calls: [(&str, &dyn Fn(&Store) -> Result<(), Error>); 6] = [
+    let calls: [(&str, &(dyn Fn(&Store) -> Result<(), Error> + Sync)); 6] = [
         ("checkpoint", &|store| store.checkpoint()),
         ("compact", &|store| store.compact().map(drop)),
         ("create_snapshot", &|store| store.create_snapshot("new").map(drop)),
@@ -43,7 +43,8 @@ fn checkpoints_wait_as_long_as_their_handle_says() {
     let tx = patient.begin_write().unwrap();
     let writer = tx.raw("t").unwrap().writer(b"long", 1 << 20).unwrap();
     for (name, call) in calls {
-        let refused = call(&hasty);
+        // From another thread: this one would be told that it holds the transaction itself.
+        let refused = std::thread::scope(|scope| scope.spawn(|| call(&hasty)).join().unwrap());
         assert!(matches!(refused, Err(Error::Busy { lock: LockKind::Checkpoint, .. })), "{name}: {refused:?}");
     }
     drop(writer);
