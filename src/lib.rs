@@ -136,6 +136,7 @@ mod archive;
 mod backup;
 mod bytes;
 mod change;
+mod direction;
 mod disk;
 mod engine;
 mod error;

@@ -28,17 +28,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("trace", &[]),
     ("bytes", &[]),
     ("change", &["bytes", "disk::format"]),
+    ("direction", &[]),
     ("disk", &["error"]),
     // The tree does not know of processes: no lock, no sidecar, no root slot.
-    ("tree", &["bytes", "change", "error", "disk::format", "disk::platform"]),
+    ("tree", &["bytes", "change", "direction", "error", "disk::format", "disk::platform"]),
     // The log does not know of trees. (The index takes `TABLE_NAMES` from the format, nothing more.)
-    ("log", &["bytes", "change", "error", "disk::format", "disk::platform", "disk::root"]),
+    ("log", &["bytes", "change", "direction", "error", "disk::format", "disk::platform", "disk::root"]),
     // The engine sees a `Disk`, never the file or the operating system behind it.
     (
         "engine",
         &[
             "bytes",
             "change",
+            "direction",
             "error",
             "disk::fork",
             "disk::durable_note",
@@ -57,7 +59,20 @@ const LAYERS: &[(&str, &[&str])] = &[
             "tree",
         ],
     ),
-    ("txn", &["bytes", "change", "error", "disk::format", "engine", "tree::diff", "tree::long_value", "tree::node"]),
+    (
+        "txn",
+        &[
+            "bytes",
+            "change",
+            "direction",
+            "error",
+            "disk::format",
+            "engine",
+            "tree::diff",
+            "tree::long_value",
+            "tree::node",
+        ],
+    ),
     // Typed tables know raw tables, by the names that users know them by.
     (
         "typed",
@@ -156,7 +171,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Pages for readers, without code.
     ("guide", &[]),
     // Ways in for the fuzz targets, behind a feature: to all that reads bytes from disk.
-    ("fuzzing", &["disk::format", "disk::memory", "disk::root", "log", "tree"]),
+    ("fuzzing", &["direction", "disk::format", "disk::memory", "disk::root", "log", "tree"]),
     // The archive of the log takes what the engine hands on, and knows files, not stores.
     (
         "archive",
@@ -178,10 +193,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "archive",
             "bytes",
+            "direction",
             "error",
             "disk",
             "engine",
-            "log::memtable",
             "trace",
             "tree",
             "txn",

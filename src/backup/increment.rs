@@ -48,9 +48,7 @@ pub(super) fn write_increment<W: Write>(
 impl State {
     /// The keys of a table that the log speaks of.
     fn logged_keys(&self, table: u32) -> impl Iterator<Item = Vec<u8>> {
-        let view = self.view();
-        let memtables = view.memtables.iter().filter(move |memtable| memtable.touches(table));
-        memtables.flat_map(move |memtable| memtable.newest(table, view.lsn)).map(|version| version.key.to_vec())
+        self.view().log_changes(table).map(|(key, _)| key.to_vec())
     }
 
     /// Tells the next increment which keys only the log spoke of.

@@ -1,8 +1,8 @@
 //! Where the rows of a backup come from: a state of a store.
 
 use crate::bytes::Bytes;
+use crate::direction::Direction;
 use crate::disk::format::TABLE_NAMES;
-use crate::engine::buffer::Direction;
 use crate::engine::merge::{MergeCursor, TableSource};
 use crate::engine::stats::TableInfo;
 use crate::engine::view::View;

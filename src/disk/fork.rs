@@ -220,7 +220,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_another_thread_was_at_during_the_fork_is_done_anew_in_the_child() {
+    fn work_of_another_thread_during_a_fork_is_repeated_in_the_child() {
         let once = Once::new();
         let (entered, entering) = std::sync::mpsc::channel();
         let (finish, finishing) = std::sync::mpsc::channel();

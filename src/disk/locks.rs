@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_runs_passes_the_first_by_until_that_one_is_due() {
+    fn a_running_thread_overtakes_the_first_waiter_until_that_is_due() {
         let owned = Arc::new(FairLock::default());
         let mut guard = owned.try_take().unwrap();
         let turn = waiting(&owned, u64::MAX);
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_on_a_free_lock_wakes_the_next() {
+    fn a_timeout_on_a_free_lock_wakes_the_next_waiter() {
         let owned = Arc::new(FairLock::default());
         let guard = owned.try_take().unwrap();
         let (first, second) = (waiting(&owned, u64::MAX), waiting(&owned, u64::MAX));

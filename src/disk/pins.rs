@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn since_when_the_oldest_version_is_held_is_told() {
+    fn the_age_of_the_oldest_pin_is_known() {
         use crate::disk::platform::FileId;
         use crate::disk::private_memory::PrivateMemory;
         let (pins, _) = simulated();

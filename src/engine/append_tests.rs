@@ -24,7 +24,7 @@ impl Conductor for AtUnlock {
 }
 
 #[test]
-fn whoever_gives_a_kernel_lock_back_still_owns_it_within_the_process() {
+fn a_kernel_lock_is_released_before_its_owner_within_the_process() {
     let conductor = Arc::new(AtUnlock::default());
     let (_, _, store) = new_store(Arc::clone(&conductor) as _, 1 << 20);
     let engine = store.engine();

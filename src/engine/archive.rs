@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::engine::changes::Changes;
 use crate::engine::view::View;
 use crate::error::{Error, Result};
-use crate::log::frame::{FrameKind, Operation, Operations};
+use crate::log::frame::{FrameKind, Operation};
 use crate::log::reader::{Frame, LogReader, Point};
 use std::fmt;
 use std::path::Path;
@@ -72,7 +72,7 @@ pub(crate) struct KeptFrame {
     pub(crate) is_transaction: bool,
 }
 
-/// What a transaction changes in a table.
+/// What a transaction changes in a table, with all of its value: beyond the engine there are no pages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum KeptChange<'a> {
     Put { key: &'a [u8], value: &'a [u8] },
@@ -168,25 +168,30 @@ impl<'a> Batch<'a> {
         if !keep.frame(KeptFrame { lsn: header.lsn, crc, time: header.time, is_transaction })? {
             return Ok(());
         }
-        let payload = frame.bytes.get(frame.payload()).unwrap_or_default();
-        let part = |range: std::ops::Range<usize>| payload.get(range).unwrap_or_default();
-        for operation in Operations::new(payload) {
-            match operation {
-                Some(Operation::Put { table, key, value }) => {
-                    keep.change(table, KeptChange::Put { key: part(key), value: part(value) })?;
-                }
-                Some(Operation::PutOverflow { table, key, value }) => {
-                    let value = self.view.tree.pages.overflow(&value, table)?;
-                    keep.change(table, KeptChange::Put { key: part(key), value: &value })?;
-                }
-                Some(Operation::Delete { table, key }) => {
-                    keep.change(table, KeptChange::Delete { key: part(key) })?;
-                }
-                Some(Operation::DropTable { table }) => keep.change(table, KeptChange::Drop)?,
-                None => return Err(Error::Internal(format!("the frame of LSN {} makes no sense", header.lsn))),
+        frame.operations.iter().try_for_each(|operation| match operation {
+            Operation::Change { table, key, change } => {
+                self.keep_change(keep, *table, key.of(&frame.bytes), &change.map(|value| value.of(&frame.bytes)))
             }
+            Operation::DropTable { table } => keep.change(*table, KeptChange::Drop),
+        })
+    }
+
+    /// Passes on what becomes of a key. A long value is read: an archive has no pages.
+    fn keep_change<V: AsRef<[u8]>>(
+        &self,
+        keep: &mut dyn Keep,
+        table: u32,
+        key: &[u8],
+        change: &Change<V>,
+    ) -> Result<()> {
+        match change {
+            Change::Put(value) => keep.change(table, KeptChange::Put { key, value: value.as_ref() }),
+            Change::PutOverflow(long) => {
+                let value = self.view.tree.pages.overflow(long, table)?;
+                keep.change(table, KeptChange::Put { key, value: &value })
+            }
+            Change::Delete => keep.change(table, KeptChange::Delete { key }),
         }
-        Ok(())
     }
 }
 
@@ -195,19 +200,9 @@ impl LargeTransaction<'_> {
         let LargeTransaction { batch, lsn, changes } = *self;
         keep.frame(KeptFrame { lsn, crc: batch.end.crc, time: batch.time, is_transaction: true })?;
         changes.dropped.iter().try_for_each(|table| keep.change(*table, KeptChange::Drop))?;
-        for (table, keys) in changes.tables.iter().filter(|(table, _)| !changes.dropped.contains(table)) {
-            for (key, write) in keys {
-                match write {
-                    Change::Put(value) => keep.change(*table, KeptChange::Put { key, value })?,
-                    Change::PutOverflow(overflow) => {
-                        let value = batch.view.tree.pages.overflow(overflow, *table)?;
-                        keep.change(*table, KeptChange::Put { key, value: &value })?;
-                    }
-                    Change::Delete => keep.change(*table, KeptChange::Delete { key })?,
-                }
-            }
-        }
-        Ok(())
+        changes.kept_tables().try_for_each(|(table, keys)| {
+            keys.iter().try_for_each(|(key, change)| batch.keep_change(keep, table, key, change))
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::engine::checkpoint::{BACKGROUND_LOCK_WAIT, CheckpointOptions};
 use crate::engine::chores::{CHORE_CHECK, Chore, Chores};
 use crate::engine::due::Due;
-use crate::engine::move_down::{SLACK_PAGES, VAIN_ROUNDS, WORTHWHILE, is_worthwhile};
+use crate::engine::move_down::{SLACK_PAGES, Shortening, WORTHWHILE, is_worthwhile};
 use crate::engine::new_root::CheckpointResult;
 use crate::error::Result;
 use std::sync::atomic::Ordering;
@@ -84,9 +84,7 @@ struct Rounds {
     due: Due,
     /// The file could get shorter.
     compacting: bool,
-    /// Checkpoints in a row that did not shorten it.
-    vain: u32,
-    smallest: u64,
+    shortening: Shortening,
     /// A snapshot's version was released, and the pages that this frees were not checked yet.
     released: bool,
     /// Free pages that the last checkpoint left in the file.
@@ -101,8 +99,7 @@ impl Rounds {
             judged_lsn: 0,
             due: Due::Never,
             compacting: false,
-            vain: 0,
-            smallest: u64::MAX,
+            shortening: Shortening::by_checkpoints(),
             released: false,
             left: 0,
         }
@@ -132,7 +129,7 @@ impl Rounds {
         let due = self.due == Due::Now || self.due == Due::Later && idle_for >= IDLE_FOR_LONG;
         let mut rest = idle && writable && (due || self.compacting);
         if idle && writable && !rest && std::mem::take(&mut self.released) && self.could_give_back(engine) {
-            (rest, self.compacting, self.vain, self.smallest) = (true, true, 0, u64::MAX);
+            (rest, self.compacting, self.shortening) = (true, true, Shortening::by_checkpoints());
         }
         if chores.checkpoint || rest {
             let done = background_checkpoint(engine, rest && !chores.checkpoint, self.compacting);
@@ -141,7 +138,7 @@ impl Rounds {
             }
         }
         if !idle {
-            (self.vain, self.smallest) = (0, u64::MAX);
+            self.shortening = Shortening::by_checkpoints();
         }
         if engine.relax_view(u64::try_from(IDLE.as_millis()).unwrap_or(1000)) {
             engine.forget_space();
@@ -169,8 +166,8 @@ impl Rounds {
 
     /// `None`: another process makes a checkpoint, or this one failed. It is retried, a limited number of times.
     fn rested(&mut self, engine: &Engine, done: Option<CheckpointResult>) {
-        if done.is_none() && self.vain < VAIN_ROUNDS {
-            self.vain += 1;
+        if done.is_none() && self.shortening.goes_on() {
+            self.shortening.note(u64::MAX);
             self.released = true;
             return;
         }
@@ -179,10 +176,9 @@ impl Rounds {
         self.judged_lsn = tail_lsn(engine);
         self.last_lsn = self.judged_lsn;
         // Continues as long as the file gets shorter; a held snapshot may prevent that.
-        self.vain = if done.page_count < self.smallest { 0 } else { self.vain + 1 };
-        self.smallest = self.smallest.min(done.page_count);
+        self.shortening.note(done.page_count);
         self.left = done.free_pages;
-        self.compacting = done.could_shrink() && self.vain < VAIN_ROUNDS;
+        self.compacting = done.could_shrink() && self.shortening.goes_on();
     }
 
     /// Whether a released version has freed pages: notably more than the last checkpoint left, so that
@@ -236,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_gets_smaller_when_the_last_snapshot_goes_and_nobody_writes() {
+    fn an_idle_file_shrinks_when_its_last_snapshot_is_dropped() {
         let clock = Arc::new(Clock::default());
         let (_, _, store) = new_store(Arc::clone(&clock) as _, 1 << 20);
         let engine = store.engine();
@@ -307,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_catalog_does_not_keep_the_file_long() {
+    fn the_pages_of_the_catalog_are_moved_down() {
         const SIZE: usize = 4 << 20;
         let clock = Arc::new(Clock::default());
         let (_, _, store) = new_store(Arc::clone(&clock) as _, 1 << 20);
@@ -346,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_use_of_a_version_is_told_of() {
+    fn only_the_release_of_the_last_pin_calls_back() {
         let (_, _, store) = new_store(Arc::new(crate::disk::sim::Free), 1 << 20);
         let pins = &store.engine().pins;
         let called = Arc::new(AtomicU64::new(0));

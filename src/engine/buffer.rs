@@ -1,28 +1,12 @@
 //! The changes of a running write transaction, which it reads over the log and the tree.
 
 use crate::change::OwnedChange;
+use crate::direction::Direction;
 use crate::engine::changes::Changes;
 use crate::engine::delta::Delta;
 use crate::error::Result;
 use std::cell::{Cell, RefCell};
 use std::ops::Bound;
-
-/// The direction of a walk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Forward,
-    Backward,
-}
-
-impl Direction {
-    /// Whether a walk comes to `a` before `b`.
-    pub(crate) fn before(self, a: &[u8], b: &[u8]) -> bool {
-        match self {
-            Direction::Forward => a < b,
-            Direction::Backward => a > b,
-        }
-    }
-}
 
 /// What a state is read under: the [`Buffer`] of a transaction or, if nothing lies over the state, [`NoBuffer`].
 pub trait Over {

@@ -89,17 +89,17 @@ impl Changes {
     /// is there. Looks at the keys that were changed since the last call, the first time at all.
     pub(crate) fn delta(&mut self, table: u32, below: impl FnMut(&[u8]) -> Result<(u64, bool)>) -> Result<&Delta> {
         let keys = self.tables.get(&table);
-        let there = |write: &OwnedChange| !matches!(write, Change::Delete);
         match self.deltas.entry(table) {
             btree_map::Entry::Vacant(place) => {
                 let mut delta = Delta::default();
-                let all = keys.into_iter().flatten().map(|(key, write)| (key, Some(there(write))));
+                let all = keys.into_iter().flatten().map(|(key, write)| (key, Some(write.is_put())));
                 delta.take_in(all, below)?;
                 Ok(&place.insert(BufferedDelta { delta, stale: Vec::new() }).delta)
             }
             btree_map::Entry::Occupied(known) => {
                 let known = known.into_mut();
-                let stale = known.stale.iter().map(|key| (key, keys.and_then(|keys| keys.get(key)).map(there)));
+                let stale =
+                    known.stale.iter().map(|key| (key, keys.and_then(|keys| keys.get(key)).map(Change::is_put)));
                 known.delta.take_in(stale, below)?;
                 known.stale.clear();
                 Ok(&known.delta)
@@ -119,25 +119,30 @@ impl Changes {
         for table in &self.dropped {
             frame.drop_table(*table);
         }
-        for (table, keys) in self.tables.iter().filter(|(table, _)| !self.dropped.contains(table)) {
+        for (table, keys) in self.kept_tables() {
             for (key, write) in keys {
                 match write {
-                    Change::Put(value) => frame.put(*table, key, value),
-                    Change::PutOverflow(overflow) => frame.put_overflow(*table, key, overflow),
-                    Change::Delete => frame.delete(*table, key),
+                    Change::Put(value) => frame.put(table, key, value),
+                    Change::PutOverflow(overflow) => frame.put_overflow(table, key, overflow),
+                    Change::Delete => frame.delete(table, key),
                 }
             }
         }
         frame
     }
+
+    /// The changes of the tables that stay.
+    pub(crate) fn kept_tables(&self) -> impl Iterator<Item = (u32, &BTreeMap<Vec<u8>, OwnedChange>)> {
+        let kept = self.tables.iter().filter(|(table, _)| !self.dropped.contains(table));
+        kept.map(|(table, keys)| (*table, keys))
+    }
 }
 
 /// The puts of values that have their pages already, of tables that stay.
 pub(crate) fn placed_values(changes: &Changes) -> impl Iterator<Item = (u32, &Vec<u8>, Overflow)> {
-    let stay = changes.tables.iter().filter(|(table, _)| !changes.dropped.contains(table));
-    stay.flat_map(|(table, keys)| {
-        keys.iter().filter_map(|(key, change)| match change {
-            Change::PutOverflow(long) => Some((*table, key, **long)),
+    changes.kept_tables().flat_map(|(table, keys)| {
+        keys.iter().filter_map(move |(key, change)| match change {
+            Change::PutOverflow(long) => Some((table, key, **long)),
             _ => None,
         })
     })

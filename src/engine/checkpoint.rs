@@ -25,7 +25,7 @@ use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
 use crate::log::memtable::Pointed;
 use crate::log::reader::Point;
 use crate::tree::update::PageStore;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,9 +77,7 @@ impl Engine {
         let turn = self.lock_checkpoint(deadline)?;
         self.run_checkpoint(&turn, plan, deadline)
     }
-}
 
-impl Engine {
     /// Applies the log to the tree; does nothing if there is nothing to apply.
     pub(crate) fn run_checkpoint(
         &self,
@@ -238,8 +236,8 @@ impl Engine {
         let mut new = NewRoot::begin(self, turn, &view, end)?;
         placed_values(changes).try_for_each(|(_, _, long)| new.pages.keep_overflow(&long))?;
         let archive = Batch::new(self, &view, end, &new.root, begun, true)?;
-        for (table, keys) in changes.tables.iter().filter(|(table, _)| !changes.dropped.contains(table)) {
-            new.update(*table, keys.iter().map(|(key, change)| (key, change.as_slice())))?;
+        for (table, keys) in changes.kept_tables() {
+            new.update(table, keys.iter().map(|(key, change)| (key, change.as_slice())))?;
         }
         changes.dropped.iter().try_for_each(|table| new.drop_table(*table))?;
         new.update_catalog(None, 0)?;
@@ -273,7 +271,8 @@ impl Engine {
 
 /// Applies the log's newest versions, table by table.
 fn apply_log(view: &View, new: &mut NewRoot<'_>) -> Result<()> {
-    let Touched { tables, dropped, mut loose } = Touched::new(view, &mut new.pages)?;
+    let (tables, dropped) = view.tables_in_log();
+    let mut loose = logged_values(view, &mut new.pages)?;
     for table in tables {
         let changes = view.log_changes(table).inspect(|(_, change)| {
             // A value that ends up in a tree is no longer loose.
@@ -293,32 +292,15 @@ fn apply_log(view: &View, new: &mut NewRoot<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The tables that a checkpoint touches.
-#[derive(Default)]
-struct Touched {
-    tables: BTreeSet<u32>,
-    dropped: BTreeSet<u32>,
-    /// Long values that the log points at, by their first page. Those that do not end up in a tree are needed only by snapshots of
-    /// the previous version.
-    loose: BTreeMap<u32, Pointed>,
-}
-
-impl Touched {
-    /// Collects the tables touched by the log. Marks the long values that the log points at as used.
-    fn new(view: &View, writer: &mut PageWriter<'_>) -> Result<Touched> {
-        let mut touched = Touched::default();
-        for memtable in &view.memtables {
-            let (tables, dropped) = memtable.touched_tables();
-            touched.tables.extend(tables);
-            touched.dropped.extend(dropped);
-            for pointed in memtable.overflows() {
-                writer.keep_overflow(&pointed.value)?;
-                touched.loose.insert(pointed.value.ptr.page, pointed);
-            }
-        }
-        touched.tables.retain(|table| !touched.dropped.contains(table));
-        Ok(touched)
+/// The long values that the log points at, by their first page, marked as used. Those that do not end up in a tree are
+/// needed only by snapshots of the previous version.
+fn logged_values(view: &View, writer: &mut PageWriter<'_>) -> Result<BTreeMap<u32, Pointed>> {
+    let mut values = BTreeMap::new();
+    for pointed in view.memtables.iter().flat_map(|memtable| memtable.overflows()) {
+        writer.keep_overflow(&pointed.value)?;
+        values.insert(pointed.value.ptr.page, pointed);
     }
+    Ok(values)
 }
 
 /// How long a checkpoint for which no thread waits may wait for its locks.

@@ -3,6 +3,7 @@
 use crate::disk::locks::lock;
 use crate::engine::Engine;
 use crate::engine::checkpoint::CheckpointOptions;
+use crate::engine::move_down::Shortening;
 use crate::error::Result;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ const KEYS_AT_MOST: usize = 1 << 16;
 const PAUSE: u32 = 5;
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// This many passes over all tables that do not shorten the file end the compaction: snapshots keep the rest.
-const PASSES: usize = 3;
+const PASSES: u32 = 3;
 
 impl Engine {
     /// Makes the file as short as it can be now. Returns its length before and after. Other processes may commit
@@ -26,12 +27,12 @@ impl Engine {
         let deadline = || Instant::now().checked_add(timeout);
         let len = || self.disk.len().map_err(self.io("read the length"));
         let before = len()?;
-        let (mut shortest, mut passes) = (before, 0);
+        let mut shortening = Shortening::new(PASSES);
+        shortening.note(before);
         let mut plan =
             CheckpointOptions { shrink: true, compact: KEYS_AT_LEAST, thorough: true, ..CheckpointOptions::default() };
         let mut newest = None;
-        // What a checkpoint frees can be reused, or cut off, only by the next checkpoint.
-        while passes < PASSES {
+        while shortening.goes_on() {
             let turn = self.lock_checkpoint(deadline())?;
             let started = Instant::now();
             let done = self.run_checkpoint(&turn, &plan, deadline())?;
@@ -41,10 +42,8 @@ impl Engine {
             }
             drop(turn);
             let now = len()?;
-            if now < shortest {
-                (shortest, passes) = (now, 0);
-            } else if lock(&self.compacting).is_none() {
-                passes += 1;
+            if shortening.is_shorter(now) || lock(&self.compacting).is_none() {
+                shortening.note(now);
             }
             if newest.replace(done.lsn).is_some_and(|newest| newest != done.lsn) {
                 plan.compact = KEYS_AT_LEAST;

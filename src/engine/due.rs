@@ -9,7 +9,6 @@ use crate::engine::view::{TreeVersion, View};
 use crate::error::Result;
 use crate::tree::cursor::get;
 use crate::tree::node::LeafValue;
-use std::collections::BTreeSet;
 
 /// A log that takes, or whose checkpoint frees, so many bytes of the file is worth a checkpoint.
 const WORTH_BYTES: u64 = 256 << 10;
@@ -60,12 +59,7 @@ fn could_shrink(tree: &TreeVersion) -> Result<bool> {
 /// only the log points at. The log is short, so this looks up few keys.
 fn bytes_freed(view: &View) -> Result<u64> {
     let mut freed = view.long_bytes();
-    let (mut tables, mut dropped) = (BTreeSet::new(), BTreeSet::new());
-    for memtable in &view.memtables {
-        let touched = memtable.touched_tables();
-        tables.extend(touched.0);
-        dropped.extend(touched.1);
-    }
+    let (tables, dropped) = view.tables_in_log();
     for table in dropped {
         // How much a tree takes is not known without reading it: a dropped one is reason enough.
         freed += if view.tree_root(table)?.ptr.is_none() { 0 } else { WORTH_BYTES };

@@ -2,7 +2,7 @@
 
 use crate::engine::delta::Delta;
 use crate::engine::gaps::Gaps;
-use crate::log::frame::{Operation, Operations};
+use crate::log::frame::Operation;
 use crate::log::reader::Frame;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -32,14 +32,13 @@ impl Facts {
     pub(crate) fn follow(&mut self, frame: &Frame) {
         let lsn = frame.after.lsn;
         if !self.gaps.is_empty() {
-            let payload = frame.bytes.get(frame.payload()).unwrap_or_default();
-            for operation in Operations::new(payload).flatten() {
+            for operation in &frame.operations {
                 match operation {
-                    Operation::Put { table, key, .. } | Operation::PutOverflow { table, key, .. } => {
-                        self.gaps.cut(table, payload.get(key).unwrap_or_default(), lsn);
+                    Operation::Change { table, key, change } if change.is_put() => {
+                        self.gaps.cut(*table, key.of(&frame.bytes), lsn);
                     }
-                    Operation::DropTable { table } => self.gaps.forget(table),
-                    Operation::Delete { .. } => {}
+                    Operation::Change { .. } => {}
+                    Operation::DropTable { table } => self.gaps.forget(*table),
                 }
             }
         }

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_flushes_keeps_the_other_threads_from_it() {
+    fn one_thread_flushes_at_a_time() {
         let conductor = Arc::new(AtFlush::default());
         let (_, _, store) = new_store(Arc::clone(&conductor) as _, 64 << 10);
         let put = |rows: u8, len| store.write(|tx| (0..rows).try_for_each(|n| tx.raw("t")?.put(&[n], &vec![n; len])));

@@ -2,18 +2,18 @@
 //! newest first, over the tree.
 
 use crate::bytes::Bytes;
-use crate::change::{Change, OwnedChange};
+use crate::change::OwnedChange;
+use crate::direction::Direction;
 use crate::disk::format::{Overflow, TreeRoot};
-use crate::engine::buffer::{Direction, NoBuffer, Over};
+use crate::engine::buffer::{NoBuffer, Over};
 use crate::engine::facts::note_step;
 use crate::engine::gaps::{behind, end_of_keys};
 use crate::engine::view::{View, after};
 use crate::error::Result;
-use crate::log::memtable::{Memtable, Version};
-use crate::tree::cursor::{Cursor, get};
+use crate::log::memtable::Versions;
+use crate::tree::cursor::Cursor;
 use crate::tree::long_value::LongValue;
 use crate::tree::node::{LeafValue, Node};
-use std::iter::Peekable;
 use std::ops::Bound;
 
 /// What is walked: a table in a state, under a transaction's buffer if there is one.
@@ -77,12 +77,7 @@ impl<'s, B: Over> TableSource<'s, B> {
 
     /// Whether the key exists. Does not read long values.
     pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
-        if let Some(buffer) = self.buffer
-            && let Some(write) = buffer.as_buffer().buffered(self.table, key)
-        {
-            return Ok(!matches!(write, Change::Delete));
-        }
-        self.view.has(self.table, self.root, key)
+        Ok(self.find(key)?.is_some())
     }
 }
 
@@ -91,9 +86,9 @@ pub(crate) struct MergeCursor<'s, B = NoBuffer> {
     ground: TableSource<'s, B>,
     direction: Direction,
     cursor: Cursor<'s>,
+    log: LogChanges<'s>,
     /// The key that was returned last, where not only the tree has entries.
     last: Option<Bytes<'s>>,
-    memtables: Vec<(&'s Memtable, Option<Version>)>,
     buffer: Option<Buffered<'s, B>>,
 }
 
@@ -154,61 +149,42 @@ impl<'s, B: Over> MergeCursor<'s, B> {
     /// Starts at a bound: forward from there up, backward from there down.
     pub(crate) fn new(ground: TableSource<'s, B>, direction: Direction, from: Bound<&[u8]>) -> Result<Self> {
         let cursor = Cursor::new(&ground.view.tree.pages, ground.table, ground.root);
-        let touching = ground.view.memtables.iter().filter(|g| g.touches(ground.table));
-        let memtables = touching.map(|g| (&**g, None)).collect();
+        let log = LogChanges::new(ground.view, ground.table, direction);
         let buffer = ground.buffer.map(|changes| {
             let from = from.map(<[u8]>::to_vec);
             Buffered { changes, head: None, stamp: u64::MAX, from }
         });
-        let mut walk = MergeCursor { ground, direction, cursor, last: None, memtables, buffer };
+        let mut walk = MergeCursor { ground, direction, cursor, log, last: None, buffer };
         walk.seek(from)?;
         Ok(walk)
     }
 
     /// Goes to a bound, in all that lies under the buffer.
     fn seek(&mut self, from: Bound<&[u8]>) -> Result<()> {
-        let cursor = &mut self.cursor;
-        match (self.direction, from) {
-            (Direction::Forward, Bound::Unbounded) => cursor.first()?,
-            (Direction::Forward, Bound::Included(key)) => cursor.seek(key)?,
-            (Direction::Forward, Bound::Excluded(key)) => {
-                cursor.seek(key)? && (cursor.key().is_none_or(|found| found != key) || cursor.next()?)
-            }
-            (Direction::Backward, Bound::Unbounded) => cursor.last()?,
-            (Direction::Backward, Bound::Excluded(key)) => cursor.seek_before(key)?,
-            (Direction::Backward, Bound::Included(key)) => {
-                cursor.seek(key)? && cursor.key().is_some_and(|found| found == key) || cursor.seek_before(key)?
-            }
-        };
-        for (memtable, head) in &mut self.memtables {
-            *head = step(memtable, self.ground.table, self.direction, from, self.ground.view.lsn);
-        }
-        Ok(())
+        self.log.seek(from);
+        self.cursor.seek(self.direction, from)
     }
 
-    #[inline(always)]
-    fn advance_tree(&mut self) -> Result<()> {
-        match self.direction {
-            Direction::Forward => self.cursor.next()?,
-            Direction::Backward => self.cursor.prev()?,
-        };
-        Ok(())
+    /// Whether only the tree has entries.
+    #[inline]
+    fn is_tree_alone(&self) -> bool {
+        self.log.is_empty() && self.buffer.is_none()
     }
 
     /// For a forward walk without a transaction: the leaf of the tree with the next rows, if the walk is at the leaf's
     /// beginning and the log changes no key up to its last one.
     pub(crate) fn leaf_ahead(&mut self) -> Result<Option<&Node<'s>>> {
-        self.cursor.catch_up(self.direction == Direction::Forward)?;
-        let Some(leaf) = self.cursor.leaf_ahead() else { return Ok(None) };
-        let last = leaf.ends()?.1;
-        let untouched = |head: &Option<Version>| head.as_ref().is_none_or(|head| head.key > last);
-        let alone = self.buffer.is_none() && self.direction == Direction::Forward;
-        Ok(Some(leaf).filter(|_| alone && self.memtables.iter().all(|(_, head)| untouched(head))))
+        if self.buffer.is_some() || self.direction == Direction::Backward {
+            return Ok(None);
+        }
+        let Some(leaf) = self.cursor.leaf_ahead()? else { return Ok(None) };
+        let last = leaf.last_key()?;
+        Ok(Some(leaf).filter(|_| self.log.key().is_none_or(|logged| *logged > *last)))
     }
 
     /// Continues behind that leaf.
     pub(crate) fn skip_leaf(&mut self) -> Result<()> {
-        self.cursor.skip_leaf().map(drop)
+        self.cursor.skip_leaf()
     }
 
     /// What is walked.
@@ -219,17 +195,14 @@ impl<'s, B: Over> MergeCursor<'s, B> {
 
     /// The key that was returned last; `None` before the first entry, and behind the last one.
     pub(crate) fn last_key(&mut self) -> Option<&[u8]> {
-        self.cursor.last_key().or(self.last.as_deref())
+        if self.is_tree_alone() { self.cursor.last_key() } else { self.last.as_deref() }
     }
 
     /// The next entry.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(Bytes<'s>, LeafValue<'s>)>> {
-        if self.memtables.is_empty() && self.buffer.is_none() {
-            // The common case: only the tree has entries.
-            return self.cursor.step(self.direction == Direction::Forward);
-        }
-        self.next_merged()
+        // The common case is the tree alone.
+        if self.is_tree_alone() { self.cursor.step(self.direction) } else { self.next_merged() }
     }
 
     fn next_merged(&mut self) -> Result<Option<(Bytes<'s>, LeafValue<'s>)>> {
@@ -294,42 +267,33 @@ impl<'s, B: Over> MergeCursor<'s, B> {
     }
 
     /// The next key in any source. Nothing is copied before it is known which one that is.
-    fn least(&mut self) -> Option<Least<'s>> {
+    fn least(&mut self) -> Result<Option<Least<'s>>> {
         let direction = self.direction;
-        let in_tree = self.cursor.key();
-        let mut best = in_tree;
-        let mut logged = None;
-        for (_, head) in &self.memtables {
-            if let Some(Version { key, .. }) = head
-                && best.is_none_or(|best| direction.before(key, best))
-            {
-                (best, logged) = (Some(&**key), Some(key));
-            }
-        }
+        let in_tree = self.cursor.peek(direction)?;
+        let logged = self.log.key().filter(|key| in_tree.is_none_or(|best| direction.before(key, best)));
         if let Some(Buffered { head: Some((key, _)), .. }) = &self.buffer
-            && best.is_none_or(|best| direction.before(key, best))
+            && logged.or(in_tree).is_none_or(|best| direction.before(key, best))
         {
-            return Some(Least::Beside(Bytes::copied(key)));
+            return Ok(Some(Least::Beside(Bytes::copied(key))));
         }
-        logged.map(|key| Least::Beside(key.clone())).or(in_tree.map(|_| Least::Tree))
+        let beside = logged.and_then(|_| self.log.shared_key()).map(Least::Beside);
+        Ok(beside.or(in_tree.map(|_| Least::Tree)))
     }
 
     /// The next key in any source.
     fn merged(&mut self) -> Result<Option<Merged<'s>>> {
         self.look_at_buffer();
-        let Some(least) = self.least() else { return Ok(None) };
+        let Some(least) = self.least()? else { return Ok(None) };
         note_step();
         let (key, in_tree) = match least {
             Least::Beside(key) => (key, None),
             Least::Tree => {
-                let Some((key, value)) = self.cursor.take() else { return Ok(None) };
-                self.advance_tree()?;
+                let Some((key, value)) = self.cursor.step(self.direction)? else { return Ok(None) };
                 (key, Some(value))
             }
         };
         // For equal keys the newest source counts; all of them advance.
         let mut own: Option<Option<LeafValue<'s>>> = None;
-        let mut base: Option<Option<LeafValue<'s>>> = None;
         if let Some(buffer) = &mut self.buffer
             && let Some((_, write)) = buffer.head.take_if(|(found, _)| **found == *key)
         {
@@ -341,14 +305,10 @@ impl<'s, B: Over> MergeCursor<'s, B> {
                 buffer.stamp = u64::MAX;
             }
         }
-        let (table, lsn, direction) = (self.ground.table, self.ground.view.lsn, self.direction);
-        for (memtable, head) in &mut self.memtables {
-            if let Some(version) = head.take_if(|version| version.key == key) {
-                base.get_or_insert(after(version.change));
-                *head = step(memtable, table, direction, Bound::Excluded(&version.key), lsn);
-            }
-        }
-        let base = base.unwrap_or(in_tree);
+        let base = match self.log.pass(&key) {
+            Some(change) => after(change),
+            None => in_tree,
+        };
         let (buffered, in_base) = (own.is_some(), base.is_some());
         Ok(Some(Merged { key, value: own.unwrap_or(base), buffered, in_base }))
     }
@@ -375,19 +335,73 @@ impl<'s> Run<'s> {
     }
 }
 
-fn step(memtable: &Memtable, table: u32, direction: Direction, from: Bound<&[u8]>, lsn: u64) -> Option<Version> {
-    match direction {
-        Direction::Forward => memtable.next(table, from, lsn),
-        Direction::Backward => memtable.previous(table, from, lsn),
+/// The changes that the log makes to a table in a state, in one direction: of each key the newest. The change of a single
+/// key needs no walk: [`View::logged`] asks the memtables in the same order.
+pub(crate) struct LogChanges<'v> {
+    /// Those that have changes of the table, newest first: of equal keys, the version of the first one counts.
+    memtables: Vec<Versions<'v>>,
+    direction: Direction,
+}
+
+impl<'v> LogChanges<'v> {
+    fn new(view: &'v View, table: u32, direction: Direction) -> LogChanges<'v> {
+        let touching = view.memtables.iter().filter(|memtable| memtable.touches(table));
+        LogChanges {
+            memtables: touching.map(|memtable| memtable.walk(table, view.lsn, direction)).collect(),
+            direction,
+        }
+    }
+
+    /// To the first key from a bound on.
+    fn seek(&mut self, from: Bound<&[u8]>) {
+        self.memtables.iter_mut().for_each(|versions| versions.seek(from));
+    }
+
+    /// Whether the log has no changes of the table.
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.memtables.is_empty()
+    }
+
+    /// The memtable with the next key.
+    fn next_memtable(&self) -> Option<&Versions<'v>> {
+        let is_behind = |a: &Versions<'_>, b: &Versions<'_>| match (a.key(), b.key()) {
+            (Some(a), Some(b)) => self.direction.before(b, a),
+            (a, _) => a.is_none(),
+        };
+        self.memtables.iter().reduce(|best, other| if is_behind(best, other) { other } else { best })
+    }
+
+    /// The next key.
+    fn key(&self) -> Option<&[u8]> {
+        self.next_memtable()?.key()
+    }
+
+    fn shared_key(&self) -> Option<Bytes<'static>> {
+        self.next_memtable()?.shared_key()
+    }
+
+    /// Goes on behind this key, if it is the next one, and returns its change.
+    fn pass(&mut self, key: &[u8]) -> Option<OwnedChange> {
+        let mut newest = None;
+        for versions in &mut self.memtables {
+            if versions.key() == Some(key) {
+                newest = newest.or_else(|| versions.change());
+                versions.advance();
+            }
+        }
+        newest
     }
 }
 
-type LogChange = (Bytes<'static>, OwnedChange);
+impl Iterator for LogChanges<'_> {
+    type Item = (Bytes<'static>, OwnedChange);
 
-/// The newest change that the log makes to each key of a table, in key order.
-pub(crate) struct LogChanges<'v> {
-    /// The memtables, newest first: for equal keys, the change of the first one counts.
-    sources: Vec<Peekable<Box<dyn Iterator<Item = LogChange> + 'v>>>,
+    fn next(&mut self) -> Option<Self::Item> {
+        let key = self.shared_key()?;
+        let change = self.pass(&key)?;
+        Some((key, change))
+    }
 }
 
 impl View {
@@ -396,41 +410,10 @@ impl View {
         self.memtables.iter().map(|memtable| memtable.long_bytes()).sum()
     }
 
+    /// The log's newest change of each key of a table, in the order of the keys.
     pub(crate) fn log_changes(&self, table: u32) -> LogChanges<'_> {
-        let sources = self.memtables.iter().filter(|memtable| memtable.touches(table)).map(|memtable| {
-            let newest = memtable.newest(table, self.lsn).map(|version| (version.key, version.change));
-            (Box::new(newest) as Box<dyn Iterator<Item = LogChange>>).peekable()
-        });
-        LogChanges { sources: sources.collect() }
-    }
-}
-
-impl Iterator for LogChanges<'_> {
-    type Item = LogChange;
-
-    fn next(&mut self) -> Option<LogChange> {
-        if let [only] = self.sources.as_mut_slice() {
-            return only.next();
-        }
-        let heads = self.sources.iter_mut().filter_map(|source| source.peek());
-        let least = heads.map(|(key, _)| key).min()?.clone();
-        let mut newest = None;
-        for source in &mut self.sources {
-            if let Some(change) = source.next_if(|(key, _)| *key == least) {
-                newest = newest.or(Some(change));
-            }
-        }
-        newest
-    }
-}
-
-impl View {
-    /// Whether a key exists in this state. Does not read long values.
-    fn has(&self, table: u32, root: TreeRoot, key: &[u8]) -> Result<bool> {
-        note_step();
-        match self.logged(table, key) {
-            Some(change) => Ok(!matches!(change, Change::Delete)),
-            None => Ok(get(&self.tree.pages, table, root, key)?.is_some()),
-        }
+        let mut changes = LogChanges::new(self, table, Direction::Forward);
+        changes.seek(Bound::Unbounded);
+        changes
     }
 }

@@ -4,6 +4,7 @@
 //! the paths to these keys are rewritten at the lowest free pages. Their number is bounded; the next checkpoint
 //! continues where this one stopped.
 
+use crate::direction::Direction;
 use crate::disk::format::{TABLE_CATALOG, TreeRoot};
 use crate::disk::locks::lock;
 use crate::engine::Engine;
@@ -14,6 +15,7 @@ use crate::tree::cursor::Cursor;
 use crate::tree::update::{Edit, PageStore, edit};
 use crate::tree::walk::{Relocatable, relocatable};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// Compaction pays if at least one page in this many is free. A page that was freed has at most one other page moved,
@@ -24,9 +26,40 @@ pub(crate) const WORTHWHILE_IF_ASKED: u64 = 256;
 /// Fewer free pages than this are never worth a compaction.
 pub(crate) const SLACK_PAGES: u64 = 64;
 
-/// After this many checkpoints in a row that do not shorten the file, nothing more can be had: the pages at its end may
-/// first have to make room for each other.
-pub(crate) const VAIN_ROUNDS: u32 = 6;
+/// Rounds that are repeated until the file gets no shorter. What a checkpoint frees can be reused, or cut off, only by
+/// the next one.
+pub(crate) struct Shortening {
+    shortest: u64,
+    /// Rounds in a row that did not shorten it, and how many of them end it.
+    vain: u32,
+    limit: u32,
+}
+
+impl Shortening {
+    pub(crate) fn new(limit: u32) -> Shortening {
+        Shortening { shortest: u64::MAX, vain: 0, limit }
+    }
+
+    /// By checkpoints: the pages at the end of the file may first have to make room for each other.
+    pub(crate) fn by_checkpoints() -> Shortening {
+        Shortening::new(6)
+    }
+
+    /// Whether this length is a new shortest one.
+    pub(crate) fn is_shorter(&self, len: u64) -> bool {
+        len < self.shortest
+    }
+
+    /// Notes how long the file is after a round. The first one counts as having shortened it.
+    pub(crate) fn note(&mut self, len: u64) {
+        self.vain = if self.is_shorter(len) { 0 } else { self.vain + 1 };
+        self.shortest = self.shortest.min(len);
+    }
+
+    pub(crate) fn goes_on(&self) -> bool {
+        self.vain < self.limit
+    }
+}
 
 /// Whether `spare` pages are worth a checkpoint that frees them: if they are at least one in `worthwhile`.
 pub(crate) fn is_worthwhile(spare: u64, page_count: u64, worthwhile: u64) -> bool {
@@ -120,10 +153,9 @@ impl Engine {
 fn next_tree(view: &View, catalog: &BTreeMap<u32, Option<TreeRoot>>, from: u32) -> Result<Option<(u32, TreeRoot)>> {
     let base = view.tree.root.catalog;
     let mut cursor = Cursor::new(&view.tree.pages, TABLE_CATALOG, base);
-    let mut found = cursor.seek(&from.to_be_bytes())?;
+    cursor.seek(Direction::Forward, Bound::Included(&from.to_be_bytes()))?;
     let changed = catalog.range(from..).find_map(|(table, root)| root.map(|root| (*table, root)));
-    while found {
-        let Some((key, value)) = cursor.entry() else { break };
+    while let Some((key, value)) = cursor.step(Direction::Forward)? {
         let row = value.read(&view.tree.pages, TABLE_CATALOG)?;
         let damaged = || Error::corrupt(CorruptionKind::Catalog, 0, None, "a table id and a tree", "something else");
         let table = u32::from_be_bytes(*key.first_chunk().ok_or_else(damaged)?);
@@ -135,7 +167,6 @@ fn next_tree(view: &View, catalog: &BTreeMap<u32, Option<TreeRoot>>, from: u32) 
             let root = TreeRoot::of_row(&row).ok_or_else(damaged)?;
             return Ok(Some(changed.filter(|(other, _)| *other < table).unwrap_or((table, root))));
         }
-        found = cursor.next()?;
     }
     Ok(changed)
 }

@@ -6,6 +6,7 @@
 //! name needs no other protection: it is given to the checkpoint's own base, whose pages no checkpoint reuses.
 
 use crate::change::Change;
+use crate::direction::Direction;
 use crate::disk::format::{Ptr, TABLE_SNAPSHOTS, TREE_ROOT_SIZE, TreeRoot, get_u64, put_bytes, put_u64};
 use crate::disk::pins::Pin;
 use crate::disk::root::Root;
@@ -15,6 +16,7 @@ use crate::error::{CorruptionKind, Error, Result};
 use crate::log::ring::Ring;
 use crate::tree::cursor::{Cursor, get};
 use crate::tree::update::{PageStore, update};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -135,12 +137,11 @@ impl TreeVersion {
         let table = self.table(TABLE_SNAPSHOTS)?;
         let mut found = Vec::new();
         let mut cursor = Cursor::new(&self.pages, TABLE_SNAPSHOTS, table);
-        let mut there = cursor.first()?;
-        while there && let Some((name, row)) = cursor.entry() {
+        cursor.seek(Direction::Forward, Bound::Unbounded)?;
+        while let Some((name, row)) = cursor.step(Direction::Forward)? {
             // Copied before it is called a string: see `ReadMap`.
             let name = String::from_utf8(name.to_vec()).map_err(|_| corrupt("a name in UTF-8"))?;
             found.push((name, self.decode_named(&row.read(&self.pages, TABLE_SNAPSHOTS)?)?));
-            there = cursor.next()?;
         }
         Ok(found)
     }

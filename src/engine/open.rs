@@ -17,7 +17,7 @@ use crate::engine::chores::Background;
 use crate::engine::due::Due;
 use crate::engine::file::OpenFile;
 use crate::engine::left_behind::LeftBehind;
-use crate::engine::move_down::VAIN_ROUNDS;
+use crate::engine::move_down::Shortening;
 use crate::engine::relaxed::Unflushed;
 use crate::engine::roots::Roots;
 use crate::engine::sharing::{OpenGuard, Others};
@@ -258,19 +258,16 @@ impl Engine {
     fn checkpoint_on_leaving(&self, turn: &CheckpointGuard<'_>) -> Result<()> {
         let mut plan = CheckpointOptions { shrink: true, compact: COMPACT_ON_LEAVING, ..CheckpointOptions::default() };
         let until = self.disk.now_ms() + LEAVING_MS;
-        let mut vain = 0;
-        let mut shortest = self.run_checkpoint(turn, &plan, self.deadline())?.page_count;
+        let mut shortening = Shortening::by_checkpoints();
+        shortening.note(self.run_checkpoint(turn, &plan, self.deadline())?.page_count);
         plan.force = true;
-        // What a checkpoint frees can be reused, or cut off, only by the next checkpoint. A process that comes meanwhile
-        // may need CHECKPOINT: the rest is left to it.
-        while vain < VAIN_ROUNDS
+        // A process that comes meanwhile may need CHECKPOINT: the rest is left to it.
+        while shortening.goes_on()
             && self.disk.now_ms() < until
             && self.could_shrink(turn, &plan)?
             && !self.has_writers()?
         {
-            let now = self.run_checkpoint(turn, &plan, self.deadline())?.page_count;
-            vain = if now < shortest { 0 } else { vain + 1 };
-            shortest = shortest.min(now);
+            shortening.note(self.run_checkpoint(turn, &plan, self.deadline())?.page_count);
         }
         Ok(())
     }

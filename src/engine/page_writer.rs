@@ -307,7 +307,7 @@ mod tests {
 
     /// A checkpoint reads pages in place, in the map of the file: it may still be reading a page that it frees.
     #[test]
-    fn a_page_that_a_fold_wrote_and_freed_is_not_written_again_in_the_same_step() {
+    fn a_page_that_a_checkpoint_wrote_and_freed_is_not_used_again_by_it() {
         let (_world, _disk, store) = new_store(Arc::new(Free), 1 << 20);
         let engine = store.engine();
         let turn = engine.lock_checkpoint(None).unwrap();

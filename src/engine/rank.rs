@@ -1,7 +1,6 @@
 //! The entries of a table by their numbers: the counts in the tree's branches, under what the log and the buffer add.
 
 use crate::bytes::Bytes;
-use crate::change::Change;
 use crate::disk::format::TreeRoot;
 use crate::engine::buffer::Over;
 use crate::engine::delta::{Delta, Nth};
@@ -29,7 +28,7 @@ impl View {
                 if !keys.is_empty() {
                     let keys = keys.into_iter().map(|key| {
                         note_step();
-                        let now = self.logged(table, &key).map(|change| !matches!(change, Change::Delete));
+                        let now = self.logged(table, &key).map(|change| change.is_put());
                         (key, now)
                     });
                     Arc::make_mut(&mut delta).take_in(keys, below)?;
@@ -39,7 +38,7 @@ impl View {
             None => {
                 let mut delta = Delta::default();
                 let changes = self.log_changes(table);
-                delta.take_in(changes.map(|(key, change)| (key, Some(!matches!(change, Change::Delete)))), below)?;
+                delta.take_in(changes.map(|(key, change)| (key, Some(change.is_put()))), below)?;
                 Arc::new(delta)
             }
         };

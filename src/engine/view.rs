@@ -18,14 +18,15 @@ use crate::engine::chores::Chore;
 use crate::engine::facts::{Facts, Known};
 use crate::engine::table_row::TableEntry;
 use crate::error::{CorruptionKind, Error, Result};
+use crate::log::frame::FrameKind;
 use crate::log::memtable::Memtable;
 use crate::log::reader::{LogReader, Point, goes_on_elsewhere};
 use crate::log::ring::Ring;
 use crate::tree::cursor::get;
 use crate::tree::node::LeafValue;
-use crate::tree::pages::Pages;
+use crate::tree::pages::{Pages, Verified};
 use crate::tree::space::{Space, SpaceRoot};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -34,7 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 pub(crate) struct TreeVersion {
     pub(crate) root: Arc<Root>,
     pub(crate) pages: Arc<Pages>,
-    pub(super) _pin: Option<Pin>,
+    _pin: Option<Pin>,
 }
 
 /// One committed state.
@@ -159,13 +160,7 @@ impl Views {
         let mut state = lock(&self.state);
         self.note_used();
         self.refresh(&mut state, Until::Newest)?;
-        let lsn = state.point.lsn;
-        let tree = tree_of(&state)?;
-        let last_commit = last_commit(&tree.root, &state.memtables, lsn);
-        let memtables = state.memtables.clone();
-        let ring = self.ring_of(&state)?;
-        let known = Known::new(&state.facts);
-        Ok(Arc::new(View { tree, ring, memtables, lsn, last_commit, tables: RwLock::default(), known }))
+        self.state_at(&state, state.point.lsn).map(Arc::new)
     }
 
     /// Reads everything up to the checkpoint record `lsn`, and returns the state there, with the memtables that end
@@ -173,30 +168,29 @@ impl Views {
     pub(crate) fn view_at(&self, _turn: &CheckpointGuard<'_>, lsn: u64) -> Result<View> {
         let mut state = lock(&self.state);
         self.refresh(&mut state, Until::Lsn(lsn))?;
+        let mut view = self.state_at(&state, lsn)?;
+        view.memtables.retain(|memtable| memtable.after() < view.lsn);
+        Ok(view)
+    }
+
+    /// The state at `lsn`, or where what this process has read ends.
+    fn state_at(&self, state: &ViewState, lsn: u64) -> Result<View> {
+        let (tree, ring, memtables) = (tree_of(state)?, self.ring_of(state)?, state.memtables.clone());
         let lsn = lsn.min(state.point.lsn);
-        let tree = tree_of(&state)?;
-        let last_commit = last_commit(&tree.root, &state.memtables, lsn);
-        let memtables = state.memtables.iter().filter(|g| g.after() < lsn).cloned().collect();
-        let ring = self.ring_of(&state)?;
-        let known = Known::new(&state.facts);
-        Ok(View { tree, ring, memtables, lsn, last_commit, tables: RwLock::default(), known })
+        let last_commit = last_commit(&tree.root, &memtables, lsn);
+        let (tables, known) = (RwLock::default(), Known::new(&state.facts));
+        Ok(View { tree, ring, memtables, lsn, last_commit, tables, known })
     }
 
     pub(super) fn publish_view(&self, state: &mut ViewState, lsn: u64) -> Result<Arc<View>> {
-        let lsn = lsn.min(state.point.lsn);
-        let tree = tree_of(state)?;
-        let memtables: Vec<_> = state.memtables.clone();
-        let mut tables = HashMap::new();
+        let mut view = self.state_at(state, lsn)?;
         if let Some(old) = &*lock(&self.published)
-            && Arc::ptr_eq(&old.tree, &tree)
-            && !memtables.iter().any(|g| g.renames())
+            && Arc::ptr_eq(&old.tree, &view.tree)
+            && !view.memtables.iter().any(|g| g.renames())
         {
-            tables.clone_from(&old.tables.read().unwrap_or_else(PoisonError::into_inner));
+            view.tables = RwLock::new(old.tables.read().unwrap_or_else(PoisonError::into_inner).clone());
         }
-        let last_commit = last_commit(&tree.root, &memtables, lsn);
-        let ring = self.ring_of(state)?;
-        let (tables, known) = (RwLock::new(tables), Known::new(&state.facts));
-        let view = Arc::new(View { tree, ring, memtables, lsn, last_commit, tables, known });
+        let view = Arc::new(view);
         *lock(&self.published) = Some(Arc::clone(&view));
         Ok(view)
     }
@@ -290,19 +284,10 @@ impl Views {
         let mut walker = LogReader::new(&*self.disk, &ring, self.store_tag, state.point);
         while until != Until::Lsn(state.point.lsn) {
             let Some(frame) = walker.next()? else { break };
-            let sound = match frame.header.kind {
-                crate::log::frame::FrameKind::Checkpoint => {
-                    state.memtables.insert(0, Arc::new(Memtable::new(frame.after.lsn)));
-                    true
-                }
-                crate::log::frame::FrameKind::Commit => state.memtables.first().is_some_and(|g| g.insert(&frame)),
-                crate::log::frame::FrameKind::Unknown(_) => false,
-            };
-            if !sound {
-                let at = ring.file_offset(frame.header.position);
-                let expected = "operations that make sense";
-                return Err(Error::corrupt(CorruptionKind::Frame, at, None, expected, "a payload that does not")
-                    .in_file(self.path()));
+            if frame.header.kind == FrameKind::Checkpoint {
+                state.memtables.insert(0, Arc::new(Memtable::new(frame.after.lsn)));
+            } else if let Some(newest) = state.memtables.first() {
+                newest.insert(&frame);
             }
             state.facts.write().unwrap_or_else(PoisonError::into_inner).follow(&frame);
             newest = newest.max(frame.header.root_sequence);
@@ -366,15 +351,14 @@ impl Views {
     }
 
     pub(crate) fn open_tree(&self, root: Arc<Root>, pin: Option<Pin>) -> Result<TreeVersion> {
+        self.tree_version(root, pin, Arc::clone(&self.verified))
+    }
+
+    /// A tree version, and what is remembered of its pages.
+    pub(super) fn tree_version(&self, root: Arc<Root>, pin: Option<Pin>, seen: Arc<Verified>) -> Result<TreeVersion> {
         let map = if self.settings.memory_map { self.mapping(root.page_count)? } else { None };
-        let pages = Arc::new(Pages::new(
-            Arc::clone(&self.disk),
-            map,
-            Arc::clone(&self.verified),
-            self.page_size,
-            self.store_tag,
-            root.page_count,
-        ));
+        let (disk, count) = (Arc::clone(&self.disk), root.page_count);
+        let pages = Arc::new(Pages::new(disk, map, seen, self.page_size, self.store_tag, count));
         Ok(TreeVersion { root, pages, _pin: pin })
     }
 }
@@ -450,13 +434,12 @@ impl View {
 
     /// A table id that was never used, neither in the tree nor in the log.
     pub(crate) fn first_free_id(&self) -> u32 {
-        let mut next = self.tree.root.next_table.max(FIRST_USER_TABLE);
+        let (changed, dropped) = self.tables_in_log();
+        let most = changed.last().max(dropped.last()).copied().unwrap_or(0);
+        let mut next = self.tree.root.next_table.max(FIRST_USER_TABLE).max(most.saturating_add(1));
         for memtable in &self.memtables {
-            let (touched, dropped) = memtable.touched_tables();
-            let most = touched.last().max(dropped.last()).copied().unwrap_or(0);
-            next = next.max(most.saturating_add(1));
-            for version in memtable.newest(TABLE_NAMES, self.lsn) {
-                if let Change::Put(row) = &version.change
+            for (_, change) in memtable.versions(TABLE_NAMES, self.lsn) {
+                if let Change::Put(row) = &change
                     && let Some(entry) = TableEntry::decode(row)
                 {
                     next = next.max(entry.id.saturating_add(1));
@@ -464,6 +447,18 @@ impl View {
             }
         }
         next
+    }
+
+    /// The tables that the log changes, and those that it drops.
+    pub(crate) fn tables_in_log(&self) -> (BTreeSet<u32>, BTreeSet<u32>) {
+        let (mut changed, mut dropped) = (BTreeSet::new(), BTreeSet::new());
+        for memtable in &self.memtables {
+            let touched = memtable.touched_tables();
+            changed.extend(touched.0);
+            dropped.extend(touched.1);
+        }
+        changed.retain(|table| !dropped.contains(table));
+        (changed, dropped)
     }
 
     /// A row of the store's own settings.

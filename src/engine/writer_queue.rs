@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_runs_passes_the_first_in_line_by_until_that_one_is_due() {
+    fn a_running_writer_overtakes_the_first_waiter_until_that_is_due() {
         let runner = Arc::new(Runner::default());
         let (world, _, store) = new_store(Arc::clone(&runner) as _, 1 << 20);
         let other = Store::on_disk(world.disk(1), store.engine().settings.clone()).unwrap();
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_gives_back_or_gives_up_wakes_the_next() {
+    fn a_release_or_a_timeout_wakes_the_next_writer() {
         let (conductor, world, store) = world();
         let (engine, sidecar) = (store.engine(), store.engine().sidecar());
         let turn = engine.take_writer(None).unwrap();
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_says_who_has_it_now_even_if_that_one_has_the_process_id_of_the_last() {
+    fn a_slot_names_its_owner_even_if_the_process_id_is_used_again() {
         let (_, world, store) = world();
         let dying = world.disk(1);
         let open = |disk| Store::on_disk(disk, store.engine().settings.clone()).unwrap();

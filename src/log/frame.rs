@@ -28,10 +28,12 @@
 //! already);
 //! 4 drop of the table: nothing more. Keys come in order within a table, tables in order of their ids.
 
+use crate::change::Change;
 use crate::disk::format::{
     MAX_FRAME_PAYLOAD, MAX_KEY_SIZE, Overflow, TABLE_NAMES, get_u16, get_u32, get_u64, put_u32, put_u64,
 };
-use crate::error::{Error, LimitKind, Result};
+use crate::error::{Error, LimitKind};
+use std::ops::Range;
 
 /// Size of a frame's header.
 pub(crate) const FRAME_HEADER: usize = 64;
@@ -80,7 +82,7 @@ pub(crate) struct FrameHeader {
 
 impl FrameHeader {
     /// Reads a header; `None` if it cannot be one. Its CRC is not checked yet; only a frame that is whole can be one of
-    /// a newer program: see [`newer_in`].
+    /// a newer program: see [`read_operations`].
     pub(crate) fn decode(bytes: &[u8]) -> Option<(FrameHeader, u32)> {
         if bytes.len() < FRAME_HEADER || get_u32(bytes, 0) != FRAME_MAGIC {
             return None;
@@ -118,21 +120,6 @@ impl FrameHeader {
 
 /// What this program knows of frames.
 pub(crate) const FRAMES_KNOWN: &str = "frames of the kinds 1 and 2 with the flags 0x3 and operations 1 to 4";
-
-/// What a newer program has written into a frame, which is whole: its kind, a flag, or an operation that this one does
-/// not know.
-pub(crate) fn newer_in(frame: &[u8]) -> Option<String> {
-    let [kind, flags, reserved @ ..] = get_u32(frame, 12).to_le_bytes();
-    if ![KIND_COMMIT, KIND_CHECKPOINT].contains(&kind) {
-        return Some(format!("a log frame of kind {kind}"));
-    }
-    if flags & !(FLAG_RELAXED | FLAG_TABLES) != 0 || reserved != [0, 0] {
-        return Some(format!("a log frame with the flags {flags:#x} and {:#x}", u16::from_le_bytes(reserved)));
-    }
-    let mut operations = Operations::new(frame.get(FRAME_HEADER..).unwrap_or_default());
-    while operations.next().flatten().is_some() {}
-    operations.unknown.map(|code| format!("an operation with the code {code}"))
-}
 
 /// Bytes that a frame with this payload length takes, rounded up to 8.
 pub(crate) fn frame_len(payload_len: u32) -> u64 {
@@ -209,7 +196,7 @@ impl FrameBuilder {
     /// # Errors
     /// [`Error::TooLarge`] beyond what the header, and readers, have room for: a truncated frame would be whole
     /// by its checksum and damaged for every reader.
-    pub(crate) fn payload_len(&self) -> Result<u32> {
+    pub(crate) fn payload_len(&self) -> Result<u32, Error> {
         let size = (self.bytes.len() - FRAME_HEADER) as u64;
         let len = u32::try_from(size).ok().filter(|len| *len <= MAX_FRAME_PAYLOAD);
         len.ok_or(Error::TooLarge { what: LimitKind::Frame, size, limit: MAX_FRAME_PAYLOAD.into() })
@@ -251,78 +238,121 @@ impl FrameBuilder {
     }
 }
 
-/// One operation of a frame's payload. Keys and values are ranges of the payload.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A part of a frame's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    // A frame is far smaller than 4 GiB.
+    start: u32,
+    end: u32,
+}
+
+impl Part {
+    pub(crate) fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// Its bytes in the frame.
+    pub(crate) fn of(self, frame: &[u8]) -> &[u8] {
+        frame.get(self.range()).unwrap_or_default()
+    }
+}
+
+/// One operation of a frame.
+#[derive(Debug, Clone)]
 pub(crate) enum Operation {
-    Put { table: u32, key: std::ops::Range<usize>, value: std::ops::Range<usize> },
-    PutOverflow { table: u32, key: std::ops::Range<usize>, value: Box<Overflow> },
-    Delete { table: u32, key: std::ops::Range<usize> },
+    Change { table: u32, key: Part, change: Change<Part> },
     DropTable { table: u32 },
 }
 
-/// The operations of a payload. An item of `None` means that the rest is invalid.
+/// Why a whole frame is not understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// A newer program has written it: its kind, a flag, or an operation that this one does not know.
+    Newer(String),
+    /// Its payload is no sequence of operations, which its CRC makes all but impossible.
+    Invalid,
+}
+
+/// The operations of a whole frame.
+pub(crate) fn read_operations(frame: &[u8]) -> Result<Vec<Operation>, Unread> {
+    let [kind, flags, reserved @ ..] = get_u32(frame, 12).to_le_bytes();
+    if ![KIND_COMMIT, KIND_CHECKPOINT].contains(&kind) {
+        return Err(Unread::Newer(format!("a log frame of kind {kind}")));
+    }
+    if flags & !(FLAG_RELAXED | FLAG_TABLES) != 0 || reserved != [0, 0] {
+        let reserved = u16::from_le_bytes(reserved);
+        return Err(Unread::Newer(format!("a log frame with the flags {flags:#x} and {reserved:#x}")));
+    }
+    Operations::of(frame).collect()
+}
+
+/// Reads the operations of a frame one after the other, up to the first that is not understood.
 pub(crate) struct Operations<'a> {
-    payload: &'a [u8],
+    frame: &'a [u8],
     at: usize,
-    /// The code of an operation that this program does not know, which ended it.
-    unknown: Option<u8>,
 }
 
 impl<'a> Operations<'a> {
-    pub(crate) fn new(payload: &'a [u8]) -> Operations<'a> {
-        Operations { payload, at: 0, unknown: None }
+    pub(crate) fn of(frame: &'a [u8]) -> Operations<'a> {
+        Operations { frame, at: FRAME_HEADER }
     }
 
-    fn take(&mut self, len: usize) -> Option<std::ops::Range<usize>> {
-        let range = self.at..self.at.checked_add(len)?;
-        self.payload.get(range.clone())?;
-        self.at = range.end;
-        Some(range)
+    fn take(&mut self, len: usize) -> Option<Part> {
+        let end = self.at.checked_add(len)?;
+        self.frame.get(self.at..end)?;
+        let part = Part { start: u32::try_from(self.at).ok()?, end: u32::try_from(end).ok()? };
+        self.at = end;
+        Some(part)
     }
 
-    fn operation(&mut self) -> Option<Operation> {
-        let head = self.take(5)?;
-        let head = self.payload.get(head)?;
-        let (code, table) = (*head.first()?, get_u32(head, 1));
-        if code == OP_DROP_TABLE {
-            return Some(Operation::DropTable { table });
+    fn take_bytes(&mut self, len: usize) -> Option<&'a [u8]> {
+        self.take(len).map(|part| part.of(self.frame))
+    }
+
+    fn operation(&mut self) -> Result<Operation, Unread> {
+        let head = self.take_bytes(5).ok_or(Unread::Invalid)?;
+        let (code, table) = (head.first().copied().unwrap_or_default(), get_u32(head, 1));
+        match code {
+            OP_DROP_TABLE => Ok(Operation::DropTable { table }),
+            OP_PUT | OP_DELETE | OP_PUT_OVERFLOW => {
+                let (key, change) = self.change(code).ok_or(Unread::Invalid)?;
+                Ok(Operation::Change { table, key, change })
+            }
+            _ => Err(Unread::Newer(format!("an operation with the code {code}"))),
         }
-        if ![OP_PUT, OP_DELETE, OP_PUT_OVERFLOW].contains(&code) {
-            self.unknown = Some(code);
-            return None;
-        }
-        let key_len = usize::from(get_u16(self.payload.get(self.take(2)?)?, 0));
+    }
+
+    fn change(&mut self, code: u8) -> Option<(Part, Change<Part>)> {
+        let key_len = usize::from(get_u16(self.take_bytes(2)?, 0));
         if key_len > MAX_KEY_SIZE {
             return None;
         }
         match code {
             OP_PUT => {
-                let value_len = get_u32(self.payload.get(self.take(4)?)?, 0) as usize;
-                let key = self.take(key_len)?;
-                Some(Operation::Put { table, key, value: self.take(value_len)? })
+                let value_len = get_u32(self.take_bytes(4)?, 0) as usize;
+                Some((self.take(key_len)?, Change::Put(self.take(value_len)?)))
             }
-            OP_DELETE => Some(Operation::Delete { table, key: self.take(key_len)? }),
             OP_PUT_OVERFLOW => {
-                let pointer_len = usize::from(get_u16(self.payload.get(self.take(2)?)?, 0));
+                let pointer_len = usize::from(get_u16(self.take_bytes(2)?, 0));
                 let key = self.take(key_len)?;
-                let value = Overflow::decode(self.payload.get(self.take(pointer_len)?)?)?;
-                Some(Operation::PutOverflow { table, key, value: Box::new(value) })
+                let value = Overflow::decode(self.take_bytes(pointer_len)?)?;
+                Some((key, Change::PutOverflow(Box::new(value))))
             }
-            _ => None,
+            _ => Some((self.take(key_len)?, Change::Delete)),
         }
     }
 }
 
 impl Iterator for Operations<'_> {
-    type Item = Option<Operation>;
+    type Item = Result<Operation, Unread>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.at >= self.payload.len() {
+        if self.at >= self.frame.len() {
             return None;
         }
         let operation = self.operation();
-        if operation.is_none() {
-            self.at = self.payload.len();
+        if operation.is_err() {
+            self.at = self.frame.len();
         }
         Some(operation)
     }
@@ -360,11 +390,10 @@ mod tests {
         let end = FRAME_HEADER + header.payload_len as usize;
         assert_eq!(frame_crc(77, &bytes[8..end]), crc);
         assert_ne!(frame_crc(78, &bytes[8..end]), crc);
-        let payload = &bytes[FRAME_HEADER..end];
-        let operations: Vec<_> = Operations::new(payload).map(Option::unwrap).collect();
+        let operations = read_operations(&bytes[..end]).unwrap();
         assert_eq!(operations.len(), 4);
-        assert!(matches!(&operations[0], Operation::Put { table: 17, key, value }
-            if &payload[key.clone()] == b"key" && &payload[value.clone()] == b"value"));
+        assert!(matches!(&operations[0], Operation::Change { table: 17, key, change: Change::Put(value) }
+            if key.of(bytes) == b"key" && value.of(bytes) == b"value"));
         assert!(matches!(&operations[3], Operation::DropTable { table: 19 }));
     }
 
@@ -395,13 +424,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_payload_is_read_without_panic(payload in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_frame_is_read_without_panic(frame in proptest::collection::vec(any::<u8>(), 0..400)) {
             let mut last = true;
-            for operation in Operations::new(&payload) {
+            for operation in Operations::of(&frame) {
                 prop_assert!(last, "nothing comes after a broken operation");
-                last = operation.is_some();
+                last = operation.is_ok();
             }
-            let _ = FrameHeader::decode(&payload);
+            let _ = (FrameHeader::decode(&frame), frame.len() >= FRAME_HEADER && read_operations(&frame).is_ok());
         }
     }
 }

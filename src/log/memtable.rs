@@ -6,11 +6,12 @@
 
 use crate::bytes::Bytes;
 use crate::change::{Change, OwnedChange};
+use crate::direction::Direction;
 use crate::disk::format::{Overflow, TABLE_NAMES};
 use crate::log::filter::{Filter, head};
-use crate::log::frame::{Operation, Operations};
+use crate::log::frame::{Operation, Operations, Part};
 use crate::log::reader::Frame;
-use crossbeam_skiplist::SkipMap;
+use crossbeam_skiplist::{SkipMap, map};
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -19,11 +20,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
 
 /// What identifies and orders an entry. The newest version of a key comes first.
-trait Place {
+trait Sorted {
     fn parts(&self) -> (u32, u64, &[u8], u64);
 }
 
-fn compare(a: &dyn Place, b: &dyn Place) -> Ordering {
+fn compare(a: &dyn Sorted, b: &dyn Sorted) -> Ordering {
     let (a_table, a_head, a_key, a_lsn) = a.parts();
     let (b_table, b_head, b_key, b_lsn) = b.parts();
     // The head is the first eight bytes of the key: it decides most comparisons without following a pointer.
@@ -31,21 +32,26 @@ fn compare(a: &dyn Place, b: &dyn Place) -> Ordering {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Version {
     table: u32,
     head: u64,
     lsn: u64,
     frame: Arc<[u8]>,
-    key: (u32, u32),
+    key: Part,
 }
 
-impl Entry {
+impl Version {
     fn key(&self) -> &[u8] {
-        self.frame.get(self.key.0 as usize..self.key.1 as usize).unwrap_or_default()
+        self.key.of(&self.frame)
+    }
+
+    /// A part of its frame, which it shares.
+    fn part(&self, part: Part) -> Bytes<'static> {
+        Bytes::shared(Arc::clone(&self.frame), part.range())
     }
 }
 
-impl Place for Entry {
+impl Sorted for Version {
     fn parts(&self) -> (u32, u64, &[u8], u64) {
         (self.table, self.head, self.key(), self.lsn)
     }
@@ -53,61 +59,57 @@ impl Place for Entry {
 
 struct Probe<'a> {
     table: u32,
+    head: u64,
     key: &'a [u8],
     lsn: u64,
 }
 
-impl Place for Probe<'_> {
-    fn parts(&self) -> (u32, u64, &[u8], u64) {
-        (self.table, head(self.key), self.key, self.lsn)
+impl<'a> Probe<'a> {
+    fn new(table: u32, key: &'a [u8], lsn: u64) -> Probe<'a> {
+        Probe { table, head: head(key), key, lsn }
     }
 }
 
-impl<'a> Borrow<dyn Place + 'a> for Entry {
-    fn borrow(&self) -> &(dyn Place + 'a) {
+impl Sorted for Probe<'_> {
+    fn parts(&self) -> (u32, u64, &[u8], u64) {
+        (self.table, self.head, self.key, self.lsn)
+    }
+}
+
+impl<'a> Borrow<dyn Sorted + 'a> for Version {
+    fn borrow(&self) -> &(dyn Sorted + 'a) {
         self
     }
 }
 
-impl PartialEq for dyn Place + '_ {
-    fn eq(&self, other: &Self) -> bool {
-        compare(self, other).is_eq()
-    }
-}
-impl Eq for dyn Place + '_ {}
-impl PartialOrd for dyn Place + '_ {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for dyn Place + '_ {
-    fn cmp(&self, other: &Self) -> Ordering {
-        compare(self, other)
-    }
-}
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        compare(self, other).is_eq()
-    }
-}
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> Ordering {
-        compare(self, other)
-    }
+/// The map looks entries up by probes, so both have the same order.
+macro_rules! ordered {
+    ($($type:ty),+) => {
+        $(
+            impl PartialEq for $type {
+                fn eq(&self, other: &Self) -> bool {
+                    compare(self, other).is_eq()
+                }
+            }
+
+            impl Eq for $type {}
+
+            impl PartialOrd for $type {
+                fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                    Some(self.cmp(other))
+                }
+            }
+
+            impl Ord for $type {
+                fn cmp(&self, other: &Self) -> Ordering {
+                    compare(self, other)
+                }
+            }
+        )+
+    };
 }
 
-#[derive(Debug, Clone)]
-enum Stored {
-    Put(u32, u32),
-    Overflow(Box<Overflow>),
-    Delete,
-}
+ordered! { dyn Sorted + '_, Version }
 
 /// A long value that the log points at.
 #[derive(Debug, Clone, Copy)]
@@ -117,27 +119,10 @@ pub(crate) struct Pointed {
     pub(crate) birth: u64,
 }
 
-/// One version of one key.
-#[derive(Debug, Clone)]
-pub(crate) struct Version {
-    pub(crate) key: Bytes<'static>,
-    pub(crate) change: OwnedChange,
-}
-
-fn version(entry: &Entry, stored: &Stored) -> Version {
-    let part = |(from, to): (u32, u32)| Bytes::shared(Arc::clone(&entry.frame), from as usize..to as usize);
-    let change = match stored {
-        Stored::Put(from, to) => Change::Put(part((*from, *to))),
-        Stored::Overflow(overflow) => Change::PutOverflow(overflow.clone()),
-        Stored::Delete => Change::Delete,
-    };
-    Version { key: part(entry.key), change }
-}
-
 /// The frames between two checkpoint records.
 #[derive(Debug)]
 pub(crate) struct Memtable {
-    map: SkipMap<Entry, Stored>,
+    map: SkipMap<Version, Change<Part>>,
     /// Every frame in this memtable has a higher LSN.
     after: u64,
     bytes: AtomicUsize,
@@ -146,8 +131,8 @@ pub(crate) struct Memtable {
     long: RwLock<Vec<Pointed>>,
     dropped: RwLock<BTreeSet<u32>>,
     tables: RwLock<BTreeSet<u32>>,
-    /// The payload of each frame with changes of keys, and its LSN, which ascends.
-    frames: RwLock<Vec<(u64, Bytes<'static>)>>,
+    /// Each frame, and its LSN, which ascends.
+    frames: RwLock<Vec<(u64, Arc<[u8]>)>>,
 }
 
 impl Memtable {
@@ -178,49 +163,40 @@ impl Memtable {
         self.bytes.load(Relaxed)
     }
 
-    /// Adds a frame. (Only one thread at a time reads the log.) Returns `false` if its payload is invalid, which its CRC makes all but impossible.
-    pub(crate) fn insert(&self, frame: &Frame) -> bool {
-        let payload = frame.payload();
-        let (base, birth) = (payload.start, frame.header.root_sequence);
-        let Some(bytes) = frame.bytes.get(payload.clone()) else { return false };
-        let place = |range: std::ops::Range<usize>| -> (u32, u32) {
-            // A frame is far smaller than 4 GiB: its length is a u32 in its header.
-            (u32::try_from(base + range.start).unwrap_or(0), u32::try_from(base + range.end).unwrap_or(0))
-        };
-        for operation in Operations::new(bytes) {
-            let (table, key, stored) = match operation {
-                Some(Operation::Put { table, key, value }) => {
-                    let (from, to) = place(value);
-                    (table, key, Stored::Put(from, to))
-                }
-                Some(Operation::PutOverflow { table, key, value }) => {
-                    self.long.write().unwrap_or_else(|e| e.into_inner()).push(Pointed { value: *value, birth });
-                    (table, key, Stored::Overflow(value))
-                }
-                Some(Operation::Delete { table, key }) => (table, key, Stored::Delete),
-                Some(Operation::DropTable { table }) => {
-                    self.dropped.write().unwrap_or_else(|e| e.into_inner()).insert(table);
+    /// Adds a frame. (Only one thread at a time reads the log.)
+    pub(crate) fn insert(&self, frame: &Frame) {
+        for operation in &frame.operations {
+            let (table, key, change) = match operation {
+                Operation::Change { table, key, change } => (*table, *key, change),
+                Operation::DropTable { table } => {
+                    self.dropped.write().unwrap_or_else(|e| e.into_inner()).insert(*table);
                     self.bytes.fetch_add(1, Relaxed);
                     continue;
                 }
-                None => return false,
             };
+            if let Change::PutOverflow(value) = change {
+                let pointed = Pointed { value: **value, birth: frame.header.root_sequence };
+                self.long.write().unwrap_or_else(|e| e.into_inner()).push(pointed);
+            }
             let known = self.tables.read().unwrap_or_else(|e| e.into_inner()).contains(&table);
             if !known {
                 self.tables.write().unwrap_or_else(|e| e.into_inner()).insert(table);
             }
-            let head = head(bytes.get(key.clone()).unwrap_or_default());
+            let entry = Version {
+                table,
+                head: head(key.of(&frame.bytes)),
+                lsn: frame.header.lsn,
+                frame: Arc::clone(&frame.bytes),
+                key,
+            };
             let others = |add: &mut dyn FnMut(u32, &[u8])| {
                 self.map.iter().for_each(|entry| add(entry.key().table, entry.key().key()));
             };
-            self.filter.add(table, bytes.get(key.clone()).unwrap_or_default(), others);
-            let entry = Entry { table, head, lsn: frame.header.lsn, frame: Arc::clone(&frame.bytes), key: place(key) };
-            self.map.insert(entry, stored);
+            self.filter.add(table, entry.key(), others);
+            self.map.insert(entry, change.clone());
         }
-        let payload = Bytes::shared(Arc::clone(&frame.bytes), payload);
-        self.frames.write().unwrap_or_else(|e| e.into_inner()).push((frame.header.lsn, payload));
+        self.frames.write().unwrap_or_else(|e| e.into_inner()).push((frame.header.lsn, Arc::clone(&frame.bytes)));
         self.bytes.fetch_add(frame.bytes.len() + 100 * frame.header.operations as usize, Relaxed);
-        true
     }
 
     /// Whether any frame changed the table.
@@ -239,68 +215,37 @@ impl Memtable {
         self.touches(TABLE_NAMES)
     }
 
-    /// The newest version of a key that is not newer than `lsn`.
+    /// The first version at a probe or behind it.
+    fn at_or_behind(&self, probe: &Probe<'_>) -> Option<At<'_>> {
+        self.map.lower_bound(Bound::<&dyn Sorted>::Included(probe))
+    }
+
+    /// The last version at a probe or before it.
+    fn at_or_before(&self, probe: &Probe<'_>) -> Option<At<'_>> {
+        self.map.upper_bound(Bound::<&dyn Sorted>::Included(probe))
+    }
+
+    /// What the newest version of a key that is not newer than `lsn` does to it.
     pub(crate) fn get(&self, table: u32, key: &[u8], lsn: u64) -> Option<OwnedChange> {
         if !self.filter.may_hold(table, key) {
             return None;
         }
-        let probe = Probe { table, key, lsn };
-        let found = self.map.lower_bound(Bound::<&dyn Place>::Included(&probe))?;
+        let found = self.at_or_behind(&Probe::new(table, key, lsn))?;
         let entry = found.key();
-        (entry.table == table && entry.key() == key).then(|| version(entry, found.value()).change)
+        (entry.table == table && entry.key() == key).then(|| change_at(&found))
     }
 
-    /// The first key at or after (`Included`) or after (`Excluded`) the bound, with its newest version not newer than
-    /// `lsn`.
-    pub(crate) fn next(&self, table: u32, from: Bound<&[u8]>, lsn: u64) -> Option<Version> {
-        let mut at = match from {
-            // LSNs descend within a key: `u64::MAX` comes before all versions of it, 0 after them.
-            Bound::Included(key) => self.map.lower_bound(Bound::<&dyn Place>::Included(&Probe { table, key, lsn })),
-            Bound::Excluded(key) => self.map.lower_bound(Bound::<&dyn Place>::Excluded(&Probe { table, key, lsn: 0 })),
-            Bound::Unbounded => {
-                self.map.lower_bound(Bound::<&dyn Place>::Included(&Probe { table, key: &[], lsn: u64::MAX }))
-            }
-        };
-        while let Some(found) = at {
-            let entry = found.key();
-            if entry.table != table {
-                return None;
-            }
-            if entry.lsn <= lsn {
-                return Some(version(entry, found.value()));
-            }
-            at = found.next();
-        }
-        None
+    /// A walk over the keys of a table, with the newest version of each that is not newer than `lsn`. It starts when it
+    /// is sent to a key.
+    pub(crate) fn walk(&self, table: u32, lsn: u64, direction: Direction) -> Versions<'_> {
+        Versions { memtable: self, table, lsn, direction, next: None }
     }
 
-    /// The last key at or before (`Included`) or before (`Excluded`) the bound, with its newest version not newer than
-    /// `lsn`.
-    pub(crate) fn previous(&self, table: u32, to: Bound<&[u8]>, lsn: u64) -> Option<Version> {
-        let mut at = match to {
-            Bound::Included(key) => self.map.upper_bound(Bound::<&dyn Place>::Included(&Probe { table, key, lsn: 0 })),
-            Bound::Excluded(key) => {
-                self.map.upper_bound(Bound::<&dyn Place>::Excluded(&Probe { table, key, lsn: u64::MAX }))
-            }
-            Bound::Unbounded => {
-                let next = Probe { table: table.checked_add(1)?, key: &[], lsn: u64::MAX };
-                self.map.upper_bound(Bound::<&dyn Place>::Excluded(&next))
-            }
-        };
-        while let Some(found) = at {
-            let entry = found.key();
-            if entry.table != table {
-                return None;
-            }
-            if entry.lsn <= lsn {
-                // This is the oldest version of the last key with a visible version; the newest visible one is needed.
-                let probe = Probe { table, key: entry.key(), lsn };
-                let newest = self.map.lower_bound(Bound::<&dyn Place>::Included(&probe))?;
-                return Some(version(newest.key(), newest.value()));
-            }
-            at = found.prev();
-        }
-        None
+    /// The same from the first key on.
+    pub(crate) fn versions(&self, table: u32, lsn: u64) -> Versions<'_> {
+        let mut versions = self.walk(table, lsn, Direction::Forward);
+        versions.seek(Bound::Unbounded);
+        versions
     }
 
     /// The keys of a table that frames after `after`, up to `lsn`, have changed.
@@ -308,38 +253,13 @@ impl Memtable {
         let frames = self.frames.read().unwrap_or_else(|e| e.into_inner());
         let first = frames.partition_point(|(frame, _)| *frame <= after);
         let mut keys = Vec::new();
-        for (_, payload) in frames.iter().skip(first).take_while(|(frame, _)| *frame <= lsn) {
-            keys.extend(Operations::new(payload).flatten().filter_map(|operation| match operation {
-                Operation::Put { table: of, key, .. }
-                | Operation::PutOverflow { table: of, key, .. }
-                | Operation::Delete { table: of, key } => payload.get(key).filter(|_| of == table).map(<[u8]>::to_vec),
-                Operation::DropTable { .. } => None,
+        for (_, frame) in frames.iter().skip(first).take_while(|(frame, _)| *frame <= lsn) {
+            keys.extend(Operations::of(frame).flatten().filter_map(|operation| match operation {
+                Operation::Change { table: of, key, .. } if of == table => Some(key.of(frame).to_vec()),
+                _ => None,
             }));
         }
         keys
-    }
-
-    /// The newest version not newer than `lsn` of each key of a table, in key order.
-    pub(crate) fn newest(&self, table: u32, lsn: u64) -> impl Iterator<Item = Version> + '_ {
-        let probe = Probe { table, key: &[], lsn: u64::MAX };
-        let mut at = self.map.lower_bound(Bound::<&dyn Place>::Included(&probe));
-        let mut last: Option<Bytes<'static>> = None;
-        std::iter::from_fn(move || {
-            while let Some(found) = at.take() {
-                at = found.next();
-                let entry = found.key();
-                if entry.table != table {
-                    at = None;
-                    return None;
-                }
-                if entry.lsn <= lsn && last.as_ref().is_none_or(|last| **last != *entry.key()) {
-                    let version = version(entry, found.value());
-                    last = Some(version.key.clone());
-                    return Some(version);
-                }
-            }
-            None
-        })
     }
 
     /// Every long value that any version in this memtable points at.
@@ -351,5 +271,200 @@ impl Memtable {
     pub(crate) fn long_bytes(&self) -> u64 {
         let long = self.long.read().unwrap_or_else(|e| e.into_inner());
         long.iter().fold(0, |sum, pointed| sum.saturating_add(pointed.value.len))
+    }
+}
+
+/// A place in the map.
+type At<'m> = map::Entry<'m, Version, Change<Part>>;
+
+fn change_at(at: &At<'_>) -> OwnedChange {
+    at.value().map(|value| at.key().part(*value))
+}
+
+/// A walk over the keys of a table in one direction, with the newest version of each that is not newer than an LSN.
+pub(crate) struct Versions<'m> {
+    memtable: &'m Memtable,
+    table: u32,
+    lsn: u64,
+    direction: Direction,
+    /// That version of the next key.
+    next: Option<At<'m>>,
+}
+
+/// After so many versions that do not count, the next one that may is searched for.
+const STEPS: usize = 8;
+
+impl<'m> Versions<'m> {
+    /// To the first key from a bound on.
+    pub(crate) fn seek(&mut self, from: Bound<&[u8]>) {
+        // LSNs descend within a key: `u64::MAX` comes before all versions of it, 0 behind them.
+        let (before, behind) = (u64::MAX, 0);
+        let (table, key, lsn) = match (from, self.direction) {
+            (Bound::Included(key), Direction::Forward) => (self.table, key, before),
+            (Bound::Excluded(key), Direction::Forward) => (self.table, key, behind),
+            (Bound::Included(key), Direction::Backward) => (self.table, key, behind),
+            (Bound::Excluded(key), Direction::Backward) => (self.table, key, before),
+            (Bound::Unbounded, Direction::Forward) => (self.table, &[][..], before),
+            (Bound::Unbounded, Direction::Backward) => (self.table.saturating_add(1), &[][..], before),
+        };
+        let probe = Probe::new(table, key, lsn);
+        self.next = match self.direction {
+            Direction::Forward => self.ahead(self.memtable.at_or_behind(&probe), None),
+            Direction::Backward => self.back(self.memtable.at_or_before(&probe)),
+        };
+    }
+
+    /// To the key after this one.
+    pub(crate) fn advance(&mut self) {
+        let Some(at) = self.next.take() else { return };
+        let key = at.key().key();
+        self.next = match self.direction {
+            Direction::Forward => self.ahead(at.next(), Some(key)),
+            Direction::Backward => self.back(self.memtable.at_or_before(&self.probe(key, u64::MAX))),
+        };
+    }
+
+    /// The next key.
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        self.next.as_ref().map(|at| at.key().key())
+    }
+
+    /// The next key, as a part of its frame.
+    pub(crate) fn shared_key(&self) -> Option<Bytes<'static>> {
+        self.next.as_ref().map(|at| at.key().part(at.key().key))
+    }
+
+    /// What becomes of the next key.
+    pub(crate) fn change(&self) -> Option<OwnedChange> {
+        self.next.as_ref().map(change_at)
+    }
+
+    fn probe<'k>(&self, key: &'k [u8], lsn: u64) -> Probe<'k> {
+        Probe::new(self.table, key, lsn)
+    }
+
+    /// The first version from `at` on that counts: it is of another key than `passed`, and not newer than the LSN.
+    fn ahead(&self, mut at: Option<At<'m>>, passed: Option<&[u8]>) -> Option<At<'m>> {
+        for skipped in 1.. {
+            let found = at?;
+            let entry = found.key();
+            if entry.table != self.table {
+                return None;
+            }
+            let is_passed = passed.is_some_and(|passed| entry.key() == passed);
+            if !is_passed && entry.lsn <= self.lsn {
+                return Some(found);
+            }
+            at = if skipped % STEPS == 0 {
+                self.memtable.at_or_behind(&self.probe(entry.key(), if is_passed { 0 } else { self.lsn }))
+            } else {
+                found.next()
+            };
+        }
+        None
+    }
+
+    /// The version that counts of the last key up to `at`, which is the oldest version of a key.
+    fn back(&self, mut at: Option<At<'m>>) -> Option<At<'m>> {
+        loop {
+            let found = at?;
+            let entry = found.key();
+            if entry.table != self.table {
+                return None;
+            }
+            if entry.lsn <= self.lsn {
+                return self.memtable.at_or_behind(&self.probe(entry.key(), self.lsn));
+            }
+            at = self.memtable.at_or_before(&self.probe(entry.key(), u64::MAX));
+        }
+    }
+}
+
+impl Iterator for Versions<'_> {
+    type Item = (Bytes<'static>, OwnedChange);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let found = self.shared_key().zip(self.change());
+        self.advance();
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind, read_operations};
+    use crate::log::reader::Point;
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// A transaction that puts or deletes keys of table 17, and changes both tables beside it.
+    fn frame(lsn: u64, changes: &BTreeMap<u8, bool>) -> Frame {
+        let mut builder = FrameBuilder::new();
+        builder.put(16, b"last", b"");
+        for (key, put) in changes {
+            match put {
+                true => builder.put(17, &[*key], &lsn.to_le_bytes()),
+                false => builder.delete(17, &[*key]),
+            }
+        }
+        builder.put(18, b"", b"");
+        let header = FrameHeader {
+            previous_crc: 0,
+            kind: FrameKind::Commit,
+            relaxed: false,
+            changes_tables: false,
+            lsn,
+            position: 0,
+            root_sequence: 1,
+            durable_lsn: 0,
+            time: 0,
+            payload_len: builder.payload_len().unwrap(),
+            operations: builder.operations(),
+        };
+        let (bytes, crc) = builder.finish(7, &header);
+        let bytes = &bytes[..FRAME_HEADER + header.payload_len as usize];
+        let operations = read_operations(bytes).unwrap();
+        Frame { header, bytes: Arc::from(bytes), operations, after: Point { end: 0, crc, lsn } }
+    }
+
+    /// The LSN of a put, which is its value.
+    fn put_at(change: &OwnedChange) -> Option<u64> {
+        let Change::Put(value) = change else { return None };
+        Some(u64::from_le_bytes(value[..].try_into().unwrap()))
+    }
+
+    proptest! {
+        #[test]
+        fn walks_and_lookups_find_the_newest_version_up_to_an_lsn(
+            frames in vec(btree_map(0_u8..6, any::<bool>(), 1..4), 1..60),
+            key in 0_u8..7,
+            at in any::<prop::sample::Index>(),
+        ) {
+            let memtable = Memtable::new(0);
+            (1..).zip(&frames).for_each(|(lsn, changes)| memtable.insert(&frame(lsn, changes)));
+            let newest = at.index(frames.len() + 1) as u64;
+            let mut model = BTreeMap::<Vec<u8>, Option<u64>>::new();
+            for (lsn, changes) in (1..=newest).zip(&frames) {
+                model.extend(changes.iter().map(|(key, put)| (vec![*key], put.then_some(lsn))));
+            }
+            for key in 0..7 {
+                let found = memtable.get(17, &[key], newest).map(|change| put_at(&change));
+                prop_assert_eq!(found, model.get(&vec![key]).copied());
+            }
+            let bound = [key];
+            for from in [Bound::Included(&bound[..]), Bound::Excluded(&bound[..]), Bound::Unbounded] {
+                let walk = |direction| {
+                    let mut walk = memtable.walk(17, newest, direction);
+                    walk.seek(from);
+                    walk.map(|(key, change)| (key.to_vec(), put_at(&change))).collect::<Vec<_>>()
+                };
+                let ahead = model.range::<[u8], _>((from, Bound::Unbounded));
+                prop_assert_eq!(walk(Direction::Forward), ahead.map(|(k, v)| (k.clone(), *v)).collect::<Vec<_>>());
+                let back = model.range::<[u8], _>((Bound::Unbounded, from)).rev();
+                prop_assert_eq!(walk(Direction::Backward), back.map(|(k, v)| (k.clone(), *v)).collect::<Vec<_>>());
+            }
+        }
     }
 }

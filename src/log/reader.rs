@@ -5,7 +5,10 @@ use crate::disk::format::{get_u32, get_u64};
 use crate::disk::platform::Disk;
 use crate::disk::root::Root;
 use crate::error::{CorruptionKind, Error, Result};
-use crate::log::frame::{FRAME_HEADER, FRAME_LSN, FRAME_PREVIOUS_CRC, FRAMES_KNOWN, FrameHeader, frame_crc, newer_in};
+use crate::log::frame::{
+    FRAME_HEADER, FRAME_LSN, FRAME_PREVIOUS_CRC, FRAMES_KNOWN, FrameHeader, Operation, Unread, frame_crc,
+    read_operations,
+};
 use crate::log::ring::{Ring, continues};
 use std::cell::Cell;
 use std::io;
@@ -36,15 +39,10 @@ pub(crate) struct Frame {
     pub(crate) header: FrameHeader,
     /// The frame's bytes, header included.
     pub(crate) bytes: Arc<[u8]>,
+    /// What they say, read once for all uses.
+    pub(crate) operations: Vec<Operation>,
     /// The place after it.
     pub(crate) after: Point,
-}
-
-impl Frame {
-    /// Where in `bytes` the payload lies.
-    pub(crate) fn payload(&self) -> Range<usize> {
-        FRAME_HEADER..FRAME_HEADER + self.header.payload_len as usize
-    }
 }
 
 /// Reads frames one after the other.
@@ -116,13 +114,23 @@ impl<'a> LogReader<'a> {
             return Ok(None);
         }
         // Only now: bytes that are no frame say nothing of a newer program.
-        if let Some(found) = newer_in(bytes) {
-            let at = self.ring.file_offset(position);
-            let found = format!("{found} at byte {at} (LSN {})", header.lsn);
-            return Err(Error::newer(self.disk.path(), found, FRAMES_KNOWN));
-        }
+        let operations = read_operations(bytes).map_err(|unread| self.not_understood(position, header.lsn, unread))?;
         let after = Point { end: position + header.frame_len(), crc, lsn: header.lsn };
-        Ok(Some(Frame { header, bytes: Arc::from(bytes), after }))
+        Ok(Some(Frame { header, bytes: Arc::from(bytes), operations, after }))
+    }
+
+    fn not_understood(&self, position: u64, lsn: u64, unread: Unread) -> Error {
+        let at = self.ring.file_offset(position);
+        match unread {
+            Unread::Newer(found) => {
+                let found = format!("{found} at byte {at} (LSN {lsn})");
+                Error::newer(self.disk.path(), found, FRAMES_KNOWN)
+            }
+            Unread::Invalid => {
+                let (expected, found) = ("operations that make sense", "a payload that does not");
+                Error::corrupt(CorruptionKind::Frame, at, None, expected, found).in_file(self.disk.path())
+            }
+        }
     }
 
     /// The next frame of the chain; `None` at its end. May be called again when the log may have grown.

@@ -1,8 +1,8 @@
 //! Looks at every page that the newest root leads to, and at every page that it does not.
 
 use crate::bytes::Bytes;
+use crate::direction::Direction;
 use crate::disk::format::{FIRST_PAGE, PAGE_RUN, Ptr, TABLE_CATALOG, TABLE_SPACE, TreeRoot, get_u32};
-use crate::engine::buffer::Direction;
 use crate::engine::merge::{MergeCursor, TableSource};
 use crate::store::Store;
 use crate::tree::node::{LeafValue, Node};

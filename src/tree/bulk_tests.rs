@@ -2,11 +2,13 @@
 
 use super::*;
 use crate::change::Change;
+use crate::direction::Direction;
 use crate::tree::cursor::Cursor;
 use crate::tree::testing::{Found, TestStore, check};
 use crate::tree::update::update;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 const TABLE: u32 = 17;
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -28,19 +30,18 @@ fn copy(store: &TestStore, root: TreeRoot, page_size: u32, whole: bool) -> (Test
     let mut bulk = Bulk::new(TABLE, page_size);
     let mut cursor = Cursor::new(store.pages(), TABLE, root);
     let mut leaves = 0;
-    let mut more = cursor.first().unwrap();
-    while more {
-        let ahead = cursor.leaf_ahead().filter(|_| whole).cloned();
+    cursor.seek(Direction::Forward, Bound::Unbounded).unwrap();
+    loop {
+        let ahead = cursor.leaf_ahead().unwrap().filter(|_| whole).cloned();
         let full = ahead.and_then(|leaf| FullLeaf::of(&leaf, store.pages().page_size()).unwrap());
         if let Some(leaf) = full {
             bulk.leaf(&mut target, &leaf).unwrap();
             leaves += 1;
-            more = cursor.skip_leaf().unwrap();
+            cursor.skip_leaf().unwrap();
             continue;
         }
-        let (key, value) = cursor.entry().unwrap();
+        let Some((key, value)) = cursor.step(Direction::Forward).unwrap() else { break };
         bulk.row(&mut target, &key, &value.read(store.pages(), TABLE).unwrap()).unwrap();
-        more = cursor.next().unwrap();
     }
     let made = bulk.finish(&mut target).unwrap();
     (target, made, leaves)
@@ -114,8 +115,8 @@ fn leaves_for_another_page_size_are_taken_apart() {
 fn keys_that_do_not_ascend_are_refused() {
     let (store, root, _) = source(4096, &[rows(0..1000, 50)]);
     let mut cursor = Cursor::new(store.pages(), TABLE, root);
-    cursor.first().unwrap();
-    let leaf = FullLeaf::of(cursor.leaf_ahead().unwrap(), 4096).unwrap().unwrap();
+    cursor.seek(Direction::Forward, Bound::Unbounded).unwrap();
+    let leaf = FullLeaf::of(cursor.leaf_ahead().unwrap().unwrap(), 4096).unwrap().unwrap();
     let first = leaf.ends().unwrap().0.to_vec();
     let mut target = TestStore::new(4096);
     let mut bulk = Bulk::new(TABLE, 4096);

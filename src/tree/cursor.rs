@@ -1,10 +1,12 @@
 //! Finding a key, and walking a tree in key order, both ways.
 
-use super::node::{Entry, LeafValue, Node};
+use super::node::{LeafValue, Node};
 use super::pages::Pages;
 use crate::bytes::Bytes;
+use crate::direction::Direction;
 use crate::disk::format::{Ptr, TreeRoot};
 use crate::error::Result;
+use std::ops::Bound;
 
 /// The value of `key`, if the tree has it.
 #[inline]
@@ -30,207 +32,135 @@ impl<'a> LeafValue<'a> {
     }
 }
 
-/// A position in a tree: at an entry, before the first one, or after the last one.
+/// A walk over a tree in key order. It may turn at any entry.
 ///
-/// A new cursor stands before the first entry. Moving off an end leaves it there: `next` from before the first
-/// entry goes to the first, `prev` from after the last to the last, and moving further outwards changes nothing.
-/// Every move returns whether the cursor is at an entry afterwards. After an error the cursor stands before the
-/// first entry.
+/// An entry is read, and checked, when it is asked for. After an error, and at the end, the walk is over: only
+/// [`Cursor::seek`] goes on.
 pub(crate) struct Cursor<'a> {
     pages: &'a Pages,
     table: u32,
     root: Ptr,
     /// The branches above the leaf, each with the index of the child taken.
     path: Vec<(Node<'a>, usize)>,
+    /// The leaf, with the index of the entry it is at.
     leaf: Option<(Node<'a>, usize)>,
-    /// The entry it is at.
-    entry: Option<Entry>,
-    /// Its key, once it was asked for: putting one together is most of the cost of a step.
-    key: Option<Bytes<'static>>,
+    /// That entry, once it was looked at: putting a key together is most of the cost of a step.
+    peeked: Option<(Bytes<'a>, LeafValue<'a>)>,
     /// Whether [`Cursor::step`] has returned that entry.
     returned: bool,
-    after_last: bool,
 }
 
 impl<'a> Cursor<'a> {
+    /// A walk that starts when it is sent to an entry.
     pub(crate) fn new(pages: &'a Pages, table: u32, root: TreeRoot) -> Cursor<'a> {
-        let (path, leaf, entry, key) = Default::default();
-        Cursor { pages, table, root: root.ptr, path, leaf, entry, key, returned: false, after_last: false }
+        Cursor { pages, table, root: root.ptr, path: Vec::new(), leaf: None, peeked: None, returned: false }
     }
 
-    /// Whether the cursor is at an entry.
-    #[cfg(test)]
-    pub(crate) fn valid(&self) -> bool {
-        self.entry.is_some()
-    }
-
-    /// Key and value of the entry it is at.
-    #[inline(always)]
-    pub(crate) fn entry(&self) -> Option<(Bytes<'a>, LeafValue<'a>)> {
-        let (leaf, _) = self.leaf.as_ref()?;
-        let entry = self.entry.as_ref()?;
-        Some((leaf.key(entry), leaf.value(entry).ok()?))
-    }
-
-    /// Key of the entry it is at.
-    pub(crate) fn key(&mut self) -> Option<&[u8]> {
-        if self.key.is_none() {
-            let (leaf, index) = self.leaf.as_ref()?;
-            self.key = match &self.entry {
-                Some(entry) => Some(leaf.key(entry)),
-                None => Some(leaf.key(&leaf.entry(*index).ok()?)),
-            };
-        }
-        self.key.as_deref()
+    /// To the first entry from a bound on, in the direction of the walk.
+    pub(crate) fn seek(&mut self, direction: Direction, from: Bound<&[u8]>) -> Result<()> {
+        self.off();
+        let (key, included) = match from {
+            Bound::Unbounded => return self.edge(self.root, None, direction),
+            Bound::Included(key) => (key, true),
+            Bound::Excluded(key) => (key, false),
+        };
+        let Some((before, found)) = self.descend(key)? else { return Ok(()) };
+        let index = match direction {
+            Direction::Forward => before + usize::from(found && !included),
+            Direction::Backward => (before + usize::from(found && included)).wrapping_sub(1),
+        };
+        self.settle(direction, index)
     }
 
     /// The entry it is at, or, if that was returned already, the next one in this direction; the cursor stays there.
-    ///
-    /// The same as moving and reading, for long walks: what one step costs beside the copy of a key decides how fast
-    /// a scan is.
-    pub(crate) fn step(&mut self, forward: bool) -> Result<Option<(Bytes<'a>, LeafValue<'a>)>> {
-        if !self.returned {
-            self.returned = self.leaf.is_some();
-            return Ok(self.entry());
-        }
-        let Some((leaf, index)) = &mut self.leaf else { return Ok(None) };
-        let next = if forward { *index + 1 } else { index.wrapping_sub(1) };
-        if next < leaf.count() {
-            *index = next;
-            (self.entry, self.key) = (None, None);
-            let read = leaf.read(next).map(Some);
-            if read.is_err() {
-                self.off(false);
-            }
-            return read;
-        }
-        self.cross(forward)?;
+    pub(crate) fn step(&mut self, direction: Direction) -> Result<Option<(Bytes<'a>, LeafValue<'a>)>> {
+        self.catch_up(direction)?;
         self.returned = self.leaf.is_some();
-        Ok(self.entry())
+        if self.peeked.is_some() {
+            return Ok(self.peeked.take());
+        }
+        self.read()
     }
 
-    /// Moves on from an entry that [`Cursor::step`] has returned.
-    pub(crate) fn catch_up(&mut self, forward: bool) -> Result<()> {
-        if !std::mem::take(&mut self.returned) {
-            return Ok(());
-        }
-        if forward { self.next().map(drop) } else { self.prev().map(drop) }
+    /// The key of the entry that [`Cursor::step`] returns next.
+    #[inline]
+    pub(crate) fn peek(&mut self, direction: Direction) -> Result<Option<&[u8]>> {
+        self.catch_up(direction)?;
+        self.key()
     }
 
     /// The key of the entry that [`Cursor::step`] has returned last.
     pub(crate) fn last_key(&mut self) -> Option<&[u8]> {
-        if self.returned { self.key() } else { None }
+        if self.returned { self.key().ok().flatten() } else { None }
     }
 
-    /// Like [`Cursor::entry`], after [`Cursor::key`] and for the last time: the cursor is to be moved next.
-    pub(crate) fn take(&mut self) -> Option<(Bytes<'a>, LeafValue<'a>)> {
-        let (leaf, _) = self.leaf.as_ref()?;
-        let entry = self.entry.take()?;
-        Some((self.key.take().unwrap_or_else(|| leaf.key(&entry)), leaf.value(&entry).ok()?))
+    /// For a forward walk: the leaf whose first entry [`Cursor::step`] returns next.
+    pub(crate) fn leaf_ahead(&mut self) -> Result<Option<&Node<'a>>> {
+        self.catch_up(Direction::Forward)?;
+        Ok(self.leaf.as_ref().filter(|(_, index)| *index == 0).map(|(leaf, _)| leaf))
     }
 
-    /// To the first entry whose key is >= `key`.
-    pub(crate) fn seek(&mut self, key: &[u8]) -> Result<bool> {
-        match self.descend(key)? {
-            None => Ok(self.off(true)),
-            Some((index, count)) if index < count => self.settle(index),
-            Some(_) => self.cross(true),
+    /// Goes on behind that leaf.
+    pub(crate) fn skip_leaf(&mut self) -> Result<()> {
+        self.peeked = None;
+        self.cross(Direction::Forward)
+    }
+
+    /// Moves on from an entry that [`Cursor::step`] has returned.
+    #[inline(always)]
+    fn catch_up(&mut self, direction: Direction) -> Result<()> {
+        if !self.returned {
+            return Ok(());
+        }
+        self.returned = false;
+        self.peeked = None;
+        let Some((_, index)) = &self.leaf else { return Ok(()) };
+        let next = direction.next(*index);
+        self.settle(direction, next)
+    }
+
+    /// To entry `index` of the leaf or, if it has none, to the next leaf.
+    #[inline(always)]
+    fn settle(&mut self, direction: Direction, index: usize) -> Result<()> {
+        match &mut self.leaf {
+            Some((leaf, at)) if index < leaf.count() => {
+                *at = index;
+                Ok(())
+            }
+            _ => self.cross(direction),
         }
     }
 
-    /// To the last entry whose key is < `key`.
-    pub(crate) fn seek_before(&mut self, key: &[u8]) -> Result<bool> {
-        match self.descend(key)? {
-            None => Ok(self.off(false)),
-            Some((0, _)) => self.cross(false),
-            Some((index, _)) => self.settle(index - 1),
+    #[inline(always)]
+    fn read(&mut self) -> Result<Option<(Bytes<'a>, LeafValue<'a>)>> {
+        let Some((leaf, index)) = &self.leaf else { return Ok(None) };
+        let entry = leaf.read(*index);
+        if entry.is_err() {
+            self.off();
         }
+        entry.map(Some)
     }
 
-    /// To the first entry.
-    pub(crate) fn first(&mut self) -> Result<bool> {
-        self.off(false);
-        self.edge(self.root, None, true)
-    }
-
-    /// To the last entry.
-    pub(crate) fn last(&mut self) -> Result<bool> {
-        self.off(true);
-        let moved = self.edge(self.root, None, false);
-        self.after_last = matches!(moved, Ok(false));
-        moved
-    }
-
-    /// The leaf whose first entry it is at.
+    /// The key of the entry it is at.
     #[inline]
-    pub(crate) fn leaf_ahead(&self) -> Option<&Node<'a>> {
-        self.leaf.as_ref().filter(|(_, index)| *index == 0).map(|(leaf, _)| leaf)
-    }
-
-    /// To the first entry of the next leaf.
-    pub(crate) fn skip_leaf(&mut self) -> Result<bool> {
-        if self.leaf.is_none() { Ok(false) } else { self.cross(true) }
-    }
-
-    /// To the following entry.
-    #[inline]
-    pub(crate) fn next(&mut self) -> Result<bool> {
-        match &self.leaf {
-            Some((leaf, index)) if index + 1 < leaf.count() => self.settle(index + 1),
-            Some(_) => self.cross(true),
-            None if self.after_last => Ok(false),
-            None => self.first(),
+    fn key(&mut self) -> Result<Option<&[u8]>> {
+        if self.peeked.is_none() {
+            self.peeked = self.read()?;
         }
+        Ok(self.peeked.as_ref().map(|(key, _)| &**key))
     }
 
-    /// To the entry before.
-    #[inline]
-    pub(crate) fn prev(&mut self) -> Result<bool> {
-        match &self.leaf {
-            Some((_, index)) if *index > 0 => self.settle(index - 1),
-            Some(_) => self.cross(false),
-            None if self.after_last => self.last(),
-            None => Ok(false),
-        }
-    }
-
-    /// Leaves the tree at one of its ends.
-    fn off(&mut self, after_last: bool) -> bool {
+    /// Leaves the tree.
+    fn off(&mut self) {
         self.path.clear();
         self.leaf = None;
-        self.entry = None;
-        self.key = None;
+        self.peeked = None;
         self.returned = false;
-        self.after_last = after_last;
-        false
     }
 
-    /// Makes entry `index` of the leaf the current one. All of the entry is checked here, so that
-    /// [`Cursor::entry`] cannot fail.
-    #[inline]
-    fn settle(&mut self, index: usize) -> Result<bool> {
-        let Some((leaf, at)) = &mut self.leaf else { return Ok(false) };
-        let checked = leaf.entry(index).and_then(|entry| match entry.long {
-            true => leaf.overflow(&entry).map(|_| entry),
-            false => Ok(entry),
-        });
-        *at = index;
-        self.key = None;
-        self.returned = false;
-        match checked {
-            Ok(entry) => self.entry = Some(entry),
-            Err(error) => {
-                self.off(false);
-                return Err(error);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Descends to the leaf whose range contains `key`. Returns the index of its first entry >= `key`, and its
-    /// count; `None` if the tree is empty.
-    fn descend(&mut self, key: &[u8]) -> Result<Option<(usize, usize)>> {
-        self.off(false);
+    /// Descends to the leaf whose range contains `key`. Returns how many of its entries have lesser keys, and whether it
+    /// has this one; `None` if the tree is empty.
+    fn descend(&mut self, key: &[u8]) -> Result<Option<(usize, bool)>> {
         if self.root.is_none() {
             return Ok(None);
         }
@@ -240,63 +170,66 @@ impl<'a> Cursor<'a> {
             let child = self.pages.node(node.child(index), self.table, Some(node.level() - 1))?;
             self.path.push((std::mem::replace(&mut node, child), index));
         }
-        let place = (node.lower_bound(key)?.0, node.count());
+        let place = node.lower_bound(key)?;
         self.leaf = Some((node, 0));
         Ok(Some(place))
     }
 
-    /// Descends from `ptr` along the left or the right edge, to the first or the last entry there.
-    fn edge(&mut self, ptr: Ptr, level: Option<u8>, left: bool) -> Result<bool> {
+    /// Descends from `ptr` along the edge where a walk in this direction starts, to the first entry there.
+    fn edge(&mut self, ptr: Ptr, level: Option<u8>, direction: Direction) -> Result<()> {
         if ptr.is_none() && level.is_none() {
-            return Ok(false);
+            return Ok(());
         }
+        let first = |node: &Node<'_>| match direction {
+            Direction::Forward => 0,
+            Direction::Backward => node.count() - 1,
+        };
         let mut node = self.pages.node(ptr, self.table, level)?;
         while !node.is_leaf() {
             self.pages.expect_leaves(&node);
-            let index = if left { 0 } else { node.count() - 1 };
+            let index = first(&node);
             let child = self.pages.node(node.child(index), self.table, Some(node.level() - 1))?;
             self.path.push((std::mem::replace(&mut node, child), index));
         }
-        let index = if left { 0 } else { node.count() - 1 };
+        let index = first(&node);
         self.leaf = Some((node, index));
-        self.settle(index)
+        Ok(())
     }
 
-    /// Moves from the leaf to the next or the previous one.
-    fn cross(&mut self, forward: bool) -> Result<bool> {
-        let moved = self.cross_to(forward);
+    /// Moves from the leaf to the next one in this direction.
+    fn cross(&mut self, direction: Direction) -> Result<()> {
+        let moved = self.cross_to(direction);
         if moved.is_err() {
-            self.off(false);
+            self.off();
         }
         moved
     }
 
-    fn cross_to(&mut self, forward: bool) -> Result<bool> {
-        let from = self.leaf.take();
-        self.entry = None;
-        self.key = None;
+    fn cross_to(&mut self, direction: Direction) -> Result<()> {
+        let Some((from, _)) = self.leaf.take() else { return Ok(()) };
         while let Some((node, index)) = self.path.last_mut() {
-            let next = if forward { *index + 1 } else { index.wrapping_sub(1) };
+            let next = direction.next(*index);
             if next >= node.count() {
                 self.path.pop();
                 continue;
             }
             *index = next;
             let (child, level) = (node.child(next), node.level() - 1);
-            self.edge(child, Some(level), forward)?;
+            self.edge(child, Some(level), direction)?;
             // Leaves must ascend, by their first and last keys, and each from its first to its last: otherwise a
             // hostile file whose pointers share subtrees would return the same few pages for ever.
-            if let (Some((old, _)), Some((new, _))) = (&from, &self.leaf) {
-                let (below, above) = if forward { (old, new) } else { (new, old) };
+            if let Some((new, _)) = &self.leaf {
+                let (below, above) = if direction == Direction::Forward { (&from, new) } else { (new, &from) };
                 let (last, first) = (below.last_key()?, above.first_key()?);
-                let ascends = if forward { first <= new.last_key()? } else { new.first_key()? <= last };
+                let ascends =
+                    if direction == Direction::Forward { first <= new.last_key()? } else { new.first_key()? <= last };
                 if last >= first || !ascends {
                     return Err(new.damage("a leaf in key order with its neighbour"));
                 }
             }
-            return Ok(true);
+            return Ok(());
         }
-        Ok(self.off(forward))
+        Ok(())
     }
 }
 

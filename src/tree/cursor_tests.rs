@@ -44,29 +44,30 @@ fn read_all(pages: &Arc<Pages>, root: TreeRoot, model: &BTreeMap<Vec<u8>, Vec<u8
             Err(error) => ok(error),
         }
     }
-    for forward in [true, false] {
+    for direction in [Direction::Forward, Direction::Backward] {
         let mut cursor = Cursor::new(pages, TABLE, root);
         let mut expected: Vec<_> = model.iter().collect();
-        if !forward {
+        if direction == Direction::Backward {
             expected.reverse();
         }
-        let mut moved = if forward { cursor.first() } else { cursor.last() };
+        let mut moved = cursor.seek(direction, Bound::Unbounded);
         for (key, value) in expected {
-            match moved.and_then(|at| {
-                assert!(at);
-                let (k, v) = cursor.entry().unwrap();
-                assert_eq!(k, key.as_slice());
-                v.read(pages, TABLE)
-            }) {
-                Ok(found) => assert_eq!(found, value.as_slice()),
-                Err(error) => {
-                    ok(error);
-                    if !cursor.valid() {
-                        break;
+            match moved.and_then(|()| cursor.step(direction)) {
+                Ok(found) => {
+                    let (k, v) = found.unwrap();
+                    assert_eq!(k, key.as_slice());
+                    match v.read(pages, TABLE) {
+                        Ok(found) => assert_eq!(found, value.as_slice()),
+                        Err(error) => ok(error),
                     }
                 }
+                Err(error) => {
+                    ok(error);
+                    assert!(cursor.step(direction).unwrap().is_none(), "the walk is over");
+                    break;
+                }
             }
-            moved = if forward { cursor.next() } else { cursor.prev() };
+            moved = Ok(());
         }
     }
     !damaged
@@ -185,9 +186,10 @@ proptest! {
             for key in model.keys() {
                 drop(get(&pages, TABLE, root, key).and_then(|v| v.map(|v| v.read(&pages, TABLE)).transpose()));
                 let mut cursor = Cursor::new(&pages, TABLE, root);
-                for _ in 0..3 {
-                    drop(cursor.seek(key).and_then(|_| cursor.next()).and_then(|_| cursor.prev()));
-                    drop(cursor.seek_before(key));
+                for from in [Bound::Included(key.as_slice()), Bound::Excluded(key.as_slice())] {
+                    let turned = cursor.seek(Direction::Forward, from).and_then(|()| cursor.step(Direction::Forward));
+                    drop(turned.and_then(|_| cursor.step(Direction::Forward)).and_then(|_| cursor.step(Direction::Backward)));
+                    drop(cursor.seek(Direction::Backward, from).and_then(|()| cursor.peek(Direction::Backward).map(drop)));
                 }
                 let found = rank(&pages, TABLE, root, key);
                 prop_assert!(found.is_ok_and(|(found, _)| found <= root.count) || rank_fails(&pages, root, key));
@@ -195,12 +197,11 @@ proptest! {
             (0..=root.count).for_each(|n| drop(nth(&pages, TABLE, root, n)));
             let mut cursor = Cursor::new(&pages, TABLE, root);
             let mut steps = 0;
-            while let Ok(true) = cursor.next() {
-                steps += 1;
-            }
-            let _ = cursor.last();
-            while let Ok(true) = cursor.prev() {
-                steps += 1;
+            for direction in [Direction::Forward, Direction::Backward] {
+                let _ = cursor.seek(direction, Bound::Unbounded);
+                while let Ok(Some(_)) = cursor.step(direction) {
+                    steps += 1;
+                }
             }
             prop_assert!(steps < 20_000);
             drop(relocatable(&pages, TABLE, root, 0, &mut Room::endless(), None, 100));
@@ -263,10 +264,12 @@ proptest! {
         let root = TreeRoot { ptr: below, count: 9, ..TreeRoot::default() };
         prop_assert!(descending || get(&pages, TABLE, root, b"k").unwrap().is_some());
         let mut cursor = Cursor::new(&pages, TABLE, root);
-        prop_assert!(cursor.first().unwrap());
-        prop_assert!(!descending || cursor.next().unwrap());
-        prop_assert!(cursor.next().unwrap_err().is_corrupt());
-        prop_assert!(!cursor.valid());
+        cursor.seek(Direction::Forward, Bound::Unbounded).unwrap();
+        for _ in 0..=usize::from(descending) {
+            prop_assert!(cursor.step(Direction::Forward).unwrap().is_some());
+        }
+        prop_assert!(cursor.step(Direction::Forward).is_err_and(|error| error.is_corrupt()));
+        prop_assert!(cursor.step(Direction::Forward).unwrap().is_none());
         prop_assert!(relocatable(&pages, TABLE, root, 0, &mut Room::endless(), None, 100).is_err());
         prop_assert!(free_tree(&mut store, TABLE, root).is_err());
         let changes = [b"a", b"k", b"z"].map(|key| Ok((key, Change::<Vec<u8>>::Delete)));

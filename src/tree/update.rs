@@ -46,7 +46,7 @@ pub(crate) trait PageStore {
     }
 }
 
-/// An edit of a key.
+/// An edit of a key: a change, or what only the tree knows, since it changes no content.
 #[derive(Debug, Clone)]
 pub(crate) enum Edit<V> {
     /// A change. A long value that is written already belongs to the tree from now on.

@@ -1,6 +1,7 @@
 //! Batches against a model, with the whole tree checked after each.
 
 use super::*;
+use crate::direction::Direction;
 use crate::tree::cursor::{Cursor, get};
 use crate::tree::rank::{nth, rank};
 use crate::tree::space::Room;
@@ -8,6 +9,7 @@ use crate::tree::testing::{Found, TestStore, check};
 use crate::tree::walk::{Relocatable, free_tree, relocatable};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 const TABLE: u32 = 17;
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -278,45 +280,45 @@ fn long_keys() -> impl Strategy<Value = Batch> {
 
 fn cursor_agrees(pages: &Pages, root: TreeRoot, model: &Model, seeks: &[Vec<u8>]) {
     let mut cursor = Cursor::new(pages, TABLE, root);
-    let at = |cursor: &Cursor<'_>| {
-        assert_eq!(cursor.valid(), cursor.entry().is_some());
-        cursor.entry().map(|(k, v)| (k.to_vec(), v.read(pages, TABLE).unwrap().to_vec()))
+    let step = |cursor: &mut Cursor<'_>, direction| {
+        let next = cursor.peek(direction).unwrap().map(<[u8]>::to_vec);
+        let entry = cursor.step(direction).unwrap();
+        let entry = entry.map(|(k, v)| (k.to_vec(), v.read(pages, TABLE).unwrap().to_vec()));
+        assert_eq!(entry.as_ref().map(|(key, _)| key), next.as_ref());
+        assert_eq!(cursor.last_key().map(<[u8]>::to_vec), next);
+        entry
     };
     let own = |entry: Option<(&Vec<u8>, &Vec<u8>)>| entry.map(|(k, v)| (k.clone(), v.clone()));
     for key in seeks {
         let value = get(pages, TABLE, root, key).unwrap().map(|v| v.read(pages, TABLE).unwrap().to_vec());
         assert_eq!(value.as_ref(), model.get(key));
-        assert_eq!(cursor.seek(key).unwrap(), cursor.valid());
-        let mut expected = model.range(key.clone()..);
-        for _ in 0..40 {
-            assert_eq!(at(&cursor), own(expected.next()));
-            cursor.next().unwrap();
+        for from in [Bound::Included(key), Bound::Excluded(key), Bound::Unbounded] {
+            let from = from.map(Vec::as_slice);
+            cursor.seek(Direction::Forward, from).unwrap();
+            assert_eq!(cursor.last_key(), None, "nothing was returned");
+            let mut expected = model.range::<[u8], _>((from, Bound::Unbounded));
+            (0..40).for_each(|_| assert_eq!(step(&mut cursor, Direction::Forward), own(expected.next())));
+            cursor.seek(Direction::Backward, from).unwrap();
+            let mut expected = model.range::<[u8], _>((Bound::Unbounded, from)).rev();
+            (0..40).for_each(|_| assert_eq!(step(&mut cursor, Direction::Backward), own(expected.next())));
         }
-        cursor.seek(key).unwrap();
-        cursor.prev().unwrap();
-        let mut expected = model.range(..key.clone()).rev();
-        assert_eq!(at(&cursor), own(expected.clone().next()), "one back from a seek");
-        assert_eq!(cursor.seek_before(key).unwrap(), cursor.valid());
-        for _ in 0..40 {
-            assert_eq!(at(&cursor), own(expected.next()));
-            cursor.prev().unwrap();
+        // It turns: what was returned is not returned again.
+        cursor.seek(Direction::Forward, Bound::Included(key)).unwrap();
+        if step(&mut cursor, Direction::Forward).is_some() {
+            assert_eq!(step(&mut cursor, Direction::Backward), own(model.range(..key.clone()).next_back()));
         }
-        cursor.seek_before(key).unwrap();
-        cursor.next().unwrap();
-        assert_eq!(at(&cursor), own(model.range(key.clone()..).next()), "one on from before");
     }
     ranks_agree(pages, root, model, seeks);
-    // Over both ends and back.
-    cursor.last().unwrap();
-    assert_eq!(at(&cursor), own(model.last_key_value()));
-    assert!(!cursor.next().unwrap() && !cursor.next().unwrap());
-    assert_eq!(cursor.prev().unwrap(), !model.is_empty());
-    assert_eq!(at(&cursor), own(model.last_key_value()));
-    cursor.first().unwrap();
-    assert_eq!(at(&cursor), own(model.first_key_value()));
-    assert!(!cursor.prev().unwrap() && !cursor.prev().unwrap());
-    cursor.next().unwrap();
-    assert_eq!(at(&cursor), own(model.first_key_value()));
+    // A walk that has come to an end is over, in both directions.
+    for direction in [Direction::Forward, Direction::Backward] {
+        cursor.seek(direction, Bound::Unbounded).unwrap();
+        let count = std::iter::from_fn(|| cursor.step(direction).unwrap()).count();
+        assert_eq!(count, model.len());
+        assert!(
+            cursor.step(Direction::Forward).unwrap().is_none() && cursor.step(Direction::Backward).unwrap().is_none()
+        );
+        assert_eq!(cursor.last_key(), None);
+    }
 }
 
 fn ranks_agree(pages: &Pages, root: TreeRoot, model: &Model, seeks: &[Vec<u8>]) {

@@ -1,6 +1,7 @@
 //! The tables of a state, and their types.
 
-use crate::engine::buffer::{Direction, Over};
+use crate::direction::Direction;
+use crate::engine::buffer::Over;
 use crate::engine::merge::{MergeCursor, TableSource};
 use crate::engine::stats::TableInfo;
 use crate::engine::table_row::TableEntry;

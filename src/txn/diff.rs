@@ -5,9 +5,9 @@
 //! of a key: what it says there may have been applied since, or undone.
 
 use crate::bytes::Bytes;
+use crate::direction::Direction;
 use crate::disk::format::{TABLE_NAMES, TreeRoot};
 use crate::engine::Engine;
-use crate::engine::buffer::Direction;
 use crate::engine::merge::{MergeCursor, TableSource};
 use crate::engine::table_row::TableEntry;
 use crate::engine::view::View;
@@ -308,9 +308,7 @@ fn version<'s>(side: &Option<Side<'s>>, other: &Option<Side<'s>>) -> Option<Vers
 impl<'s> Side<'s> {
     /// The keys of this table in the log of this state.
     fn logged_keys(&self) -> impl Iterator<Item = Vec<u8>> + 's {
-        let (view, id) = (self.view, self.id);
-        let memtables = view.memtables.iter().filter(move |memtable| memtable.touches(id));
-        memtables.flat_map(move |memtable| memtable.newest(id, view.lsn)).map(|version| version.key.to_vec())
+        self.view.log_changes(self.id).map(|(key, _)| key.to_vec())
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes<'s>>> {

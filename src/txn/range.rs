@@ -1,7 +1,7 @@
 //! Iterating over a range of a table, from both ends.
 
 use crate::bytes::Bytes;
-use crate::engine::buffer::Direction;
+use crate::direction::Direction;
 use crate::engine::merge::{MergeCursor, TableSource, as_slices};
 use crate::error::Result;
 use crate::tree::node::LeafValue;

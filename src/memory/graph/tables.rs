@@ -14,16 +14,55 @@ type Hash = [u8; 16];
 /// The key of an index by the hash of a name.
 type ByName = (Hash, u64);
 
-const ENTITIES: Table<u64, EntityRow> = Table::new("graph.entities");
-const ENTITIES_BY_NAME: Table<ByName, ()> = Table::new("graph.entities.by_name");
-/// By entity and position.
-const OBSERVATIONS: Table<(u64, u64), String> = Table::new("graph.observations");
-/// By entity, content and position.
-const OBSERVATIONS_BY_CONTENT: Table<(u64, Hash, u64), ()> = Table::new("graph.observations.by_content");
-const RELATIONS: Table<u64, Relation> = Table::new("graph.relations");
-/// By the first name, and by the rest of the relation.
-const RELATIONS_BY_FROM: Table<(Hash, Hash, u64), ()> = Table::new("graph.relations.by_from");
-const RELATIONS_BY_TO: Table<ByName, ()> = Table::new("graph.relations.by_to");
+/// Declares the tables once: their names and types, and the structs that hold them, open for reading or for writing.
+macro_rules! tables {
+    ($($(#[$what:meta])* $table:ident, $field:ident: $name:literal, $key:ty => $value:ty;)+) => {
+        $($(#[$what])* const $table: Table<$key, $value> = Table::new($name);)+
+
+        /// The tables for reading.
+        #[derive(Debug)]
+        pub(super) struct Tables<'s> {
+            $($field: TypedTable<'s, $key, $value>,)+
+        }
+
+        /// The tables for writing. Each method keeps a row and its indexes in step.
+        #[derive(Debug)]
+        pub(super) struct TablesMut<'t> {
+            $($field: TypedTableMut<'t, $key, $value>,)+
+        }
+
+        impl<'s> Tables<'s> {
+            pub(super) fn open(snapshot: &'s Snapshot) -> Result<Tables<'s>> {
+                Ok(Tables { $($field: snapshot.table($table)?,)+ })
+            }
+        }
+
+        impl<'t> TablesMut<'t> {
+            pub(super) fn open(tx: &'t WriteTxn) -> Result<TablesMut<'t>> {
+                Ok(TablesMut { $($field: tx.table($table)?,)+ })
+            }
+
+            /// Removes every row.
+            pub(super) fn clear(&self) -> Result<()> {
+                $(self.$field.clear()?;)+
+                Ok(())
+            }
+        }
+    };
+}
+
+tables! {
+    ENTITIES, entities: "graph.entities", u64 => EntityRow;
+    ENTITIES_BY_NAME, entities_by_name: "graph.entities.by_name", ByName => ();
+    /// By entity and position.
+    OBSERVATIONS, observations: "graph.observations", (u64, u64) => String;
+    /// By entity, content and position.
+    OBSERVATIONS_BY_CONTENT, observations_by_content: "graph.observations.by_content", (u64, Hash, u64) => ();
+    RELATIONS, relations: "graph.relations", u64 => Relation;
+    /// By the first name, and by the rest of the relation.
+    RELATIONS_BY_FROM, relations_by_from: "graph.relations.by_from", (Hash, Hash, u64) => ();
+    RELATIONS_BY_TO, relations_by_to: "graph.relations.by_to", ByName => ();
+}
 
 /// An entity without its observations.
 #[derive(Serialize, Deserialize)]
@@ -58,31 +97,7 @@ fn next<V>(last: Option<(u64, V)>) -> u64 {
     last.map_or(0, |(number, _)| number.saturating_add(1))
 }
 
-/// The tables for reading.
-#[derive(Debug)]
-pub(super) struct Tables<'s> {
-    entities: TypedTable<'s, u64, EntityRow>,
-    entities_by_name: TypedTable<'s, ByName, ()>,
-    observations: TypedTable<'s, (u64, u64), String>,
-    observations_by_content: TypedTable<'s, (u64, Hash, u64), ()>,
-    relations: TypedTable<'s, u64, Relation>,
-    relations_by_from: TypedTable<'s, (Hash, Hash, u64), ()>,
-    relations_by_to: TypedTable<'s, ByName, ()>,
-}
-
 impl<'s> Tables<'s> {
-    pub(super) fn open(snapshot: &'s Snapshot) -> Result<Tables<'s>> {
-        Ok(Tables {
-            entities: snapshot.table(ENTITIES)?,
-            entities_by_name: snapshot.table(ENTITIES_BY_NAME)?,
-            observations: snapshot.table(OBSERVATIONS)?,
-            observations_by_content: snapshot.table(OBSERVATIONS_BY_CONTENT)?,
-            relations: snapshot.table(RELATIONS)?,
-            relations_by_from: snapshot.table(RELATIONS_BY_FROM)?,
-            relations_by_to: snapshot.table(RELATIONS_BY_TO)?,
-        })
-    }
-
     pub(super) fn counts(&self) -> Result<Counts> {
         Ok(Counts {
             entities: self.entities.len()?,
@@ -209,31 +224,7 @@ impl Iterator for Entities<'_> {
     }
 }
 
-/// The tables for writing. Each method keeps a row and its indexes in step.
-#[derive(Debug)]
-pub(super) struct TablesMut<'t> {
-    entities: TypedTableMut<'t, u64, EntityRow>,
-    entities_by_name: TypedTableMut<'t, ByName, ()>,
-    observations: TypedTableMut<'t, (u64, u64), String>,
-    observations_by_content: TypedTableMut<'t, (u64, Hash, u64), ()>,
-    relations: TypedTableMut<'t, u64, Relation>,
-    relations_by_from: TypedTableMut<'t, (Hash, Hash, u64), ()>,
-    relations_by_to: TypedTableMut<'t, ByName, ()>,
-}
-
-impl<'t> TablesMut<'t> {
-    pub(super) fn open(tx: &'t WriteTxn) -> Result<TablesMut<'t>> {
-        Ok(TablesMut {
-            entities: tx.table(ENTITIES)?,
-            entities_by_name: tx.table(ENTITIES_BY_NAME)?,
-            observations: tx.table(OBSERVATIONS)?,
-            observations_by_content: tx.table(OBSERVATIONS_BY_CONTENT)?,
-            relations: tx.table(RELATIONS)?,
-            relations_by_from: tx.table(RELATIONS_BY_FROM)?,
-            relations_by_to: tx.table(RELATIONS_BY_TO)?,
-        })
-    }
-
+impl TablesMut<'_> {
     pub(super) fn entities_of(&self, name: &str) -> Result<Vec<u64>> {
         rows(self.entities_by_name.prefix((hash(name),))?)
     }
@@ -252,17 +243,6 @@ impl<'t> TablesMut<'t> {
         self.observations.delete_range((number, 0)..=(number, u64::MAX))?;
         self.observations_by_content.delete_range((number, [0; 16], 0)..=(number, [u8::MAX; 16], u64::MAX))?;
         Ok(())
-    }
-
-    /// Removes every row.
-    pub(super) fn clear(&self) -> Result<()> {
-        self.entities.clear()?;
-        self.entities_by_name.clear()?;
-        self.observations.clear()?;
-        self.observations_by_content.clear()?;
-        self.relations.clear()?;
-        self.relations_by_from.clear()?;
-        self.relations_by_to.clear()
     }
 
     pub(super) fn has_observation(&self, entity: u64, text: &str) -> Result<bool> {
