@@ -1,6 +1,6 @@
 //! The memory layer: searches over many items, and what an operation costs in small and large memories.
 //!
-//! `cargo bench --features memory --bench memory -- [words] [vectors] [operations]` (all of them, if none is named)
+//! `cargo bench --features memory --bench memory -- [words] [vectors] [operations] [graph]` (all of them, if none is named)
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "a program that measures")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "numbers that it chose")]
@@ -8,6 +8,7 @@
 #[path = "../tests/common/random.rs"]
 mod random;
 
+use memstone::memory::graph::{Entity, GraphMut, GraphView, Relation};
 use memstone::memory::{Draft, Format, ItemId, Memory, MemoryError, MemoryOptions, Metric, Query, Space};
 use memstone::{Durability, Store, WriteOptions};
 use random::Random;
@@ -28,6 +29,9 @@ fn main() {
     }
     if wants("operations") {
         operations(&[1_000, 10_000, 100_000, 1_000_000]);
+    }
+    if wants("graph") {
+        graph(&[10_000, 100_000]);
     }
 }
 
@@ -193,5 +197,47 @@ fn operations(sizes: &[u32]) {
         measure("remove", &mut |n| assert!(memory.remove(added[n]).unwrap()));
         measure("usage", &mut |_| drop(black_box(memory.usage("ada").unwrap())));
         println!("  {size} items: {}", line.join(", "));
+    }
+}
+
+/// Searches of a knowledge graph with three observations and a relation for each entity.
+fn graph(sizes: &[u32]) {
+    let (_dir, memory) = memory();
+    let store = memory.store();
+    let mut random = Random(11);
+    let mut filled = 0;
+    for size in sizes {
+        for start in (filled..*size).step_by(1000) {
+            let end = (start + 1000).min(*size);
+            let numbers = start..end;
+            let entity = |n: u32, random: &mut Random| {
+                Entity::new(format!("Entity {n}"), "Thing", (0..3).map(|_| text(random, 8)).collect::<Vec<_>>())
+            };
+            let entities: Vec<Entity> = numbers.clone().map(|n| entity(n, &mut random)).collect();
+            let relation = |n: u32| Relation::new(format!("Entity {n}"), format!("Entity {}", n / 2), "follows");
+            let relations: Vec<Relation> = numbers.map(relation).collect();
+            store
+                .write(|tx| {
+                    let graph = GraphMut::new(tx)?;
+                    graph.create_entities(&entities)?;
+                    Ok(graph.create_relations(&relations).map(drop)?)
+                })
+                .unwrap();
+        }
+        filled = *size;
+        store.checkpoint().unwrap();
+        let snapshot = store.read().unwrap();
+        let graph = GraphView::new(&snapshot).unwrap();
+        println!("a graph of {size} entities:");
+        for (kind, query) in [
+            ("in one entity", "ENTITY 7777".to_owned()),
+            ("in none", "Nothing of it".to_owned()),
+            ("in some", "word2999".to_owned()),
+            ("in all", "entity".to_owned()),
+        ] {
+            let found = graph.search(&query).unwrap();
+            let times = timed(15, || drop(black_box(graph.search(&query).unwrap())));
+            println!("  {kind} ({}): {}", found.entities.len(), figures(times));
+        }
     }
 }

@@ -84,7 +84,13 @@ const LAYERS: &[(&str, &[&str])] = &[
         "memory",
         &[
             "Bytes",
+            "Codec",
+            "CodecError",
+            "Durability",
             "Error",
+            "Holder",
+            "LockStats",
+            "Locks",
             "MessagePack",
             "RawRange",
             "RawTable",

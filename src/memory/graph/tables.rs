@@ -15,15 +15,15 @@ type Hash = [u8; 16];
 type ByName = (Hash, u64);
 
 const ENTITIES: Table<u64, EntityRow> = Table::new("graph.entities");
-const ENTITIES_BY_NAME: Table<ByName, ()> = Table::new("graph.entities.by_name");
+pub(super) const ENTITIES_BY_NAME: Table<ByName, ()> = Table::new("graph.entities.by_name");
 /// By entity and position.
-const OBSERVATIONS: Table<(u64, u64), String> = Table::new("graph.observations");
+pub(super) const OBSERVATIONS: Table<(u64, u64), String> = Table::new("graph.observations");
 /// By entity, content and position.
-const OBSERVATIONS_BY_CONTENT: Table<(u64, Hash, u64), ()> = Table::new("graph.observations.by_content");
+pub(super) const OBSERVATIONS_BY_CONTENT: Table<(u64, Hash, u64), ()> = Table::new("graph.observations.by_content");
 const RELATIONS: Table<u64, Relation> = Table::new("graph.relations");
 /// By the first name, and by the rest of the relation.
-const RELATIONS_BY_FROM: Table<(Hash, Hash, u64), ()> = Table::new("graph.relations.by_from");
-const RELATIONS_BY_TO: Table<ByName, ()> = Table::new("graph.relations.by_to");
+pub(super) const RELATIONS_BY_FROM: Table<(Hash, Hash, u64), ()> = Table::new("graph.relations.by_from");
+pub(super) const RELATIONS_BY_TO: Table<ByName, ()> = Table::new("graph.relations.by_to");
 
 /// An entity without its observations.
 #[derive(Serialize, Deserialize)]
@@ -193,7 +193,7 @@ impl Entities<'_> {
 }
 
 /// An observation without an entity.
-pub(super) fn orphan(entity: u64, position: u64) -> GraphError {
+fn orphan(entity: u64, position: u64) -> GraphError {
     GraphError::Contradiction(format!("observation {position} is of entity {entity}, which does not exist"))
 }
 

@@ -1,8 +1,11 @@
 //! Reading a graph.
 
 use super::parts::{Counts, Entity, GraphError, Relation, Subgraph};
-use super::tables::{Tables, orphan};
+use super::tables::{
+    ENTITIES_BY_NAME, OBSERVATIONS, OBSERVATIONS_BY_CONTENT, RELATIONS_BY_FROM, RELATIONS_BY_TO, Tables,
+};
 use crate::Snapshot;
+use crate::memory::check::Problem;
 use std::collections::{BTreeSet, HashSet};
 
 /// The graph as it is in a snapshot.
@@ -103,55 +106,64 @@ impl<'s> GraphView<'s> {
         })
     }
 
-    /// Reads all of the graph and compares each row with the indexes. Returns the contradictions, in words; an empty
-    /// list says that every index has exactly the rows that it should.
+    /// Reads all of the graph and compares each row with the indexes. Returns what does not agree; an empty list says
+    /// that every index has exactly the rows that it should.
     ///
     /// # Errors
     /// The store's.
-    pub fn verify(&self) -> Result<Vec<String>, GraphError> {
+    pub fn verify(&self) -> Result<Vec<Problem>, GraphError> {
         let mut found = Vec::new();
         self.verify_entities(&mut found)?;
         self.verify_relations(&mut found)?;
         // Every row is in its indexes: if they are of the same size, they have nothing else.
         for (index, size, rows) in self.tables.index_sizes()? {
             if size != rows {
-                found.push(format!("{index} has {size} entries for {rows} rows"));
+                let reason = format!("{size} entries for {rows} rows");
+                found.push(Problem { table: index, key: String::new(), reason });
             }
         }
         Ok(found)
     }
 
-    fn verify_entities(&self, found: &mut Vec<String>) -> Result<(), GraphError> {
+    fn verify_entities(&self, found: &mut Vec<Problem>) -> Result<(), GraphError> {
         for row in self.tables.observations()? {
             let (key, text) = row?;
+            let name = format!("observation {} of entity {}", key.1, key.0);
             if !self.tables.has_entity(key.0)? {
-                found.push(orphan(key.0, key.1).to_string());
+                let reason = format!("there is no entity {}", key.0);
+                found.push(Problem { table: OBSERVATIONS.name(), key: name.clone(), reason });
             }
             if !self.tables.is_content(key, &text)? {
-                found.push(format!("the index by content lacks observation {} of entity {}", key.1, key.0));
+                found.push(missing(OBSERVATIONS_BY_CONTENT.name(), name, "content"));
             }
         }
         for row in self.tables.names()? {
             let (number, name) = row?;
             if !self.tables.is_named(number, &name)? {
-                found.push(format!("the index by name lacks entity {number} ({name:?})"));
+                found.push(missing(ENTITIES_BY_NAME.name(), format!("entity {number}"), &format!("name {name:?}")));
             }
         }
         Ok(())
     }
 
-    fn verify_relations(&self, found: &mut Vec<String>) -> Result<(), GraphError> {
+    fn verify_relations(&self, found: &mut Vec<Problem>) -> Result<(), GraphError> {
         for row in self.tables.relations()? {
             let (number, relation) = row?;
             let Relation { from, to, .. } = &relation;
             let (is_from, is_to) = self.tables.is_joined(number, &relation)?;
+            let (key, value) = (format!("relation {number}"), format!("relation from {from:?} to {to:?}"));
             if !is_from {
-                found.push(format!("the index by the first name lacks relation {number} ({from:?} to {to:?})"));
+                found.push(missing(RELATIONS_BY_FROM.name(), key.clone(), &value));
             }
             if !is_to {
-                found.push(format!("the index by the second name lacks relation {number} ({from:?} to {to:?})"));
+                found.push(missing(RELATIONS_BY_TO.name(), key, &value));
             }
         }
         Ok(())
     }
+}
+
+/// An index without an entry for a row that there is.
+fn missing(table: &'static str, key: String, of: &str) -> Problem {
+    Problem { table, key, reason: format!("missing, for its {of}") }
 }
