@@ -291,7 +291,11 @@ impl Memory {
     /// # Errors
     /// As [`Memory::snapshot`].
     pub fn get(&self, id: ItemId) -> Result<Option<Item>> {
-        self.measure_by(Operation::Get, |item: &Option<Item>| Some(&item.as_ref()?.namespace), || self.snapshot()?.get(id))
+        self.measure_by(
+            Operation::Get,
+            |item: &Option<Item>| Some(&item.as_ref()?.namespace),
+            || self.snapshot()?.get(id),
+        )
     }
 
     /// An item's vector in a space, as the space's format keeps it.

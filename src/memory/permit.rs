@@ -103,7 +103,8 @@ impl Permit {
             let mut held = self.held();
             let is_limited = !limits(&self.memory.snapshot()?.reader(), &self.namespace)?.is_empty();
             if is_limited {
-                let take = |writer: &Writer<'_>, now| take(writer, &self.namespace, held.as_ref(), now + self.lease, now);
+                let take =
+                    |writer: &Writer<'_>, now| take(writer, &self.namespace, held.as_ref(), now + self.lease, now);
                 *held = Some(self.memory.on_permits(take)?);
             } else {
                 *held = None;
@@ -123,9 +124,9 @@ impl Permit {
     fn give_back(&self) -> Result<()> {
         let Some(held) = self.held().take() else { return Ok(()) };
         self.memory.on_permits(|writer, _| {
-            held.namespaces.iter().try_for_each(|namespace| {
-                Permits::new(writer, namespace).remove(held.end, held.id).map(drop)
-            })
+            held.namespaces
+                .iter()
+                .try_for_each(|namespace| Permits::new(writer, namespace).remove(held.end, held.id).map(drop))
         })
     }
 
@@ -144,9 +145,9 @@ impl Drop for Permit {
 /// The namespaces that limit what enters one, and their limits.
 fn limits(reader: &Reader<'_>, namespace: &Namespace) -> Result<Vec<(Namespace, u64)>> {
     let mut limits = Vec::new();
-    for namespace in namespace.lineage() {
-        let limit = Limits::read(reader, &namespace)?.most_at_once();
-        limits.extend(limit.map(|limit| (namespace, limit)));
+    for above in namespace.lineage() {
+        let limit = Limits::read(reader, &above)?.most_at_once();
+        limits.extend(limit.map(|limit| (above, limit)));
     }
     Ok(limits)
 }

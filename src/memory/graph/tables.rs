@@ -5,6 +5,7 @@
 //! leads to. Texts of any length are in the indexes by their hashes, which have one length.
 
 use super::parts::{Counts, Entity, GraphError, Relation};
+use super::text::{InPlace, Text, Wanted};
 use crate::{MessagePack, ReadState, Result, Snapshot, Table, TypedRange, TypedTable, TypedTableMut, WriteTxn};
 use serde::{Deserialize, Serialize};
 use std::iter::Peekable;
@@ -17,7 +18,7 @@ type ByName = (Hash, u64);
 const ENTITIES: Table<u64, EntityRow> = Table::new("graph.entities");
 pub(super) const ENTITIES_BY_NAME: Table<ByName, ()> = Table::new("graph.entities.by_name");
 /// By entity and position.
-pub(super) const OBSERVATIONS: Table<(u64, u64), String> = Table::new("graph.observations");
+pub(super) const OBSERVATIONS: Table<(u64, u64), str, InPlace> = Table::new("graph.observations");
 /// By entity, content and position.
 pub(super) const OBSERVATIONS_BY_CONTENT: Table<(u64, Hash, u64), ()> = Table::new("graph.observations.by_content");
 const RELATIONS: Table<u64, Relation> = Table::new("graph.relations");
@@ -63,7 +64,7 @@ fn next<V>(last: Option<(u64, V)>) -> u64 {
 pub(super) struct Tables<'s> {
     entities: TypedTable<'s, u64, EntityRow>,
     entities_by_name: TypedTable<'s, ByName, ()>,
-    observations: TypedTable<'s, (u64, u64), String>,
+    observations: TypedTable<'s, (u64, u64), str, InPlace>,
     observations_by_content: TypedTable<'s, (u64, Hash, u64), ()>,
     relations: TypedTable<'s, u64, Relation>,
     relations_by_from: TypedTable<'s, (Hash, Hash, u64), ()>,
@@ -102,9 +103,11 @@ impl<'s> Tables<'s> {
         ])
     }
 
-    /// All entities, in one pass over them and their observations.
-    pub(super) fn entities(&self) -> Result<Entities<'s>> {
-        Ok(Entities { rows: self.entities.range(..)?, observations: self.observations.range(..)?.peekable() })
+    /// All entities, in one pass over them and their observations; or those that have what is wanted: of the others
+    /// nothing is copied but name and type.
+    pub(super) fn entities<'w>(&self, wanted: Option<&'w Wanted>) -> Result<Entities<'s, 'w>> {
+        let observations = self.observations.range(..)?.peekable();
+        Ok(Entities { rows: self.entities.range(..)?, observations, texts: Vec::new(), wanted })
     }
 
     /// All relations with their numbers.
@@ -120,7 +123,8 @@ impl<'s> Tables<'s> {
         let Some(EntityRow { name, kind }) = self.entities.get(number)? else {
             return Err(missing("entity", number));
         };
-        let observations = self.observations.prefix((number,))?.values().collect::<Result<_>>()?;
+        let texts = self.observations.prefix((number,))?.values();
+        let observations = texts.map(|text| Ok(text?.into_string())).collect::<Result<_>>()?;
         Ok(Entity { name, entity_type: kind, observations })
     }
 
@@ -148,7 +152,7 @@ impl<'s> Tables<'s> {
 
     /// All observations with their entities and positions, those of missing entities, too.
     pub(super) fn observations(&self) -> Result<impl Iterator<Item = Result<((u64, u64), String)>> + use<'s>> {
-        self.observations.range(..)
+        Ok(self.observations.range(..)?.map(|row| row.map(|(key, text)| (key, text.into_string()))))
     }
 
     pub(super) fn has_entity(&self, number: u64) -> Result<bool> {
@@ -172,23 +176,40 @@ fn missing(what: &str, number: u64) -> GraphError {
 }
 
 /// Entities in the order of their numbers, with their observations.
-pub(super) struct Entities<'s> {
+pub(super) struct Entities<'s, 'w> {
     rows: TypedRange<'s, u64, EntityRow>,
-    observations: Peekable<TypedRange<'s, (u64, u64), String>>,
+    observations: Peekable<TypedRange<'s, (u64, u64), str, InPlace>>,
+    /// Those of the entity at hand.
+    texts: Vec<Text<'s>>,
+    wanted: Option<&'w Wanted>,
 }
 
-impl Entities<'_> {
-    /// The observations of `entity`; what is left of those before it belongs to no entity.
-    fn observations_of(&mut self, entity: u64) -> Result<Vec<String>, GraphError> {
-        let mut found = Vec::new();
+impl Entities<'_, '_> {
+    /// Reads the observations of `entity`; what is left of those before it belongs to no entity.
+    fn read_observations_of(&mut self, entity: u64) -> Result<(), GraphError> {
+        self.texts.clear();
         while let Some(next) = self.observations.next_if(|next| !matches!(next, Ok(((of, _), _)) if *of > entity)) {
             let ((of, position), text) = next?;
             if of < entity {
                 return Err(orphan(of, position));
             }
-            found.push(text);
+            self.texts.push(text);
         }
-        Ok(found)
+        Ok(())
+    }
+
+    /// The entity of a row, if it has what is wanted.
+    fn entity(&mut self, number: u64, row: EntityRow) -> Result<Option<Entity>, GraphError> {
+        self.read_observations_of(number)?;
+        let EntityRow { name, kind } = row;
+        let has = |wanted: &Wanted| {
+            wanted.is_in(&name) || wanted.is_in(&kind) || self.texts.iter().any(|text| wanted.is_in_text(text))
+        };
+        if !self.wanted.is_none_or(has) {
+            return Ok(None);
+        }
+        let observations = self.texts.drain(..).map(Text::into_string).collect();
+        Ok(Some(Entity { name, entity_type: kind, observations }))
     }
 }
 
@@ -197,15 +218,16 @@ fn orphan(entity: u64, position: u64) -> GraphError {
     GraphError::Contradiction(format!("observation {position} is of entity {entity}, which does not exist"))
 }
 
-impl Iterator for Entities<'_> {
-    type Item = Result<(u64, Entity), GraphError>;
+impl Iterator for Entities<'_, '_> {
+    type Item = Result<Entity, GraphError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let row = self.rows.next()?;
-        Some(row.map_err(GraphError::from).and_then(|(number, EntityRow { name, kind })| {
-            let observations = self.observations_of(number)?;
-            Ok((number, Entity { name, entity_type: kind, observations }))
-        }))
+        loop {
+            let entity = self.rows.next()?.map_err(GraphError::from).and_then(|(number, row)| self.entity(number, row));
+            if let Some(entity) = entity.transpose() {
+                return Some(entity);
+            }
+        }
     }
 }
 
@@ -214,7 +236,7 @@ impl Iterator for Entities<'_> {
 pub(super) struct TablesMut<'t> {
     entities: TypedTableMut<'t, u64, EntityRow>,
     entities_by_name: TypedTableMut<'t, ByName, ()>,
-    observations: TypedTableMut<'t, (u64, u64), String>,
+    observations: TypedTableMut<'t, (u64, u64), str, InPlace>,
     observations_by_content: TypedTableMut<'t, (u64, Hash, u64), ()>,
     relations: TypedTableMut<'t, u64, Relation>,
     relations_by_from: TypedTableMut<'t, (Hash, Hash, u64), ()>,

@@ -1,12 +1,13 @@
 //! Reading a graph.
 
-use super::parts::{Counts, Entity, GraphError, Relation, Subgraph};
+use super::parts::{Counts, GraphError, Relation, Subgraph};
 use super::tables::{
     ENTITIES_BY_NAME, OBSERVATIONS, OBSERVATIONS_BY_CONTENT, RELATIONS_BY_FROM, RELATIONS_BY_TO, Tables,
 };
+use super::text::Wanted;
 use crate::Snapshot;
 use crate::memory::check::Problem;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 /// The graph as it is in a snapshot.
 ///
@@ -54,37 +55,31 @@ impl<'s> GraphView<'s> {
     /// # Errors
     /// [`GraphError::Contradiction`]; the store's.
     pub fn whole(&self) -> Result<Subgraph, GraphError> {
-        let entities = self.tables.entities()?.map(|entity| Ok(entity?.1)).collect::<Result<_, GraphError>>()?;
+        let entities = self.tables.entities(None)?.collect::<Result<_, _>>()?;
         let relations = self.tables.relations()?.map(|row| Ok(row?.1)).collect::<Result<_, GraphError>>()?;
         Ok(Subgraph { entities, relations })
     }
 
     /// The entities whose name, type, or one observation contains `query`, whatever the case of letters; and the
-    /// relations from or to one of them. This reads all of the graph.
+    /// relations from or to one of them. This reads all entities and observations, and the relations that it finds.
     ///
     /// # Errors
     /// [`GraphError::Contradiction`]; the store's.
     pub fn search(&self, query: &str) -> Result<Subgraph, GraphError> {
-        let query = query.to_lowercase();
-        let has = |text: &String| text.to_lowercase().contains(&query);
-        let matches =
-            |entity: &Entity| has(&entity.name) || has(&entity.entity_type) || entity.observations.iter().any(has);
-        let mut entities = Vec::new();
-        for entity in self.tables.entities()? {
-            let (_, entity) = entity?;
-            if matches(&entity) {
-                entities.push(entity);
-            }
-        }
-        let names: HashSet<&str> = entities.iter().map(|entity| &*entity.name).collect();
-        let mut relations = Vec::new();
-        for row in self.tables.relations()? {
-            let (_, relation) = row?;
-            if names.contains(&*relation.from) || names.contains(&*relation.to) {
-                relations.push(relation);
-            }
-        }
+        let wanted = Wanted::new(query);
+        let entities = self.tables.entities(Some(&wanted))?.collect::<Result<Vec<_>, _>>()?;
+        let names: BTreeSet<&str> = entities.iter().map(|entity| &*entity.name).collect();
+        let relations = self.relations_of(names)?;
         Ok(Subgraph { entities, relations })
+    }
+
+    /// The relations with one of these names at either end, in the order of creation.
+    fn relations_of<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<Vec<Relation>, GraphError> {
+        let mut numbers = BTreeSet::new();
+        for name in names {
+            numbers.extend(self.tables.relations_of(name)?);
+        }
+        numbers.into_iter().map(|number| self.tables.relation(number)).collect()
     }
 
     /// The entities of these names, and the relations from or to one of them. A name without an entity adds nothing.
@@ -92,18 +87,18 @@ impl<'s> GraphView<'s> {
     /// # Errors
     /// [`GraphError::Contradiction`]; the store's.
     pub fn open<T: AsRef<str>>(&self, names: &[T]) -> Result<Subgraph, GraphError> {
-        let (mut entities, mut relations) = (BTreeSet::new(), BTreeSet::new());
+        let mut entities = BTreeSet::new();
+        let mut known = Vec::new();
         for name in names.iter().map(AsRef::as_ref) {
             let found = self.tables.entities_of(name)?;
             if !found.is_empty() {
-                relations.extend(self.tables.relations_of(name)?);
+                known.push(name);
             }
             entities.extend(found);
         }
-        Ok(Subgraph {
-            entities: entities.into_iter().map(|number| self.tables.entity(number)).collect::<Result<_, _>>()?,
-            relations: relations.into_iter().map(|number| self.tables.relation(number)).collect::<Result<_, _>>()?,
-        })
+        let relations = self.relations_of(known)?;
+        let entities = entities.into_iter().map(|number| self.tables.entity(number)).collect::<Result<_, _>>()?;
+        Ok(Subgraph { entities, relations })
     }
 
     /// Reads all of the graph and compares each row with the indexes. Returns what does not agree; an empty list says
