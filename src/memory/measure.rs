@@ -2,8 +2,10 @@
 
 use crate::memory::Memory;
 use crate::memory::error::{MemoryError, Result};
+use crate::memory::item::Item;
 use crate::memory::namespace::Namespace;
 use crate::memory::time::Timestamp;
+use crate::memory::txn::MemoryTxn;
 use hdrhistogram::Histogram;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -237,6 +239,22 @@ impl Memory {
         let root = Namespace::root();
         running.end(operation, result.as_ref().ok().and_then(namespace).unwrap_or(&root), End::of(&result));
         result
+    }
+
+    /// A transaction of one operation on a namespace.
+    pub(super) fn change<T>(
+        &self,
+        operation: Operation,
+        namespace: &Namespace,
+        body: impl FnOnce(&MemoryTxn<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.measure(operation, namespace, || self.transact(self.options.writing, body))
+    }
+
+    /// A transaction that changes one item.
+    pub(super) fn change_item(&self, body: impl FnOnce(&MemoryTxn<'_>) -> Result<Item>) -> Result<Item> {
+        let options = self.options.writing;
+        self.measure_by(Operation::Update, |item: &Item| Some(&item.namespace), || self.transact(options, body))
     }
 }
 

@@ -420,22 +420,6 @@ impl Memory {
         self.measure(Operation::Sweep, &all, || self.repeat(limit, |tx, limit| tx.sweep(limit)))
     }
 
-    /// A transaction of one operation on a namespace.
-    fn change<T>(
-        &self,
-        operation: Operation,
-        namespace: &Namespace,
-        body: impl FnOnce(&MemoryTxn<'_>) -> Result<T>,
-    ) -> Result<T> {
-        self.measure(operation, namespace, || self.transact(self.options.writing, body))
-    }
-
-    /// A transaction that changes one item.
-    fn change_item(&self, body: impl FnOnce(&MemoryTxn<'_>) -> Result<Item>) -> Result<Item> {
-        let options = self.options.writing;
-        self.measure_by(Operation::Update, |item: &Item| Some(&item.namespace), || self.transact(options, body))
-    }
-
     fn repeat(&self, limit: u64, step: impl Fn(&MemoryTxn<'_>, usize) -> Result<usize>) -> Result<u64> {
         let mut removed = 0;
         loop {

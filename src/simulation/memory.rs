@@ -7,8 +7,8 @@ use crate::Store;
 use crate::disk::sim::{Call, Event, Free, Limits, Replay, Rng, SimDisk, World};
 use crate::memory::graph::{Entity, GraphMut, GraphView, Relation};
 use crate::memory::{
-    Draft, Item, ItemId, Memory, MemoryError, MemoryOptions, MemoryTxn, Order, Query, Result, Space, Timestamp,
-    check_layers,
+    Draft, Item, ItemId, Memory, MemoryError, MemoryOptions, MemoryTxn, Namespace, Order, Permit, Query, Result, Space,
+    Timestamp, check_layers,
 };
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -45,10 +45,7 @@ fn act(store: &Store, n: u64, seed: u64) {
         11 => memory.sweep(2).map(drop),
         12 if memory.snapshot().unwrap().fields().is_empty() => memory.declare_field("n"),
         12 => memory.drop_field("n").map(drop),
-        13 => memory.enter("a/b", Duration::from_secs(rng.below(9_u64))).and_then(|permit| {
-            // Half of the permits are left to their leases.
-            if rng.one_in(2) { permit.leave() } else { Ok(std::mem::forget(permit)) }
-        }),
+        13 => memory.enter("a/b", Duration::from_secs(1)).and_then(Permit::leave),
         14 => store.write(|tx| change_graph(&GraphMut::new(tx)?, &mut rng)).map_err(MemoryError::Store),
         _ => store.checkpoint().map_err(MemoryError::Store),
     };
@@ -67,18 +64,20 @@ fn change(tx: &MemoryTxn<'_>, number: u64, rng: &mut Rng) -> Result<()> {
     match (rng.below(8), chosen) {
         (0, Some(id)) => tx.remove(id).map(drop),
         (1, Some(id)) => tx.update(id, edit).map(drop),
-        (2, Some(id)) => tx.patch(id, &serde_json::json!({"metadata": {"n": rng.below(3)}, "tags": ["x"]})).map(drop),
+        (2, Some(id)) => {
+            tx.patch(id, &serde_json::json!({"metadata": {"n": rng.below(3_u8)}, "tags": ["x"]})).map(drop)
+        }
         (3, Some(id)) => {
-            let namespace = draw(rng, &NAMESPACES).parse()?;
+            let namespace = draw(rng, &NAMESPACES).parse::<Namespace>()?;
             tx.update(id, |item| item.namespace = namespace).map(drop)
         }
-        (4, Some(id)) => tx.update(id, |item| item.set_vector(SPACE, [1.0, rng.below(5_u8).into()])).map(drop),
+        (4, Some(id)) => tx.update(id, |item| item.set_vector(SPACE, [1.0, f32::from(rng.below(5_u8))])).map(drop),
         _ => {
             let draft = Draft::new(words).id(ItemId::from_bytes((u128::from(number) << 64).to_be_bytes()));
             let draft = draft
                 .tags([draw(rng, &WORDS)])
-                .metadata("n", rng.below(3))
-                .vector(SPACE, [rng.below(5_u8).into(), 1.0]);
+                .metadata("n", rng.below(3_u8))
+                .vector(SPACE, [f32::from(rng.below(5_u8)), 1.0]);
             let draft = if rng.one_in(3) { draft.expires_in(Duration::from_secs(rng.below(9_u64))) } else { draft };
             tx.add(draw(rng, &NAMESPACES), draft).map(drop)
         }
@@ -206,7 +205,7 @@ fn kills(seed: u64, operations: u64) -> usize {
     prepare(&store);
     prepare(&twin);
     // Some die alone, some beside a process that has the store open.
-    let bystander = (seed % 2 == 0).then(|| store.clone());
+    let bystander = seed.is_multiple_of(2).then(|| store.clone());
     drop(store);
     let (mut rng, mut before, mut killed) = (Rng(seed), content(&twin), 0);
     for n in 1..=operations {
