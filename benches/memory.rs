@@ -1,6 +1,6 @@
 //! The memory layer: searches over many items, and what an operation costs in small and large memories.
 //!
-//! `cargo bench --features memory --bench memory -- [words] [vectors] [operations]` (all of them, if none is named)
+//! `cargo bench --features memory --bench memory -- [words] [vectors] [operations] [graph]` (all of them, if none is named)
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "a program that measures")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "numbers that it chose")]
@@ -8,9 +8,11 @@
 #[path = "../tests/common/random.rs"]
 mod random;
 
-use memstone::memory::{Draft, Format, ItemId, Memory, MemoryError, MemoryOptions, Metric, Query, Space};
+use memstone::memory::graph::{Entity, GraphMut, GraphView, Relation};
+use memstone::memory::{Draft, Format, ItemId, Limits, Memory, MemoryError, MemoryOptions, Metric, Query, Space};
 use memstone::{Durability, Store, WriteOptions};
 use random::Random;
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,9 @@ fn main() {
     }
     if wants("operations") {
         operations(&[1_000, 10_000, 100_000, 1_000_000]);
+    }
+    if wants("graph") {
+        graph(&[10_000, 100_000]);
     }
 }
 
@@ -156,6 +161,14 @@ fn vectors(items: u32) {
     }
 }
 
+/// The slope of the line through these points that is nearest to them.
+fn slope(points: &[(f64, f64)]) -> f64 {
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let above: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
+    above / points.iter().map(|point| (point.0 - x).powi(2)).sum::<f64>()
+}
+
 fn operations(sizes: &[u32]) {
     let (_dir, memory) = memory();
     let mut ids: Vec<ItemId> = Vec::new();
@@ -163,7 +176,9 @@ fn operations(sizes: &[u32]) {
         ("ada/chat".to_owned(), Draft::new(format!("n{n} {}", text(random, 20))).tags(["usual"]).metadata("n", n))
     };
     memory.declare_field("n").unwrap();
+    memory.set_limits("bob", Limits::new().rate(1 << 40, Duration::from_secs(3600)).at_once(8)).unwrap();
     println!("medians of 500, not flushed:");
+    let mut slopes: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
     for size in sizes {
         ids.extend(fill(&memory, ids.len() as u32, *size, draft));
         let mut random = Random(3);
@@ -180,7 +195,9 @@ fn operations(sizes: &[u32]) {
                 n += 1;
             });
             times.sort_unstable();
-            line.push(format!("{name} {:.1} µs", times[times.len() / 2].as_secs_f64() * 1e6));
+            let median = times[times.len() / 2].as_secs_f64() * 1e6;
+            line.push(format!("{name} {median:.1} µs"));
+            slopes.entry(name.to_owned()).or_default().push((f64::from(*size).log10(), median.log10()));
         };
         let drafts: Vec<Draft> = (0..500).map(|n| draft(&mut random, size + n).1).collect();
         let mut added = Vec::new();
@@ -192,6 +209,54 @@ fn operations(sizes: &[u32]) {
         measure("patch", &mut |n| drop(memory.patch(added[n], &serde_json::json!({"tags": ["other"]})).unwrap()));
         measure("remove", &mut |n| assert!(memory.remove(added[n]).unwrap()));
         measure("usage", &mut |_| drop(black_box(memory.usage("ada").unwrap())));
+        let rare: Vec<String> = (0..500).map(|n| format!("n{}", n * (size / 500) + 1)).collect();
+        measure("rare word", &mut |n| drop(black_box(memory.find(&Query::new().words(&*rare[n])).unwrap())));
+        measure("charge", &mut |_| memory.charge("bob", 1).unwrap());
+        measure("enter", &mut |_| drop(memory.enter("bob", Duration::from_secs(60)).unwrap()));
         println!("  {size} items: {}", line.join(", "));
+    }
+    let slopes = slopes.iter().map(|(name, points)| format!("{name} {:.3}", slope(points)));
+    println!("slopes of log time over log size: {}", slopes.collect::<Vec<_>>().join(", "));
+}
+
+/// Searches of a knowledge graph with three observations and a relation for each entity.
+fn graph(sizes: &[u32]) {
+    let (_dir, memory) = memory();
+    let store = memory.store();
+    let mut random = Random(11);
+    let mut filled = 0;
+    for size in sizes {
+        for start in (filled..*size).step_by(1000) {
+            let end = (start + 1000).min(*size);
+            let numbers = start..end;
+            let entity = |n: u32, random: &mut Random| {
+                Entity::new(format!("Entity {n}"), "Thing", (0..3).map(|_| text(random, 8)).collect::<Vec<_>>())
+            };
+            let entities: Vec<Entity> = numbers.clone().map(|n| entity(n, &mut random)).collect();
+            let relation = |n: u32| Relation::new(format!("Entity {n}"), format!("Entity {}", n / 2), "follows");
+            let relations: Vec<Relation> = numbers.map(relation).collect();
+            store
+                .write(|tx| {
+                    let graph = GraphMut::new(tx)?;
+                    graph.create_entities(&entities)?;
+                    Ok(graph.create_relations(&relations).map(drop)?)
+                })
+                .unwrap();
+        }
+        filled = *size;
+        store.checkpoint().unwrap();
+        let snapshot = store.read().unwrap();
+        let graph = GraphView::new(&snapshot).unwrap();
+        println!("a graph of {size} entities:");
+        for (kind, query) in [
+            ("in one entity", "ENTITY 7777".to_owned()),
+            ("in none", "Nothing of it".to_owned()),
+            ("in some", "word2999".to_owned()),
+            ("in all", "entity".to_owned()),
+        ] {
+            let found = graph.search(&query).unwrap();
+            let times = timed(15, || drop(black_box(graph.search(&query).unwrap())));
+            println!("  {kind} ({}): {}", found.entities.len(), figures(times));
+        }
     }
 }

@@ -12,6 +12,7 @@
 mod common;
 
 use common::TestStore;
+use memstone::memory::Problem;
 use memstone::memory::graph::{Entity, GraphError, GraphMut, GraphView, Relation, Subgraph};
 use memstone::{Codec, MessagePack, Snapshot, Store, Table, TypedTableMut, WriteOptions, WriteTxn};
 use proptest::collection::vec;
@@ -95,7 +96,7 @@ enum Step {
 /// Few, so that they meet: cases of one letter, an empty one, one with a zero byte, and a long one.
 fn words() -> impl Strategy<Value = String> {
     let long = "y".repeat(9000);
-    select(["a", "A", "b", "Ab", "", "c\0", "\u{df}Σ", &long].map(str::to_owned).to_vec())
+    select(["a", "A", "b", "Ab", "", "c\0", "\u{df}Σ", "\u{212a}", "k", &long].map(str::to_owned).to_vec())
 }
 
 fn relations() -> impl Strategy<Value = Vec<Relation>> {
@@ -168,7 +169,7 @@ fn take(step: &Step, store: &Store, model: &mut Model) -> Result<(), GraphError>
 }
 
 fn verify(snapshot: &Snapshot) -> Vec<String> {
-    GraphView::new(snapshot).unwrap().verify().unwrap()
+    GraphView::new(snapshot).unwrap().verify().unwrap().iter().map(Problem::to_string).collect()
 }
 
 proptest! {
@@ -184,7 +185,7 @@ proptest! {
             let snapshot = store.read().unwrap();
             let graph = GraphView::new(&snapshot).unwrap();
             prop_assert_eq!(&graph.whole().unwrap(), &model.0);
-            prop_assert_eq!(graph.verify().unwrap(), Vec::<String>::new());
+            prop_assert_eq!(graph.verify().unwrap(), Vec::<Problem>::new());
         }
         let snapshot = store.read().unwrap();
         let graph = GraphView::new(&snapshot).unwrap();
@@ -283,19 +284,20 @@ where
 #[test]
 fn a_contradiction_of_any_two_tables_is_found() {
     let found = without_first::<(Hash, u64), _, ()>(Table::new("graph.entities.by_name"));
-    assert!(found[0].starts_with("the index by name lacks entity"), "{found:?}");
-    assert_eq!(found[1], "graph.entities.by_name has 1 entries for 2 rows");
+    assert!(found[0].starts_with("table \"graph.entities.by_name\", entity "), "{found:?}");
+    assert_eq!(found[1], "table \"graph.entities.by_name\", as a whole: 1 entries for 2 rows");
     let found = without_first::<(u64, Hash, u64), _, ()>(Table::new("graph.observations.by_content"));
-    assert_eq!(found[0], "the index by content lacks observation 0 of entity 0");
+    let missing = "missing, for its content";
+    assert_eq!(found[0], format!("table \"graph.observations.by_content\", observation 0 of entity 0: {missing}"));
     let found = without_first::<(Hash, Hash, u64), _, ()>(Table::new("graph.relations.by_from"));
-    assert!(found[0].starts_with("the index by the first name lacks relation"), "{found:?}");
+    assert!(found[0].starts_with("table \"graph.relations.by_from\", relation "), "{found:?}");
     let found = without_first::<(Hash, u64), _, ()>(Table::new("graph.relations.by_to"));
-    assert!(found[0].starts_with("the index by the second name lacks relation"), "{found:?}");
+    assert!(found[0].starts_with("table \"graph.relations.by_to\", relation "), "{found:?}");
     let found = without_first::<u64, _, serde_json::Value>(Table::new("graph.entities"));
-    assert!(found[0].contains("observation 0 is of entity 0, which does not exist"), "{found:?}");
-    assert_eq!(found[1], "graph.entities.by_name has 2 entries for 1 rows");
+    assert_eq!(found[0], "table \"graph.observations\", observation 0 of entity 0: there is no entity 0");
+    assert_eq!(found[1], "table \"graph.entities.by_name\", as a whole: 2 entries for 1 rows");
     let found = without_first::<(u64, u64), _, String>(Table::new("graph.observations"));
-    assert_eq!(found, ["graph.observations.by_content has 3 entries for 2 rows"]);
+    assert_eq!(found, ["table \"graph.observations.by_content\", as a whole: 3 entries for 2 rows"]);
     let found = without_first::<u64, _, serde_json::Value>(Table::new("graph.relations"));
     assert_eq!(found.len(), 2, "{found:?}");
 }

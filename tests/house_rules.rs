@@ -99,7 +99,13 @@ const LAYERS: &[(&str, &[&str])] = &[
         "memory",
         &[
             "Bytes",
+            "Codec",
+            "CodecError",
+            "Durability",
             "Error",
+            "Holder",
+            "LockStats",
+            "Locks",
             "MessagePack",
             "RawRange",
             "RawTable",

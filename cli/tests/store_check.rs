@@ -206,3 +206,57 @@ fn a_newer_format_is_told_apart_from_damage() {
         assert_eq!(fs::read(&path).expect("read"), bytes, "it was not touched");
     }
 }
+
+/// What other programs wrote into the tables of a layer is told of with table and row, on request.
+#[cfg(feature = "memory")]
+#[test]
+fn the_tables_of_layers_are_compared() {
+    use memstone::memory::graph::{Entity, GraphMut};
+    use memstone::memory::{Draft, Memory};
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("store.mst");
+    let memory = Memory::open(&path).expect("opened");
+    let added = memory.add("ada", Draft::new("likes tea").tags(["habits"]));
+    added.expect("added");
+    let store = memory.store();
+    let graph = store
+        .write(|tx| Ok(GraphMut::new(tx)?.create_entities(&[Entity::new("ada", "person", ["reads"])]).map(drop)?));
+    graph.expect("created");
+    let sound = run(&["--values", "--json"], &[&path]);
+    assert_eq!(sound.status.code(), Some(0), "{}", text(&sound.stdout));
+    let json: serde_json::Value = serde_json::from_slice(&sound.stdout).expect("one object");
+    assert_eq!(
+        (&json["layers"], &json["contradictions"]),
+        (&serde_json::json!(["memory", "graph"]), &serde_json::json!([]))
+    );
+
+    let spoil = store.write(|tx| {
+        tx.raw("memory.tags")?.clear()?;
+        tx.untyped("graph.entities.by_name")?.clear()
+    });
+    spoil.expect("written");
+    assert_eq!(run(&[], &[&path]).status.code(), Some(0), "the pages are sound");
+    let output = run(&["--values", "--quiet"], &[&path]);
+    assert_eq!(output.status.code(), Some(4));
+    let told = text(&output.stdout);
+    for line in [
+        "contradiction in table \"memory.tags\", row \\x00\\x00\\x00\\x01habits\\x00\\x00\\x00\\x00\\x00: missing, for item ",
+        "contradiction in table \"memory.tags\": 0 rows, and the items give 1",
+        "contradiction in table \"graph.entities.by_name\", row entity 0: missing, for its name \"ada\"",
+        "contradiction in table \"graph.entities.by_name\": 0 entries for 1 rows",
+    ] {
+        assert!(told.contains(line), "{line} is not in {told}");
+    }
+    let output = run(&["--values"], &[&path]);
+    assert!(
+        text(&output.stdout).contains("CONTRADICTORY: 4 in the tables of memory, graph"),
+        "{}",
+        text(&output.stdout)
+    );
+    let output = run(&["--values", "--json"], &[&path]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
+    assert_eq!(
+        (output.status.code(), &json["contradictions"][1]["table"]),
+        (Some(4), &serde_json::json!("memory.tags"))
+    );
+}

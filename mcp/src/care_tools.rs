@@ -132,7 +132,7 @@ fn check_integrity(care: &Care<'_>, _: &Value) -> Result<Answer, Failure> {
     let mut findings: Vec<String> =
         report.findings.iter().map(|found| format!("byte {}: {}", found.offset, found.message)).collect();
     let snapshot = care.store.read()?;
-    findings.extend(GraphView::new(&snapshot)?.verify()?);
+    findings.extend(GraphView::new(&snapshot)?.verify()?.iter().map(ToString::to_string));
     answer(json!({ "clean": report.is_clean() && findings.is_empty(), "findings": findings }))
 }
 

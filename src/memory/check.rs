@@ -3,6 +3,7 @@
 use crate::memory::error::{MemoryError, Result};
 use crate::memory::load;
 use crate::memory::namespace::Namespace;
+use crate::memory::permits;
 use crate::memory::postings;
 use crate::memory::rows::{Counts, NamespaceRow, Row};
 use crate::memory::scope;
@@ -48,6 +49,13 @@ pub struct CheckReport {
     pub stale_texts: u64,
     /// The first 1,000 of what does not agree.
     pub problems: Vec<Problem>,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Problem { table, key, reason } = self;
+        write!(f, "table {table:?}, {}: {reason}", if key.is_empty() { "as a whole" } else { key })
+    }
 }
 
 impl CheckReport {
@@ -103,6 +111,8 @@ pub(super) fn check(snapshot: &MemorySnapshot) -> Result<CheckReport> {
     let namespaces = check_namespaces(&reader, &expected, &mut report);
     report.take(namespaces)?;
     check_sizes(&reader, &expected, &mut report)?;
+    let permits = check_permits(&reader, &mut report);
+    report.take(permits)?;
     Ok(report)
 }
 
@@ -211,6 +221,16 @@ fn check_namespaces(reader: &Reader<'_>, expected: &Expected, report: &mut Check
     let numbers = reader.len(Table::Numbers)?;
     if numbers != rows.len() as u64 {
         report.note(Table::Numbers, b"", format!("{numbers} rows for {} namespaces", rows.len()));
+    }
+    Ok(())
+}
+
+/// The numbers of permits are those of their rows.
+fn check_permits(reader: &Reader<'_>, report: &mut CheckReport) -> Result<()> {
+    for (prefix, counted, found) in permits::counts(reader)? {
+        if counted != found {
+            report.note(Table::Permits, &prefix, format!("{counted} permits are counted, and {found} are there"));
+        }
     }
     Ok(())
 }

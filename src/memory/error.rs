@@ -9,7 +9,8 @@ use std::time::Duration;
 pub type Result<T, E = MemoryError> = std::result::Result<T, E>;
 
 /// What a quota counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Resource {
     /// Items.
@@ -124,6 +125,20 @@ pub enum MemoryError {
         /// When there is room for this operation; [`Duration::MAX`]: never.
         retry_after: Duration,
     },
+    /// As many operations run at once as the namespace allows. The same call can succeed after `retry_after`, or sooner:
+    /// whenever one of them ends.
+    #[error("namespace {namespace:?} allows {limit} operations at once, and {running} are running; {}",
+        at_latest(*retry_after))]
+    AtOnce {
+        /// The namespace that has the limit: the one asked for, or one above it.
+        namespace: Namespace,
+        /// How many operations it allows.
+        limit: u64,
+        /// How many have entered and not left, in all processes.
+        running: u64,
+        /// When so many leases have ended that there is room, if none is renewed; [`Duration::MAX`]: never.
+        retry_after: Duration,
+    },
     /// A row of the layer's tables is not what the layer writes: another program has written to them.
     /// [`Memory::check`](super::Memory::check) lists all that disagrees.
     #[error("table {table:?}, key {key}: {reason}")]
@@ -159,13 +174,22 @@ fn again(wait: Duration) -> String {
     if wait == Duration::MAX { "so many never".to_owned() } else { format!("again in {:.3} s", wait.as_secs_f64()) }
 }
 
+/// When there is room again, if nothing ends before.
+fn at_latest(wait: Duration) -> String {
+    if wait == Duration::MAX {
+        "again never".to_owned()
+    } else {
+        format!("again in {:.3} s, if none of them ends before or is renewed", wait.as_secs_f64())
+    }
+}
+
 impl MemoryError {
     pub(super) fn invalid(what: &'static str, reason: impl Into<String>) -> MemoryError {
         MemoryError::Invalid { what, reason: reason.into() }
     }
 
-    /// Whether the same call may succeed later without any other change: as [`Error::is_retryable`], and for a rate
-    /// limit. After a [`MemoryError::Conflict`] the item has to be read again.
+    /// Whether the same call may succeed later without any other change: as [`Error::is_retryable`], and for limits of
+    /// rates and of operations at once. After a [`MemoryError::Conflict`] the item has to be read again.
     ///
     /// ```
     /// # use memstone::memory::{ItemId, MemoryError};
@@ -177,7 +201,9 @@ impl MemoryError {
     pub fn is_retryable(&self) -> bool {
         match self {
             MemoryError::Store(error) => error.is_retryable(),
-            MemoryError::Rate { retry_after, .. } => *retry_after < Duration::MAX,
+            MemoryError::Rate { retry_after, .. } | MemoryError::AtOnce { retry_after, .. } => {
+                *retry_after < Duration::MAX
+            }
             _ => false,
         }
     }

@@ -1,7 +1,8 @@
-//! Quotas and rate limits of namespaces.
+//! Quotas and rate limits of namespaces, and how many operations they allow at once.
 
 use crate::memory::error::{MemoryError, Resource, Result};
 use crate::memory::namespace::Namespace;
+use crate::memory::permits;
 use crate::memory::rows::Counts;
 use crate::memory::tables::{Reader, Table, Writer};
 use crate::memory::time::Timestamp;
@@ -11,7 +12,8 @@ use std::time::Duration;
 /// The longest time of a rate.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
-/// What a namespace may hold, together with all namespaces below it, and how often it may be written to.
+/// What a namespace may hold, together with all namespaces below it, how often it may be written to, and how many
+/// operations may run at once.
 ///
 /// A rate is a token bucket of all processes: so many operations at once, and one more each time that the share of one
 /// operation has passed. Adding, changing and removing an item take one; [`Memory::charge`](super::Memory::charge) takes
@@ -28,13 +30,15 @@ pub struct Limits {
     bytes: Option<u64>,
     /// So many operations, in so many microseconds.
     rate: Option<(u64, u64)>,
+    #[serde(default)]
+    at_once: Option<u64>,
 }
 
 impl Limits {
     /// No limits.
     #[must_use]
     pub const fn new() -> Limits {
-        Limits { items: None, bytes: None, rate: None }
+        Limits { items: None, bytes: None, rate: None, at_once: None }
     }
 
     /// No more items.
@@ -59,16 +63,43 @@ impl Limits {
         self
     }
 
+    /// No more operations at once, of all processes: those that [`Memory::enter`](super::Memory::enter) lets in. It is
+    /// meant for what takes long: searches over much, edits that ask a model. (Writers take turns anyway.)
+    #[must_use]
+    pub const fn at_once(mut self, limit: u64) -> Limits {
+        self.at_once = Some(limit);
+        self
+    }
+
+    /// How many operations may run at once.
+    pub(super) const fn most_at_once(&self) -> Option<u64> {
+        self.at_once
+    }
+
+    /// The quotas: what is limited, the limit, and what is used of it.
+    pub(super) fn quotas(&self, used: Counts) -> impl Iterator<Item = (Resource, u64, u64)> + use<> {
+        let items = self.items.map(|limit| (Resource::Items, limit, used.items));
+        let bytes = self.bytes.map(|limit| (Resource::Bytes, limit, used.bytes));
+        items.into_iter().chain(bytes)
+    }
+
     pub(super) fn read(reader: &Reader<'_>, namespace: &Namespace) -> Result<Limits> {
         let key = namespace.key();
-        let Some(row) = reader.get(Table::Limits, &key)? else { return Ok(Limits::default()) };
-        rmp_serde::from_slice(&row).map_err(|error| Table::Limits.damaged(&key, error.to_string()))
+        let row = reader.get(Table::Limits, &key)?;
+        row.map_or(Ok(Limits::default()), |row| Limits::parse(&key, &row))
+    }
+
+    pub(super) fn parse(key: &[u8], row: &[u8]) -> Result<Limits> {
+        rmp_serde::from_slice(row).map_err(|error| Table::Limits.damaged(key, error.to_string()))
     }
 
     pub(super) fn write(&self, writer: &Writer<'_>, namespace: &Namespace) -> Result<()> {
         let key = namespace.key();
         // A new rate begins with a full bucket.
         writer.delete(Table::Buckets, &key)?;
+        if self.at_once.is_none() {
+            permits::clear(writer, namespace)?;
+        }
         if *self == Limits::default() {
             return writer.delete(Table::Limits, &key);
         }

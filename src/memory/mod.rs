@@ -32,9 +32,13 @@ pub mod graph;
 mod id;
 mod item;
 mod language;
+mod layers;
 mod limits;
 mod load;
+mod measure;
 mod namespace;
+mod permit;
+mod permits;
 mod postings;
 mod query;
 mod rank;
@@ -42,8 +46,10 @@ mod rows;
 mod scope;
 mod settings;
 mod snapshot;
+mod statistics;
 mod tables;
 mod text;
+mod thresholds;
 mod time;
 mod txn;
 mod vector;
@@ -54,15 +60,21 @@ pub use error::{MemoryError, Resource, Result};
 pub use id::ItemId;
 pub use item::{Added, Draft, Item, MAX_CONTENT, MAX_METADATA, MAX_TAGS};
 pub use language::Language;
+pub use layers::{LayerReport, check_layers};
 pub use limits::Limits;
+pub use measure::Operation;
 pub use namespace::Namespace;
+pub use permit::Permit;
 pub use query::{Cursor, Found, Hit, Order, Query};
 pub use snapshot::{MemorySnapshot, NamespaceInfo};
+pub use statistics::{OperationStatistics, Statistics};
+pub use thresholds::{Thresholds, Warning, Watched};
 pub use time::Timestamp;
 pub use txn::MemoryTxn;
 pub use vector::{Format, Metric, Space};
 
 use crate::{Store, WriteOptions, WriteTxn};
+use measure::{End, Meter};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
@@ -91,6 +103,7 @@ const BATCH: usize = 64;
 pub struct MemoryOptions {
     writing: WriteOptions,
     clock: Clock,
+    thresholds: Thresholds,
 }
 
 impl MemoryOptions {
@@ -111,6 +124,13 @@ impl MemoryOptions {
     #[must_use]
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> MemoryOptions {
         self.clock = Clock::new(clock);
+        self
+    }
+
+    /// From which figures on [`Memory::statistics`] warns.
+    #[must_use]
+    pub fn thresholds(mut self, thresholds: Thresholds) -> MemoryOptions {
+        self.thresholds = thresholds;
         self
     }
 }
@@ -162,6 +182,7 @@ pub struct Memory {
     store: Store,
     options: MemoryOptions,
     counters: Arc<Counters>,
+    meter: Arc<Meter>,
 }
 
 impl std::fmt::Debug for Memory {
@@ -188,7 +209,7 @@ impl Memory {
     /// The same with other options.
     #[must_use]
     pub fn with(store: Store, options: MemoryOptions) -> Memory {
-        Memory { store, options, counters: Arc::default() }
+        Memory { store, options, counters: Arc::default(), meter: Arc::new(Meter::new()) }
     }
 
     /// The store.
@@ -229,8 +250,21 @@ impl Memory {
     /// # Errors
     /// What `body` returns; as [`Store::write`]; [`MemoryError::Layout`], [`MemoryError::Damaged`].
     pub fn write<T, E: From<MemoryError>>(&self, body: impl FnOnce(&MemoryTxn<'_>) -> Result<T, E>) -> Result<T, E> {
+        let running = self.meter.begin();
+        let result = self.transact(self.options.writing, body);
+        let end = if result.is_ok() { End::Done } else { End::Failed };
+        running.end(Operation::Transaction, &Namespace::root(), end);
+        result
+    }
+
+    /// The same, not measured.
+    fn transact<T, E: From<MemoryError>>(
+        &self,
+        options: WriteOptions,
+        body: impl FnOnce(&MemoryTxn<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let store_error = |error| E::from(MemoryError::Store(error));
-        let tx = self.store.begin_write_with(self.options.writing).map_err(store_error)?;
+        let tx = self.store.begin_write_with(options).map_err(store_error)?;
         let memory_tx = self.on(&tx)?;
         let result = body(&memory_tx)?;
         drop(memory_tx);
@@ -276,7 +310,8 @@ impl Memory {
     where
         N: TryInto<Namespace, Error: Into<MemoryError>>,
     {
-        self.write(|tx| tx.add(namespace, draft))
+        let namespace = namespace.try_into().map_err(Into::into)?;
+        self.change(Operation::Add, &namespace, |tx| tx.add(&namespace, draft))
     }
 
     /// An item, unless it has expired.
@@ -284,7 +319,11 @@ impl Memory {
     /// # Errors
     /// As [`Memory::snapshot`].
     pub fn get(&self, id: ItemId) -> Result<Option<Item>> {
-        self.snapshot()?.get(id)
+        self.measure_by(
+            Operation::Get,
+            |item: &Option<Item>| Some(&item.as_ref()?.namespace),
+            || self.snapshot()?.get(id),
+        )
     }
 
     /// An item's vector in a space, as the space's format keeps it.
@@ -292,7 +331,7 @@ impl Memory {
     /// # Errors
     /// [`MemoryError::NotFound`], [`MemoryError::NoSpace`]; otherwise as [`Memory::snapshot`].
     pub fn vector(&self, id: ItemId, space: &str) -> Result<Option<Vec<f32>>> {
-        self.snapshot()?.vector(id, space)
+        self.measure(Operation::Get, &Namespace::root(), || self.snapshot()?.vector(id, space))
     }
 
     /// Searches.
@@ -301,7 +340,8 @@ impl Memory {
     /// [`MemoryError::Invalid`], [`MemoryError::NoSpace`], [`MemoryError::NoField`]; [`MemoryError::NotFound`] for
     /// [`Query::like`]; otherwise as [`Memory::snapshot`].
     pub fn find(&self, query: &Query) -> Result<Found> {
-        self.snapshot()?.find(query)
+        let root = Namespace::root();
+        self.measure(Operation::Find, query.namespace().unwrap_or(&root), || self.snapshot()?.find(query))
     }
 
     /// Changes an item in one transaction: see [`MemoryTxn::update`]. `edit` must be quick.
@@ -309,7 +349,7 @@ impl Memory {
     /// # Errors
     /// As [`MemoryTxn::update`] and [`Store::write`].
     pub fn update(&self, id: ItemId, edit: impl FnOnce(&mut Item)) -> Result<Item> {
-        self.write(|tx| tx.update(id, edit))
+        self.change_item(|tx| tx.update(id, edit))
     }
 
     /// Changes an item without holding a lock while `edit` thinks: reads the item, lets it edit a copy, and stores that if
@@ -355,7 +395,7 @@ impl Memory {
     /// # Errors
     /// As [`MemoryTxn::put_if`] and [`Store::write`].
     pub fn put_if(&self, item: &Item) -> Result<Item> {
-        self.write(|tx| tx.put_if(item))
+        self.change_item(|tx| tx.put_if(item))
     }
 
     /// Changes an item by a JSON merge patch: see [`MemoryTxn::patch`].
@@ -374,7 +414,7 @@ impl Memory {
     /// # Errors
     /// As [`MemoryTxn::patch`] and [`Store::write`].
     pub fn patch(&self, id: ItemId, patch: &Value) -> Result<Item> {
-        self.write(|tx| tx.patch(id, patch))
+        self.change_item(|tx| tx.patch(id, patch))
     }
 
     /// Removes an item; `false` if there is none.
@@ -382,7 +422,8 @@ impl Memory {
     /// # Errors
     /// As [`MemoryTxn::remove`] and [`Store::write`].
     pub fn remove(&self, id: ItemId) -> Result<bool> {
-        self.write(|tx| tx.remove(id))
+        let take_out = || self.transact(self.options.writing, |tx| tx.take_out(id));
+        Ok(self.measure_by(Operation::Remove, |namespace| namespace.as_ref(), take_out)?.is_some())
     }
 
     /// Removes all items of a namespace and of those below it, in small transactions, and returns their number.
@@ -394,7 +435,7 @@ impl Memory {
         N: TryInto<Namespace, Error: Into<MemoryError>>,
     {
         let namespace: Namespace = namespace.try_into().map_err(Into::into)?;
-        self.repeat(u64::MAX, |tx, limit| tx.clear(&namespace, limit))
+        self.measure(Operation::Clear, &namespace, || self.repeat(u64::MAX, |tx, limit| tx.clear(&namespace, limit)))
     }
 
     /// Removes expired items, at most so many, in small transactions, and returns their number. Until then they take room,
@@ -403,14 +444,15 @@ impl Memory {
     /// # Errors
     /// As [`MemoryTxn::sweep`] and [`Store::write`]. What was removed before stays removed.
     pub fn sweep(&self, limit: u64) -> Result<u64> {
-        self.repeat(limit, |tx, limit| tx.sweep(limit))
+        let all = Namespace::root();
+        self.measure(Operation::Sweep, &all, || self.repeat(limit, |tx, limit| tx.sweep(limit)))
     }
 
     fn repeat(&self, limit: u64, step: impl Fn(&MemoryTxn<'_>, usize) -> Result<usize>) -> Result<u64> {
         let mut removed = 0;
         loop {
             let next = usize::try_from(limit - removed).unwrap_or(BATCH).min(BATCH);
-            let done = if next == 0 { 0 } else { self.write(|tx| step(tx, next))? };
+            let done = if next == 0 { 0 } else { self.transact(self.options.writing, |tx| step(tx, next))? };
             removed += done as u64;
             if done < BATCH {
                 return Ok(removed);
@@ -459,7 +501,7 @@ impl Memory {
         if self.snapshot()?.spaces().iter().any(|known| (known.0.as_str(), known.1) == (name, space)) {
             return Ok(());
         }
-        self.write(|tx| tx.declare_space(name, space))
+        self.transact(self.options.writing, |tx| tx.declare_space(name, space))
     }
 
     /// Declares a field of the metadata, so that searches can have conditions on it: a member by its name, or, with a
@@ -482,7 +524,7 @@ impl Memory {
         if self.snapshot()?.fields().iter().any(|known| known == name) {
             return Ok(());
         }
-        self.write(|tx| tx.declare_field(name))
+        self.transact(self.options.writing, |tx| tx.declare_field(name))
     }
 
     /// Removes the index of a field; `false` if it has none. The metadata stays.
@@ -490,7 +532,7 @@ impl Memory {
     /// # Errors
     /// As [`Store::write`].
     pub fn drop_field(&self, name: &str) -> Result<bool> {
-        self.write(|tx| tx.drop_field(name))
+        self.transact(self.options.writing, |tx| tx.drop_field(name))
     }
 
     /// Sets the language of the texts, and makes the index of words anew, in one transaction. The same language again
@@ -499,7 +541,7 @@ impl Memory {
     /// # Errors
     /// As [`Store::write`].
     pub fn set_language(&self, language: Language) -> Result<()> {
-        self.write(|tx| tx.set_language(language))
+        self.transact(self.options.writing, |tx| tx.set_language(language))
     }
 
     /// Sets what a namespace may hold together with those below it, and how often it may be written to.
@@ -510,7 +552,7 @@ impl Memory {
     where
         N: TryInto<Namespace, Error: Into<MemoryError>>,
     {
-        self.write(|tx| tx.set_limits(namespace, limits))
+        self.transact(self.options.writing, |tx| tx.set_limits(namespace, limits))
     }
 
     /// Takes tokens from the rate of a namespace and of those above it, for what the caller counts: searches, or calls of
@@ -522,7 +564,8 @@ impl Memory {
     where
         N: TryInto<Namespace, Error: Into<MemoryError>>,
     {
-        self.write(|tx| tx.charge(namespace, tokens))
+        let namespace = namespace.try_into().map_err(Into::into)?;
+        self.change(Operation::Charge, &namespace, |tx| tx.charge(&namespace, tokens))
     }
 
     /// Verifies that all indexes and counters agree with the items, in one state.
@@ -539,6 +582,6 @@ impl Memory {
     /// # Errors
     /// As [`Memory::snapshot`]. What disagrees is no error: the report has it.
     pub fn check(&self) -> Result<CheckReport> {
-        check::check(&self.snapshot()?)
+        self.measure(Operation::Check, &Namespace::root(), || check::check(&self.snapshot()?))
     }
 }

@@ -52,9 +52,11 @@ pub(super) enum Table {
     Limits,
     /// Path → the state of its token bucket.
     Buckets,
+    /// Path, 0 → how many permits it has; path, 0, end of the lease, permit → nothing ([`permits`](super::permits)).
+    Permits,
 }
 
-pub(super) const TABLES: [Table; 16] = [
+pub(super) const TABLES: [Table; 17] = [
     Table::Settings,
     Table::Namespaces,
     Table::Numbers,
@@ -71,6 +73,7 @@ pub(super) const TABLES: [Table; 16] = [
     Table::Blocks,
     Table::Limits,
     Table::Buckets,
+    Table::Permits,
 ];
 
 impl Table {
@@ -92,6 +95,7 @@ impl Table {
             Table::Blocks => "memory.vector_blocks",
             Table::Limits => "memory.limits",
             Table::Buckets => "memory.buckets",
+            Table::Permits => "memory.permits",
         }
     }
 

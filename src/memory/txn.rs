@@ -238,9 +238,14 @@ impl<'t> MemoryTxn<'t> {
     /// # Errors
     /// [`MemoryError::Rate`], [`MemoryError::Store`], [`MemoryError::Damaged`].
     pub fn remove(&self, id: ItemId) -> Result<bool> {
-        let Some(stored) = self.stored(id)? else { return Ok(false) };
+        Ok(self.take_out(id)?.is_some())
+    }
+
+    /// Removes an item, and tells from which namespace.
+    pub(super) fn take_out(&self, id: ItemId) -> Result<Option<Namespace>> {
+        let Some(stored) = self.stored(id)? else { return Ok(None) };
         change::remove(&self.writer, &self.settings(), &stored, Charge::At(self.now))?;
-        Ok(true)
+        Ok(Some(stored.item().namespace.clone()))
     }
 
     /// Removes items of a namespace and of those below it, at most so many, and returns their number: 0 when none is

@@ -21,6 +21,8 @@ mod hints;
 mod history;
 mod interleaving;
 mod lost_writes;
+#[cfg(feature = "memory")]
+mod memory;
 mod model;
 mod monotonic;
 mod named_snapshots;

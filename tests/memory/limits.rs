@@ -119,3 +119,87 @@ fn what_is_refused_by_one_limit_takes_nothing_from_another() {
     assert_eq!(f.memory.usage("b").unwrap().items, 2);
     f.is_clean();
 }
+
+/// How many may run, how many do, and when one of them has to have ended.
+fn refusal(refused: MemoryError) -> (u64, u64, Duration) {
+    assert!(refused.is_retryable() != matches!(refused, MemoryError::AtOnce { retry_after: Duration::MAX, .. }));
+    match refused {
+        MemoryError::AtOnce { limit, running, retry_after, .. } => (limit, running, retry_after),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn no_more_operations_run_at_once_than_the_limit_says() {
+    let f = Fixture::new();
+    f.memory.set_limits("a", Limits::new().at_once(2)).unwrap();
+    f.memory.set_limits("a/b", Limits::new().at_once(1)).unwrap();
+    let first = f.memory.enter("a/b", SECOND * 30).unwrap();
+    f.pass(SECOND);
+    // Another handle, as another process has it, counts the same permits.
+    let other = Memory::with(f.memory.store().clone(), f.options());
+    assert_eq!(refusal(other.enter("a/b/c", SECOND).unwrap_err()), (1, 1, SECOND * 29));
+    let second = other.enter("a/x", SECOND * 10).unwrap();
+    let refused = f.memory.enter("a", SECOND).unwrap_err();
+    let text = "namespace \"a\" allows 2 operations at once, and 2 are running; again in 10.000 s, if none of them ends \
+                before or is renewed";
+    assert_eq!(refused.to_string(), text);
+    f.memory.enter("b", SECOND).unwrap();
+    f.is_clean();
+    // One that ends makes room, wherever it was; a refused one has taken none.
+    drop(first);
+    let third = f.memory.enter("a/b", SECOND * 5).unwrap();
+    assert_eq!(refusal(f.memory.enter("a", SECOND).unwrap_err()), (2, 2, SECOND * 5));
+    second.leave().unwrap();
+    third.leave().unwrap();
+    let held: Vec<_> = (0..2).map(|_| f.memory.enter("a", SECOND).unwrap()).collect();
+    f.memory.set_limits("a", Limits::new().at_once(1)).unwrap();
+    assert_eq!(refusal(f.memory.enter("a", SECOND).unwrap_err()), (1, 2, SECOND));
+    f.memory.set_limits("a", Limits::new().at_once(0)).unwrap();
+    assert_eq!(refusal(f.memory.enter("a", SECOND).unwrap_err()), (0, 2, Duration::MAX));
+    drop(held);
+    f.is_clean();
+    let rows = f.memory.store().read().unwrap().raw("memory.permits").unwrap().len().unwrap();
+    assert_eq!(rows, 0, "nothing is left of those that left");
+}
+
+#[test]
+fn a_lease_ends_what_nobody_ends() {
+    let f = Fixture::new();
+    f.memory.set_limits("a", Limits::new().at_once(1)).unwrap();
+    let killed = f.memory.enter("a", SECOND * 30).unwrap();
+    assert_eq!(killed.ends(), Some(f.now() + SECOND * 30));
+    f.pass(SECOND * 30 - Duration::from_micros(1));
+    assert_eq!(refusal(f.memory.enter("a", SECOND).unwrap_err()), (1, 1, Duration::from_micros(1)));
+    killed.renew().unwrap();
+    f.pass(SECOND * 29);
+    assert_eq!(refusal(f.memory.enter("a", SECOND).unwrap_err()), (1, 1, SECOND));
+    f.pass(SECOND);
+    // Its place is taken, so that it can neither go on nor take the other's place when it leaves.
+    let next = f.memory.enter("a", SECOND * 30).unwrap();
+    assert_eq!(refusal(killed.renew().unwrap_err()), (1, 1, SECOND * 30));
+    killed.leave().unwrap();
+    assert_eq!(refusal(f.memory.enter("a", SECOND).unwrap_err()), (1, 1, SECOND * 30));
+    // One whose lease has ended goes on if its place is free.
+    f.pass(SECOND * 60);
+    next.renew().unwrap();
+    assert_eq!(refusal(f.memory.enter("a", SECOND).unwrap_err()), (1, 1, SECOND * 30));
+    f.is_clean();
+    // What was given before the clock was set back ends at once.
+    f.set_clock(Timestamp::from_micros(1_000_000));
+    let late = f.memory.enter("a", SECOND * 30).unwrap();
+    drop(next);
+    assert_eq!(refusal(f.memory.enter("a", SECOND).unwrap_err()), (1, 1, SECOND * 30));
+    drop(late);
+    // Without a limit nothing is counted, and nothing is written.
+    let held = f.memory.enter("a", SECOND).unwrap();
+    f.memory.set_limits("a", Limits::new()).unwrap();
+    let lsn = f.memory.store().last_commit().unwrap();
+    let free = f.memory.enter("a", SECOND).unwrap();
+    assert_eq!((free.ends(), f.memory.store().last_commit().unwrap()), (None, lsn));
+    held.renew().unwrap();
+    assert_eq!(held.ends(), None);
+    f.memory.set_limits("a", Limits::new().at_once(1)).unwrap();
+    f.memory.enter("a", SECOND).unwrap();
+    f.is_clean();
+}

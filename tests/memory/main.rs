@@ -20,6 +20,7 @@ mod queries;
 #[path = "../common/random.rs"]
 mod random;
 mod sharing;
+mod statistics;
 mod support;
 mod vectors;
 mod words;

@@ -3,7 +3,8 @@
 use crate::random::Random;
 use crate::support::{Fixture, SECOND};
 use memstone::memory::{
-    Draft, Format, Item, ItemId, Limits, Memory, MemoryError, Metric, Order, Query, Space, Timestamp,
+    Draft, Format, Item, ItemId, Language, Limits, Memory, MemoryError, Metric, Namespace, Order, Permit, Query, Space,
+    Timestamp,
 };
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,8 @@ struct Known {
 struct Model {
     items: BTreeMap<ItemId, Known>,
     limits: BTreeMap<String, u64>,
+    /// How many operations may run at once.
+    at_once: BTreeMap<String, u64>,
     fields: BTreeSet<&'static str>,
     sequence: u64,
 }
@@ -83,10 +86,20 @@ fn fetch(memory: &Memory, id: ItemId) -> Item {
     memory.get(id).unwrap().unwrap()
 }
 
+/// An operation that has entered: when its lease ends, and the namespaces that count it.
+struct Entered {
+    /// `None`: its process was killed.
+    permit: Option<Permit>,
+    lease: Duration,
+    ends: Timestamp,
+    counted: Vec<String>,
+}
+
 struct Play {
     f: Fixture,
     model: Model,
     random: Random,
+    entered: Vec<Entered>,
 }
 
 impl Play {
@@ -168,8 +181,15 @@ impl Play {
                 item.expires = Some(now + SECOND * 5);
             }
         };
+        let patch = match what {
+            0 => Some(json!({"content": content})),
+            5 => Some(json!({"metadata": {"n": [tag, 2]}})),
+            6 => Some(json!({"tags": [], "expires": (now + SECOND * 5).as_micros()})),
+            _ => None,
+        };
         let live = self.model.is_live(id, now);
-        let result = match self.random.below(3_u8) {
+        let result = match self.random.below(4_u8) {
+            3 if patch.is_some() => self.f.memory.patch(id, &patch.unwrap()),
             0 => self.f.memory.update(id, change),
             1 => self.f.memory.edit(id, |item| {
                 change(item);
@@ -254,8 +274,63 @@ impl Play {
     fn limit(&mut self) {
         let namespace = draw(&mut self.random, &NAMESPACES);
         let limit = self.random.below(20_u64);
+        let at_once = self.random.below(4_u64);
         self.model.limits.insert(namespace.to_owned(), limit);
-        self.f.memory.set_limits(namespace, Limits::new().items(limit)).unwrap();
+        self.model.at_once.insert(namespace.to_owned(), at_once);
+        self.f.memory.set_limits(namespace, Limits::new().items(limit).at_once(at_once)).unwrap();
+    }
+
+    /// Whether an operation may enter, and which namespaces count it then. One that renews its lease keeps its places.
+    fn may_enter(&self, namespace: &str, own: Option<usize>) -> (bool, Vec<String>) {
+        let (now, namespace) = (self.f.now(), namespace.parse::<Namespace>().unwrap());
+        let above = self.model.at_once.iter().filter(|(above, _)| namespace.is_within(&above.parse().unwrap()));
+        let has_room = |above: &String, limit: u64| {
+            let counts = |entered: &&Entered| entered.ends > now && entered.counted.contains(above);
+            let is_held = own.is_some_and(|own| counts(&&self.entered[own]));
+            is_held || (self.entered.iter().filter(counts).count() as u64) < limit
+        };
+        (above.clone().all(|(above, limit)| has_room(above, *limit)), above.map(|(above, _)| above.clone()).collect())
+    }
+
+    fn enter(&mut self) {
+        let namespace = draw(&mut self.random, &NAMESPACES);
+        let lease = SECOND * (1 + self.random.below(9_u32));
+        let (may, counted) = self.may_enter(namespace, None);
+        match self.f.memory.enter(namespace, lease) {
+            Ok(permit) => {
+                assert!(may && permit.ends().is_some() != counted.is_empty());
+                let ends = self.f.now() + lease;
+                self.entered.push(Entered { permit: Some(permit), lease, ends, counted });
+            }
+            Err(MemoryError::AtOnce { .. }) => assert!(!may),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// One that has entered renews its lease, leaves, or is killed: then its rows stay until the lease ends.
+    fn go_on(&mut self) {
+        let Some(chosen) = self.random.below(self.entered.len() + 1).checked_sub(1) else { return };
+        let now = self.f.now();
+        let what = self.random.below(3_u8);
+        let entered = &mut self.entered[chosen];
+        match entered.permit.take() {
+            Some(permit) if what == 0 => {
+                permit.leave().unwrap();
+                self.entered.swap_remove(chosen);
+            }
+            // One whose lease has ended may still have its place, or not.
+            Some(permit) if what == 1 && entered.ends > now => {
+                let (may, counted) = self.may_enter(&permit.namespace().to_string(), Some(chosen));
+                let renewed = permit.renew();
+                assert!(renewed.is_ok() == may && matches!(renewed, Ok(()) | Err(MemoryError::AtOnce { .. })));
+                let entered = &mut self.entered[chosen];
+                if may {
+                    (entered.ends, entered.counted) = (now + entered.lease, counted);
+                }
+                entered.permit = Some(permit);
+            }
+            permit => std::mem::forget(permit),
+        }
     }
 
     /// Several operations that are taken back together.
@@ -274,7 +349,7 @@ impl Play {
 
     fn step(&mut self) {
         self.f.pass(Duration::from_millis(self.random.below(1500)));
-        match self.random.below(40_u8) {
+        match self.random.below(44_u8) {
             0..16 => self.add(),
             16..28 => self.edit(),
             28..32 => self.remove(),
@@ -283,6 +358,9 @@ impl Play {
             35 => self.declare(),
             36 => self.limit(),
             37 => self.give_up(),
+            38 | 39 => self.enter(),
+            40 => self.go_on(),
+            41 => self.f.memory.set_language(Language::English).unwrap(),
             _ => {}
         }
     }
@@ -373,7 +451,7 @@ fn every_operation_does_what_the_model_does() {
         let f = Fixture::new();
         f.memory.declare_space("one", Space::new(3).format(Format::F16).metric(Metric::L2)).unwrap();
         f.memory.declare_space("two", Space::new(3).format(Format::F32).metric(Metric::Dot)).unwrap();
-        let mut play = Play { f, model: Model::default(), random: Random(seed) };
+        let mut play = Play { f, model: Model::default(), random: Random(seed), entered: Vec::new() };
         for _ in 0..15 {
             for _ in 0..20 {
                 play.step();

@@ -1,8 +1,10 @@
 //! Several threads and processes on one file.
 
+use crate::random::Random;
 use crate::support::Fixture;
 use memstone::memory::{Draft, ItemId, Limits, Memory, MemoryError, Query};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 const PATH: &str = "MEMSTONE_MEMORY_TEST_PATH";
 const NAME: &str = "MEMSTONE_MEMORY_TEST_NAME";
+const CHANGING: &str = "MEMSTONE_MEMORY_TEST_SEED";
 
 /// The work of a child process: adds items, and prints their ids once they are acknowledged. In the other tests' process
 /// it does nothing.
@@ -115,4 +118,107 @@ fn threads_that_edit_one_item_lose_no_edit() {
     let item = f.memory.get(id).unwrap().unwrap();
     assert_eq!((&item.metadata["n"], item.version), (&json!(100), 101));
     f.is_clean();
+}
+
+/// The work of a child process that changes items of a namespace of its own in all ways, and prints what it was told.
+#[test]
+fn changing_child() {
+    let (Ok(path), Ok(seed)) = (std::env::var(PATH), std::env::var(CHANGING)) else { return };
+    let memory = Memory::open(path).unwrap();
+    memory.set_limits("permits", Limits::new().at_once(1_000)).unwrap();
+    let (mut random, mut ids) = (Random(seed.parse().unwrap()), Vec::new());
+    let namespace = format!("child{seed}");
+    for n in 0.. {
+        let id = if ids.is_empty() { None } else { Some(ids[random.below(ids.len())]) };
+        match (random.below(8_u8), id) {
+            (0, Some(id)) => {
+                println!("\nbegun {id} -");
+                assert!(memory.remove(id).unwrap());
+                ids.retain(|known| *known != id);
+                println!("\nend {id} -");
+            }
+            (1..4, Some(id)) => {
+                println!("\nbegun {id} {n}");
+                memory
+                    .write(|tx| {
+                        tx.update(id, |item| item.content = format!("{n} changed"))?;
+                        tx.patch(id, &json!({"metadata": {"n": n}, "tags": [n.to_string()]}))
+                    })
+                    .unwrap();
+                println!("\nend {id} {n}");
+            }
+            (4, _) => std::mem::forget(memory.enter("permits", Duration::from_secs(60)).unwrap()),
+            _ => {
+                let id = ItemId::new(memstone::memory::Timestamp::now()).unwrap();
+                println!("\nbegun {id} {n}");
+                let draft = Draft::new(format!("{n} changed")).id(id).metadata("n", n).tags([n.to_string()]);
+                memory.add(&namespace, draft).unwrap();
+                ids.push(id);
+                println!("\nend {id} {n}");
+            }
+        }
+    }
+}
+
+/// What a child was told of each item, and what it had begun and was not told of.
+fn told(child: &mut Child, lines: usize) -> (BTreeMap<ItemId, Option<u64>>, Option<(ItemId, Option<u64>)>) {
+    let (mut known, mut begun) = (BTreeMap::new(), None);
+    let output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let words = output.map_while(Result::ok).enumerate().map(|(at, line)| {
+        if at == lines {
+            child.kill().unwrap();
+        }
+        line.split(' ').map(str::to_owned).collect::<Vec<_>>()
+    });
+    // What it printed before it died is read to the end. A line that was cut is of something begun.
+    for words in words {
+        let [kind, id, n] = &words[..] else { continue };
+        let (Ok(id), n) = (id.parse(), n.parse().ok()) else { continue };
+        match &**kind {
+            "begun" => begun = Some((id, n)),
+            "end" => {
+                known.insert(id, n);
+                begun = None;
+            }
+            _ => {}
+        }
+    }
+    child.wait().unwrap();
+    (known, begun)
+}
+
+#[test]
+fn killed_processes_leave_each_item_as_they_were_told_or_as_they_had_begun() {
+    let f = Fixture::new();
+    for round in 0..3 {
+        let start = |n: usize| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "sharing::changing_child", "--nocapture"]).env(PATH, f.path());
+            command.env(CHANGING, (round * 10 + n).to_string()).stdout(Stdio::piped()).spawn().unwrap()
+        };
+        let mut children: Vec<Child> = (0..3).map(start).collect();
+        let told: Vec<_> = std::thread::scope(|scope| {
+            let each = children.iter_mut().enumerate();
+            let threads: Vec<_> = each.map(|(n, child)| scope.spawn(move || told(child, 200 + 40 * n))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let snapshot = f.memory.snapshot().unwrap();
+        let found = |id: ItemId| {
+            let item = snapshot.get(id).unwrap()?;
+            let n = item.metadata["n"].as_u64().unwrap();
+            assert_eq!((&item.content, &item.tags), (&format!("{n} changed"), &[n.to_string()].into()), "not by half");
+            Some(n)
+        };
+        for (known, begun) in &told {
+            assert!(known.len() > 10);
+            for (id, n) in known {
+                let is_begun = begun.is_some_and(|begun| begun == (*id, found(*id)));
+                assert!(found(*id) == *n || is_begun, "{id}: {:?}, not {n:?}", found(*id));
+            }
+            if let Some((id, n)) = begun {
+                assert!(found(*id) == *n || found(*id) == known.get(id).copied().flatten());
+            }
+        }
+        f.is_clean();
+    }
 }

@@ -17,7 +17,7 @@ impl Fixture {
     pub fn new() -> Fixture {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(AtomicU64::new(1_700_000_000_000_000));
-        let memory = memory_with_clock(&dir.path().join("memory.mst"), &clock);
+        let memory = Memory::with(Store::open(dir.path().join("memory.mst")).unwrap(), options(&clock));
         Fixture { memory, clock, dir }
     }
 
@@ -37,6 +37,11 @@ impl Fixture {
         self.clock.store(time.as_micros(), Ordering::SeqCst);
     }
 
+    /// Those of this memory, for another handle.
+    pub fn options(&self) -> MemoryOptions {
+        options(&self.clock)
+    }
+
     /// All indexes agree.
     pub fn is_clean(&self) {
         let report = self.memory.check().unwrap();
@@ -52,12 +57,11 @@ impl Fixture {
     }
 }
 
-fn memory_with_clock(path: &std::path::Path, clock: &Arc<AtomicU64>) -> Memory {
+fn options(clock: &Arc<AtomicU64>) -> MemoryOptions {
     let clock = Arc::clone(clock);
-    let options = MemoryOptions::new()
+    MemoryOptions::new()
         .writing(WriteOptions::new().durability(Durability::Relaxed))
-        .clock(move || Timestamp::from_micros(clock.load(Ordering::SeqCst)));
-    Memory::with(Store::open(path).unwrap(), options)
+        .clock(move || Timestamp::from_micros(clock.load(Ordering::SeqCst)))
 }
 
 pub fn ids(found: &Found) -> Vec<ItemId> {

@@ -8,6 +8,7 @@ use memstone::{CheckOptions, Severity};
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::layers::{self, Compared};
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -16,7 +17,8 @@ use crate::progress::Progress;
 pub(crate) struct Check {
     /// The store's file
     file: PathBuf,
-    /// Hold values against the type that their table notes, as keys always are
+    /// Hold values against the type that their table notes, as keys always are, and the tables of the memory layer and of
+    /// a knowledge graph against each other
     #[arg(long)]
     values: bool,
 }
@@ -27,15 +29,28 @@ impl Check {
         let options = CheckOptions::new().values(self.values);
         let report = memstone::check_with(&self.file, &options, |told| progress.tell_bytes(told))?;
         drop(progress);
-        let code = ExitCode::from(if report.damage > 0 { 4 } else { 0 });
+        let compared = if self.values { layers::compare(&self.file, &report)? } else { Compared::default() };
+        let is_sound = report.damage == 0 && compared.contradictions.is_empty();
+        let code = ExitCode::from(if is_sound { 0 } else { 4 });
         if out.json() {
-            out.line(json!(report))?;
+            let mut report = json!(report);
+            if self.values {
+                compared.add_to(&mut report);
+            }
+            out.line(report)?;
             return Ok(code);
         }
         for finding in &report.findings {
             let severity = if finding.severity == Severity::Damage { "damage" } else { "warning" };
             let table = finding.table.as_ref().map(|table| format!(", table {table:?}")).unwrap_or_default();
             out.line(format!("{severity} at byte {}{table}: {}", finding.offset, finding.message))?;
+        }
+        for contradiction in &compared.contradictions {
+            out.line(contradiction.describe())?;
+        }
+        if let Some(verdict) = compared.verdict() {
+            out.line(verdict)?;
+            return Ok(code);
         }
         let (damage, warnings) = (report.damage, report.warnings);
         let verdict = if damage > 0 { "DAMAGED: `store-check --repair` saves what can be saved" } else { "sound" };

@@ -27,6 +27,8 @@ mod import;
 mod jq;
 mod jq_null;
 mod keys;
+#[path = "../layers.rs"]
+mod layers;
 mod load;
 mod locks;
 mod manual;

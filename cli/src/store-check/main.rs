@@ -1,5 +1,7 @@
 //! Verifies stores in full, beside live writers and without changing a byte; repairs damaged ones.
 
+#[path = "../layers.rs"]
+mod layers;
 mod look;
 mod repair;
 mod verify;
@@ -34,7 +36,8 @@ struct Args {
     /// Print at most this many findings for each file.
     #[arg(long, default_value_t = 1000, value_name = "N")]
     max_findings: usize,
-    /// Hold values against the type that their table notes, as keys always are.
+    /// Hold values against the type that their table notes, as keys always are, and the tables of the memory layer and of a
+    /// knowledge graph against each other.
     #[arg(long, conflicts_with = "repair")]
     values: bool,
     /// Print the copies of the root slots, and verify nothing.

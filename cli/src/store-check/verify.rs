@@ -4,25 +4,39 @@ use std::path::Path;
 
 use memstone::{CheckOptions, Report, Severity};
 
+use crate::layers::{self, Compared};
 use crate::{Args, Outcome, print};
 
 /// Verifies one file, and tells what is found.
 pub(crate) fn run(path: &Path, args: &Args) -> Outcome {
     let options = CheckOptions::new().max_findings(args.max_findings).values(args.values);
-    let report = match memstone::check(path, &options) {
-        Ok(report) => report,
+    let checked = memstone::check(path, &options).and_then(|report| {
+        let compared = if args.values { layers::compare(path, &report)? } else { Compared::default() };
+        Ok((report, compared))
+    });
+    let (report, compared) = match checked {
+        Ok(checked) => checked,
         Err(error) => return Outcome::failed(path, &error, args.json),
     };
-    if !args.quiet || !report.is_clean() {
+    let is_sound = report.damage == 0 && compared.contradictions.is_empty();
+    if !args.quiet || !report.is_clean() || !is_sound {
         match args.json {
-            true => print(&(serde_json::to_string(&report).unwrap_or_default() + "\n")),
-            false => print(&describe(&report, args)),
+            true => print(&json(&report, &compared, args)),
+            false => print(&describe(&report, &compared, args)),
         }
     }
-    if report.damage > 0 { Outcome::Damaged } else { Outcome::Clean }
+    if is_sound { Outcome::Clean } else { Outcome::Damaged }
 }
 
-fn describe(report: &Report, args: &Args) -> String {
+fn json(report: &Report, compared: &Compared, args: &Args) -> String {
+    let mut json = serde_json::to_value(report).unwrap_or_default();
+    if args.values {
+        compared.add_to(&mut json);
+    }
+    format!("{json}\n")
+}
+
+fn describe(report: &Report, compared: &Compared, args: &Args) -> String {
     let path = report.path.display();
     let mut lines = Vec::new();
     for finding in &report.findings {
@@ -38,12 +52,16 @@ fn describe(report: &Report, args: &Args) -> String {
     if untold > 0 {
         lines.push(format!("{path}: {untold} more findings"));
     }
+    let told = compared.contradictions.iter().take(args.max_findings);
+    lines.extend(told.map(|contradiction| format!("{path}: {}", contradiction.describe())));
     lines.extend(report.notes.iter().map(|note| format!("{path}: note: {note}")));
     if args.verbose {
         details(report, &mut lines);
     }
     if !args.quiet {
+        let contradictory = compared.verdict();
         let verdict = match (report.damage, report.warnings) {
+            (0, _) if contradictory.is_some() => contradictory.unwrap_or_default(),
             (0, 0) => "sound".to_owned(),
             (0, warnings) => format!("sound, {warnings} warnings"),
             (damage, warnings) => format!("DAMAGED: {damage} findings, {warnings} warnings"),

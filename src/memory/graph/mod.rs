@@ -32,6 +32,7 @@
 mod edit;
 mod parts;
 mod tables;
+mod text;
 mod view;
 
 pub use edit::GraphMut;

@@ -5,6 +5,7 @@
 //! leads to. Texts of any length are in the indexes by their hashes, which have one length.
 
 use super::parts::{Counts, Entity, GraphError, Relation};
+use super::text::{InPlace, Text, Wanted};
 use crate::{MessagePack, ReadState, Result, Snapshot, Table, TypedRange, TypedTable, TypedTableMut, WriteTxn};
 use serde::{Deserialize, Serialize};
 use std::iter::Peekable;
@@ -16,19 +17,19 @@ type ByName = (Hash, u64);
 
 /// Declares the tables once: their names and types, and the structs that hold them, open for reading or for writing.
 macro_rules! tables {
-    ($($(#[$what:meta])* $table:ident, $field:ident: $name:literal, $key:ty => $value:ty;)+) => {
-        $($(#[$what])* const $table: Table<$key, $value> = Table::new($name);)+
+    ($($(#[$what:meta])* $table:ident, $field:ident: $name:literal, $key:ty => $value:ty $(, $codec:ty)?;)+) => {
+        $($(#[$what])* pub(super) const $table: Table<$key, $value $(, $codec)?> = Table::new($name);)+
 
         /// The tables for reading.
         #[derive(Debug)]
         pub(super) struct Tables<'s> {
-            $($field: TypedTable<'s, $key, $value>,)+
+            $($field: TypedTable<'s, $key, $value $(, $codec)?>,)+
         }
 
         /// The tables for writing. Each method keeps a row and its indexes in step.
         #[derive(Debug)]
         pub(super) struct TablesMut<'t> {
-            $($field: TypedTableMut<'t, $key, $value>,)+
+            $($field: TypedTableMut<'t, $key, $value $(, $codec)?>,)+
         }
 
         impl<'s> Tables<'s> {
@@ -55,7 +56,7 @@ tables! {
     ENTITIES, entities: "graph.entities", u64 => EntityRow;
     ENTITIES_BY_NAME, entities_by_name: "graph.entities.by_name", ByName => ();
     /// By entity and position.
-    OBSERVATIONS, observations: "graph.observations", (u64, u64) => String;
+    OBSERVATIONS, observations: "graph.observations", (u64, u64) => str, InPlace;
     /// By entity, content and position.
     OBSERVATIONS_BY_CONTENT, observations_by_content: "graph.observations.by_content", (u64, Hash, u64) => ();
     RELATIONS, relations: "graph.relations", u64 => Relation;
@@ -117,9 +118,11 @@ impl<'s> Tables<'s> {
         ])
     }
 
-    /// All entities, in one pass over them and their observations.
-    pub(super) fn entities(&self) -> Result<Entities<'s>> {
-        Ok(Entities { rows: self.entities.range(..)?, observations: self.observations.range(..)?.peekable() })
+    /// All entities, in one pass over them and their observations; or those that have what is wanted: of the others
+    /// nothing is copied but name and type.
+    pub(super) fn entities<'w>(&self, wanted: Option<&'w Wanted>) -> Result<Entities<'s, 'w>> {
+        let observations = self.observations.range(..)?.peekable();
+        Ok(Entities { rows: self.entities.range(..)?, observations, texts: Vec::new(), wanted })
     }
 
     /// All relations with their numbers.
@@ -135,7 +138,8 @@ impl<'s> Tables<'s> {
         let Some(EntityRow { name, kind }) = self.entities.get(number)? else {
             return Err(missing("entity", number));
         };
-        let observations = self.observations.prefix((number,))?.values().collect::<Result<_>>()?;
+        let texts = self.observations.prefix((number,))?.values();
+        let observations = texts.map(|text| Ok(text?.into_string())).collect::<Result<_>>()?;
         Ok(Entity { name, entity_type: kind, observations })
     }
 
@@ -163,7 +167,7 @@ impl<'s> Tables<'s> {
 
     /// All observations with their entities and positions, those of missing entities, too.
     pub(super) fn observations(&self) -> Result<impl Iterator<Item = Result<((u64, u64), String)>> + use<'s>> {
-        self.observations.range(..)
+        Ok(self.observations.range(..)?.map(|row| row.map(|(key, text)| (key, text.into_string()))))
     }
 
     pub(super) fn has_entity(&self, number: u64) -> Result<bool> {
@@ -187,40 +191,58 @@ fn missing(what: &str, number: u64) -> GraphError {
 }
 
 /// Entities in the order of their numbers, with their observations.
-pub(super) struct Entities<'s> {
+pub(super) struct Entities<'s, 'w> {
     rows: TypedRange<'s, u64, EntityRow>,
-    observations: Peekable<TypedRange<'s, (u64, u64), String>>,
+    observations: Peekable<TypedRange<'s, (u64, u64), str, InPlace>>,
+    /// Those of the entity at hand.
+    texts: Vec<Text<'s>>,
+    wanted: Option<&'w Wanted>,
 }
 
-impl Entities<'_> {
-    /// The observations of `entity`; what is left of those before it belongs to no entity.
-    fn observations_of(&mut self, entity: u64) -> Result<Vec<String>, GraphError> {
-        let mut found = Vec::new();
+impl Entities<'_, '_> {
+    /// Reads the observations of `entity`; what is left of those before it belongs to no entity.
+    fn read_observations_of(&mut self, entity: u64) -> Result<(), GraphError> {
+        self.texts.clear();
         while let Some(next) = self.observations.next_if(|next| !matches!(next, Ok(((of, _), _)) if *of > entity)) {
             let ((of, position), text) = next?;
             if of < entity {
                 return Err(orphan(of, position));
             }
-            found.push(text);
+            self.texts.push(text);
         }
-        Ok(found)
+        Ok(())
+    }
+
+    /// The entity of a row, if it has what is wanted.
+    fn entity(&mut self, number: u64, row: EntityRow) -> Result<Option<Entity>, GraphError> {
+        self.read_observations_of(number)?;
+        let EntityRow { name, kind } = row;
+        let has = |wanted: &Wanted| {
+            wanted.is_in(&name) || wanted.is_in(&kind) || self.texts.iter().any(|text| wanted.is_in_text(text))
+        };
+        if !self.wanted.is_none_or(has) {
+            return Ok(None);
+        }
+        let observations = self.texts.drain(..).map(Text::into_string).collect();
+        Ok(Some(Entity { name, entity_type: kind, observations }))
     }
 }
 
 /// An observation without an entity.
-pub(super) fn orphan(entity: u64, position: u64) -> GraphError {
+fn orphan(entity: u64, position: u64) -> GraphError {
     GraphError::Contradiction(format!("observation {position} is of entity {entity}, which does not exist"))
 }
 
-impl Iterator for Entities<'_> {
-    type Item = Result<(u64, Entity), GraphError>;
+impl Iterator for Entities<'_, '_> {
+    type Item = Result<Entity, GraphError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let row = self.rows.next()?;
-        Some(row.map_err(GraphError::from).and_then(|(number, EntityRow { name, kind })| {
-            let observations = self.observations_of(number)?;
-            Ok((number, Entity { name, entity_type: kind, observations }))
-        }))
+        loop {
+            let entity = self.rows.next()?.map_err(GraphError::from).and_then(|(number, row)| self.entity(number, row));
+            if let Some(entity) = entity.transpose() {
+                return Some(entity);
+            }
+        }
     }
 }
 

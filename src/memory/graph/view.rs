@@ -1,9 +1,13 @@
 //! Reading a graph.
 
-use super::parts::{Counts, Entity, GraphError, Relation, Subgraph};
-use super::tables::{Tables, orphan};
+use super::parts::{Counts, GraphError, Relation, Subgraph};
+use super::tables::{
+    ENTITIES_BY_NAME, OBSERVATIONS, OBSERVATIONS_BY_CONTENT, RELATIONS_BY_FROM, RELATIONS_BY_TO, Tables,
+};
+use super::text::Wanted;
 use crate::Snapshot;
-use std::collections::{BTreeSet, HashSet};
+use crate::memory::check::Problem;
+use std::collections::BTreeSet;
 
 /// The graph as it is in a snapshot.
 ///
@@ -51,37 +55,31 @@ impl<'s> GraphView<'s> {
     /// # Errors
     /// [`GraphError::Contradiction`]; the store's.
     pub fn whole(&self) -> Result<Subgraph, GraphError> {
-        let entities = self.tables.entities()?.map(|entity| Ok(entity?.1)).collect::<Result<_, GraphError>>()?;
+        let entities = self.tables.entities(None)?.collect::<Result<_, _>>()?;
         let relations = self.tables.relations()?.map(|row| Ok(row?.1)).collect::<Result<_, GraphError>>()?;
         Ok(Subgraph { entities, relations })
     }
 
     /// The entities whose name, type, or one observation contains `query`, whatever the case of letters; and the
-    /// relations from or to one of them. This reads all of the graph.
+    /// relations from or to one of them. This reads all entities and observations, and the relations that it finds.
     ///
     /// # Errors
     /// [`GraphError::Contradiction`]; the store's.
     pub fn search(&self, query: &str) -> Result<Subgraph, GraphError> {
-        let query = query.to_lowercase();
-        let has = |text: &String| text.to_lowercase().contains(&query);
-        let matches =
-            |entity: &Entity| has(&entity.name) || has(&entity.entity_type) || entity.observations.iter().any(has);
-        let mut entities = Vec::new();
-        for entity in self.tables.entities()? {
-            let (_, entity) = entity?;
-            if matches(&entity) {
-                entities.push(entity);
-            }
-        }
-        let names: HashSet<&str> = entities.iter().map(|entity| &*entity.name).collect();
-        let mut relations = Vec::new();
-        for row in self.tables.relations()? {
-            let (_, relation) = row?;
-            if names.contains(&*relation.from) || names.contains(&*relation.to) {
-                relations.push(relation);
-            }
-        }
+        let wanted = Wanted::new(query);
+        let entities = self.tables.entities(Some(&wanted))?.collect::<Result<Vec<_>, _>>()?;
+        let names: BTreeSet<&str> = entities.iter().map(|entity| &*entity.name).collect();
+        let relations = self.relations_of(names)?;
         Ok(Subgraph { entities, relations })
+    }
+
+    /// The relations with one of these names at either end, in the order of creation.
+    fn relations_of<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<Vec<Relation>, GraphError> {
+        let mut numbers = BTreeSet::new();
+        for name in names {
+            numbers.extend(self.tables.relations_of(name)?);
+        }
+        numbers.into_iter().map(|number| self.tables.relation(number)).collect()
     }
 
     /// The entities of these names, and the relations from or to one of them. A name without an entity adds nothing.
@@ -89,69 +87,78 @@ impl<'s> GraphView<'s> {
     /// # Errors
     /// [`GraphError::Contradiction`]; the store's.
     pub fn open<T: AsRef<str>>(&self, names: &[T]) -> Result<Subgraph, GraphError> {
-        let (mut entities, mut relations) = (BTreeSet::new(), BTreeSet::new());
+        let mut entities = BTreeSet::new();
+        let mut known = Vec::new();
         for name in names.iter().map(AsRef::as_ref) {
             let found = self.tables.entities_of(name)?;
             if !found.is_empty() {
-                relations.extend(self.tables.relations_of(name)?);
+                known.push(name);
             }
             entities.extend(found);
         }
-        Ok(Subgraph {
-            entities: entities.into_iter().map(|number| self.tables.entity(number)).collect::<Result<_, _>>()?,
-            relations: relations.into_iter().map(|number| self.tables.relation(number)).collect::<Result<_, _>>()?,
-        })
+        let relations = self.relations_of(known)?;
+        let entities = entities.into_iter().map(|number| self.tables.entity(number)).collect::<Result<_, _>>()?;
+        Ok(Subgraph { entities, relations })
     }
 
-    /// Reads all of the graph and compares each row with the indexes. Returns the contradictions, in words; an empty
-    /// list says that every index has exactly the rows that it should.
+    /// Reads all of the graph and compares each row with the indexes. Returns what does not agree; an empty list says
+    /// that every index has exactly the rows that it should.
     ///
     /// # Errors
     /// The store's.
-    pub fn verify(&self) -> Result<Vec<String>, GraphError> {
+    pub fn verify(&self) -> Result<Vec<Problem>, GraphError> {
         let mut found = Vec::new();
         self.verify_entities(&mut found)?;
         self.verify_relations(&mut found)?;
         // Every row is in its indexes: if they are of the same size, they have nothing else.
         for (index, size, rows) in self.tables.index_sizes()? {
             if size != rows {
-                found.push(format!("{index} has {size} entries for {rows} rows"));
+                let reason = format!("{size} entries for {rows} rows");
+                found.push(Problem { table: index, key: String::new(), reason });
             }
         }
         Ok(found)
     }
 
-    fn verify_entities(&self, found: &mut Vec<String>) -> Result<(), GraphError> {
+    fn verify_entities(&self, found: &mut Vec<Problem>) -> Result<(), GraphError> {
         for row in self.tables.observations()? {
             let (key, text) = row?;
+            let name = format!("observation {} of entity {}", key.1, key.0);
             if !self.tables.has_entity(key.0)? {
-                found.push(orphan(key.0, key.1).to_string());
+                let reason = format!("there is no entity {}", key.0);
+                found.push(Problem { table: OBSERVATIONS.name(), key: name.clone(), reason });
             }
             if !self.tables.is_content(key, &text)? {
-                found.push(format!("the index by content lacks observation {} of entity {}", key.1, key.0));
+                found.push(missing(OBSERVATIONS_BY_CONTENT.name(), name, "content"));
             }
         }
         for row in self.tables.names()? {
             let (number, name) = row?;
             if !self.tables.is_named(number, &name)? {
-                found.push(format!("the index by name lacks entity {number} ({name:?})"));
+                found.push(missing(ENTITIES_BY_NAME.name(), format!("entity {number}"), &format!("name {name:?}")));
             }
         }
         Ok(())
     }
 
-    fn verify_relations(&self, found: &mut Vec<String>) -> Result<(), GraphError> {
+    fn verify_relations(&self, found: &mut Vec<Problem>) -> Result<(), GraphError> {
         for row in self.tables.relations()? {
             let (number, relation) = row?;
             let Relation { from, to, .. } = &relation;
             let (is_from, is_to) = self.tables.is_joined(number, &relation)?;
+            let (key, value) = (format!("relation {number}"), format!("relation from {from:?} to {to:?}"));
             if !is_from {
-                found.push(format!("the index by the first name lacks relation {number} ({from:?} to {to:?})"));
+                found.push(missing(RELATIONS_BY_FROM.name(), key.clone(), &value));
             }
             if !is_to {
-                found.push(format!("the index by the second name lacks relation {number} ({from:?} to {to:?})"));
+                found.push(missing(RELATIONS_BY_TO.name(), key, &value));
             }
         }
         Ok(())
     }
+}
+
+/// An index without an entry for a row that there is.
+fn missing(table: &'static str, key: String, of: &str) -> Problem {
+    Problem { table, key, reason: format!("missing, for its {of}") }
 }
