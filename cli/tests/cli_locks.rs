@@ -5,6 +5,7 @@
 mod support;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use memstone::Store;
 use support::{Bench, json};
@@ -52,6 +53,24 @@ fn others_wait_their_turn_up_to_the_deadline() {
     assert_eq!(json(&error.err)["error"]["kind"], "busy");
     holder.kill().unwrap();
     holder.wait().unwrap();
+    bench.ok("put", &["a", "2"]);
+}
+
+#[test]
+fn a_deadline_of_five_seconds_ends_before_a_holder_that_takes_longer() {
+    let bench = Bench::new();
+    bench.ok("put", &["a", "1"]);
+    // It takes as long as the test wants.
+    let (mut holder, mut out, _) = hold(&bench, "echo ready; read line; echo done");
+    let started = Instant::now();
+    bench.fails(3, &format!("held by process {}", holder.id()), "put", &["a", "2", "--timeout", "5"]);
+    assert!(started.elapsed() >= Duration::from_secs(5), "it has not waited");
+    assert!(holder.try_wait().unwrap().is_none(), "the holder is not disturbed");
+    assert_eq!(bench.ok("get", &["a"]), "1\n");
+    holder.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert_eq!((holder.wait().unwrap().code(), rest.as_str()), (Some(0), "done\n"));
     bench.ok("put", &["a", "2"]);
 }
 

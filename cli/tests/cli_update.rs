@@ -3,6 +3,7 @@
 
 mod support;
 use std::process::Child;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use support::{Bench, json};
 
@@ -103,13 +104,41 @@ fn two_clients_of_ten_appends_make_twenty() {
 }
 
 #[test]
-fn a_hundred_increments_beside_five_readers_make_a_hundred() {
+fn a_hundred_increments_beside_five_readers_make_a_hundred_and_never_go_back() {
     let bench = Bench::new();
     bench.ok("put", &["n", "0"]);
-    for _ in 0..5 {
-        let writers = (0..20).map(|_| bench.command("update", &["n", ". + 1"]).spawn().unwrap());
-        let readers = (0..5).map(|_| bench.command("get", &["n"]).stdout(std::process::Stdio::null()).spawn().unwrap());
-        all_succeed(writers.chain(readers).collect());
+    let read = || bench.ok("get", &["n"]).trim().parse::<u32>().unwrap();
+    let writers_left = AtomicUsize::new(4);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                // Also a failed one is done: the readers end, and the failure is told.
+                let done = Done(&writers_left);
+                (0..25).for_each(|_| drop(bench.ok("update", &["n", ". + 1"])));
+                drop(done);
+            });
+        }
+        for _ in 0..5 {
+            scope.spawn(|| {
+                let mut last = 0;
+                // Once more when all is written.
+                let mut is_last = false;
+                while !is_last {
+                    is_last = writers_left.load(Ordering::SeqCst) == 0;
+                    let next = read();
+                    assert!(next >= last, "{last}, and then {next}");
+                    last = next;
+                }
+            });
+        }
+    });
+    assert_eq!(read(), 100);
+}
+
+struct Done<'a>(&'a AtomicUsize);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
-    assert_eq!(bench.ok("get", &["n"]), "100\n");
 }

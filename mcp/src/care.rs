@@ -1,6 +1,7 @@
 //! The open store for the tools that look after it, and the watch over a call that takes long.
 
 use crate::failure::Failure;
+use crate::scope::Scope;
 use memstone::{BackupDir, BackupOptions, Store, WriteOptions, WriteTxn};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ impl Watch {
 /// The open store, for a call.
 pub(crate) struct Care<'c> {
     pub(crate) store: &'c Store,
+    pub(crate) scope: &'c Scope,
     pub(crate) watch: &'c Watch,
     pub(crate) deadline: Instant,
 }
@@ -51,6 +53,11 @@ impl Care<'_> {
         } else {
             ControlFlow::Continue(())
         }
+    }
+
+    /// Why a call ends that was told to break off.
+    pub(crate) fn broken_off(&self) -> Failure {
+        memstone::Error::Cancelled { path: self.store.path().to_path_buf() }.into()
     }
 
     /// The time that is left.

@@ -6,8 +6,9 @@ use crate::failure::Failure;
 use crate::json_lines;
 use crate::shape::{Field, Shape};
 use crate::tool::{Answer, Effect, Tool, Work};
+use memstone::memory::Memory;
 use memstone::memory::graph::{GraphMut, GraphView, Subgraph};
-use memstone::{BackupDir, BackupState, CheckOptions, DiagnoseOptions, Options, RestoreOptions};
+use memstone::{BackupDir, BackupState, CheckOptions, DiagnoseOptions, Keep, Options, RestoreOptions};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -22,6 +23,7 @@ const BACKUP: &[Field] = &[
     Field::new("name", Shape::Text, "The name of the backup, for restore_backup"),
     Field::new("bytes", Shape::Count, "The size of its file"),
     Field::new("rows", Shape::Count, "The number of rows in it"),
+    Field::new("removed", Shape::List(&Shape::Text), "The names of the backups that were removed"),
 ];
 
 /// The tools.
@@ -36,7 +38,8 @@ pub(crate) const TOOLS: &[Tool] = &[
             Field::new("concerns", Shape::List(&Shape::Any), "What needs attention, the most urgent first"),
             Field::new("file", Shape::Text, "The file of the memory"),
             Field::new("processes", Shape::Count, "How many processes have it open"),
-            Field::new("graph", COUNTS, "How much the memory holds"),
+            Field::new("graph", COUNTS, "How much the knowledge graph holds"),
+            Field::new("memories", Shape::Count, "How many memories there are"),
         ]),
         effect: Effect::Reads,
         work: Work::Care(get_system_health),
@@ -44,7 +47,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         name: "check_integrity",
         title: "Check Integrity",
-        about: "Verify every byte of the memory and every index of the knowledge graph",
+        about: "Verify every byte of the memory, and every index of memories and of the knowledge graph",
         input: NOTHING,
         output: Shape::Object(&[
             Field::new("clean", Shape::Flag, "Whether nothing is wrong"),
@@ -56,8 +59,13 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         name: "create_backup",
         title: "Create Backup",
-        about: "Make a backup of the memory beside it, while it is in use",
-        input: NOTHING,
+        about: "Make a backup of the memory beside it, while it is in use, and remove older ones by a rule if one is given",
+        input: Shape::Object(&[Field::optional(
+            "keep",
+            Shape::Text,
+            "Remove what this rule does not keep, e.g. 7d,4w,12m: the last backup of each of 7 days, 4 weeks and 12 months \
+             (also h and y)",
+        )]),
         output: Shape::Object(BACKUP),
         effect: Effect::Keeps,
         work: Work::Care(create_backup),
@@ -77,7 +85,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         name: "restore_backup",
         title: "Restore Backup",
-        about: "Replace the knowledge graph by the one in a backup. The present state is backed up before",
+        about: "Replace the knowledge graph by the one in a backup. Memories stay as they are. The present state is backed up before",
         input: Shape::Object(&[Field::new("name", Shape::Text, "The name of the backup, from list_backups")]),
         output: Shape::Object(&[
             Field::new("graph", COUNTS, "How much the memory holds now"),
@@ -106,22 +114,19 @@ pub(crate) const TOOLS: &[Tool] = &[
     },
 ];
 
-fn answer(content: Value) -> Result<Answer, Failure> {
-    Ok(Answer { text: serde_json::to_string_pretty(&content)?, content })
-}
-
 fn get_system_health(care: &Care<'_>, _: &Value) -> Result<Answer, Failure> {
     let backups = care.backups();
     let options = DiagnoseOptions::new();
     let options = if backups.is_dir() { options.backups(backups) } else { options };
     let diagnosis = memstone::diagnose(care.store.path(), &options)?;
     let snapshot = care.store.read()?;
-    answer(json!({
+    Answer::of(json!({
         "status": diagnosis.urgency().map_or(json!("good"), |urgency| json!(urgency)),
         "concerns": diagnosis.concerns,
         "file": care.store.path().display().to_string(),
         "processes": diagnosis.processes.len(),
         "graph": GraphView::new(&snapshot)?.counts()?,
+        "memories": Memory::new(care.store.clone()).usage("")?.items,
     }))
 }
 
@@ -133,12 +138,22 @@ fn check_integrity(care: &Care<'_>, _: &Value) -> Result<Answer, Failure> {
         report.findings.iter().map(|found| format!("byte {}: {}", found.offset, found.message)).collect();
     let snapshot = care.store.read()?;
     findings.extend(GraphView::new(&snapshot)?.verify()?.iter().map(ToString::to_string));
-    answer(json!({ "clean": report.is_clean() && findings.is_empty(), "findings": findings }))
+    let items = Memory::new(care.store.clone()).check()?;
+    findings.extend(items.problems.iter().map(|found| format!("{}, key {}: {}", found.table, found.key, found.reason)));
+    Answer::of(json!({ "clean": report.is_clean() && findings.is_empty(), "findings": findings }))
 }
 
-fn create_backup(care: &Care<'_>, _: &Value) -> Result<Answer, Failure> {
+fn create_backup(care: &Care<'_>, arguments: &Value) -> Result<Answer, Failure> {
+    #[derive(Deserialize)]
+    struct Arguments {
+        keep: Option<String>,
+    }
+    // A rule that is none is refused before anything is done.
+    let keep = Arguments::deserialize(arguments)?.keep.map(|rule| rule.parse::<Keep>()).transpose()?;
     let (name, bytes, rows) = care.back_up()?;
-    answer(json!({ "name": name, "bytes": bytes, "rows": rows }))
+    let removed = keep.map(|keep| BackupDir::open(care.backups())?.prune(&keep)).transpose()?.unwrap_or_default();
+    let removed: Vec<String> = removed.iter().map(|path| name_of(path)).collect();
+    Answer::of(json!({ "name": name, "bytes": bytes, "rows": rows, "removed": removed }))
 }
 
 fn list_backups(care: &Care<'_>, _: &Value) -> Result<Answer, Failure> {
@@ -156,7 +171,7 @@ fn list_backups(care: &Care<'_>, _: &Value) -> Result<Answer, Failure> {
             json!({ "name": name_of(&entry.path), "bytes": entry.bytes, "rows": rows, "state": state })
         })
         .collect();
-    answer(json!({ "directory": directory.display().to_string(), "backups": backups }))
+    Answer::of(json!({ "directory": directory.display().to_string(), "backups": backups }))
 }
 
 /// The graph alone is put back, in one transaction: the store stays the same file for all servers that have it open.
@@ -181,7 +196,7 @@ fn restore_backup(care: &Care<'_>, arguments: &Value) -> Result<Answer, Failure>
         Ok(before)
     })?;
     let snapshot = care.store.read()?;
-    answer(json!({ "graph": GraphView::new(&snapshot)?.counts()?, "before": before }))
+    Answer::of(json!({ "graph": GraphView::new(&snapshot)?.counts()?, "before": before }))
 }
 
 /// The graph in a backup, which is restored in a directory of its own for this.
@@ -226,5 +241,5 @@ fn import(graph: &GraphMut<'_>, arguments: &Value) -> Result<Answer, Failure> {
     for relation in new.relations {
         relations += graph.create_relations(&[relation])?.len();
     }
-    answer(json!({ "entities": entities, "observations": observations, "relations": relations }))
+    Answer::of(json!({ "entities": entities, "observations": observations, "relations": relations }))
 }

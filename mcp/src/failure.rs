@@ -1,5 +1,6 @@
 //! Why a call failed, in words for the assistant that made it.
 
+use memstone::memory::MemoryError;
 use memstone::memory::graph::GraphError;
 use std::fmt;
 use std::path::PathBuf;
@@ -14,6 +15,10 @@ pub(crate) enum Failure {
     Input { tool: &'static str, mistakes: String },
     /// The graph refused.
     Graph(GraphError),
+    /// The layer of items refused. Errors of the store are not among these.
+    Items(MemoryError),
+    /// Something is refused here, for a reason that says what to do.
+    Refused(String),
     /// The store refused.
     Store(memstone::Error),
     /// The client took the call back before it began.
@@ -35,8 +40,12 @@ pub(crate) enum Failure {
 impl Failure {
     /// Whether the call was wrong or taken back, and nothing else is.
     pub(crate) fn is_of_the_call(&self) -> bool {
-        use Failure::{Cancelled, Graph, Input, NoTool};
-        matches!(self, NoTool(_) | Input { .. } | Graph(GraphError::NoEntity { .. }) | Cancelled)
+        use Failure::{Cancelled, Graph, Input, Items, NoTool, Refused};
+        match self {
+            NoTool(_) | Input { .. } | Graph(GraphError::NoEntity { .. }) | Refused(_) | Cancelled => true,
+            Items(error) => !matches!(error, MemoryError::Damaged { .. } | MemoryError::Layout { .. }),
+            _ => false,
+        }
     }
 }
 
@@ -52,6 +61,8 @@ impl fmt::Display for Failure {
                 if error.is_retryable() { f.write_str(". The same call may succeed later.") } else { Ok(()) }
             }
             Failure::Graph(error) => write!(f, "{error}"),
+            Failure::Items(error) => write!(f, "{error}. {}", what_to_do(error)),
+            Failure::Refused(why) => f.write_str(why),
             Failure::Cancelled => f.write_str("The call was cancelled before it began. Nothing was changed."),
             Failure::BrokenOff(after) => write!(
                 f,
@@ -70,7 +81,7 @@ impl fmt::Display for Failure {
             Failure::Late { after, changes: true } => write!(
                 f,
                 "The call did not end within {:.1} s, and may still take effect, in full or not at all. Read the \
-                 graph before you repeat it.",
+                 memory before you repeat it.",
                 after.as_secs_f64()
             ),
             Failure::Import { path, line, reason } => {
@@ -84,6 +95,34 @@ impl fmt::Display for Failure {
             }
             Failure::Place(reason) => f.write_str(reason),
             Failure::Internal(what) => write!(f, "internal error, please report it: {what}"),
+        }
+    }
+}
+
+/// What the client can do after a refusal of the layer of items. Nothing was changed.
+fn what_to_do(error: &MemoryError) -> &'static str {
+    match error {
+        MemoryError::NotFound { .. } => "It was deleted, has expired, or was never here: search again.",
+        MemoryError::Conflict { .. } => "Nothing was changed: read it with get_memories, and repeat the change.",
+        MemoryError::Quota { .. } => "Nothing was changed: delete what is no longer needed, or ask for a higher limit.",
+        MemoryError::Rate { retry_after, .. } if *retry_after < Duration::MAX => {
+            "Nothing was changed: the same call may succeed then."
+        }
+        MemoryError::Rate { .. } => "Nothing was changed: send less in one call.",
+        MemoryError::NoSpace { .. } | MemoryError::NoField { .. } => {
+            "Nothing was changed: it is declared with declare_vector_space or declare_metadata_field, by a client \
+             that sees all of the memory."
+        }
+        MemoryError::Damaged { .. } => "check_integrity lists all that disagrees.",
+        _ => "Nothing was changed.",
+    }
+}
+
+impl From<MemoryError> for Failure {
+    fn from(error: MemoryError) -> Failure {
+        match error {
+            MemoryError::Store(error) => Failure::Store(error),
+            error => Failure::Items(error),
         }
     }
 }

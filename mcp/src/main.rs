@@ -1,60 +1,79 @@
-//! `memstone-mcp`: a memory server of the Model Context Protocol on standard input and output. It stands in for the
-//! reference server: the same tools, and any number of servers on one file.
+//! `memstone-mcp`: a memory server of the Model Context Protocol, for one client on standard input and output, or for
+//! many over HTTP. It stands in for the reference server: the same tools, and any number of servers on one file.
 //!
-//! From the wire inwards: `wire` and `mend` (lines of JSON), `server` and `news` (the protocol), `desk` (threads,
-//! deadlines and order), `memory` (the store), `tool`, `shape`, `graph_tools`, `care` and `care_tools` (the tools).
+//! From the wire inwards: `wire` and `mend` (lines of JSON), `http_server` and `users` (many clients), `server`, `news` and `ticker` (the protocol),
+//! `desk` (threads, deadlines and order), `memory` (the store), `tool`, `toolset` and `shape`, and the tools: `graph_tools`; `recall_tools` and
+//! `record_tools` with `items`, `scope` and `moment`; `care_tools` and `admin_tools` with `care`. `settings` is what the environment says;
 //! `place`, `origin` and `json_lines` say where the memory lies and what is imported into it; `failure` is every error.
 
+mod admin_tools;
 mod care;
 mod care_tools;
 mod desk;
 mod failure;
 mod graph_tools;
+mod http_server;
+mod items;
 mod json_lines;
 mod memory;
 mod mend;
+mod moment;
 mod news;
 mod origin;
 mod place;
+mod recall_tools;
+mod record_tools;
+mod scope;
 mod server;
+mod settings;
 mod shape;
+mod ticker;
 mod tool;
+mod toolset;
+mod users;
 mod wire;
 
-use desk::Desk;
+use desk::{Desk, Seat};
 use failure::Failure;
 use memory::Memory;
 use news::News;
-use place::Place;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use server::Server;
+use settings::Settings;
 use std::env;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use ticker::Ticker;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 const HELP: &str = "\
-A memory server of the Model Context Protocol, on standard input and output.
-It is started by a client (an assistant), not by hand; any number of servers may share one file.
+A memory server of the Model Context Protocol, on standard input and output, or over HTTP.
+The first is started by a client (an assistant), not by hand; any number of servers may share one file.
 
 Environment:
   MEMORY_FILE_PATH   the file of the memory; one that ends in .jsonl or .json is imported once
                      into a store beside it, and not changed
                      (default: memstone/memory.mst in the user's data directory)
   MEMSTONE_DEADLINE  how long a call may wait for others, in seconds (default: 30)
-  MEMSTONE_TOOLS     `all` adds tools for health, backups, export and import
-                     to the nine of the reference server
+  MEMSTONE_TOOLS     some of graph (the nine of the reference server), memory (memories, found
+                     by words and vectors) and care (health, backups, limits), with commas;
+                     or all (default: graph)
+  MEMSTONE_NAMESPACE the part of the memory that clients see: they have the tools of memory alone
+  MEMSTONE_HTTP      listen at this address and port, e.g. 127.0.0.1:8417, for many clients
+  MEMSTONE_TOKENS    a file of bearer tokens, one a line, each with the namespace that it opens
+  MEMSTONE_HTTP_HOSTS
+                     more names of this host, with commas, for clients of another one
+  MEMSTONE_HTTP_SESSIONS
+                     how many sessions there may be at once (default: 4096)
   RUST_LOG           what is logged to standard error (default: warn)
 
 Options:
   -h, --help     this text
   -V, --version  the version";
 
-/// How long a call may wait for others, unless the environment says otherwise: clients wait for a minute.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest message, in bytes.
 const LONGEST_LINE: u32 = 256 << 20;
 /// So many calls block at once; two more threads move standard input and output.
@@ -70,18 +89,11 @@ fn main() -> ExitCode {
     if let Err(error) = log_to_standard_error() {
         return refuse(&error);
     }
-    let patience = match patience() {
-        Ok(patience) => patience,
-        Err(error) => return refuse(&error),
-    };
-    let all = match env::var_os("MEMSTONE_TOOLS").unwrap_or_default().to_str() {
-        Some("all") => true,
-        Some("" | "graph") => false,
-        other => return refuse(&format!("MEMSTONE_TOOLS is {other:?}; it may be \"graph\" or \"all\"")),
-    };
-    match Place::from_environment().and_then(|place| serve(place, patience, all)) {
+    let served =
+        Settings::from_environment().and_then(|settings| serve(settings).map_err(|failure| failure.to_string()));
+    match served {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => refuse(&failure.to_string()),
+        Err(error) => refuse(&error),
     }
 }
 
@@ -97,15 +109,6 @@ fn refuse(why: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn patience() -> Result<Duration, String> {
-    let Some(text) = env::var_os("MEMSTONE_DEADLINE") else { return Ok(PATIENCE) };
-    let seconds = text.to_str().and_then(|text| text.parse().ok());
-    let patience = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    patience
-        .filter(|patience| (Duration::from_millis(1)..=Duration::from_secs(86_400)).contains(patience))
-        .ok_or_else(|| format!("MEMSTONE_DEADLINE is {text:?}, not a number of seconds from 0.001 to 86400"))
-}
-
 fn log_to_standard_error() -> Result<(), String> {
     let wanted = env::var("RUST_LOG").unwrap_or_default();
     let wanted = if wanted.is_empty() { Ok(Targets::new().with_default(LevelFilter::WARN)) } else { wanted.parse() };
@@ -114,27 +117,37 @@ fn log_to_standard_error() -> Result<(), String> {
     tracing_subscriber::registry().with(wanted).with(lines).try_init().map_err(|error| error.to_string())
 }
 
-/// Answers the client until it closes standard input.
-fn serve(place: Place, patience: Duration, all: bool) -> Result<(), Failure> {
-    let threads = tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(THREADS).build();
+/// Answers clients until the one on standard input closes it, or the process is asked to end.
+fn serve(settings: Settings) -> Result<(), Failure> {
+    let threads = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(THREADS).build();
     let threads = threads.map_err(|error| Failure::Internal(format!("no threads: {error}")))?;
-    let memory = Arc::new(Memory::new(place));
-    let served = threads.block_on(answer(Arc::clone(&memory), patience, all));
+    let (memory, patience) = (Arc::new(Memory::new(settings.place.clone())), settings.patience);
+    let desk = Arc::new(Desk::new(Arc::clone(&memory), patience));
+    let served = threads.block_on(async {
+        warm_up(Arc::clone(&memory), patience);
+        if settings.listen.is_some() { http_server::serve(desk, settings).await } else { answer(desk, settings).await }
+    });
     // Calls that have begun end first; there are no others.
     threads.shutdown_timeout(patience);
     let closed = memory.close();
     served.and(closed)
 }
 
-async fn answer(memory: Arc<Memory>, patience: Duration, all: bool) -> Result<(), Failure> {
-    let opening = Arc::clone(&memory);
+/// Opens the store, so that the first call finds it open.
+fn warm_up(memory: Arc<Memory>, patience: Duration) {
     tokio::task::spawn_blocking(move || {
-        if let Err(failure) = opening.warm_up(Instant::now() + patience) {
+        if let Err(failure) = memory.warm_up(Instant::now() + patience) {
             // Each call tries again, and says so.
             tracing::error!(%failure, "the memory cannot be opened");
         }
     });
-    let server = Server::new(Desk::new(Arc::clone(&memory), patience), News::new(memory), all);
+}
+
+/// Answers the client on standard input and output.
+async fn answer(desk: Arc<Desk>, settings: Settings) -> Result<(), Failure> {
+    let news = News::new(Arc::new(Ticker::new(Arc::clone(&desk.memory))));
+    let tools = settings.tools.tools(&settings.scope);
+    let server = Server::new(Seat::new(desk, Arc::new(settings.scope)), tools, news, None);
     let input = wire::mended_lines(tokio::io::stdin(), LONGEST_LINE.into());
     let transport =
         AsyncRwTransport::new_server(input, tokio::io::stdout()).with_max_line_length(LONGEST_LINE as usize);

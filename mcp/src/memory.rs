@@ -2,9 +2,12 @@
 
 use crate::care::{Care, Watch};
 use crate::failure::Failure;
+use crate::items::{Recall, Record};
 use crate::origin::import_once;
 use crate::place::Place;
+use crate::scope::Scope;
 use crate::tool::{Answer, Tool, Work};
+use memstone::memory::Memory as Items;
 use memstone::memory::graph::{GraphMut, GraphView};
 use memstone::{Options, Store, WriteOptions};
 use serde_json::Value;
@@ -12,6 +15,9 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// So many expired items at most are removed by each change of items.
+const SWEPT: usize = 16;
 
 /// The memory.
 pub(crate) struct Memory {
@@ -31,12 +37,12 @@ impl Memory {
         Memory { place, open: Mutex::new(None) }
     }
 
-    /// Does what a tool does. `begun` is called when the order of this call among the changes is decided, at the
-    /// latest when the call ends. The store's locks are waited for until `deadline`.
+    /// Does what a tool does for a client. `begun` is called when the order of this call among the changes is decided,
+    /// at the latest when the call ends. The store's locks are waited for until `deadline`.
     pub(crate) fn run(
         &self,
-        tool: &Tool,
-        arguments: &Value,
+        (tool, arguments): (&Tool, &Value),
+        scope: &Scope,
         begun: impl FnOnce(),
         watch: &Watch,
         deadline: Instant,
@@ -54,7 +60,22 @@ impl Memory {
                 })?;
                 Ok(committed.value)
             }
-            Work::Care(work) => work(&Care { store: &self.store(deadline)?, watch, deadline }, arguments),
+            Work::Recall(work) => {
+                let state = Items::new(self.store(deadline)?).snapshot()?;
+                work(&Recall { state, scope }, arguments)
+            }
+            Work::Record(work) => {
+                let items = Items::new(self.store(deadline)?);
+                let committed = items.store().transact(WriteOptions::new().timeout(left(deadline)), |tx| {
+                    begun();
+                    let tx = items.on(tx)?;
+                    // What has expired makes room, a little with each change.
+                    tx.sweep(SWEPT)?;
+                    work(&Record { tx, scope }, arguments)
+                })?;
+                Ok(committed.value)
+            }
+            Work::Care(work) => work(&Care { store: &self.store(deadline)?, scope, watch, deadline }, arguments),
         }
     }
 

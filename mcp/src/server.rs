@@ -1,13 +1,12 @@
 //! The server: what the protocol asks for, answered from the memory.
 
 use crate::care::Watch;
-use crate::desk::Desk;
+use crate::desk::Seat;
 use crate::failure::Failure;
 use crate::graph_tools::{GRAPH, read_graph};
 use crate::news::{GRAPH_URI, News};
 use crate::shape::Shape;
 use crate::tool::{Answer, Effect, Tool, Work};
-use crate::{care_tools, graph_tools};
 use rmcp::ServerHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest, CustomResult, ErrorCode,
@@ -17,7 +16,7 @@ use rmcp::model::{
 };
 use rmcp::service::{RequestContext, RoleServer};
 use serde_json::Value;
-use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
 
@@ -42,16 +41,28 @@ const PARAMETERS: &[(&str, &str)] = &[
 
 /// Answers one client.
 pub(crate) struct Server {
-    desk: Desk,
+    seat: Seat,
     tools: Vec<&'static Tool>,
-    news: Arc<News>,
+    news: News,
+    /// One of the places for sessions.
+    #[expect(dead_code, reason = "it is held")]
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Server {
-    /// With the tools of the reference server, or `all`.
-    pub(crate) fn new(desk: Desk, news: News, all: bool) -> Server {
-        let more = if all { care_tools::TOOLS } else { &[] };
-        Server { desk, tools: graph_tools::TOOLS.iter().chain(more).collect(), news: Arc::new(news) }
+    /// A server for the client at this seat, which has these tools.
+    pub(crate) fn new(
+        seat: Seat,
+        tools: Vec<&'static Tool>,
+        news: News,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Server {
+        Server { seat, tools, news, place }
+    }
+
+    /// The graph is a resource for those who see all of the memory.
+    fn has_graph(&self) -> bool {
+        self.seat.scope.is_whole()
     }
 
     async fn call(
@@ -63,8 +74,8 @@ impl Server {
         let tool = *tool.ok_or_else(|| Failure::NoTool(request.name.to_string()))?;
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let (watch, told) = watch(context);
-        let under_way = tool.changes().then(|| self.news.begin());
-        let answer = self.desk.call(tool, arguments, watch).await?;
+        let under_way = tool.changes_graph().then(|| self.news.begin());
+        let answer = self.seat.call(tool, arguments, watch).await?;
         // Nothing is said of the progress of a call that was answered.
         if let Some(told) = told {
             let _ = told.await;
@@ -122,13 +133,12 @@ fn succeeded(answer: Answer) -> CallToolResult {
 
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder()
-            .enable_tools()
-            .enable_tool_list_changed()
-            .enable_resources()
-            .enable_resources_list_changed()
-            .enable_resources_subscribe()
-            .build();
+        let tools = ServerCapabilities::builder().enable_tools().enable_tool_list_changed();
+        let capabilities = if self.has_graph() {
+            tools.enable_resources().enable_resources_list_changed().enable_resources_subscribe().build()
+        } else {
+            tools.build()
+        };
         let name = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
         ServerConfig::new(capabilities).with_server_info(name)
     }
@@ -172,7 +182,7 @@ impl ServerHandler for Server {
             .with_title("Knowledge Graph")
             .with_description("The full knowledge graph with all entities and relations")
             .with_mime_type("application/json");
-        Ok(ListResourcesResult::with_all_items(vec![graph]))
+        Ok(ListResourcesResult::with_all_items(if self.has_graph() { vec![graph] } else { Vec::new() }))
     }
 
     async fn read_resource(
@@ -180,12 +190,12 @@ impl ServerHandler for Server {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        if request.uri != GRAPH_URI {
+        if request.uri != GRAPH_URI || !self.has_graph() {
             let message = format!("MCP error -32602: Resource {} not found", request.uri);
             return Err(ErrorData::invalid_params(message, None));
         }
         let (watch, _) = watch(&context);
-        let read = self.desk.call(&READ_RESOURCE, Value::Null, watch).await;
+        let read = self.seat.call(&READ_RESOURCE, Value::Null, watch).await;
         let answer = read.map_err(|failure| ErrorData::internal_error(failure.to_string(), None))?;
         let contents = ResourceContents::text(answer.text, GRAPH_URI).with_mime_type("application/json");
         Ok(ReadResourceResult::new(vec![contents]).into())
@@ -196,7 +206,9 @@ impl ServerHandler for Server {
         request: SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.news.subscribe(request.uri, &context.peer).await;
+        if self.has_graph() {
+            self.news.subscribe(&request.uri, &context.peer).await;
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use crate::care::Care;
 use crate::failure::Failure;
+use crate::items::{Recall, Record};
 use crate::shape::Shape;
 use memstone::memory::graph::{GraphMut, GraphView};
 use rmcp::model::{Tool as Listed, ToolAnnotations};
@@ -25,11 +26,11 @@ pub(crate) struct Tool {
 pub(crate) enum Effect {
     /// Nothing.
     Reads,
-    /// None on the graph, but on what is kept beside it.
+    /// None on the memory, but on what is kept beside it.
     Keeps,
     /// It only adds.
     Adds,
-    /// It removes; doing it twice removes no more.
+    /// It removes or replaces; doing it twice changes no more.
     Removes,
 }
 
@@ -39,6 +40,10 @@ pub(crate) enum Work {
     Read(fn(&GraphView<'_>, &Value) -> Result<Answer, Failure>),
     /// In a write transaction, which is rolled back if the function fails.
     Edit(fn(&GraphMut<'_>, &Value) -> Result<Answer, Failure>),
+    /// On a state of the client's items.
+    Recall(fn(&Recall<'_>, &Value) -> Result<Answer, Failure>),
+    /// On the client's items in a write transaction, which is rolled back if the function fails.
+    Record(fn(&Record<'_>, &Value) -> Result<Answer, Failure>),
     /// On the store.
     Care(fn(&Care<'_>, &Value) -> Result<Answer, Failure>),
 }
@@ -53,6 +58,11 @@ impl Answer {
     /// As text, `text` as indented JSON.
     pub(crate) fn json(text: &impl Serialize, content: Value) -> Result<Answer, Failure> {
         Ok(Answer { text: serde_json::to_string_pretty(text)?, content })
+    }
+
+    /// The same in both forms.
+    pub(crate) fn of(content: Value) -> Result<Answer, Failure> {
+        Ok(Answer { text: serde_json::to_string_pretty(&content)?, content })
     }
 }
 
@@ -70,9 +80,19 @@ impl Tool {
             .with_annotations(annotations)
     }
 
-    /// Whether it changes the graph.
+    /// Whether it changes the memory.
     pub(crate) fn changes(&self) -> bool {
         matches!(self.effect, Effect::Adds | Effect::Removes)
+    }
+
+    /// Whether it may change the graph.
+    pub(crate) fn changes_graph(&self) -> bool {
+        self.changes() && !matches!(self.work, Work::Record(_))
+    }
+
+    /// Whether its work is one write transaction.
+    pub(crate) fn is_transaction(&self) -> bool {
+        matches!(self.work, Work::Edit(_) | Work::Record(_))
     }
 
     /// Whether the arguments are of the tool's shape.

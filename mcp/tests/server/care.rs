@@ -23,7 +23,7 @@ fn they_are_listed_when_they_are_asked_for() {
         tools["result"]["tools"].as_array().unwrap().len()
     };
     assert_eq!(listed(Start::memstone(&path).client()), 9);
-    assert_eq!(listed(with_all_tools(&path)), 16);
+    assert_eq!(listed(with_all_tools(&path)), 30);
     let error = Start::memstone(&path).client().call("create_backup", json!({})).unwrap_err();
     assert!(error.contains("not found"), "{error}");
 }
@@ -59,6 +59,27 @@ fn a_backup_is_restored_beside_other_servers_and_can_be_undone() {
 }
 
 #[test]
+fn backups_that_a_rule_does_not_keep_are_removed() {
+    let (_directory, path) = place("memory.mst");
+    let mut client = with_all_tools(&path);
+    fill(&mut client);
+    let error = client.call("create_backup", json!({ "keep": "7x" })).unwrap_err();
+    assert!(error.contains("no rule such as 7d,4w,12m"), "{error}");
+    let names = |client: &mut Client| -> Vec<Value> {
+        let list = client.call("list_backups", json!({})).unwrap();
+        list["backups"].as_array().unwrap().iter().map(|backup| backup["name"].clone()).collect()
+    };
+    assert_eq!(names(&mut client), Vec::<Value>::new(), "a rule that is none is refused first");
+    let first = client.call("create_backup", json!({ "keep": null })).unwrap();
+    let second = client.call("create_backup", json!({ "keep": "2y" })).unwrap();
+    // Of one year, whichever it is, the last one is kept.
+    let third = client.call("create_backup", json!({ "keep": "1y" })).unwrap();
+    let removed: Vec<&Value> = [&second, &third].iter().flat_map(|made| made["removed"].as_array().unwrap()).collect();
+    assert_eq!(removed, [&first["name"], &second["name"]]);
+    assert_eq!(names(&mut client), [third["name"].clone()]);
+}
+
+#[test]
 fn what_is_exported_is_imported_once() {
     let (directory, path) = place("memory.mst");
     let mut client = with_all_tools(&path);
@@ -85,6 +106,8 @@ fn a_damaged_memory_is_found_and_said_to_be() {
     let health = client.call("get_system_health", json!({})).unwrap();
     assert_eq!(health["graph"], json!({ "entities": 2, "observations": 2, "relations": 1 }));
     assert!(health["status"] != json!("damage") && health["processes"].as_u64() >= Some(1), "{health}");
+    client.call("store_memories", json!({ "memories": [{ "content": "tea" }] })).unwrap();
+    assert_eq!(client.call("get_system_health", json!({})).unwrap()["memories"], json!(1));
     // A program that knows nothing of graphs takes a row away.
     let table: memstone::Table<'_, u64, Value> = memstone::Table::new("graph.entities");
     Store::open(&path).unwrap().write(|tx| tx.table(table)?.pop_first()).unwrap();
@@ -93,6 +116,12 @@ fn a_damaged_memory_is_found_and_said_to_be() {
     assert!(found["findings"][0].as_str().unwrap().contains("entity 0, which does not exist"), "{found}");
     let error = client.call("read_graph", json!({})).unwrap_err();
     assert!(error.contains("contradict"), "{error}");
+    // And one of the index of times of a memory.
+    Store::open(&path).unwrap().write(|tx| tx.raw("memory.times")?.pop_first().map(|row| row.is_some())).unwrap();
+    let found = client.call("check_integrity", json!({})).unwrap();
+    let of_memories =
+        found["findings"].as_array().unwrap().iter().filter(|text| text.as_str().unwrap().contains("memory."));
+    assert!(of_memories.count() >= 1, "{found}");
 }
 
 #[test]

@@ -12,8 +12,13 @@
 mod behaviour;
 mod care;
 mod client;
+mod http_client;
 mod import;
 mod many;
+mod memories;
+mod over_http;
 mod reference;
+mod schema;
 #[path = "../../../tests/common/skip.rs"]
 mod skip;
+mod soak;
