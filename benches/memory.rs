@@ -1,6 +1,6 @@
 //! The memory layer: searches over many items, and what an operation costs in small and large memories.
 //!
-//! `cargo bench --features memory --bench memory -- [words] [vectors] [operations] [graph]` (all of them, if none is named)
+//! `cargo bench --features memory --bench memory -- [words] [vectors] [operations] [graph] [jobs]` (all of them, if none is named)
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "a program that measures")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "numbers that it chose")]
@@ -9,6 +9,7 @@
 mod random;
 
 use memstone::memory::graph::{Entity, GraphMut, GraphView, Relation};
+use memstone::memory::jobs::{Job, JobError, Jobs};
 use memstone::memory::{Draft, Format, ItemId, Limits, Memory, MemoryError, MemoryOptions, Metric, Query, Space};
 use memstone::{Durability, Store, WriteOptions};
 use random::Random;
@@ -33,6 +34,9 @@ fn main() {
     }
     if wants("graph") {
         graph(&[10_000, 100_000]);
+    }
+    if wants("jobs") {
+        jobs(&[1_000, 10_000, 100_000]);
     }
 }
 
@@ -258,5 +262,47 @@ fn graph(sizes: &[u32]) {
             let times = timed(15, || drop(black_box(graph.search(&query).unwrap())));
             println!("  {kind} ({}): {}", found.entities.len(), figures(times));
         }
+    }
+}
+
+/// Jobs of 100 namespaces that wait, and as many that are delayed; the rest of a queue does not matter to one job.
+fn jobs(sizes: &[u32]) {
+    let (_dir, memory) = memory();
+    let jobs = Jobs::of(&memory);
+    let lease = Duration::from_secs(3600);
+    println!("medians of 500, not flushed:");
+    let mut from = 0;
+    for size in sizes {
+        for start in (from..*size).step_by(1000) {
+            let batch = jobs.write(|tx| {
+                (start..start + 1000).try_for_each(|n| {
+                    let job = Job::new("q", vec![7_u8; 100]);
+                    let job = if n % 2 == 0 { job } else { job.delay(lease) };
+                    tx.enqueue(format!("user{}", n % 100), job).map(drop)
+                })
+            });
+            batch.map_err(|error: JobError| error).unwrap();
+        }
+        from = *size;
+        jobs.store().checkpoint().unwrap();
+        let mut line = Vec::new();
+        let mut measure = |name: &str, body: &mut dyn FnMut()| {
+            let mut times = timed(500, body);
+            times.sort_unstable();
+            line.push(format!("{name} {:.1} µs", times[times.len() / 2].as_secs_f64() * 1e6));
+        };
+        let mut claims = Vec::new();
+        measure("enqueue", &mut || assert!(jobs.enqueue("user7", Job::new("q", vec![7_u8; 100])).is_ok()));
+        measure("claim", &mut || claims.push(jobs.claim("worker", &["q"], lease).unwrap().unwrap()));
+        measure("heartbeat", &mut || assert!(jobs.heartbeat(&claims[0], lease).is_ok()));
+        measure("finish", &mut || jobs.finish(&claims.pop().unwrap()).unwrap());
+        measure("claim and finish", &mut || {
+            let claim = jobs.claim("worker", &["q"], lease).unwrap().unwrap();
+            jobs.finish(&claim).unwrap();
+        });
+        measure("claim of nothing", &mut || assert!(jobs.claim("worker", &["none"], lease).unwrap().is_none()));
+        // As many as before.
+        (0..500).for_each(|_| assert!(jobs.enqueue("user7", Job::new("q", vec![7_u8; 100])).is_ok()));
+        println!("  {size} jobs: {}", line.join(", "));
     }
 }

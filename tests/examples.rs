@@ -42,6 +42,16 @@ fn a_lost_job_is_done_by_another_worker() {
     assert!(printed.ends_with("0 jobs left\n"), "{printed}");
 }
 
+#[cfg(feature = "memory")]
+#[test]
+fn workers_do_each_job_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let printed = run("workers", dir.path(), &["jobs.mst"]);
+    let expected = "ada: likes tea, 9 bytes\nbob: a bad text, attempt 1: tried again\nada: walks, 5 bytes\n\
+                    bob: a bad text, attempt 2: a dead letter\n1 dead letters\n";
+    assert_eq!(printed, expected);
+}
+
 #[test]
 fn what_is_over_leaves_the_cache() {
     let dir = tempfile::tempdir().unwrap();

@@ -131,7 +131,7 @@ impl Item {
                 ("content", Value::String(content)) => self.content.clone_from(content),
                 ("metadata", Value::Null) => self.metadata.clear(),
                 ("metadata", Value::Object(members)) => {
-                    check_depth(value)?;
+                    check_depth("metadata", value)?;
                     merge_objects(&mut self.metadata, members);
                 }
                 ("tags", Value::Null) => self.tags.clear(),
@@ -170,7 +170,7 @@ impl Item {
                 );
             }
         }
-        self.metadata.values().try_for_each(check_depth)
+        self.metadata.values().try_for_each(|value| check_depth("metadata", value))
     }
 }
 
@@ -180,7 +180,7 @@ pub(super) fn content_hash(content: &str) -> [u8; 32] {
 }
 
 /// Without recursion: the depth is the caller's.
-fn check_depth(value: &Value) -> Result<()> {
+pub(super) fn check_depth(what: &'static str, value: &Value) -> Result<()> {
     let mut level = vec![value];
     for _ in 0..MAX_DEPTH {
         let inner = level.into_iter().flat_map(|value| match value {
@@ -193,7 +193,7 @@ fn check_depth(value: &Value) -> Result<()> {
             return Ok(());
         }
     }
-    Err(MemoryError::invalid("metadata", format!("nested deeper than {MAX_DEPTH}")))
+    Err(MemoryError::invalid(what, format!("nested deeper than {MAX_DEPTH}")))
 }
 
 /// As RFC 7396 has it: null removes, objects are merged, everything else replaces.

@@ -31,6 +31,7 @@ mod find;
 pub mod graph;
 mod id;
 mod item;
+pub mod jobs;
 mod language;
 mod layers;
 mod limits;

@@ -54,9 +54,35 @@ pub(super) enum Table {
     Buckets,
     /// Path, 0 → how many permits it has; path, 0, end of the lease, permit → nothing ([`permits`](super::permits)).
     Permits,
+    /// Nothing → layout and next number ([`jobs`](super::jobs), as all that follow).
+    JobHead,
+    /// Name of a queue → its number, and where to begin to look in it.
+    JobQueues,
+    /// Number of a lane → queue, namespace, counters, and which of its jobs are first.
+    JobLanes,
+    /// Number of a queue, path → number of the lane.
+    JobLaneNumbers,
+    /// Queue, 0, turn, lane → nothing; queue, 1, time at which a job is due, lane → nothing.
+    JobAgenda,
+    /// Number of a job → what is known of it.
+    Jobs,
+    /// Number of a job → payload.
+    JobPayloads,
+    /// Lane, class, place → number of the job.
+    JobsWaiting,
+    /// Lane, time at which it is due, number of the job → nothing.
+    JobsDelayed,
+    /// Queue, end of the lease, number of the job → nothing.
+    JobLeases,
+    /// Lane, key → number of the job.
+    JobKeys,
+    /// Until when it is kept, number of the job → nothing.
+    JobsEnded,
+    /// Lane, number of the job → nothing.
+    JobsDead,
 }
 
-pub(super) const TABLES: [Table; 17] = [
+pub(super) const TABLES: [Table; 30] = [
     Table::Settings,
     Table::Namespaces,
     Table::Numbers,
@@ -74,6 +100,19 @@ pub(super) const TABLES: [Table; 17] = [
     Table::Limits,
     Table::Buckets,
     Table::Permits,
+    Table::JobHead,
+    Table::JobQueues,
+    Table::JobLanes,
+    Table::JobLaneNumbers,
+    Table::JobAgenda,
+    Table::Jobs,
+    Table::JobPayloads,
+    Table::JobsWaiting,
+    Table::JobsDelayed,
+    Table::JobLeases,
+    Table::JobKeys,
+    Table::JobsEnded,
+    Table::JobsDead,
 ];
 
 impl Table {
@@ -96,6 +135,19 @@ impl Table {
             Table::Limits => "memory.limits",
             Table::Buckets => "memory.buckets",
             Table::Permits => "memory.permits",
+            Table::JobHead => "jobs.head",
+            Table::JobQueues => "jobs.queues",
+            Table::JobLanes => "jobs.lanes",
+            Table::JobLaneNumbers => "jobs.lane_numbers",
+            Table::JobAgenda => "jobs.agenda",
+            Table::Jobs => "jobs.jobs",
+            Table::JobPayloads => "jobs.payloads",
+            Table::JobsWaiting => "jobs.waiting",
+            Table::JobsDelayed => "jobs.delayed",
+            Table::JobLeases => "jobs.leases",
+            Table::JobKeys => "jobs.keys",
+            Table::JobsEnded => "jobs.ended",
+            Table::JobsDead => "jobs.dead",
         }
     }
 

@@ -146,7 +146,7 @@ fn build(work: &Path, tests: &BTreeSet<&str>) -> BTreeMap<String, PathBuf> {
         } else {
             cargo.args(["--test", target])
         };
-        if target == "memory" {
+        if ["jobs", "memory"].contains(&target) {
             cargo.args(["--features", "memory"]);
         }
     }
