@@ -26,7 +26,7 @@ fn verify(path: &Path) {
     assert!(report.is_clean(), "{report:#?}");
     let store = Store::open(path).unwrap();
     let snapshot = store.read().unwrap();
-    assert_eq!(GraphView::new(&snapshot).unwrap().verify().unwrap(), Vec::<String>::new());
+    assert_eq!(GraphView::new(&snapshot).unwrap().verify().unwrap(), Vec::new());
 }
 
 #[test]

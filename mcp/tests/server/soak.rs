@@ -55,7 +55,7 @@ fn verify(path: &Path, rounds: usize) {
     let store = Store::open(path).unwrap();
     let snapshot = store.read().unwrap();
     let graph = GraphView::new(&snapshot).unwrap();
-    assert_eq!(graph.verify().unwrap(), Vec::<String>::new());
+    assert_eq!(graph.verify().unwrap(), Vec::new());
     let memory = Memory::new(store);
     let checked = memory.check().unwrap();
     assert!(checked.is_clean(), "{checked:#?}");
