@@ -22,7 +22,7 @@ const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 /// ```
 /// use memstone::memory::Limits;
 /// use std::time::Duration;
-/// let limits = Limits::new().items(100_000).bytes(1 << 30).rate(600, Duration::from_secs(60));
+/// let limits = Limits::new().items(100_000).bytes(1 << 30).rate(600, Duration::from_secs(60)).at_once(4);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Limits {

@@ -22,6 +22,11 @@ const LONGEST: u64 = 3_600_000_000_000;
 const DIGITS: u8 = 2;
 
 /// The kinds of operations that [`Memory::statistics`] tells apart.
+///
+/// ```
+/// use memstone::memory::Operation;
+/// assert!(Operation::Find.is_read() && !Operation::Add.is_read());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

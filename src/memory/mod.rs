@@ -90,11 +90,12 @@ const BATCH: usize = 64;
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
-/// use memstone::memory::{Memory, MemoryError, MemoryOptions, Timestamp};
+/// use memstone::memory::{Memory, MemoryError, MemoryOptions, Thresholds, Timestamp};
 /// use memstone::{Durability, Store, WriteOptions};
 /// let options = MemoryOptions::new()
 ///     .writing(WriteOptions::new().durability(Durability::Relaxed))
-///     .clock(|| Timestamp::from_micros(7));
+///     .clock(|| Timestamp::from_micros(7))
+///     .thresholds(Thresholds::default());
 /// let memory = Memory::with(Store::open(dir.path().join("memory.mst"))?, options);
 /// let id = memory.add("ada", "likes tea")?.id;
 /// assert_eq!(memory.get(id)?.unwrap().created.as_micros(), 7);

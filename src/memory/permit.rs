@@ -55,7 +55,9 @@ impl Memory {
     /// let refused = memory.enter("ada", lease).unwrap_err();
     /// assert!(matches!(refused, MemoryError::AtOnce { limit: 1, running: 1, .. }));
     /// memory.find(&Query::new().under("ada/chat").words("tea"))?;
-    /// drop(permit);
+    /// permit.renew()?; // it takes longer
+    /// assert!(permit.namespace().to_string() == "ada/chat" && permit.ends().is_some());
+    /// permit.leave()?; // as dropping it
     /// memory.enter("ada", lease)?;
     /// # Ok::<(), MemoryError>(())
     /// ```

@@ -18,7 +18,9 @@ fn filled() -> Fixture {
     f.jobs.finish(&claims[3]).unwrap();
     f.jobs.cancel(claims[4].id).unwrap();
     let lanes = f.jobs.lanes().unwrap();
-    let sum = |count: fn(&memstone::memory::jobs::JobCounts) -> u64| lanes.iter().map(|lane| count(&lane.counts)).sum::<u64>();
+    let sum = |count: fn(&memstone::memory::jobs::JobCounts) -> u64| {
+        lanes.iter().map(|lane| count(&lane.counts)).sum::<u64>()
+    };
     let counts: [u64; 6] = [
         sum(|c| c.waiting),
         sum(|c| c.delayed),
