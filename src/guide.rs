@@ -6,9 +6,10 @@
 //! 4. [Schema changes](schema_changes)
 //! 5. [Async programs](async_programs)
 //! 6. [Several processes](processes)
-//! 7. [Backups](backups)
-//! 8. [Performance](performance)
-//! 9. [When not to use it](when_not), and a comparison with other engines
+//! 7. [Following changes](following)
+//! 8. [Backups](backups)
+//! 9. [Performance](performance)
+//! 10. [When not to use it](when_not), and a comparison with other engines
 //!
 //! Whole programs to copy from are in `examples/`: a notes program with an index, a job queue with leases, a cache with
 //! expiry, secondary indexes, several processes, tokio, a change of the schema, moving from a JSON file.
@@ -22,4 +23,15 @@ macro_rules! chapters {
     };
 }
 
-chapters!(concepts, transactions, keys, schema_changes, async_programs, processes, backups, performance, when_not);
+chapters!(
+    concepts,
+    transactions,
+    keys,
+    schema_changes,
+    async_programs,
+    processes,
+    following,
+    backups,
+    performance,
+    when_not
+);

@@ -134,6 +134,14 @@ fn version(entry: &Entry, stored: &Stored) -> Version {
     Version { key: part(entry.key), change }
 }
 
+/// A transaction of the log.
+#[derive(Debug, Clone)]
+pub(crate) struct LoggedFrame {
+    pub(crate) lsn: u64,
+    pub(crate) crc: u32,
+    pub(crate) payload: Bytes<'static>,
+}
+
 /// The frames between two checkpoint records.
 #[derive(Debug)]
 pub(crate) struct Memtable {
@@ -146,8 +154,8 @@ pub(crate) struct Memtable {
     long: RwLock<Vec<Pointed>>,
     dropped: RwLock<BTreeSet<u32>>,
     tables: RwLock<BTreeSet<u32>>,
-    /// The payload of each frame with changes of keys, and its LSN, which ascends.
-    frames: RwLock<Vec<(u64, Bytes<'static>)>>,
+    /// The LSN, which ascends, the CRC and the payload of each frame of a transaction.
+    frames: RwLock<Vec<LoggedFrame>>,
 }
 
 impl Memtable {
@@ -218,7 +226,8 @@ impl Memtable {
             self.map.insert(entry, stored);
         }
         let payload = Bytes::shared(Arc::clone(&frame.bytes), payload);
-        self.frames.write().unwrap_or_else(|e| e.into_inner()).push((frame.header.lsn, payload));
+        let logged = LoggedFrame { lsn: frame.header.lsn, crc: frame.after.crc, payload };
+        self.frames.write().unwrap_or_else(|e| e.into_inner()).push(logged);
         self.bytes.fetch_add(frame.bytes.len() + 100 * frame.header.operations as usize, Relaxed);
         true
     }
@@ -306,9 +315,9 @@ impl Memtable {
     /// The keys of a table that frames after `after`, up to `lsn`, have changed.
     pub(crate) fn changed_between(&self, table: u32, after: u64, lsn: u64) -> Vec<Vec<u8>> {
         let frames = self.frames.read().unwrap_or_else(|e| e.into_inner());
-        let first = frames.partition_point(|(frame, _)| *frame <= after);
+        let first = frames.partition_point(|frame| frame.lsn <= after);
         let mut keys = Vec::new();
-        for (_, payload) in frames.iter().skip(first).take_while(|(frame, _)| *frame <= lsn) {
+        for LoggedFrame { payload, .. } in frames.iter().skip(first).take_while(|frame| frame.lsn <= lsn) {
             keys.extend(Operations::new(payload).flatten().filter_map(|operation| match operation {
                 Operation::Put { table: of, key, .. }
                 | Operation::PutOverflow { table: of, key, .. }
@@ -317,6 +326,13 @@ impl Memtable {
             }));
         }
         keys
+    }
+
+    /// The transactions after `after`, up to `lsn`, in their order.
+    pub(crate) fn transactions(&self, after: u64, lsn: u64) -> Vec<LoggedFrame> {
+        let frames = self.frames.read().unwrap_or_else(|e| e.into_inner());
+        let place = |lsn: u64| frames.partition_point(|frame| frame.lsn <= lsn);
+        frames.get(place(after)..place(lsn)).unwrap_or_default().to_vec()
     }
 
     /// The newest version not newer than `lsn` of each key of a table, in key order.
