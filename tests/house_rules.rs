@@ -84,7 +84,12 @@ const LAYERS: &[(&str, &[&str])] = &[
         "memory",
         &[
             "Bytes",
+            "Changed",
+            "Commit",
+            "Cursor",
             "Error",
+            "Feed",
+            "Gap",
             "MessagePack",
             "RawRange",
             "RawTable",
