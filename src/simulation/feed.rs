@@ -8,12 +8,14 @@ use super::check;
 use super::model::{Change, Kind, META, Model, NUMBER, Step, Value, commit, number, numbered, steps};
 use super::oracle::{Attempt, Oracle, id_of};
 use super::{new_store, open_store};
+use crate::disk::format::{JOURNAL_COVERS, TABLE_JOURNAL};
 use crate::disk::sim::{Event, Free, Limits, Replay, Rng, World};
 use crate::engine::commit::Durability;
+use crate::engine::feed::{Covered, Mark, part_key};
 use crate::engine::journal::KEEPS_NONE;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::WriteTxn;
-use crate::{Changed, Changes, Commit, Cursor, Error, Feed, Gap, Store};
+use crate::{Bytes, Changed, Changes, Commit, Cursor, Error, Feed, Gap, Store};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -428,7 +430,7 @@ fn readers_are_told_the_truth_after_every_power_loss() {
 #[test]
 fn the_journal_keeps_to_its_bound() {
     let (_world, _disk, store) = new_store(Arc::new(Free), 64 << 10);
-    let journal_bytes = || store.read().unwrap().view().tree_root(crate::disk::format::TABLE_JOURNAL).unwrap().bytes;
+    let journal_bytes = || store.read().unwrap().view().tree_root(TABLE_JOURNAL).unwrap().bytes;
     for bound in [2000_u64, 500, 0, 5000] {
         store.set_journal(Some(bound)).unwrap();
         store.checkpoint().unwrap();
@@ -494,4 +496,48 @@ fn a_journal_that_was_not_kept_counts_as_absent() {
     assert_eq!(commits(seen), Err(Gap::Truncated { oldest: first.lsn() }));
     assert_eq!(commits(first), Ok(vec![second.lsn()]));
     check::structure(&store).unwrap();
+}
+
+/// Rows of the journal that no checkpoint has made are errors, whatever they are; never a panic, or an end too early.
+#[test]
+fn a_forged_journal_is_damage() {
+    let entry = |code: u8| [&[7, 0, 0, 0, code, 16, 0, 0, 0, 1, 0][..], b"t"].concat();
+    let sound = entry(1);
+    let cases: Vec<(&str, Vec<(Vec<u8>, Vec<u8>)>)> = vec![
+        ("nothing", Vec::new()),
+        ("no first part", vec![(part_key(2, 1).to_vec(), sound.clone())]),
+        ("a part is missing", vec![(part_key(2, 0).to_vec(), sound.clone()), (part_key(2, 2).to_vec(), sound.clone())]),
+        ("no checksum", vec![(part_key(2, 0).to_vec(), vec![1, 2, 3])]),
+        ("an unknown entry", vec![(part_key(2, 0).to_vec(), entry(9))]),
+        ("a name that is no text", vec![(part_key(2, 0).to_vec(), [&entry(1)[..11], &[0xff][..]].concat())]),
+        ("a short key", vec![(part_key(2, 0)[..11].to_vec(), sound.clone())]),
+        ("it ends early", vec![(part_key(2, 0).to_vec(), sound.clone())]),
+        ("a short last row", vec![(JOURNAL_COVERS.to_vec(), vec![0; 23])]),
+    ];
+    for (what, rows) in cases {
+        let (_world, _disk, store) = new_store(Arc::new(Free), 64 << 10);
+        store.set_journal(Some(1 << 20)).unwrap();
+        commit(&store, &numbered(Vec::new(), 1), Durability::Sync).unwrap();
+        let next = store.last_commit().unwrap() + 1;
+        let covers = Covered { floor: Mark { lsn: 1, crc: 0 }, end: Mark { lsn: next, crc: 0 } }.encode().to_vec();
+        store
+            .write(|tx| {
+                for (key, row) in [(JOURNAL_COVERS.to_vec(), covers)].into_iter().chain(rows) {
+                    tx.change_row(TABLE_JOURNAL, &key, Some(crate::change::Change::Put(Bytes::copied(&row))));
+                }
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(store.last_commit().unwrap(), next);
+        KEEPS_NONE.set(true);
+        store.checkpoint().unwrap();
+        KEEPS_NONE.set(false);
+        let now = store.read().unwrap();
+        let read = || match now.changes(now.cursor_at(1))? {
+            Feed::Changes(mut commits) => commits.try_for_each(|commit| commit.map(drop)),
+            Feed::Gap(gap) => panic!("{what}: {gap}"),
+        };
+        let found = read();
+        assert!(found.as_ref().is_err_and(Error::is_corrupt), "{what}: {found:?}");
+    }
 }
