@@ -6,9 +6,10 @@
 //! 4. [Schema changes](schema_changes)
 //! 5. [Async programs](async_programs)
 //! 6. [Several processes](processes)
-//! 7. [Backups](backups)
-//! 8. [Performance](performance)
-//! 9. [When not to use it](when_not), and a comparison with other engines
+//! 7. [Following changes](following)
+//! 8. [Backups](backups)
+//! 9. [Performance](performance)
+//! 10. [When not to use it](when_not), and a comparison with other engines
 //!
 //! Whole programs to copy from, of some sixty lines each: notes with an index (`examples/notes.rs`), a queue of jobs with
 //! leases (`examples/job_queue.rs`), a cache with expiry (`examples/cache.rs`), secondary indexes
@@ -25,4 +26,15 @@ macro_rules! chapters {
     };
 }
 
-chapters!(concepts, transactions, keys, schema_changes, async_programs, processes, backups, performance, when_not);
+chapters!(
+    concepts,
+    transactions,
+    keys,
+    schema_changes,
+    async_programs,
+    processes,
+    following,
+    backups,
+    performance,
+    when_not
+);

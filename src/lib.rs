@@ -186,6 +186,7 @@ pub use memstone_derive::Key;
 pub use store::archive::{ArchiveGap, ArchiveStatus};
 pub use store::{Options, Store};
 pub use txn::bounds::ByteRange;
+pub use txn::changes::{Changed, Changes, Commit, Cursor, Feed, Gap};
 pub use txn::diff::{Diff, RowChange, RowChanges, TableChange, TableDiff};
 pub use txn::owned::{OwnedRawRange, OwnedRawTable};
 pub use txn::range::{RawKeys, RawRange, RawValues};

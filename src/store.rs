@@ -1,6 +1,7 @@
 //! The store: opening it, and what can be done with it.
 
 pub(crate) mod archive;
+mod changes;
 mod named;
 mod options;
 mod registry;

@@ -34,8 +34,13 @@ fn commits_of_other_processes_are_seen_as_they_land() {
     child.wait().unwrap();
 
     let (mut child, mut lines) = watch(&["--count", "1", "--after", &from]);
+    // What came before it began, commit by commit.
     let line = lines.next().unwrap().unwrap();
-    assert_eq!(line.split(' ').count(), 2, "commits that were there before change no count: {line}");
+    assert!(line.ends_with(&format!(" {second} other created")), "{line}");
+    assert!(child.wait().unwrap().success());
+    let (mut child, lines) = watch(&["--count", "2", "--commits", "--after", &from]);
+    let commits: Vec<_> = lines.map(|line| line.unwrap().split(' ').nth(1).unwrap().to_owned()).collect();
+    assert_eq!(commits, [second.to_string(), third.to_string()]);
     assert!(child.wait().unwrap().success());
 }
 

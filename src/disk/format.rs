@@ -154,6 +154,18 @@ pub(crate) const TABLE_SPACE: u32 = 2;
 pub(crate) const TABLE_SNAPSHOTS: u32 = 3;
 /// Table id of the store's own settings, by name.
 pub(crate) const TABLE_SETTINGS: u32 = 4;
+/// Table id of the journal: what the transactions in the tree have changed, as far back as its bound reaches.
+pub(crate) const TABLE_JOURNAL: u32 = 5;
+/// The store's own tables that the catalog may lead to.
+pub(crate) const OWN_TABLES: [u32; 4] = [TABLE_NAMES, TABLE_SNAPSHOTS, TABLE_SETTINGS, TABLE_JOURNAL];
+/// Key of the row that says what the journal covers; it comes after all others.
+pub(crate) const JOURNAL_COVERS: &[u8] = &[0xff];
+/// Bytes of a record in one row of the journal; only the last row of a record may have fewer.
+pub(crate) const JOURNAL_PART: usize = 2048;
+/// The row of the settings table that says how many bytes the journal may have.
+pub(crate) const SETTING_JOURNAL: &[u8] = b"journal";
+/// The rows of the settings table that hold cursors begin with this; the cursor's name follows.
+pub(crate) const SETTING_CURSOR: &[u8] = b"cursor ";
 /// The row of the settings table that describes the archive of the log.
 pub(crate) const SETTING_ARCHIVE: &[u8] = b"archive";
 /// The row of the settings table with the user's own version of the store.

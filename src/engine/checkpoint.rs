@@ -14,6 +14,7 @@ use crate::engine::append::{Appended, now_us};
 use crate::engine::archive::Batch;
 use crate::engine::changes::{Changes, placed_values};
 use crate::engine::checkpoint_guard::CheckpointGuard;
+use crate::engine::journal::keep_journal;
 use crate::engine::move_down::{WORTHWHILE, WORTHWHILE_IF_ASKED, begin_moving_down, is_worthwhile};
 use crate::engine::names::Naming;
 use crate::engine::new_root::{CheckpointResult, NewRoot, RingChange, Unlogged};
@@ -198,6 +199,7 @@ impl Engine {
         new.pages.keep_apart(plan.streamed)?;
         let archive = Batch::new(self, &view, end, &new.root, begun, plan.force)?;
         apply_log(&view, &mut new)?;
+        keep_journal(&view, &mut new, None)?;
         let cutoff = (plan.compact > 0).then(|| begin_moving_down(&mut new.pages, plan.worthwhile())).flatten();
         if let Some(cutoff) = cutoff {
             self.move_tables_down(&view, &mut new.pages, &mut new.catalog, cutoff, plan.compact)?;
@@ -240,6 +242,7 @@ impl Engine {
             new.update(table, keys.iter().map(|(key, change)| (key, change.as_slice())))?;
         }
         changes.dropped.iter().try_for_each(|table| new.drop_table(*table))?;
+        keep_journal(&view, &mut new, Some((end, changes)))?;
         new.update_catalog(None, 0)?;
         let done = new.finish(Unlogged::Transaction(changes), RingChange::default(), archive.as_ref(), deadline)?;
         Ok(done.lsn)

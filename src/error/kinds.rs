@@ -104,6 +104,8 @@ kinds! {
         Settings = "settings",
         /// The table of named snapshots.
         NamedSnapshots = "table of named snapshots",
+        /// The journal of changes.
+        Journal = "journal",
         /// The file as a whole.
         File = "file",
         /// A backup.
@@ -136,6 +138,8 @@ kinds! {
         SchemaName = "schema name",
         /// The name of a snapshot, beyond [`MAX_NAME_SIZE`](crate::MAX_NAME_SIZE).
         SnapshotName = "snapshot name",
+        /// The name of a cursor, beyond [`MAX_NAME_SIZE`](crate::MAX_NAME_SIZE).
+        CursorName = "cursor name",
         /// The number of tables that a store ever had.
         Tables = "number of tables",
         /// A node of a tree.

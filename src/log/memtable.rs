@@ -119,6 +119,14 @@ pub(crate) struct Pointed {
     pub(crate) birth: u64,
 }
 
+/// A frame of a transaction.
+#[derive(Debug, Clone)]
+pub(crate) struct LoggedFrame {
+    pub(crate) lsn: u64,
+    pub(crate) crc: u32,
+    pub(crate) bytes: Arc<[u8]>,
+}
+
 /// The frames between two checkpoint records.
 #[derive(Debug)]
 pub(crate) struct Memtable {
@@ -131,8 +139,8 @@ pub(crate) struct Memtable {
     long: RwLock<Vec<Pointed>>,
     dropped: RwLock<BTreeSet<u32>>,
     tables: RwLock<BTreeSet<u32>>,
-    /// Each frame, and its LSN, which ascends.
-    frames: RwLock<Vec<(u64, Arc<[u8]>)>>,
+    /// The frames of transactions; their LSNs ascend.
+    frames: RwLock<Vec<LoggedFrame>>,
 }
 
 impl Memtable {
@@ -195,7 +203,8 @@ impl Memtable {
             self.filter.add(table, entry.key(), others);
             self.map.insert(entry, change.clone());
         }
-        self.frames.write().unwrap_or_else(|e| e.into_inner()).push((frame.header.lsn, Arc::clone(&frame.bytes)));
+        let logged = LoggedFrame { lsn: frame.header.lsn, crc: frame.after.crc, bytes: Arc::clone(&frame.bytes) };
+        self.frames.write().unwrap_or_else(|e| e.into_inner()).push(logged);
         self.bytes.fetch_add(frame.bytes.len() + 100 * frame.header.operations as usize, Relaxed);
     }
 
@@ -251,15 +260,22 @@ impl Memtable {
     /// The keys of a table that frames after `after`, up to `lsn`, have changed.
     pub(crate) fn changed_between(&self, table: u32, after: u64, lsn: u64) -> Vec<Vec<u8>> {
         let frames = self.frames.read().unwrap_or_else(|e| e.into_inner());
-        let first = frames.partition_point(|(frame, _)| *frame <= after);
+        let first = frames.partition_point(|frame| frame.lsn <= after);
         let mut keys = Vec::new();
-        for (_, frame) in frames.iter().skip(first).take_while(|(frame, _)| *frame <= lsn) {
+        for LoggedFrame { bytes: frame, .. } in frames.iter().skip(first).take_while(|frame| frame.lsn <= lsn) {
             keys.extend(Operations::of(frame).flatten().filter_map(|operation| match operation {
                 Operation::Change { table: of, key, .. } if of == table => Some(key.of(frame).to_vec()),
                 _ => None,
             }));
         }
         keys
+    }
+
+    /// The transactions after `after`, up to `lsn`, in their order.
+    pub(crate) fn transactions(&self, after: u64, lsn: u64) -> Vec<LoggedFrame> {
+        let frames = self.frames.read().unwrap_or_else(|e| e.into_inner());
+        let place = |lsn: u64| frames.partition_point(|frame| frame.lsn <= lsn);
+        frames.get(place(after)..place(lsn)).unwrap_or_default().to_vec()
     }
 
     /// Every long value that any version in this memtable points at.

@@ -43,6 +43,12 @@ pub(super) fn place(reader: &Reader<'_>, id: ItemId) -> Result<Option<Place>> {
     }
 }
 
+/// The item at a place, expired or not.
+pub(super) fn id_at(reader: &Reader<'_>, place: Place) -> Result<Option<ItemId>> {
+    let row = reader.get(Table::Items, &place.key())?;
+    row.map(|row| Row::parse(place, &row).map(|row| row.id)).transpose()
+}
+
 /// An item that is still to be found, and where it is.
 pub(super) fn live(
     reader: &Reader<'_>,

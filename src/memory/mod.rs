@@ -26,6 +26,7 @@ mod change;
 mod check;
 mod declare;
 mod error;
+mod feed;
 mod field;
 mod find;
 pub mod graph;
@@ -58,6 +59,7 @@ mod vector_rows;
 
 pub use check::{CheckReport, Problem};
 pub use error::{MemoryError, Resource, Result};
+pub use feed::{ItemChange, MemoryFeed};
 pub use id::ItemId;
 pub use item::{Added, Draft, Item, MAX_CONTENT, MAX_METADATA, MAX_TAGS};
 pub use language::Language;

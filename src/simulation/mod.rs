@@ -15,6 +15,7 @@ mod deviations;
 mod epoch;
 mod exclusion;
 mod fault;
+mod feed;
 mod flush_errors;
 mod frugal;
 mod hints;

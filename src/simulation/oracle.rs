@@ -10,8 +10,8 @@ use super::{check, open_store};
 use crate::disk::sim::{Event, Free, Limits, Replay, Rng, World};
 use crate::engine::commit::Durability;
 use crate::txn::snapshot::Snapshot;
-use crate::txn::write::WriteOptions;
-use crate::{Error, Store};
+use crate::txn::write::{WriteOptions, WriteTxn};
+use crate::{Cursor, Error, Store};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,8 +23,11 @@ pub(super) struct Attempt {
     /// How many commits there are with this one.
     pub(super) number: usize,
     pub(super) state: Model,
+    /// The attempt that it builds on, and what it changes.
+    pub(super) base: usize,
+    pub(super) changes: Arc<Vec<Change>>,
     /// Whether it is acknowledged, and shown, only when it is durable.
-    sync: bool,
+    pub(super) sync: bool,
 }
 
 #[derive(Default)]
@@ -43,6 +46,8 @@ pub(super) struct Known {
     /// that was acknowledged as durable: its flush was told to all after that.
     pub(super) set_back: usize,
     caught_up: usize,
+    /// Where readers of the change feed stand: the attempt that they have seen last.
+    pub(super) followed: Vec<(Cursor, usize)>,
 }
 
 impl Known {
@@ -57,7 +62,7 @@ pub(super) struct Oracle {
     known: Mutex<Known>,
 }
 
-fn id_of(snapshot: &Snapshot) -> crate::Result<usize> {
+pub(super) fn id_of(snapshot: &Snapshot) -> crate::Result<usize> {
     let value = snapshot.raw(META)?.get(ID)?;
     Ok(value.map_or(0, |v| usize::try_from(u64::from_be_bytes(v[..].try_into().unwrap())).unwrap()))
 }
@@ -72,7 +77,7 @@ pub(super) fn forgive(result: crate::Result<()>, forgiven: fn(&Error) -> bool, w
 
 impl Oracle {
     pub(super) fn new(world: &Arc<World>) -> Oracle {
-        let empty = Attempt { number: 0, state: Model::default(), sync: true };
+        let empty = Attempt { number: 0, state: Model::default(), base: 0, changes: Arc::default(), sync: true };
         let known = Known { attempts: vec![empty], ..Known::default() };
         Oracle { world: Arc::clone(world), known: Mutex::new(known) }
     }
@@ -153,6 +158,18 @@ impl Oracle {
         durability: Durability,
         forgiven: fn(&Error) -> bool,
     ) -> Result<usize, String> {
+        self.write_and(store, durability, forgiven, |_| Ok(Ok(changes)))
+    }
+
+    /// The same, with changes that depend on what the transaction finds; what else it does, no model has. An inner
+    /// error is a fault that was found.
+    pub(super) fn write_and(
+        &self,
+        store: &Store,
+        durability: Durability,
+        forgiven: fn(&Error) -> bool,
+        body: impl FnOnce(&WriteTxn) -> crate::Result<Result<Vec<Change>, String>>,
+    ) -> Result<usize, String> {
         let tx = match store.begin_write_with(WriteOptions::new().durability(durability)) {
             Ok(tx) => tx,
             Err(e) => return forgive(Err(e), forgiven, "begin").map(|()| 0),
@@ -173,7 +190,10 @@ impl Oracle {
             return Err(format!("a transaction builds on commit {base}, although {least} was acknowledged"));
         }
         let n = base + 1;
-        let mut changes = numbered(changes, n);
+        let mut changes = match body(&tx) {
+            Ok(changes) => numbered(changes?, n),
+            Err(e) => return forgive(Err(e), forgiven, "prepare a transaction").map(|()| 0),
+        };
         let id = {
             let mut known = self.known();
             let id = known.attempts.len();
@@ -184,7 +204,8 @@ impl Oracle {
                 return Err(format!("commit {base} has the id of commit {number}"));
             }
             state.apply(&changes);
-            known.attempts.push(Attempt { number: n, state, sync: durability == Durability::Sync });
+            let (base, of, sync) = (base_id, Arc::new(changes.clone()), durability == Durability::Sync);
+            known.attempts.push(Attempt { number: n, state, base, changes: of, sync });
             id
         };
         self.world.remark(Event::Begun(id));

@@ -6,6 +6,7 @@
 //! `oracle` says what must hold meanwhile. At the end all pages are checked, and power losses at some
 //! points of the run must leave what was acknowledged before them.
 
+use super::feed::{Journal, Told};
 use super::model::{Kind, Step, steps};
 use super::oracle::{Oracle, forgive};
 use super::scheduler::{NEVER, Odds, Policy, Scheduler};
@@ -84,6 +85,8 @@ struct Actor {
     spoils: bool,
     /// Whether it hardly does anything but commit and fold.
     busy: bool,
+    /// Whether it follows the change feed, with this journal.
+    feed: Option<Journal>,
 }
 
 impl Actor {
@@ -142,6 +145,11 @@ impl Actor {
             // One that may only read does that, and spoils.
             let spoils = what == 2 && self.spoils && !faulty;
             let what = if self.access.read_only && !spoils { 3 + what % 7 } else { what };
+            if self.feed.is_some() && what == 10 {
+                let n = self.oracle.count_commits(&store, forgiven)?;
+                self.floor.fetch_max(n, SeqCst);
+                continue;
+            }
             match what {
                 0 => forgive(store.checkpoint(), forgiven, "checkpoint")?,
                 1 => forgive(store.flush(), forgiven, "flush")?,
@@ -195,6 +203,12 @@ impl Actor {
                     }
                     if !faulty {
                         self.oracle.note_shown(found);
+                    }
+                    if let Some(journal) = self.feed {
+                        match self.oracle.follow(&snapshot, found, journal, &mut Told::default()) {
+                            Ok(told) => told?,
+                            Err(e) => forgive(Err(e), forgiven, "follow")?,
+                        }
                     }
                     if self.rng.one_in(2) {
                         kept.push((snapshot, found));
@@ -268,14 +282,15 @@ fn a_scheduler(processes: usize, threads: usize, mut rng: Rng, faults: bool, bus
 }
 
 /// One run. Gives the number of commits, kills and calls, and of power losses looked at.
-fn run(seed: u64, threads: usize, faults: bool) -> Result<(usize, usize, usize, usize), String> {
+fn run(seed: u64, threads: usize, faults: bool, feed: Option<Journal>) -> Result<(usize, usize, usize, usize), String> {
     let mut rng = Rng(seed);
     // Of those with several threads, every other one.
     let busy = threads > 1 && seed.is_multiple_of(2);
     let count = if threads == 1 { 2 } else { 1 } + rng.below(3);
     let scheduler = a_scheduler(count, threads, Rng(rng.next()), faults, busy);
     let log_cap = log_cap(seed);
-    let (empty, _, _) = new_store(Arc::new(Free), log_cap);
+    let (empty, _, store) = new_store(Arc::new(Free), log_cap);
+    feed.inspect(|journal| journal.begin(&store));
     let world = World::new(empty.image(), Arc::clone(&scheduler) as _);
     world.record();
     let drops = faults && (seed / 3).is_multiple_of(2);
@@ -304,6 +319,7 @@ fn run(seed: u64, threads: usize, faults: bool) -> Result<(usize, usize, usize, 
                 access: Access::default(),
                 spoils,
                 busy,
+                feed,
             };
             scope.spawn(move || actor.run(lives, actions));
         }
@@ -318,12 +334,20 @@ fn run(seed: u64, threads: usize, faults: bool) -> Result<(usize, usize, usize, 
 }
 
 fn run_seeds(seeds: impl Iterator<Item = (u64, bool)>, threads: impl Fn(u64) -> usize) {
+    run_seeds_with(seeds, threads, |_| None);
+}
+
+fn run_seeds_with(
+    seeds: impl Iterator<Item = (u64, bool)>,
+    threads: impl Fn(u64) -> usize,
+    feed: impl Fn(u64) -> Option<Journal>,
+) {
     let (mut runs, mut commits, mut kills, mut calls, mut losses) = (0, 0, 0, 0, 0);
     let started = Instant::now();
     let mut failures = Vec::new();
     for (seed, faults) in seeds {
         let began = Instant::now();
-        let outcome = run(seed, threads(seed), faults);
+        let outcome = run(seed, threads(seed), faults, feed(seed));
         if began.elapsed() > Duration::from_secs(2) {
             println!("seed {seed} took {:.1?}: {:?}", began.elapsed(), outcome.as_ref().ok());
         }
@@ -382,6 +406,11 @@ fn many_schedules() {
     let faults = effort("MEMSTONE_SCHEDULE_FAULTS", 0) > 0;
     let seeds = first..first + effort("MEMSTONE_SCHEDULES", 10_000) as u64;
     run_seeds(seeds.map(|seed| (seed, faults)), |_| 1);
+}
+
+#[test]
+fn readers_of_the_feed_in_any_order_are_told_the_truth() {
+    run_seeds_with((0..300).map(|seed| (seed, seed % 5 == 4)), |_| 1, |seed| Some(Journal::of(seed / 2)));
 }
 
 /// Two or three threads in each process.

@@ -3,6 +3,8 @@
 
 pub(crate) mod bounds;
 pub(crate) mod catalog;
+pub(crate) mod changes;
+mod cursors;
 pub(crate) mod diff;
 pub(crate) mod handles;
 pub(crate) mod owned;

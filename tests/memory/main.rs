@@ -13,6 +13,7 @@ mod check;
 mod cost;
 mod edits;
 mod expiry;
+mod feed;
 mod items;
 mod limits;
 mod model;

@@ -9,8 +9,8 @@ use std::ops::Range;
 use super::uses::Use;
 use super::{PIN, Place, Walk};
 use crate::disk::format::{
-    FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, Overflow, PAGE_LEVEL, Ptr,
-    TABLE_CATALOG, TABLE_NAMES, TABLE_SETTINGS, TABLE_SNAPSHOTS, TreeRoot,
+    FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, OWN_TABLES, Overflow,
+    PAGE_LEVEL, Ptr, TABLE_CATALOG, TABLE_SNAPSHOTS, TreeRoot,
 };
 use crate::disk::platform::{Disk, LockMode};
 use crate::error::{Error, Result};
@@ -103,9 +103,7 @@ impl Walk<'_, '_> {
         }
         for (key, value) in rows.found {
             match catalog_row(&key, &value) {
-                Some((id, root))
-                    if id >= FIRST_USER_TABLE || [TABLE_NAMES, TABLE_SNAPSHOTS, TABLE_SETTINGS].contains(&id) =>
-                {
+                Some((id, root)) if id >= FIRST_USER_TABLE || OWN_TABLES.contains(&id) => {
                     NamedWalk { walk: self, version: row.sequence, what: &what }.tree(id, root);
                 }
                 _ => self.row(&what, format!("the row {} of its catalog is no table's", key.escape_ascii())),

@@ -7,11 +7,12 @@ use super::levels::Tree;
 use super::uses::Use;
 use super::{Place, TableReport, Walk};
 use crate::disk::format::{
-    Extent, Extents, FIRST_USER_TABLE, KIND_OVERFLOW, Overflow, SETTING_USER_VERSION, TABLE_CATALOG, TABLE_NAMES,
-    TABLE_SETTINGS, TABLE_SNAPSHOTS, TreeRoot,
+    Extent, Extents, FIRST_USER_TABLE, KIND_OVERFLOW, OWN_TABLES, Overflow, SETTING_USER_VERSION, TABLE_CATALOG,
+    TABLE_JOURNAL, TABLE_NAMES, TABLE_SETTINGS, TABLE_SNAPSHOTS, TreeRoot,
 };
 use crate::error::Result;
 use crate::maintain::format::file::Expect;
+use crate::maintain::format::journal::{journal, setting};
 use crate::maintain::format::rows::{NameRow, catalog_row, name_row};
 
 impl Walk<'_, '_> {
@@ -23,11 +24,7 @@ impl Walk<'_, '_> {
         let mut roots = BTreeMap::new();
         for (key, value) in rows {
             match catalog_row(&key, &value) {
-                Some((id, root))
-                    if [TABLE_NAMES, TABLE_SNAPSHOTS, TABLE_SETTINGS].contains(&id) || self.is_user_table(id) =>
-                {
-                    _ = roots.insert(id, root)
-                }
+                Some((id, root)) if OWN_TABLES.contains(&id) || self.is_user_table(id) => _ = roots.insert(id, root),
                 _ => self.row("(catalog)", format!("the row {} is no table's", key.escape_ascii())),
             }
         }
@@ -43,6 +40,14 @@ impl Walk<'_, '_> {
             if key == SETTING_USER_VERSION && value.len() < 8 {
                 self.row("(settings)", format!("a user version of {} bytes", value.len()));
             }
+            setting(&key, &value).into_iter().for_each(|why| self.row("(settings)", why));
+        }
+        let damage = self.findings.report.damage;
+        let rows = self.own_tree(&mut roots, TABLE_JOURNAL, "(journal)")?;
+        if self.findings.report.damage == damage
+            && let Err(why) = journal(&rows, self.root.last_commit)
+        {
+            self.row("(journal)", why);
         }
         let snapshots = self.own_tree(&mut roots, TABLE_SNAPSHOTS, "(snapshots)")?;
         for id in roots.keys().copied().collect::<Vec<_>>() {

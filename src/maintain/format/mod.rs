@@ -4,6 +4,7 @@
 
 pub(in crate::maintain) mod file;
 pub(in crate::maintain) mod frames;
+pub(in crate::maintain) mod journal;
 pub(in crate::maintain) mod long;
 pub(in crate::maintain) mod node;
 pub(in crate::maintain) mod pages;

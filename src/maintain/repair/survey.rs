@@ -7,7 +7,9 @@ use super::log::Log;
 use super::report::RootSource;
 use super::space::Space;
 use super::tree::{Gap, Met, TreeWalk, value_of};
-use crate::disk::format::{FIRST_USER_TABLE, TABLE_CATALOG, TABLE_NAMES, TABLE_SNAPSHOTS, TreeRoot, get_u32};
+use crate::disk::format::{
+    FIRST_USER_TABLE, TABLE_CATALOG, TABLE_NAMES, TABLE_SETTINGS, TABLE_SNAPSHOTS, TreeRoot, get_u32,
+};
 use crate::disk::platform::Disk;
 use crate::error::{Error, Result};
 use crate::maintain::format::file::File;
@@ -121,8 +123,11 @@ impl<'d> Survey<'d> {
         } else if id == TABLE_SNAPSHOTS {
             self.snapshots = self.own(TABLE_SNAPSHOTS, root, expected, watch)?;
         } else if id < FIRST_USER_TABLE {
-            // The store's own settings: of these a repaired store has only the user's version.
-            self.settings = self.own(id, root, expected, watch)?.rows;
+            let rows = self.own(id, root, expected, watch)?.rows;
+            // Of the store's own settings a repaired store has only the user's version, and it has no journal.
+            if id == TABLE_SETTINGS {
+                self.settings = rows;
+            }
         } else {
             let mut tree = Tree { root, expected, ..Tree::default() };
             let mut walk = TreeWalk { file: self.file, table: id, used: &mut self.used };
