@@ -18,7 +18,9 @@ fn filled() -> Fixture {
     f.jobs.finish(&claims[3]).unwrap();
     f.jobs.cancel(claims[4].id).unwrap();
     let lanes = f.jobs.lanes().unwrap();
-    let sum = |count: fn(&memstone::memory::jobs::JobCounts) -> u64| lanes.iter().map(|lane| count(&lane.counts)).sum::<u64>();
+    let sum = |count: fn(&memstone::memory::jobs::JobCounts) -> u64| {
+        lanes.iter().map(|lane| count(&lane.counts)).sum::<u64>()
+    };
     let counts: [u64; 6] = [
         sum(|c| c.waiting),
         sum(|c| c.delayed),
@@ -86,8 +88,7 @@ fn rows_that_are_changed_are_found_and_nothing_panics() {
                 assert!(!clean || !index, "{table}, {key:?}: byte {at}");
                 // The tables are as they were after each.
                 let tx = store.begin_write().unwrap();
-                let jobs = f.jobs.on(&tx);
-                if let Ok(jobs) = jobs {
+                if let Ok(jobs) = f.jobs.on(&tx) {
                     for _ in 0..3 {
                         let Ok(Some(claim)) = jobs.claim("worker", &["q", "r"], LEASE) else { break };
                         drop(jobs.fail(&claim, "down"));
