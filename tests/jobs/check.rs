@@ -88,8 +88,7 @@ fn rows_that_are_changed_are_found_and_nothing_panics() {
                 assert!(!clean || !index, "{table}, {key:?}: byte {at}");
                 // The tables are as they were after each.
                 let tx = store.begin_write().unwrap();
-                let jobs = f.jobs.on(&tx);
-                if let Ok(jobs) = jobs {
+                if let Ok(jobs) = f.jobs.on(&tx) {
                     for _ in 0..3 {
                         let Ok(Some(claim)) = jobs.claim("worker", &["q", "r"], LEASE) else { break };
                         drop(jobs.fail(&claim, "down"));
