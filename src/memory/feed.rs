@@ -38,6 +38,17 @@ pub enum MemoryFeed {
 impl Memory {
     /// The items that any process has stored or removed since a cursor: [`MemorySnapshot::changes`] of the newest state.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use memstone::memory::{Memory, MemoryError, MemoryFeed};
+    /// let memory = Memory::open(dir.path().join("memory.mst"))?;
+    /// let seen = memory.store().read()?.end()?;
+    /// let id = memory.add("ada", "likes tea")?.id;
+    /// let MemoryFeed::Items(items, _) = memory.changes(seen)? else { panic!("a gap") };
+    /// assert!(items.len() == 1 && items[0].id == id && !items[0].removed);
+    /// # Ok::<(), MemoryError>(())
+    /// ```
+    ///
     /// # Errors
     /// As there, and as [`Memory::snapshot`].
     pub fn changes(&self, since: Cursor) -> Result<MemoryFeed> {

@@ -47,6 +47,7 @@ impl Cursor {
     /// let cursor = store.read()?.end()?;
     /// assert_eq!(Cursor::from_bytes(&cursor.to_bytes()), Some(cursor));
     /// assert_eq!(Cursor::from_bytes(b"something else"), None);
+    /// assert_eq!(cursor.lsn(), store.last_commit()?);
     /// # Ok::<(), memstone::Error>(())
     /// ```
     #[must_use]
@@ -115,6 +116,21 @@ impl fmt::Display for Gap {
 }
 
 /// A commit, and what it changed.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// use memstone::{Changed, Feed};
+/// let seen = store.read()?.end()?;
+/// store.write(|tx| tx.raw("notes")?.put(b"a", b"1"))?;
+/// let Feed::Changes(mut commits) = store.changes(seen)? else { panic!("a gap") };
+/// let commit = commits.next().expect("one commit")?;
+/// assert_eq!(commit.changes().next(), Some(Changed::TableCreated { table: "notes" }));
+/// assert!(commit.changes().all(|changed| changed.table() == "notes"));
+/// // The cursor to go on from; and the state that has the values.
+/// assert_eq!((commit.lsn(), commit.cursor()), (store.last_commit()?, store.read()?.end()?));
+/// assert_eq!(commits.snapshot().raw("notes")?.get(b"a")?.unwrap(), b"1");
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Commit {
     cursor: Cursor,
@@ -123,6 +139,11 @@ pub struct Commit {
 }
 
 /// What a commit changed. Names of tables are those after the commit (of a dropped one: before).
+///
+/// ```
+/// use memstone::Changed;
+/// assert_eq!(Changed::Put { table: "notes", key: b"a" }.table(), "notes");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Changed<'c> {
@@ -215,6 +236,14 @@ impl Commit {
 ///
 /// A commit without a change of a table or a key (of a cursor, or a setting) is passed over. After an error the
 /// iteration is over.
+///
+/// ```
+/// # let store = memstone::Store::in_memory()?;
+/// let memstone::Feed::Changes(none) = store.changes(store.read()?.end()?)? else { panic!("a gap") };
+/// assert_eq!(none.snapshot().lsn(), store.last_commit()?);
+/// assert_eq!(none.count(), 0);
+/// # Ok::<(), memstone::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Changes {
     snapshot: Snapshot,
@@ -272,6 +301,16 @@ impl Snapshot {
     /// The place just after the transaction with this LSN, of which no more is known: if another one has got the LSN
     /// meanwhile (see [`Gap::OtherHistory`]), that is not noticed. [`Snapshot::end`] and [`Commit::cursor`] give cursors that
     /// are compared.
+    ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// let lsn = store.last_commit()?;
+    /// store.write(|tx| tx.raw("notes")?.put(b"a", b"1"))?;
+    /// let now = store.read()?;
+    /// let memstone::Feed::Changes(commits) = now.changes(now.cursor_at(lsn))? else { panic!("a gap") };
+    /// assert_eq!(commits.count(), 1);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     #[must_use]
     pub fn cursor_at(&self, lsn: u64) -> Cursor {
         Cursor { store_id: self.engine().store_id, lsn, crc: None }

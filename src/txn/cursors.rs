@@ -53,6 +53,15 @@ impl Snapshot {
 
     /// The cursors of this state, by their names.
     ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// let end = store.read()?.end()?;
+    /// store.write(|tx| tx.set_cursor("index", &end))?;
+    /// let now = store.read()?;
+    /// assert_eq!((now.cursors()?, now.cursor("index")?), (vec![("index".to_owned(), end)], Some(end)));
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`], [`Error::Forked`].
     pub fn cursors(&self) -> Result<Vec<(String, Cursor)>> {
@@ -118,6 +127,14 @@ impl WriteTxn {
     }
 
     /// Deletes a cursor. Returns whether there was one.
+    ///
+    /// ```
+    /// # let store = memstone::Store::in_memory()?;
+    /// let end = store.read()?.end()?;
+    /// store.write(|tx| tx.set_cursor("index", &end))?;
+    /// assert!(store.write(|tx| tx.delete_cursor("index"))?);
+    /// # Ok::<(), memstone::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`WriteTxn::set_cursor`].
