@@ -287,6 +287,8 @@ impl Iterator for Changes {
     }
 }
 
+impl std::iter::FusedIterator for Changes {}
+
 impl Snapshot {
     /// The place of this state in the history of the store: what is committed later comes after it.
     ///

@@ -51,6 +51,7 @@ fn what_is_owned_may_go_anywhere() {
     owned::<(BeyondFrame, Certainty, LostRange, LostValue, RepairReport, RepairedTable, RootSource, SalvagedPage)>();
     owned::<(MessagePack, Raw, TableChange, TypedChange<String, u32>, Place, BackupBase)>();
     owned::<(CheckOptions, RepairOptions)>();
+    owned::<(Changed<'static>, Changes, Commit, Cursor, Feed, Gap)>();
     #[cfg(feature = "json")]
     owned::<Json>();
 }
@@ -113,5 +114,6 @@ fn iterators_are_fused_and_have_two_ends() {
     two_ends::<TypedRange<'_, str, [u8], Raw, WriteTxn>>();
     fn fused<T: std::iter::FusedIterator>() {}
     fused::<RowChanges<'_>>();
+    fused::<Changes>();
     fused::<TypedChanges<'_, str, [u8], Raw>>();
 }
