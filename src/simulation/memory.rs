@@ -216,9 +216,15 @@ fn kills(seed: u64, operations: u64) -> usize {
         let process = usize::try_from(n).unwrap() * 2;
         let is_done = act_and_die(&stage, &world, process, call, (n, seed));
         let next = open_store(&world, process + 1, LOG_CAP).1.unwrap();
+        let seen = content(&next);
+        // What its process had appended and not told of is found by the next writer, at the latest.
+        let tx = next.begin_write().unwrap();
+        assert!(!tx.tables().unwrap().is_empty());
+        tx.rollback();
         let found = content(&next);
         let place = format!("seed {seed}, operation {n}, killed at {call:?}, done: {is_done}");
-        assert!(found == after || !is_done && found == before, "{place}: {found}\nafter {before}");
+        assert!(seen == after || !is_done && seen == before, "{place}: {seen}\nafter {before}");
+        assert!(found == after || !is_done && found == before && seen == before, "{place}: {found}\nafter {before}");
         is_clean(&next);
         if found != after {
             killed += 1;
