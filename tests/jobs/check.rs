@@ -66,7 +66,7 @@ fn every_row_that_is_lost_or_left_over_is_found() {
         }
     }
     f.is_clean();
-    assert!(tried > 60, "only {tried} rows");
+    assert!(tried > 50, "only {tried} rows");
 }
 
 /// No byte of any row makes an operation panic, and none that an index depends on is changed unseen.

@@ -1,4 +1,4 @@
-//! What an operation costs, in rows and bytes, does not grow with the number of jobs, of namespaces, or of what was done.
+//! What an operation costs, in rows, does not grow with the number of jobs, of namespaces, or of what was done.
 
 use crate::support::{Fixture, LEASE, SECOND};
 use memstone::memory::jobs::{Claim, Job, JobError};
@@ -19,17 +19,16 @@ fn fill(f: &Fixture, from: usize, to: usize) {
         .unwrap();
 }
 
-/// Rows read and written, and bytes of the log, by one operation.
-fn cost(f: &Fixture, operation: impl FnOnce()) -> [u64; 3] {
-    let position = || f.jobs.store().stats().unwrap().log.position;
-    let (before, bytes) = (f.jobs.work(), position());
+/// Rows read and written by one operation.
+fn cost(f: &Fixture, operation: impl FnOnce()) -> [u64; 2] {
+    let before = f.jobs.work();
     operation();
     let after = f.jobs.work();
-    [after.rows_read - before.rows_read, after.rows_written - before.rows_written, position() - bytes]
+    [after.rows_read - before.rows_read, after.rows_written - before.rows_written]
 }
 
 /// The costs of one of each operation.
-fn costs(f: &Fixture) -> Vec<(&'static str, [u64; 3])> {
+fn costs(f: &Fixture) -> Vec<(&'static str, [u64; 2])> {
     let mut costs = Vec::new();
     let mut measure = |what, operation: &mut dyn FnMut()| costs.push((what, cost(f, operation)));
     let mut id = None;
@@ -84,10 +83,9 @@ fn the_cost_of_an_operation_is_the_same_at_any_size() {
     let (_, first) = &found[0];
     for (size, costs) in &found {
         for ((what, small), (_, large)) in first.iter().zip(costs) {
-            // Numbers grow a little, and a lane that has other jobs differs from one that has none.
-            let same =
-                large[0].abs_diff(small[0]) <= 4 && large[1].abs_diff(small[1]) <= 4 && large[2] <= small[2] + 200;
-            assert!(same, "{what}: {small:?}, and with {size} jobs {large:?} rows read, written, bytes: {found:#?}");
+            // A job that failed before may be due in a lane that sleeps, or in one that has a turn.
+            let same = large.iter().zip(small).all(|(large, small)| large.abs_diff(*small) <= 6);
+            assert!(same, "{what}: {small:?}, and with {size} jobs {large:?} rows read, written: {found:#?}");
         }
     }
     f.is_clean();
@@ -98,7 +96,7 @@ fn the_cost_of_an_operation_is_the_same_at_any_size() {
 fn no_operation_touches_many_rows() {
     let f = Fixture::new();
     fill(&f, 0, 1000);
-    for (what, [read, written, _]) in costs(&f) {
+    for (what, [read, written]) in costs(&f) {
         assert!(read <= 50 && written <= 30, "{what}: {read} rows read, {written} written");
     }
 }

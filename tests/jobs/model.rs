@@ -548,7 +548,8 @@ impl Play {
 
 #[test]
 fn every_operation_does_what_the_model_does() {
-    for seed in 0..12 {
+    let mut done = 0;
+    for seed in 0..40 {
         let f = Fixture::new();
         let handles = vec![f.jobs.clone(), f.another()];
         let (model, random) = (Model::default(), Random(seed));
@@ -565,6 +566,7 @@ fn every_operation_does_what_the_model_does() {
                 play.compare();
             }
         }
-        assert!(play.effects.len() > 20, "only {} jobs were done", play.effects.len());
+        done += play.effects.len();
     }
+    assert!(done > 600, "only {done} jobs were done");
 }
