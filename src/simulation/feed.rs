@@ -404,7 +404,7 @@ fn readers_are_told_the_truth_after_every_power_loss() {
         let Followed { world, oracle, stood, before } = record(kind, seed, journal, &mut told);
         let (start, events) = world.history();
         let (mut rng, mut replay) = (Rng(seed), Replay::new(start));
-        let (mut seen, stride) = (HashSet::new(), 1 + events.len() / 40);
+        let (mut seen, stride) = (HashSet::new(), 1 + events.len() / 16);
         for (at, event) in events.iter().enumerate() {
             let change = replay.apply(event) || matches!(event, Event::Acked(_));
             if !change || at < before || !rng.one_in(stride) {

@@ -6,6 +6,8 @@ use crate::engine::feed::{Reach, Records};
 use crate::error::{CorruptionKind, Error, Result};
 use crate::txn::snapshot::Snapshot;
 use std::fmt;
+use std::iter::FusedIterator;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// A place in the history of a store: just after a transaction.
 ///
@@ -287,7 +289,11 @@ impl Iterator for Changes {
     }
 }
 
-impl std::iter::FusedIterator for Changes {}
+impl FusedIterator for Changes {}
+
+// As the snapshot that it reads.
+impl UnwindSafe for Changes {}
+impl RefUnwindSafe for Changes {}
 
 impl Snapshot {
     /// The place of this state in the history of the store: what is committed later comes after it.
