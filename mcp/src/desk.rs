@@ -11,7 +11,7 @@ use crate::tool::{Answer, Tool};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout_at;
 
@@ -19,6 +19,9 @@ use tokio::time::timeout_at;
 const GRACE: Duration = Duration::from_secs(10);
 /// So many calls of one client, that change nothing, are under way at once.
 const AT_ONCE: usize = 8;
+/// So many calls of all clients that are not one write transaction are under way at once: fewer than there are threads, so
+/// that a change whose turn it is finds one.
+const PLACES: usize = 16;
 
 /// Takes calls.
 pub(crate) struct Desk {
@@ -27,6 +30,8 @@ pub(crate) struct Desk {
     /// has begun: changes share flushes. One of them at most blocks a thread while another process writes, so reading
     /// goes on.
     turn: Arc<Mutex<()>>,
+    /// Places for all other calls.
+    places: Arc<Semaphore>,
     /// How long a call may wait for locks and for other calls.
     pub(crate) patience: Duration,
 }
@@ -44,7 +49,7 @@ pub(crate) struct Seat {
 
 impl Desk {
     pub(crate) fn new(memory: Arc<Memory>, patience: Duration) -> Desk {
-        Desk { memory, turn: Arc::default(), patience }
+        Desk { memory, turn: Arc::default(), places: Arc::new(Semaphore::new(PLACES)), patience }
     }
 }
 
@@ -78,26 +83,29 @@ impl Seat {
         }
     }
 
-    /// Waits until a call may begin.
+    /// Waits until a call may begin: first at the seat, then at the desk.
     async fn turn(&self, tool: &Tool) -> Result<Turn, Failure> {
+        let closed = |error: AcquireError| Failure::Internal(error.to_string());
         if !tool.changes() {
-            let place = Arc::clone(&self.reads).acquire_owned().await;
-            return place.map(Turn::Read).map_err(|error| Failure::Internal(error.to_string()));
+            let own = Arc::clone(&self.reads).acquire_owned().await.map_err(closed)?;
+            let place = Arc::clone(&self.desk.places).acquire_owned().await.map_err(closed)?;
+            return Ok(Turn::Read(own, place));
         }
         let order = Arc::clone(&self.order).lock_owned().await;
-        if !tool.is_transaction() {
-            return Ok(Turn::Care(order));
+        if tool.is_transaction() {
+            return Ok(Turn::Transaction(order, Arc::clone(&self.desk.turn).lock_owned().await));
         }
-        Ok(Turn::Transaction(order, Arc::clone(&self.desk.turn).lock_owned().await))
+        let place = Arc::clone(&self.desk.places).acquire_owned().await.map_err(closed)?;
+        Ok(Turn::Care(order, place))
     }
 }
 
-/// What a call holds until it has begun: the next one takes it over.
+/// What a call holds until it has begun, or until it ends if it is not one write transaction: the next one takes it over.
 #[expect(dead_code, reason = "they are held")]
 enum Turn {
-    Read(OwnedSemaphorePermit),
+    Read(OwnedSemaphorePermit, OwnedSemaphorePermit),
     /// Several transactions, which take their turns at the store.
-    Care(OwnedMutexGuard<()>),
+    Care(OwnedMutexGuard<()>, OwnedSemaphorePermit),
     Transaction(OwnedMutexGuard<()>, OwnedMutexGuard<()>),
 }
 
@@ -119,25 +127,30 @@ mod tests {
         graph_tools::TOOLS.iter().find(|tool| tool.name == name).unwrap()
     }
 
+    fn desk() -> Arc<Desk> {
+        let place = Place { store: "unused".into(), source: None };
+        Arc::new(Desk::new(Arc::new(Memory::new(place)), Duration::from_secs(1)))
+    }
+
+    fn wait_for(work: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work);
+    }
+
     #[test]
     fn many_calls_of_one_client_let_others_through() {
-        let place = Place { store: "unused".into(), source: None };
-        let desk = Arc::new(Desk::new(Arc::new(Memory::new(place)), Duration::from_secs(1)));
+        let desk = desk();
         let seat = || Seat::new(Arc::clone(&desk), Arc::default());
         let (greedy, quiet) = (seat(), seat());
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
+        wait_for(async {
             let change = tool("create_entities");
             let first = greedy.turn(change).await.unwrap();
-            let mut more: Vec<_> = (0..3).map(|_| Box::pin(greedy.turn(change))).collect();
-            for call in &mut more {
-                assert!(!begins(call).await);
-            }
+            let mut second = Box::pin(greedy.turn(change));
+            assert!(!begins(&mut second).await);
             let mut other = Box::pin(quiet.turn(change));
             assert!(!begins(&mut other).await);
             drop(first);
             // In whichever order they are looked at.
-            assert!(!begins(&mut more[0]).await, "it was not its turn");
+            assert!(!begins(&mut second).await, "it was not its turn");
             assert!(begins(&mut other).await);
 
             let read = tool("read_graph");
@@ -148,5 +161,20 @@ mod tests {
             assert!(!begins(&mut Box::pin(greedy.turn(read))).await);
             quiet.turn(read).await.unwrap();
         });
+    }
+
+    #[test]
+    fn a_change_waits_for_no_reads_of_others() {
+        let desk = desk();
+        let seats: Vec<Seat> = (0..=PLACES).map(|_| Seat::new(Arc::clone(&desk), Arc::default())).collect();
+        wait_for(async {
+            let mut held = Vec::new();
+            for seat in &seats[1..] {
+                held.push(seat.turn(tool("read_graph")).await.unwrap());
+            }
+            assert!(!begins(&mut Box::pin(seats[0].turn(tool("read_graph")))).await);
+            assert!(begins(&mut Box::pin(seats[0].turn(tool("create_entities")))).await);
+        });
+        const { assert!(PLACES < crate::THREADS, "the others are for changes") };
     }
 }

@@ -18,7 +18,7 @@ const CALLS: usize = 12;
 
 /// A call that stores something by this name: every second one in the graph, the others as a memory.
 fn call(name: &str, number: usize) -> Value {
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         json!({ "name": "create_entities", "arguments": { "entities": [entity(name, &["x"])] } })
     } else {
         let memory = json!({ "content": name, "namespace": "soak", "tags": [name.split('/').next().unwrap()] });
