@@ -9,7 +9,7 @@ use memstone::Table;
 use memstone::memory::jobs::{Backoff, Claim, Failed, Job, JobError, Jobs};
 use std::time::Duration;
 
-const LENGTHS: Table<String, u64> = Table::new("lengths");
+const LENGTHS: Table<&str, u64> = Table::new("lengths");
 const LEASE: Duration = Duration::from_secs(30);
 
 /// What a worker does for long, without a lock. It tells that it is alive before half of its lease has passed.
@@ -34,7 +34,7 @@ fn main() -> Result<(), JobError> {
         }
         let length = measure(&jobs, &claim)?;
         // The result, and that the job is done: both or neither, whatever becomes of this process.
-        jobs.complete(&claim, |tx| Ok::<_, JobError>(tx.table(LENGTHS)?.put(&text, length)?))?;
+        jobs.complete(&claim, |tx| Ok::<_, JobError>(tx.table(LENGTHS)?.put(text.as_str(), length)?))?;
         println!("{}: {text}, {length} bytes", claim.namespace);
     }
     println!("{} dead letters", jobs.dead("measure", "bob", None, 10)?.len());
