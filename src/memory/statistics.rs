@@ -28,7 +28,7 @@ const ENOUGH: u64 = 100;
 /// let memory = Memory::open(dir.path().join("memory.mst"))?;
 /// memory.add("ada/chat", "likes tea")?;
 /// let statistics = memory.statistics()?;
-/// assert_eq!((statistics.writer.acquisitions, statistics.active), (1, 0));
+/// assert!(statistics.writer.acquisitions >= 1 && statistics.active == 0);
 /// let added = &statistics.operations[0];
 /// assert_eq!((added.operation, added.count), (Operation::Add, 1));
 /// assert_eq!(added.namespace, Some("ada/chat".parse()?));

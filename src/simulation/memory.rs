@@ -186,10 +186,11 @@ fn act_and_die(
     let (disk, store): (Arc<SimDisk>, _) = open_store(world, process, LOG_CAP);
     let store = store.unwrap();
     let is_done = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&is_done);
+    let (told, of) = (Arc::clone(&is_done), Arc::clone(&disk));
     let still = stage.up_to((process, call.0, call.1), move || {
         act(&store, n, seed);
-        told.store(true, Ordering::SeqCst);
+        // One that was killed meanwhile is told nothing.
+        told.store(!of.is_dead(), Ordering::SeqCst);
     });
     if let Some(still) = still {
         still.die(&disk);
