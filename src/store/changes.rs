@@ -17,10 +17,10 @@ impl Store {
     /// # let store = memstone::Store::in_memory()?;
     /// use memstone::Feed;
     /// use std::time::Duration;
-    /// # let other = store.clone();
-    /// # let writer = std::thread::spawn(move || other.write(|tx| tx.raw("notes")?.put(b"a", b"1")));
     ///
     /// let mut cursor = store.read()?.end()?;
+    /// # let other = store.clone();
+    /// # let writer = std::thread::spawn(move || other.write(|tx| tx.raw("notes")?.put(b"a", b"1")));
     /// # let mut rounds = 0;
     /// loop {
     ///     store.wait_for_change(cursor.lsn(), Duration::from_secs(60))?;
