@@ -1,5 +1,5 @@
 //! How soon another process hears of a commit, and what a journal costs: `cargo bench --bench feed`.
-#![allow(clippy::unwrap_used, reason = "a benchmark ends at the first error")]
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a benchmark ends at the first error")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -32,7 +32,8 @@ fn checkpoints_wait_as_long_as_their_handle_says() {
     patient.create_snapshot("kept").unwrap();
     patient.start_archive(test.dir.path().join("archive")).unwrap();
     let hasty = Options::new().timeout(Duration::ZERO).open(&test.path).unwrap();
-    let calls: [(&str, &(dyn Fn(&Store) -> Result<(), Error> + Sync)); 6] = [
+    type Call<'a> = &'a (dyn Fn(&Store) -> Result<(), Error> + Sync);
+    let calls: [(&str, Call<'_>); 6] = [
         ("checkpoint", &|store| store.checkpoint()),
         ("compact", &|store| store.compact().map(drop)),
         ("create_snapshot", &|store| store.create_snapshot("new").map(drop)),
@@ -50,7 +51,7 @@ fn checkpoints_wait_as_long_as_their_handle_says() {
     drop(writer);
     tx.rollback();
     for (name, call) in calls {
-        call(&hasty).unwrap_or_else(|error| panic!("{name}: {error}"));
+        call(&patient).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 }
 
