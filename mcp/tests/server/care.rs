@@ -113,7 +113,7 @@ fn a_damaged_memory_is_found_and_said_to_be() {
     Store::open(&path).unwrap().write(|tx| tx.table(table)?.pop_first()).unwrap();
     let found = client.call("check_integrity", json!({})).unwrap();
     assert_eq!(found["clean"], json!(false));
-    assert!(found["findings"][0].as_str().unwrap().contains("entity 0, which does not exist"), "{found}");
+    assert!(found["findings"][0].as_str().unwrap().contains("there is no entity 0"), "{found}");
     let error = client.call("read_graph", json!({})).unwrap_err();
     assert!(error.contains("contradict"), "{error}");
     // And one of the index of times of a memory.
