@@ -9,7 +9,7 @@ use crate::WriteTxn;
 /// What a method refuses, it refuses before it changes anything.
 ///
 /// ```
-/// use memstone::memory::graph::{Entity, GraphError, GraphMut, GraphView};
+/// use memstone::memory::graph::{Entity, GraphError, GraphMut, GraphView, Relation};
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let store = memstone::Store::open(dir.path().join("memory.mst"))?;
 /// store.write(|tx| {
@@ -22,6 +22,18 @@ use crate::WriteTxn;
 /// })?;
 /// let snapshot = store.read()?;
 /// assert_eq!(GraphView::new(&snapshot)?.open(&["ada"])?.entities[0].observations, ["reads", "writes"]);
+///
+/// store.write(|tx| {
+///     let graph = GraphMut::new(tx)?;
+///     let knows = [Relation::new("ada", "bob", "knows")];
+///     assert_eq!(graph.create_relations(&knows)?, knows);
+///     graph.delete_observations("ada", &["reads"])?;
+///     graph.delete_relations(&knows)?;
+///     graph.delete_entities(&["ada"])?;
+///     graph.clear()?; // whatever there was
+///     Ok(())
+/// })?;
+/// assert_eq!(GraphView::new(&store.read()?)?.counts()?.entities, 0);
 /// # Ok::<(), GraphError>(())
 /// ```
 #[derive(Debug)]

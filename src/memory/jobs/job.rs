@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Most bytes of a payload.
+///
+/// ```
+/// assert_eq!(memstone::memory::jobs::MAX_PAYLOAD, 4 << 20);
+/// ```
 pub const MAX_PAYLOAD: usize = 4 << 20;
 /// Most bytes of the name of a queue, of a key, and of a worker's name.
 const MAX_NAME: usize = 200;
@@ -86,7 +90,8 @@ pub(super) struct Key {
 /// A job that is to be done by a worker: the queue that it goes to, and a payload, which is the worker's to understand.
 ///
 /// ```
-/// use memstone::memory::jobs::{Job, JobError, Priority};
+/// use memstone::memory::Timestamp;
+/// use memstone::memory::jobs::{Backoff, Job, JobError, Priority};
 /// use std::time::Duration;
 /// let job = Job::json("embed", &serde_json::json!({"note": 7}))?
 ///     .key("note 7")
@@ -94,6 +99,11 @@ pub(super) struct Key {
 ///     .delay(Duration::from_secs(60))
 ///     .attempts(3)
 ///     .keep(Duration::from_secs(3600));
+/// // On a given day; another one may be enqueued as soon as a worker has this one.
+/// let job = Job::new("summarise", "2026-11-22")
+///     .at(Timestamp::from_micros(1_800_000_000_000_000))
+///     .backoff(Backoff::new(Duration::from_secs(1), Duration::from_secs(60)))
+///     .key_until_claimed("2026-11-22");
 /// # Ok::<(), JobError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]

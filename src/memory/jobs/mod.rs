@@ -54,6 +54,49 @@ use std::time::{Duration, Instant};
 ///
 /// Methods that change something run one write transaction each; [`Jobs::write`] and [`Jobs::on`] are for several changes
 /// at once, and for changes together with other tables.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// use memstone::memory::jobs::{Job, JobError, JobState, Jobs};
+/// use memstone::memory::{Memory, MemoryOptions};
+/// use memstone::Store;
+/// use std::time::Duration;
+/// let lease = Duration::from_secs(30);
+/// let jobs = Jobs::with(Store::open(dir.path().join("jobs.mst"))?, MemoryOptions::new());
+/// // A handle on the jobs of a memory is the same.
+/// let same = Jobs::of(&Memory::new(jobs.store().clone()));
+///
+/// // Several changes at once; and one in a transaction of the caller.
+/// let (first, second) = jobs.write(|tx| {
+///     Ok::<_, JobError>((tx.enqueue("ada", Job::new("mail", "1"))?.id, tx.enqueue("ada", Job::new("mail", "2"))?.id))
+/// })?;
+/// let tx = jobs.store().begin_write()?;
+/// let third = jobs.on(&tx)?.enqueue("bob", Job::new("mail", "3"))?.id;
+/// tx.commit()?;
+/// assert_eq!(jobs.snapshot()?.list(None, 10)?.len(), 3);
+///
+/// // A worker: it tells that it is alive, and how far it is.
+/// let claim = jobs.claim("worker 1", &["mail"], lease)?.unwrap();
+/// assert_eq!(claim.id, first);
+/// assert!(jobs.heartbeat(&claim, lease)? >= claim.until);
+/// jobs.progress(&claim, "half of it")?;
+/// assert_eq!(same.get(first)?.unwrap().progress, "half of it");
+/// jobs.release(&claim)?; // as if it had not been claimed
+/// let claim = jobs.claim("worker 1", &["mail"], lease)?.unwrap();
+/// jobs.finish(&claim)?;
+///
+/// // One that cannot be done, and one that need not be.
+/// let claim = jobs.claim("worker 1", &["mail"], lease)?.unwrap();
+/// jobs.give_up(&claim, "no such address")?;
+/// assert_eq!(jobs.get(claim.id)?.unwrap().state, JobState::Dead);
+/// let other = if claim.id == second { third } else { second };
+/// assert!(jobs.cancel(other)?);
+/// let of_claim = jobs.counts("mail", claim.namespace.clone())?;
+/// assert_eq!((of_claim.dead, jobs.lanes()?.iter().map(|lane| lane.counts.waiting).sum::<u64>()), (1, 0));
+/// jobs.remove(claim.id)?;
+/// assert!(jobs.work().rows_written > 0);
+/// # Ok::<(), JobError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Jobs {
     memory: Memory,

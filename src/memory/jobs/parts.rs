@@ -15,6 +15,7 @@ use std::str::FromStr;
 /// use memstone::memory::jobs::JobId;
 /// use memstone::memory::MemoryError;
 /// assert_eq!("7".parse::<JobId>()?, JobId::from_u64(7));
+/// assert_eq!(JobId::from_u64(7).as_u64(), 7);
 /// # Ok::<(), MemoryError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

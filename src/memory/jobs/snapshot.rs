@@ -22,6 +22,10 @@ use std::sync::Arc;
 /// jobs.cancel(id)?;
 /// assert_eq!(before.get(id)?.unwrap().state, JobState::Waiting);
 /// assert_eq!((before.counts("embed", "ada")?.waiting, jobs.counts("embed", "ada")?.waiting), (1, 0));
+/// assert_eq!(before.payload(id)?.as_deref(), Some(&b"note 1"[..]));
+/// assert_eq!((before.list(None, 10)?.len(), before.lanes()?.len(), before.dead("embed", "ada", None, 10)?.len()), (1, 1, 0));
+/// assert!(before.due(&["embed"])?.is_some() && jobs.snapshot()?.due(&["embed"])?.is_none());
+/// assert!(jobs.snapshot()?.store_snapshot().lsn() > before.store_snapshot().lsn());
 /// # Ok::<(), JobError>(())
 /// ```
 #[derive(Clone)]

@@ -38,6 +38,29 @@ const MAX_ERROR: usize = 4 << 10;
 /// let note = memory.on(&tx)?.add("ada", "likes tea")?.id;
 /// jobs.on(&tx)?.enqueue("ada", Job::new("embed", note.as_bytes()))?;
 /// tx.commit()?;
+///
+/// // All that a worker does, here in one transaction.
+/// # use std::time::Duration;
+/// # use memstone::memory::jobs::Failed;
+/// let lease = Duration::from_secs(30);
+/// jobs.write(|tx| {
+///     let claim = tx.claim("worker 1", &["embed"], lease)?.unwrap();
+///     assert!(tx.heartbeat(&claim, lease)? > tx.now());
+///     tx.progress(&claim, 50)?;
+///     tx.release(&claim)?;
+///     let claim = tx.claim("worker 1", &["embed"], lease)?.unwrap();
+///     tx.give_up(&claim, "no model")?;
+///     tx.retry(claim.id)?; // a dead letter waits again
+///     let claim = tx.claim("worker 1", &["embed"], lease)?.unwrap();
+///     assert!(matches!(tx.fail(&claim, "the model is busy")?, Failed::Again(_)));
+///     assert_eq!(tx.get(claim.id)?.unwrap().error.as_deref(), Some("the model is busy"));
+///     assert!(tx.cancel(claim.id)?);
+///     let other = tx.enqueue("ada", Job::new("embed", "another"))?.id;
+///     let claim = tx.claim("worker 1", &["embed"], lease)?.unwrap();
+///     assert_eq!(claim.id, other);
+///     tx.give_up(&claim, "no model")?;
+///     tx.remove(other)
+/// })?;
 /// # Ok::<(), JobError>(())
 /// ```
 pub struct JobsTxn<'t> {
