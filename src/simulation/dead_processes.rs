@@ -21,7 +21,7 @@ const FAILS: Verdict = Verdict::Fail(libc::EIO);
 #[test]
 fn the_first_to_come_writes_frames_and_root_of_a_failed_flush_once_more() {
     for (nth, lost, drops) in
-        (0..2).flat_map(|nth| [(nth, false, false), (nth, true, false), (nth, false, true), (nth, true, true)])
+        (0..3).flat_map(|nth| [(nth, false, false), (nth, true, false), (nth, false, true), (nth, true, true)])
     {
         let stage = Arc::new(Stage::default());
         let (world, mut disk, mut store) = new_store(Arc::clone(&stage) as _, LOG_CAP);
