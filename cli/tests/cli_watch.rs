@@ -111,7 +111,7 @@ fn an_idle_store_has_nothing_that_is_not_durable() {
     };
     let [file, copy] = [bench.file.to_str().unwrap().to_owned(), format!("{}-copy", bench.file.display())];
     bench.ok("put", &["a", "1"]);
-    // The checkpoint of whoever leaves last has a number of its own, above that of the last commit.
+    // The checkpoint of the last process to leave has a number of its own, above that of the last commit.
     assert_eq!(not_durable(&file), 0);
     let store = memstone::Store::open(&bench.file).unwrap();
     store.write(|tx| tx.raw("t")?.put(b"k", b"v")).unwrap();

@@ -103,8 +103,8 @@ fn added(view: &View, large: Option<(Point, &Changes)>, bound: u64) -> Result<Ad
 
 /// What a transaction that has no frame changes.
 fn touches(changes: &Changes) -> impl Iterator<Item = Touch<'_>> {
-    let stay = changes.tables.iter().filter(|(table, _)| !changes.dropped.contains(table));
-    let keys = stay.flat_map(|(table, keys)| keys.iter().map(|(key, change)| (*table, key.as_slice(), change)));
+    let keys = changes.kept_tables();
+    let keys = keys.flat_map(|(table, keys)| keys.iter().map(move |(key, change)| (table, key.as_slice(), change)));
     keys.map(|(table, key, change)| match change {
         Change::Put(value) => Touch::Put { table, key, value },
         Change::PutOverflow(_) => Touch::Put { table, key, value: &[] },

@@ -209,7 +209,7 @@ impl Commit {
         self.cursor.lsn
     }
 
-    /// The place after it: whoever has processed the commit goes on from there.
+    /// The place after it: a reader that has processed the commit goes on from there.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.cursor
