@@ -24,6 +24,7 @@ pub(crate) fn get<'a>(pages: &'a Pages, table: u32, root: TreeRoot, key: &[u8]) 
 
 impl<'a> LeafValue<'a> {
     /// The value's bytes, inline or in pages of its own.
+    #[inline]
     pub(crate) fn read(self, pages: &'a Pages, table: u32) -> Result<Bytes<'a>> {
         match self {
             LeafValue::Inline(bytes) => Ok(bytes),
