@@ -55,7 +55,7 @@ pub fn node_decode(data: &[u8]) {
     memstone::fuzzing::read_node(rest, key);
 }
 
-/// Operations on a store and on a model, with handles that are kept. The first byte says the page size.
+/// Operations on a store and on a model, with handles that are kept. The first byte says the page size, and how long the journal is.
 pub fn operations(data: &[u8]) {
     model::operations(data, &scratch().join(format!("model-{}.mst", std::process::id())));
 }

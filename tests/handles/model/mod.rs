@@ -2,11 +2,13 @@
 //! back or go back to savepoints, old snapshots, several tables, checkpoints, reopening, and copies of the file
 //! as a crash would leave it. Handles of all kinds are kept over everything that happens to what they stand for.
 
+mod follower;
 mod handle;
 mod input;
 mod tables;
 mod txn;
 
+use follower::Follower;
 use handle::OpenRange;
 use input::Input;
 use memstone::{CheckOptions, Durability, Options, RawTable, Snapshot, Store, WriteOptions};
@@ -63,6 +65,7 @@ struct World {
     snapshots: Vec<(Snapshot, Tables)>,
     /// Whether a write transaction is open.
     writing: bool,
+    follower: Follower,
 }
 
 impl World {
@@ -79,7 +82,11 @@ impl World {
     fn beside(&mut self, input: &mut Input<'_>) {
         match input.byte() % 8 {
             0 => self.store(input).checkpoint().expect("a checkpoint"),
-            1 => self.store(input).flush().expect("a flush"),
+            1 => {
+                let store = self.store(input);
+                store.flush().expect("a flush");
+                self.follower.follow(&store.read().expect("a snapshot"), &self.committed);
+            }
             2 | 3 => {
                 if let Some(at) = input.place(self.stores.len()) {
                     self.stores.swap_remove(at).close().expect("closing a handle");
@@ -184,15 +191,20 @@ impl World {
     }
 }
 
-/// The first byte says the page size; then operations. The store is made at `path`.
+/// The first byte says the page size, and how long the journal is; then operations. The store is made at `path`.
 pub fn operations(data: &[u8], path: &Path) {
     let remove = || ["mst", "copy", "mst-shm", "copy-shm"].map(|end| std::fs::remove_file(path.with_extension(end)));
     let _ = remove();
     let mut input = Input(data);
     let first = input.byte();
     let store = options(first & 0x80 == 0).page_size(4096 << (first % 5)).open(path).expect("a new store");
+    // (By default the feed has the log alone.)
+    if let Some(bytes) = [None, Some(0), Some(900), Some(1 << 20)][usize::from(first >> 5 & 3)] {
+        store.set_journal(Some(bytes)).expect("a journal");
+    }
+    let follower = Follower::new(&store.read().expect("a snapshot"), &Tables::default());
     let (path, stores, committed) = (path.to_path_buf(), vec![store], Tables::default());
-    let mut world = World { path, stores, committed, made: 0, snapshots: Vec::new(), writing: false };
+    let mut world = World { path, stores, committed, made: 0, snapshots: Vec::new(), writing: false, follower };
     let mut steps = 0;
     while !input.is_empty() && steps < 100 {
         world.step(&mut input);
@@ -201,7 +213,10 @@ pub fn operations(data: &[u8], path: &Path) {
     for (snapshot, model) in world.snapshots.drain(..) {
         same(&snapshot, &model, "an old snapshot, at the end");
     }
-    same(&world.store(&mut input).read().expect("a snapshot"), &world.committed, "at the end");
+    let end = world.store(&mut input).read().expect("a snapshot");
+    same(&end, &world.committed, "at the end");
+    world.follower.follow(&end, &world.committed);
+    drop(end);
     world.stores.drain(..).for_each(|store| store.close().expect("closing"));
     sound(&world.path, "closed");
     let store = options(true).open(&world.path).expect("opening again");
