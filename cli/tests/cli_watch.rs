@@ -5,6 +5,7 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use serde_json::Value;
 use support::{Bench, json};
 
 #[test]
@@ -126,4 +127,26 @@ fn stat_prints_figures() {
     bench.ok("put", &["a", "1"]);
     assert!(bench.ok("stat", &[]).contains("commits"));
     assert!(json(&bench.ok("stat", &["--json"])).is_object());
+}
+
+#[test]
+fn a_journal_keeps_what_checkpoints_apply() {
+    let bench = Bench::new();
+    let first = json(&bench.ok("put", &["a", "1", "--json"]))["commit"].as_u64().unwrap();
+    bench.ok("checkpoint", &[]);
+    let status = || json(&bench.ok("journal", &["status", "--json"]));
+    assert_eq!(status()["bytes"], Value::Null);
+    assert!(status()["after"].as_u64().unwrap() >= first, "the log alone goes back to the checkpoint");
+    assert!(bench.ok("journal", &["on", "--bytes", "5000"]).starts_with("a journal of up to 5000 bytes;"));
+    bench.ok("checkpoint", &[]);
+    let second = json(&bench.ok("put", &["b", "1", "--json"]))["commit"].as_u64().unwrap();
+    bench.ok("checkpoint", &[]);
+    assert_eq!(status()["bytes"], 5000);
+    assert!((first..second).contains(&status()["after"].as_u64().unwrap()), "{}", status());
+    // The LSN before it is not that of a commit: the checkpoint has it.
+    let after = (second - 1).to_string();
+    let line = bench.ok("watch", &["--after", &after, "--count", "1"]);
+    assert!(line.trim_end().ends_with(&format!(" {second} default + b")), "{line}");
+    assert!(bench.ok("journal", &["off"]).starts_with("no journal;"));
+    assert_eq!(status()["bytes"], Value::Null);
 }

@@ -151,15 +151,16 @@ impl View {
         Ok((lsn, crc))
     }
 
-    /// Whether all changes after a transaction are known; `crc` is `None` if only its LSN is.
+    /// Whether all changes after a transaction are known; with `crc` `None`, those after an LSN, which may be that of a
+    /// checkpoint record.
     ///
     /// Without a journal, the newest transaction of the tree is known by its LSN alone.
     pub(crate) fn knows_since(&self, lsn: u64, crc: Option<u32>) -> Result<Reach> {
+        if lsn > self.lsn {
+            return Ok(Reach::Never);
+        }
         let newest = self.tree.root.last_commit;
-        let is_it = |found: Option<u32>| match found {
-            Some(found) if crc.is_none_or(|crc| crc == found) => Reach::All,
-            _ => Reach::Never,
-        };
+        let is_it = |found: Option<u32>| if crc.is_none() || crc == found { Reach::All } else { Reach::Never };
         if lsn > newest {
             let frame = self.transactions_after(lsn - 1).into_iter().next().filter(|frame| frame.lsn == lsn);
             return Ok(is_it(frame.map(|frame| frame.crc)));

@@ -306,7 +306,7 @@ impl Snapshot {
         Ok(Cursor { store_id: self.engine().store_id, lsn, crc })
     }
 
-    /// The place just after the transaction with this LSN, of which no more is known: if another one has got the LSN
+    /// The place just after this LSN, of which no more is known: if another transaction has got it
     /// meanwhile (see [`Gap::OtherHistory`]), that is not noticed. [`Snapshot::end`] and [`Commit::cursor`] give cursors that
     /// are compared.
     ///

@@ -24,6 +24,7 @@ mod get;
 mod given_file;
 mod grow;
 mod import;
+mod journal;
 mod jq;
 mod jq_null;
 mod keys;
@@ -138,6 +139,7 @@ enum Verb {
     Restore(restore::Restore),
     Snapshot(snapshot::Snapshot),
     Archive(archive::Archive),
+    Journal(journal::Journal),
     WithLock(with_lock::WithLock),
     Shell(shell::Shell),
     Completions(manual::Completions),
@@ -206,6 +208,7 @@ fn run(common: &Common, verb: Verb, out: &mut Output) -> Result<ExitCode, Failur
         Verb::Restore(restore) => restore.run(out)?,
         Verb::Snapshot(snapshot) => snapshot.run(common, out)?,
         Verb::Archive(archive) => return archive.run(common, out),
+        Verb::Journal(journal) => journal.run(common, out)?,
         Verb::WithLock(with_lock) => return with_lock.run(common),
         Verb::Shell(shell) => return shell.run(common),
         Verb::Completions(completions) => completions.run(out)?,
