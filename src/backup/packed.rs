@@ -2,6 +2,7 @@
 //! so that backups do not depend on a feature.
 
 use crate::backup::manifest::{BackupBase, BackupKind, End, Manifest, TableManifest};
+use crate::disk::format::take;
 
 /// A thing that is kept in this way.
 pub(super) trait Packed: Sized {
@@ -125,9 +126,7 @@ fn part<'b>(rest: &mut &'b [u8], deeper: usize) -> Option<Part<'b>> {
 }
 
 fn taken<'b>(rest: &mut &'b [u8], len: u64) -> Option<&'b [u8]> {
-    let (taken, left) = rest.split_at_checked(usize::try_from(len).ok()?)?;
-    *rest = left;
-    Some(taken)
+    take(rest, usize::try_from(len).ok()?)
 }
 
 fn number(rest: &mut &[u8], width: u64) -> Option<u64> {
