@@ -37,10 +37,10 @@ pub fn walk_log(log: &[u8], offset: u16, repair: bool) -> usize {
         repair_chain(&mut file, &ring, point);
     }
     let disk = MemoryDisk::new(file);
-    let mut walker = LogReader::new(&disk, &ring, TAG, point);
+    let mut reader = LogReader::new(&disk, &ring, TAG, point);
     let mut memtable = Memtable::new(point.lsn);
     let mut frames = 0;
-    while let Ok(Some(frame)) = walker.next() {
+    while let Ok(Some(frame)) = reader.next() {
         look_at(&frame, point, &ring);
         if frame.header.time % 2 == 1 {
             memtable = Memtable::new(point.lsn);
@@ -50,7 +50,7 @@ pub fn walk_log(log: &[u8], offset: u16, repair: bool) -> usize {
         point = frame.after;
         frames += 1;
     }
-    let _ = walker.verify_end(root.sequence);
+    let _ = reader.verify_end(root.sequence);
     frames
 }
 

@@ -97,7 +97,7 @@ fn ways() -> [Options; 4] {
     ]
 }
 
-/// A store that rests for a second may fold its log. Quicker than that, an opening that changes the file is a fault.
+/// A store that rests for a second may checkpoint its log. Quicker than that, an opening that changes the file is a fault.
 const AT_REST: Duration = Duration::from_secs(1);
 
 /// Writes the damaged bytes, reads everything, and makes sure that the file was not touched.
@@ -110,7 +110,7 @@ fn try_damage(path: &Path, bytes: &[u8], way: usize, sample: &Sample, what: &str
         let began = Instant::now();
         let store = options.open(path);
         let outcome = read_all(path, options, sample);
-        // Before the last handle closes the store, which may fold the log.
+        // Before the last handle closes the store, which may checkpoint the log.
         let untouched = std::fs::read(path).unwrap() == bytes;
         let slow = began.elapsed() >= AT_REST;
         drop(store);
@@ -383,7 +383,7 @@ fn writing_to_a_damaged_store_spreads_nothing() {
                 refused += 1;
             }
             let lsn = store.read().unwrap().lsn();
-            // The commit may stand although the fold after it was refused.
+            // The commit may stand although the checkpoint after it was refused.
             if store.read().unwrap().raw("added").is_ok_and(|t| t.get(&[n]).is_ok_and(|v| v.is_some())) {
                 now.entry("added".to_owned()).or_default().insert(vec![n], vec![n; 5000]);
                 states.retain(|older, _| *older < lsn);
@@ -402,7 +402,7 @@ fn writing_to_a_damaged_store_spreads_nothing() {
             other => panic!("{what}: {other:?}"),
         }
     }
-    println!("written to: right {right}, reported {reported}, folds refused {refused}");
+    println!("written to: right {right}, reported {reported}, checkpoints refused {refused}");
 }
 
 /// No frame leads to a transaction that is too large for the log, so its root is in both slots: one of them may be lost

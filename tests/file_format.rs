@@ -32,9 +32,9 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The store of the document. It is copied while it is open: closing would fold its log.
+/// The store of the document. It is copied while it is open: closing would checkpoint its log.
 fn make() -> Result<Vec<u8>> {
-    // A store that lies idle for a second folds its log by itself. On a machine as slow as that, once more.
+    // A store that lies idle for a second checkpoints its log by itself. On a machine as slow as that, once more.
     let begun = Instant::now();
     loop {
         let dir = tempfile::tempdir().unwrap();
@@ -57,7 +57,7 @@ fn make() -> Result<Vec<u8>> {
         if store.stats()?.root_sequence == ROOTS {
             return Ok(bytes);
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "the store is folded each time before it is copied");
+        assert!(begun.elapsed() < Duration::from_secs(60), "the store is checkpointed each time before it is copied");
     }
 }
 

@@ -34,7 +34,7 @@ fn a_long_value_that_only_the_log_points_at_is_read_after_a_crash() {
     for options in [Options::new(), Options::new().read_only(true), Options::new().memory_map(false)] {
         let copy = options.open(&crashed).unwrap();
         assert_eq!(copy.read().unwrap().raw("t").unwrap().get(b"k").unwrap().unwrap(), value[..]);
-        // The last handle to go must not fold the log before the next way of reading is tried.
+        // The last handle to go must not checkpoint the log before the next way of reading is tried.
         drop(copy);
         std::fs::copy(&path, &crashed).unwrap();
     }
@@ -45,10 +45,10 @@ fn a_long_value_that_only_the_log_points_at_is_read_after_a_crash() {
     assert_eq!(other.read().unwrap().raw("t").unwrap().get(b"l").unwrap().unwrap(), longer[..]);
 }
 
-/// The frame found no room after its long value was written, and the fold that made room took the
+/// The frame found no room after its long value was written, and the checkpoint that made room took the
 /// value's pages for free ones and wrote over them.
 #[test]
-fn a_long_value_survives_the_fold_that_makes_room_for_its_frame() {
+fn a_long_value_survives_the_checkpoint_that_makes_room_for_its_frame() {
     let dir = damage::scratch();
     for page_size in [4096, 16384, 65536] {
         let store = Options::new().page_size(page_size).open(dir.path().join(format!("{page_size}.mst"))).unwrap();

@@ -137,6 +137,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "disk::rename",
             "disk::unix",
             // The doctor asks the system who holds which lock, and what surrounds the file.
+            "disk::host",
             "disk::locks",
             "disk::pins",
             "disk::surroundings",
@@ -173,6 +174,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "error",
             "disk::format",
+            "disk::host",
             "disk::platform",
             "disk::rename",
             "disk::root",
@@ -424,7 +426,7 @@ fn tests_draw_from_one_source() {
 /// Where a test may fail because something took long, and why. Nothing but what ends a hang is a reason.
 const LIMITS: &[(&str, &str)] = &[
     ("tests/common/mod.rs", "`give_up_after`: a minute without what a test waits for"),
-    ("tests/file_format.rs", "a minute in which the store was never copied before it was folded"),
+    ("tests/file_format.rs", "a minute in which the store was never copied before it was checkpointed"),
 ];
 
 /// The assertions in a text, each up to its closing parenthesis.

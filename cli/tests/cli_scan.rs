@@ -121,7 +121,7 @@ fn a_table_is_read_whatever_the_others_are_like() {
     bench.ok("put", &["d", "5"]);
     bench.ok("update", &["d", ". + 1"]);
     bench.ok("del", &["d"]);
-    // It would fold the damaged table.
+    // It would checkpoint the damaged table.
     std::mem::forget(store);
 }
 

@@ -71,7 +71,7 @@ fn tables_are_renamed_cleared_and_dropped() {
 }
 
 #[test]
-fn compact_gives_space_back_and_checkpoint_folds() {
+fn compact_gives_space_back_and_checkpoint_empties_the_log() {
     let bench = letters();
     let long = "x".repeat(4 << 20);
     bench.run_with_input("put", &["long", "-", "--string"], long.as_bytes());

@@ -1,11 +1,10 @@
 //! Appending to an archive, by the checkpointer.
 
+use crate::disk::host::{random, unix_us};
 use crate::engine::archive::{Archive, Batch, Keep, KeptChange, KeptFrame, LargeTransaction};
 use crate::error::{Error, Result};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::place::{create, list, path_of, short};
 use super::record::{Ending, GapRecord, Header};
@@ -35,18 +34,6 @@ struct Known {
     committed: Option<u64>,
 }
 
-/// Microseconds since 1970.
-pub(crate) fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(0)
-}
-
-fn random<const N: usize>(path: &Path) -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|e| Error::io("get random bytes", path, io::Error::other(e.to_string())))?;
-    Ok(bytes)
-}
-
 /// Begins an archive in a directory, durably, with nothing in it; gives what the store is to say of it.
 pub(crate) fn begin(directory: &Path, store_id: [u8; 16], inode: u64) -> Result<Setting> {
     let archive = random(directory)?;
@@ -58,7 +45,7 @@ pub(crate) fn begin(directory: &Path, store_id: [u8; 16], inode: u64) -> Result<
         number: 1,
         previous_len: 0,
         previous_hash: [0; 32],
-        begun: now_us(),
+        begun: unix_us(),
         state: State::default(),
     };
     create(directory, &header)?;
@@ -166,7 +153,7 @@ impl Known {
         if open.header.store_id != batch.store_id() {
             return Err(unusable(&setting, "it is that of another store"));
         }
-        let age = now_us().saturating_sub(open.header.begun);
+        let age = unix_us().saturating_sub(open.header.begun);
         let full = open.place.at >= SEGMENT_BYTES || age >= SEGMENT_AGE && open.place.number > 0;
         let next = if open.torn || full { follow(&setting, &open)? } else { open };
         Ok(&mut self.open.insert((setting, next)).1)
@@ -230,7 +217,7 @@ fn follow(setting: &Setting, last: &Segment) -> Result<Segment> {
         number: last.header.number + 1,
         previous_len: last.place.at,
         previous_hash: last.hash()?,
-        begun: now_us(),
+        begun: unix_us(),
         state: last.state,
         ..last.header.clone()
     };

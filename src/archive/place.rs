@@ -1,6 +1,6 @@
 //! The files of an archive: `ID-NUMBER.mlog` in a directory, which may hold backups, and other archives, too.
 
-use crate::disk::rename::rename_to_free_name;
+use crate::disk::rename::{give_free_name, sync_directory, temporary_name};
 use crate::error::{CorruptionKind, Error, Result};
 use std::fs::{self, File};
 use std::io;
@@ -66,31 +66,18 @@ pub(crate) fn list(directory: &Path, of: Option<&[u8; 16]>) -> Result<(Vec<Liste
 /// Makes a segment with nothing in it but its header, durably. It gets its name when that is so.
 pub(crate) fn create(directory: &Path, header: &Header) -> Result<PathBuf> {
     let path = path_of(directory, &header.archive, header.number);
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let temporary = directory.join(format!(".{name}.{:08x}.part", header.tag));
+    let temporary = temporary_name(&path, "part")?;
     let write = || {
         let file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all_at(&header.encode(), 0)?;
         file.sync_all()?;
-        match rename_to_free_name(&temporary, &path) {
-            Err(e) if e.kind() == io::ErrorKind::Unsupported => fs::hard_link(&temporary, &path),
-            named => named,
-        }
+        give_free_name(&temporary, &path)
     };
     let made = write().map_err(|e| Error::io("make a segment of the archive", &path, e));
-    if made.is_err() || temporary.exists() {
+    if made.is_err() {
         let _ = fs::remove_file(&temporary);
     }
     made?;
-    sync(directory)?;
+    sync_directory(&path)?;
     Ok(path)
-}
-
-/// Makes the names in a directory durable.
-fn sync(directory: &Path) -> Result<()> {
-    match File::open(directory).and_then(|directory| directory.sync_all()) {
-        Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::Unsupported => Ok(()),
-        flushed => flushed.map_err(|e| Error::io("flush the directory", directory, e)),
-    }
 }

@@ -5,7 +5,7 @@ use crate::error::{CorruptionKind, Error, Result};
 use std::path::{Path, PathBuf};
 
 use super::place::{Listed, list};
-use super::record::{Changes, Ending, GapRecord, Said};
+use super::record::{Ending, GapRecord, Said, changes};
 use super::segment::{Place, Record, Records, START, hash_of};
 use super::state::State;
 
@@ -143,7 +143,7 @@ impl Archived {
                 break;
             }
         }
-        Ok(survey.end())
+        Ok(survey.survey)
     }
 
     fn read_segment(&self, at: usize, listed: &Listed, survey: &mut Surveying) -> Result<()> {
@@ -154,7 +154,7 @@ impl Archived {
         while let Some(record) = records.next()? {
             match record {
                 Record::Changes(bytes) => survey.changes(&bytes, &records)?,
-                Record::Gap(gap) => survey.gap(gap),
+                Record::Gap(gap) => survey.survey.gaps.push(gap),
                 Record::End(ending, state) => {
                     survey.ending(ending, *state, Piece { segment: at, from, to: records.place });
                     from = records.place;
@@ -189,7 +189,7 @@ impl Archived {
             while !records.is_at_end() {
                 let Some(record) = records.next()? else { return Err(damaged(&records)) };
                 let Record::Changes(bytes) = record else { continue };
-                for said in Changes::new(&bytes) {
+                for said in changes(&bytes) {
                     match said.ok_or_else(|| damaged(&records))? {
                         Said::Transaction { lsn: next, .. } => lsn = next,
                         Said::Change(table, change) if lsn > after && lsn <= to => take(lsn, table, change)?,
@@ -238,12 +238,8 @@ impl Surveying {
         self.survey.state = state;
     }
 
-    fn gap(&mut self, gap: GapRecord) {
-        self.survey.gaps.push(gap);
-    }
-
     fn changes(&mut self, bytes: &[u8], records: &Records) -> Result<()> {
-        for said in Changes::new(bytes) {
+        for said in changes(bytes) {
             if let Said::Transaction { lsn, time } = said.ok_or_else(|| damaged(records))?
                 && self.waiting.last().is_none_or(|(last, _)| *last != lsn)
             {
@@ -284,9 +280,5 @@ impl Surveying {
             self.survey.last = (lsn, time);
         }
         self.survey.pieces.push(piece);
-    }
-
-    fn end(self) -> Survey {
-        self.survey
     }
 }

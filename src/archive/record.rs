@@ -1,7 +1,9 @@
 //! The bytes of a segment: its header, and records. `docs/BACKUP_FORMAT.md` tells the same in words.
 
 use super::state::{STATE, State};
-use crate::disk::format::{MAX_KEY_SIZE, MAX_VALUE_SIZE, get_u16, get_u32, get_u64, put_bytes, put_u32, put_u64};
+use crate::disk::format::{
+    MAX_KEY_SIZE, MAX_VALUE_SIZE, get_u16, get_u32, get_u64, put_bytes, put_u32, put_u64, take, take_all,
+};
 use crate::engine::archive::KeptChange;
 
 pub(crate) const MAGIC: [u8; 8] = *b"mstnslog";
@@ -99,23 +101,17 @@ impl Header {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// All transactions since the ending before are committed.
-    Batch,
+    Batch = 1,
     /// The one transaction since the ending before is committed if the next ending says so.
-    Direct,
-    Committed,
-    NotCommitted,
-    Closed,
+    Direct = 2,
+    Committed = 3,
+    NotCommitted = 4,
+    Closed = 5,
 }
 
 impl Ending {
     pub(crate) fn encode(self) -> u32 {
-        match self {
-            Ending::Batch => 1,
-            Ending::Direct => 2,
-            Ending::Committed => 3,
-            Ending::NotCommitted => 4,
-            Ending::Closed => 5,
-        }
+        self as u32
     }
 
     pub(crate) fn decode(code: u32) -> Option<Ending> {
@@ -180,60 +176,33 @@ pub(crate) enum Said<'a> {
     Change(u32, KeptChange<'a>),
 }
 
-/// Reads a record of changes. An item of `None` says that the rest makes no sense.
-pub(crate) struct Changes<'a> {
-    rest: &'a [u8],
+/// What a record of changes says. An item of `None` says that the rest makes no sense.
+pub(crate) fn changes(bytes: &[u8]) -> impl Iterator<Item = Option<Said<'_>>> {
+    take_all(bytes, take_said)
 }
 
-impl<'a> Changes<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Changes<'a> {
-        Changes { rest: bytes }
+fn take_said<'a>(rest: &mut &'a [u8]) -> Option<Said<'a>> {
+    let code = *take(rest, 1)?.first()?;
+    if code == TRANSACTION {
+        let numbers = take(rest, 16)?;
+        return Some(Said::Transaction { lsn: get_u64(numbers, 0), time: get_u64(numbers, 8) });
     }
-
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(len)?;
-        self.rest = rest;
-        Some(taken)
+    let head = take(rest, 6)?;
+    let (table, key_len) = (get_u32(head, 0), usize::from(get_u16(head, 4)));
+    if key_len > MAX_KEY_SIZE {
+        return None;
     }
-
-    fn said(&mut self) -> Option<Said<'a>> {
-        let code = *self.take(1)?.first()?;
-        if code == TRANSACTION {
-            let numbers = self.take(16)?;
-            return Some(Said::Transaction { lsn: get_u64(numbers, 0), time: get_u64(numbers, 8) });
+    let change = match code {
+        PUT => {
+            let value_len = get_u32(take(rest, 4)?, 0) as usize;
+            let key = take(rest, key_len)?;
+            KeptChange::Put { key, value: take(rest, value_len)? }
         }
-        let head = self.take(6)?;
-        let (table, key_len) = (get_u32(head, 0), usize::from(get_u16(head, 4)));
-        if key_len > MAX_KEY_SIZE {
-            return None;
-        }
-        let change = match code {
-            PUT => {
-                let value_len = get_u32(self.take(4)?, 0) as usize;
-                let key = self.take(key_len)?;
-                KeptChange::Put { key, value: self.take(value_len)? }
-            }
-            DELETE => KeptChange::Delete { key: self.take(key_len)? },
-            DROP if key_len == 0 => KeptChange::Drop,
-            _ => return None,
-        };
-        Some(Said::Change(table, change))
-    }
-}
-
-impl<'a> Iterator for Changes<'a> {
-    type Item = Option<Said<'a>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let said = self.said();
-        if said.is_none() {
-            self.rest = &[];
-        }
-        Some(said)
-    }
+        DELETE => KeptChange::Delete { key: take(rest, key_len)? },
+        DROP if key_len == 0 => KeptChange::Drop,
+        _ => return None,
+    };
+    Some(Said::Change(table, change))
 }
 
 /// What a record of a gap says.
@@ -286,7 +255,7 @@ mod tests {
         put_change(&mut bytes, 16, KeptChange::Put { key: b"k", value: b"value" });
         put_change(&mut bytes, 17, KeptChange::Delete { key: b"" });
         put_change(&mut bytes, 18, KeptChange::Drop);
-        let said: Vec<_> = Changes::new(&bytes).map(|said| format!("{:?}", said.unwrap())).collect();
+        let said: Vec<_> = changes(&bytes).map(|said| format!("{:?}", said.unwrap())).collect();
         assert_eq!(said.len(), 4);
         assert_eq!(said[0], "Transaction { lsn: 7, time: 8 }");
         assert!(said[1].contains("16") && said[3].contains("Drop"), "{said:?}");
@@ -311,7 +280,7 @@ mod tests {
         fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let _ = (Header::decode(&bytes), State::decode(&bytes), GapRecord::decode(&bytes));
             let mut last = true;
-            for said in Changes::new(&bytes) {
+            for said in changes(&bytes) {
                 prop_assert!(last, "nothing comes after what makes no sense");
                 last = said.is_some();
             }

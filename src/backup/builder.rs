@@ -5,6 +5,7 @@
 //! is durable as a whole.
 
 use crate::disk::format::{FIRST_PAGE, SETTING_USER_VERSION, TABLE_CATALOG, TABLE_NAMES, TABLE_SETTINGS, TreeRoot};
+use crate::disk::host::{random, unix_us};
 use crate::disk::platform::Disk;
 use crate::disk::root::{NewStore, Root};
 use crate::engine::MIN_LOG_PAGES;
@@ -17,7 +18,7 @@ use crate::tree::update::PageStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::manifest::{Manifest, TableManifest, now_us};
+use super::manifest::{Manifest, TableManifest};
 use super::rows::Item;
 
 /// Adjacent pages are written together, up to this many bytes.
@@ -49,11 +50,9 @@ struct BuiltPages {
 impl StoreBuilder {
     /// Begins a store with an id of its own in an empty file.
     pub(super) fn new(disk: Arc<dyn Disk>, page_size: u32, application: u32) -> Result<StoreBuilder> {
-        let mut store_id = [0; 16];
-        getrandom::fill(&mut store_id)
-            .map_err(|e| Error::io("get random bytes", disk.path(), std::io::Error::other(e.to_string())))?;
-        let new = NewStore { page_size, store_id, application, created: now_us() };
-        let root = Root { time: now_us(), ..Root::first(&new, MIN_LOG_PAGES) };
+        let store_id = random(disk.path())?;
+        let new = NewStore { page_size, store_id, application, created: unix_us() };
+        let root = Root { time: unix_us(), ..Root::first(&new, MIN_LOG_PAGES) };
         let page_count = root.page_count;
         disk.allocate(u64::from(FIRST_PAGE * page_size), root.log_capacity())
             .map_err(|e| Error::io("allocate", disk.path(), e))?;

@@ -1,6 +1,7 @@
 //! A backup and all that it builds on, read as one state.
 
 use crate::bytes::Bytes;
+use crate::disk::rename::parent_of;
 use crate::disk::root::{read_head, read_slots};
 use crate::error::{CorruptionKind, Error, Result};
 use crate::{Options, Store};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::full::hash_of;
 use super::manifest::{BackupKind, Manifest, TableManifest, hex};
-use super::options::{Watch, parent_of};
+use super::options::Watch;
 use super::rows::{Item, Items, Row, Rows, Source, State};
 use super::stream_reader::{Event, Records, StreamFile};
 

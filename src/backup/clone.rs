@@ -1,5 +1,7 @@
 //! A clone: the file of a store, as it is, as a store of its own, made while other processes write.
 
+use crate::disk::format::put_bytes;
+use crate::disk::host::random;
 use crate::disk::platform::Disk;
 use crate::disk::reflink::share_blocks;
 use crate::disk::root::{Root, Slots, read_head, read_slots};
@@ -231,9 +233,8 @@ fn copy(engine: &Engine, to: &dyn Disk, range: Range<u64>, copied: &mut dyn FnMu
 fn give_id(disk: &dyn Disk, path: &Path) -> Result<()> {
     let head = read_head(|bytes, at| disk.read_at(bytes, at)).map_err(|e| Error::io("read", path, e))?;
     let Slots { newest, older } = read_slots(&head, path)?;
-    let mut id = newest.store_id;
-    getrandom::fill(id.get_mut(4..).unwrap_or_default())
-        .map_err(|e| Error::io("get random bytes", path, io::Error::other(e.to_string())))?;
+    let mut id: [u8; 16] = random(path)?;
+    put_bytes(&mut id, 0, &newest.store_tag().to_le_bytes());
     for root in older.into_iter().chain([newest]) {
         let root = Root { store_id: id, ..root };
         disk.write_at(&root.encode(), root.offset()).map_err(|e| Error::io("write", path, e))?;

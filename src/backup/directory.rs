@@ -1,6 +1,8 @@
 //! A directory of backups, named by time, kept by a retention rule.
 
 use crate::archive::reader::archives;
+use crate::disk::host::unix_us;
+use crate::disk::rename::sync_directory;
 use crate::error::{CorruptionKind, Error, LockKind, Result};
 use crate::txn::snapshot::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,9 +15,8 @@ use std::time::{Duration, SystemTime};
 use super::chain::{Chain, open_backup};
 use super::full::hash_of;
 use super::keep::Keep;
-use super::manifest::{Manifest, hex, now_us};
+use super::manifest::{Manifest, hex};
 use super::options::{BackupOptions, Watch};
-use super::place::sync_directory;
 use super::utc::stamp;
 
 /// How the names of full backups end, and those of increments.
@@ -124,7 +125,7 @@ impl BackupDir {
     pub fn backup(&self, snapshot: &Snapshot, increment: bool, mut options: BackupOptions<'_>) -> Result<BackupEntry> {
         let _lock = self.lock()?;
         let base = if increment { self.base_for(&hex(&snapshot.engine().store_id))? } else { None };
-        let path = |ending| self.path.join(format!("{}{ending}", stamp(now_us())));
+        let path = |ending| self.path.join(format!("{}{ending}", stamp(unix_us())));
         let mut watch = options.watch(&self.path);
         let made = match base {
             None => None,
@@ -187,7 +188,7 @@ impl BackupDir {
     /// # Errors
     /// [`Error::Io`]; [`Error::Busy`] as with [`BackupDir::backup`].
     pub fn prune(&self, keep: &Keep) -> Result<Vec<PathBuf>> {
-        self.prune_at(keep, now_us())
+        self.prune_at(keep, unix_us())
     }
 
     fn prune_at(&self, keep: &Keep, now_us: u64) -> Result<Vec<PathBuf>> {

@@ -1,5 +1,6 @@
 //! Backing up a snapshot: to a file that is an ordinary store, to an increment, or to a stream.
 
+use crate::disk::host::{random, unix_us};
 use crate::disk::platform::Disk;
 use crate::error::{CorruptionKind, Error, Result};
 use crate::maintain::check::{CheckOptions, check};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use super::builder::StoreBuilder;
 use super::chain::Chain;
 use super::increment::write_increment;
-use super::manifest::{BackupBase, BackupKind, Manifest, hex, now_us};
+use super::manifest::{BackupBase, BackupKind, Manifest, hex};
 use super::options::{BackupOptions, BackupStep, Watch};
 use super::place::{Temporary, must_be_free};
 use super::rows::{Item, Source, State, copy, counted};
@@ -137,9 +138,7 @@ impl Snapshot {
     }
 
     pub(super) fn describe(&self, state: &State) -> Result<Manifest> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id)
-            .map_err(|e| Error::io("get random bytes", self.engine().path(), std::io::Error::other(e.to_string())))?;
+        let id: [u8; 16] = random(self.engine().path())?;
         let (engine, view) = (self.engine(), state.view());
         let file = engine.disk.identity();
         Ok(Manifest {
@@ -150,7 +149,7 @@ impl Snapshot {
             store_file: (file.device, file.inode),
             root_sequence: view.tree.root.sequence,
             lsn: view.last_commit,
-            time_us: now_us(),
+            time_us: unix_us(),
             page_size: engine.page_size,
             next_table: view.tree.root.next_table,
             application_id: view.tree.root.application,

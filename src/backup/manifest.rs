@@ -1,7 +1,8 @@
 //! The manifest of a backup.
 
 use crate::disk::format::{FIRST_USER_TABLE, MAX_NAME_SIZE, MAX_PAGE_SIZE, MIN_PAGE_SIZE};
-use std::time::{Duration, SystemTime};
+use crate::disk::host::time_of;
+use std::time::SystemTime;
 
 /// What a backup holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -116,7 +117,7 @@ impl Manifest {
     /// When it was made.
     #[must_use]
     pub fn time(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_micros(self.time_us)
+        time_of(self.time_us)
     }
 
     /// Rows of all tables.
@@ -144,12 +145,6 @@ impl Manifest {
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Microseconds since 1970, by this machine's clock.
-pub(super) fn now_us() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

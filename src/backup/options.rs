@@ -328,11 +328,3 @@ impl<'p> Watch<'p> {
         }
     }
 }
-
-/// The directory in which a file lies.
-pub(super) fn parent_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    }
-}

@@ -2,6 +2,7 @@
 //! so that backups do not depend on a feature.
 
 use crate::backup::manifest::{BackupBase, BackupKind, End, Manifest, TableManifest};
+use crate::disk::format::take;
 
 /// A thing that is kept in this way.
 pub(super) trait Packed: Sized {
@@ -45,41 +46,20 @@ impl Packer {
         u8::try_from(number).ok().filter(|number| *number < limit).map(|number| base | number)
     }
 
-    fn number(&mut self, number: u64) {
-        let short = Packer::below(number, 0x80, 0);
-        self.sized(number, short, [Some(0xCC), Some(0xCD), Some(0xCE), Some(0xCF)]);
-    }
-
     fn text(&mut self, text: &str) {
         let len = text.len() as u64;
         self.sized(len, Packer::below(len, 32, 0xA0), [Some(0xD9), Some(0xDA), Some(0xDB), None]);
         self.0.extend_from_slice(text.as_bytes());
     }
 
-    fn list<T>(&mut self, items: &[T], mut each: impl FnMut(&mut Packer, &T)) {
-        let len = items.len() as u64;
+    fn list(&mut self, len: usize) {
+        let len = len as u64;
         self.sized(len, Packer::below(len, 16, 0x90), [None, Some(0xDC), Some(0xDD), None]);
-        items.iter().for_each(|item| each(self, item));
     }
 
-    fn numbers(&mut self, numbers: &[u64]) {
-        self.list(numbers, |out, number| out.number(*number));
-    }
-
-    fn map(&mut self, fields: u8) {
-        self.0.push(0x80 | fields);
-    }
-
-    fn field(&mut self, name: &str) -> &mut Packer {
-        self.text(name);
-        self
-    }
-
-    fn optional<T>(&mut self, value: Option<&T>, some: impl FnOnce(&mut Packer, &T)) {
-        match value {
-            None => self.0.push(0xC0),
-            Some(value) => some(self, value),
-        }
+    fn map(&mut self, fields: usize) {
+        let fields = fields as u64;
+        self.sized(fields, Packer::below(fields, 16, 0x80), [None, Some(0xDE), Some(0xDF), None]);
     }
 }
 
@@ -102,31 +82,6 @@ impl<'b> Part<'b> {
         let Part::Map(fields) = self else { return &Part::Nil };
         let found = fields.iter().find(|(key, _)| matches!(key, Part::Text(text) if *text == name));
         found.map_or(&Part::Nil, |(_, value)| value)
-    }
-
-    fn number(&self) -> Option<u64> {
-        if let Part::Number(number) = self { Some(*number) } else { None }
-    }
-
-    fn small(&self) -> Option<u32> {
-        self.number()?.try_into().ok()
-    }
-
-    fn text(&self) -> Option<String> {
-        if let Part::Text(text) = self { Some((*text).to_owned()) } else { None }
-    }
-
-    fn list<T>(&self, each: impl FnMut(&Part<'b>) -> Option<T>) -> Option<Vec<T>> {
-        if let Part::List(parts) = self { parts.iter().map(each).collect() } else { None }
-    }
-
-    fn numbers<const N: usize>(&self) -> Option<[u64; N]> {
-        self.list(Part::number)?.try_into().ok()
-    }
-
-    /// `Some(None)`: there is none.
-    fn optional<T>(&self, read: impl FnOnce(&Part<'b>) -> Option<T>) -> Option<Option<T>> {
-        if let Part::Nil = self { Some(None) } else { read(self).map(Some) }
     }
 }
 
@@ -171,9 +126,7 @@ fn part<'b>(rest: &mut &'b [u8], deeper: usize) -> Option<Part<'b>> {
 }
 
 fn taken<'b>(rest: &mut &'b [u8], len: u64) -> Option<&'b [u8]> {
-    let (taken, left) = rest.split_at_checked(usize::try_from(len).ok()?)?;
-    *rest = left;
-    Some(taken)
+    take(rest, usize::try_from(len).ok()?)
 }
 
 fn number(rest: &mut &[u8], width: u64) -> Option<u64> {
@@ -193,113 +146,127 @@ fn map<'b>(rest: &mut &'b [u8], len: u64, deeper: usize) -> Option<Part<'b>> {
     (0..len).map(|_| Some((part(rest, deeper)?, part(rest, deeper)?))).collect::<Option<_>>().map(Part::Map)
 }
 
-impl Packed for Manifest {
+impl Packed for u64 {
     fn pack(&self, out: &mut Packer) {
-        out.map(14);
-        out.field("id").text(&self.id);
-        out.field("kind").text(match self.kind {
+        out.sized(*self, Packer::below(*self, 0x80, 0), [Some(0xCC), Some(0xCD), Some(0xCE), Some(0xCF)]);
+    }
+
+    fn unpack(part: &Part<'_>) -> Option<u64> {
+        if let Part::Number(number) = part { Some(*number) } else { None }
+    }
+}
+
+impl Packed for u32 {
+    fn pack(&self, out: &mut Packer) {
+        u64::from(*self).pack(out);
+    }
+
+    fn unpack(part: &Part<'_>) -> Option<u32> {
+        u64::unpack(part)?.try_into().ok()
+    }
+}
+
+impl Packed for String {
+    fn pack(&self, out: &mut Packer) {
+        out.text(self);
+    }
+
+    fn unpack(part: &Part<'_>) -> Option<String> {
+        if let Part::Text(text) = part { Some((*text).to_owned()) } else { None }
+    }
+}
+
+impl Packed for BackupKind {
+    fn pack(&self, out: &mut Packer) {
+        out.text(match self {
             BackupKind::Full => "full",
             BackupKind::Increment => "increment",
         });
-        out.field("base").optional(self.base.as_ref(), |out, base| base.pack(out));
-        out.field("store_id").text(&self.store_id);
-        out.field("store_file").numbers(&[self.store_file.0, self.store_file.1]);
-        out.field("root_sequence").number(self.root_sequence);
-        out.field("lsn").number(self.lsn);
-        out.field("time_us").number(self.time_us);
-        out.field("page_size").number(self.page_size.into());
-        out.field("next_table").number(self.next_table.into());
-        out.field("application_id").number(self.application_id.into());
-        out.field("user_version").number(self.user_version);
-        out.field("tables").list(&self.tables, |out, table| table.pack(out));
-        out.field("content_hash").optional(self.content_hash.as_ref(), |out, hash| out.text(hash));
     }
 
-    fn unpack(part: &Part<'_>) -> Option<Manifest> {
-        let [device, inode] = part.field("store_file").numbers()?;
-        Some(Manifest {
-            id: part.field("id").text()?,
-            kind: match part.field("kind").text()?.as_str() {
-                "full" => BackupKind::Full,
-                "increment" => BackupKind::Increment,
-                _ => return None,
-            },
-            base: part.field("base").optional(BackupBase::unpack)?,
-            store_id: part.field("store_id").text()?,
-            store_file: (device, inode),
-            root_sequence: part.field("root_sequence").number()?,
-            lsn: part.field("lsn").number()?,
-            time_us: part.field("time_us").number()?,
-            page_size: part.field("page_size").small()?,
-            next_table: part.field("next_table").small()?,
-            application_id: part.field("application_id").small()?,
-            user_version: part.field("user_version").number()?,
-            tables: part.field("tables").list(TableManifest::unpack)?,
-            content_hash: part.field("content_hash").optional(Part::text)?,
-        })
+    fn unpack(part: &Part<'_>) -> Option<BackupKind> {
+        match part {
+            Part::Text("full") => Some(BackupKind::Full),
+            Part::Text("increment") => Some(BackupKind::Increment),
+            _ => None,
+        }
     }
 }
 
-impl Packed for BackupBase {
+impl<T: Packed> Packed for Option<T> {
     fn pack(&self, out: &mut Packer) {
-        out.map(3);
-        out.field("id").text(&self.id);
-        out.field("file").text(&self.file);
-        out.field("root_sequence").number(self.root_sequence);
+        match self {
+            None => out.0.push(0xC0),
+            Some(value) => value.pack(out),
+        }
     }
 
-    fn unpack(part: &Part<'_>) -> Option<BackupBase> {
-        let (id, file) = (part.field("id").text()?, part.field("file").text()?);
-        Some(BackupBase { id, file, root_sequence: part.field("root_sequence").number()? })
+    fn unpack(part: &Part<'_>) -> Option<Option<T>> {
+        if let Part::Nil = part { Some(None) } else { T::unpack(part).map(Some) }
     }
 }
 
-impl Packed for TableManifest {
+impl<T: Packed> Packed for Vec<T> {
     fn pack(&self, out: &mut Packer) {
-        out.map(8);
-        out.field("id").number(self.id.into());
-        out.field("name").text(&self.name);
-        out.field("key_type").text(&self.key_type);
-        out.field("value_type").text(&self.value_type);
-        out.field("rows").number(self.rows);
-        out.field("schema").text(&self.schema);
-        out.field("schema_version").number(self.schema_version);
-        out.field("flags").number(self.flags.into());
+        out.list(self.len());
+        self.iter().for_each(|item| item.pack(out));
     }
 
-    fn unpack(part: &Part<'_>) -> Option<TableManifest> {
-        Some(TableManifest {
-            id: part.field("id").small()?,
-            name: part.field("name").text()?,
-            key_type: part.field("key_type").text()?,
-            value_type: part.field("value_type").text()?,
-            rows: part.field("rows").number()?,
-            schema: part.field("schema").text()?,
-            schema_version: part.field("schema_version").number()?,
-            flags: part.field("flags").small()?,
-        })
+    fn unpack(part: &Part<'_>) -> Option<Vec<T>> {
+        if let Part::List(parts) = part { parts.iter().map(T::unpack).collect() } else { None }
     }
 }
 
-impl Packed for End {
-    fn pack(&self, out: &mut Packer) {
-        out.map(3);
-        out.field("content_hash").optional(self.content_hash.as_ref(), |out, hash| out.text(hash));
-        out.field("tables").list(&self.tables, |out, (id, at, block)| out.numbers(&[u64::from(*id), *at, *block]));
-        out.field("touched").optional(self.touched.as_ref(), |out, (at, block)| out.numbers(&[*at, *block]));
-    }
+macro_rules! packed_tuples {
+    ($(($len:literal, $($part:ident: $type:ident),+))+) => {
+        $(impl<$($type: Packed),+> Packed for ($($type),+) {
+            fn pack(&self, out: &mut Packer) {
+                let ($($part),+) = self;
+                out.list($len);
+                $($part.pack(out);)+
+            }
 
-    fn unpack(part: &Part<'_>) -> Option<End> {
-        let table = |part: &Part<'_>| {
-            let [id, at, block] = part.numbers()?;
-            Some((u32::try_from(id).ok()?, at, block))
-        };
-        Some(End {
-            content_hash: part.field("content_hash").optional(Part::text)?,
-            tables: part.field("tables").list(table)?,
-            touched: part.field("touched").optional(|part| part.numbers().map(|[at, block]| (at, block)))?,
-        })
+            fn unpack(part: &Part<'_>) -> Option<Self> {
+                let Part::List(parts) = part else { return None };
+                let [$($part),+] = parts.as_slice() else { return None };
+                Some(($($type::unpack($part)?),+))
+            }
+        })+
+    };
+}
+
+packed_tuples! {
+    (2, a: A, b: B)
+    (3, a: A, b: B, c: C)
+}
+
+/// Maps with the names of fields.
+macro_rules! packed {
+    ($($thing:ident { $($field:ident),+ })+) => {
+        $(impl Packed for $thing {
+            fn pack(&self, out: &mut Packer) {
+                out.map([$(stringify!($field)),+].len());
+                $(
+                    out.text(stringify!($field));
+                    self.$field.pack(out);
+                )+
+            }
+
+            fn unpack(part: &Part<'_>) -> Option<$thing> {
+                Some($thing { $($field: Packed::unpack(part.field(stringify!($field)))?),+ })
+            }
+        })+
+    };
+}
+
+packed! {
+    Manifest {
+        id, kind, base, store_id, store_file, root_sequence, lsn, time_us, page_size, next_table, application_id,
+        user_version, tables, content_hash
     }
+    BackupBase { id, file, root_sequence }
+    TableManifest { id, name, key_type, value_type, rows, schema, schema_version, flags }
+    End { content_hash, tables, touched }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! memory does not grow with them.
 
 use crate::disk::format::{DEFAULT_PAGE_SIZE, FIRST_USER_TABLE, SETTING_USER_VERSION, TABLE_NAMES, TABLE_SETTINGS};
+use crate::disk::host::random;
 use crate::engine::archive::KeptChange;
 use crate::engine::commit::Durability;
 use crate::engine::open::create;
@@ -35,10 +36,7 @@ struct Scratch {
 impl Scratch {
     fn create(target: &Path) -> Result<Scratch> {
         let file = Temporary::create(target)?;
-        let random = |e: getrandom::Error| Error::io("get random bytes", target, std::io::Error::other(e.to_string()));
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(random)?;
-        create(&file.disk()?, DEFAULT_PAGE_SIZE, id)?;
+        create(&file.disk()?, DEFAULT_PAGE_SIZE, random(target)?)?;
         Ok(Scratch { store: Options::new().single_process(true).open(file.path())?, _file: file })
     }
 }

@@ -1,7 +1,9 @@
 //! Restoring a store.
 
+use crate::disk::host::unix_us;
 use crate::disk::locks::{Deadline, PLACES, READERS, WRITERS};
 use crate::disk::platform::{Disk, LockMode};
+use crate::disk::rename::sync_directory;
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::engine::sharing::OpenGuard;
 use crate::error::{CorruptionKind, Error, Holder, Result};
@@ -15,10 +17,10 @@ use std::time::{Duration, Instant};
 use super::chain::Chain;
 use super::directory::BackupDir;
 use super::full::{build_store, verify_and_flush};
-use super::manifest::{Manifest, hex, now_us};
+use super::manifest::{Manifest, hex};
 use super::moment::Way;
 use super::options::{BackupStep, RestoreOptions, Watch};
-use super::place::{Temporary, must_be_free, sync_directory};
+use super::place::{Temporary, must_be_free};
 use super::replay::Replayed;
 use super::rows::Source;
 use super::utc::stamp;
@@ -150,7 +152,7 @@ fn keep(target: &Path) -> Result<PathBuf> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     for attempt in 0..1000 {
         let number = if attempt == 0 { String::new() } else { format!("-{attempt}") };
-        let kept = target.with_file_name(format!("{name}.before-restore-{}{number}", stamp(now_us())));
+        let kept = target.with_file_name(format!("{name}.before-restore-{}{number}", stamp(unix_us())));
         match fs::hard_link(target, &kept) {
             Ok(()) => {
                 sync_directory(&kept).inspect_err(|_| take_back(&kept, target))?;

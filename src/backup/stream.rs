@@ -1,6 +1,7 @@
 //! Writing a backup as a stream: records in checksummed blocks. `docs/BACKUP_FORMAT.md` has the bytes.
 
 use crate::disk::format::{MAX_KEY_SIZE, put_bytes, put_u32, put_u64};
+use crate::disk::host::random;
 use crate::error::{Error, LimitKind, Result};
 use std::io::Write;
 use std::ops::Bound;
@@ -55,8 +56,7 @@ pub(super) struct StreamWriter<W: Write> {
 impl<W: Write> StreamWriter<W> {
     /// Begins a stream at byte `start` of its file (0, unless something stands before it).
     pub(super) fn new(out: W, path: PathBuf, start: u64, compress: bool, manifest: &Manifest) -> Result<Self> {
-        let tag =
-            getrandom::u32().map_err(|e| Error::io("get random bytes", &path, std::io::Error::other(e.to_string())))?;
+        let tag = u32::from_le_bytes(random(&path)?);
         let mut header = [0; FILE_HEADER];
         put_bytes(&mut header, 0, &MAGIC);
         put_u32(&mut header, 8, VERSION);

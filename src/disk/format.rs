@@ -332,3 +332,41 @@ pub(crate) fn put_u32(out: &mut [u8], at: usize, value: u32) {
 pub(crate) fn put_u64(out: &mut [u8], at: usize, value: u64) {
     put_bytes(out, at, &value.to_le_bytes());
 }
+
+/// Appends bytes behind their length, which is a `u16`; those beyond its range are checked for before they get here.
+pub(crate) fn put_sized(out: &mut Vec<u8>, bytes: &[u8]) {
+    let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(bytes.get(..usize::from(len)).unwrap_or_default());
+}
+
+/// Takes bytes off the front; `None`: there are fewer.
+pub(crate) fn take<'b>(rest: &mut &'b [u8], len: usize) -> Option<&'b [u8]> {
+    let (taken, left) = rest.split_at_checked(len)?;
+    *rest = left;
+    Some(taken)
+}
+
+/// Takes what [`put_sized`] has appended.
+pub(crate) fn take_sized<'b>(rest: &mut &'b [u8]) -> Option<&'b [u8]> {
+    let len = get_u16(take(rest, 2)?, 0);
+    take(rest, usize::from(len))
+}
+
+/// Takes one thing after the other by `read`, to the end of the bytes, or to where they make no sense: the last item is
+/// `None` then.
+pub(crate) fn take_all<'b, T>(
+    mut rest: &'b [u8],
+    read: impl Fn(&mut &'b [u8]) -> Option<T>,
+) -> impl Iterator<Item = Option<T>> {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let taken = read(&mut rest);
+        if taken.is_none() {
+            rest = &[];
+        }
+        Some(taken)
+    })
+}

@@ -7,7 +7,6 @@ use super::private_memory::PrivateMemory;
 use super::{fork, host};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,12 +15,9 @@ const NAME: &str = "(in memory)";
 
 pub(crate) struct HeapFile {
     bytes: RwLock<Vec<u8>>,
-    sidecar: Mutex<Option<Arc<HeapSidecar>>>,
+    sidecar: Mutex<Option<Arc<PrivateMemory>>>,
     generation: u32,
 }
-
-/// Its sidecar: the threads of this process share it.
-struct HeapSidecar(PrivateMemory);
 
 fn place(n: u64) -> io::Result<usize> {
     usize::try_from(n).map_err(|_| io::ErrorKind::FileTooLarge.into())
@@ -132,10 +128,10 @@ impl Disk for HeapFile {
     fn sidecar(&self, site: usize, _: usize, create: bool) -> io::Result<Arc<dyn SharedMemory>> {
         let mut sidecar = lock(&self.sidecar);
         if create && site == 0 {
-            *sidecar = Some(Arc::new(HeapSidecar(PrivateMemory::new())));
+            *sidecar = Some(Arc::new(PrivateMemory::sidecar()));
         }
         match &*sidecar {
-            Some(memory) if site == 0 => Ok(Arc::<HeapSidecar>::clone(memory)),
+            Some(memory) if site == 0 => Ok(Arc::<PrivateMemory>::clone(memory)),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -150,35 +146,5 @@ impl Disk for HeapFile {
 
     fn sleep(&self, time: Duration) {
         std::thread::sleep(time);
-    }
-}
-
-impl SharedMemory for HeapSidecar {
-    fn words(&self) -> &[AtomicU64] {
-        self.0.words()
-    }
-
-    fn id(&self) -> u64 {
-        self.0.id()
-    }
-
-    fn is_writable(&self) -> bool {
-        true
-    }
-
-    fn is_current(&self) -> bool {
-        true
-    }
-
-    fn remove(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn wait(&self, index: usize, expected: u32, timeout: Duration) {
-        self.0.wait(index, expected, timeout);
-    }
-
-    fn wake_all(&self, index: usize) {
-        self.0.wake_all(index);
     }
 }

@@ -1,6 +1,9 @@
-//! The clock that all processes of one boot share, and the identity of this process.
+//! The clocks of the system, its random numbers, and the identity of this process.
 
-use crate::error::Holder;
+use crate::error::{Error, Holder, Result};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Longest command line that is published, in bytes.
 const MAX_COMMAND: usize = 200;
@@ -30,6 +33,24 @@ fn nanoseconds(clock: libc::clockid_t) -> u64 {
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Microseconds since 1970, by the clock of the system, which may be set.
+pub(crate) fn unix_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(0)
+}
+
+/// The time that a file gives in microseconds since 1970, which may be damaged: one in some thousand years at the latest.
+pub(crate) fn time_of(unix_us: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(unix_us.min(1 << 55))
+}
+
+/// Random bytes of the system, for what concerns the file at `path`.
+pub(crate) fn random<const N: usize>(path: &Path) -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| Error::io("get random bytes", path, io::Error::other(e.to_string())))?;
+    Ok(bytes)
 }
 
 /// The identity of this process: process id, host name, and the start of its command line.

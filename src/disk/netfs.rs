@@ -11,6 +11,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use super::rename::parent_of;
+
 /// Types that are remote, clustered, or shared with another machine's kernel (virtual machines).
 const REMOTE: &[&str] = &[
     "9p",
@@ -133,10 +135,7 @@ pub(crate) struct Named {
 /// The file system that `path` lies on, or would lie on once it is created.
 pub(crate) fn filesystem(path: &Path) -> io::Result<Named> {
     let path = match path.canonicalize() {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            parent.canonicalize()?
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => parent_of(path).canonicalize()?,
         other => other?,
     };
     system::named(&path)
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn either_witness_can_say_remote() {
+    fn each_source_alone_can_say_remote() {
         assert_eq!(judge(0xEF53, Some("ext4")), None);
         assert_eq!(judge(0xEF53, None), None);
         assert_eq!(judge(0x6969, None).as_deref(), Some("nfs"));

@@ -1,5 +1,5 @@
 //! Memory of this process alone, used when no sidecar is available: threads still wake each other, and what other
-//! processes do is found in the file.
+//! processes do is found in the file. It is the sidecar of a store that lies in the memory of this process.
 
 use crate::disk::locks::lock;
 use crate::disk::platform::SharedMemory;
@@ -13,12 +13,19 @@ pub(crate) struct PrivateMemory {
     words: Vec<AtomicU64>,
     lock: Mutex<()>,
     changed: Condvar,
+    /// Whether it is the sidecar of a store that only this process has.
+    is_sidecar: bool,
 }
 
 impl PrivateMemory {
     pub(crate) fn new() -> PrivateMemory {
         let words = (0..SIDECAR_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
-        PrivateMemory { words, lock: Mutex::new(()), changed: Condvar::new() }
+        PrivateMemory { words, lock: Mutex::new(()), changed: Condvar::new(), is_sidecar: false }
+    }
+
+    /// The sidecar of a store in the memory of this process: its threads share it.
+    pub(crate) fn sidecar() -> PrivateMemory {
+        PrivateMemory { is_sidecar: true, ..PrivateMemory::new() }
     }
 }
 
@@ -40,8 +47,8 @@ impl SharedMemory for PrivateMemory {
     }
 
     fn is_current(&self) -> bool {
-        // So a real sidecar is looked for each time this is asked.
-        false
+        // In place of a sidecar it is none: so a real one is looked for each time this is asked.
+        self.is_sidecar
     }
 
     fn wait(&self, index: usize, expected: u32, timeout: Duration) {

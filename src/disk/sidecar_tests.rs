@@ -75,7 +75,7 @@ fn rising_words_never_fall() {
 }
 
 #[test]
-fn a_word_that_began_to_speak_meanwhile_is_only_raised() {
+fn a_word_that_was_given_a_value_meanwhile_is_only_raised() {
     let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
     let silent = sidecar.words_before();
     sidecar.publish_all(&silent, 1, 10, 10);
@@ -99,7 +99,7 @@ fn a_silent_word_that_was_raised_is_not_put_below() {
 }
 
 #[test]
-fn a_process_that_raises_a_silent_word_itself_lets_it_speak() {
+fn a_process_that_raises_a_silent_word_itself_gives_it_a_value() {
     let sidecar = Sidecar::new(Arc::new(PrivateMemory::new()), &[1; 16], FILE);
     let silent = sidecar.words_before();
     sidecar.rise_durable(7);

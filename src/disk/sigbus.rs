@@ -162,14 +162,14 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
     // BUS_ADRALN, BUS_ADRERR, BUS_OBJERR, BUS_MCEERR_AR: an access failed. Otherwise a process sent
     // the signal, and the address means nothing.
     let access = (1..=4).contains(&code);
-    if access && heal(address) {
+    if access && zero_page(address) {
         return;
     }
     pass_on(signal, info, context, access);
 }
 
 /// Replaces the page of `address` by zeros, if it lies in a guarded map.
-fn heal(address: usize) -> bool {
+fn zero_page(address: usize) -> bool {
     let page_size = PAGE_SIZE.load(SeqCst);
     let page = address & !page_size.wrapping_sub(1);
     let mut slots = TABLE.iter().map_while(chunk_at).flatten();

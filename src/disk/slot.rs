@@ -61,9 +61,9 @@ pub(crate) fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(0)
 }
 
-fn from_unix_ms(ms: u64) -> SystemTime {
-    // Garbage becomes an unlikely time, not a panic.
-    UNIX_EPOCH + Duration::from_millis(ms.min(1 << 45))
+/// Garbage becomes an unlikely time, not a panic; 0 stands for none.
+fn from_unix_ms(ms: u64) -> Option<SystemTime> {
+    (ms != 0).then(|| UNIX_EPOCH + Duration::from_millis(ms.min(1 << 45)))
 }
 
 /// One process' part of the sidecar.
@@ -159,10 +159,7 @@ impl Slot<'_> {
     }
 
     pub(crate) fn state(&self, state: State) -> Option<SystemTime> {
-        match self.words.load(self.state_word(state)) {
-            0 => None,
-            ms => Some(from_unix_ms(ms)),
-        }
+        from_unix_ms(self.words.load(self.state_word(state)))
     }
 
     pub(crate) fn holder(&self, since: Option<SystemTime>) -> Holder {
@@ -181,14 +178,11 @@ impl Slot<'_> {
     }
 
     pub(crate) fn pinned(&self) -> Option<SystemTime> {
-        match self.words.load(self.base + SLOT_PINNED) {
-            0 => None,
-            ms => Some(from_unix_ms(ms)),
-        }
+        from_unix_ms(self.words.load(self.base + SLOT_PINNED))
     }
 
     pub(crate) fn started(&self) -> SystemTime {
-        from_unix_ms(self.words.load(self.base + SLOT_STARTED))
+        from_unix_ms(self.words.load(self.base + SLOT_STARTED)).unwrap_or(UNIX_EPOCH)
     }
 
     // Only the slot's own process counts in it, so plain addition is enough.
@@ -220,9 +214,6 @@ impl Slot<'_> {
     }
 
     pub(crate) fn last_acquired(&self) -> Option<SystemTime> {
-        match self.counter(Counter::LastAcquired) {
-            0 => None,
-            ms => Some(from_unix_ms(ms)),
-        }
+        from_unix_ms(self.counter(Counter::LastAcquired))
     }
 }

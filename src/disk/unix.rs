@@ -13,6 +13,7 @@ use super::fork::{Registration, fork_generation, open_registered};
 use super::holders::holders_of;
 use super::map::ReadMap;
 use super::platform::{Disk, FileId, Held, LockMode, Mapping, SharedMemory};
+use super::rename::sync_directory;
 use super::shm::{self, Sidecar};
 use super::size_limit::SizeLimit;
 use super::words::mix;
@@ -98,7 +99,7 @@ impl UnixDisk {
 
     /// Makes the file's name durable: without it a durable commit could still vanish, with its file.
     pub(crate) fn sync_name(&self) -> Result<()> {
-        sync_directory(&self.real_path).map_err(|e| Error::io("flush the directory", &self.path, e))
+        sync_directory(&self.real_path)
     }
 
     /// In a forked child the descriptor is dead: reports that, rather than some obscure failure.
@@ -164,16 +165,6 @@ fn must_be_file(path: &Path, meta: &fs::Metadata) -> Result<()> {
     }
     let found = if meta.is_dir() { "a directory" } else { "a device, pipe or socket" };
     Err(Error::NotAStore { path: path.to_path_buf(), found: found.to_owned() })
-}
-
-fn sync_directory(file: &Path) -> io::Result<()> {
-    let directory = file.parent().unwrap_or(Path::new("/"));
-    match File::open(directory).and_then(|d| d.sync_all()) {
-        // A user may be allowed to create files in a directory but not to read it, and some file systems do not
-        // sync directories: nothing better can be done there.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EINVAL | libc::ENOTSUP)) => Ok(()),
-        other => other,
-    }
 }
 
 impl Disk for UnixDisk {

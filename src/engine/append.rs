@@ -4,6 +4,7 @@
 //! the slots, and for frames behind the last known one: it starts at this process' own last position in the
 //! chain, or at a sidecar's hint that the file confirms, and walks to the chain's end.
 
+use crate::disk::host::unix_us;
 use crate::disk::locks::{APPEND, ByteLock, Deadline, lock, try_lock};
 use crate::disk::platform::LockMode;
 use crate::disk::root::{Root, Slots, peek_sequence};
@@ -14,10 +15,8 @@ use crate::error::{Error, LockKind, Result};
 use crate::log::frame::{FRAME_HEADER, FrameBuilder, FrameHeader, FrameKind};
 use crate::log::reader::{LogReader, Point, goes_on_elsewhere, seems_to_go_on};
 use crate::log::ring::Ring;
-use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Room that only the checkpoint record may use, so that a full log can always be checkpointed.
 fn reserve(ring: &Ring) -> u64 {
@@ -80,14 +79,7 @@ pub(crate) struct Log {
     pub(super) stalled: AtomicU64,
 }
 
-impl Deref for Log {
-    type Target = Roots;
-
-    #[inline]
-    fn deref(&self) -> &Roots {
-        &self.roots
-    }
-}
+floor!(Log on Roots, in roots);
 
 /// APPEND, held by one thread of this process.
 ///
@@ -119,12 +111,6 @@ pub(crate) enum Appended {
     At(u64),
     /// A checkpoint must free space in the log first.
     NoRoom,
-}
-
-/// Microseconds since 1970.
-pub(crate) fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(0)
 }
 
 impl Log {
@@ -320,8 +306,8 @@ impl AppendGuard<'_> {
             return Ok(());
         }
         let ring = Arc::clone(&state.ring);
-        let mut walker = LogReader::new(&*log.disk, &ring, log.store_tag, state.tail);
-        while let Some(frame) = walker.next()? {
+        let mut reader = LogReader::new(&*log.disk, &ring, log.store_tag, state.tail);
+        while let Some(frame) = reader.next()? {
             // A flush may have covered it.
             state.start = frame.header.position;
             state.tail = frame.after;
@@ -387,7 +373,7 @@ impl AppendGuard<'_> {
             position,
             root_sequence: state.root.sequence,
             durable_lsn: log.durable_lsn(),
-            time: now_us(),
+            time: unix_us(),
             payload_len: frame.payload_len()?,
             operations: frame.operations(),
         };

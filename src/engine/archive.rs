@@ -151,10 +151,10 @@ impl<'a> Batch<'a> {
     pub(crate) fn read(&self, keep: &mut dyn Keep) -> Result<()> {
         let engine = self.engine;
         let start = Point::start_of(self.base());
-        let mut walker = LogReader::new(&*engine.disk, &self.view.ring, engine.store_tag, start);
-        while walker.point().lsn < self.end.lsn {
-            let Some(frame) = walker.next()? else {
-                let lsn = walker.point().lsn;
+        let mut reader = LogReader::new(&*engine.disk, &self.view.ring, engine.store_tag, start);
+        while reader.point().lsn < self.end.lsn {
+            let Some(frame) = reader.next()? else {
+                let lsn = reader.point().lsn;
                 return Err(Error::Internal(format!("the log ends with LSN {lsn} before its checkpoint record")));
             };
             self.read_frame(&frame, keep)?;

@@ -12,7 +12,6 @@ use crate::disk::slot::Slot;
 use crate::engine::chores::Background;
 use crate::engine::file::OpenFile;
 use crate::error::Error;
-use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -54,14 +53,7 @@ pub(crate) struct Board {
     pub(super) background: Background,
 }
 
-impl Deref for Board {
-    type Target = OpenFile;
-
-    #[inline]
-    fn deref(&self) -> &OpenFile {
-        &self.file
-    }
-}
+floor!(Board on OpenFile, in file);
 
 /// The failed flushes that this process and its sidecar had counted at one moment.
 pub(crate) struct Failures {
@@ -99,6 +91,13 @@ impl Board {
     pub(crate) fn slot<'a>(&self, sidecar: &'a Sidecar) -> Option<Slot<'a>> {
         let (index, _) = self.slot.as_ref()?;
         Some(sidecar.slot(*index))
+    }
+
+    /// Notes something there.
+    pub(crate) fn note_in_slot(&self, sidecar: &Sidecar, note: impl FnOnce(Slot<'_>)) {
+        if let Some(slot) = self.slot(sidecar) {
+            note(slot);
+        }
     }
 
     pub(crate) fn slot_is_alive(&self, index: usize) -> bool {

@@ -7,10 +7,11 @@
 
 use crate::change::Change;
 use crate::disk::format::{Extents, TABLE_SNAPSHOTS};
+use crate::disk::host::unix_us;
 use crate::disk::locks::Deadline;
 use crate::disk::slot::Counter;
 use crate::engine::Engine;
-use crate::engine::append::{Appended, now_us};
+use crate::engine::append::Appended;
 use crate::engine::archive::Batch;
 use crate::engine::changes::{Changes, placed_values};
 use crate::engine::checkpoint_guard::CheckpointGuard;
@@ -100,9 +101,7 @@ impl Engine {
                 let pages = done.pages_written;
                 span.record("lsn", done.lsn).record("pages", pages);
                 let sidecar = self.sidecar();
-                if let Some(slot) = self.slot(&sidecar) {
-                    slot.count(Counter::Checkpoints, 1);
-                }
+                self.note_in_slot(&sidecar, |slot| slot.count(Counter::Checkpoints, 1));
                 let took_ms = started.elapsed().as_millis();
                 crate::trace::debug!(
                     took_ms,
@@ -150,7 +149,7 @@ impl Engine {
         let (used, capacity) = (append.state.used(), append.state.ring.capacity());
         let mut wanted = capacity.max(plan.room_for * 4);
         if used * 3 > capacity {
-            let since = now_us().saturating_sub(append.state.root.time).max(1);
+            let since = unix_us().saturating_sub(append.state.root.time).max(1);
             let pace = u128::from(used) * u128::from(HOLDS_US) / u128::from(since);
             wanted = wanted.max(capacity * 4).max(u64::try_from(pace).unwrap_or(u64::MAX));
         }
@@ -191,7 +190,7 @@ impl Engine {
         plan: &CheckpointOptions<'_>,
         deadline: Deadline,
     ) -> Result<Option<CheckpointResult>> {
-        let begun = now_us();
+        let begun = unix_us();
         turn.settle_root()?;
         let Some((end, wanted)) = self.durable_end(plan, deadline)? else { return Ok(None) };
         let view = self.view_at_end_of_log(turn, end)?;
@@ -227,7 +226,7 @@ impl Engine {
         changes: &Changes,
         deadline: Deadline,
     ) -> Result<u64> {
-        let (begun, any) = (now_us(), CheckpointOptions { force: true, ..CheckpointOptions::default() });
+        let (begun, any) = (unix_us(), CheckpointOptions { force: true, ..CheckpointOptions::default() });
         let Some((end, _)) = self.durable_end(&any, deadline)? else {
             return Err(Error::Internal("a root cannot be made of an empty log".to_owned()));
         };

@@ -30,9 +30,7 @@ impl Drop for CheckpointGuard<'_> {
             return;
         }
         let sidecar = self.roots.sidecar();
-        if let Some(slot) = self.roots.slot(&sidecar) {
-            slot.set_state(State::Checkpointing, false);
-        }
+        self.roots.note_in_slot(&sidecar, |slot| slot.set_state(State::Checkpointing, false));
         self.kernel = None;
     }
 }
@@ -68,9 +66,7 @@ impl Roots {
 
     fn checkpoint_turn(&self, process: Option<FairGuard>, kernel: Option<ByteLock>) -> CheckpointGuard<'_> {
         let sidecar = self.sidecar();
-        if let Some(slot) = self.slot(&sidecar) {
-            slot.set_state(State::Checkpointing, true);
-        }
+        self.note_in_slot(&sidecar, |slot| slot.set_state(State::Checkpointing, true));
         CheckpointGuard { roots: self, kernel, repairs: None, process }
     }
 }

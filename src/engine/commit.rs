@@ -249,9 +249,7 @@ impl Engine {
             self.flush_batch(&sync, &sealed).map_err(|e| self.unconfirmed(e))?;
         }
         let sidecar = self.sidecar();
-        if let Some(slot) = self.slot(&sidecar) {
-            slot.count(Counter::Commits, 1);
-        }
+        self.note_in_slot(&sidecar, |slot| slot.count(Counter::Commits, 1));
         if crowded {
             self.checkpoint_soon();
         }
@@ -307,9 +305,7 @@ impl Engine {
         let lsn = self.commit_to_tree(commit.writer, &turn, commit.changes, commit.deadline)?;
         drop(turn);
         let sidecar = self.sidecar();
-        if let Some(slot) = self.slot(&sidecar) {
-            slot.count(Counter::Commits, 1);
-        }
+        self.note_in_slot(&sidecar, |slot| slot.count(Counter::Commits, 1));
         Ok(Outcome::InTree(lsn))
     }
 

@@ -5,10 +5,10 @@
 
 use crate::change::Change;
 use crate::direction::Direction;
-use crate::disk::format::{FIRST_USER_TABLE, TABLE_NAMES, get_u16, get_u32};
-use crate::engine::table_row::TableEntry;
+use crate::disk::format::{FIRST_USER_TABLE, TABLE_NAMES, get_u32, put_sized, take, take_all, take_sized};
+use crate::engine::table_row::{TableEntry, name_of_row};
 use crate::engine::view::View;
-use crate::error::{CorruptionKind, Error, Result};
+use crate::error::Result;
 use crate::log::frame::{Operation, Operations};
 use crate::tree::cursor::Cursor;
 use std::collections::{BTreeMap, BTreeSet};
@@ -167,12 +167,10 @@ impl TableNames {
 
 /// Takes in a row of the names table; `None`: it is deleted.
 fn note(by_name: &mut BTreeMap<Box<str>, u32>, name: &[u8], row: Option<&[u8]>) -> Result<()> {
-    let damaged = || Error::corrupt(CorruptionKind::Names, 0, None, "an id and two type names", "something else");
-    // Copied before it is called a string: see `ReadMap`.
-    let name = String::from_utf8(name.to_vec()).map_err(|_| damaged())?.into_boxed_str();
+    let text = name_of_row(name)?.into_boxed_str();
     match row {
-        Some(row) => _ = by_name.insert(name, TableEntry::decode(row).ok_or_else(damaged)?.id),
-        None => _ = by_name.remove(&name),
+        Some(row) => _ = by_name.insert(text, TableEntry::of_row(name, row)?.id),
+        None => _ = by_name.remove(&text),
     }
     Ok(())
 }
@@ -183,76 +181,36 @@ fn put_table(record: &mut Vec<u8>, code: u8, id: u32, name: &str) {
     put_sized(record, name.as_bytes());
 }
 
-fn put_sized(record: &mut Vec<u8>, bytes: &[u8]) {
-    // Keys and names are shorter by their limits.
-    let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
-    record.extend_from_slice(&len.to_le_bytes());
-    record.extend_from_slice(bytes.get(..usize::from(len)).unwrap_or_default());
-}
-
 /// The CRC that a record begins with.
 pub(crate) fn crc_of(record: &[u8]) -> Option<u32> {
     record.first_chunk::<HEAD>().map(|crc| u32::from_le_bytes(*crc))
 }
 
 /// The entries of a record. An item of `None` means that the rest is no record.
-#[derive(Debug, Clone)]
-pub(crate) struct Entries<'r> {
-    rest: &'r [u8],
+pub(crate) fn entries(record: &[u8]) -> impl Iterator<Item = Option<Entry<'_>>> {
+    take_all(record.get(HEAD..).unwrap_or_default(), take_entry)
 }
 
-impl<'r> Entries<'r> {
-    pub(crate) fn new(record: &'r [u8]) -> Entries<'r> {
-        Entries { rest: record.get(HEAD..).unwrap_or_default() }
-    }
-
-    fn take(&mut self, len: usize) -> Option<&'r [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(len)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    fn sized(&mut self) -> Option<&'r [u8]> {
-        let len = get_u16(self.take(2)?, 0);
-        self.take(usize::from(len))
-    }
-
-    fn text(&mut self) -> Option<&'r str> {
-        std::str::from_utf8(self.sized()?).ok()
-    }
-
-    fn table(&mut self) -> Option<&'r str> {
-        let id = get_u32(self.take(4)?, 0);
-        self.text().filter(|_| id >= FIRST_USER_TABLE)
-    }
-
-    fn entry(&mut self) -> Option<Entry<'r>> {
-        Some(match *self.take(1)?.first()? {
-            TABLE => Entry::Table(self.table()?),
-            CREATED => Entry::Created(self.table()?),
-            DROPPED => Entry::Dropped(self.table()?),
-            CLEARED => Entry::Cleared(self.table()?),
-            RENAMED => Entry::Renamed { table: self.table()?, from: self.text()? },
-            PUT => Entry::Put(self.sized()?),
-            DELETED => Entry::Deleted(self.sized()?),
-            _ => return None,
-        })
-    }
+fn take_entry<'r>(rest: &mut &'r [u8]) -> Option<Entry<'r>> {
+    Some(match *take(rest, 1)?.first()? {
+        TABLE => Entry::Table(take_table(rest)?),
+        CREATED => Entry::Created(take_table(rest)?),
+        DROPPED => Entry::Dropped(take_table(rest)?),
+        CLEARED => Entry::Cleared(take_table(rest)?),
+        RENAMED => Entry::Renamed { table: take_table(rest)?, from: take_text(rest)? },
+        PUT => Entry::Put(take_sized(rest)?),
+        DELETED => Entry::Deleted(take_sized(rest)?),
+        _ => return None,
+    })
 }
 
-impl<'r> Iterator for Entries<'r> {
-    type Item = Option<Entry<'r>>;
+fn take_table<'r>(rest: &mut &'r [u8]) -> Option<&'r str> {
+    let id = get_u32(take(rest, 4)?, 0);
+    take_text(rest).filter(|_| id >= FIRST_USER_TABLE)
+}
 
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let entry = self.entry();
-        if entry.is_none() {
-            self.rest = &[];
-        }
-        Some(entry)
-    }
+fn take_text<'r>(rest: &mut &'r [u8]) -> Option<&'r str> {
+    std::str::from_utf8(take_sized(rest)?).ok()
 }
 
 #[cfg(test)]
@@ -275,7 +233,7 @@ mod tests {
         assert_eq!(crc_of(&record), Some(7));
         let less = record.len() as u64 - 1;
         assert_eq!(super::tests::names(before).record(7, less, || touches.iter().copied()).unwrap(), None);
-        (Entries::new(&record).map(|entry| format!("{:?}", entry.unwrap())).collect(), names)
+        (entries(&record).map(|entry| format!("{:?}", entry.unwrap())).collect(), names)
     }
 
     fn put<'a>(table: u32, key: &'a [u8], value: &'a [u8]) -> Touch<'a> {
@@ -318,7 +276,7 @@ mod tests {
         #[test]
         fn any_record_is_read_without_panic(record in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut sound = true;
-            for entry in Entries::new(&record) {
+            for entry in entries(&record) {
                 prop_assert!(sound, "nothing comes after a broken entry");
                 sound = entry.is_some();
             }

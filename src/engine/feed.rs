@@ -9,7 +9,7 @@ use crate::disk::format::{
     JOURNAL_COVERS, SETTING_JOURNAL, TABLE_JOURNAL, get_u32, get_u64, put_bytes, put_u32, put_u64,
 };
 use crate::engine::commit_record::{TableNames, Touch, crc_of};
-use crate::engine::view::{TreeVersion, View};
+use crate::engine::view::{TreeVersion, View, number_in};
 use crate::error::{CorruptionKind, Error, Result};
 use crate::log::memtable::LoggedFrame;
 use crate::tree::cursor::{Cursor, get};
@@ -133,12 +133,7 @@ impl TreeVersion {
 impl View {
     /// How many bytes the journal may have; `None`: the store has none.
     pub(crate) fn journal_bound(&self) -> Result<Option<u64>> {
-        let Some(row) = self.setting(SETTING_JOURNAL)? else { return Ok(None) };
-        if row.len() < 8 {
-            let found = format!("{} bytes", row.len());
-            return Err(Error::corrupt(CorruptionKind::Settings, 0, None, "a journal's bound of 8 bytes", found));
-        }
-        Ok(Some(get_u64(&row, 0)))
+        self.setting(SETTING_JOURNAL)?.map(|row| number_in(&row, "a journal's bound of 8 bytes")).transpose()
     }
 
     /// The newest transaction, and its CRC, unless it is in the tree and no journal tells.

@@ -1,7 +1,7 @@
 //! The data file as this process has it open: the base of every other layer of the engine.
 
 use crate::disk::fork::fork_generation;
-use crate::disk::format::MAX_KEY_SIZE;
+use crate::disk::format::{MAX_KEY_SIZE, MAX_NAME_SIZE};
 use crate::disk::locks::{Deadline, PLACES, WRITERS, lock};
 use crate::disk::pins::Pins;
 use crate::disk::platform::{Disk, Mapping};
@@ -156,4 +156,12 @@ pub(crate) fn check_key(key: &[u8]) -> Result<()> {
         return Ok(());
     }
     Err(Error::TooLarge { what: LimitKind::Key, size: key.len() as u64, limit: MAX_KEY_SIZE as u64 })
+}
+
+/// Checks that a name has room in the row or the key that it is to stand in.
+pub(crate) fn check_name_size(what: LimitKind, name: &str) -> Result<()> {
+    if name.len() <= MAX_NAME_SIZE {
+        return Ok(());
+    }
+    Err(Error::TooLarge { what, size: name.len() as u64, limit: MAX_NAME_SIZE as u64 })
 }

@@ -164,9 +164,7 @@ impl Log {
         let covered = tail.lsn.saturating_sub(self.durable_lsn());
         span.record("covered", covered);
         self.publish_durable(sidecar, tail.lsn);
-        if let Some(slot) = self.slot(sidecar) {
-            slot.count(Counter::Flushes, 1);
-        }
+        self.note_in_slot(sidecar, |slot| slot.count(Counter::Flushes, 1));
         crate::trace::trace!(lsn = tail.lsn, covered, "flushed");
         Ok(())
     }

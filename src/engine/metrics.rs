@@ -191,28 +191,18 @@ impl Sample {
     }
 
     fn write_contents(&self, text: &mut Text) {
-        text.family("table_entries", GAUGE, "Entries of the table.");
-        for table in &self.stats.tables {
-            text.sample("table_entries", &format!(",{}", label("table", &table.name)), table.entries);
-        }
-        text.family("table_size_bytes", GAUGE, "Bytes of the table's pages, as of the newest checkpoint.");
-        for table in &self.stats.tables {
-            let bytes = table.pages.saturating_mul(self.stats.page_size.into());
-            text.sample("table_size_bytes", &format!(",{}", label("table", &table.name)), bytes);
-        }
-        text.family("table_content_bytes", GAUGE, "Bytes of the table's keys and values, as of the newest checkpoint.");
-        for table in &self.stats.tables {
-            text.sample("table_content_bytes", &format!(",{}", label("table", &table.name)), table.bytes);
-        }
-        text.family("snapshot_kept_bytes", GAUGE, "Bytes that are kept for the named snapshot alone.");
-        for snapshot in &self.stats.snapshots {
-            text.sample("snapshot_kept_bytes", &format!(",{}", label("snapshot", &snapshot.name)), snapshot.kept);
-        }
-        text.family("snapshot_created_timestamp_seconds", GAUGE, "When the named snapshot was made, since 1970.");
-        for snapshot in &self.stats.snapshots {
-            let labels = format!(",{}", label("snapshot", &snapshot.name));
-            text.sample("snapshot_created_timestamp_seconds", &labels, since_1970(snapshot.time));
-        }
+        let Stats { tables, snapshots, page_size, .. } = &self.stats;
+        let size = |pages: u64| pages.saturating_mul(u64::from(*page_size));
+        text.each("table_entries", "Entries of the table.", ("table", tables), |t| (&t.name, t.entries));
+        let help = "Bytes of the table's pages, as of the newest checkpoint.";
+        text.each("table_size_bytes", help, ("table", tables), |t| (&t.name, size(t.pages)));
+        let help = "Bytes of the table's keys and values, as of the newest checkpoint.";
+        text.each("table_content_bytes", help, ("table", tables), |t| (&t.name, t.bytes));
+        let help = "Bytes that are kept for the named snapshot alone.";
+        text.each("snapshot_kept_bytes", help, ("snapshot", snapshots), |s| (&s.name, s.kept));
+        let help = "When the named snapshot was made, since 1970.";
+        let name = "snapshot_created_timestamp_seconds";
+        text.each(name, help, ("snapshot", snapshots), |s| (&s.name, since_1970(s.time)));
     }
 }
 
@@ -235,6 +225,20 @@ impl Text {
     fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
         let store = &self.store;
         let _ = writeln!(self.out, "memstone_{name}{{{store}{labels}}} {value}");
+    }
+
+    /// A gauge of each of these things, which a label names.
+    fn each<'t, T, V: Display>(
+        &mut self,
+        name: &str,
+        help: &str,
+        (of, things): (&str, &'t [T]),
+        sample: impl Fn(&'t T) -> (&'t String, V),
+    ) {
+        self.family(name, GAUGE, help);
+        for (thing, value) in things.iter().map(sample) {
+            self.sample(name, &format!(",{}", label(of, thing)), value);
+        }
     }
 
     fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {

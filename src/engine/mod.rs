@@ -7,6 +7,20 @@
 //! waiting commits), `view` (what a snapshot sees), `checkpoint` (applies the log to the tree), `background`
 //! (work that no caller asks for), `stats`.
 
+/// A floor of the engine: a struct that holds the one below, and can be used as that one, too.
+macro_rules! floor {
+    ($floor:ident on $below:ident, in $field:ident) => {
+        impl std::ops::Deref for $floor {
+            type Target = $below;
+
+            #[inline]
+            fn deref(&self) -> &$below {
+                &self.$field
+            }
+        }
+    };
+}
+
 pub(crate) mod append;
 pub(crate) mod archive;
 pub(crate) mod background;
@@ -68,7 +82,6 @@ use crate::disk::locks::FairLock;
 use known_tables::KnownTables;
 use page_writer::SpaceOfLog;
 use relaxed::Unflushed;
-use std::ops::Deref;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use view::Views;
@@ -91,11 +104,4 @@ pub(crate) struct Engine {
     left: AtomicBool,
 }
 
-impl Deref for Engine {
-    type Target = Views;
-
-    #[inline]
-    fn deref(&self) -> &Views {
-        &self.views
-    }
-}
+floor!(Engine on Views, in views);

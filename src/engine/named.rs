@@ -1,11 +1,11 @@
 //! Creating and deleting named snapshots.
 
-use crate::disk::format::MAX_NAME_SIZE;
 use crate::disk::locks::Deadline;
 use crate::engine::Engine;
 use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::checkpoint_guard::CheckpointGuard;
 use crate::engine::chores::Chore;
+use crate::engine::file::check_name_size;
 use crate::engine::names::{NamedRow, Naming};
 use crate::engine::view::TreeVersion;
 use crate::error::{Error, LimitKind, Result};
@@ -16,14 +16,7 @@ pub(crate) fn check_snapshot_name(name: &str) -> Result<()> {
     if name.is_empty() {
         return Err(Error::Invalid("a snapshot's name cannot be empty".to_owned()));
     }
-    if name.len() > MAX_NAME_SIZE {
-        return Err(Error::TooLarge {
-            what: LimitKind::SnapshotName,
-            size: name.len() as u64,
-            limit: MAX_NAME_SIZE as u64,
-        });
-    }
-    Ok(())
+    check_name_size(LimitKind::SnapshotName, name)
 }
 
 fn renaming(naming: Naming<'_>) -> CheckpointOptions<'_> {

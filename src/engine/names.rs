@@ -8,9 +8,9 @@
 use crate::change::Change;
 use crate::direction::Direction;
 use crate::disk::format::{Ptr, TABLE_SNAPSHOTS, TREE_ROOT_SIZE, TreeRoot, get_u64, put_bytes, put_u64};
+use crate::disk::host::{time_of, unix_us};
 use crate::disk::pins::Pin;
 use crate::disk::root::Root;
-use crate::engine::append::now_us;
 use crate::engine::view::{TreeVersion, View, Views};
 use crate::error::{CorruptionKind, Error, Result};
 use crate::log::ring::Ring;
@@ -18,7 +18,7 @@ use crate::tree::cursor::{Cursor, get};
 use crate::tree::update::{PageStore, update};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// A row of the table: `u64 sequence, u64 last commit, u64 checkpoint LSN, u64 time`, the catalog's tree. What follows is
 /// of a newer program.
@@ -41,12 +41,11 @@ pub(crate) struct NamedRow {
 impl NamedRow {
     pub(crate) fn of(root: &Root) -> NamedRow {
         let Root { sequence, catalog, last_commit, checkpoint_lsn, .. } = *root;
-        NamedRow { sequence, catalog, last_commit, checkpoint_lsn, time: now_us() }
+        NamedRow { sequence, catalog, last_commit, checkpoint_lsn, time: unix_us() }
     }
 
     pub(crate) fn describe(&self, name: String, kept: u64) -> NamedSnapshot {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_micros(self.time.min(1 << 55));
-        NamedSnapshot { name, lsn: self.last_commit, time, kept }
+        NamedSnapshot { name, lsn: self.last_commit, time: time_of(self.time), kept }
     }
 
     fn encode(&self) -> [u8; ROW] {

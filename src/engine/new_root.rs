@@ -6,10 +6,11 @@
 use crate::change::Change;
 use crate::disk::durable_note::DurableNote;
 use crate::disk::format::{TABLE_CATALOG, TABLE_NAMES, TREE_ROOT_SIZE, TreeRoot};
+use crate::disk::host::unix_us;
 use crate::disk::locks::Deadline;
 use crate::disk::root::{Root, Segment};
 use crate::engine::Engine;
-use crate::engine::append::{AppendGuard, now_us};
+use crate::engine::append::AppendGuard;
 use crate::engine::archive::Batch;
 use crate::engine::changes::Changes;
 use crate::engine::checkpoint_guard::CheckpointGuard;
@@ -99,7 +100,7 @@ impl<'e> NewRoot<'e> {
         let root = Root {
             sequence: view.tree.root.sequence + 1,
             checkpoint_lsn: end.lsn,
-            time: now_us(),
+            time: unix_us(),
             last_commit: view.last_commit,
             ..Root::clone(&view.tree.root)
         };

@@ -5,11 +5,12 @@
 //! not known to be durable may be rewritten byte for byte.
 
 use crate::disk::format::FIRST_PAGE;
+use crate::disk::host::unix_us;
 use crate::disk::locks::{ByteLock, SLOT, lock};
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::root::{NewStore, Root, Slots, read_head, read_slots};
 use crate::disk::sidecar::{SLOTS, TailHint};
-use crate::engine::append::{Appender, Log, now_us};
+use crate::engine::append::{Appender, Log};
 use crate::engine::board::Board;
 use crate::engine::checkpoint::CheckpointOptions;
 use crate::engine::checkpoint_guard::CheckpointGuard;
@@ -41,7 +42,7 @@ pub(crate) fn create(disk: &dyn Disk, page_size: u32, store_id: [u8; 16]) -> Res
 
 /// The same, of an application.
 pub(crate) fn create_for(disk: &dyn Disk, page_size: u32, store_id: [u8; 16], application: u32) -> Result<()> {
-    let root = Root::first(&NewStore { page_size, store_id, application, created: now_us() }, MIN_LOG_PAGES);
+    let root = Root::first(&NewStore { page_size, store_id, application, created: unix_us() }, MIN_LOG_PAGES);
     let io = |op| move |e| Error::io(op, disk.path(), e);
     let (log, len) = (u64::from(FIRST_PAGE * page_size), root.page_count * u64::from(page_size));
     disk.set_len(len).map_err(io("set the length"))?;
@@ -190,12 +191,12 @@ impl Engine {
     fn log_end(&self, root: &Root) -> Result<TailHint> {
         let mut appender = self.appender();
         let ring = Arc::clone(&appender.ring);
-        let mut walker = LogReader::new(&*self.disk, &ring, self.store_tag, Point::start_of(root));
-        while let Some(frame) = walker.next()? {
+        let mut reader = LogReader::new(&*self.disk, &ring, self.store_tag, Point::start_of(root));
+        while let Some(frame) = reader.next()? {
             appender.start = frame.header.position;
         }
-        appender.tail = walker.point();
-        walker.verify_end(root.sequence)?;
+        appender.tail = reader.point();
+        reader.verify_end(root.sequence)?;
         let Point { end, crc, lsn } = appender.tail;
         Ok(TailHint { end, start: appender.start, lsn, crc, open: false })
     }

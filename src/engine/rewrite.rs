@@ -65,9 +65,9 @@ impl Roots {
     /// Rewrites the frames of the chain after `durable` in place, and the block where the next frame would lie: a
     /// frame that is gone from the system's cache may be on disk, and refer to pages that are reused.
     pub(crate) fn rewrite_frames(&self, ring: &Ring, mut point: Point, durable: u64) -> Result<()> {
-        let mut walker = LogReader::new(&*self.disk, ring, self.store_tag, point);
+        let mut reader = LogReader::new(&*self.disk, ring, self.store_tag, point);
         let mut block = 0;
-        while let Some(frame) = walker.next()? {
+        while let Some(frame) = reader.next()? {
             if frame.after.lsn > durable {
                 // Whole blocks, since the kernel drops whole pages; none of them holds durable frames, since each
                 // batch starts in a new block.

@@ -4,7 +4,6 @@ use crate::disk::locks::FairLock;
 use crate::disk::root::{Root, Slots, read_slots};
 use crate::engine::board::Board;
 use crate::error::{CorruptionKind, Error, Result};
-use std::ops::Deref;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
@@ -21,14 +20,7 @@ pub(crate) struct Roots {
     pub(super) proven_roots: AtomicBool,
 }
 
-impl Deref for Roots {
-    type Target = Board;
-
-    #[inline]
-    fn deref(&self) -> &Board {
-        &self.board
-    }
-}
+floor!(Roots on Board, in board);
 
 impl Roots {
     pub(crate) fn new(board: Board) -> Roots {

@@ -1,5 +1,6 @@
 //! Figures about the store, the log, locks and waits, and every process that has the store open.
 
+use crate::disk::host::time_of;
 use crate::disk::locks::{CHECKPOINT, FairLock, SLOT, WRITER};
 use crate::disk::slot::{Counter, State, WAIT_BUCKETS};
 use crate::engine::Engine;
@@ -222,12 +223,11 @@ impl Engine {
             page_size: self.page_size,
             application_id: root.application,
             user_version,
-            created: SystemTime::UNIX_EPOCH + Duration::from_micros(root.created.min(1 << 55)),
+            created: time_of(root.created),
             file_size: self.disk.len().map_err(self.io("read the length"))?,
             root_sequence: root.sequence,
             checkpoint_lsn: root.checkpoint_lsn,
-            checkpoint_time: (root.time != 0)
-                .then(|| SystemTime::UNIX_EPOCH + Duration::from_micros(root.time.min(1 << 55))),
+            checkpoint_time: (root.time != 0).then(|| time_of(root.time)),
             log: LogStats {
                 capacity: root.log_capacity(),
                 used: tail - root.log_position,

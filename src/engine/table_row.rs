@@ -3,8 +3,8 @@
 //! `u32 id, u32 flags`, then the names of the types of its keys and of its values, each with a `u16` length before it,
 //! `u64` version of its schema, `u16` length and name of its schema. What follows is of a newer program, and stays.
 
-use crate::disk::format::{TABLE_FLAGS, TreeRoot, get_u16, get_u32, get_u64};
-use crate::error::Error;
+use crate::disk::format::{TABLE_FLAGS, TreeRoot, get_u32, get_u64, put_sized, take_sized};
+use crate::error::{CorruptionKind, Error, Result};
 
 /// A table in one state.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,10 +30,10 @@ impl TableEntry {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut row = self.id.to_le_bytes().to_vec();
         row.extend_from_slice(&self.flags.to_le_bytes());
-        put_text(&mut row, &self.key_type);
-        put_text(&mut row, &self.value_type);
+        put_sized(&mut row, self.key_type.as_bytes());
+        put_sized(&mut row, self.value_type.as_bytes());
         row.extend_from_slice(&self.schema_version.to_le_bytes());
-        put_text(&mut row, &self.schema);
+        put_sized(&mut row, self.schema.as_bytes());
         row.extend_from_slice(&self.rest);
         row
     }
@@ -55,8 +55,13 @@ impl TableEntry {
         })
     }
 
+    /// The row that the names table has for a name.
+    pub(crate) fn of_row(name: &[u8], row: &[u8]) -> Result<TableEntry> {
+        TableEntry::decode(row).ok_or_else(|| no_name_row(name))
+    }
+
     /// Refuses a table with flags that say something about it which this program does not know.
-    pub(crate) fn check_flags(&self, name: &str) -> Result<(), Error> {
+    pub(crate) fn check_flags(&self, name: &str) -> Result<()> {
         let unknown = self.flags & !TABLE_FLAGS;
         if unknown == 0 {
             return Ok(());
@@ -65,18 +70,20 @@ impl TableEntry {
     }
 }
 
-fn put_text(row: &mut Vec<u8>, text: &str) {
-    // Names are checked against their limit before they get here.
-    let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
-    row.extend_from_slice(&len.to_le_bytes());
-    row.extend_from_slice(text.as_bytes().get(..usize::from(len)).unwrap_or_default());
+/// The name of a table, by the key of its row.
+pub(crate) fn name_of_row(name: &[u8]) -> Result<String> {
+    // Copied before it is called a string: see `ReadMap`.
+    String::from_utf8(name.to_vec()).map_err(|_| no_name_row(name))
+}
+
+fn no_name_row(name: &[u8]) -> Error {
+    let found = format!("something else for {:?}", String::from_utf8_lossy(name));
+    Error::corrupt(CorruptionKind::Names, 0, None, "a name, an id and two type names", found)
 }
 
 /// Takes a text off the front.
 fn take_text(rest: &mut &[u8]) -> Option<Box<str>> {
-    let (len, text) = rest.split_at_checked(2)?;
-    let (text, after) = text.split_at_checked(usize::from(get_u16(len, 0)))?;
-    *rest = after;
+    let text = take_sized(rest)?;
     // Copied before it is checked as UTF-8: see `ReadMap`.
     String::from_utf8(text.to_vec()).ok().map(Into::into)
 }

@@ -61,13 +61,13 @@ impl Log {
         let durable = self.durable_lsn();
         let root = Arc::clone(&self.appender().root);
         let ring = Ring::new(&root);
-        let mut walker = LogReader::new(&*self.disk, &ring, self.store_tag, Point::start_of(&root));
-        let mut known = walker.point();
-        while known.lsn < durable && walker.next()?.is_some() {
-            if walker.point().lsn > durable {
+        let mut reader = LogReader::new(&*self.disk, &ring, self.store_tag, Point::start_of(&root));
+        let mut known = reader.point();
+        while known.lsn < durable && reader.next()?.is_some() {
+            if reader.point().lsn > durable {
                 break;
             }
-            known = walker.point();
+            known = reader.point();
         }
         Ok(known)
     }

@@ -27,7 +27,6 @@ use crate::tree::node::LeafValue;
 use crate::tree::pages::{Pages, Verified};
 use crate::tree::space::{Space, SpaceRoot};
 use std::collections::{BTreeSet, HashMap};
-use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -101,14 +100,7 @@ pub(crate) struct Views {
     pub(crate) shown_late: AtomicU64,
 }
 
-impl Deref for Views {
-    type Target = Log;
-
-    #[inline]
-    fn deref(&self) -> &Log {
-        &self.log
-    }
-}
+floor!(Views on Log, in log);
 
 impl Views {
     pub(crate) fn new(log: Log) -> Views {
@@ -243,7 +235,9 @@ impl Views {
                     self.confirm_root()?;
                 }
             }
-            if root > pinned && self.adopt_newer(state, pinned)? {
+            // One that is newer, and certainly durable.
+            if root > pinned && self.durable_root()?.sequence > pinned {
+                self.adopt(state)?;
                 continue;
             }
             if !matches!(until, Until::Lsn(_)) || until.is_reached(state.point.lsn) {
@@ -264,15 +258,6 @@ impl Views {
         Ok(())
     }
 
-    /// Adopts a root newer than `pinned`, if one is certainly durable.
-    fn adopt_newer(&self, state: &mut ViewState, pinned: u64) -> Result<bool> {
-        if self.durable_root()?.sequence <= pinned {
-            return Ok(false);
-        }
-        self.adopt(state)?;
-        Ok(true)
-    }
-
     fn ring_of(&self, state: &ViewState) -> Result<Arc<Ring>> {
         state.ring.clone().ok_or_else(|| Error::Internal("no root was read".to_owned()))
     }
@@ -281,9 +266,9 @@ impl Views {
     fn read_on(&self, state: &mut ViewState, until: Until) -> Result<u64> {
         let mut newest = 0;
         let ring = self.ring_of(state)?;
-        let mut walker = LogReader::new(&*self.disk, &ring, self.store_tag, state.point);
+        let mut reader = LogReader::new(&*self.disk, &ring, self.store_tag, state.point);
         while until != Until::Lsn(state.point.lsn) {
-            let Some(frame) = walker.next()? else { break };
+            let Some(frame) = reader.next()? else { break };
             if frame.header.kind == FrameKind::Checkpoint {
                 state.memtables.insert(0, Arc::new(Memtable::new(frame.after.lsn)));
             } else if let Some(newest) = state.memtables.first() {
@@ -411,7 +396,7 @@ impl View {
         let row = self.value(TABLE_NAMES, names, name.as_bytes())?;
         let entry = match row {
             Some(row) => {
-                let mut entry = TableEntry::decode(&row).ok_or_else(|| self.corrupt_name(name))?;
+                let mut entry = TableEntry::of_row(name.as_bytes(), &row)?;
                 entry.check_flags(name)?;
                 entry.root = self.tree_root(entry.id)?;
                 Some(entry)
@@ -420,16 +405,6 @@ impl View {
         };
         self.tables.write().unwrap_or_else(PoisonError::into_inner).insert(name.into(), entry.clone());
         Ok(entry)
-    }
-
-    fn corrupt_name(&self, name: &str) -> Error {
-        Error::corrupt(
-            CorruptionKind::Names,
-            0,
-            None,
-            "an id and two type names",
-            format!("something else for {name:?}"),
-        )
     }
 
     /// A table id that was never used, neither in the tree nor in the log.
@@ -501,5 +476,13 @@ pub(super) fn after(change: OwnedChange) -> Option<LeafValue<'static>> {
         Change::Put(value) => Some(LeafValue::Inline(value)),
         Change::PutOverflow(overflow) => Some(LeafValue::Overflow(overflow)),
         Change::Delete => None,
+    }
+}
+
+/// What a row of the settings says that is a number, as `expected` describes it.
+pub(crate) fn number_in(row: &[u8], expected: &str) -> Result<u64> {
+    match row.first_chunk() {
+        Some(number) => Ok(u64::from_le_bytes(*number)),
+        None => Err(Error::corrupt(CorruptionKind::Settings, 0, None, expected, format!("{} bytes", row.len()))),
     }
 }

@@ -40,20 +40,17 @@ impl Engine {
         let started = Instant::now();
         let sidecar = self.sidecar();
         let outcome = self.wait_for_writer(&sidecar, deadline, started);
-        let slot = self.slot(&sidecar);
         match &outcome {
             Ok(_) => {
                 let waited = started.elapsed();
-                if let Some(slot) = slot {
+                self.note_in_slot(&sidecar, |slot| {
                     slot.count_wait(waited);
                     slot.set_state(State::Writing, true);
-                }
+                });
                 crate::trace::trace!(waited_us = waited.as_micros(), "writer lock taken");
             }
             Err(error) => {
-                if let Some(slot) = slot {
-                    slot.count(Counter::Failures, 1);
-                }
+                self.note_in_slot(&sidecar, |slot| slot.count(Counter::Failures, 1));
                 crate::trace::debug!(%error, "writer lock not taken");
             }
         }
@@ -178,9 +175,7 @@ impl Drop for WriterGuard {
             return;
         }
         let sidecar = self.engine.sidecar();
-        if let Some(slot) = self.engine.slot(&sidecar) {
-            slot.set_state(State::Writing, false);
-        }
+        self.engine.note_in_slot(&sidecar, |slot| slot.set_state(State::Writing, false));
         // The order matters: the waiter that is woken must find the lock free.
         self.kernel = None;
         wake_next(&sidecar);

@@ -283,9 +283,9 @@ mod tests {
 
     /// Where the chain ends, and whether what follows is no damage, by a root of this sequence.
     fn end(log: &(Arc<SimDisk>, Ring, Point), root: u64) -> (Point, bool) {
-        let mut walker = LogReader::new(&*log.0, &log.1, TAG, log.2);
-        while walker.next().unwrap().is_some() {}
-        (walker.point(), walker.verify_end(root).is_ok())
+        let mut reader = LogReader::new(&*log.0, &log.1, TAG, log.2);
+        while reader.next().unwrap().is_some() {}
+        (reader.point(), reader.verify_end(root).is_ok())
     }
 
     /// A power loss took the first of two frames, and what was committed next has its place and length.
@@ -335,8 +335,8 @@ mod tests {
                 let crc = frame_crc(TAG, &bytes[8..len]);
                 bytes[4..8].copy_from_slice(&crc.to_le_bytes());
                 log.1.write(&*log.0, start, &bytes).unwrap();
-                let mut walker = LogReader::new(&*log.0, &log.1, TAG, first);
-                let error = walker.next().unwrap_err();
+                let mut reader = LogReader::new(&*log.0, &log.1, TAG, first);
+                let error = reader.next().unwrap_err();
                 assert!(matches!(&error, Error::Format { found, .. } if found.contains(what)), "{error}");
             }
         }
@@ -351,9 +351,9 @@ mod tests {
             write(&log, second, true, (2, 5), b"third");
             let start = if sealed { log.1.next_block(first.end) } else { first.end };
             log.1.write(&*log.0, start + damaged, &[0xa5; 8]).unwrap();
-            let mut walker = LogReader::new(&*log.0, &log.1, TAG, first);
-            assert!(walker.next().unwrap().is_none());
-            let error = walker.verify_end(5).unwrap_err();
+            let mut reader = LogReader::new(&*log.0, &log.1, TAG, first);
+            assert!(reader.next().unwrap().is_none());
+            let error = reader.verify_end(5).unwrap_err();
             let Error::Corrupt(place) = &error else { panic!("{error}") };
             assert_eq!(place.offset, log.1.file_offset(start), "sealed: {sealed}, damaged at {damaged}: {error}");
         }

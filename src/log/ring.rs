@@ -58,6 +58,18 @@ impl Ring {
         (self.start_offset + (position - self.start.min(position))) % self.total.max(1)
     }
 
+    /// The segment in which a byte of the log lies, and where in it.
+    fn place(&self, position: u64) -> Option<(usize, u64)> {
+        let mut offset = self.offset(position);
+        let at = self.segments.iter().position(|segment| {
+            let bytes = u64::from(segment.pages) * self.page_size;
+            let is_in = offset < bytes;
+            offset -= if is_in { 0 } else { bytes };
+            is_in
+        });
+        at.map(|at| (at, offset))
+    }
+
     /// Calls `f` with file offset and range of each contiguous piece.
     fn pieces(
         &self,
@@ -67,19 +79,13 @@ impl Ring {
     ) -> io::Result<()> {
         let mut done = 0;
         while done < len {
-            let mut offset = self.offset(position + done as u64);
-            let mut place = None;
-            for segment in &self.segments {
-                let bytes = u64::from(segment.pages) * self.page_size;
-                if offset < bytes {
-                    place = Some((u64::from(segment.page) * self.page_size + offset, bytes - offset));
-                    break;
-                }
-                offset -= bytes;
-            }
-            let Some((file_offset, room)) = place else {
+            let place = self.place(position + done as u64);
+            let place = place.and_then(|(at, offset)| Some((self.segments.get(at)?, offset)));
+            let Some((segment, offset)) = place else {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "a log position outside of the log"));
             };
+            let file_offset = u64::from(segment.page) * self.page_size + offset;
+            let room = u64::from(segment.pages) * self.page_size - offset;
             let n = (len - done).min(usize::try_from(room).unwrap_or(usize::MAX));
             f(file_offset, done..done + n)?;
             done += n;
@@ -114,17 +120,10 @@ impl Ring {
 
     /// The segments in ring order from the one that holds `position`, and the position's offset in it.
     pub(crate) fn rotated(&self, position: u64) -> (Vec<Segment>, u64) {
-        let mut offset = self.offset(position);
-        for (i, segment) in self.segments.iter().enumerate() {
-            let bytes = u64::from(segment.pages) * self.page_size;
-            if offset < bytes {
-                let mut segments = self.segments.clone();
-                segments.rotate_left(i);
-                return (segments, offset);
-            }
-            offset -= bytes;
-        }
-        (self.segments.clone(), 0)
+        let mut segments = self.segments.clone();
+        let (at, offset) = self.place(position).unwrap_or_default();
+        segments.rotate_left(at);
+        (segments, offset)
     }
 }
 

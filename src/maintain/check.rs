@@ -36,7 +36,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::disk::format::{KIND_FREE_DIRECTORY, get_u32};
+use crate::disk::format::KIND_FREE_DIRECTORY;
 use crate::disk::platform::{Disk, LockMode};
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::error::{Error, LockKind, Result};
@@ -245,7 +245,7 @@ impl Walk<'_, '_> {
         // The log is read before the trees: its frames live only until the next root.
         let before = (self.findings.report.clone(), self.uses.clone());
         self.log()?;
-        if !is_newest(self.file.disk, &self.root)? {
+        if !self.root.is_newest(self.file.disk)? {
             if !last {
                 return Ok(false);
             }
@@ -302,7 +302,7 @@ fn check_disk_with(disk: &dyn Disk, options: &CheckOptions, watch: &mut Watch<'_
         if disk.try_lock(byte, LockMode::Shared).map_err(|source| Error::io("lock", disk.path(), source))? {
             // The version counts as pinned only if it is still the newest now that the lock is held: a writer
             // that looked for pins before that may have reused its pages.
-            let result = if is_newest(disk, &root)? {
+            let result = if root.is_newest(disk)? {
                 check_pinned(disk, &slots, root, options, watch, attempt + 10 >= ATTEMPTS)
             } else {
                 Ok(None)
@@ -353,7 +353,7 @@ fn check_pinned(
     let whole = findings.report.file_bytes / page_size;
     let pages = if root.page_count > whole {
         // The length was taken after the root was pinned, and a newer root may cut the file off.
-        if !is_newest(disk, &root)? {
+        if !root.is_newest(disk)? {
             return Ok(None);
         }
         let message = format!("the file should have {} pages, but ends after {whole}", root.page_count);
@@ -364,13 +364,7 @@ fn check_pinned(
     };
     let mut walk = Walk {
         watch,
-        file: File {
-            disk,
-            page_size: root.page_size,
-            store_tag: get_u32(&root.store, 0),
-            pages: u32::try_from(pages).unwrap_or(u32::MAX),
-            version: root.sequence,
-        },
+        file: root.file(disk, pages),
         root,
         uses: Uses::default(),
         findings,
@@ -404,10 +398,6 @@ fn describe(root: &Root, report: &mut Report) {
     report.checkpoint_lsn = root.checkpoint_lsn;
     report.lsn = root.checkpoint_lsn;
     report.commit_time_us = root.commit_time;
-}
-
-fn is_newest(disk: &dyn Disk, root: &Root) -> Result<bool> {
-    Ok(Slots::read(disk)?.newest().is_some_and(|now| now.sequence == root.sequence))
 }
 
 fn uuid(id: &[u8; 16]) -> String {

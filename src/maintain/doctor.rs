@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::disk::host::time_of;
 use crate::disk::platform::Disk;
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::error::{Error, Result};
@@ -234,7 +235,6 @@ fn health(found: &Found) -> Health {
 
 fn store_state(look: &Look, told: Option<&Told>) -> Option<StoreState> {
     let root = look.root.as_ref()?;
-    let time = SystemTime::UNIX_EPOCH + Duration::from_micros(root.commit_time.min(1 << 55));
     Some(StoreState {
         id: root.store.iter().map(|byte| format!("{byte:02x}")).collect(),
         format_version: root.format_version,
@@ -242,7 +242,7 @@ fn store_state(look: &Look, told: Option<&Told>) -> Option<StoreState> {
         file_size: look.file_size,
         root_sequence: root.sequence,
         checkpoint_lsn: root.checkpoint_lsn,
-        checkpoint_time: (root.commit_time != 0).then_some(time),
+        checkpoint_time: (root.commit_time != 0).then(|| time_of(root.commit_time)),
         last_commit: told.map(|told| told.stats.last_commit),
     })
 }

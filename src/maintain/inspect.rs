@@ -9,9 +9,7 @@ use super::format::node::{self, Value};
 use super::format::pages::describe;
 use super::format::slots::{Content, Root, Slots};
 use super::format::space::Unused;
-use crate::disk::format::{
-    KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING, get_u32,
-};
+use crate::disk::format::{KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING};
 use crate::disk::platform::Disk;
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::error::{Error, Result};
@@ -112,13 +110,7 @@ fn newest(disk: &dyn Disk) -> Result<(File<'_>, Root)> {
     let root = Slots::read(disk)?.newest().ok_or_else(none)?;
     let len = disk.len().map_err(|source| Error::io("stat", disk.path(), source))?;
     let page_size = u64::from(root.page_size);
-    let file = File {
-        disk,
-        page_size: root.page_size,
-        store_tag: get_u32(&root.store, 0),
-        pages: u32::try_from(len / page_size).unwrap_or(u32::MAX),
-        version: root.sequence,
-    };
+    let file = root.file(disk, len / page_size);
     Ok((file, root))
 }
 

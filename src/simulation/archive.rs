@@ -301,7 +301,7 @@ fn the_archive_goes_on_after_every_power_loss() {
     }
 }
 
-/// A fold that cannot be archived is a fold all the same, and what is missing is told, now and later.
+/// A checkpoint that cannot be archived is a checkpoint all the same, and what is missing is told, now and later.
 #[test]
 fn what_could_not_be_archived_is_a_gap() {
     let directory = directory();
@@ -371,12 +371,14 @@ fn rows_in_the_end(directory: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
     rows
 }
 
-/// A flush fails, in a commit or a fold, and what it was to write is gone: what was never committed is not in the
+/// A flush fails, in a commit or a checkpoint, and what it was to write is gone: what was never committed is not in the
 /// archive, and LSNs that are passed over are no gap.
 #[test]
 fn a_failed_flush_makes_no_gap_and_leaves_no_lost_transaction() {
-    for (nth, large, folds) in (0..9).flat_map(|nth| [(nth, false, false), (nth, true, false), (nth, false, true)]) {
-        let place = format!("flush {nth}, large: {large}, folds: {folds}");
+    for (nth, large, checkpoints) in
+        (0..9).flat_map(|nth| [(nth, false, false), (nth, true, false), (nth, false, true)])
+    {
+        let place = format!("flush {nth}, large: {large}, checkpoints: {checkpoints}");
         let directory = directory();
         let script = Arc::new(Script::default());
         let world = World::new(Image::default(), Arc::clone(&script) as _);
@@ -389,14 +391,14 @@ fn a_failed_flush_makes_no_gap_and_leaves_no_lost_transaction() {
         world.drop_unwritten(None);
         script.after(1, Call::Flush, nth, Verdict::Fail(libc::EIO));
         let done = if large { put_much(&second) } else { put(&second, "second") };
-        let folded = if folds { second.checkpoint() } else { Ok(()) };
+        let checkpointed = if checkpoints { second.checkpoint() } else { Ok(()) };
         world.drop_now();
         let third = store(2);
         put_and_repair(&third, "next");
         let status = (0..4).find_map(|_| third.archive_now().ok()).unwrap_or_else(|| panic!("{place}"));
         assert_eq!((&status.trouble, status.gaps.len()), (&None, 0), "{place}: {status:?}");
         let snapshot = third.read().unwrap();
-        assert_eq!(status.last, snapshot.lsn(), "{place}, {done:?}, {folded:?}");
+        assert_eq!(status.last, snapshot.lsn(), "{place}, {done:?}, {checkpointed:?}");
         let table = snapshot.raw("t").unwrap();
         let rows = table.prefix(b"").unwrap().map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())));
         assert_eq!(rows_in_the_end(directory.path()), rows.collect::<Result<_>>().unwrap(), "{place}");

@@ -52,7 +52,7 @@ pub(super) fn structure(store: &Store) -> Result<(), String> {
     for (page, run) in own {
         uses.take(page, run, "free map")?;
     }
-    // What the next fold finds: nothing of a name is free, and nothing of it was given back.
+    // What the next checkpoint finds: nothing of a name is free, and nothing of it was given back.
     let mut versions: Vec<_> = named.iter().map(|(_, row)| row.sequence..row.sequence + 1).collect();
     versions.sort_unstable_by_key(|versions| versions.start);
     space.reclaim(root.sequence, &versions);

@@ -40,9 +40,9 @@ fn the_first_to_come_writes_frames_and_root_of_a_failed_flush_once_more() {
         // (A relaxed commit goes with what the cache lets go of.)
         let durability = if drops { Durability::Sync } else { Durability::Relaxed };
         oracle.write(&store, Vec::new(), durability, |_| false).unwrap();
-        let folds = stage.until((0, Call::Flush, nth), move || drop(store.checkpoint()));
+        let checkpoints = stage.until((0, Call::Flush, nth), move || drop(store.checkpoint()));
         // The flush fails; the process dies before it can say so.
-        folds.then(FAILS, Call::Memory, 0).die(&disk);
+        checkpoints.then(FAILS, Call::Memory, 0).die(&disk);
         if lost {
             world.remove_sidecar();
         }
@@ -85,7 +85,7 @@ fn after_the_death_of_a_root(act: impl FnOnce(&Arc<World>)) {
 type Act<'a> = &'a dyn Fn(&Arc<World>, &Store);
 
 #[test]
-fn a_newcomer_does_not_believe_its_own_flush_of_a_root_that_nobody_told_of() {
+fn a_new_process_does_not_trust_its_own_flush_of_a_root_that_was_not_published() {
     let newcomer = |world: &Arc<World>| open_store(world, 1, LARGE_CAP).1.unwrap();
     let kept_from = |byte, world: &Arc<World>, act: &dyn Fn()| {
         let still = world.disk(3);
@@ -164,12 +164,12 @@ fn frames_behind_the_older_ring_are_found() {
     // Two blocks each, so that one lies across that end.
     let put = |store: &Store, n: u8| store.write(|tx| tx.raw("t")?.put(b"count", &[n; 5000])).unwrap();
     (0..6).for_each(|_| assert!(count_one(&first).is_ok()));
-    let folding = first.clone();
+    let checkpointing = first.clone();
     // The root's slot is written next.
-    let folds = stage.until((0, Call::Flush, 1), move || folding.checkpoint().unwrap());
+    let checkpoints = stage.until((0, Call::Flush, 1), move || checkpointing.checkpoint().unwrap());
     (7..10).for_each(|n| put(&third, n));
     drop(second.engine().lock_append(None).unwrap());
-    folds.go_on();
+    checkpoints.go_on();
     let still = world.disk(3);
     assert!(still.try_lock(CHECKPOINT, LockMode::Exclusive).unwrap());
     (10..12).for_each(|n| put(&third, n));
@@ -197,7 +197,7 @@ fn readers_of_what_a_dead_writer_left_see_the_same() {
 
 /// At each use of the shared memory by the first writer that comes then.
 #[test]
-fn no_writer_stands_behind_the_words_of_the_dead() {
+fn no_writer_waits_behind_the_words_of_dead_processes() {
     let mut appeared = false;
     for nth in 0.. {
         let stage = Arc::new(Stage::default());

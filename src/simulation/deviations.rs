@@ -28,8 +28,8 @@ enum Act {
     CommitLong,
     /// Straight to the tree.
     CommitLarge,
-    Fold,
-    /// Folds, gives space of the log back, moves pages down.
+    Checkpoint,
+    /// Makes a checkpoint, gives space of the log back, moves pages down.
     Shrink,
     Flush,
     /// Takes a snapshot, looks at it, and lets it go.
@@ -57,11 +57,11 @@ struct Scene {
 }
 
 const SCENES: &[Scene] = &[
-    Scene { name: "two threads append, and another process", processes: &[&[&[Commit], &[Fold]], &[&[Commit]]] },
+    Scene { name: "two threads append, and another process", processes: &[&[&[Commit], &[Checkpoint]], &[&[Commit]]] },
     Scene { name: "all write", processes: &[&[&[Commit], &[CommitRelaxed]], &[&[Commit]]] },
     Scene {
         name: "two readers of a version, and roots",
-        processes: &[&[&[Keep, Rest(20), Look], &[Read]], &[&[Commit, Fold, Rest(10), Commit, Fold]]],
+        processes: &[&[&[Keep, Rest(20), Look], &[Read]], &[&[Commit, Checkpoint, Rest(10), Commit, Checkpoint]]],
     },
     Scene { name: "two read while another commits", processes: &[&[&[Read, Read], &[Read]], &[&[Commit]]] },
     Scene {
@@ -69,7 +69,10 @@ const SCENES: &[Scene] = &[
         processes: &[&[&[Read, Read], &[Read]], &[&[CommitRelaxed, Rest(10), LoseSidecar, Commit]]],
     },
     Scene { name: "relaxed commits and flushes", processes: &[&[&[CommitRelaxed, Flush], &[Flush]], &[&[Commit]]] },
-    Scene { name: "long values beside folds", processes: &[&[&[CommitLong], &[Keep, Look]], &[&[Fold], &[Commit]]] },
+    Scene {
+        name: "long values beside checkpoints",
+        processes: &[&[&[CommitLong], &[Keep, Look]], &[&[Checkpoint], &[Commit]]],
+    },
     Scene { name: "large transactions", processes: &[&[&[CommitLarge], &[Commit]], &[&[Keep, Commit, Look]]] },
     Scene { name: "the file shrinks", processes: &[&[&[Shrink], &[Keep, Commit, Look]], &[&[Commit, Read]]] },
     Scene { name: "all leave", processes: &[&[&[Commit, Leave]], &[&[CommitRelaxed, Leave]], &[&[Read, Leave]]] },
@@ -107,7 +110,7 @@ impl Actor<'_> {
                 let n = self.oracle.write(store, changes, durability, never)?;
                 self.floor.fetch_max(n, SeqCst);
             }
-            Fold => store.checkpoint().map_err(text)?,
+            Checkpoint => store.checkpoint().map_err(text)?,
             Shrink => {
                 let plan = CheckpointOptions { shrink: true, compact: 100, ..CheckpointOptions::default() };
                 store.engine().checkpoint(&plan, store.engine().deadline()).map(drop).map_err(text)?;

@@ -98,7 +98,7 @@ fn no_root_is_read_whose_successor_was_told_elsewhere() {
 /// A reader finds while it pins a root that its sidecar was left, and starts another one itself. The holder of APPEND is
 /// stopped: it is not about to publish there what others have shown before.
 #[test]
-fn a_silent_sidecar_is_not_believed_for_the_words_of_the_one_before() {
+fn a_silent_sidecar_is_not_used_for_the_words_of_the_one_before() {
     let (world, _disk, first) = new_store(Arc::new(Stage::default()), LOG_CAP);
     count_one(&first).unwrap();
     let early = open_store(&world, 1, LOG_CAP).1.unwrap();

@@ -79,7 +79,7 @@ fn count_long(store: &Store) -> Result<u64> {
     count_on(store, 40_000)
 }
 
-fn fold(store: &Store) -> Result<u64> {
+fn checkpoint(store: &Store) -> Result<u64> {
     store.checkpoint().map(|()| 0)
 }
 
@@ -120,11 +120,11 @@ fn one_process_at_a_time() {
     // Between reading and appending.
     busy(meanwhile(Call::Lock, 1, count_one, count_one), LockKind::Writer);
     // While the frame is written: the other one would put the mark of its checkpoint there.
-    busy(meanwhile(Call::Write, 0, count_one, fold), LockKind::Append);
+    busy(meanwhile(Call::Write, 0, count_one, checkpoint), LockKind::Append);
     // While the pages of a long value are written.
-    busy(meanwhile(Call::Write, 0, count_long, fold), LockKind::Checkpoint);
+    busy(meanwhile(Call::Write, 0, count_long, checkpoint), LockKind::Checkpoint);
     // Before the frame that points at them is written: without it they are free.
-    busy(meanwhile(Call::Lock, 3, count_long, fold), LockKind::Checkpoint);
+    busy(meanwhile(Call::Lock, 3, count_long, checkpoint), LockKind::Checkpoint);
     // While the disk flushes, and the flusher does not move on: the other one flushes beside it.
     assert_eq!(meanwhile(Call::Flush, 0, count_one, count_one).unwrap(), 1);
 }

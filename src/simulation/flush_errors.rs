@@ -70,7 +70,7 @@ fn after_a_death(bystander: bool) {
 }
 
 #[test]
-fn a_flush_fails_and_nobody_lives_to_tell() {
+fn a_flush_fails_and_all_processes_die() {
     after_a_death(false);
     after_a_death(true);
 }

@@ -1,7 +1,7 @@
 //! What another process may do between any two calls of one, or after its death at any of them.
 //!
 //! Schedules sample; here the places are gone through one by one. A process does one thing: it reads,
-//! commits, folds the log, opens, leaves. At its n-th call of the platform it stands still while
+//! commits, checkpoints the log, opens, leaves. At its n-th call of the platform it stands still while
 //! another does something whole, and then goes on; or it dies there, and the other goes on without
 //! it. The oracle looks at everything that either of them reads and commits, then and afterwards,
 //! and power losses must leave what was acknowledged and shown.
@@ -42,7 +42,7 @@ enum Act {
     CommitLarge,
     DropTable,
     Checkpoint,
-    /// Folds the log, gives its space back, and moves pages down.
+    /// Checkpoints the log, gives its space back, and moves pages down.
     Shrink,
     Leave,
     /// Leaves as the last one.
@@ -79,7 +79,7 @@ enum Visit {
     CommitRelaxed,
     /// Writes without reading anything first.
     CommitBlindly,
-    Fold,
+    Checkpoint,
     Shrink,
     /// Makes two roots, the second of which may use what the first one set free.
     TwoRoots,
@@ -96,7 +96,7 @@ const VISITS: [Visit; 12] = [
     Visit::Commit,
     Visit::CommitRelaxed,
     Visit::CommitBlindly,
-    Visit::Fold,
+    Visit::Checkpoint,
     Visit::Shrink,
     Visit::TwoRoots,
     Visit::CommitLarge,
@@ -219,8 +219,8 @@ impl Play {
         }
     }
 
-    /// Folds whatever there is, into a new root.
-    fn fold(&self, store: &Store, forgiven: fn(&Error) -> bool) -> Result<(), String> {
+    /// Checkpoints whatever there is, into a new root.
+    fn checkpoint(&self, store: &Store, forgiven: fn(&Error) -> bool) -> Result<(), String> {
         forgive(store.checkpoint(), forgiven, "checkpoint")
     }
 
@@ -248,7 +248,7 @@ impl Play {
         let open = || store.as_ref().unwrap();
         match act {
             Act::Read => self.read(open(), kept_waiting),
-            Act::Checkpoint => self.fold(open(), kept_waiting),
+            Act::Checkpoint => self.checkpoint(open(), kept_waiting),
             Act::Shrink => self.shrink(open(), kept_waiting),
             Act::Leave | Act::LeaveLast => forgive(store.take().unwrap().close(), kept_waiting, "close"),
             Act::Open | Act::OpenFirst => match Store::on_disk(Arc::clone(&self.actor) as _, settings()) {
@@ -280,13 +280,13 @@ impl Play {
             }
             Visit::CommitRelaxed => drop(self.commit(store, Act::CommitRelaxed, forgiven)?),
             Visit::CommitBlindly => self.commit_blindly(store, forgiven)?,
-            Visit::Fold => self.fold(store, forgiven)?,
+            Visit::Checkpoint => self.checkpoint(store, forgiven)?,
             Visit::Shrink => self.shrink(store, forgiven)?,
             Visit::Commit => drop(self.commit(store, Act::Commit, forgiven)?),
             Visit::TwoRoots => {
                 for _ in 0..2 {
                     self.commit(store, Act::Commit, forgiven)?;
-                    self.fold(store, forgiven)?;
+                    self.checkpoint(store, forgiven)?;
                 }
             }
             Visit::CommitLarge => drop(self.commit(store, Act::CommitLarge, forgiven)?),
@@ -334,7 +334,7 @@ pub(super) fn beginning() -> (Image, Vec<Attempt>) {
     }
     let fixed = Change::Put(FIXED.0.into(), FIXED.1.to_vec(), FIXED.2.into());
     play.oracle.write(&store, vec![fixed], Sync, never).unwrap();
-    // On to where, after another commit and a fold, the log's end comes round to the segment that a log
+    // On to where, after another commit and a checkpoint, the log's end comes round to the segment that a log
     // made smaller keeps: what is live there would be written over.
     loop {
         let root = store.engine().slots().unwrap().newest;
@@ -345,7 +345,7 @@ pub(super) fn beginning() -> (Image, Vec<Attempt>) {
         let len = if in_last && block.is_multiple_of(2) { 5000 } else { 900 };
         let change = vec![put("a", 9, len, &mut play.rng.lock().unwrap())];
         play.oracle.write(&store, change, Sync, never).unwrap();
-        play.fold(&store, never).unwrap();
+        play.checkpoint(&store, never).unwrap();
     }
     let attempts = play.oracle.known().attempts.clone();
     // No process has left: a store that is in use.
@@ -385,7 +385,7 @@ fn run(start: &(Image, Vec<Attempt>), act: Act, visit: Visit, at: usize, dies: b
     let disk = world.disk(VISITOR);
     let visitor = Store::on_disk(Arc::clone(&disk) as _, settings()).map_err(text)?;
     play.commit(&visitor, Act::Commit, never)?;
-    play.fold(&visitor, never)?;
+    play.checkpoint(&visitor, never)?;
     play.commit(&visitor, Act::Commit, never)?;
     play.commit(&visitor, Act::CommitRelaxed, never)?;
     play.commit_blindly(&visitor, never)?;

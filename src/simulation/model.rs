@@ -179,7 +179,7 @@ impl Kind {
     pub(super) fn log_cap(self) -> u64 {
         match self {
             Kind::Growth => 1 << 20,
-            // Several long values are to lie beside the log before it is folded.
+            // Several long values are to lie beside the log before it is checkpointed.
             Kind::Long => 256 << 10,
             _ => 64 << 10,
         }

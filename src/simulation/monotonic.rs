@@ -83,7 +83,7 @@ fn a_flush_is_told_to_the_sidecar_that_was_started_meanwhile() {
 /// A commit is in the log, and its flush stands still. The sidecar is deleted; a process that opens the store starts
 /// another one, flushes what lies in the file, and shows it.
 #[test]
-fn what_a_newcomer_shows_is_durable_and_seen_by_those_who_stay() {
+fn what_a_new_process_shows_is_durable_and_seen_by_those_who_stay() {
     let (stage, world, _disk, first, [reader]) = some();
     let still = stage.until((0, Call::Flush, 0), counting(&first));
     world.remove_sidecar();
@@ -135,7 +135,7 @@ fn a_copy_that_no_writer_uses_is_not_joined() {
 /// An older copy is written over the sidecar in place: its words go back, and their seals are good. A process that comes
 /// then has seen nothing yet, and looks at the file for more than it is told.
 #[test]
-fn an_older_copy_in_place_hides_nothing_from_a_newcomer() {
+fn an_older_copy_in_place_hides_nothing_from_a_new_process() {
     let much = |store: &Store| {
         let rows = |tx: &WriteTxn| (0..40).try_for_each(|n: u8| tx.raw("much")?.put(&[n], &[n; 1000]));
         store.write(rows).unwrap();
@@ -241,7 +241,7 @@ fn write_rows(store: &Store, value: u8) {
 }
 
 /// A thread takes a snapshot by the words of a sidecar that was left, and another one joins the next sidecar just
-/// before the first looks whether the file knows better. Meanwhile the log is folded for the second time since:
+/// before the first looks whether the file knows better. Meanwhile the log is checkpointed for the second time since:
 /// pages of the root that was told of last are being used again, and its pins were looked at before. (The log has
 /// lapped, so there is nothing behind the told tail.)
 #[test]
@@ -262,16 +262,16 @@ fn no_root_is_pinned_by_the_words_of_a_sidecar_that_was_left() {
     assert!(still.try_lock(CHECKPOINT, LockMode::Exclusive).unwrap());
     (7..19).for_each(|value| write_rows(&first, value));
     still.unlock(CHECKPOINT).unwrap();
-    let folding = first.clone();
+    let checkpointing = first.clone();
     // The mark is written; these are pages.
-    let folds = stage.until((0, Call::Write, 1), move || folding.checkpoint().unwrap());
+    let checkpoints = stage.until((0, Call::Write, 1), move || checkpointing.checkpoint().unwrap());
     let reading = second.clone();
     // Both looks at the root slots are done.
     let reads = stage.until((1, Call::Read, 2), move || reading.read().unwrap());
     second.engine().rejoin_sidecar(true).unwrap();
     second.engine().load_hints(&second.engine().known_sidecar());
     let snapshot = reads.go_on();
-    folds.go_on();
+    checkpoints.go_on();
     let rows = snapshot.raw("rows").unwrap();
     assert_eq!(rows.prefix(b"").unwrap().map(Result::unwrap).count(), ROWS as usize);
     assert_eq!(rows.get(&0_u32.to_be_bytes()).unwrap().unwrap()[..], [18; 100]);

@@ -34,7 +34,7 @@ fn value(snapshot: &Snapshot) -> crate::Result<u8> {
     Ok(n)
 }
 
-/// Overwrites all of it, and folds, often enough that pages which nothing keeps are used again.
+/// Overwrites all of it, and checkpoints, often enough that pages which nothing keeps are used again.
 fn churn(store: &Store, n: u8) {
     for _ in 0..4 {
         put(store, n);
@@ -250,7 +250,7 @@ fn a_process_killed_while_it_names_a_state_leaves_all_of_it_or_nothing() {
     }
 }
 
-/// Whatever a process is about to do when another commits, folds, and gives a name of its own: each name has a state
+/// Whatever a process is about to do when another commits, checkpoints, and gives a name of its own: each name has a state
 /// that was the newest at some time during its call.
 #[test]
 fn names_given_at_the_same_time_each_have_a_state_of_their_time() {
@@ -473,7 +473,7 @@ fn applied(model: &Model, diff: &crate::Diff<'_>) -> Model {
     model
 }
 
-/// Changes names, writes, folds, goes back, by two processes in turn, and looks at all of it after each step.
+/// Changes names, writes, checkpoints, goes back, by two processes in turn, and looks at all of it after each step.
 fn live(kind: Kind, seed: u64, count: usize) {
     let mut rng = Rng(seed);
     let (world, _disk, first) = new_store(Arc::new(Free), kind.log_cap());

@@ -244,7 +244,7 @@ impl Oracle {
         let seen = self.known().seen;
         let (_, id) = self.look(&snapshot, seen).map_err(|e| format!("at the end: {e}"))?;
         store.checkpoint().map_err(text)?;
-        self.is_still(&store.read().map_err(text)?, id).map_err(|e| format!("at the end, folded: {e}"))?;
+        self.is_still(&store.read().map_err(text)?, id).map_err(|e| format!("at the end, checkpointed: {e}"))?;
         check::structure(&store).map_err(|e| format!("at the end: {e}"))?;
         drop(snapshot);
         disk.silence();

@@ -77,7 +77,7 @@ fn a_snapshot_stays_what_it_is() {
 
 /// Time stands still here, so no process looks whether there is another sidecar than the one it knows.
 #[test]
-fn whoever_comes_or_goes_leaves_the_others_their_sidecar() {
+fn opening_and_closing_leave_the_others_their_sidecar() {
     let (world, _disk, first) = new_store(Arc::new(Free), LOG_CAP);
     for n in 1..4 {
         let guest = open_store(&world, 1, LOG_CAP).1.unwrap();
@@ -120,7 +120,7 @@ fn what_recovery_found_and_calls_durable_survives_a_power_loss() {
 }
 
 #[test]
-fn whoever_leaves_makes_durable_what_is_not() {
+fn closing_makes_durable_what_is_not() {
     let (empty, _, _) = new_store(Arc::new(Free), LOG_CAP);
     let world = World::new(empty.image(), Arc::new(Free));
     world.record();
@@ -138,13 +138,13 @@ fn a_root_told_of_during_a_look_is_not_taken_for_the_one_that_was_found() {
         let conductor = Arc::new(Meanwhile::default());
         let (world, _disk, first) = new_store(Arc::clone(&conductor) as _, LOG_CAP);
         let second = open_store(&world, 1, LOG_CAP).1.unwrap();
-        let fold = |store: &Store| count_one(store).and_then(|_| store.checkpoint()).unwrap();
+        let checkpoint = |store: &Store| count_one(store).and_then(|_| store.checkpoint()).unwrap();
         // What is counted lies in the log; this is found in the tree alone.
         second.write(|tx| tx.raw("t")?.put(b"kept", b"value")).unwrap();
-        fold(&second);
-        let (folding, hearing) = (second.clone(), Arc::clone(first.engine()));
+        checkpoint(&second);
+        let (checkpointing, hearing) = (second.clone(), Arc::clone(first.engine()));
         conductor.before(Call::Done, nth, move || {
-            fold(&folding);
+            checkpoint(&checkpointing);
             hearing.load_hints(&hearing.known_sidecar());
         });
         // Only a thread with a number is interrupted behind a call, too.
@@ -154,7 +154,7 @@ fn a_root_told_of_during_a_look_is_not_taken_for_the_one_that_was_found() {
             looking.read().unwrap()
         };
         let snapshot = std::thread::spawn(look).join().unwrap();
-        (0..3).for_each(|_| fold(&second));
+        (0..3).for_each(|_| checkpoint(&second));
         let kept = snapshot.raw("t").and_then(|table| table.get(b"kept").map(|value| value.unwrap().to_vec()));
         assert_eq!(kept.unwrap(), *b"value", "interrupted behind read {nth}");
     }

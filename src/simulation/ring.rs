@@ -67,14 +67,14 @@ fn the_ring_changes_only_where_nothing_is_live() {
 }
 
 #[test]
-fn a_full_log_can_be_folded() {
+fn a_full_log_can_be_checkpointed() {
     let (world, _disk, store) = new_store(Arc::new(Free), MIN_LOG);
     let impatient = Settings { timeout: Duration::ZERO, ..settings(MIN_LOG) };
     let writer = Store::on_disk(world.disk(1) as _, impatient).unwrap();
-    let folding = store.engine().lock_checkpoint(None).unwrap();
+    let checkpointing = store.engine().lock_checkpoint(None).unwrap();
     let full = (0..100).find_map(|n| count_one(&writer).err().map(|e| (n, e)));
     assert!(matches!(full, Some((10.., Error::Busy { lock: LockKind::Checkpoint, .. }))), "{full:?}");
-    drop(folding);
+    drop(checkpointing);
     writer.checkpoint().unwrap();
     assert_eq!(count(&store).unwrap(), full.unwrap().0);
 }

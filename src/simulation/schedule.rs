@@ -83,7 +83,7 @@ struct Actor {
     access: Access,
     /// Whether it damages and removes the sidecar.
     spoils: bool,
-    /// Whether it hardly does anything but commit and fold.
+    /// Whether it hardly does anything but commit and checkpoint.
     busy: bool,
     /// Whether it follows the change feed, with this journal.
     feed: Option<Journal>,

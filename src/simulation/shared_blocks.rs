@@ -80,7 +80,7 @@ fn what_was_written_without_a_sidecar_shares_no_block() {
 /// An older copy of the sidecar, put back in place, tells of a batch that is still open. A commit behind it was
 /// flushed since.
 #[test]
-fn frames_behind_the_told_tail_share_no_block() {
+fn frames_behind_the_published_tail_share_no_block() {
     let (world, _disk, first) = new_store(Arc::new(Free), LOG_CAP);
     let second = open_store(&world, 1, LOG_CAP).1.unwrap();
     count_relaxed(&first);

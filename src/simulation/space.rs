@@ -113,7 +113,7 @@ fn a_value_larger_than_the_log_has_room_for_itself_twice_beside_it() {
 fn a_deleted_long_value_is_given_back_at_once() {
     let (_world, disk, store) = unrecorded(Arc::new(Free), CAP);
     let few = |len| (0..100_u8).for_each(|n| put(&store, &[n], len));
-    // Nothing of use behind it: folded, then cut.
+    // Nothing of use behind it: checkpointed, then cut.
     few(500);
     put(&store, b"long", 16 << 20);
     let (_, small) = (rest(&store, &disk), disk.len().unwrap());
@@ -121,7 +121,7 @@ fn a_deleted_long_value_is_given_back_at_once() {
     delete(&store, b"long");
     let (checkpoints, len) = rest(&store, &disk);
     assert!(len < 1 << 20 && checkpoints <= 3, "{len} bytes after {checkpoints} checkpoints");
-    // Pages of use behind it: folded, moved, cut.
+    // Pages of use behind it: checkpointed, moved, cut.
     put(&store, b"long", 16 << 20);
     few(600);
     store.checkpoint().unwrap();
@@ -306,7 +306,7 @@ fn a_long_value_does_not_wait_for_a_checkpoint() {
     put(&first, b"pages", 100_000);
     first.engine().checkpoint(&CheckpointOptions { room_for: CAP / 4, ..CheckpointOptions::default() }, None).unwrap();
 
-    let folding = first.engine().lock_checkpoint(None).unwrap();
+    let checkpointing = first.engine().lock_checkpoint(None).unwrap();
     put(&second, b"log", 100_000);
     assert_eq!(long(&second), 0, "it is in the log");
     for store in [&first, &second] {
@@ -319,7 +319,7 @@ fn a_long_value_does_not_wait_for_a_checkpoint() {
         (0..100_u8).find_map(|n| second.write(|tx| tx.raw("t")?.put(&[n], &vec![7; 100_000])).err().zip(Some(n)));
     let (error, reached) = full.expect("the log is never full");
     assert!(matches!(error, Error::Busy { lock: LockKind::Checkpoint, .. }) && reached > 2, "{error} after {reached}");
-    drop(folding);
+    drop(checkpointing);
 
     let all_there = |store: &Store| {
         assert_eq!(value_len(store, b"log"), 100_000);

@@ -186,7 +186,7 @@ fn every_table_has_an_id_of_its_own() {
 /// looked for the log's end since then, and still knows a table by that set, must not take the word for it.
 #[test]
 fn an_older_word_about_the_tables_is_not_believed() {
-    for folded in [false, true] {
+    for checkpointed in [false, true] {
         let (world, _disk, first) = new_store(Arc::new(Free), 1 << 20);
         let second = open_store(&world, 1, 1 << 20).1.unwrap();
         let put = |store: &crate::Store, key: &[u8]| store.write(|tx| tx.raw("t")?.put(key, b"")).unwrap();
@@ -200,7 +200,7 @@ fn an_older_word_about_the_tables_is_not_believed() {
                 tx.raw("t")?.put(b"new", b"")
             })
             .unwrap();
-        if folded {
+        if checkpointed {
             first.checkpoint().unwrap();
         } else {
             drop(second.engine().lock_append(None).unwrap());
@@ -209,6 +209,6 @@ fn an_older_word_about_the_tables_is_not_believed() {
         put(&second, b"blind");
         let snapshot = first.read().unwrap();
         let rows = snapshot.raw("t").unwrap().prefix(b"").unwrap().map(|row| row.unwrap().0.to_vec());
-        assert_eq!(rows.collect::<Vec<_>>(), [b"blind".to_vec(), b"new".to_vec()], "folded: {folded}");
+        assert_eq!(rows.collect::<Vec<_>>(), [b"blind".to_vec(), b"new".to_vec()], "checkpointed: {checkpointed}");
     }
 }

@@ -87,7 +87,7 @@ fn root_of_much() -> usize {
 }
 
 #[test]
-fn what_follows_a_doubtful_root_is_mended_with_it() {
+fn what_follows_an_unconfirmed_root_is_rewritten_with_it() {
     let root = root_of_much();
     let (script, world, first, second) = pair();
     script.after(0, Call::Write, root, Verdict::Part(40_000, libc::EIO));
@@ -127,7 +127,7 @@ fn nothing_is_appended_while_a_root_is_in_doubt() {
 /// The maker of a root with a transaction in it is killed before it can tell. A frame by a process that
 /// knows the older root alone would take that transaction's place.
 #[test]
-fn a_root_that_nobody_told_of_is_found_before_anything_is_appended() {
+fn a_root_that_was_not_published_is_found_before_anything_is_appended() {
     let root = root_of_much();
     let (script, world, first, second) = pair();
     // It knows the table, and has nothing to read.

@@ -5,15 +5,14 @@ use crate::archive::keeper;
 use crate::archive::place::short;
 use crate::archive::reader::{Archived, Until};
 use crate::archive::setting::Setting;
-use crate::bytes::Bytes;
-use crate::change::Change;
-use crate::disk::format::{SETTING_ARCHIVE, TABLE_SETTINGS};
+use crate::disk::format::SETTING_ARCHIVE;
+use crate::disk::host::time_of;
 use crate::error::{Error, Result};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Transactions that an archive does not have: a checkpoint freed their log space while the archive could not be
 /// written.
@@ -52,10 +51,6 @@ pub struct ArchiveStatus {
     /// Why the archive cannot continue, or why the last checkpoint was not archived. Until the cause is removed,
     /// new commits are not archived, and become a gap. It deserves a warning.
     pub trouble: Option<String>,
-}
-
-fn time(us: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_micros(us.min(1 << 55))
 }
 
 impl Store {
@@ -224,11 +219,11 @@ impl Store {
         let state = survey.state;
         status.first = state.started.then_some(survey.first_commit);
         status.last = state.last_commit;
-        status.covered = state.started.then(|| time(state.covered));
+        status.covered = state.started.then(|| time_of(state.covered));
         status.gaps = survey
             .gaps
             .into_iter()
-            .map(|gap| ArchiveGap { from: gap.from, to: gap.to, found: Some(time(gap.time)), reason: gap.reason })
+            .map(|gap| ArchiveGap { from: gap.from, to: gap.to, found: Some(time_of(gap.time)), reason: gap.reason })
             .collect();
         if state.closed.is_some() {
             let why = "the store's file was put back from an older copy: begin another archive, and make a full backup";
@@ -249,10 +244,7 @@ impl Store {
     }
 
     fn set_archive(&self, setting: Option<&Setting>) -> Result<()> {
-        let write = setting.map_or(Change::Delete, |setting| Change::Put(Bytes::copied(&setting.encode())));
-        self.write(|tx| {
-            tx.change_row(TABLE_SETTINGS, SETTING_ARCHIVE, Some(write));
-            Ok(())
-        })
+        let row = setting.map(Setting::encode);
+        self.write(|tx| tx.put_setting(SETTING_ARCHIVE, row.as_deref()))
     }
 }

@@ -1,9 +1,7 @@
 //! The change feed of a store.
 
 use super::Store;
-use crate::bytes::Bytes;
-use crate::change::Change;
-use crate::disk::format::{SETTING_JOURNAL, TABLE_SETTINGS};
+use crate::disk::format::SETTING_JOURNAL;
 use crate::error::Result;
 use crate::txn::changes::{Cursor, Feed};
 
@@ -73,11 +71,8 @@ impl Store {
     /// # Errors
     /// As [`Store::write`].
     pub fn set_journal(&self, bytes: Option<u64>) -> Result<()> {
-        let row = bytes.map_or(Change::Delete, |bytes| Change::Put(Bytes::copied(&bytes.to_le_bytes())));
-        self.write(|tx| {
-            tx.change_row(TABLE_SETTINGS, SETTING_JOURNAL, Some(row));
-            Ok(())
-        })
+        let row = bytes.map(u64::to_le_bytes);
+        self.write(|tx| tx.put_setting(SETTING_JOURNAL, row.as_ref().map(|row| &row[..])))
     }
 
     /// How many bytes the journal may have; `None`: the store has none. See [`Store::set_journal`].

@@ -5,9 +5,10 @@ use super::registry::{Subject, Turn};
 use crate::archive::keeper::Keeper;
 use crate::disk::format::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MIN_PAGE_SIZE};
 use crate::disk::heap::HeapFile;
+use crate::disk::host::random;
 use crate::disk::netfs::remote_filesystem;
 use crate::disk::platform::Disk as _;
-use crate::disk::rename::rename_to_free_name;
+use crate::disk::rename::{parent_of, remove_leftovers, rename_to_free_name, temporary_name};
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::engine::commit::Durability;
 use crate::engine::open_store::OpenStore;
@@ -19,8 +20,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A half-made store this old was abandoned by its maker.
-const LEFTOVER: Duration = Duration::from_secs(60);
 /// How often a file may be replaced while it is being opened.
 const OPENINGS: usize = 3;
 
@@ -279,7 +278,7 @@ impl Options {
         self.must_be_possible()?;
         let nowhere = Path::new("(in memory)");
         let disk = HeapFile::new().map_err(|e| Error::io("watch for forks", nowhere, e))?;
-        open::create_for(&disk, self.page_size, new_store_id(nowhere)?, self.application)?;
+        open::create_for(&disk, self.page_size, random(nowhere)?, self.application)?;
         let engine = Engine::open(Arc::new(disk), self.settings()).map_err(|e| e.in_file(nowhere))?;
         let store = self.handle(OpenStore::new(engine));
         self.archive.as_deref().map_or(Ok(()), |directory| store.archive_in(directory))?;
@@ -365,10 +364,8 @@ impl Options {
     /// Makes an empty store under another name, and gives it its own name once it is whole and durable: a crash
     /// leaves no half-made store, and if two processes do so at once, one wins.
     fn create_file(&self, path: &Path) -> Result<()> {
-        let store_id = new_store_id(path)?;
-        let random = u32::from_le_bytes(store_id.first_chunk().copied().unwrap_or_default());
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = parent_of(path).join(format!(".{name}.{random:08x}.new"));
+        let store_id = random(path)?;
+        let temporary = temporary_name(path, "new")?;
         let disk = UnixDisk::open(&temporary, OpenMode { read_only: false, create: true })
             .map_err(|e| if let Error::Io { op, cause, .. } = e { Error::io(op, path, cause) } else { e })?;
         // It is empty so far: until its permissions are set, there is nothing in it to read.
@@ -379,16 +376,8 @@ impl Options {
             .and_then(|()| give_name(&temporary, path).map_err(|e| Error::io("name the new store", path, e)));
         drop(disk);
         let _ = std::fs::remove_file(&temporary);
-        remove_leftovers(path, &name);
+        remove_leftovers(path, "new", |_| true);
         made
-    }
-}
-
-fn new_store_id(path: &Path) -> Result<[u8; 16]> {
-    let mut store_id = [0; 16];
-    match getrandom::fill(&mut store_id) {
-        Ok(()) => Ok(store_id),
-        Err(e) => Err(Error::io("get random bytes", path, std::io::Error::other(e.to_string()))),
     }
 }
 
@@ -404,29 +393,6 @@ fn give_name(temporary: &Path, path: &Path) -> std::io::Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::Unsupported && !path.exists() => std::fs::rename(temporary, path),
         named => named,
-    }
-}
-
-/// Removes half-made stores of processes that were killed while making this store.
-fn remove_leftovers(path: &Path, name: &str) {
-    let Ok(entries) = std::fs::read_dir(parent_of(path)) else { return };
-    for entry in entries.flatten() {
-        let file = entry.file_name();
-        let file = file.to_string_lossy();
-        let ours =
-            file.strip_prefix(&format!(".{name}.")).is_some_and(|rest| rest.len() == 12 && rest.ends_with(".new"));
-        let old =
-            || entry.metadata().and_then(|m| m.modified()).is_ok_and(|t| t.elapsed().is_ok_and(|age| age > LEFTOVER));
-        if ours && old() {
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
-}
-
-fn parent_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
     }
 }
 

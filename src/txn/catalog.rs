@@ -5,7 +5,7 @@ use crate::engine::buffer::Over;
 use crate::engine::merge::{MergeCursor, TableSource};
 use crate::engine::stats::TableInfo;
 use crate::engine::table_row::TableEntry;
-use crate::error::{CorruptionKind, Error, Result};
+use crate::error::{Error, Result};
 use std::ops::Bound;
 
 /// The types that a table of bytes is recorded with.
@@ -20,10 +20,7 @@ pub(crate) fn list_tables<B: Over>(names: TableSource<'_, B>) -> Result<Vec<Tabl
         // Copied before it is called a string: see `ReadMap`.
         let name = String::from_utf8(name.to_vec());
         let name = name.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-        let Some(entry) = TableEntry::decode(&row) else {
-            let found = format!("something else for {name:?}");
-            return Err(Error::corrupt(CorruptionKind::Names, 0, None, "an id and two type names", found));
-        };
+        let entry = TableEntry::of_row(name.as_bytes(), &row)?;
         let root = names.view.tree_root(entry.id)?;
         let entries = TableSource { table: entry.id, root, ..names }.entries()?;
         tables.push(TableInfo {

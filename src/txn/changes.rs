@@ -1,7 +1,7 @@
 //! The change feed: what was committed after a cursor, in the order of the commits.
 
 use crate::disk::format::get_u32;
-use crate::engine::commit_record::{Entries, Entry, crc_of};
+use crate::engine::commit_record::{Entry, crc_of, entries};
 use crate::engine::feed::{Reach, Records};
 use crate::error::{CorruptionKind, Error, Result};
 use crate::txn::snapshot::Snapshot;
@@ -219,7 +219,7 @@ impl Commit {
     /// order of the keys. Of a key that the transaction changed twice, the last change.
     pub fn changes(&self) -> impl Iterator<Item = Changed<'_>> {
         let mut of = "";
-        Entries::new(&self.record).flatten().filter_map(move |entry| match entry {
+        entries(&self.record).flatten().filter_map(move |entry| match entry {
             Entry::Table(table) => {
                 of = table;
                 None
@@ -263,11 +263,11 @@ impl Changes {
     fn next_commit(&mut self) -> Result<Option<Commit>> {
         self.snapshot.engine().check_process()?;
         while let Some((lsn, record)) = self.records.next_record()? {
-            let Some(crc) = crc_of(&record).filter(|_| Entries::new(&record).all(|entry| entry.is_some())) else {
+            let Some(crc) = crc_of(&record).filter(|_| entries(&record).all(|entry| entry.is_some())) else {
                 let (expected, found) = ("a record of each transaction", format!("something else for LSN {lsn}"));
                 return Err(Error::corrupt(CorruptionKind::Journal, 0, None, expected, found));
             };
-            if Entries::new(&record).next().is_some() {
+            if entries(&record).next().is_some() {
                 let cursor = Cursor { store_id: self.snapshot.engine().store_id, lsn, crc: Some(crc) };
                 return Ok(Some(Commit { cursor, record }));
             }

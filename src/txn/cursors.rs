@@ -1,9 +1,8 @@
 //! Cursors that are kept in the store, under names.
 
-use crate::bytes::Bytes;
-use crate::change::Change;
 use crate::direction::Direction;
-use crate::disk::format::{MAX_NAME_SIZE, SETTING_CURSOR, TABLE_SETTINGS};
+use crate::disk::format::{SETTING_CURSOR, TABLE_SETTINGS};
+use crate::engine::file::check_name_size;
 use crate::engine::merge::{MergeCursor, TableSource};
 use crate::error::{CorruptionKind, Error, LimitKind, Result};
 use crate::txn::changes::Cursor;
@@ -16,10 +15,7 @@ fn row_key(name: &str) -> Result<Vec<u8>> {
     if name.is_empty() {
         return Err(Error::Invalid("a cursor's name cannot be empty".to_owned()));
     }
-    if name.len() > MAX_NAME_SIZE {
-        let (size, limit) = (name.len() as u64, MAX_NAME_SIZE as u64);
-        return Err(Error::TooLarge { what: LimitKind::CursorName, size, limit });
-    }
+    check_name_size(LimitKind::CursorName, name)?;
     Ok([SETTING_CURSOR, name.as_bytes()].concat())
 }
 
@@ -123,7 +119,7 @@ impl WriteTxn {
         if cursor.store_id != self.engine().store_id {
             return self.in_file(Err(Error::Invalid(format!("the cursor for {name:?} is that of another store"))));
         }
-        self.put_cursor(name, Some(cursor))
+        self.put_setting(&row_key(name)?, Some(&encode(cursor)))
     }
 
     /// Deletes a cursor. Returns whether there was one.
@@ -141,7 +137,7 @@ impl WriteTxn {
     pub fn delete_cursor(&self, name: &str) -> Result<bool> {
         let found = self.cursor(name)?;
         if found.is_some() {
-            self.put_cursor(name, None)?;
+            self.put_setting(&row_key(name)?, None)?;
         }
         Ok(found.is_some())
     }
@@ -151,22 +147,7 @@ impl WriteTxn {
     /// # Errors
     /// As [`Snapshot::cursor`].
     pub fn cursor(&self, name: &str) -> Result<Option<Cursor>> {
-        let key = row_key(name)?;
-        let base = self.in_file(self.base())?;
-        let row = match self.buffer.buffered(TABLE_SETTINGS, &key) {
-            Some(Change::Put(row)) => Some(row.to_vec()),
-            Some(_) => None,
-            None => self.in_file(base.setting(&key))?,
-        };
+        let row = self.in_file(self.setting_now(&row_key(name)?))?;
         self.in_file(row.map(|row| decode(self.engine().store_id, &row)).transpose())
-    }
-
-    fn put_cursor(&self, name: &str, cursor: Option<&Cursor>) -> Result<()> {
-        let key = row_key(name)?;
-        // Read now, as everything that is no table opened by name: see `WriteTxn::settle_names`.
-        self.in_file(self.base().map(drop))?;
-        let row = cursor.map_or(Change::Delete, |cursor| Change::Put(Bytes::copied(&encode(cursor))));
-        self.change_row(TABLE_SETTINGS, &key, Some(row));
-        Ok(())
     }
 }

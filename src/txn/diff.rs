@@ -9,9 +9,9 @@ use crate::direction::Direction;
 use crate::disk::format::{TABLE_NAMES, TreeRoot};
 use crate::engine::Engine;
 use crate::engine::merge::{MergeCursor, TableSource};
-use crate::engine::table_row::TableEntry;
+use crate::engine::table_row::{TableEntry, name_of_row};
 use crate::engine::view::View;
-use crate::error::{CorruptionKind, Error, Result};
+use crate::error::{Error, Result};
 use crate::tree::diff::{Difference, TreeDiff, Version};
 use crate::tree::node::LeafValue;
 use crate::txn::catalog::check_types;
@@ -225,17 +225,7 @@ fn sides(view: &View) -> Result<BTreeMap<u32, Side<'_>>> {
     let mut found = BTreeMap::new();
     let mut walk = MergeCursor::new(names, Direction::Forward, Bound::Unbounded)?;
     while let Some((name, row)) = walk.next()? {
-        // Copied before it is called a string: see `ReadMap`.
-        let name = String::from_utf8(name.to_vec()).ok();
-        let Some((name, entry)) = name.zip(TableEntry::decode(&names.read(row)?)) else {
-            return Err(Error::corrupt(
-                CorruptionKind::Names,
-                0,
-                None,
-                "a name, an id and two type names",
-                "something else",
-            ));
-        };
+        let (name, entry) = (name_of_row(&name)?, TableEntry::of_row(&name, &names.read(row)?)?);
         entry.check_flags(&name)?;
         let id = entry.id;
         let types = (entry.key_type.into(), entry.value_type.into());

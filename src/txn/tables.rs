@@ -5,13 +5,13 @@ use crate::bytes::Bytes;
 use crate::change::Change;
 use crate::disk::format::{MAX_VALUE_SIZE, TABLE_NAMES};
 use crate::engine::buffer::Buffer;
-use crate::engine::file::check_key;
+use crate::engine::file::{check_key, check_name_size};
 use crate::engine::known_tables::KnownTable;
 use crate::engine::merge::TableSource;
 use crate::engine::table_row::TableEntry;
 use crate::error::{Error, LimitKind, Result};
 use crate::txn::catalog::{check_schema, check_types};
-use crate::txn::txn_table::{ExpectedTable, TxnTable, check_name, check_size};
+use crate::txn::txn_table::{ExpectedTable, TxnTable};
 use crate::txn::undo::Undo;
 use crate::txn::write::WriteTxn;
 use std::rc::Rc;
@@ -44,7 +44,7 @@ impl WriteTxn {
     /// of them changed the set of tables.
     pub(super) fn open_known(&self, name: &str, types: (&str, &str)) -> Result<Option<Rc<TxnTable>>> {
         self.engine().check_process()?;
-        check_name(name)?;
+        check_name_size(LimitKind::TableName, name)?;
         let table = match self.tables.named(name) {
             Some(table) => Some(table),
             None => match self.assume(name) {
@@ -115,8 +115,8 @@ impl WriteTxn {
     // Changing the set of tables. Whatever may fail comes before the first change.
 
     pub(super) fn create_table(&self, name: &str, types: (&str, &str)) -> Result<Rc<TxnTable>> {
-        check_name(name)?;
-        [types.0, types.1].into_iter().try_for_each(|name| check_size(LimitKind::TypeName, name))?;
+        check_name_size(LimitKind::TableName, name)?;
+        [types.0, types.1].into_iter().try_for_each(|name| check_name_size(LimitKind::TypeName, name))?;
         let id = self.next_id(self.base()?)?;
         let table = self.tables.of(name, id, types);
         self.undo.note(|| Undo::Table { table: Rc::clone(&table), name: table.name(), id: None });
@@ -145,7 +145,7 @@ impl WriteTxn {
 
     /// The new name is free.
     pub(super) fn rename_to(&self, table: &Rc<TxnTable>, to: &str) -> Result<()> {
-        check_name(to)?;
+        check_name_size(LimitKind::TableName, to)?;
         let (id, row) = (self.id_of(table)?, self.row_of(table)?);
         self.change_row(TABLE_NAMES, table.name().as_bytes(), Some(Change::Delete));
         self.set_name(to, &row);
@@ -154,7 +154,7 @@ impl WriteTxn {
     }
 
     pub(super) fn describe_schema(&self, table: &TxnTable, schema: &str, version: u64) -> Result<()> {
-        check_size(LimitKind::SchemaName, schema)?;
+        check_name_size(LimitKind::SchemaName, schema)?;
         let row = self.row_of(table)?;
         self.set_name(&table.name(), &TableEntry { schema: schema.into(), schema_version: version, ..row });
         Ok(())

@@ -4,8 +4,8 @@
 //! leads to the `TxnTable`. An id belongs to one table for ever, so a savepoint has nothing to undo here except
 //! the fields of a `TxnTable`.
 
-use crate::disk::format::{MAX_NAME_SIZE, TreeRoot};
-use crate::error::{Error, LimitKind, Result};
+use crate::disk::format::TreeRoot;
+use crate::error::{Error, Result};
 use crate::txn::catalog::check_types;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -81,16 +81,4 @@ impl Tables {
         self.by_name.borrow_mut().insert(name, Rc::clone(table));
         Rc::clone(table)
     }
-}
-
-pub(super) fn check_name(name: &str) -> Result<()> {
-    check_size(LimitKind::TableName, name)
-}
-
-/// Checks that a row of the names table has room for the name.
-pub(super) fn check_size(what: LimitKind, name: &str) -> Result<()> {
-    if name.len() <= MAX_NAME_SIZE {
-        return Ok(());
-    }
-    Err(Error::TooLarge { what, size: name.len() as u64, limit: MAX_NAME_SIZE as u64 })
 }

@@ -2,26 +2,16 @@
 
 use crate::bytes::Bytes;
 use crate::change::Change;
-use crate::disk::format::{SETTING_USER_VERSION, TABLE_SETTINGS, get_u64};
-use crate::engine::view::View;
-use crate::error::{CorruptionKind, Error, Result};
+use crate::disk::format::{SETTING_USER_VERSION, TABLE_SETTINGS};
+use crate::engine::view::{View, number_in};
+use crate::error::{Error, Result};
 use crate::txn::snapshot::Snapshot;
 use crate::txn::table_name::TableName;
 use crate::txn::write::WriteTxn;
 
 /// What a row of the settings says; `None`: there is no row.
 pub(crate) fn version_in(row: Option<&[u8]>) -> Result<u64> {
-    match row {
-        None => Ok(0),
-        Some(row) if row.len() >= 8 => Ok(get_u64(row, 0)),
-        Some(row) => Err(Error::corrupt(
-            CorruptionKind::Settings,
-            0,
-            None,
-            "a user version of 8 bytes",
-            format!("{} bytes", row.len()),
-        )),
-    }
+    row.map_or(Ok(0), |row| number_in(row, "a user version of 8 bytes"))
 }
 
 /// The user's version of the content of a state.
@@ -50,17 +40,31 @@ impl Snapshot {
 }
 
 impl WriteTxn {
+    /// A row of the settings, as this transaction sees it.
+    pub(super) fn setting_now(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let base = self.base()?;
+        match self.buffer.buffered(TABLE_SETTINGS, key) {
+            Some(Change::Put(row)) => Ok(Some(row.to_vec())),
+            Some(_) => Ok(None),
+            None => base.setting(key),
+        }
+    }
+
+    /// Sets a row of the settings, or takes it away.
+    pub(crate) fn put_setting(&self, key: &[u8], row: Option<&[u8]>) -> Result<()> {
+        // Read now, as everything that is no table opened by name: see `WriteTxn::settle_names`.
+        self.in_file(self.base().map(drop))?;
+        let change = row.map_or(Change::Delete, |row| Change::Put(Bytes::copied(row)));
+        self.change_row(TABLE_SETTINGS, key, Some(change));
+        Ok(())
+    }
+
     /// The user's version of the content, as this transaction sees it; see [`WriteTxn::set_user_version`].
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`].
     pub fn user_version(&self) -> Result<u64> {
-        let base = self.in_file(self.base())?;
-        self.in_file(match self.buffer.buffered(TABLE_SETTINGS, SETTING_USER_VERSION) {
-            Some(Change::Put(row)) => version_in(Some(&row)),
-            Some(_) => Ok(0),
-            None => user_version_of(base),
-        })
+        self.in_file(self.setting_now(SETTING_USER_VERSION).and_then(|row| version_in(row.as_deref())))
     }
 
     /// Gives the content of the store a version: a number of the user's, for example of the program that has
@@ -86,11 +90,8 @@ impl WriteTxn {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`].
     pub fn set_user_version(&self, version: u64) -> Result<()> {
-        // Read now, as everything that is no table opened by name: see `WriteTxn::settle_names`.
-        self.in_file(self.base().map(drop))?;
-        let row = if version == 0 { Change::Delete } else { Change::Put(Bytes::copied(&version.to_le_bytes())) };
-        self.change_row(TABLE_SETTINGS, SETTING_USER_VERSION, Some(row));
-        Ok(())
+        let row = version.to_le_bytes();
+        self.put_setting(SETTING_USER_VERSION, (version != 0).then_some(&row))
     }
 
     /// Describes the schema of a table, by a name and a version of the user's choice. The store attaches no meaning to
@@ -143,8 +144,8 @@ mod tests {
             tx.set_name("new", &TableEntry { flags: 4, ..row });
             Ok::<_, Error>(())
         })?;
-        for folded in [false, true] {
-            if folded {
+        for checkpointed in [false, true] {
+            if checkpointed {
                 store.checkpoint()?;
             }
             let snapshot = store.read()?;

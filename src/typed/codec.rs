@@ -245,3 +245,28 @@ forms!(str, String: [] &str);
 forms!(str, str: [] String, [] &String);
 forms!([u8], Vec<u8>: [] &[u8], [const N: usize,] [u8; N], [const N: usize,] &[u8; N], ['a,] Bytes<'a>, ['a,] &Bytes<'a>);
 forms!([u8], [u8]: [] Vec<u8>, [] &Vec<u8>, [const N: usize,] [u8; N], [const N: usize,] &[u8; N], ['a,] Bytes<'a>, ['a,] &Bytes<'a>);
+
+/// The types of values that a codec has: generics, type, what reading gives, how a value is written, and how it is read.
+macro_rules! codec_values {
+    ($codec:ty, $name:literal: $([$($generics:tt)*] $value:ty => $read:ty, $encode:expr, $decode:expr;)+) => {
+        $(impl<$($generics)*> Codec<$value> for $codec {
+            type Value<'a> = $read;
+
+            fn name() -> Cow<'static, str> {
+                Cow::Borrowed($name)
+            }
+
+            fn encode(value: &$value) -> Result<Cow<'_, [u8]>, CodecError> {
+                let encode: fn(&$value) -> Result<Cow<'_, [u8]>, CodecError> = $encode;
+                encode(value)
+            }
+
+            fn decode<'a>(bytes: Bytes<'a>) -> Result<$read, CodecError> {
+                let decode: fn(Bytes<'a>) -> Result<$read, CodecError> = $decode;
+                decode(bytes)
+            }
+        })+
+    };
+}
+
+pub(super) use codec_values;

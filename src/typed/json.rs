@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::codec::Codec;
+use super::codec::{Codec, codec_values};
 use super::key::CodecError;
 use crate::bytes::Bytes;
 
@@ -35,36 +35,13 @@ pub struct Json;
 /// How deeply arrays and objects may be nested: what the parser reads, which recurses.
 const MAX_NESTING: usize = 127;
 
-impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
-    type Value<'a> = V;
-
-    fn name() -> Cow<'static, str> {
-        Cow::Borrowed("json")
-    }
-
-    fn encode(value: &V) -> Result<Cow<'_, [u8]>, CodecError> {
-        write(value)
-    }
-
-    fn decode(bytes: Bytes<'_>) -> Result<V, CodecError> {
-        serde_json::from_slice(&bytes).map_err(|error| CodecError::new(error.to_string()))
-    }
+codec_values! { Json, "json":
+    [V: Serialize + DeserializeOwned] V => V, write, read;
+    [] str => String, write, read;
 }
 
-impl Codec<str> for Json {
-    type Value<'a> = String;
-
-    fn name() -> Cow<'static, str> {
-        Cow::Borrowed("json")
-    }
-
-    fn encode(value: &str) -> Result<Cow<'_, [u8]>, CodecError> {
-        write(value)
-    }
-
-    fn decode(bytes: Bytes<'_>) -> Result<String, CodecError> {
-        <Json as Codec<String>>::decode(bytes)
-    }
+fn read<V: DeserializeOwned>(bytes: Bytes<'_>) -> Result<V, CodecError> {
+    serde_json::from_slice(&bytes).map_err(|error| CodecError::new(error.to_string()))
 }
 
 /// Refuses what could not be read again.

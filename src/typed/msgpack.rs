@@ -9,47 +9,22 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::codec::{Codec, MessagePack};
+use super::codec::{Codec, MessagePack, codec_values};
 use super::key::CodecError;
 use crate::bytes::Bytes;
 
-const NAME: Cow<'static, str> = Cow::Borrowed("msgpack");
-
-impl<V: Serialize + DeserializeOwned> Codec<V> for MessagePack {
-    type Value<'a> = V;
-
-    fn name() -> Cow<'static, str> {
-        NAME
-    }
-
-    fn encode(value: &V) -> Result<Cow<'_, [u8]>, CodecError> {
-        write(value)
-    }
-
-    fn decode(bytes: Bytes<'_>) -> Result<V, CodecError> {
-        check(&bytes)?;
-        rmp_serde::from_slice(&bytes).map_err(|error| CodecError::new(error.to_string()))
-    }
+codec_values! { MessagePack, "msgpack":
+    [V: Serialize + DeserializeOwned] V => V, write, read;
+    [] str => String, write, read;
 }
 
-impl Codec<str> for MessagePack {
-    type Value<'a> = String;
-
-    fn name() -> Cow<'static, str> {
-        NAME
-    }
-
-    fn encode(value: &str) -> Result<Cow<'_, [u8]>, CodecError> {
-        write(value)
-    }
-
-    fn decode(bytes: Bytes<'_>) -> Result<String, CodecError> {
-        <MessagePack as Codec<String>>::decode(bytes)
-    }
+fn read<V: DeserializeOwned>(bytes: Bytes<'_>) -> Result<V, CodecError> {
+    check(&bytes)?;
+    rmp_serde::from_slice(&bytes).map_err(|error| CodecError::new(error.to_string()))
 }
 
 /// Refuses what could not be read again.
-fn write<V: Serialize + ?Sized>(value: &V) -> Result<Cow<'static, [u8]>, CodecError> {
+fn write<V: Serialize + ?Sized>(value: &V) -> Result<Cow<'_, [u8]>, CodecError> {
     let bytes = rmp_serde::to_vec_named(value).map_err(|error| CodecError::new(error.to_string()))?;
     check(&bytes)?;
     Ok(Cow::Owned(bytes))

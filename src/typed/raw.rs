@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::codec::Codec;
+use super::codec::{Codec, codec_values};
 use super::key::CodecError;
 use crate::bytes::Bytes;
 
@@ -36,61 +36,28 @@ use crate::bytes::Bytes;
 #[derive(Debug, Clone, Copy)]
 pub struct Raw;
 
-/// What is recorded for them: nothing is said of the bytes.
-const NAME: Cow<'static, str> = Cow::Borrowed("bytes");
-
-/// Types that are seen as a slice, and how a value is made of the bytes read.
-macro_rules! raw_values {
-    ($([$($generics:tt)*] $value:ty => $read:ty, $make:expr;)+) => {
-        $(impl<$($generics)*> Codec<$value> for Raw {
-            type Value<'a> = $read;
-
-            fn name() -> Cow<'static, str> {
-                NAME
-            }
-
-            fn encode(value: &$value) -> Result<Cow<'_, [u8]>, CodecError> {
-                Ok(Cow::Borrowed(value.as_ref()))
-            }
-
-            fn decode<'a>(bytes: Bytes<'a>) -> Result<$read, CodecError> {
-                let make: fn(Bytes<'a>) -> Result<$read, CodecError> = $make;
-                make(bytes)
-            }
-        })+
-    };
-}
-
-raw_values! {
-    [] [u8] => Bytes<'a>, Ok;
-    [] Vec<u8> => Vec<u8>, |bytes| Ok(bytes.to_vec());
-    [] str => String, text;
-    [] String => String, text;
-    [const N: usize] [u8; N] => [u8; N], |bytes| {
+codec_values! { Raw, "bytes":
+    [] [u8] => Bytes<'a>, as_it_is, Ok;
+    [] Vec<u8> => Vec<u8>, as_it_is, |bytes| Ok(bytes.to_vec());
+    [] str => String, as_it_is, text;
+    [] String => String, as_it_is, text;
+    [const N: usize] [u8; N] => [u8; N], as_it_is, |bytes| {
         let exact = <[u8; N]>::try_from(&*bytes);
         exact.map_err(|_| CodecError::new(format!("{} bytes where {N} are needed", bytes.len())))
     };
+    [] () => (), |()| Ok(Cow::Borrowed(&[])), |bytes| match bytes.len() {
+        0 => Ok(()),
+        size => Err(CodecError::new(format!("{size} bytes too many"))),
+    };
+}
+
+fn as_it_is<V: AsRef<[u8]> + ?Sized>(value: &V) -> Result<Cow<'_, [u8]>, CodecError> {
+    Ok(Cow::Borrowed(value.as_ref()))
 }
 
 // Copied before it is called a string: see `ReadMap`.
 fn text(bytes: Bytes<'_>) -> Result<String, CodecError> {
     String::from_utf8(bytes.to_vec()).map_err(|error| CodecError::new(error.to_string()))
-}
-
-impl Codec<()> for Raw {
-    type Value<'a> = ();
-
-    fn name() -> Cow<'static, str> {
-        NAME
-    }
-
-    fn encode((): &()) -> Result<Cow<'_, [u8]>, CodecError> {
-        Ok(Cow::Borrowed(&[]))
-    }
-
-    fn decode(bytes: Bytes<'_>) -> Result<(), CodecError> {
-        if bytes.is_empty() { Ok(()) } else { Err(CodecError::new(format!("{} bytes too many", bytes.len()))) }
-    }
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ fn every_state_comes_back() {
         place.write(&store, |tx| tx.raw("t")?.put(&[n], &[n; 100]));
     }
     store.checkpoint().unwrap();
-    // Long values, one of them twice between folds; a table that goes, one that is renamed, one that is cleared.
+    // Long values, one of them twice between checkpoints; a table that goes, one that is renamed, one that is cleared.
     place.write(&store, |tx| tx.raw("long")?.put(b"k", &vec![1; 100_000]));
     place.write(&store, |tx| tx.raw("long")?.put(b"k", &vec![2; 200_000]));
     place.write(&store, |tx| tx.raw("gone")?.put(b"k", b"v"));
@@ -158,7 +158,7 @@ fn any_moment_of_any_history_comes_back() {
                 2 => place.backup(&store, random.below(3) > 0),
                 3 => {
                     let file = place.path("memory.mst").display().to_string();
-                    Child::start("folds", &[&file, &random.below(9)]).finish();
+                    Child::start("checkpoints", &[&file, &random.below(9)]).finish();
                     place.note(&store);
                 }
                 _ => {}

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 pub const ROLES: &[Role] =
-    &[("folds", folds), ("commits_for_ever", commits_for_ever), ("small_archive", small_archive)];
+    &[("checkpoints", checkpoints), ("commits_for_ever", commits_for_ever), ("small_archive", small_archive)];
 
 /// The archive's files, by number.
 pub fn segments(directory: &Path) -> Vec<PathBuf> {
@@ -237,8 +237,8 @@ fn a_copy_and_a_restored_store_do_not_go_on_with_the_archive() {
     assert!(Store::open(&again).unwrap().archive_status().unwrap().is_none());
 }
 
-/// Opens the store, commits, and leaves, which folds the log.
-fn folds(words: &[String]) {
+/// Opens the store, commits, and leaves, which checkpoints the log.
+fn checkpoints(words: &[String]) {
     let store = Store::open(&words[0]).unwrap();
     put(&store, words[1].as_bytes(), &[1; 500]);
     store.checkpoint().unwrap();
@@ -246,12 +246,12 @@ fn folds(words: &[String]) {
 }
 
 #[test]
-fn every_process_that_folds_archives() {
+fn every_process_that_makes_a_checkpoint_archives() {
     let (mut place, store) = begun();
     let file = place.path("memory.mst");
     for n in 0..4 {
         write(&mut place, &store, n);
-        Child::start("folds", &[&file.display(), &n]).finish();
+        Child::start("checkpoints", &[&file.display(), &n]).finish();
         place.note(&store);
         if n == 1 {
             store.checkpoint().unwrap();
@@ -337,7 +337,7 @@ fn small_archive(words: &[String]) {
         assert!(store.stats().unwrap().log.capacity <= cap);
     }
     let status = store.archive_now().unwrap();
-    // When folds happen decides whether the last batch is small enough to fit, and tells of the gap before it.
+    // When checkpoints happen decides whether the last batch is small enough to fit, and tells of the gap before it.
     let found = status.trouble.is_none();
     let reasons: Vec<_> = status.gaps.iter().map(|gap| &gap.reason).chain(&status.trouble).collect();
     assert!(reasons.iter().any(|why| why.contains("space")), "{status:?}");

@@ -65,7 +65,7 @@ fn work(words: &[String]) {
             restore(path("full.mst"), path("memory.mst"), options).unwrap();
         }
         "archive" => {
-            // Folds, whose marks the archive has before their space is used again.
+            // Makes a checkpoint, whose marks the archive has before their space is used again.
             let store = Store::open(path("memory.mst")).unwrap();
             for version in [3, 4, 2] {
                 fill(&store, version);

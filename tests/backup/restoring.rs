@@ -116,7 +116,7 @@ fn opener(words: &[String]) {
 }
 
 #[test]
-fn whoever_opens_the_store_while_it_is_replaced_gets_the_new_one() {
+fn an_opening_during_a_replacement_gets_the_new_store() {
     for way in ["read", "write"] {
         let (place, hash) = place();
         let mut child = Child::start("opener", &[&place.store.display(), &way]);
@@ -220,7 +220,7 @@ fn a_file_put_back_from_an_older_copy_cannot_fool_an_increment_that_is_proved() 
     let dir = tempfile::tempdir().unwrap();
     let (path, copy) = (dir.path().join("memory.mst"), dir.path().join("copy"));
     let open = || Store::open(&path).unwrap();
-    let fold = |store: &Store, key: u32, count: u32, value: u8| {
+    let checkpoint = |store: &Store, key: u32, count: u32, value: u8| {
         let rows = |tx: &memstone::WriteTxn| {
             (key..key + count).try_for_each(|key| tx.raw("t")?.put(&key.to_be_bytes(), &[value; 200]))
         };
@@ -228,19 +228,19 @@ fn a_file_put_back_from_an_older_copy_cannot_fool_an_increment_that_is_proved() 
         store.checkpoint().unwrap();
     };
     let store = open();
-    fold(&store, 0, 2000, 1);
+    checkpoint(&store, 0, 2000, 1);
     store.close().unwrap();
     fs::copy(&path, &copy).unwrap();
     let store = open();
-    fold(&store, 500, 1, 2);
+    checkpoint(&store, 500, 1, 2);
     let base = dir.path().join("base.mst");
     let newest = store.read().unwrap().backup_to(&base).unwrap().root_sequence;
     store.close().unwrap();
     // In place: the file, its id and its inode are the same, and the roots are numbered as they were.
     fs::write(&path, fs::read(&copy).unwrap()).unwrap();
     let store = open();
-    fold(&store, 500, 1, 3);
-    (0..=newest as u32).for_each(|n| fold(&store, 1900, 1, n as u8));
+    checkpoint(&store, 500, 1, 3);
+    (0..=newest as u32).for_each(|n| checkpoint(&store, 1900, 1, n as u8));
     let (quick, proved) = (dir.path().join("quick"), dir.path().join("proved"));
     let options = || BackupOptions::new().since(&base);
     store.read().unwrap().backup_with(&quick, options()).unwrap();

@@ -104,14 +104,14 @@ pub fn sidecar_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Verifies the file as it lies there, and again after it was opened and its log was folded, which
+/// Verifies the file as it lies there, and again after it was opened and its log was checkpointed, which
 /// must change nothing that is read, forward or backward.
 pub fn check(path: &Path) {
     verify(path);
     let store = Store::open(path).unwrap();
     let before = digest(&store);
     store.checkpoint().unwrap();
-    assert!(digest(&store) == before, "folding the log changed what is read");
+    assert!(digest(&store) == before, "checkpointing the log changed what is read");
     verify(path);
     store.close().unwrap();
     verify(path);

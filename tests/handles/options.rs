@@ -3,27 +3,41 @@
 use crate::common::TestStore;
 use memstone::{Durability, Error, LockKind, Options, Store, Table, WriteOptions};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
+
+/// After this time without a result, a call that must return at once waits for the lock.
+const TOO_LONG: Duration = Duration::from_secs(60);
+
+/// Results until all senders are gone, or until one takes too long. The caller then releases the lock: the call that waits
+/// succeeds, and the test fails by that instead of hanging.
+fn results<T>(receiver: &Receiver<T>) -> Vec<T> {
+    std::iter::from_fn(|| receiver.recv_timeout(TOO_LONG).ok()).collect()
+}
 
 #[test]
 fn the_timeout_belongs_to_the_handle() {
     let test = TestStore::new();
     let patient = Options::new().timeout(Duration::from_secs(36_000)).open(&test.path).unwrap();
     let hasty = Options::new().timeout(Duration::ZERO).open(&test.path).unwrap();
-    let tx = patient.begin_write().unwrap();
-    // The turn is held until they have come back: with a longer timeout this test would not end.
     let never = WriteOptions::new().timeout(Duration::ZERO);
-    let refused = [(hasty, WriteOptions::new()), (patient.clone(), never)].map(|(store, options)| {
-        let writer = std::thread::spawn(move || store.clone().write_with(options, |_| Ok(())));
-        writer.join().unwrap()
-    });
-    assert!(refused.iter().all(|refused| matches!(refused, Err(Error::Busy { .. }))));
+    let (sender, receiver) = mpsc::channel();
+    let tx = patient.begin_write().unwrap();
+    for (store, options) in [(hasty, WriteOptions::new()), (patient.clone(), never)] {
+        let sender = sender.clone();
+        std::thread::spawn(move || sender.send(store.clone().write_with(options, |_| Ok(()))));
+    }
+    drop(sender);
+    let mut refused = results(&receiver);
     tx.commit().unwrap();
+    refused.extend(receiver);
+    assert_eq!(refused.len(), 2);
+    assert!(refused.iter().all(|refused| matches!(refused, Err(Error::Busy { .. }))), "{refused:?}");
     patient.write(|tx| tx.raw("t")?.put(b"k", b"v")).unwrap();
 }
 
 /// A value that is streamed to its pages holds CHECKPOINT. With a longer timeout than its own, each of the calls would wait
-/// for the transaction, which ends after them, and the test would not end.
+/// for the transaction.
 #[test]
 fn checkpoints_wait_as_long_as_their_handle_says() {
     let test = TestStore::new();
@@ -41,15 +55,22 @@ fn checkpoints_wait_as_long_as_their_handle_says() {
         ("clone_to", &|store| store.clone_to(test.dir.path().join("clone.mst")).map(drop)),
         ("archive_now", &|store| store.archive_now().map(drop)),
     ];
-    let tx = patient.begin_write().unwrap();
-    let writer = tx.raw("t").unwrap().writer(b"long", 1 << 20).unwrap();
-    for (name, call) in calls {
+    let (sender, receiver) = mpsc::channel();
+    let refused = std::thread::scope(|scope| {
+        let tx = patient.begin_write().unwrap();
+        let writer = tx.raw("t").unwrap().writer(b"long", 1 << 20).unwrap();
         // From another thread: this one would be told that it holds the transaction itself.
-        let refused = std::thread::scope(|scope| scope.spawn(|| call(&hasty)).join().unwrap());
+        scope.spawn(move || calls.map(|(name, call)| sender.send((name, call(&hasty)))));
+        let mut refused = results(&receiver);
+        drop(writer);
+        tx.rollback();
+        refused.extend(receiver);
+        refused
+    });
+    assert_eq!(refused.len(), calls.len());
+    for (name, refused) in refused {
         assert!(matches!(refused, Err(Error::Busy { lock: LockKind::Checkpoint, .. })), "{name}: {refused:?}");
     }
-    drop(writer);
-    tx.rollback();
     for (name, call) in calls {
         call(&patient).unwrap_or_else(|error| panic!("{name}: {error}"));
     }

@@ -7,7 +7,7 @@ const NUMBERS: Table<&str, u64> = Table::new("numbers");
 const OTHERS: Table<&str, u64> = Table::new("others");
 
 /// Tables "t" (a, b, c) and "u" (x), in the log or in the tree.
-fn filled(folded: bool) -> (TestStore, Store) {
+fn filled(checkpointed: bool) -> (TestStore, Store) {
     let test = TestStore::new();
     let store = test.open();
     store
@@ -17,7 +17,7 @@ fn filled(folded: bool) -> (TestStore, Store) {
             tx.raw("u")?.put(b"x", b"old")
         })
         .unwrap();
-    if folded {
+    if checkpointed {
         store.checkpoint().unwrap();
     }
     (test, store)
@@ -25,8 +25,8 @@ fn filled(folded: bool) -> (TestStore, Store) {
 
 /// Runs `body` on tables that lie in the log and on those in the tree; gives what is then committed.
 fn commits(body: impl Fn(&WriteTxn) -> Result<()>) -> Vec<(String, String)> {
-    let [first, second] = [false, true].map(|folded| {
-        let (_test, store) = filled(folded);
+    let [first, second] = [false, true].map(|checkpointed| {
+        let (_test, store) = filled(checkpointed);
         store.write(&body).unwrap();
         let snapshot = store.read().unwrap();
         let names = snapshot.tables().unwrap().into_iter().map(|table| table.name);

@@ -36,7 +36,7 @@ pub struct Root {
     pub sequence: u8,
     pub point: Point,
     /// The frames in its tree.
-    pub folded: u8,
+    pub checkpointed: u8,
 }
 
 /// `walk::Point`; positions count halves of blocks.
@@ -105,7 +105,7 @@ pub const APPEND: u8 = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Then {
     Acknowledge,
-    Fold,
+    Checkpoint,
 }
 
 /// Why APPEND is taken.
@@ -115,7 +115,7 @@ pub enum Why {
     Seal(Then),
     SealAlone(Then),
     Mark,
-    Heal,
+    Repair,
 }
 
 /// The next thing that an actor does.
@@ -135,9 +135,9 @@ pub enum At {
     FlushingAlone(Then),
     Poison,
     StillPoisoned,
-    HealFold,
-    HealSync,
-    Healing,
+    RepairCheckpoint,
+    RepairFlush,
+    Repairing,
     LockCheckpoint,
     Settle,
     Settling,
@@ -215,7 +215,7 @@ pub struct State {
 pub enum Role {
     Writer,
     Relaxed,
-    Folder,
+    Checkpointer,
     Reader,
 }
 
@@ -321,7 +321,7 @@ impl State {
         if self.is_damaged(image, root, point) {
             return Err("a log that is whole is called damaged");
         }
-        Ok((newest, point, root.folded | seen))
+        Ok((newest, point, root.checkpointed | seen))
     }
 
     /// All frames up to this one, by their chain.

@@ -146,7 +146,7 @@ impl State {
         let mut point = root.point;
         while let Some(next) = self.next(&image, root, point, broken) {
             point = next;
-            if point.lsn > durable && broken != Broken::HealWithoutWriting {
+            if point.lsn > durable && broken != Broken::RepairWithoutWriting {
                 self.disk.rewrite(place(point.end - 1).0);
             }
         }

@@ -78,7 +78,7 @@ impl Log {
                 to.actors[a].at = At::FlushingAlone(then);
             }
             Why::Mark => self.rotate(to, a),
-            Why::Heal => self.heal(to, a),
+            Why::Repair => self.repair(to, a),
         }
     }
 
@@ -91,12 +91,12 @@ impl Log {
             to.reset(a);
         } else if tail.lsn == root.point.lsn {
             to.actors[a].locks &= !APPEND;
-            self.folded(to, a);
+            self.checkpointed(to, a);
         } else if to.frame(tail.id).mark {
             to.actors[a].lsn = tail.lsn;
             to.actors[a].view = tail;
             to.actors[a].locks &= !APPEND;
-            to.actors[a].at = At::Wait(Then::Fold);
+            to.actors[a].at = At::Wait(Then::Checkpoint);
         } else {
             let position = if to.processes[p].open { tail.end } else { next_block(tail.end) };
             if position + 1 > root.end() {
@@ -119,13 +119,13 @@ impl Log {
         let history = to.history(mark.id);
         if base_root.sequence != to.processes[p].known_root && self.broken != Broken::ReuseBeforeRoot {
             to.wrong = Some("the root to build on is not the newest");
-        } else if history & !(seen | base_root.folded) != 0 {
-            to.wrong = Some("a checkpoint does not find what it is to fold");
+        } else if history & !(seen | base_root.checkpointed) != 0 {
+            to.wrong = Some("a checkpoint does not find what it is to checkpoint");
         } else if usize::from(to.root_count) == to.roots.len() {
             to.wrong = Some("the model has too few roots for these bounds");
         } else {
             let sequence = base_root.sequence + 1;
-            to.roots[usize::from(to.root_count)] = Root { sequence, point: mark, folded: history };
+            to.roots[usize::from(to.root_count)] = Root { sequence, point: mark, checkpointed: history };
             to.root_count += 1;
             to.actors[a].root = to.root_count;
             to.disk.write(State::slot_block(sequence), 0, to.root_count);
@@ -135,7 +135,7 @@ impl Log {
     }
 
     /// The checkpoint is done: back to the commit that wanted room, if one did.
-    pub fn folded(&self, to: &mut State, a: usize) {
+    pub fn checkpointed(&self, to: &mut State, a: usize) {
         if to.actors[a].locks & WRITER == 0 {
             to.reset(a);
         } else {
@@ -144,8 +144,8 @@ impl Log {
         }
     }
 
-    /// `Engine::heal`, up to its flush.
-    pub fn heal(&self, to: &mut State, a: usize) {
+    /// `Engine::repair_failed_flush`, up to its flush.
+    pub fn repair(&self, to: &mut State, a: usize) {
         let p = self.process(a);
         if !to.is_poisoned(p) {
             to.actors[a].locks = WRITER;
@@ -154,18 +154,18 @@ impl Log {
         }
         let (newest, older) = to.slots(&to.disk.shown());
         let doubtful = to.root(newest).sequence > to.processes[p].known_root;
-        if doubtful && self.broken != Broken::HealWithoutWriting {
+        if doubtful && self.broken != Broken::RepairWithoutWriting {
             to.disk.rewrite(State::slot_block(to.root(newest).sequence));
         }
         let root = *to.root(if doubtful && older != 0 { older } else { newest });
         let durable = to.processes[p].durable;
         to.actors[a].view = to.write_frames_anew(&root, durable, self.broken);
         to.actors[a].root = if doubtful { newest } else { 0 };
-        to.actors[a].at = At::Healing;
+        to.actors[a].at = At::Repairing;
     }
 
-    /// `Engine::heal`, after its flush.
-    pub fn healed(&self, to: &mut State, a: usize) {
+    /// `Engine::repair_failed_flush`, after its flush.
+    pub fn repaired(&self, to: &mut State, a: usize) {
         let p = self.process(a);
         let Actor { root: doubtful, mut view, .. } = to.actors[a];
         if doubtful != 0 {
@@ -213,7 +213,7 @@ impl Log {
         }
         if root.point.lsn > to.actors[a].view.lsn || to.actors[a].view_root == 0 {
             to.actors[a].view = root.point;
-            to.actors[a].view_frames = root.folded;
+            to.actors[a].view_frames = root.checkpointed;
         }
         to.actors[a].view_root = newest;
         to.processes[p].durable = to.processes[p].durable.max(root.point.lsn);

@@ -18,7 +18,7 @@ impl At {
             At::Confirming(_)
                 | At::Flushing(_)
                 | At::FlushingAlone(_)
-                | At::Healing
+                | At::Repairing
                 | At::Settling
                 | At::FlushRoot
                 | At::Adopting
@@ -40,7 +40,9 @@ impl Log {
                 At::Flushing(_) | At::FlushingAlone(_) | At::PublishDurable(_) | At::TellDurable(_) => {
                     self.durability(next);
                 }
-                At::Poison | At::StillPoisoned | At::HealFold | At::HealSync | At::Healing => self.failure(next),
+                At::Poison | At::StillPoisoned | At::RepairCheckpoint | At::RepairFlush | At::Repairing => {
+                    self.failure(next)
+                }
                 At::LockCheckpoint | At::Settle | At::Settling | At::PublishMark => self.checkpoint(next),
                 At::WriteRoot | At::FlushRoot | At::TellRoot => self.new_root(next),
                 At::Adopt | At::Adopting | At::ReadOn | At::Look | At::Found | At::Finding => self.snapshot(next),
@@ -63,9 +65,9 @@ impl Log {
                     to.actors[a].left -= 1;
                     to.actors[a].locks = WRITER;
                     let poisoned = to.is_poisoned(p) && self.broken != Broken::FailedFlush;
-                    to.actors[a].at = if poisoned { At::HealFold } else { At::Begin };
+                    to.actors[a].at = if poisoned { At::RepairCheckpoint } else { At::Begin };
                 }),
-            Role::Folder if next.from.is_free(CHECKPOINT) => next.step("lock_checkpoint", |to| {
+            Role::Checkpointer if next.from.is_free(CHECKPOINT) => next.step("lock_checkpoint", |to| {
                 to.actors[a].left -= 1;
                 to.actors[a].locks = CHECKPOINT;
                 to.actors[a].at = At::Settle;
@@ -94,7 +96,7 @@ impl Log {
                 let image = to.disk.shown();
                 let (newest, _) = to.slots(&image);
                 let root = *to.root(newest);
-                to.actors[a].view_frames = root.folded | to.walk(&image, &root, root.point, self.broken).1;
+                to.actors[a].view_frames = root.checkpointed | to.walk(&image, &root, root.point, self.broken).1;
                 to.actors[a].at = At::LockAppend(Why::Commit);
             }),
             At::LockAppend(why) if next.from.is_free(APPEND) || self.broken == Broken::AppendLock => {
@@ -187,7 +189,7 @@ impl Log {
         if known.processes[p].durable >= lsn {
             next.step("wait_durable: it is", |to| {
                 to.learn(p);
-                if then == Then::Fold {
+                if then == Then::Checkpoint {
                     to.actors[a].at = At::WriteRoot;
                     return;
                 }
@@ -260,20 +262,20 @@ impl Log {
                 to.poison(p);
                 to.reset(a);
             }),
-            At::StillPoisoned => next.step("heal: the disk still refuses", |to| {
+            At::StillPoisoned => next.step("repair: the disk still refuses", |to| {
                 to.reset(a);
             }),
-            At::HealFold if next.from.is_free(CHECKPOINT) => next.step("begin: lock_checkpoint", |to| {
+            At::RepairCheckpoint if next.from.is_free(CHECKPOINT) => next.step("begin: lock_checkpoint", |to| {
                 to.actors[a].locks |= CHECKPOINT;
-                to.actors[a].at = At::HealSync;
+                to.actors[a].at = At::RepairFlush;
             }),
-            At::HealSync if next.from.is_free(SYNC) => next.step("heal: lock_sync", |to| {
+            At::RepairFlush if next.from.is_free(SYNC) => next.step("repair: lock_sync", |to| {
                 to.actors[a].locks |= SYNC;
-                to.actors[a].at = At::LockAppend(Why::Heal);
+                to.actors[a].at = At::LockAppend(Why::Repair);
             }),
-            At::Healing => next.step("heal: flushed", |to| {
+            At::Repairing => next.step("repair: flushed", |to| {
                 if self.flushed(to, a) {
-                    self.healed(to, a);
+                    self.repaired(to, a);
                 }
             }),
             _ => {}
@@ -314,7 +316,7 @@ impl Log {
             At::PublishMark => next.step("rotate: publish", |to| {
                 to.publish(p);
                 to.actors[a].locks &= !APPEND;
-                to.actors[a].at = At::Wait(Then::Fold);
+                to.actors[a].at = At::Wait(Then::Checkpoint);
             }),
             _ => {}
         }
@@ -324,19 +326,19 @@ impl Log {
     fn new_root(&self, next: &mut Next<'_>) {
         let (a, p) = (next.actor, next.process);
         match next.from.actors[a].at {
-            At::WriteRoot => next.step("fold: write the root slot", |to| self.write_root(to, a)),
-            At::FlushRoot => next.step("fold: flushed", |to| {
+            At::WriteRoot => next.step("checkpoint: write the root slot", |to| self.write_root(to, a)),
+            At::FlushRoot => next.step("checkpoint: flushed", |to| {
                 if self.flushed(to, a) {
                     let sequence = to.root(to.actors[a].root).sequence;
                     to.processes[p].known_root = to.processes[p].known_root.max(sequence);
                     to.actors[a].at = At::TellRoot;
                 }
             }),
-            At::TellRoot => next.step("fold: set_root", |to| {
+            At::TellRoot => next.step("checkpoint: set_root", |to| {
                 to.join_sidecar(p);
                 let sequence = to.root(to.actors[a].root).sequence;
                 rise(&mut to.sidecar(p).root, sequence);
-                self.folded(to, a);
+                self.checkpointed(to, a);
             }),
             _ => {}
         }
@@ -397,7 +399,7 @@ impl Log {
                 to.budget.failed_flushes -= 1;
                 let others = s.alive().fold(0, |mask, process| mask | 1 << process);
                 to.disk.fail_flush(a, p, others);
-                to.actors[a].at = if at == At::Healing { At::StillPoisoned } else { At::Poison };
+                to.actors[a].at = if at == At::Repairing { At::StillPoisoned } else { At::Poison };
                 out.push(Step { who: NAMES[a], what: "the flush fails", to, honest: false });
             }
             return;
@@ -406,7 +408,7 @@ impl Log {
         if another && self.broken != Broken::FlushTogether {
             return;
         }
-        if s.is_poisoned(p) && at != At::Healing && self.broken != Broken::FailedFlush {
+        if s.is_poisoned(p) && at != At::Repairing && self.broken != Broken::FailedFlush {
             to.reset(a);
             out.push(Step { who: NAMES[a], what: "does not flush: poisoned", to, honest: true });
             return;

@@ -41,7 +41,7 @@ pub struct Root {
     pub pending: [Option<Pending>; PENDING],
     /// This root and all that it was built upon, by bit.
     pub line: u8,
-    /// The root whose twin it is; 0 if it is none.
+    /// The root whose copy it is; 0 if it is none.
     pub elder: u8,
     /// The root that the name stands for; 0 if there is no name.
     pub named: u8,
@@ -66,7 +66,7 @@ pub enum At {
     WriteRoot,
     FlushRoot,
     Tell,
-    Healing,
+    Repairing,
     Poison,
     // A snapshot.
     Adopting,
@@ -119,17 +119,17 @@ pub struct State {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    Folder,
+    Checkpointer,
     Reader,
-    /// Folds, and gives the base the name, or takes it away.
+    /// Makes a checkpoint, and gives the base the name, or takes it away.
     Namer,
     /// Reads what the name stands for.
     Opener,
 }
 
 impl Role {
-    pub fn folds(self) -> bool {
-        matches!(self, Role::Folder | Role::Namer)
+    pub fn checkpoints(self) -> bool {
+        matches!(self, Role::Checkpointer | Role::Namer)
     }
 }
 
@@ -227,7 +227,7 @@ impl Pins {
         let told = if state.root_word == SILENT { 0 } else { state.root_word };
         let known = state.processes.iter().filter(|p| p.alive).map(|p| p.known_root);
         let believed = known.chain([told]).max().unwrap_or(0);
-        // The root believed durable, or the one whose twin it is, must be this one or lie before it.
+        // The root believed durable, or the one whose copy it is, must be this one or lie before it.
         let line = state.root(newest).line;
         let kept = (1..=state.root_count).any(|index| {
             let root = state.root(index);

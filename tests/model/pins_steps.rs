@@ -16,7 +16,7 @@ impl Pins {
     /// The steps that an actor can take.
     pub fn act(&self, s: &State, a: usize, out: &mut Vec<Step<State>>) {
         let Actor { at, flushing, .. } = s.actors[a];
-        let flushes = [At::Settling, At::Flushing, At::FlushRoot, At::Healing, At::Adopting].contains(&at);
+        let flushes = [At::Settling, At::Flushing, At::FlushRoot, At::Repairing, At::Adopting].contains(&at);
         if flushes && !flushing {
             self.begin_flush(s, a, out);
             return;
@@ -24,7 +24,7 @@ impl Pins {
         let next = &mut Next { from: s, actor: a, process: self.process(a), steps: out };
         match at {
             At::Idle => self.begin(next),
-            At::Settle | At::Settling | At::Healing | At::LookForPins | At::WritePages => self.checkpoint(next),
+            At::Settle | At::Settling | At::Repairing | At::LookForPins | At::WritePages => self.checkpoint(next),
             At::Flushing | At::WriteRoot | At::FlushRoot | At::Tell | At::Poison => self.new_root(next),
             At::Adopting | At::Pin | At::LookAgain | At::Reading => self.snapshot(next),
         }
@@ -39,7 +39,7 @@ impl Pins {
         if s.actors[a].left == 0 {
             return;
         }
-        if !self.actors[a].0.folds() {
+        if !self.actors[a].0.checkpoints() {
             next.step("adopt: read the slots", |to| {
                 to.learn(p);
                 to.actors[a].left -= 1;
@@ -47,10 +47,10 @@ impl Pins {
             });
             return;
         }
-        let folding =
+        let checkpointing =
             |actor: &Actor| !matches!(actor.at, At::Idle | At::Adopting | At::Pin | At::LookAgain | At::Reading);
-        let locked =
-            (0..ACTORS).any(|b| self.actors.get(b).is_some_and(|(role, ..)| role.folds()) && folding(&s.actors[b]));
+        let locked = (0..ACTORS)
+            .any(|b| self.actors.get(b).is_some_and(|(role, ..)| role.checkpoints()) && checkpointing(&s.actors[b]));
         if !locked || self.broken == Broken::CheckpointLock {
             next.step("lock_checkpoint", |to| {
                 to.actors[a].left -= 1;
@@ -72,7 +72,7 @@ impl Pins {
                     to.actors[a].at = At::LookForPins;
                 }
             }),
-            At::Healing => next.step("heal: flushed", |to| {
+            At::Repairing => next.step("repair: flushed", |to| {
                 if self.flushed(to, a) {
                     let sequence = to.root(to.actors[a].root).sequence;
                     to.raise_root(p, sequence);
@@ -107,11 +107,11 @@ impl Pins {
             if sequence > to.processes[p].known_root {
                 to.disk.rewrite(self.slot_of(sequence));
             }
-            to.actors[a].at = At::Healing;
+            to.actors[a].at = At::Repairing;
             return;
         }
         let doubtful = sequence > to.processes[p].known_root && self.broken != Broken::SettleRoot;
-        if doubtful || to.are_copies() && self.broken != Broken::TwinRewrite {
+        if doubtful || to.are_copies() && self.broken != Broken::CopyRewrite {
             to.disk.rewrite(self.slot_of(sequence));
         }
         to.actors[a].at = if doubtful { At::Settling } else { At::LookForPins };
@@ -125,12 +125,12 @@ impl Pins {
         let (a, p) = (next.actor, next.process);
         let root = next.from.actors[a].root;
         match next.from.actors[a].at {
-            At::Flushing => next.step("fold: pages flushed", |to| {
+            At::Flushing => next.step("checkpoint: pages flushed", |to| {
                 if self.flushed(to, a) {
                     to.actors[a].at = At::WriteRoot;
                 }
             }),
-            At::WriteRoot => next.step("fold: write the root slot", |to| {
+            At::WriteRoot => next.step("checkpoint: write the root slot", |to| {
                 let sequence = to.root(to.actors[a].root).sequence;
                 to.disk.write(self.slot_of(sequence), 0, root);
                 if self.broken == Broken::TellBeforeFlush {
@@ -138,14 +138,14 @@ impl Pins {
                 }
                 to.actors[a].at = At::FlushRoot;
             }),
-            At::FlushRoot => next.step("fold: root flushed", |to| {
+            At::FlushRoot => next.step("checkpoint: root flushed", |to| {
                 if self.flushed(to, a) {
                     let sequence = to.root(to.actors[a].root).sequence;
                     to.raise_root(p, sequence);
                     to.actors[a].at = At::Tell;
                 }
             }),
-            At::Tell => next.step("fold: set_root", |to| {
+            At::Tell => next.step("checkpoint: set_root", |to| {
                 to.root_word = to.root(to.actors[a].root).sequence;
                 to.reset(a);
             }),
@@ -204,7 +204,7 @@ impl Pins {
         if self.actors_of(p).any(|other| s.actors[other].flushing) && self.broken != Broken::FlushTogether {
             return;
         }
-        if s.is_poisoned(p) && s.actors[a].at != At::Healing {
+        if s.is_poisoned(p) && s.actors[a].at != At::Repairing {
             to.reset(a);
             out.push(Step { who: NAMES[a], what: "does not flush: poisoned", to, honest: true });
             return;
@@ -340,7 +340,7 @@ impl Pins {
                 }
                 let idle = self.actors_of(process).all(|a| s.actors[a].at == At::Idle);
                 if idle && alone(process) && s.budget.leaves > 0 && !s.is_poisoned(process) {
-                    step(place, "leaves, and writes the twin", true, &|to| {
+                    step(place, "leaves, and writes the copy", true, &|to| {
                         to.budget.leaves -= 1;
                         self.write_copy(to, process);
                         go(to, process);
@@ -394,7 +394,7 @@ impl Pins {
     fn write_copy(&self, to: &mut State, process: usize) {
         let newest = to.newest();
         let elder = *to.root(newest);
-        let doubtful = elder.sequence > to.processes[process].known_root && self.broken != Broken::TwinOfDoubtful;
+        let doubtful = elder.sequence > to.processes[process].known_root && self.broken != Broken::CopyOfUnconfirmed;
         if doubtful || to.are_copies() {
             return;
         }

@@ -30,7 +30,7 @@ pub enum Broken {
     /// A flush that failed is tried again, and believed.
     FailedFlush,
     /// After a failed flush, the blocks that it may have dropped are flushed again without being written once more.
-    HealWithoutWriting,
+    RepairWithoutWriting,
     /// Threads of one process flush beside each other, although the system tells only one of them of a failure.
     FlushTogether,
     /// A process that opens the store writes nothing once more: a flush of its own is to prove that all is on disk.
@@ -39,7 +39,7 @@ pub enum Broken {
     ReuseBeforeRoot,
     /// Commits leave no room for a checkpoint's mark.
     Reserve,
-    /// A reader whose frames were folded away shows what it has.
+    /// A reader whose frames were checkpointed away shows what it has.
     ReaderRelook,
     // Roots, pages and pins.
     /// A root slot is written before its pages are flushed.
@@ -58,7 +58,7 @@ pub enum Broken {
     Pending,
     /// Pages that a name of the base keeps are used again.
     NamedPins,
-    /// They are used again by the fold that takes the name away.
+    /// They are used again by the checkpoint that takes the name away.
     NamedAtOnce,
     /// A reader that has pinned what a name stands for does not look again whether it still does.
     NamedRelook,
@@ -66,8 +66,8 @@ pub enum Broken {
     CheckpointLock,
     /// A root is told of before it is flushed.
     TellBeforeFlush,
-    /// A leaver writes its twin before the elder is durable.
-    TwinOfDoubtful,
-    /// The younger twin is not written again before its elder's slot is.
-    TwinRewrite,
+    /// A leaver writes its copy before the elder is durable.
+    CopyOfUnconfirmed,
+    /// The younger copy is not written again before its elder's slot is.
+    CopyRewrite,
 }

@@ -1,6 +1,6 @@
 //! The processes that take part in each exploration, and its bounds.
 
-use crate::log::Role::{Folder, Reader, Relaxed, Writer};
+use crate::log::Role::{Checkpointer, Reader, Relaxed, Writer};
 use crate::log::{Budget, Log};
 use crate::pins::{self, Pins};
 use crate::rules::Broken;
@@ -43,12 +43,12 @@ pub const LOG: &[(&str, bool, Log)] = &[
     (
         "a checkpoint beside a writer",
         false,
-        log(&[(Writer, 0, 2), (Folder, 1, 1)], Budget { kills: 1, opens: 2, power_losses: 1, ..NONE }),
+        log(&[(Writer, 0, 2), (Checkpointer, 1, 1)], Budget { kills: 1, opens: 2, power_losses: 1, ..NONE }),
     ),
     (
         "a checkpoint beside a reader",
         false,
-        log(&[(Writer, 0, 1), (Folder, 1, 1), (Reader, 2, 2)], Budget { kills: 1, opens: 1, ..NONE }),
+        log(&[(Writer, 0, 1), (Checkpointer, 1, 1), (Reader, 2, 2)], Budget { kills: 1, opens: 1, ..NONE }),
     ),
     ("a flush fails", false, log(&[(Writer, 0, 2), (Writer, 1, 2)], Budget { failed_flushes: 2, stalls: 1, ..NONE })),
     (
@@ -59,7 +59,7 @@ pub const LOG: &[(&str, bool, Log)] = &[
     (
         "a checkpoint's flush fails",
         false,
-        log(&[(Writer, 0, 3), (Folder, 1, 2)], Budget { failed_flushes: 1, kills: 1, ..NONE }),
+        log(&[(Writer, 0, 3), (Checkpointer, 1, 2)], Budget { failed_flushes: 1, kills: 1, ..NONE }),
     ),
     (
         "a flush fails, and the power",
@@ -72,7 +72,7 @@ pub const LOG: &[(&str, bool, Log)] = &[
     (
         "two threads, and a flush fails",
         false,
-        log(&[(Writer, 0, 2), (Folder, 0, 2)], Budget { failed_flushes: 1, ..NONE }),
+        log(&[(Writer, 0, 2), (Checkpointer, 0, 2)], Budget { failed_flushes: 1, ..NONE }),
     ),
     (
         "three writers die",
@@ -87,17 +87,17 @@ pub const LOG: &[(&str, bool, Log)] = &[
     (
         "checkpoints beside a writer",
         true,
-        log(&[(Writer, 0, 3), (Folder, 1, 2)], Budget { kills: 1, opens: 2, power_losses: 1, ..NONE }),
+        log(&[(Writer, 0, 3), (Checkpointer, 1, 2)], Budget { kills: 1, opens: 2, power_losses: 1, ..NONE }),
     ),
     (
         "two writers, two checkpoints",
         true,
-        log(&[(Writer, 0, 2), (Writer, 1, 1), (Folder, 2, 2)], Budget { kills: 1, opens: 1, ..NONE }),
+        log(&[(Writer, 0, 2), (Writer, 1, 1), (Checkpointer, 2, 2)], Budget { kills: 1, opens: 1, ..NONE }),
     ),
     (
         "checkpoints beside readers",
         true,
-        log(&[(Writer, 0, 2), (Folder, 1, 1), (Reader, 2, 2)], Budget { kills: 1, opens: 1, ..NONE }),
+        log(&[(Writer, 0, 2), (Checkpointer, 1, 1), (Reader, 2, 2)], Budget { kills: 1, opens: 1, ..NONE }),
     ),
     (
         "two flushes fail, and the power",
@@ -110,18 +110,18 @@ pub const LOG: &[(&str, bool, Log)] = &[
     (
         "checkpoints' flushes fail, and the power",
         true,
-        log(&[(Writer, 0, 3), (Folder, 1, 2)], Budget { failed_flushes: 2, power_losses: 1, opens: 2, ..NONE }),
+        log(&[(Writer, 0, 3), (Checkpointer, 1, 2)], Budget { failed_flushes: 2, power_losses: 1, opens: 2, ..NONE }),
     ),
     (
         "a flush fails, and the sidecar is lost",
         true,
-        log(&[(Writer, 0, 3), (Folder, 1, 2)], Budget { failed_flushes: 1, lost_sidecars: 1, ..NONE }),
+        log(&[(Writer, 0, 3), (Checkpointer, 1, 2)], Budget { failed_flushes: 1, lost_sidecars: 1, ..NONE }),
     ),
     (
         "a flush fails, and three processes die",
         true,
         log(
-            &[(Writer, 0, 1), (Folder, 1, 2), (Writer, 2, 1)],
+            &[(Writer, 0, 1), (Checkpointer, 1, 2), (Writer, 2, 1)],
             Budget { failed_flushes: 1, kills: 2, opens: 2, ..NONE },
         ),
     ),
@@ -145,7 +145,7 @@ pub const BROKEN_LOG: &[(Broken, &str, usize)] = &[
     (Broken::SealAfterFlush, "two threads, and a flush fails", 12),
     (Broken::FlushTogether, "two threads, and a flush fails", 25),
     (Broken::FailedFlush, "a flush fails", 17),
-    (Broken::HealWithoutWriting, "a flush fails", 14),
+    (Broken::RepairWithoutWriting, "a flush fails", 14),
     (Broken::OpenWithoutWriting, "a flush fails, and processes die", 8),
 ];
 
@@ -156,16 +156,16 @@ const fn pages(actors: &'static [(pins::Role, usize, u8)], budget: pins::Budget)
     Pins { actors, budget, broken: Broken::Nothing }
 }
 
-const CHECKPOINTS: &[(pins::Role, usize, u8)] = &[(pins::Role::Folder, 0, 2), (pins::Role::Folder, 1, 2)];
+const CHECKPOINTS: &[(pins::Role, usize, u8)] = &[(pins::Role::Checkpointer, 0, 2), (pins::Role::Checkpointer, 1, 2)];
 const BOTH: &[(pins::Role, usize, u8)] =
-    &[(pins::Role::Folder, 0, 2), (pins::Role::Folder, 1, 1), (pins::Role::Reader, 2, 1)];
-const ONE_PROCESS: &[(pins::Role, usize, u8)] = &[(pins::Role::Folder, 0, 3), (pins::Role::Reader, 0, 2)];
-const NAMER: &[(pins::Role, usize, u8)] = &[(pins::Role::Namer, 0, 2), (pins::Role::Folder, 1, 3)];
+    &[(pins::Role::Checkpointer, 0, 2), (pins::Role::Checkpointer, 1, 1), (pins::Role::Reader, 2, 1)];
+const ONE_PROCESS: &[(pins::Role, usize, u8)] = &[(pins::Role::Checkpointer, 0, 3), (pins::Role::Reader, 0, 2)];
+const NAMER: &[(pins::Role, usize, u8)] = &[(pins::Role::Namer, 0, 2), (pins::Role::Checkpointer, 1, 3)];
 const OPENER: &[(pins::Role, usize, u8)] =
-    &[(pins::Role::Namer, 0, 2), (pins::Role::Folder, 0, 3), (pins::Role::Opener, 1, 1)];
-const READER: &[(pins::Role, usize, u8)] = &[(pins::Role::Folder, 0, 3), (pins::Role::Reader, 1, 2)];
+    &[(pins::Role::Namer, 0, 2), (pins::Role::Checkpointer, 0, 3), (pins::Role::Opener, 1, 1)];
+const READER: &[(pins::Role, usize, u8)] = &[(pins::Role::Checkpointer, 0, 3), (pins::Role::Reader, 1, 2)];
 const READERS: &[(pins::Role, usize, u8)] =
-    &[(pins::Role::Folder, 0, 3), (pins::Role::Reader, 1, 2), (pins::Role::Reader, 2, 1)];
+    &[(pins::Role::Checkpointer, 0, 3), (pins::Role::Reader, 1, 2), (pins::Role::Reader, 2, 1)];
 
 pub const PINS: &[(&str, bool, Pins)] = &[
     ("a reader", false, pages(READER, CALM)),
@@ -174,18 +174,18 @@ pub const PINS: &[(&str, bool, Pins)] = &[
     ("the power fails", false, pages(READER, pins::Budget { power_losses: 1, opens: 2, ..CALM })),
     ("ROOT is spoilt", false, pages(CHECKPOINTS, pins::Budget { lost_words: 2, kills: 1, ..CALM })),
     (
-        "twins, and the power fails",
+        "copies of roots, and the power fails",
         false,
         pages(
-            &[(pins::Role::Folder, 0, 2), (pins::Role::Folder, 1, 1)],
+            &[(pins::Role::Checkpointer, 0, 2), (pins::Role::Checkpointer, 1, 1)],
             pins::Budget { leaves: 1, kills: 1, opens: 2, power_losses: 1, ..CALM },
         ),
     ),
     ("a flush fails", false, pages(BOTH, pins::Budget { failed_flushes: 1, ..CALM })),
     (
-        "twins, and a flush fails",
+        "copies of roots, and a flush fails",
         false,
-        pages(&[(pins::Role::Folder, 0, 3)], pins::Budget { leaves: 2, opens: 2, failed_flushes: 1, ..CALM }),
+        pages(&[(pins::Role::Checkpointer, 0, 3)], pins::Budget { leaves: 2, opens: 2, failed_flushes: 1, ..CALM }),
     ),
     ("two threads, and a flush fails", false, pages(ONE_PROCESS, pins::Budget { failed_flushes: 1, ..CALM })),
     ("a name", false, pages(NAMER, pins::Budget { kills: 1, ..CALM })),
@@ -194,7 +194,7 @@ pub const PINS: &[(&str, bool, Pins)] = &[
     ("two flushes fail", true, pages(BOTH, pins::Budget { failed_flushes: 2, kills: 1, ..CALM })),
     ("two readers", true, pages(READERS, pins::Budget { kills: 1, ..CALM })),
     (
-        "two processes, twins, and the power fails",
+        "two processes, copies of roots, and the power fails",
         true,
         pages(CHECKPOINTS, pins::Budget { leaves: 1, kills: 1, opens: 2, power_losses: 1, ..CALM }),
     ),
@@ -218,8 +218,8 @@ pub const BROKEN_PINS: &[(Broken, &str, usize)] = &[
     (Broken::NamedRelook, "a name is opened", 26),
     (Broken::SettleRoot, "processes die", 10),
     (Broken::CheckpointLock, "processes die", 11),
-    (Broken::TwinOfDoubtful, "twins, and the power fails", 9),
-    (Broken::TwinRewrite, "twins, and a flush fails", 19),
+    (Broken::CopyOfUnconfirmed, "copies of roots, and the power fails", 9),
+    (Broken::CopyRewrite, "copies of roots, and a flush fails", 19),
     (Broken::FlushTogether, "two threads, and a flush fails", 12),
 ];
 

@@ -101,7 +101,7 @@ fn newest_ack(path: &Path) -> u64 {
 }
 
 #[test]
-fn nothing_is_lost_whoever_is_killed() {
+fn nothing_is_lost_whichever_process_is_killed() {
     let test = TestStore::new();
     let kills = setting("MEMSTONE_KILLS", 60);
     let seed = setting("MEMSTONE_SEED", 1);

@@ -25,7 +25,7 @@ fn a_long_value() {
 }
 
 #[test]
-fn a_long_value_is_read_by_whoever_opened_before_the_file_grew() {
+fn a_long_value_is_read_by_processes_that_opened_before_the_file_grew() {
     let test = TestStore::new();
     let store = test.open();
     store.write(|tx| tx.raw("t")?.put(b"short", b"value")).unwrap();

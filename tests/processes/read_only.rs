@@ -27,7 +27,7 @@ fn nothing_is_written_and_writing_is_refused() {
     let test = TestStore::new();
     let store = test.open();
     store.write(|tx| tx.raw("t")?.put(b"a", b"1")).unwrap();
-    // As a kill would leave it: the log not folded.
+    // As a kill would leave it: the log not checkpointed.
     let copy = test.dir.path().join("copy.mst");
     std::fs::copy(&test.path, &copy).unwrap();
     let before = std::fs::read(&copy).unwrap();

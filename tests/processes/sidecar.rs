@@ -122,14 +122,14 @@ fn everything_at_once() {
 
 #[test]
 fn a_reader_that_is_told_of_no_new_root_keeps_what_it_sees() {
-    // A store that lies idle for a second folds its log by itself. On a machine as slow as that, once more.
+    // A store that lies idle for a second checkpoints its log by itself. On a machine as slow as that, once more.
     let started = Instant::now();
     while !is_kept_beside_new_roots() {
-        give_up_after(started, "the log is folded each time before the reader has looked");
+        give_up_after(started, "the log is checkpointed each time before the reader has looked");
     }
 }
 
-/// `false` if the log was folded before the reader had its state.
+/// `false` if the log was checkpointed before the reader had its state.
 fn is_kept_beside_new_roots() -> bool {
     let test = TestStore::new();
     let store = test.open();
@@ -143,7 +143,7 @@ fn is_kept_beside_new_roots() -> bool {
     put(b"long", &[1; 40_000]);
     // The next sidecar says what is durable, and nothing of that checkpoint.
     std::fs::remove_file(test.sidecar()).unwrap();
-    // Few commits, so that the log is not folded; many looks, so that the reader's state stays.
+    // Few commits, so that the log is not checkpointed; many looks, so that the reader's state stays.
     for _ in 0..4 {
         put(b"a", b"3");
         for _ in 0..20 {

@@ -82,7 +82,7 @@ fn sealed_off(words: &[String]) {
     std::process::exit(0);
 }
 
-/// Overwrites rows and folds the log now and then, until told to stop.
+/// Overwrites rows and checkpoints the log now and then, until told to stop.
 fn busy_writer(words: &[String]) {
     let store = Store::open(&words[0]).unwrap();
     let stop = stop_flag();
@@ -200,7 +200,7 @@ fn strace_counts_what_snapshots_cost() {
     let more = all(&many).saturating_sub(all(&few));
     println!("system calls: {} for 10 snapshots, {} for 20,010", all(&few), all(&many));
     assert!(more < 2000, "{more} more: {many:?}");
-    // While another process writes and folds: reading the new frames, but no waiting for another process.
+    // While another process writes and checkpoints: reading the new frames, but no waiting for another process.
     let mut writer = Child::start("busy_writer", &[&test.path.display()]);
     writer.hear();
     let before = store.stats().unwrap().root_sequence;

@@ -1,4 +1,4 @@
-//! Readers in threads see whole states, in order, while writers commit and the log is folded.
+//! Readers in threads see whole states, in order, while writers commit and the log is checkpointed.
 
 use crate::common::{Random, TestStore, number};
 use memstone::{Error, Options, Snapshot};

@@ -1,4 +1,4 @@
-//! Processes whose system calls take as long as they like, and are interrupted: see `tools/slowly`. They count, fold
+//! Processes whose system calls take as long as they like, and are interrupted: see `tools/slowly`. They count, checkpoint
 //! the log, look, leave and come again; nothing is lost, no snapshot goes back in time, no error surfaces.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

@@ -5,7 +5,7 @@
 //! started to write there: then the header is another one. So it counts as damage only if a page has the very
 //! header that it should have, or cannot be read at all.
 
-use super::{Place, Walk, is_newest};
+use super::{Place, Walk};
 use crate::disk::format::{
     Extent, KIND_BRANCH, KIND_LEAF, KIND_OVERFLOW, MAX_LEVEL, MAX_PAGE_SIZE, Overflow, PAGE_CRC, PAGE_HEADER,
     PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE, Ptr, TABLE_CATALOG, get_u32,
@@ -44,7 +44,7 @@ impl Walk<'_, '_> {
         pass.trees(other)?;
         let found = pass.found;
         // A writer that opened meanwhile may have written to these pages.
-        if !is_newest(self.file.disk, &self.root)? || !self.may_nobody_write()? {
+        if !self.root.is_newest(self.file.disk)? || !self.may_nobody_write()? {
             return Ok(());
         }
         self.findings.report.other_root = Some(before);

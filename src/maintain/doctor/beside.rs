@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::diagnosis::{BackupNews, FilePlace, Leftover};
+use crate::disk::rename::parent_of;
 use crate::disk::surroundings::look_around;
 use crate::error::Result;
 use crate::{BackupDir, BackupState};
@@ -30,8 +31,7 @@ pub(super) fn place(path: &Path) -> io::Result<FilePlace> {
 /// Files named after the store that were left by a repair, a restore, or a process that died.
 pub(super) fn leftovers(path: &Path, now: SystemTime) -> Vec<Leftover> {
     let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else { return Vec::new() };
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let entries = fs::read_dir(parent_of(path)).into_iter().flatten().flatten();
     let mut found: Vec<Leftover> = entries
         .filter_map(|entry| {
             let what = leftover(&entry.file_name().to_string_lossy(), &name)?;

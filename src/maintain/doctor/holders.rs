@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::diagnosis::{OpenProcess, PinnedVersion, Role};
 use super::quick::Look;
+use crate::disk::host::time_of;
 use crate::disk::locks::{APPEND, CHECKPOINT, OPEN, PIN, READERS, SYNC, WRITER, WRITERS};
 use crate::disk::pins::{Pins, joined};
 use crate::disk::platform::{self, Disk};
@@ -147,5 +148,5 @@ fn note_turns(processes: &mut [OpenProcess], locks: Option<&Locks>, now: SystemT
 /// For how long there has been a root from `version` on.
 fn superseded(look: &Look, version: u64, now: SystemTime) -> Option<Duration> {
     let (_, time) = look.times.iter().filter(|(sequence, time)| *sequence >= version && *time > 0).min()?;
-    now.duration_since(SystemTime::UNIX_EPOCH + Duration::from_micros((*time).min(1 << 55))).ok()
+    now.duration_since(time_of(*time)).ok()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::disk::format::{
-    FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, PAGE_LEVEL, Ptr, TABLE_CATALOG, TABLE_NAMES, TreeRoot, get_u32,
+    FIRST_USER_TABLE, KIND_BRANCH, KIND_LEAF, PAGE_LEVEL, Ptr, TABLE_CATALOG, TABLE_NAMES, TreeRoot,
 };
 use crate::disk::platform::{Disk, LockMode};
 use crate::error::{Error, Result};
@@ -73,7 +73,7 @@ pub(super) fn look(disk: &dyn Disk) -> Result<Look> {
         let pinned = disk.try_lock(byte, LockMode::Shared).map_err(|e| Error::io("lock", disk.path(), e))?;
         // A process that looked for pins before this one was set may have reused the pages of a root that is no
         // longer the newest.
-        let whole = pinned && is_newest(disk, &root)? && root_looked_at(disk, root, &mut look, attempt == ATTEMPTS)?;
+        let whole = pinned && root.is_newest(disk)? && root_looked_at(disk, root, &mut look, attempt == ATTEMPTS)?;
         if pinned {
             disk.unlock(byte).map_err(|e| Error::io("unlock", disk.path(), e))?;
         }
@@ -84,10 +84,6 @@ pub(super) fn look(disk: &dyn Disk) -> Result<Look> {
     }
     let unfinished = Some("checkpoints came faster than a root could be looked at: try again".to_owned());
     Ok(Look { unfinished, ..Look::default() })
-}
-
-fn is_newest(disk: &dyn Disk, root: &Root) -> Result<bool> {
-    Ok(Slots::read(disk)?.newest().is_some_and(|now| now.sequence == root.sequence))
 }
 
 fn judge_slots(slots: &Slots, look: &mut Look) {
@@ -110,13 +106,7 @@ fn judge_slots(slots: &Slots, look: &mut Look) {
 fn root_looked_at(disk: &dyn Disk, root: Root, look: &mut Look, last: bool) -> Result<bool> {
     let page_size = u64::from(root.page_size);
     let whole = look.file_size / page_size;
-    let file = File {
-        disk,
-        page_size: root.page_size,
-        store_tag: get_u32(&root.store, 0),
-        pages: u32::try_from(root.page_count.min(whole)).unwrap_or(u32::MAX),
-        version: root.sequence,
-    };
+    let file = root.file(disk, root.page_count.min(whole));
     if root.page_count > whole {
         let message = format!("the file should have {} pages, but ends after {whole}", root.page_count);
         look.add(Severity::Damage, look.file_size, None, None, message);
@@ -124,7 +114,7 @@ fn root_looked_at(disk: &dyn Disk, root: Root, look: &mut Look, last: bool) -> R
     // The log comes first: its frames live only until the next root.
     let findings = look.findings.len();
     log(&file, &root, look);
-    if !is_newest(disk, &root)? {
+    if !root.is_newest(disk)? {
         if !last {
             return Ok(false);
         }

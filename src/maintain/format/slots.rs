@@ -7,6 +7,7 @@ use crate::disk::format::{
 };
 use crate::disk::platform::Disk;
 use crate::error::{Error, Result};
+use crate::maintain::format::file::File;
 
 const MAX_SEGMENTS: u32 = 64;
 /// Versions beyond this one have no lock byte.
@@ -106,6 +107,24 @@ impl Slots {
             })
             .max_by_key(|root| root.sequence)
             .cloned()
+    }
+}
+
+impl Root {
+    /// The file as this root describes it, of which so many pages are looked at.
+    pub(in crate::maintain) fn file<'d>(&self, disk: &'d dyn Disk, pages: u64) -> File<'d> {
+        File {
+            disk,
+            page_size: self.page_size,
+            store_tag: get_u32(&self.store, 0),
+            pages: u32::try_from(pages).unwrap_or(u32::MAX),
+            version: self.sequence,
+        }
+    }
+
+    /// Whether no newer one is in the slots by now.
+    pub(in crate::maintain) fn is_newest(&self, disk: &dyn Disk) -> Result<bool> {
+        Ok(Slots::read(disk)?.newest().is_some_and(|now| now.sequence == self.sequence))
     }
 }
 

@@ -1,13 +1,11 @@
 //! The store that a repair writes: under a name of its own until it is whole, durable and verified.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use super::copy::Sink;
 use crate::disk::platform::Disk;
-use crate::disk::rename::rename_to_free_name;
+use crate::disk::rename::{give_free_name, remove_leftovers, remove_with_sidecar, sync_directory, temporary_name};
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::error::{Error, Result};
 use crate::maintain::content::content_hash;
@@ -21,9 +19,6 @@ use crate::{Durability, Options, Store, TableInfo, WriteOptions};
 const BATCH: usize = 16 << 20;
 /// What a change takes beside its bytes.
 const CHANGE: usize = 64;
-/// A half-made store this old has been given up by its maker.
-const LEFTOVER: Duration = Duration::from_secs(60);
-
 /// A change to a table of the plan: a value, or none.
 type Change = (usize, Vec<u8>, Option<Vec<u8>>);
 
@@ -44,9 +39,8 @@ impl Target {
         tables: Vec<NameRow>,
         user_version: u64,
     ) -> Result<Target> {
-        remove_leftovers(output);
-        let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), output);
-        let temporary = parent_of(output).join(format!(".{}.{:08x}.repair", name_of(output), random >> 32));
+        remove_leftovers(output, "repair", is_closed);
+        let temporary = temporary_name(output, "repair")?;
         let mut target = Target { temporary, store: None, tables, batch: Vec::new(), bytes: 0 };
         let path = &target.temporary;
         let options = Options::new().page_size(root.page_size).application_id(root.application).memory_map(false);
@@ -113,12 +107,7 @@ impl Target {
 
     /// Gives it the name `output`, which must be free.
     pub(super) fn publish(&self, output: &Path) -> Result<()> {
-        let named = match rename_to_free_name(&self.temporary, output) {
-            // Where that is not known: a second name, which is refused too if it is taken.
-            Err(e) if e.kind() == io::ErrorKind::Unsupported => fs::hard_link(&self.temporary, output),
-            named => named,
-        };
-        named.map_err(|e| Error::io("name the repaired store", output, e))?;
+        give_free_name(&self.temporary, output).map_err(|e| Error::io("name the repaired store", output, e))?;
         sync_directory(output)
     }
 
@@ -143,31 +132,7 @@ impl Drop for Target {
     /// What was not published is removed.
     fn drop(&mut self) {
         drop(self.store.take());
-        remove(&self.temporary);
-    }
-}
-
-fn remove(path: &Path) {
-    let _ = fs::remove_file(path);
-    let mut sidecar = path.as_os_str().to_owned();
-    sidecar.push("-shm");
-    let _ = fs::remove_file(sidecar);
-}
-
-/// Removes what repairs left that were killed: old, and open nowhere.
-fn remove_leftovers(output: &Path) {
-    let start = format!(".{}.", name_of(output));
-    let Ok(entries) = fs::read_dir(parent_of(output)) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let rest = name.strip_prefix(&start).and_then(|rest| rest.strip_suffix(".repair"));
-        let ours = rest.is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|b| b.is_ascii_hexdigit()));
-        let changed = entry.metadata().and_then(|meta| meta.modified());
-        let old = changed.is_ok_and(|t| SystemTime::now().duration_since(t).is_ok_and(|age| age > LEFTOVER));
-        if ours && old && is_closed(&entry.path()) {
-            remove(&entry.path());
-        }
+        remove_with_sidecar(&self.temporary);
     }
 }
 
@@ -182,21 +147,4 @@ fn in_file(error: Error, output: &Path) -> Error {
         Error::Io { op, cause, .. } => Error::io(op, output, cause),
         other => other,
     }
-}
-
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-pub(super) fn parent_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    }
-}
-
-fn sync_directory(file: &Path) -> Result<()> {
-    let parent = parent_of(file);
-    let synced = fs::File::open(&parent).and_then(|directory| directory.sync_all());
-    synced.map_err(|e| Error::io("flush the directory", parent, e))
 }

@@ -301,12 +301,12 @@ impl States {
     }
 }
 
-/// The content of the store; everything is read, as it is and after the log was folded.
+/// The content of the store; everything is read, as it is and after the log was checkpointed.
 fn whole(path: &Path) -> memstone::Result<Found> {
     let store = Store::open(path)?;
     let first = contents(&store)?;
     store.checkpoint()?;
-    assert!(contents(&store)? == first, "folding the log has changed something");
+    assert!(contents(&store)? == first, "checkpointing the log has changed something");
     store.close()?;
     let report = memstone::check(path, &memstone::CheckOptions::new())?;
     assert!(report.is_clean(), "{report:#?}");

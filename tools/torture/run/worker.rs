@@ -1,4 +1,4 @@
-//! A worker: some threads that transfer, count, append and overwrite, look at snapshots, fold the
+//! A worker: some threads that transfer, count, append and overwrite, look at snapshots, checkpoint the
 //! log and open the store once more, until told to stop or killed.
 
 use super::clock;
@@ -22,7 +22,7 @@ pub const MONEY: u64 = 1000;
 const THREADS: u64 = 2;
 /// Thread number of those that look once.
 const LOOKS: u64 = 255;
-/// Small, so that the log is folded often, and goes to other places of the file.
+/// Small, so that the log is checkpointed often, and goes to other places of the file.
 const LOG_CAP: u64 = 192 << 10;
 /// Far beyond what anything takes here, unless it hangs: workers are stopped for a second at most.
 const PATIENCE: Duration = Duration::from_secs(60);
