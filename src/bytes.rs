@@ -45,7 +45,7 @@ enum Inner<'a> {
         len: u8,
         bytes: [u8; SMALL],
     },
-    /// A part of what a snapshot keeps.
+    /// A part of what a snapshot keeps, or of bytes that were put together.
     Kept {
         keeper: Arc<dyn Keeper>,
         range: Range<usize>,
@@ -56,6 +56,12 @@ enum Inner<'a> {
 pub(crate) trait Keeper: Send + Sync {
     /// The same bytes at every call.
     fn kept(&self) -> &[u8];
+}
+
+impl Keeper for Vec<u8> {
+    fn kept(&self) -> &[u8] {
+        self
+    }
 }
 
 impl<'a> Bytes<'a> {
@@ -82,6 +88,12 @@ impl<'a> Bytes<'a> {
     /// A part of a shared buffer; the empty slice if the range lies outside of it.
     pub(crate) fn shared(buffer: Arc<[u8]>, range: Range<usize>) -> Bytes<'static> {
         Bytes(Inner::Shared { buffer, range })
+    }
+
+    /// Two parts put together. (A buffer that is shared by itself would have to be filled with zeros first.)
+    pub(crate) fn joined(first: &[u8], last: &[u8]) -> Bytes<'static> {
+        let (keeper, range) = (Arc::new([first, last].concat()), 0..first.len() + last.len());
+        Bytes(Inner::Kept { keeper, range })
     }
 
     /// These bytes without a borrow: what lies within what the keeper keeps stays there, other borrowed bytes are

@@ -311,10 +311,13 @@ impl<'b> Dump<'b> {
             self.show(next, rest - next, format!("length of the value: {size}; kind {}: {kind}", word % 4));
             self.show(rest, value - rest, "rest of the suffix");
             if word % 4 == 1 {
-                assert_eq!(size, 24, "one extent");
+                let tail = self.size(value + 12, 4);
+                assert_eq!(size, 24 + tail, "one extent");
                 long.push(self.pointer(value, "long value"));
-                self.value(value + 8, 8, "length");
+                self.value(value + 8, 4, "bytes of the value in its pages");
+                self.value(value + 12, 4, "bytes of its tail");
                 self.value(value + 16, 8, "version");
+                self.show(value + 24, tail, "the tail");
             } else if what == "catalog" {
                 self.pointer(value, "its tree");
                 self.value(value + 8, 8, "entries");
@@ -346,7 +349,7 @@ impl<'b> Dump<'b> {
                 self.value(at + 40 + 4 * chunk, 4, &format!("CRC-32 of chunk {chunk}"));
             }
             self.show(at + 40 + 4 * chunks, head - 40 - 4 * chunks, "zeros up to a multiple of 64");
-            self.show(at + head, len, "value");
+            self.show(at + head, len, "the value up to its tail");
         }
         found
     }

@@ -218,7 +218,7 @@ impl<'v> Pruned<'v> {
         // A long value moves with no change of its neighbours. One written for the base's very root may have come
         // after the base; an older one was in its tree, under this key.
         if let LeafValue::Overflow(long) = &value
-            && long.version < self.since
+            && long.pages.version < self.since
         {
             return Ok(Part::Keep(key.clone(), key));
         }

@@ -5,6 +5,9 @@
 //! of 64. The value follows, then zeros up to the end of the last page. A *chunk* is 64 KiB of these bytes; the first one
 //! is without the head, the last one ends with the last page. Each extent but the last is a whole number of chunks, so
 //! every chunk lies in one piece.
+//!
+//! The last bytes of a value may lie elsewhere: behind the pointer, in the entry of the leaf. They are its *tail*, and the
+//! pages have what comes before it.
 
 use super::format::{MAX_VALUE_SIZE, PAGE_HEADER, Ptr, get_u32, get_u64, put_u32, put_u64};
 use std::ops::Range;
@@ -33,9 +36,9 @@ impl Extent {
     }
 }
 
-/// The pointer to a long value: its first page and the CRC of its head, its exact length, the version that its pages
-/// were written for (as in the head, so that they can be freed unread), and its extents after the first, whose length
-/// follows from the rest.
+/// The pointer to the pages of a long value: the first page and the CRC of the head, how many bytes of the value they
+/// have, the version that they were written for (as in the head, so that they can be freed unread), and the extents
+/// after the first, whose length follows from the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Overflow {
     pub(crate) ptr: Ptr,
@@ -44,8 +47,10 @@ pub(crate) struct Overflow {
     more: [Extent; MORE],
 }
 
-/// Encoded size of an [`Overflow`] of one extent: `u32 page, u32 crc, u64 len, u64 version`.
+/// Encoded size of an [`Overflow`] of one extent: `u32 page, u32 crc, u32 len, u32 length of the tail, u64 version`.
 pub(crate) const OVERFLOW_SIZE: usize = 24;
+/// Where a pointer says how long the tail behind it is.
+const TAIL_LEN: usize = 12;
 /// What each further extent adds: `u32 page, u32 pages`.
 const EXTENT_SIZE: usize = 8;
 /// Encoded size of the longest one.
@@ -72,9 +77,17 @@ impl Overflow {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![0; OVERFLOW_SIZE];
+        self.with_tail(&[])
+    }
+
+    /// The pointer, and the tail of its value behind it.
+    pub(crate) fn with_tail(&self, tail: &[u8]) -> Vec<u8> {
+        let short = |len: u64| u32::try_from(len).unwrap_or(u32::MAX);
+        let mut out = Vec::with_capacity(MAX_OVERFLOW_SIZE + tail.len());
+        out.resize(OVERFLOW_SIZE, 0);
         self.ptr.put(&mut out, 0);
-        put_u64(&mut out, 8, self.len);
+        put_u32(&mut out, 8, short(self.len));
+        put_u32(&mut out, TAIL_LEN, short(tail.len() as u64));
         put_u64(&mut out, 16, self.version);
         for extent in self.more() {
             let at = out.len();
@@ -82,35 +95,43 @@ impl Overflow {
             put_u32(&mut out, at, extent.page);
             put_u32(&mut out, at + 4, extent.pages);
         }
+        out.extend_from_slice(tail);
         out
     }
 
-    /// Whether a pointer can have so many bytes.
+    /// How many of these bytes are a pointer's; the tail follows. `None` if a pointer cannot have so many.
     #[inline]
-    pub(crate) fn is_size(size: usize) -> bool {
-        (OVERFLOW_SIZE..=MAX_OVERFLOW_SIZE).contains(&size) && (size - OVERFLOW_SIZE).is_multiple_of(EXTENT_SIZE)
+    pub(crate) fn size_in(bytes: &[u8]) -> Option<usize> {
+        let size = bytes.len().checked_sub(get_u32(bytes, TAIL_LEN) as usize)?;
+        let is_size = (OVERFLOW_SIZE..=MAX_OVERFLOW_SIZE).contains(&size);
+        (is_size && (size - OVERFLOW_SIZE).is_multiple_of(EXTENT_SIZE)).then_some(size)
     }
 
+    /// A pointer to a value without a tail.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Overflow> {
-        if !Overflow::is_size(bytes.len()) {
-            return None;
-        }
-        let mut long = Overflow::whole(Ptr::get(bytes, 0), get_u64(bytes, 8), get_u64(bytes, 16));
-        let rest = bytes.get(OVERFLOW_SIZE..).unwrap_or_default().chunks_exact(EXTENT_SIZE);
+        Overflow::decode_with_tail(bytes).filter(|(_, tail)| tail.is_empty()).map(|(long, _)| long)
+    }
+
+    /// A pointer, and the tail behind it. `None` if the lengths cannot be: no value is that long, or they are not those
+    /// of these bytes.
+    pub(crate) fn decode_with_tail(bytes: &[u8]) -> Option<(Overflow, &[u8])> {
+        let (pointer, tail) = bytes.split_at_checked(Overflow::size_in(bytes)?)?;
+        let mut long = Overflow::whole(Ptr::get(pointer, 0), get_u32(pointer, 8).into(), get_u64(pointer, 16));
+        let rest = pointer.get(OVERFLOW_SIZE..).unwrap_or_default().chunks_exact(EXTENT_SIZE);
         for (place, extent) in long.more.iter_mut().zip(rest) {
             *place = Extent { page: get_u32(extent, 0), pages: get_u32(extent, 4) };
             if place.pages == 0 {
                 return None;
             }
         }
-        Some(long)
+        (long.len + tail.len() as u64 <= MAX_VALUE_SIZE).then_some((long, tail))
     }
 
     fn more(&self) -> impl Iterator<Item = Extent> + '_ {
         self.more.iter().copied().take_while(|extent| extent.pages > 0)
     }
 
-    /// Pages that a value of `len` bytes takes.
+    /// Pages that `len` bytes of a value take.
     pub(crate) fn pages(len: u64, page_size: u32) -> u64 {
         Shape::of(len).end.div_ceil(u64::from(page_size))
     }
@@ -203,7 +224,7 @@ impl Extents {
     }
 }
 
-/// What the length of a long value tells of its bytes.
+/// What the number of the bytes in its pages tells of a long value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// How many chunks it has: the least number for which head and value fit into them.
@@ -303,6 +324,32 @@ mod tests {
         assert_eq!(Overflow::decode(&bytes[..31]), None);
         assert_eq!(Overflow::decode(&[&bytes[..28], &[0; 4]].concat()), None);
         assert_eq!(Overflow::decode(&[0; 24 + 64]), None);
+    }
+
+    #[test]
+    fn a_tail_follows_its_pointer() {
+        let mut extents = Extents::one(9, 16);
+        let one = Overflow::placed(&extents, 3, 60_000, 4);
+        extents.push(Extent { page: 100, pages: 1 });
+        let two = Overflow::placed(&extents, 3, 66_000, 4);
+        for (long, tail) in [(one, &b""[..]), (one, b"a"), (two, &[7; 3000]), (two, &[0; 8])] {
+            let bytes = long.with_tail(tail);
+            assert_eq!(Overflow::decode_with_tail(&bytes), Some((long, tail)));
+            assert_eq!(Overflow::decode(&bytes), tail.is_empty().then_some(long), "a frame has none");
+            assert_eq!(Overflow::decode_with_tail(&[&bytes[..], &[0]].concat()), None, "a byte too many");
+            assert_eq!(Overflow::decode_with_tail(&bytes[..bytes.len() - 1]), None, "one too few");
+        }
+        let told = |len: u32, tail: u32, size: usize| {
+            let mut bytes = vec![0; size];
+            put_u32(&mut bytes, 8, len);
+            put_u32(&mut bytes, TAIL_LEN, tail);
+            Overflow::decode_with_tail(&bytes).map(|(long, tail)| (long.len, tail.len()))
+        };
+        assert_eq!(told(5, 7, 31), Some((5, 7)));
+        let refused = [told(5, 8, 31), told(5, u32::MAX, 31), told(5, 7, 30), told(5, 7, 16), told(1 << 30, 7, 31)];
+        assert_eq!(refused, [None; 5]);
+        // All that is beyond a pointer's bytes is the tail's: none of it is taken for another extent.
+        assert_eq!(told(5, 0, 31), None);
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn bytes_freed(view: &View) -> Result<u64> {
         let root = view.tree_root(table)?;
         for (key, _) in view.log_changes(table) {
             freed += match get(&view.tree.pages, table, root, &key)? {
-                Some(LeafValue::Overflow(overflow)) => overflow.len,
+                Some(LeafValue::Overflow(long)) => long.len(),
                 Some(LeafValue::Inline(value)) => value.len() as u64,
                 None => 0,
             };

@@ -4,7 +4,7 @@
 use crate::bytes::Bytes;
 use crate::change::OwnedChange;
 use crate::direction::Direction;
-use crate::disk::format::{Overflow, TreeRoot};
+use crate::disk::format::TreeRoot;
 use crate::engine::buffer::{NoBuffer, Over};
 use crate::engine::facts::note_step;
 use crate::engine::gaps::{behind, end_of_keys};
@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::log::memtable::Versions;
 use crate::tree::cursor::Cursor;
 use crate::tree::long_value::LongValue;
-use crate::tree::node::{LeafValue, Node};
+use crate::tree::node::{LeafValue, Long, Node};
 use std::ops::Bound;
 
 /// What is walked: a table in a state, under a transaction's buffer if there is one.
@@ -71,7 +71,7 @@ impl<'s, B: Over> TableSource<'s, B> {
     }
 
     /// A long value of this table, to be read in parts.
-    pub(crate) fn long_value(&self, long: &Overflow) -> Result<LongValue<'s>> {
+    pub(crate) fn long_value(&self, long: &Long<'s>) -> Result<LongValue<'s>> {
         self.view.tree.pages.long_value(long, self.table)
     }
 

@@ -18,12 +18,13 @@ use crate::engine::page_writer::{PageWriter, SpaceOfLog};
 use crate::engine::view::View;
 use crate::engine::writer_queue::WriterGuard;
 use crate::error::Result;
-use crate::tree::overflow::{OverflowWriter, check_len, renew_overflow};
+use crate::tree::overflow::{OverflowWriter, WHOLE, check_len, renew_overflow};
 use crate::tree::update::PageStore;
 use std::collections::BTreeSet;
 
-/// Values from this size on are written to pages of their own, if CHECKPOINT is free.
-pub(crate) const LONG_VALUE: u64 = 32 << 10;
+/// Values from this size on are written to pages of their own, if CHECKPOINT is free. Without a tail, for which a frame has
+/// no place.
+pub(crate) const LONG_VALUE: u64 = WHOLE;
 
 /// What a transaction holds for the values that it streams.
 pub(crate) struct Streams {

@@ -474,7 +474,7 @@ impl View {
 pub(super) fn after(change: OwnedChange) -> Option<LeafValue<'static>> {
     match change {
         Change::Put(value) => Some(LeafValue::Inline(value)),
-        Change::PutOverflow(overflow) => Some(LeafValue::Overflow(overflow)),
+        Change::PutOverflow(overflow) => Some(LeafValue::Overflow(Box::new((*overflow).into()))),
         Change::Delete => None,
     }
 }

@@ -216,7 +216,13 @@ fn entries(run: &[u8], kind: u8) -> Result<Vec<(String, String)>, String> {
         KIND_LEAF => {
             let value = |value: &Value<'_>| match value {
                 Value::Inline(bytes) => text(bytes),
-                Value::Long(long) => format!("{} bytes at page {}", long.len, long.ptr.page),
+                Value::Long(long) if long.tail.is_empty() => {
+                    format!("{} bytes at page {}", long.len(), long.pages.ptr.page)
+                }
+                Value::Long(long) => {
+                    let (len, page, tail) = (long.len(), long.pages.ptr.page, long.tail.len());
+                    format!("{len} bytes: the last {tail} here, those before at page {page}")
+                }
             };
             Ok(node::leaf(run)?.iter().map(|(key, v)| (text(key), value(v))).collect())
         }

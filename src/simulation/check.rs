@@ -158,10 +158,10 @@ impl Uses {
             match node.value(&entry).map_err(text)? {
                 LeafValue::Inline(value) => entries.push((key, value.to_vec())),
                 LeafValue::Overflow(long) => {
-                    pages.overflow(&long, table).map_err(text)?;
-                    for extent in pages.overflow_extents(&long).map_err(text)?.iter() {
+                    for extent in pages.overflow_extents(&long.pages).map_err(text)?.iter() {
                         self.take(extent.page, extent.pages, "long value")?;
                     }
+                    LeafValue::Overflow(long).read(pages, table).map_err(text)?;
                     entries.push((key, Vec::new()));
                 }
             }

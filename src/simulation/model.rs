@@ -254,7 +254,7 @@ fn step(kind: Kind, rng: &mut Rng) -> Step {
             }
         }
         Kind::Long => {
-            let len = if rng.one_in(2) { (32 << 10) - 2 + rng.below(20_000) } else { rng.below(3000) };
+            let len = if rng.one_in(2) { (32 << 10) - 2 + rng.below(20_000) } else { rng.below(9000) };
             changes.push(put(rng, "a", 6, len));
             if rng.one_in(4) {
                 changes.push(delete(rng, "a", 6));

@@ -188,7 +188,7 @@ fn extents(store: &Store, key: &[u8]) -> Vec<(u32, u32)> {
     let entry = view.table("t").unwrap().unwrap();
     match view.leaf_value(entry.id, entry.root, key).unwrap() {
         Some(LeafValue::Overflow(long)) => {
-            let extents = view.tree.pages.overflow_extents(&long).unwrap();
+            let extents = view.tree.pages.overflow_extents(&long.pages).unwrap();
             extents.iter().map(|extent| (extent.page, extent.pages)).collect()
         }
         other => panic!("{other:?}"),

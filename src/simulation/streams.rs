@@ -251,7 +251,7 @@ fn a_checkpoint_for_the_commit_keeps_streamed_pages_apart() {
         let view = store.engine().view_at_end().unwrap();
         let entry = view.table("t").unwrap().unwrap();
         let Some(LeafValue::Overflow(long)) = view.leaf_value(entry.id, entry.root, b"a").unwrap() else { panic!() };
-        assert!(long.version > before, "version {} over root {before}", long.version);
+        assert!(long.pages.version > before, "version {} over root {before}", long.pages.version);
         let all = |store: &Store| {
             has(store, b"a", Some((150_000, 1)));
             has(store, b"b", Some((200_000, 3)));
@@ -271,7 +271,7 @@ fn a_checkpoint_for_the_commit_keeps_streamed_pages_apart() {
 #[test]
 fn a_value_is_read_from_any_position() {
     let (world, disk, store) = new_store(Arc::new(Free), CAP);
-    let lengths = [0_usize, 100, 20_000, 65_472, 65_473, 300_000];
+    let lengths = [0_usize, 100, 4033, 6150, 20_000, 32_767, 32_768, 65_472, 65_473, 300_000];
     let read = |store: &Store| {
         let snapshot = store.read().unwrap();
         let table = snapshot.raw("t").unwrap();
@@ -283,7 +283,7 @@ fn a_value_is_read_from_any_position() {
             let mut found = Vec::new();
             reader.read_to_end(&mut found).unwrap();
             assert!(found == whole, "{len} bytes");
-            for at in [0, 1, len / 2, len.saturating_sub(1), len, len + 10] {
+            for at in [0, 1, len / 2, 4031, 4032, 4033, len.saturating_sub(1), len, len + 10] {
                 assert_eq!(reader.seek(SeekFrom::Start(at as u64)).unwrap(), at as u64);
                 found.clear();
                 Read::by_ref(&mut reader).take(70_000).read_to_end(&mut found).unwrap();
@@ -307,7 +307,7 @@ fn a_value_is_read_from_any_position() {
     let view = store.engine().view_at_end().unwrap();
     let entry = view.table("t").unwrap().unwrap();
     let Some(LeafValue::Overflow(long)) = view.leaf_value(entry.id, entry.root, &key).unwrap() else { panic!() };
-    disk.write_at(&[0xee; 8], u64::from(long.ptr.page) * 4096 + (2 << 16) + 10).unwrap();
+    disk.write_at(&[0xee; 8], u64::from(long.pages.ptr.page) * 4096 + (2 << 16) + 10).unwrap();
     let other = open_store(&world, 1, CAP).1.unwrap();
     let snapshot = other.read().unwrap();
     let mut reader = snapshot.raw("t").unwrap().reader(&key).unwrap().unwrap();

@@ -19,8 +19,8 @@ const PACKED_ENTRIES: usize = 8;
 /// Such a leaf is no longer than this, or than one page: each change of an entry writes the whole leaf.
 const MAX_PACKED_SIZE: usize = 16384;
 
-/// Largest value that a writer keeps inside a leaf. A longer one takes an overflow run, whose last page is at most a
-/// quarter empty up to the length of one page.
+/// Largest value that a writer keeps inside a leaf, and largest tail of a longer one: what is left over would fill a page to
+/// three quarters at least.
 pub(super) const fn max_inline(page_size: u32) -> usize {
     page_size as usize / 4 * 3
 }

@@ -6,7 +6,7 @@
 use super::build::{Level, Packing, max_inline};
 use super::encode::NodeItem;
 use super::node::{Header, Node, separate};
-use super::overflow::write_overflow;
+use super::overflow::write_long;
 use super::update::PageStore;
 use crate::bytes::Bytes;
 use crate::disk::format::{
@@ -109,9 +109,9 @@ impl Bulk {
         if value.len() <= max_inline(self.page_size) {
             self.push(store, 0, NodeItem { key, payload: value, long: false })?;
         } else {
-            let long = write_overflow(store, self.table, value)?;
+            let (long, tail) = write_long(store, self.table, value)?;
             self.sums.pages += store.pages().overflow_extents(&long)?.pages();
-            self.push(store, 0, NodeItem { key, payload: &long.encode(), long: true })?;
+            self.push(store, 0, NodeItem { key, payload: &long.with_tail(tail), long: true })?;
         }
         self.sums.bytes += (key.len() + value.len()) as u64;
         self.any = true;

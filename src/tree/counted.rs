@@ -1,10 +1,10 @@
 //! The sums that the catalog keeps of a tree, brought up to date along with it.
 
-use super::node::Entry;
+use super::node::{Entry, Long};
 use super::pages::Pages;
 use super::update::{Edit, PageStore};
 use crate::change::Change;
-use crate::disk::format::{Child, Extents, Overflow, TreeRoot};
+use crate::disk::format::{Child, Extents, TreeRoot};
 use crate::error::Result;
 use std::sync::Arc;
 
@@ -36,11 +36,12 @@ impl<'s> Counted<'s> {
         key: &[u8],
         change: &Edit<&[u8]>,
         old: Option<&Entry>,
-        old_long: Option<Overflow>,
+        old_long: Option<&Long<'_>>,
     ) -> Result<()> {
         let size = |value: u64| value.saturating_add(key.len() as u64);
         let new = match change {
             Edit::Change(Change::Put(value)) => size(value.len() as u64),
+            // (It comes from the log, so it has no tail.)
             Edit::Change(Change::PutOverflow(long)) => {
                 self.adopt(self.pages().overflow_extents(long)?.pages());
                 size(long.len)
@@ -48,7 +49,7 @@ impl<'s> Counted<'s> {
             Edit::Change(Change::Delete) => 0,
             Edit::Touch { .. } => return Ok(()),
         };
-        let old = old.map_or(0, |entry| size(old_long.map_or(entry.value().len() as u64, |long| long.len)));
+        let old = old.map_or(0, |entry| size(old_long.map_or(entry.value().len() as u64, Long::len)));
         self.bytes = self.bytes.saturating_sub(old).saturating_add(new);
         Ok(())
     }

@@ -23,12 +23,12 @@ pub(crate) fn get<'a>(pages: &'a Pages, table: u32, root: TreeRoot, key: &[u8]) 
 }
 
 impl<'a> LeafValue<'a> {
-    /// The value's bytes, inline or in pages of its own.
+    /// The value's bytes, inline or in pages of their own.
     #[inline]
     pub(crate) fn read(self, pages: &'a Pages, table: u32) -> Result<Bytes<'a>> {
         match self {
             LeafValue::Inline(bytes) => Ok(bytes),
-            LeafValue::Overflow(long) => pages.overflow(&long, table),
+            LeafValue::Overflow(long) => pages.long_value(&long, table)?.slice(0..long.len()),
         }
     }
 }

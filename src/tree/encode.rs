@@ -12,7 +12,7 @@ use crate::error::{Error, LimitKind, Result};
 pub(crate) struct NodeItem<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) payload: &'a [u8],
-    /// The payload is an encoded [`Overflow`].
+    /// The payload is a pointer to pages, and the tail of their value ([`Overflow::with_tail`]).
     pub(crate) long: bool,
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn encode<'i>(
             out.extend_from_slice(suffix);
             continue;
         }
-        debug_assert!(!item.long || Overflow::is_size(item.payload.len()));
+        debug_assert!(!item.long || Overflow::size_in(item.payload).is_some());
         put_varint(out, suffix.len());
         put_varint(out, item.value_word());
         out.extend_from_slice(suffix.get(HEAD_SIZE..).unwrap_or_default());

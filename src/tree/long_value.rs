@@ -1,9 +1,11 @@
-//! Reading long values, whole or in part. What is verified is the head and the chunks in which the part lies.
+//! Reading long values, whole or in part. What is verified is the head and the chunks in which the part lies. (The tail
+//! was verified with its leaf.)
 //!
 //! [`Verified`](super::pages::Verified) remembers a chunk at the page with which it begins, under its CRC and that of the
 //! pointer (which no other value has, while equal chunks have equal CRCs); the first chunk, together with the head, under
 //! the CRC of the pointer. A head whose first chunk was never read is verified each time: it has four bytes for each 64 KiB.
 
+use super::node::Long;
 use super::pages::Pages;
 use crate::bytes::Bytes;
 use crate::disk::format::{
@@ -24,19 +26,21 @@ pub(crate) struct LongValue<'p> {
     extents: Extents,
     shape: Shape,
     head: Bytes<'p>,
+    /// The value's bytes behind those in the pages.
+    tail: Bytes<'p>,
 }
 
 impl Pages {
-    /// The exact bytes of a long value.
+    /// The exact bytes of a long value that has no tail.
     pub(crate) fn overflow(&self, long: &Overflow, table: u32) -> Result<Bytes<'_>> {
-        self.long_value(long, table)?.slice(0..long.len)
+        self.long_value(&Long::from(*long), table)?.slice(0..long.len)
     }
 
     /// A long value of which parts are to be read.
-    pub(crate) fn long_value(&self, long: &Overflow, table: u32) -> Result<LongValue<'_>> {
+    pub(crate) fn long_value<'p>(&'p self, Long { pages: long, tail }: &Long<'p>, table: u32) -> Result<LongValue<'p>> {
         let (extents, shape) = (self.overflow_extents(long)?, Shape::of(long.len));
         let head = self.head(long, &extents, shape, table)?;
-        Ok(LongValue { pages: self, long: *long, extents, shape, head })
+        Ok(LongValue { pages: self, long: *long, extents, shape, head, tail: tail.clone() })
     }
 
     /// The pages of a long value, from its pointer alone; an error if the pointer is impossible.
@@ -146,6 +150,20 @@ impl Pages {
 impl<'p> LongValue<'p> {
     /// A part of the value, as far as it lies in it: borrowed from the map if that has it in one piece, otherwise a copy.
     pub(crate) fn slice(&self, range: Range<u64>) -> Result<Bytes<'p>> {
+        let seam = self.long.len;
+        if range.end <= seam || self.tail.is_empty() {
+            return self.in_pages(range);
+        }
+        let in_tail = |at: u64| usize::try_from(at.saturating_sub(seam)).unwrap_or(usize::MAX).min(self.tail.len());
+        let tail = self.tail.slice(in_tail(range.start)..in_tail(range.end));
+        if range.start >= seam {
+            return Ok(tail);
+        }
+        Ok(Bytes::joined(&*self.in_pages(range.start..seam)?, &tail))
+    }
+
+    /// A part of what the pages have of the value.
+    fn in_pages(&self, range: Range<u64>) -> Result<Bytes<'p>> {
         let in_pages = |at: u64| self.shape.head + at.min(self.long.len);
         let (start, end) = (in_pages(range.start), in_pages(range.end));
         if start >= end {
@@ -177,12 +195,15 @@ impl<'p> LongValue<'p> {
 
     /// The length of the value.
     pub(crate) fn len(&self) -> u64 {
-        self.long.len
+        self.long.len + self.tail.len() as u64
     }
 
-    /// The part of the value that lies in the same chunk as this byte of it.
+    /// The part of the value that lies in the same chunk as this byte of it, or is its tail.
     pub(crate) fn chunk_around(&self, at: u64) -> Range<u64> {
-        self.shape.value_in((self.shape.head + at.min(self.long.len)) / CHUNK)
+        if at >= self.long.len {
+            return self.long.len..self.len();
+        }
+        self.shape.value_in((self.shape.head + at) / CHUNK)
     }
 
     /// Bytes in the value's pages.

@@ -38,9 +38,9 @@
 //!
 //! Entry: varint length of the suffix; varint `4 × length of the value + kind`; what follows the first four bytes of
 //! the suffix; the value. Kind 0: the value itself. Kind 1: the value is long, and the bytes here are the pointer to
-//! it ([`Overflow::encode`]). Kinds 2 and 3 are not in use. A varint is LEB128: seven bits in each byte,
-//! the lowest first; bit 7 says that another byte follows. Keys strictly ascend (bytewise) and are at most 8192 bytes
-//! long.
+//! its pages and the value's last bytes ([`Overflow::with_tail`]). Kinds 2 and 3 are not in use. A varint is LEB128: seven
+//! bits in each byte, the lowest first; bit 7 says that another byte follows. Keys strictly ascend (bytewise) and are at
+//! most 8192 bytes long.
 //!
 //! # Branch, n = count children, m = n - 1 separators
 //!
@@ -86,7 +86,29 @@ pub(crate) enum LeafValue<'a> {
     /// The value itself.
     Inline(Bytes<'a>),
     /// Where the value is.
-    Overflow(Box<Overflow>),
+    Overflow(Box<Long<'a>>),
+}
+
+/// A long value as a leaf holds it. One to which the log points has no tail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Long<'a> {
+    /// Where its first bytes are.
+    pub(crate) pages: Overflow,
+    /// Its last bytes.
+    pub(crate) tail: Bytes<'a>,
+}
+
+impl Long<'_> {
+    /// The length of the value.
+    pub(crate) fn len(&self) -> u64 {
+        self.pages.len.saturating_add(self.tail.len() as u64)
+    }
+}
+
+impl From<Overflow> for Long<'_> {
+    fn from(pages: Overflow) -> Self {
+        Long { pages, tail: Bytes::borrowed(&[]) }
+    }
 }
 
 /// Where in its leaf an entry lies.
@@ -219,7 +241,8 @@ impl<'a> Node<'a> {
         let value = start + suffix.saturating_sub(HEAD_SIZE);
         let end = value + (word >> VALUE_KIND_BITS);
         let kind = word % (1 << VALUE_KIND_BITS);
-        let known = kind == VALUE_INLINE || kind == VALUE_LONG && Overflow::is_size(end - value);
+        let is_pointer = || bytes.get(value..end).and_then(Overflow::size_in).is_some();
+        let known = kind == VALUE_INLINE || kind == VALUE_LONG && is_pointer();
         let within = index < self.count && at >= offsets + 2 * self.count && end <= bytes.len();
         // All lies within a node, so 32 bits are enough.
         let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -303,14 +326,22 @@ impl<'a> Node<'a> {
     #[inline(always)]
     pub(crate) fn value(&self, entry: &Entry) -> Result<LeafValue<'a>> {
         if entry.long {
-            return Ok(LeafValue::Overflow(Box::new(self.overflow(entry)?)));
+            return Ok(LeafValue::Overflow(Box::new(self.long(entry)?)));
         }
         Ok(LeafValue::Inline(self.bytes.slice(entry.value())))
     }
 
+    /// What a long entry holds.
+    pub(crate) fn long(&self, entry: &Entry) -> Result<Long<'a>> {
+        let found = Overflow::decode_with_tail(self.slice(&entry.value()));
+        let (pages, tail) = found.ok_or_else(|| self.damage("a whole pointer to a long value"))?;
+        let end = entry.value().end;
+        Ok(Long { pages, tail: self.bytes.slice(end - tail.len()..end) })
+    }
+
     /// The pointer that a long entry holds.
     pub(crate) fn overflow(&self, entry: &Entry) -> Result<Overflow> {
-        Overflow::decode(self.slice(&entry.value())).ok_or_else(|| self.damage("a whole pointer to a long value"))
+        self.long(entry).map(|long| long.pages)
     }
 
     /// How the suffix of an entry compares to `suffix`, which has the same head.

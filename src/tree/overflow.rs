@@ -1,6 +1,7 @@
 //! Long values: written to pages of their own chunk by chunk, and freed.
 
-use super::node::Header;
+use super::build::max_inline;
+use super::node::{Header, Long};
 use super::pages::Pages;
 use super::update::PageStore;
 use crate::disk::format::{
@@ -8,6 +9,10 @@ use crate::disk::format::{
     Shape, put_u32, put_u64,
 };
 use crate::error::{Error, LimitKind, Result};
+
+/// Values from this length on lie in their pages whole. They need not be in the tree for that: the log may point at them.
+/// And they are read in place, which is worth more than the part of a page that a tail would save.
+pub(crate) const WHOLE: u64 = 32 << 10;
 
 /// Writes whole pages, from this page on.
 type Put<'p> = &'p mut dyn FnMut(u32, &[u8]) -> Result<()>;
@@ -145,7 +150,22 @@ fn usize_of(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
 
-/// Writes a long value to pages of its own.
+/// Writes a long value for a leaf: to pages of its own, but for its tail, which it returns with the pointer.
+pub(crate) fn write_long<'v>(store: &mut dyn PageStore, table: u32, value: &'v [u8]) -> Result<(Overflow, &'v [u8])> {
+    let (front, tail) = value.split_at(value.len() - tail_of(value.len(), store.pages().page_size()));
+    Ok((write_overflow(store, table, front)?, tail))
+}
+
+/// How many of the last bytes of a value stay in the leaf: those that would not fill a page, unless they fill most of it.
+fn tail_of(len: usize, page_size: u32) -> usize {
+    let (shape, page) = (Shape::of(len as u64), u64::from(page_size));
+    let rest = shape.end % page;
+    // What shares the first page with the head is no tail: that page is needed anyway.
+    let has_tail = (len as u64) < WHOLE && shape.end > page && usize_of(rest) <= max_inline(page_size);
+    if has_tail { usize_of(rest) } else { 0 }
+}
+
+/// Writes a long value, or all but its tail, to pages of its own.
 pub(crate) fn write_overflow(store: &mut dyn PageStore, table: u32, value: &[u8]) -> Result<Overflow> {
     let len = value.len() as u64;
     check_len(len)?;
@@ -157,7 +177,7 @@ pub(crate) fn write_overflow(store: &mut dyn PageStore, table: u32, value: &[u8]
     writer.finish(table, &mut put)
 }
 
-/// Writes a long value once more, to other pages, chunk by chunk.
+/// Writes what is in the pages of a long value once more, to other pages, chunk by chunk.
 pub(crate) fn copy_overflow(
     store: &mut dyn PageStore,
     pages: &Pages,
@@ -165,7 +185,7 @@ pub(crate) fn copy_overflow(
     long: &Overflow,
     place: Extents,
 ) -> Result<Overflow> {
-    let value = pages.long_value(long, table)?;
+    let value = pages.long_value(&Long::from(*long), table)?;
     let mut writer = OverflowWriter::new(pages, long.len, store.version(), place);
     let mut put = |page: u32, bytes: &[u8]| store.write(page, bytes);
     while writer.missing() > 0 {

@@ -243,11 +243,12 @@ fn check_node(
                 value.to_vec()
             } else {
                 assert_eq!(word % 4, 1);
-                let long = Overflow::decode(value).unwrap();
+                let (long, tail) = Overflow::decode_with_tail(value).unwrap();
+                assert!(tail.len() <= max_inline(pages.page_size()));
                 for Extent { page, pages } in long.extents(pages.page_size()).unwrap().iter() {
                     assert!(found.runs.insert(page, pages).is_none(), "page {page} is used twice");
                 }
-                pages.overflow(&long, table).unwrap().to_vec()
+                [&pages.overflow(&long, table).unwrap(), tail].concat()
             };
             found.entries.push((keys[keys.len() - 1].clone(), value));
         }

@@ -10,8 +10,8 @@
 use super::build::{Level, Packing, max_inline};
 use super::counted::Counted;
 use super::encode::NodeItem;
-use super::node::{Entry, Header, Node};
-use super::overflow::{copy_overflow, free_overflow, write_overflow};
+use super::node::{Entry, Header, Long, Node};
+use super::overflow::{copy_overflow, free_overflow, write_long};
 use super::pages::Pages;
 use crate::change::Change;
 use crate::disk::format::{Child, Extents, KIND_BRANCH, KIND_LEAF, MAX_KEY_SIZE, MAX_LEVEL, Overflow, Ptr, TreeRoot};
@@ -174,7 +174,7 @@ impl<'s, 'p> Update<'s, 'p> {
             },
         };
         let old_long = match (&leaf.node, &old) {
-            (Some(node), Some(entry)) if entry.long => Some(node.overflow(entry)?),
+            (Some(node), Some(entry)) if entry.long => Some(node.long(entry)?),
             _ => None,
         };
         let same = match (&change, &leaf.node, &old) {
@@ -182,7 +182,7 @@ impl<'s, 'p> Update<'s, 'p> {
             (Edit::Change(Change::Put(value)), Some(node), Some(entry)) => {
                 !entry.long && node.slice(&entry.value()) == *value
             }
-            (Edit::Change(Change::PutOverflow(long)), ..) => old_long == Some(**long),
+            (Edit::Change(Change::PutOverflow(long)), ..) => old_long == Some(Long::from(**long)),
             _ => false,
         };
         if same {
@@ -201,8 +201,8 @@ impl<'s, 'p> Update<'s, 'p> {
         self.feed(leaf, index)?;
         leaf.done = index + usize::from(old.is_some());
         let entry = leaf.node.as_ref().zip(old.as_ref());
-        self.store.account(key, &change, old.as_ref(), old_long)?;
-        self.push_changed(key, &change, entry, old_long)?;
+        self.store.account(key, &change, old.as_ref(), old_long.as_ref())?;
+        self.push_changed(key, &change, entry, old_long.as_ref())?;
         if old.is_none() {
             let behind = leaf.node.as_ref().is_none_or(|node| index == node.count());
             self.appending = leaf.high.is_none() && behind;
@@ -216,7 +216,7 @@ impl<'s, 'p> Update<'s, 'p> {
         key: &[u8],
         change: &Edit<&[u8]>,
         old: Option<(&Node<'p>, &Entry)>,
-        old_long: Option<Overflow>,
+        old_long: Option<&Long<'_>>,
     ) -> Result<()> {
         match (change, old, old_long) {
             (Edit::Change(Change::Delete), ..) => {}
@@ -224,22 +224,22 @@ impl<'s, 'p> Update<'s, 'p> {
                 self.push_entry(key, value, false)?
             }
             (Edit::Change(Change::Put(value)), ..) => {
-                let long = write_overflow(&mut self.store, self.table, value)?;
-                self.push_entry(key, &long.encode(), true)?
+                let (long, tail) = write_long(&mut self.store, self.table, value)?;
+                self.push_entry(key, &long.with_tail(tail), true)?
             }
             (Edit::Change(Change::PutOverflow(long)), ..) => self.push_entry(key, &long.encode(), true)?,
             (Edit::Touch { cutoff }, Some((node, entry)), long) => {
-                let place = long.map(|long| self.place_further_down(&long, *cutoff)).transpose()?.flatten();
+                let place = long.map(|long| self.place_further_down(&long.pages, *cutoff)).transpose()?.flatten();
                 let Some((long, place)) = long.zip(place) else {
                     return self.push_entry(key, node.slice(&entry.value()), entry.long);
                 };
-                let moved = copy_overflow(&mut self.store, self.pages, self.table, &long, place)?;
-                self.push_entry(key, &moved.encode(), true)?
+                let moved = copy_overflow(&mut self.store, self.pages, self.table, &long.pages, place)?;
+                self.push_entry(key, &moved.with_tail(&long.tail), true)?
             }
             (Edit::Touch { .. }, None, _) => {}
         }
         if let Some(long) = old_long {
-            free_overflow(&mut self.store, self.pages, &long)?;
+            free_overflow(&mut self.store, self.pages, &long.pages)?;
         }
         Ok(())
     }

@@ -182,7 +182,7 @@ fn touching_moves_everything_beyond_a_cutoff() {
 fn adopted_runs_are_kept_and_freed() {
     let (mut store, mut model) = (TestStore::new(4096), Model::new());
     let value: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
-    let long = write_overflow(&mut store, TABLE, &value).unwrap();
+    let long = crate::tree::overflow::write_overflow(&mut store, TABLE, &value).unwrap();
     let adopt = || [Ok((b"k", Change::<Vec<u8>>::PutOverflow(Box::new(long))))].into_iter();
     let root = update(&mut store, TABLE, TreeRoot::default(), adopt()).unwrap();
     model.insert(b"k".to_vec(), value);
@@ -236,8 +236,12 @@ fn value(page_size: u32) -> impl Strategy<Value = Vec<u8>> {
     let size = prop_oneof![
         8 => 0..100usize,
         2 => inline.saturating_sub(3)..inline + 3,
-        1 => Just(page_size as usize * 2 - 40),
-        1 => Just(page_size as usize * 2 - 39),
+        1 => Just(page_size as usize * 2 - 64),
+        1 => Just(page_size as usize * 2 - 63),
+        // With a tail, the longest tail, and none.
+        1 => (1usize..3, prop::sample::select(vec![1, 2000, inline - 1, inline, inline + 1]))
+            .prop_map(move |(pages, rest)| page_size as usize * pages - 64 + rest),
+        1 => (32 << 10) - 2..(32 << 10) + 2usize,
     ];
     (size, any::<u8>()).prop_map(|(size, byte)| vec![byte; size])
 }

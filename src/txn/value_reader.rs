@@ -21,7 +21,7 @@ impl<'s, S: ReadState> RawTable<'s, S> {
     pub fn value_len(&self, key: &[u8]) -> Result<Option<u64>> {
         Ok(self.find(key)?.map(|found| match found {
             LeafValue::Inline(value) => value.len() as u64,
-            LeafValue::Overflow(long) => long.len,
+            LeafValue::Overflow(long) => long.len(),
         }))
     }
 

@@ -38,7 +38,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let table = 0..TABLES.len();
-    let len = prop_oneof![6 => 0..60_usize, 2 => 100..1500_usize, 1 => 30_000..200_000_usize];
+    let len = prop_oneof![6 => 0..60_usize, 2 => 100..1500_usize, 1 => 4000..13_000_usize, 1 => 30_000..200_000_usize];
     let count = prop_oneof![4 => 1..4_u16, 2 => 1..400_u16];
     let step = prop_oneof![
         8 => (table.clone(), 0..2000_u16, count.clone(), len)

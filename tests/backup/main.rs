@@ -15,6 +15,7 @@ mod losses;
 mod order;
 mod replay;
 mod restoring;
+mod tails;
 mod trouble;
 
 use common::random;

@@ -1,6 +1,8 @@
 //! Leaves and long values, judged piece by piece; the results are combined afterwards, so that several threads
 //! may judge.
 
+use std::borrow::Cow;
+
 use super::pieces::Piece;
 use super::siblings::Siblings;
 use super::{Severity, TableReport};
@@ -32,8 +34,17 @@ pub(super) struct Rules<'a> {
 pub(super) struct Long {
     pub(super) leaf: u32,
     pub(super) value: Overflow,
-    /// Its key, if that is needed.
-    pub(super) key: Vec<u8>,
+    /// Bytes of its tail.
+    tail_len: u64,
+    /// Its key and its tail, if they are needed.
+    key: Vec<u8>,
+    tail: Vec<u8>,
+}
+
+impl Long {
+    pub(super) fn len(&self) -> u64 {
+        self.value.len + self.tail_len
+    }
 }
 
 /// What was found in a piece.
@@ -59,20 +70,15 @@ impl Rules<'_> {
         let (mut judged, mut entries) = (Judged::default(), Entries::default());
         for index in order.get(piece.runs.clone()).unwrap_or_default().iter().map(|index| *index as usize) {
             let (ptr, low, high) = (siblings.node(index), siblings.low(index), siblings.high(index));
-            let more;
             let run = match self.node(ptr, piece, bytes) {
-                Ok(Run::Here(page)) => page,
-                Ok(Run::Read(run)) => {
-                    more = run;
-                    &more
-                }
+                Ok(run) => run,
                 Err(why) => {
                     self.damage(&mut judged, ptr.page, format!("a node: {why}"));
                     continue;
                 }
             };
             let before = judged.counts.entries;
-            self.leaf(ptr, run, low, high, &mut entries, &mut judged);
+            self.leaf(ptr, &run, low, high, &mut entries, &mut judged);
             let (found, noted) = (judged.counts.entries - before, siblings.count(index));
             if found > 0 && found != noted {
                 let why = format!("its parent notes {noted} entries, but it has {found}");
@@ -82,12 +88,14 @@ impl Rules<'_> {
         judged
     }
 
-    /// A node, from the bytes of the piece that it lies in, if there are some, or else read alone.
-    pub(super) fn node<'b>(&self, ptr: Ptr, piece: &Piece, bytes: Option<&'b [u8]>) -> Result<Run<'b>, String> {
+    /// A node, from the bytes of the piece that it lies in, as far as there are some; what is missing is read.
+    pub(super) fn node<'b>(&self, ptr: Ptr, piece: &Piece, bytes: Option<&'b [u8]>) -> Result<Cow<'b, [u8]>, String> {
         let page_size = self.file.page_size;
-        let page = bytes.and_then(|bytes| piece.from(bytes, ptr.page, page_size).get(..page_size as usize));
-        let Some(page) = page else { return self.file.run(ptr, self.nodes, self.node_pages).map(Run::Read) };
-        Ok(self.file.run_of(page, ptr, self.nodes, self.node_pages)?.map_or(Run::Here(page), Run::Read))
+        let here = bytes.map(|bytes| piece.from(bytes, ptr.page, page_size));
+        match here.filter(|here| here.len() >= page_size as usize) {
+            Some(here) => self.file.run_of(here, ptr, self.nodes, self.node_pages),
+            None => self.file.run(ptr, self.nodes, self.node_pages).map(Cow::Owned),
+        }
     }
 
     /// Judges a leaf whose checksum is right.
@@ -142,8 +150,9 @@ impl Rules<'_> {
                 }
             }
             Value::Long(value) => {
-                let key = if self.keep || self.values { key.to_vec() } else { Vec::new() };
-                judged.longs.push(Long { leaf: page, value, key });
+                let kept = |bytes: &[u8]| if self.keep || self.values { bytes.to_vec() } else { Vec::new() };
+                let (key, tail, tail_len) = (kept(key), kept(value.tail), value.tail.len() as u64);
+                judged.longs.push(Long { leaf: page, value: value.pages, tail_len, key, tail });
             }
         }
     }
@@ -161,7 +170,7 @@ impl Rules<'_> {
     }
 
     fn long(&self, long: &Long, piece: &Piece, bytes: Option<&[u8]>, judged: &mut Judged) -> Result<(), String> {
-        let (ptr, len) = (long.value.ptr, long.value.len);
+        let ptr = long.value.ptr;
         let extents = self.file.extents(&long.value)?;
         let pages = extents.pages();
         let expect = Expect { kinds: &[KIND_OVERFLOW], table: self.nodes.table, version: self.nodes.version };
@@ -169,24 +178,28 @@ impl Rules<'_> {
         let here = bytes.filter(|_| extents.len() == 1);
         let here = here.and_then(|bytes| piece.from(bytes, ptr.page, self.file.page_size).get(..size));
         if let Some(run) = here {
-            let value = self.file.long_value_of(run, &long.value, expect)?;
-            self.long_bytes(long, value, judged);
+            let front = self.file.long_value_of(run, &long.value, expect)?;
+            self.long_bytes(long, front, judged);
         } else if self.values || self.keep {
-            let value = self.file.long_value(&long.value, expect)?;
-            self.long_bytes(long, &value, judged);
+            let front = self.file.long_value(&long.value, expect)?;
+            self.long_bytes(long, &front, judged);
         } else {
             self.file.verify_long(&long.value, expect)?;
         }
         judged.counts.long_values += 1;
         judged.counts.long_value_pages += pages;
-        judged.counts.value_bytes += len;
+        judged.counts.value_bytes += long.len();
         Ok(())
     }
 
-    fn long_bytes(&self, long: &Long, value: &[u8], judged: &mut Judged) {
-        self.value(long.leaf, &long.key, value, judged);
+    fn long_bytes(&self, long: &Long, front: &[u8], judged: &mut Judged) {
+        if !self.values && !self.keep {
+            return;
+        }
+        let value = [front, &long.tail].concat();
+        self.value(long.leaf, &long.key, &value, judged);
         if self.keep {
-            judged.rows.push((long.key.clone(), value.to_vec()));
+            judged.rows.push((long.key.clone(), value));
         }
     }
 
@@ -214,11 +227,4 @@ impl Rules<'_> {
             Severity::Warning => judged.untold.1 += 1,
         }
     }
-}
-
-/// The bytes of a node.
-pub(super) enum Run<'b> {
-    /// In the piece.
-    Here(&'b [u8]),
-    Read(Vec<u8>),
 }

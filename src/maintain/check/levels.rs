@@ -4,7 +4,9 @@
 //! Branches, about a hundredth of the pages, say what each leaf must be: its checksum and the range of its keys.
 //! That is kept for as many leaves as there is memory for (`held`), and these are read in one go.
 
-use super::leaves::{Judged, Long, Row, Rules, Run};
+use std::borrow::Cow;
+
+use super::leaves::{Judged, Long, Row, Rules};
 use super::pieces::{self, ROUND};
 use super::siblings::Siblings;
 use super::uses::Use;
@@ -139,11 +141,7 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
             let rules = self.rules();
             let read = pieces::judge(&rules.file, round, self.walk.threads, |piece, bytes| {
                 let nodes = order.get(piece.runs.clone()).unwrap_or_default().iter().map(|index| *index as usize);
-                let node = |index| match rules.node(siblings.node(index), piece, bytes) {
-                    Ok(Run::Here(page)) => (index, Ok(page.to_vec())),
-                    Ok(Run::Read(run)) => (index, Ok(run)),
-                    Err(why) => (index, Err(why)),
-                };
+                let node = |index| (index, rules.node(siblings.node(index), piece, bytes).map(Cow::into_owned));
                 nodes.map(node).collect::<Vec<_>>()
             })?;
             for (index, run) in read.into_iter().flatten() {
@@ -306,8 +304,8 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
     fn claim_long(&mut self, long: &Long) -> bool {
         let place =
             Place { offset: self.walk.file.offset(long.leaf), page: Some(long.leaf), table: Some(&self.report.name) };
-        if self.keep && long.value.len > MAX_OWN_VALUE {
-            let message = format!("a row of {} bytes in a table of the store itself", long.value.len);
+        if self.keep && long.len() > MAX_OWN_VALUE {
+            let message = format!("a row of {} bytes in a table of the store itself", long.len());
             self.walk.findings.add(Severity::Damage, place, message);
             self.broken = true;
             return false;

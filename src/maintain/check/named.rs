@@ -212,7 +212,7 @@ impl NamedWalk<'_, '_, '_> {
         let below = if level == 0 {
             node::leaf(&run).map(|entries| {
                 let long = entries.into_iter().filter_map(|(_, value)| match value {
-                    Value::Long(long) => Some(long),
+                    Value::Long(long) => Some(long.pages),
                     Value::Inline(_) => None,
                 });
                 long.for_each(|long| self.long_value(table, long));

@@ -134,7 +134,7 @@ impl Other<'_, '_, '_> {
             match value {
                 Value::Inline(value) if table == TABLE_CATALOG => self.tables.push((key.to_vec(), value.to_vec())),
                 Value::Inline(_) => {}
-                Value::Long(long) => self.long(long, table)?,
+                Value::Long(long) => self.long(long.pages, table)?,
             }
         }
         Ok(Ok(()))

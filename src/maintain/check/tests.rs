@@ -208,6 +208,49 @@ fn wrong_long_values_are_found() {
     finds("used twice: by the log", long(|long| long.ptr.page = LOG_PAGE));
 }
 
+/// A store whose second table has a value of 4032 bytes in a page and 2118 in the leaf, and what bends it.
+fn with_tail(bend: impl FnOnce(&mut Overflow, &mut Vec<u8>, &mut u32)) -> Store {
+    let mut store = Store::new();
+    let (mut long, mut tail, mut told) = (store.pages.value(17, 4032), vec![0xee; 2118], 2118);
+    bend(&mut long, &mut tail, &mut told);
+    let ptr = store.pages.leaf(17, &[("a", Val::Tailed(long, tail, told)), ("b", short("c"))]);
+    store.tables[1].1 = store.pages.tree(ptr);
+    store
+}
+
+#[test]
+fn a_tail_belongs_to_its_value() {
+    let file = with_tail(|_, _, _| ()).build();
+    let report = checked(&file);
+    assert_eq!(report.damage, 0, "{:?}", report.findings);
+    let beta = &report.tables[3];
+    assert_eq!((beta.long_values, beta.long_value_pages, beta.value_bytes), (1, 1, 6151));
+    let tail = file.windows(2118).position(|bytes| bytes.iter().all(|byte| *byte == 0xee)).unwrap();
+    for at in [tail, tail + 1000, tail + 2117] {
+        let mut bent = file.clone();
+        bent[at] ^= 1;
+        assert!(checked(&bent).damage > 0, "byte {at}");
+    }
+    finds("2 pages and 4035 bytes are noted, but 2 and 6153 are there", |store| {
+        *store = with_tail(|_, _, _| ());
+        store.tables[1].1.bytes -= 2118;
+    });
+}
+
+#[test]
+fn wrong_tails_are_found() {
+    let finds = |what: &str, bend: fn(&mut Overflow, &mut Vec<u8>, &mut u32)| {
+        finds(what, |store| *store = with_tail(bend));
+    };
+    finds("2142 bytes for a pointer and a tail that cannot be", |_, _, told| *told += 1);
+    finds("2142 bytes for a pointer and a tail that cannot be", |_, _, told| *told -= 1);
+    finds("cannot be", |_, _, told| *told = u32::MAX);
+    finds("cannot be", |long, _, _| long.len = (1 << 30) - 2117);
+    // Eight bytes of the tail, taken for an extent.
+    finds("its extents are not those of 4032 bytes in 1 pages", |_, _, told| *told -= 8);
+    finds("not 4031 bytes from a run of 1 pages on", |long, _, _| long.len -= 1);
+}
+
 #[test]
 fn catalog_and_names_must_agree() {
     finds("table 17 has entries but no name", |s| _ = s.names.remove(1));

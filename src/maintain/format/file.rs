@@ -1,5 +1,7 @@
 //! Reading runs of pages and checking their headers. Problems are returned as text.
 
+use std::borrow::Cow;
+
 use crate::disk::format::{
     FIRST_PAGE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, PAGE_CRC, PAGE_HEADER, PAGE_KIND,
     PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RESERVED, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr,
@@ -73,31 +75,38 @@ impl File<'_> {
         self.within(ptr.page, 1)?;
         let mut first = vec![0; self.page_size as usize];
         self.read(&mut first, self.offset(ptr.page))?;
-        Ok(self.run_of(&first, ptr, expect, max_pages)?.unwrap_or(first))
+        let more = match self.run_of(&first, ptr, expect, max_pages)? {
+            Cow::Owned(run) => Some(run),
+            Cow::Borrowed(_) => None,
+        };
+        Ok(more.unwrap_or(first))
     }
 
-    /// Verifies a run whose first page, which lies within those of the root, is at hand. Gives all of its bytes if it has
-    /// more than that page.
-    pub(in crate::maintain) fn run_of(
+    /// A run, verified, of which at least the first page is at hand, and lies within those of the root. What is missing is
+    /// read.
+    pub(in crate::maintain) fn run_of<'b>(
         &self,
-        first: &[u8],
+        at_hand: &'b [u8],
         ptr: Ptr,
         expect: Expect,
         max_pages: u32,
-    ) -> Result<Option<Vec<u8>>, String> {
-        let pages = self.header(first, ptr, expect)?;
+    ) -> Result<Cow<'b, [u8]>, String> {
+        let pages = self.header(at_hand, ptr, expect)?;
         if pages > max_pages {
             return Err(format!("a run of {pages} pages, longer than the {max_pages} allowed"));
         }
         self.within(ptr.page, u64::from(pages))?;
-        let more = if pages > 1 { Some(self.rest_of(first, ptr.page, pages)?) } else { None };
-        if crc32fast::hash(more.as_deref().unwrap_or(first).get(PAGE_NUMBER..).unwrap_or_default()) != ptr.crc {
+        let run = match at_hand.get(..pages as usize * self.page_size as usize) {
+            Some(run) => Cow::Borrowed(run),
+            None => Cow::Owned(self.rest_of(at_hand, ptr.page, pages)?),
+        };
+        if crc32fast::hash(run.get(PAGE_NUMBER..).unwrap_or_default()) != ptr.crc {
             return Err("its bytes do not match its CRC".to_owned());
         }
-        Ok(more)
+        Ok(run)
     }
 
-    /// A run of which the first page is at hand.
+    /// A run of which the first bytes are at hand.
     fn rest_of(&self, first: &[u8], page: u32, pages: u32) -> Result<Vec<u8>, String> {
         // Long runs exist in long files alone, but such a file may be all holes.
         let len = pages as usize * self.page_size as usize;

@@ -12,7 +12,20 @@ const LONG: usize = 1;
 
 pub(in crate::maintain) enum Value<'n> {
     Inline(&'n [u8]),
-    Long(Overflow),
+    Long(Long<'n>),
+}
+
+/// A long value: the pointer to its pages, and its last bytes.
+#[derive(Clone, Copy)]
+pub(in crate::maintain) struct Long<'n> {
+    pub(in crate::maintain) pages: Overflow,
+    pub(in crate::maintain) tail: &'n [u8],
+}
+
+impl Long<'_> {
+    pub(in crate::maintain) fn len(&self) -> u64 {
+        self.pages.len + self.tail.len() as u64
+    }
 }
 
 pub(in crate::maintain) struct Branch {
@@ -156,8 +169,8 @@ struct Entry {
 impl Entry {
     fn value<'n>(&self, leaf: &'n [u8]) -> Value<'n> {
         let bytes = leaf.get(self.value.0..self.value.1).unwrap_or_default();
-        let long = if self.long { Overflow::decode(bytes) } else { None };
-        long.map_or(Value::Inline(bytes), Value::Long)
+        let long = if self.long { Overflow::decode_with_tail(bytes) } else { None };
+        long.map_or(Value::Inline(bytes), |(pages, tail)| Value::Long(Long { pages, tail }))
     }
 }
 
@@ -204,8 +217,11 @@ impl Entries {
             let value = slice(node, rest.end..rest.end + word / 4, "a value")?;
             match word % 4 {
                 INLINE => {}
-                LONG if Overflow::decode(node.get(value.clone()).unwrap_or_default()).is_some() => {}
-                LONG => return Err(format!("entry {index} has {} bytes for a pointer that cannot be", value.len())),
+                LONG if Overflow::decode_with_tail(node.get(value.clone()).unwrap_or_default()).is_some() => {}
+                LONG => {
+                    let size = value.len();
+                    return Err(format!("entry {index} has {size} bytes for a pointer and a tail that cannot be"));
+                }
                 kind => return Err(format!("entry {index} has a value of the unknown kind {kind}")),
             }
             let start = self.keys.len();

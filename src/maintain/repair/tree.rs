@@ -118,14 +118,19 @@ fn leaf<'r>(run: &'r [u8], low: Option<&[u8]>, high: Option<&[u8]>) -> Result<Ve
     Ok(entries)
 }
 
-/// A value, whole: a long one is read and verified.
+/// A value, whole: a long one is read and verified. (Its tail was verified with the leaf.)
 pub(super) fn value_of(file: &File<'_>, table: u32, value: &Value<'_>) -> Result<Vec<u8>, (u32, String)> {
     match value {
         Value::Inline(bytes) => Ok(bytes.to_vec()),
-        Value::Long(long) => long_value(file, table, *long),
+        Value::Long(long) => {
+            let mut value = long_value(file, table, long.pages)?;
+            value.extend_from_slice(long.tail);
+            Ok(value)
+        }
     }
 }
 
+/// What the pages of a long value have of it.
 pub(super) fn long_value(file: &File<'_>, table: u32, long: Overflow) -> Result<Vec<u8>, (u32, String)> {
     let at = |why: String| (long.ptr.page, why);
     file.extents_within(&long).map_err(at)?;

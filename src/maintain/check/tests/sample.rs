@@ -21,6 +21,8 @@ pub(in crate::maintain) const NEW_TABLE: &str = "\u{13}\0\0\0\0\0\0\0\u{3}\0str\
 pub(in crate::maintain) enum Val {
     Short(Vec<u8>),
     Long(Overflow),
+    /// With a tail, and how long the pointer says that it is.
+    Tailed(Overflow, Vec<u8>, u32),
 }
 
 pub(in crate::maintain) fn short(value: &str) -> Val {
@@ -61,6 +63,11 @@ impl Pages {
             let (word, value) = match value {
                 Val::Short(value) => (value.len() * 4, value.clone()),
                 Val::Long(long) => (24 * 4 + 1, long.encode().to_vec()),
+                Val::Tailed(long, tail, told) => {
+                    let mut bytes = long.with_tail(tail);
+                    bytes[12..16].copy_from_slice(&told.to_le_bytes());
+                    (bytes.len() * 4 + 1, bytes)
+                }
             };
             let suffix = &key.as_bytes()[prefix..];
             run.extend_from_slice(&((PAGE_HEADER + prefix + 6 * keys.len() + bodies.len()) as u16).to_le_bytes());
@@ -75,6 +82,9 @@ impl Pages {
             Val::Short(value) => (0, (key.len() + value.len()) as u64),
             Val::Long(long) => {
                 (Overflow::pages(long.len.min(1 << 30), PAGE as u32), key.len() as u64 + long.len.min(1 << 30))
+            }
+            Val::Tailed(long, tail, _) => {
+                (Overflow::pages(long.len, PAGE as u32), key.len() as u64 + long.len + tail.len() as u64)
             }
         };
         let pages = run.len().div_ceil(PAGE) as u64;

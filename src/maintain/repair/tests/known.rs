@@ -180,7 +180,7 @@ fn walk(all: &File<'_>, ptr: Ptr, table: u32, above: Option<u8>, used: &mut Vec<
         for (key, value) in node::leaf(&run).unwrap() {
             keys.insert(key.to_vec());
             if let Value::Long(long) = value {
-                for extent in long.extents(all.page_size).unwrap().iter() {
+                for extent in long.pages.extents(all.page_size).unwrap().iter() {
                     let keys = [key.to_vec()].into();
                     used.push(Used { page: extent.page, pages: extent.pages, what: What::Value, table, keys });
                 }
