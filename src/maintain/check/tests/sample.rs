@@ -28,12 +28,19 @@ pub(in crate::maintain) fn short(value: &str) -> Val {
 }
 
 /// Writes runs one after the other.
-#[derive(Default)]
 pub(in crate::maintain) struct Pages {
     pub(in crate::maintain) bytes: Vec<u8>,
     pub(in crate::maintain) version: u64,
     /// What is in the tree below each node: entries, pages, bytes.
     pub(in crate::maintain) sums: BTreeMap<u32, [u64; 3]>,
+    /// Leaves of entries that are alike are uniform, as the format demands.
+    pub(in crate::maintain) uniform: bool,
+}
+
+impl Default for Pages {
+    fn default() -> Pages {
+        Pages { bytes: Vec::new(), version: 0, sums: BTreeMap::new(), uniform: true }
+    }
 }
 
 impl Pages {
@@ -56,18 +63,29 @@ impl Pages {
         let mut run = vec![0; PAGE_HEADER];
         run.extend_from_slice(&keys[0][..prefix]);
         keys.iter().for_each(|key| run.extend_from_slice(&head(&key[prefix..])));
+        let word = |value: &Val| match value {
+            Val::Short(value) => value.len() * 4,
+            Val::Long(_) => 24 * 4 + 1,
+        };
+        let lengths: Vec<_> = entries.iter().map(|(key, value)| (key.len() - prefix, word(value))).collect();
+        let uniform = self.uniform && lengths.iter().all(|each| *each == lengths[0]);
         let mut bodies = Vec::new();
-        for (key, value) in entries {
-            let (word, value) = match value {
-                Val::Short(value) => (value.len() * 4, value.clone()),
-                Val::Long(long) => (24 * 4 + 1, long.encode().to_vec()),
-            };
-            let suffix = &key.as_bytes()[prefix..];
-            run.extend_from_slice(&((PAGE_HEADER + prefix + 6 * keys.len() + bodies.len()) as u16).to_le_bytes());
-            bodies.extend_from_slice(&varint(suffix.len()));
-            bodies.extend_from_slice(&varint(word));
-            bodies.extend_from_slice(suffix.get(4..).unwrap_or_default());
-            bodies.extend_from_slice(&value);
+        for ((key, value), (suffix, word)) in entries.iter().zip(&lengths) {
+            if !uniform {
+                run.extend_from_slice(&((PAGE_HEADER + prefix + 6 * keys.len() + bodies.len()) as u16).to_le_bytes());
+                bodies.extend_from_slice(&varint(*suffix));
+                bodies.extend_from_slice(&varint(*word));
+            }
+            bodies.extend_from_slice(key.as_bytes().get(prefix + 4..).unwrap_or_default());
+            match value {
+                Val::Short(value) => bodies.extend_from_slice(value),
+                Val::Long(long) => bodies.extend_from_slice(&long.encode()),
+            }
+        }
+        if uniform {
+            put_u16(&mut run, 14, 1);
+            run.extend_from_slice(&(lengths[0].0 as u16).to_le_bytes());
+            run.extend_from_slice(&(lengths[0].1 as u32).to_le_bytes());
         }
         run.extend_from_slice(&bodies);
         finish(&mut run, keys.len(), prefix);
