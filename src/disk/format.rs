@@ -110,8 +110,8 @@ pub(crate) const PAGE_STORE: usize = 8;
 pub(crate) const PAGE_KIND: usize = 12;
 /// `u8`: 0 for leaves, one more than its children for a branch, 0 for other kinds.
 pub(crate) const PAGE_LEVEL: usize = 13;
-/// `u16`: zero.
-pub(crate) const PAGE_RESERVED: usize = 14;
+/// `u16`: of a leaf, one of the `LAYOUT_` constants; of any other run, zero.
+pub(crate) const PAGE_LAYOUT: usize = 14;
 /// `u64`: sequence of the root that this page was written for.
 pub(crate) const PAGE_VERSION: usize = 16;
 /// `u32`: table id.
@@ -130,6 +130,19 @@ pub(crate) const NODE_COUNT: usize = 32;
 pub(crate) const NODE_PREFIX: usize = 34;
 /// Node header: `u32` offset just after the last used byte.
 pub(crate) const NODE_END: usize = 36;
+
+/// Leaf: each entry has an offset, and its own lengths.
+pub(crate) const LAYOUT_VARIED: u16 = 0;
+/// Leaf: all suffixes have one length, and all values one length and one kind, which are noted once.
+pub(crate) const LAYOUT_UNIFORM: u16 = 1;
+/// What a leaf notes instead of the offsets if its entries are alike: `u16` length of a suffix, `u32` what a varied
+/// entry has before its value.
+pub(crate) const UNIFORM_SIZE: usize = 6;
+
+/// Whether a run of this kind may say so of its layout.
+pub(crate) fn is_layout(layout: u16, kind: u8) -> bool {
+    layout == LAYOUT_VARIED || (layout == LAYOUT_UNIFORM && kind == KIND_LEAF)
+}
 
 /// A leaf: keys and values.
 pub(crate) const KIND_LEAF: u8 = 1;

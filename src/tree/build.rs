@@ -5,7 +5,7 @@
 
 use super::encode::{NodeItem, encode};
 use super::node::{HEAD_SIZE, ITEM_COST, common_prefix, separate};
-use crate::disk::format::{Child, KIND_BRANCH, KIND_LEAF, PAGE_HEADER};
+use crate::disk::format::{Child, KIND_BRANCH, KIND_LEAF, PAGE_HEADER, UNIFORM_SIZE, VALUE_KIND_BITS};
 use crate::error::Result;
 
 /// A branch may always have this many children, however long its separators: splitting one with more gives two
@@ -46,6 +46,8 @@ struct Gauge {
     prefix: usize,
     /// Bytes of the values, with their lengths, or of the children.
     payload: usize,
+    /// What all entries of a leaf would note of their values, if that is the same.
+    word: Option<usize>,
     /// Pages that the node may take.
     pages: usize,
 }
@@ -64,6 +66,10 @@ impl Gauge {
 
     /// Bytes of a leaf; some more if some of its keys are longer than prefix and head, and others are not.
     fn leaf(&self) -> usize {
+        if let Some(word) = self.word.filter(|_| self.shortest == self.longest) {
+            let entry = HEAD_SIZE.max(self.longest - self.prefix) + (word >> VALUE_KIND_BITS);
+            return PAGE_HEADER + self.prefix + UNIFORM_SIZE + entry * self.count;
+        }
         let in_head = self.shortest.min(self.prefix + HEAD_SIZE);
         let lengths = if self.longest - self.prefix < 0x80 { 1 } else { 2 };
         PAGE_HEADER + self.prefix + (ITEM_COST + lengths) * self.count + self.payload + self.keys - in_head * self.count
@@ -279,6 +285,7 @@ impl Level {
         let mut next = Gauge { count: gauge.count + 1, ..gauge };
         if self.leaf {
             let word = item.value_word();
+            next.word = if gauge.count == 0 { Some(word) } else { gauge.word.filter(|all| *all == word) };
             next.payload += item.payload.len()
                 + if word < 0x80 {
                     1

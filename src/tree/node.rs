@@ -13,7 +13,7 @@
 //! | 8 | u32 | store | first four bytes of the store id |
 //! | 12 | u8 | kind | 1 leaf, 2 branch |
 //! | 13 | u8 | level | 0 for a leaf; a branch is exactly one above each of its children |
-//! | 14 | u16 | | zero |
+//! | 14 | u16 | layout | leaf: 0 varied, 1 uniform; branch: 0 |
 //! | 16 | u64 | version | sequence of the root this node was written for |
 //! | 24 | u32 | table | table id |
 //! | 28 | u32 | run | pages in this run |
@@ -27,8 +27,8 @@
 //! |---|---|
 //! | 40 | P bytes: the common prefix of all keys, stored once |
 //! | 40 + P | n × u32 *heads* |
-//! | 40 + P + 4n | n × u16 *offsets* of the entries |
-//! | 40 + P + 6n | the entries, in key order, without gaps: entry 0 starts here, entry i + 1 where entry i ends, `end` is where the last one ends |
+//! | 40 + P + 4n | varied: n × u16 *offsets* of the entries; uniform: u16 length of each suffix, u32 `4 × length of each value + kind` |
+//! | behind it | the entries, in key order, without gaps: entry 0 starts here, entry i + 1 where entry i ends, `end` is where the last one ends |
 //!
 //! P is the exact length of the longest common prefix of all keys of the leaf, which is that of
 //! the first and the last (of a single key: its whole length). The *suffix* of a key is what follows the prefix.
@@ -36,11 +36,13 @@
 //! big-endian number. So heads never descend, and keys with different heads order as their heads do;
 //! only among equal heads must the rest be compared.
 //!
-//! Entry: varint length of the suffix; varint `4 × length of the value + kind`; what follows the first four bytes of
-//! the suffix; the value. Kind 0: the value itself. Kind 1: the value is long, and the bytes here are the pointer to
-//! its pages and the value's last bytes ([`Overflow::with_tail`]). Kinds 2 and 3 are not in use. A varint is LEB128: seven
-//! bits in each byte, the lowest first; bit 7 says that another byte follows. Keys strictly ascend (bytewise) and are at
-//! most 8192 bytes long.
+//! Entry: if the leaf is varied, varint length of the suffix and varint `4 × length of the value + kind`; what follows
+//! the first four bytes of the suffix; the value. Kind 0: the value itself. Kind 1: the value is long, and the bytes
+//! here are the pointer to its pages and the value's last bytes ([`Overflow::with_tail`]). Kinds 2 and 3 are not in use.
+//! A varint is LEB128: seven bits in each byte, the lowest first; bit 7 says that another byte follows. Keys strictly
+//! ascend (bytewise) and are at most 8192 bytes long.
+//!
+//! A leaf is uniform if, and only if, all its suffixes have the same length, and all its values the same length and kind.
 //!
 //! # Branch, n = count children, m = n - 1 separators
 //!
@@ -64,15 +66,16 @@
 
 use crate::bytes::{Bytes, SMALL};
 use crate::disk::format::{
-    CHILD_SIZE, Child, KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_NODE_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, Overflow,
-    PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr,
-    VALUE_INLINE, VALUE_KIND_BITS, VALUE_LONG, get_u16, get_u32, get_u64, get_varint, put_bytes, put_u32, put_u64,
+    CHILD_SIZE, Child, KIND_BRANCH, KIND_LEAF, LAYOUT_UNIFORM, MAX_LEVEL, MAX_NODE_SIZE, NODE_COUNT, NODE_END,
+    NODE_PREFIX, Overflow, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LAYOUT, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN,
+    PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, UNIFORM_SIZE, VALUE_INLINE, VALUE_KIND_BITS, VALUE_LONG, get_u16,
+    get_u32, get_u64, get_varint, put_bytes, put_u32, put_u64,
 };
 use crate::error::{CorruptionKind, Error, Result};
 use std::cmp::Ordering;
 use std::ops::Range;
 
-/// Bytes that an entry of a leaf, or a separator, takes beside its parts: head and offset.
+/// Bytes that an entry of a varied leaf, or a separator, takes beside its parts: head and offset.
 pub(crate) const ITEM_COST: usize = 6;
 /// Bytes of a suffix that its head holds.
 pub(crate) const HEAD_SIZE: usize = 4;
@@ -144,6 +147,8 @@ pub(crate) struct Node<'a> {
     count: usize,
     prefix: usize,
     level: u8,
+    /// Of a leaf: the lengths of its entries are noted once.
+    uniform: bool,
 }
 
 impl<'a> Node<'a> {
@@ -164,14 +169,18 @@ impl<'a> Node<'a> {
         }
         let count = usize::from(get_u16(header, NODE_COUNT));
         let prefix = usize::from(get_u16(header, NODE_PREFIX));
-        let (least, arrays) = if leaf {
+        let layout = get_u16(header, PAGE_LAYOUT);
+        let uniform = leaf && layout == LAYOUT_UNIFORM;
+        let (least, arrays) = if uniform {
+            (1, PAGE_HEADER + prefix + HEAD_SIZE * count + UNIFORM_SIZE)
+        } else if leaf {
             (1, PAGE_HEADER + prefix + ITEM_COST * count)
         } else {
             (2, PAGE_HEADER + prefix + (ITEM_COST + CHILD_SIZE) * count - ITEM_COST.min(count))
         };
-        let node = Node { bytes, count, prefix, level: found };
-        if count < least || arrays > size || size > MAX_NODE_SIZE {
-            return Some(Err(node.damage("a node whose arrays fit")));
+        let node = Node { bytes, count, prefix, level: found, uniform };
+        if count < least || arrays > size || size > MAX_NODE_SIZE || layout > u16::from(leaf) {
+            return Some(Err(node.damage("a node of a known layout whose arrays fit")));
         }
         Some(Ok(node))
     }
@@ -235,15 +244,21 @@ impl<'a> Node<'a> {
     /// [`Node::entry`], in the node's bytes.
     #[inline(always)]
     fn entry_in(&self, bytes: &[u8], index: usize) -> Result<Entry> {
-        let offsets = PAGE_HEADER + self.prefix + HEAD_SIZE * self.count;
-        let at = usize::from(get_u16(bytes, offsets + 2 * index));
-        let (suffix, word, start) = lengths(bytes, at);
+        let lists = PAGE_HEADER + self.prefix + HEAD_SIZE * self.count;
+        let (suffix, word, start, behind) = if self.uniform {
+            let (suffix, word, start) = shared_lengths(bytes, lists, index);
+            (suffix, word, start, true)
+        } else {
+            let at = usize::from(get_u16(bytes, lists + 2 * index));
+            let (suffix, word, start) = lengths(bytes, at);
+            (suffix, word, start, at >= lists + 2 * self.count)
+        };
         let value = start + suffix.saturating_sub(HEAD_SIZE);
         let end = value + (word >> VALUE_KIND_BITS);
         let kind = word % (1 << VALUE_KIND_BITS);
         let is_pointer = || bytes.get(value..end).and_then(Overflow::size_in).is_some();
         let known = kind == VALUE_INLINE || kind == VALUE_LONG && is_pointer();
-        let within = index < self.count && at >= offsets + 2 * self.count && end <= bytes.len();
+        let within = index < self.count && behind && end <= bytes.len();
         // All lies within a node, so 32 bits are enough.
         let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         if !known || !within {
@@ -468,6 +483,17 @@ impl<'a> Node<'a> {
         let found = format!("count {}, prefix {}, level {}", self.count, self.prefix, self.level);
         Error::corrupt(kind, page * page_size, Some(page), expected, found)
     }
+}
+
+/// The two lengths that a uniform leaf notes behind its heads, and where entry `index` starts.
+#[inline]
+fn shared_lengths(bytes: &[u8], at: usize, index: usize) -> (usize, usize, usize) {
+    let noted = bytes.get(at..).and_then(|bytes| bytes.first_chunk::<UNIFORM_SIZE>()).unwrap_or(&[0; UNIFORM_SIZE]);
+    let (suffix, word) = (usize::from(get_u16(noted, 0)), get_u32(noted, 2) as usize);
+    let size = suffix.saturating_sub(HEAD_SIZE) + (word >> VALUE_KIND_BITS);
+    let start = (at + UNIFORM_SIZE) as u64 + size as u64 * index as u64;
+    // What 32 bits cannot address ends outside of the leaf, too.
+    (suffix, word, usize::try_from(start).unwrap_or(bytes.len()))
 }
 
 /// The two lengths at the start of an entry, and where they end.

@@ -228,11 +228,20 @@ fn check_node(
     if leaf {
         assert!(count >= 1);
         let heads = 40 + prefix;
-        let (mut keys, mut at) = (Vec::new(), heads + 6 * count);
-        for (index, offset) in u16s(heads + 4 * count, count).into_iter().enumerate() {
-            assert_eq!(offset, at, "entries follow each other");
-            let (suffix, next) = get_varint(&bytes, at);
-            let (word, next) = get_varint(&bytes, next);
+        let uniform = bytes[14] == 1;
+        let behind = heads + 4 * count;
+        let (mut keys, mut at) = (Vec::new(), behind + if uniform { 6 } else { 2 * count });
+        let mut lengths = Vec::new();
+        for index in 0..count {
+            let (suffix, word, next) = if uniform {
+                (usize::from(get_u16(&bytes, behind)), get_u32(&bytes, behind + 2) as usize, at)
+            } else {
+                assert_eq!(usize::from(get_u16(&bytes, behind + 2 * index)), at, "entries follow each other");
+                let (suffix, next) = get_varint(&bytes, at);
+                let (word, next) = get_varint(&bytes, next);
+                (suffix, word, next)
+            };
+            lengths.push((suffix, word));
             let head = get_u32(&bytes, heads + 4 * index).to_be_bytes();
             let rest = &bytes[next..next + suffix.saturating_sub(4)];
             keys.push([&bytes[40..heads], &head[..suffix.min(4)], rest].concat());
@@ -253,6 +262,7 @@ fn check_node(
             found.entries.push((keys[keys.len() - 1].clone(), value));
         }
         assert_eq!(at, end);
+        assert_eq!(uniform, lengths.iter().all(|each| *each == lengths[0]), "uniform are all leaves that can be");
         check_keys(&keys, heads);
         found.leaves.push((end, bytes.len()));
         return;

@@ -564,11 +564,13 @@ fn overlapping_frames_behind_the_end_are_not_read_for_ever() {
 
 proptest! {
     #[test]
-    fn damaged_nodes_never_panic(at in 32usize..400, value in any::<[u8; 2]>(), branch in any::<bool>()) {
+    fn damaged_nodes_never_panic(at in prop_oneof![Just(14), 32usize..400], value in any::<[u8; 2]>(), branch in any::<bool>(), uniform in any::<bool>()) {
         let mut pages = Pages { bytes: vec![0; PAGE], version: 1, ..Pages::default() };
         let ptr = Ptr { page: 3, crc: 4 };
         if branch {
             pages.branch(16, 1, &[ptr; 4], &["abc", "abd", "abdominal"]);
+        } else if uniform {
+            pages.leaf(16, &[("abc", short("1")), ("abd", short("2")), ("acd", short("3"))]);
         } else {
             pages.leaf(16, &[("abc", short("1")), ("abd", Val::Long(Overflow::whole(ptr, 5, 5))), ("abe", short(""))]);
         }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::disk::format::{
     FIRST_PAGE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, PAGE_CRC, PAGE_HEADER, PAGE_KIND,
-    PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RESERVED, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr,
-    TABLE_SPACE, get_u16, get_u32, get_u64,
+    PAGE_LAYOUT, PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr,
+    TABLE_SPACE, get_u16, get_u32, get_u64, is_layout,
 };
 use crate::disk::platform::Disk;
 
@@ -171,7 +171,11 @@ impl File<'_> {
         if version > expect.version {
             return Err(format!("it was written for root {version}, later than {}", expect.version));
         }
-        if get_u16(run, PAGE_RESERVED) != 0 || (level != 0) != (kind == KIND_BRANCH) {
+        let layout = get_u16(run, PAGE_LAYOUT);
+        if !is_layout(layout, kind) {
+            return Err(format!("layout {layout} of kind {kind}"));
+        }
+        if (level != 0) != (kind == KIND_BRANCH) {
             return Err(format!("level {level} of kind {kind}"));
         }
         if pages == 0 {

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use crate::disk::format::{
-    CHILD_SIZE, Child, MAX_KEY_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, Overflow, PAGE_HEADER, Ptr, get_u16, get_u32,
+    CHILD_SIZE, Child, LAYOUT_UNIFORM, MAX_KEY_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, Overflow, PAGE_HEADER,
+    PAGE_LAYOUT, Ptr, UNIFORM_SIZE, get_u16, get_u32,
 };
 
 /// Kinds of values in a leaf.
@@ -156,6 +157,40 @@ fn varint(node: &[u8], mut at: usize, what: &str) -> Result<(usize, usize), Stri
     }
 }
 
+/// How a leaf notes the lengths of its entries.
+enum Lengths {
+    /// Offsets of the entries, from here on, and two varints at the start of each.
+    Varied { offsets: usize },
+    /// For all entries: the length of the suffix, and the word that says length and kind of the value.
+    Uniform { suffix: usize, word: usize },
+}
+
+impl Lengths {
+    /// What lies behind the heads, and where the entries start.
+    fn of(node: &[u8], at: usize, count: usize) -> (Lengths, usize) {
+        if get_u16(node, PAGE_LAYOUT) != LAYOUT_UNIFORM {
+            return (Lengths::Varied { offsets: at }, at + 2 * count);
+        }
+        let (suffix, word) = (usize::from(get_u16(node, at)), get_u32(node, at + 2) as usize);
+        (Lengths::Uniform { suffix, word }, at + UNIFORM_SIZE)
+    }
+
+    /// Length of the suffix and word of the value of entry `index`, which must start at `at`; and what follows them.
+    fn entry(&self, node: &[u8], index: usize, at: usize) -> Result<(usize, usize, usize), String> {
+        let offsets = match *self {
+            Lengths::Varied { offsets } => offsets,
+            Lengths::Uniform { suffix, word } => return Ok((suffix, word, at)),
+        };
+        let offset = usize::from(get_u16(node, offsets + 2 * index));
+        if offset != at {
+            return Err(format!("entry {index} starts at {offset}, not at {at}"));
+        }
+        let (suffix, next) = varint(node, at, "the length of a key")?;
+        let (word, next) = varint(node, next, "the length of a value")?;
+        Ok((suffix, word, next))
+    }
+}
+
 /// An entry of a leaf, whose keys lie in [`Entries`].
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -200,19 +235,15 @@ impl Entries {
             return Err("a leaf without entries".to_owned());
         }
         let heads = PAGE_HEADER + prefix_len;
-        let offsets = heads + 4 * count;
-        let mut at = offsets + 2 * count;
+        let (lengths, mut at) = Lengths::of(node, heads + 4 * count, count);
         slice(node, PAGE_HEADER..at, "the list of entries")?;
         let prefix = node.get(PAGE_HEADER..heads).unwrap_or_default();
         self.keys.clear();
         self.list.clear();
+        let (mut first, mut alike) = (None, true);
         for index in 0..count {
-            let offset = usize::from(get_u16(node, offsets + 2 * index));
-            if offset != at {
-                return Err(format!("entry {index} starts at {offset}, not at {at}"));
-            }
-            let (suffix, next) = varint(node, at, "the length of a key")?;
-            let (word, next) = varint(node, next, "the length of a value")?;
+            let (suffix, word, next) = lengths.entry(node, index, at)?;
+            alike &= *first.get_or_insert((suffix, word)) == (suffix, word);
             let rest = slice(node, next..next + suffix.saturating_sub(4), "a key")?;
             let value = slice(node, rest.end..rest.end + word / 4, "a value")?;
             match word % 4 {
@@ -238,6 +269,9 @@ impl Entries {
         }
         if at != end {
             return Err(format!("its entries end at {at}, but {end} is noted"));
+        }
+        if alike && matches!(lengths, Lengths::Varied { .. }) {
+            return Err("its entries are alike, but each has its own lengths".to_owned());
         }
         order(node, heads, prefix_len, self.list.iter().map(|entry| self.key(entry)), "key")
     }

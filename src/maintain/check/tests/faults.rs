@@ -124,7 +124,8 @@ fn in_headers_and_leaves() {
     in_leaf("its kind is 3", &|page| page[PAGE_KIND] = 3);
     in_leaf("its kind is 77", &|page| page[PAGE_KIND] = 77);
     in_leaf("level 1 of kind 1", &|page| page[PAGE_LEVEL] = 1);
-    in_leaf("level 0 of kind 1", &|page| page[PAGE_RESERVED] = 1);
+    in_leaf("layout 2 of kind 1", &|page| page[PAGE_LAYOUT] = 2);
+    in_leaf("layout 257 of kind 1", &|page| put_u16(page, PAGE_LAYOUT, 0x101));
     in_leaf("written for root 6", &|page| put_u64(page, PAGE_VERSION, 6));
     in_leaf("belongs to table 16", &|page| put_u32(page, PAGE_TABLE, 16));
     in_leaf("a run of no pages", &|page| put_u32(page, PAGE_RUN, 0));
@@ -160,6 +161,35 @@ fn in_headers_and_leaves() {
     assert!(*n >= 27, "{n}");
 }
 
+/// A leaf of table 17 whose entries are alike: `a`, three heads at 41, the lengths at 53 and 55, three values.
+fn alike(uniform: bool, bend: impl FnOnce(&mut [u8])) -> impl FnOnce(&mut Store) {
+    move |s| {
+        s.pages.uniform = uniform;
+        let ptr = s.pages.leaf(17, &[("aa", short("1")), ("ab", short("2")), ("ac", short("3"))]);
+        let ptr = sealed(&mut s.pages.bytes, ptr.page, bend);
+        s.tables[1].1 = s.pages.tree(ptr);
+        s.pages.uniform = true;
+    }
+}
+
+#[test]
+fn in_uniform_leaves() {
+    let n = &mut 0;
+    let mut in_leaf = |what: &str, bend: &dyn Fn(&mut [u8])| found(n, what, &BETA, alike(true, bend), AS_BUILT);
+    in_leaf("the list of entries lies outside", &|page| put_u16(page, NODE_COUNT, 1010));
+    in_leaf("a key lies outside", &|page| put_u16(page, 53, 0x7FFF));
+    in_leaf("a value lies outside", &|page| put_u32(page, 55, 0x7FFC));
+    in_leaf("a value lies outside", &|page| put_u32(page, 55, u32::MAX - 3));
+    in_leaf("its entries end at 65, but 62", &|page| put_u32(page, 55, 2 * 4));
+    in_leaf("a value of the unknown kind 2", &|page| put_u32(page, 55, 4 + 2));
+    in_leaf("1 bytes for a pointer", &|page| put_u32(page, 55, 4 + 1));
+    in_leaf("key 1 does not come after", &|page| put_u16(page, 53, 0));
+    in_leaf("key 2 does not come after", &|page| page[41 + 8 + 3] = b'b');
+    in_leaf("entry 0 starts at", &|page| put_u16(page, PAGE_LAYOUT, 0));
+    found(n, "its entries are alike, but each has its own lengths", &BETA, alike(false, |_| ()), AS_BUILT);
+    assert!(*n >= 11, "{n}");
+}
+
 #[test]
 fn in_branches_and_values() {
     let n = &mut 0;
@@ -174,6 +204,7 @@ fn in_branches_and_values() {
     });
     in_branch("level 0 below level 2", &|page| page[PAGE_LEVEL] = 2);
     in_branch("level 41", &|page| page[PAGE_LEVEL] = 41);
+    in_branch("layout 1 of kind 2", &|page| page[PAGE_LAYOUT] = 1);
     in_branch("used twice: by a tree and by a tree", &|page| {
         page.copy_within(PAGE_HEADER + 12..PAGE_HEADER + 16, PAGE_HEADER + 26)
     });

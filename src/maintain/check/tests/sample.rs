@@ -30,12 +30,19 @@ pub(in crate::maintain) fn short(value: &str) -> Val {
 }
 
 /// Writes runs one after the other.
-#[derive(Default)]
 pub(in crate::maintain) struct Pages {
     pub(in crate::maintain) bytes: Vec<u8>,
     pub(in crate::maintain) version: u64,
     /// What is in the tree below each node: entries, pages, bytes.
     pub(in crate::maintain) sums: BTreeMap<u32, [u64; 3]>,
+    /// Leaves of entries that are alike are uniform, as the format demands.
+    pub(in crate::maintain) uniform: bool,
+}
+
+impl Default for Pages {
+    fn default() -> Pages {
+        Pages { bytes: Vec::new(), version: 0, sums: BTreeMap::new(), uniform: true }
+    }
 }
 
 impl Pages {
@@ -58,23 +65,31 @@ impl Pages {
         let mut run = vec![0; PAGE_HEADER];
         run.extend_from_slice(&keys[0][..prefix]);
         keys.iter().for_each(|key| run.extend_from_slice(&head(&key[prefix..])));
+        let stored = |value: &Val| match value {
+            Val::Short(value) => (value.len() * 4, value.clone()),
+            Val::Long(long) => (24 * 4 + 1, long.encode()),
+            Val::Tailed(long, tail, told) => {
+                let mut bytes = long.with_tail(tail);
+                bytes[12..16].copy_from_slice(&told.to_le_bytes());
+                (bytes.len() * 4 + 1, bytes)
+            }
+        };
+        let lengths: Vec<_> = entries.iter().map(|(key, value)| (key.len() - prefix, stored(value).0)).collect();
+        let uniform = self.uniform && lengths.iter().all(|each| *each == lengths[0]);
         let mut bodies = Vec::new();
-        for (key, value) in entries {
-            let (word, value) = match value {
-                Val::Short(value) => (value.len() * 4, value.clone()),
-                Val::Long(long) => (24 * 4 + 1, long.encode().to_vec()),
-                Val::Tailed(long, tail, told) => {
-                    let mut bytes = long.with_tail(tail);
-                    bytes[12..16].copy_from_slice(&told.to_le_bytes());
-                    (bytes.len() * 4 + 1, bytes)
-                }
-            };
-            let suffix = &key.as_bytes()[prefix..];
-            run.extend_from_slice(&((PAGE_HEADER + prefix + 6 * keys.len() + bodies.len()) as u16).to_le_bytes());
-            bodies.extend_from_slice(&varint(suffix.len()));
-            bodies.extend_from_slice(&varint(word));
-            bodies.extend_from_slice(suffix.get(4..).unwrap_or_default());
-            bodies.extend_from_slice(&value);
+        for ((key, value), (suffix, word)) in entries.iter().zip(&lengths) {
+            if !uniform {
+                run.extend_from_slice(&((PAGE_HEADER + prefix + 6 * keys.len() + bodies.len()) as u16).to_le_bytes());
+                bodies.extend_from_slice(&varint(*suffix));
+                bodies.extend_from_slice(&varint(*word));
+            }
+            bodies.extend_from_slice(key.as_bytes().get(prefix + 4..).unwrap_or_default());
+            bodies.extend_from_slice(&stored(value).1);
+        }
+        if uniform {
+            put_u16(&mut run, 14, 1);
+            run.extend_from_slice(&(lengths[0].0 as u16).to_le_bytes());
+            run.extend_from_slice(&(lengths[0].1 as u32).to_le_bytes());
         }
         run.extend_from_slice(&bodies);
         finish(&mut run, keys.len(), prefix);
