@@ -181,7 +181,8 @@ impl<'b> Dump<'b> {
         self.value(at + 720, 8, "entries of the catalog");
         self.value(at + 728, 8, "pages of the catalog");
         self.value(at + 736, 8, "bytes of its keys and values");
-        assert!(self.bytes[at + 744..at + 2048].iter().all(|byte| *byte == 0));
+        self.value(at + 744, 4, "just after its last page");
+        assert!(self.bytes[at + 748..at + 2048].iter().all(|byte| *byte == 0));
         // The copy's own variable fields lie as far behind.
         let first: Vec<_> = self.variable.iter().filter(|r| (at..at + 2048).contains(&r.start)).cloned().collect();
         self.variable.extend(first.into_iter().map(|range| range.start + 2048..range.end + 2048));
@@ -280,11 +281,12 @@ impl<'b> Dump<'b> {
             self.show(heads, 4 * m, "heads: the separators' next four bytes, as big-endian numbers");
             self.show(heads + 4 * m, 2 * m, "offsets of the suffixes");
             let mut children = Vec::new();
-            for child in (heads + 6 * m..).step_by(14).take(count) {
+            for child in (heads + 6 * m..).step_by(18).take(count) {
                 children.push(self.pointer(child, "child"));
                 self.value(child + 8, 6, "entries below it");
+                self.value(child + 14, 4, "just after the last page in it and below it");
             }
-            let mut start = heads + 6 * m + 14 * count;
+            let mut start = heads + 6 * m + 18 * count;
             for i in 0..m {
                 let last = at + self.size(at + 36, 4);
                 let end = if i + 1 < m { at + self.size(heads + 4 * m + 2 * (i + 1), 2) } else { last };
@@ -323,6 +325,7 @@ impl<'b> Dump<'b> {
                 self.value(value + 8, 8, "entries");
                 self.value(value + 16, 8, "pages");
                 self.value(value + 24, 8, "bytes of keys and values");
+                self.value(value + 32, 4, "just after its last page");
             } else if what == "names table" {
                 self.value(value, 4, "table id");
                 let mut at = value + 4;

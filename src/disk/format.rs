@@ -220,28 +220,32 @@ impl Ptr {
     }
 }
 
-/// A child of a branch, and how many entries the leaves below it have.
+/// A child of a branch, and what lies below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Child {
     pub(crate) ptr: Ptr,
+    /// How many entries the leaves below it have.
     pub(crate) count: u64,
+    /// Just after the last page of the child, of all nodes below it and of all their long values.
+    pub(crate) end: u32,
 }
 
-/// Encoded size of a [`Child`]: `u32 page, u32 crc, u48 count`.
-pub(crate) const CHILD_SIZE: usize = 14;
+/// Encoded size of a [`Child`]: `u32 page, u32 crc, u48 count, u32 end`.
+pub(crate) const CHILD_SIZE: usize = 18;
 
 impl Child {
     pub(crate) fn encode(self) -> [u8; CHILD_SIZE] {
         let mut out = [0; CHILD_SIZE];
         self.ptr.put(&mut out, 0);
         put_bytes(&mut out, 8, self.count.to_le_bytes().first_chunk::<6>().map_or(&[], |low| low));
+        put_u32(&mut out, 14, self.end);
         out
     }
 
     /// Bytes that are missing read as zero.
     pub(crate) fn decode(bytes: &[u8]) -> Child {
-        let ptr = Ptr::get(bytes, 0);
-        Child { ptr, count: u64::from(get_u32(bytes, 8)) | u64::from(get_u16(bytes, 12)) << 32 }
+        let count = u64::from(get_u32(bytes, 8)) | u64::from(get_u16(bytes, 12)) << 32;
+        Child { ptr: Ptr::get(bytes, 0), count, end: get_u32(bytes, 14) }
     }
 }
 
@@ -255,10 +259,12 @@ pub(crate) struct TreeRoot {
     pub(crate) pages: u64,
     /// Bytes of the keys and values, as the user has given them.
     pub(crate) bytes: u64,
+    /// Just after the last of its pages in the file.
+    pub(crate) end: u32,
 }
 
-/// Encoded size of a [`TreeRoot`]: `u32 page, u32 crc, u64 count, u64 pages, u64 bytes`.
-pub(crate) const TREE_ROOT_SIZE: usize = 32;
+/// Encoded size of a [`TreeRoot`]: `u32 page, u32 crc, u64 count, u64 pages, u64 bytes, u32 end`.
+pub(crate) const TREE_ROOT_SIZE: usize = 36;
 
 impl TreeRoot {
     pub(crate) fn encode(self) -> [u8; TREE_ROOT_SIZE] {
@@ -267,6 +273,7 @@ impl TreeRoot {
         put_u64(&mut out, 8, self.count);
         put_u64(&mut out, 16, self.pages);
         put_u64(&mut out, 24, self.bytes);
+        put_u32(&mut out, 32, self.end);
         out
     }
 
@@ -282,6 +289,7 @@ impl TreeRoot {
             count,
             pages,
             bytes: bytes_of_rows,
+            end: get_u32(bytes, 32),
         })
     }
 }

@@ -11,7 +11,7 @@ fn root(sequence: u64, page_size: u32) -> Root {
         log_position: 3 * u64::from(page_size),
         log_crc: 5,
         log_offset: u64::from(page_size),
-        catalog: TreeRoot { ptr: Ptr { page: 20, crc: 9 }, count: 3, pages: 1, bytes: 108 },
+        catalog: TreeRoot { ptr: Ptr { page: 20, crc: 9 }, count: 3, pages: 1, bytes: 108, end: 21 },
         free_directory: Ptr { page: 21, crc: 1 },
         page_count: 30,
         last_commit: 7,

@@ -115,8 +115,8 @@ impl Engine {
         let mut room = writer.space.room();
         let (mut table, mut key) = resume.take().unwrap_or_default();
         while budget > 0 {
-            // No table is left: the pass over all of them is complete, and `resume` says so.
-            let Some((next, root)) = next_tree(view, catalog, table)? else {
+            // No such table is left: the pass over all of them is complete, and `resume` says so.
+            let Some((next, root)) = next_tree(view, catalog, table, cutoff)? else {
                 *resume = None;
                 return Ok(());
             };
@@ -149,12 +149,19 @@ impl Engine {
     }
 }
 
-/// The first table from `from` on that has a tree, and its tree as this checkpoint leaves it.
-fn next_tree(view: &View, catalog: &BTreeMap<u32, Option<TreeRoot>>, from: u32) -> Result<Option<(u32, TreeRoot)>> {
+/// The first table from `from` on of whose tree some page lies at or beyond `cutoff`, and that tree as this checkpoint
+/// leaves it.
+fn next_tree(
+    view: &View,
+    catalog: &BTreeMap<u32, Option<TreeRoot>>,
+    from: u32,
+    cutoff: u32,
+) -> Result<Option<(u32, TreeRoot)>> {
     let base = view.tree.root.catalog;
     let mut cursor = Cursor::new(&view.tree.pages, TABLE_CATALOG, base);
     cursor.seek(Direction::Forward, Bound::Included(&from.to_be_bytes()))?;
-    let changed = catalog.range(from..).find_map(|(table, root)| root.map(|root| (*table, root)));
+    let changed =
+        catalog.range(from..).filter_map(|(table, root)| Some((*table, (*root)?))).find(|(_, root)| root.end > cutoff);
     while let Some((key, value)) = cursor.step(Direction::Forward)? {
         let row = value.read(&view.tree.pages, TABLE_CATALOG)?;
         let damaged = || Error::corrupt(CorruptionKind::Catalog, 0, None, "a table id and a tree", "something else");
@@ -163,8 +170,8 @@ fn next_tree(view: &View, catalog: &BTreeMap<u32, Option<TreeRoot>>, from: u32) 
             // The catalog is forged: a search in it may lead anywhere, and continuing would never end.
             return Err(damaged());
         }
-        if !catalog.contains_key(&table) {
-            let root = TreeRoot::of_row(&row).ok_or_else(damaged)?;
+        let root = TreeRoot::of_row(&row).ok_or_else(damaged)?;
+        if root.end > cutoff && !catalog.contains_key(&table) {
             return Ok(Some(changed.filter(|(other, _)| *other < table).unwrap_or((table, root))));
         }
     }

@@ -229,7 +229,7 @@ fn entries(run: &[u8], kind: u8) -> Result<Vec<(String, String)>, String> {
         KIND_BRANCH => {
             let branch = node::branch(run)?;
             let from = std::iter::once(String::new()).chain(branch.separators.iter().map(text));
-            Ok(from.zip(&branch.children).map(|(key, child)| (key, format!("page {}", child.page))).collect())
+            Ok(from.zip(&branch.children).map(|(key, child)| (key, format!("page {}", child.ptr.page))).collect())
         }
         _ => Ok(Vec::new()),
     }

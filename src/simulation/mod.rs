@@ -18,6 +18,7 @@ mod fault;
 mod feed;
 mod flush_errors;
 mod frugal;
+mod growth;
 mod hints;
 mod history;
 mod interleaving;

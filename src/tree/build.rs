@@ -5,7 +5,7 @@
 
 use super::encode::{NodeItem, encode};
 use super::node::{HEAD_SIZE, ITEM_COST, common_prefix, separate};
-use crate::disk::format::{Child, KIND_BRANCH, KIND_LEAF, PAGE_HEADER, UNIFORM_SIZE, VALUE_KIND_BITS};
+use crate::disk::format::{Child, KIND_BRANCH, KIND_LEAF, Overflow, PAGE_HEADER, Ptr, UNIFORM_SIZE, VALUE_KIND_BITS};
 use crate::error::Result;
 
 /// A branch may always have this many children, however long its separators: splitting one with more gives two
@@ -23,6 +23,14 @@ const MAX_PACKED_SIZE: usize = 16384;
 /// three quarters at least.
 pub(super) const fn max_inline(page_size: u32) -> usize {
     page_size as usize / 4 * 3
+}
+
+/// Just after the last page of the long value that an entry holds; 0 if the pointer is impossible.
+fn end_of_long(entry: &[u8], page_size: usize) -> u32 {
+    let page_size = u32::try_from(page_size).unwrap_or(u32::MAX);
+    let long = Overflow::decode_with_tail(entry).map(|(long, _)| long);
+    let extents = long.and_then(|long| long.extents(page_size)).unwrap_or_default();
+    u32::try_from(extents.end()).unwrap_or(u32::MAX)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -326,12 +334,20 @@ impl Level {
         gauge.count <= ALWAYS_FITS || gauge.branch() <= self.page_size
     }
 
-    /// How many entries of leaves the items `from..to` stand for.
-    pub(super) fn count(&self, from: usize, to: usize) -> u64 {
+    /// What lies below the node that was made of the items `from..to`.
+    pub(super) fn child(&self, from: usize, to: usize, ptr: Ptr, run: u32) -> Child {
+        let end = ptr.page.saturating_add(run);
         if self.leaf {
-            return (to - from) as u64;
+            let longs = (from..to).map(|index| self.item(index)).filter(|item| item.long);
+            let ends = longs.map(|item| end_of_long(item.payload, self.page_size));
+            return Child { ptr, count: (to - from) as u64, end: ends.fold(end, u32::max) };
         }
-        (from..to).fold(0, |sum: u64, index| sum.saturating_add(Child::decode(self.item(index).payload).count))
+        let children = (from..to).map(|index| Child::decode(self.item(index).payload));
+        children.fold(Child { ptr, count: 0, end }, |all, child| Child {
+            count: all.count.saturating_add(child.count),
+            end: all.end.max(child.end),
+            ..all
+        })
     }
 
     /// Lays the items `from..to` out as a node; returns its pages.

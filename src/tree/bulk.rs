@@ -132,13 +132,15 @@ impl Bulk {
         let mut bytes = std::mem::take(&mut self.page);
         bytes.clear();
         bytes.extend_from_slice(leaf.node.slice(&(0..leaf.size)));
-        let ptr = self.write(store, 0, leaf.node.run(), &mut bytes)?;
+        let run = leaf.node.run();
+        let ptr = self.write(store, 0, run, &mut bytes)?;
         self.page = bytes;
         self.sums.bytes += leaf.content;
         self.any = true;
         self.last.clear();
         self.last.extend_from_slice(&last);
-        self.push_child(store, 1, &low, Child { ptr, count: leaf.node.count() as u64 })
+        let end = ptr.page.saturating_add(run);
+        self.push_child(store, 1, &low, Child { ptr, count: leaf.node.count() as u64, end })
     }
 
     /// Writes the rest, and returns the tree.
@@ -151,8 +153,8 @@ impl Bulk {
                 return Ok(TreeRoot::default());
             }
             if top && level > 0 && held.len() == 1 {
-                let Child { ptr, count } = Child::decode(held.item(0).payload);
-                return Ok(TreeRoot { ptr, count, ..self.sums });
+                let Child { ptr, count, end } = Child::decode(held.item(0).payload);
+                return Ok(TreeRoot { ptr, count, end, ..self.sums });
             }
             // A level holds back two nodes' worth, so no node is left with a single child.
             self.close(store, level)?;
@@ -234,9 +236,9 @@ impl Bulk {
         let run = self.level(level)?.encode(from, to, &mut bytes)?;
         let ptr = self.write(store, level, run, &mut bytes)?;
         self.page = bytes;
-        let count = self.level(level)?.count(from, to);
+        let child = self.level(level)?.child(from, to, ptr, run);
         let low = self.level(level)?.low(from).to_vec();
-        self.push_child(store, level + 1, &low, Child { ptr, count })
+        self.push_child(store, level + 1, &low, child)
     }
 
     fn write(&mut self, store: &mut dyn PageStore, level: usize, run: u32, bytes: &mut [u8]) -> Result<Ptr> {

@@ -55,8 +55,8 @@ impl<'s> Counted<'s> {
     }
 
     /// The tree with this root node.
-    pub(super) fn root(&self, Child { ptr, count }: Child) -> TreeRoot {
-        TreeRoot { ptr, count, pages: self.pages, bytes: self.bytes }
+    pub(super) fn root(&self, Child { ptr, count, end }: Child) -> TreeRoot {
+        TreeRoot { ptr, count, pages: self.pages, bytes: self.bytes, end }
     }
 }
 

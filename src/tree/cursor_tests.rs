@@ -243,12 +243,12 @@ proptest! {
             } else {
                 put_u16(out, NODE_PREFIX, 0);
                 put_bytes(out, 40, b"\0\0\0k");
-                put_u16(out, 44, 74);
-                for at in [46, 60] {
-                    put_bytes(out, at, &Child { ptr: below, count: 1 }.encode());
+                put_u16(out, 44, 82);
+                for at in [46, 64] {
+                    put_bytes(out, at, &Child { ptr: below, count: 1, end: u32::MAX }.encode());
                 }
-                put_bytes(out, 74, b"k");
-                put_u32(out, NODE_END, 75);
+                put_bytes(out, 82, b"k");
+                put_u32(out, NODE_END, 83);
             }
             let header = super::super::node::Header {
                 page: page as u32, store_tag: crate::tree::testing::STORE_TAG, kind, level: level as u8,
@@ -261,7 +261,7 @@ proptest! {
         *store.disk.bytes.lock().unwrap() = bytes.clone();
         crate::tree::update::PageStore::pages(&store).set_page_count(levels as u64 + 5);
         let pages = Arc::clone(crate::tree::update::PageStore::pages(&store));
-        let root = TreeRoot { ptr: below, count: 9, ..TreeRoot::default() };
+        let root = TreeRoot { ptr: below, count: 9, end: u32::MAX, ..TreeRoot::default() };
         prop_assert!(descending || get(&pages, TABLE, root, b"k").unwrap().is_some());
         let mut cursor = Cursor::new(&pages, TABLE, root);
         cursor.seek(Direction::Forward, Bound::Unbounded).unwrap();

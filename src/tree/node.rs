@@ -51,8 +51,8 @@
 //! | 40 | P bytes: the common prefix of all separators, stored once |
 //! | 40 + P | m × u32 *heads* |
 //! | 40 + P + 4m | m × u16 *offsets* of the suffixes |
-//! | 40 + P + 6m | n × (u32 page, u32 crc, u48 entries): the children, in key order; crc is the one in the child's header, entries are those of all leaves below it |
-//! | 40 + P + 6m + 14n | the suffixes, in order, without gaps: suffix i ends where suffix i + 1 starts, the last one at `end` |
+//! | 40 + P + 6m | n × (u32 page, u32 crc, u48 entries, u32 end): the children, in key order; crc is the one in the child's header, entries are those of all leaves below it, end is just after the last page of the child and of everything below it, long values included |
+//! | 40 + P + 6m + 18n | the suffixes, in order, without gaps: suffix i ends where suffix i + 1 starts, the last one at `end` |
 //!
 //! Separator i is prefix + suffix i. P is the exact length of the longest common prefix of
 //! all separators (of a single one: its whole length). Head i is the first four bytes of suffix i, as above.
@@ -463,7 +463,7 @@ impl<'a> Node<'a> {
         Ptr::get(&self.bytes, at)
     }
 
-    /// Child `index` of a branch, and the number of entries below it.
+    /// Child `index` of a branch, and what lies below it.
     pub(crate) fn counted_child(&self, index: usize) -> Child {
         let at = self.child_at(index);
         Child::decode(self.slice(&(at..at + CHILD_SIZE)))

@@ -65,7 +65,7 @@ fn descend<'p>(
         if node.is_leaf() {
             return Ok(Some(node));
         }
-        let Child { ptr, count } = node.counted_child(choose(&node)?);
+        let Child { ptr, count, .. } = node.counted_child(choose(&node)?);
         (node, noted) = (pages.node(ptr, table, Some(node.level() - 1))?, count);
     }
 }

@@ -175,7 +175,8 @@ pub(crate) fn check(pages: &Pages, table: u32, root: TreeRoot) -> Found {
         assert_eq!(root, TreeRoot::default());
         return found;
     }
-    check_node(pages, table, root.ptr, None, &[], None, &mut found);
+    let end = check_node(pages, table, root.ptr, None, &[], None, &mut found);
+    assert_eq!(end, root.end, "the root's end");
     assert_eq!(found.entries.len() as u64, root.count, "the root's count");
     assert_eq!(found.runs.values().map(|run| u64::from(*run)).sum::<u64>(), root.pages, "the root's pages");
     let bytes = found.entries.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>();
@@ -192,6 +193,7 @@ fn bytes_of(pages: &Pages, table: u32, ptr: Ptr) -> (bool, Vec<u8>) {
     }
 }
 
+/// Returns just after the last page of the node and of what is below it.
 fn check_node(
     pages: &Pages,
     table: u32,
@@ -200,7 +202,7 @@ fn check_node(
     low: &[u8],
     high: Option<&[u8]>,
     found: &mut Found,
-) {
+) -> u32 {
     let (leaf, bytes) = bytes_of(pages, table, ptr);
     let count = usize::from(get_u16(&bytes, NODE_COUNT));
     let prefix = usize::from(get_u16(&bytes, NODE_PREFIX));
@@ -208,6 +210,7 @@ fn check_node(
     assert_eq!(leaf, bytes[PAGE_LEVEL] == 0);
     assert!(level.is_none_or(|level| level == bytes[PAGE_LEVEL]), "levels fall by one");
     assert!(found.runs.insert(ptr.page, get_u32(&bytes, PAGE_RUN)).is_none(), "page {} is used twice", ptr.page);
+    let mut last = ptr.page + get_u32(&bytes, PAGE_RUN);
     assert!(bytes[end..].iter().all(|byte| *byte == 0), "unused bytes are zero");
     assert!(bytes.len() - end < pages.page_size() as usize, "no page too many");
     if level.is_none() {
@@ -256,6 +259,7 @@ fn check_node(
                 assert!(tail.len() <= max_inline(pages.page_size()));
                 for Extent { page, pages } in long.extents(pages.page_size()).unwrap().iter() {
                     assert!(found.runs.insert(page, pages).is_none(), "page {page} is used twice");
+                    last = last.max(page + pages);
                 }
                 [&pages.overflow(&long, table).unwrap(), tail].concat()
             };
@@ -265,7 +269,7 @@ fn check_node(
         assert_eq!(uniform, lengths.iter().all(|each| *each == lengths[0]), "uniform are all leaves that can be");
         check_keys(&keys, heads);
         found.leaves.push((end, bytes.len()));
-        return;
+        return last;
     }
     assert!(count >= 2);
     let m = count - 1;
@@ -282,7 +286,7 @@ fn check_node(
         let child = Child::decode(&bytes[at..at + CHILD_SIZE]);
         let before = found.entries.len();
         let low = if i == 0 { low } else { &keys[i - 1] };
-        check_node(
+        let reached = check_node(
             pages,
             table,
             child.ptr,
@@ -292,5 +296,8 @@ fn check_node(
             found,
         );
         assert_eq!((found.entries.len() - before) as u64, child.count, "entries below child {i}");
+        assert_eq!(reached, child.end, "the end of child {i}");
+        last = last.max(reached);
     }
+    last
 }

@@ -483,9 +483,9 @@ impl<'s, 'p> Update<'s, 'p> {
         let crc = header.seal(&mut bytes);
         self.store.write(page, &bytes)?;
         self.page = bytes;
-        let count = self.level(level)?.count(from, to);
+        let child = self.level(level)?.child(from, to, Ptr { page, crc }, run);
         let low = self.level(level)?.low(from).to_vec();
-        self.push_child(level + 1, &low, Child { ptr: Ptr { page, crc }, count })
+        self.push_child(level + 1, &low, child)
     }
 
     #[expect(clippy::indexing_slicing, reason = "the line above makes the level")]

@@ -73,9 +73,10 @@ fn bulk_and_appends_pack_nodes_full() {
 #[test]
 fn a_sparse_batch_writes_only_paths() {
     let (mut store, mut model) = (TestStore::new(4096), Model::new());
-    let batch = keys(0..20_000).map(|k| (k, put(50))).collect();
+    let batch = keys(0..30_000).map(|k| (k, put(50))).collect();
     let (root, _) = apply(&mut store, TreeRoot::default(), &mut model, &batch);
-    let batch: Batch = keys([5_000u32, 15_000].into_iter()).map(|k| (k, put(49))).collect();
+    // In the first branch and in the third one of four.
+    let batch: Batch = keys([1_000u32, 20_000].into_iter()).map(|k| (k, put(49))).collect();
     let before = store.live.clone();
     let (root, found) = apply(&mut store, root, &mut model, &batch);
     let new = store.live.iter().filter(|(page, life)| before.get(page) != Some(life)).count();

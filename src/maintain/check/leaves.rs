@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::pieces::Piece;
 use super::siblings::Siblings;
 use super::{Severity, TableReport};
-use crate::disk::format::{KIND_OVERFLOW, NODE_END, Overflow, PAGE_LEVEL, Ptr, get_u32};
+use crate::disk::format::{Child, KIND_OVERFLOW, NODE_END, Overflow, PAGE_LEVEL, Ptr, get_u32};
 use crate::maintain::format::file::{Expect, File};
 use crate::maintain::format::node::{Entries, Value};
 use crate::maintain::format::types::{KeyType, value_fits};
@@ -60,6 +60,8 @@ pub(super) struct Judged {
     pub(super) runs: Vec<(u32, u32)>,
     pub(super) longs: Vec<Long>,
     pub(super) rows: Vec<Row>,
+    /// Just after the last page of the leaves and of their long values.
+    pub(super) end: u32,
     /// A node could not be decoded, so the counts are meaningless.
     pub(super) broken: bool,
 }
@@ -77,12 +79,10 @@ impl Rules<'_> {
                     continue;
                 }
             };
-            let before = judged.counts.entries;
-            self.leaf(ptr, &run, low, high, &mut entries, &mut judged);
-            let (found, noted) = (judged.counts.entries - before, siblings.count(index));
-            if found > 0 && found != noted {
-                let why = format!("its parent notes {noted} entries, but it has {found}");
-                self.told(&mut judged, Severity::Damage, ptr.page, || why);
+            if let Some(found) = self.leaf(ptr, &run, low, high, &mut entries, &mut judged) {
+                for why in unlike(siblings.noted(index), found) {
+                    self.told(&mut judged, Severity::Damage, ptr.page, || why);
+                }
             }
         }
         judged
@@ -98,7 +98,7 @@ impl Rules<'_> {
         }
     }
 
-    /// Judges a leaf whose checksum is right.
+    /// Judges a leaf whose checksum is right. Returns what its parent must note of it, unless it cannot be decoded.
     pub(super) fn leaf(
         &self,
         ptr: Ptr,
@@ -107,31 +107,42 @@ impl Rules<'_> {
         high: Option<&[u8]>,
         entries: &mut Entries,
         judged: &mut Judged,
-    ) {
+    ) -> Option<Child> {
         let pages = u32::try_from(run.len() / self.file.page_size as usize).unwrap_or(u32::MAX);
         if pages > 1 {
             judged.runs.push((ptr.page, pages));
         }
         let level = run.get(PAGE_LEVEL).copied().unwrap_or(0);
         if level != 0 {
-            return self.damage(judged, ptr.page, format!("level {level} below level 1"));
+            self.damage(judged, ptr.page, format!("level {level} below level 1"));
+            return None;
         }
         let counts = &mut judged.counts;
         (counts.levels, counts.leaves) = (1, counts.leaves + 1);
         counts.node_pages += u64::from(pages);
         counts.node_bytes += u64::from(get_u32(run, NODE_END));
         if let Err(why) = entries.read(run) {
-            return self.damage(judged, ptr.page, why);
+            self.damage(judged, ptr.page, why);
+            return None;
         }
         let mut keys = entries.iter(run).map(|(key, _)| key);
         let (first, last) = (keys.clone().next(), keys.next_back());
         if Some(low) > first || high.is_some_and(|high| last >= Some(high)) {
             let why = "its keys are outside of the range that its parents give it";
-            return self.damage(judged, ptr.page, why.to_owned());
+            self.damage(judged, ptr.page, why.to_owned());
+            return None;
         }
+        let mut found = Child { ptr, count: 0, end: ptr.page.saturating_add(pages) };
         for (key, value) in entries.iter(run) {
+            if let Value::Long(long) = &value {
+                let extents = self.file.extents(&long.pages).unwrap_or_default();
+                found.end = found.end.max(u32::try_from(extents.end()).unwrap_or(u32::MAX));
+            }
+            found.count += 1;
             self.entry(ptr.page, key, value, judged);
         }
+        judged.end = judged.end.max(found.end);
+        Some(found)
     }
 
     fn entry(&self, page: u32, key: &[u8], value: Value<'_>, judged: &mut Judged) {
@@ -227,4 +238,13 @@ impl Rules<'_> {
             Severity::Warning => judged.untold.1 += 1,
         }
     }
+}
+
+/// What a parent notes of a child and the child itself contradicts.
+pub(super) fn unlike(noted: Child, found: Child) -> impl Iterator<Item = String> {
+    let count = (noted.count != found.count)
+        .then(|| format!("its parent notes {} entries below it, but there are {}", noted.count, found.count));
+    let end = (noted.end != found.end)
+        .then(|| format!("its parent notes that it ends before page {}, but it ends before {}", noted.end, found.end));
+    count.into_iter().chain(end)
 }

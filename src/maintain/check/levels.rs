@@ -6,12 +6,14 @@
 
 use std::borrow::Cow;
 
-use super::leaves::{Judged, Long, Row, Rules};
+use super::leaves::{Judged, Long, Row, Rules, unlike};
 use super::pieces::{self, ROUND};
-use super::siblings::Siblings;
+use super::siblings::{NONE, Siblings};
 use super::uses::Use;
 use super::{Place, Severity, TableReport, Walk};
-use crate::disk::format::{KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_PAGE_SIZE, NODE_END, PAGE_LEVEL, Ptr, get_u32};
+use crate::disk::format::{
+    Child, KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_PAGE_SIZE, NODE_END, PAGE_LEVEL, Ptr, get_u32,
+};
 use crate::error::Result;
 use crate::maintain::format::file::Expect;
 use crate::maintain::format::node::{self, Entries};
@@ -30,6 +32,8 @@ pub(super) struct Tree<'w, 'd, 'p> {
     keep: bool,
     rows: Vec<Row>,
     key_type: KeyType,
+    /// Just after the last page that was found in use.
+    end: u32,
     /// Bytes kept about nodes, on all levels.
     held: usize,
 }
@@ -37,14 +41,15 @@ pub(super) struct Tree<'w, 'd, 'p> {
 impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
     pub(super) fn new(walk: &'w mut Walk<'d, 'p>, report: TableReport, keep: bool) -> Tree<'w, 'd, 'p> {
         let key_type = KeyType::named(&report.key_type);
-        Tree { walk, report, broken: false, keep, rows: Vec::new(), key_type, held: 0 }
+        Tree { walk, report, broken: false, keep, rows: Vec::new(), key_type, end: 0, held: 0 }
     }
 
-    /// What the tree holds; whether a part of it could not be read; the rows in key order, if they are wanted.
-    pub(super) fn finish(self) -> (TableReport, bool, Vec<Row>) {
+    /// What the tree holds, and where its last page ends; whether a part of it could not be read; the rows in key order,
+    /// if they are wanted.
+    pub(super) fn finish(self) -> (TableReport, u32, bool, Vec<Row>) {
         let mut rows = self.rows;
         rows.sort();
-        (self.report, self.broken, rows)
+        (self.report, self.end, self.broken, rows)
     }
 
     /// All of it.
@@ -157,10 +162,10 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         }
         let mut below = Siblings::from(siblings.low(range.start));
         for (index, run) in range.zip(runs) {
-            let (ptr, low, high) = (siblings.node(index), siblings.low(index), siblings.high(index));
+            let (noted, low, high) = (siblings.noted(index), siblings.low(index), siblings.high(index));
             match run {
-                Some(run) => self.branch(ptr, level, Some(siblings.count(index)), &run, low, high, &mut below),
-                None => below.push(Ptr::NONE, 0, high),
+                Some(run) => self.branch(noted.ptr, level, Some(noted), &run, low, high, &mut below),
+                None => below.push(NONE, high),
             }
             if self.held + below.size() > self.walk.held && !below.is_empty() {
                 let next = Siblings::from(high.unwrap_or_default());
@@ -170,35 +175,30 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         if below.is_empty() { Ok(()) } else { self.descend(level - 1, below) }
     }
 
-    /// Judges a branch whose checksum is right, and below which `count` entries must lie; appends its children.
+    /// Judges a branch whose checksum is right, and of which its parent has `noted` something; appends its children.
     #[expect(clippy::too_many_arguments, reason = "what its parent says of it")]
     fn branch(
         &mut self,
         ptr: Ptr,
         level: u8,
-        count: Option<u64>,
+        noted: Option<Child>,
         run: &[u8],
         low: &[u8],
         high: Option<&[u8]>,
         below: &mut Siblings,
     ) {
         match self.children(ptr, level, run, low, high, below) {
-            Ok(found) if count.is_some_and(|count| count != found) => {
-                let count = count.unwrap_or(0);
-                self.damage(
-                    ptr.page,
-                    format!("its parent notes {count} entries below it, but its own notes give {found}"),
-                );
+            Ok(found) => {
+                noted.into_iter().flat_map(|noted| unlike(noted, found)).for_each(|why| self.damage(ptr.page, why));
             }
-            Ok(_) => {}
             Err(why) => {
                 self.damage(ptr.page, why);
-                below.push(Ptr::NONE, 0, high);
+                below.push(NONE, high);
             }
         }
     }
 
-    /// Returns how many entries lie below it by its own notes.
+    /// Returns what its parent must note of it, by its own notes.
     fn children(
         &mut self,
         ptr: Ptr,
@@ -207,7 +207,7 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         low: &[u8],
         high: Option<&[u8]>,
         below: &mut Siblings,
-    ) -> std::result::Result<u64, String> {
+    ) -> std::result::Result<Child, String> {
         let pages = u32::try_from(run.len() / self.walk.file.page_size as usize).unwrap_or(u32::MAX);
         self.claim_rest(ptr.page, pages);
         let found = run.get(PAGE_LEVEL).copied().unwrap_or(0);
@@ -223,13 +223,15 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         if first.is_some_and(|first| low >= first) || high.is_some_and(|high| last.is_some_and(|last| last >= high)) {
             return Err("its separators are outside of the range that its parents give it".to_owned());
         }
-        let mut total: u64 = 0;
-        for (index, (child, count)) in node.children.iter().zip(&node.counts).enumerate() {
-            let child = if self.claim(*child) { *child } else { Ptr::NONE };
-            below.push(child, *count, node.separators.get(index).or(high));
-            total = total.saturating_add(*count);
+        let mut all = Child { ptr, count: 0, end: ptr.page.saturating_add(pages) };
+        self.end = self.end.max(all.end);
+        for (index, child) in node.children.iter().enumerate() {
+            let ptr = if self.claim(child.ptr) { child.ptr } else { Ptr::NONE };
+            below.push(Child { ptr, ..*child }, node.separators.get(index).or(high));
+            all.count = all.count.saturating_add(child.count);
+            all.end = all.end.max(child.end);
         }
-        Ok(total)
+        Ok(all)
     }
 
     /// Marks the pages of a node behind its first one.
@@ -278,6 +280,7 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         self.walk.findings.report.warnings += warnings;
         self.report.add(&judged.counts);
         self.rows.extend(judged.rows);
+        self.end = self.end.max(judged.end);
         let pages = judged.counts.node_pages + judged.counts.long_value_pages;
         self.walk.watch.more(pages * u64::from(self.walk.file.page_size))
     }

@@ -218,7 +218,8 @@ impl NamedWalk<'_, '_, '_> {
                 long.for_each(|long| self.long_value(table, long));
             })
         } else {
-            node::branch(&run).map(|node| node.children.iter().for_each(|child| self.node(table, *child, Some(level))))
+            let children = node::branch(&run).map(|node| node.children);
+            children.map(|children| children.iter().for_each(|child| self.node(table, child.ptr, Some(level))))
         };
         if let Err(why) = below {
             self.damage(ptr.page, why);
@@ -264,7 +265,7 @@ impl Rows {
         }
         if level > 0 {
             let children = node::branch(&run).map(|node| node.children).unwrap_or_default();
-            return children.into_iter().for_each(|child| self.read(file, child, table, Some(level)));
+            return children.into_iter().for_each(|child| self.read(file, child.ptr, table, Some(level)));
         }
         for (key, value) in node::leaf(&run).unwrap_or_default() {
             if let Value::Inline(value) = value {

@@ -118,7 +118,7 @@ impl Other<'_, '_, '_> {
     fn branch(&mut self, level: u8, run: &[u8], table: u32) -> Result<std::result::Result<(), String>> {
         match node::branch(run) {
             Ok(node) => {
-                node.children.iter().try_for_each(|child| self.node(*child, table, Some(level)))?;
+                node.children.iter().try_for_each(|child| self.node(child.ptr, table, Some(level)))?;
                 Ok(Ok(()))
             }
             Err(why) => Ok(Err(why)),

@@ -1,15 +1,16 @@
 //! Adjacent nodes of one level of a tree, and the keys that lie between them.
 
 use super::pieces::Piece;
-use crate::disk::format::Ptr;
+use crate::disk::format::{Child, Ptr};
+
+/// Nothing to follow.
+pub(super) const NONE: Child = Child { ptr: Ptr::NONE, count: 0, end: 0 };
 
 /// Nodes of one level, in key order. The keys of node i lie from fence i on up to just before fence i + 1.
 #[derive(Default)]
 pub(super) struct Siblings {
-    /// A node that cannot be followed is a null pointer, so that its neighbours keep their fences.
-    nodes: Vec<Ptr>,
-    /// How many entries lie below each, by its parent.
-    counts: Vec<u64>,
+    /// By the notes of their parents. A node that cannot be followed is a null pointer, so that its neighbours keep their fences.
+    nodes: Vec<Child>,
     /// The fences, one behind the other, but for the last if nothing bounds the last node.
     bytes: Vec<u8>,
     /// Where each of them ends: the first one's is that of fence 0.
@@ -19,13 +20,12 @@ pub(super) struct Siblings {
 impl Siblings {
     /// None yet; the keys of the first will lie from `low` on.
     pub(super) fn from(low: &[u8]) -> Siblings {
-        Siblings { nodes: Vec::new(), counts: Vec::new(), bytes: low.to_vec(), ends: vec![low.len()] }
+        Siblings { nodes: Vec::new(), bytes: low.to_vec(), ends: vec![low.len()] }
     }
 
     /// Adds the next node, whose keys lie below `high`.
-    pub(super) fn push(&mut self, node: Ptr, count: u64, high: Option<&[u8]>) {
+    pub(super) fn push(&mut self, node: Child, high: Option<&[u8]>) {
         self.nodes.push(node);
-        self.counts.push(count);
         if let Some(high) = high {
             self.bytes.extend_from_slice(high);
             self.ends.push(self.bytes.len());
@@ -41,12 +41,12 @@ impl Siblings {
     }
 
     pub(super) fn node(&self, index: usize) -> Ptr {
-        self.nodes.get(index).copied().unwrap_or(Ptr::NONE)
+        self.noted(index).ptr
     }
 
-    /// How many entries must lie below a node.
-    pub(super) fn count(&self, index: usize) -> u64 {
-        self.counts.get(index).copied().unwrap_or(0)
+    /// What its parent notes of a node.
+    pub(super) fn noted(&self, index: usize) -> Child {
+        self.nodes.get(index).copied().unwrap_or(NONE)
     }
 
     /// The least key that a node may have.
@@ -66,7 +66,7 @@ impl Siblings {
 
     /// Bytes of memory that they take, and what is needed to read them.
     pub(super) fn size(&self) -> usize {
-        let each = size_of::<Ptr>() + size_of::<u64>() + size_of::<usize>() + size_of::<u32>() + size_of::<Piece>();
+        let each = size_of::<Child>() + size_of::<usize>() + size_of::<u32>() + size_of::<Piece>();
         self.bytes.len() + self.nodes.len() * each
     }
 
@@ -85,13 +85,13 @@ mod tests {
 
     #[test]
     fn each_node_has_the_fences_beside_it() {
-        let ptr = |page| Ptr { page, crc: 1 };
+        let child = |page| Child { ptr: Ptr { page, crc: 1 }, ..NONE };
         let mut siblings = Siblings::from(b"");
         assert!(siblings.is_empty());
-        siblings.push(ptr(9), 1, Some(b"b"));
-        siblings.push(Ptr::NONE, 1, Some(b"cc"));
-        siblings.push(ptr(7), 1, Some(b"cc"));
-        siblings.push(ptr(8), 1, None);
+        siblings.push(child(9), Some(b"b"));
+        siblings.push(NONE, Some(b"cc"));
+        siblings.push(child(7), Some(b"cc"));
+        siblings.push(child(8), None);
         let fences: Vec<_> = (0..4).map(|index| (siblings.low(index), siblings.high(index))).collect();
         let expected: [(&[u8], Option<&[u8]>); 4] =
             [(b"", Some(b"b")), (b"b", Some(b"cc")), (b"cc", Some(b"cc")), (b"cc", None)];

@@ -113,7 +113,7 @@ impl Walk<'_, '_> {
         if !root.ptr.is_none() {
             tree.walk(root.ptr)?;
         }
-        let (report, broken, rows) = tree.finish();
+        let (report, end, broken, rows) = tree.finish();
         if !broken && report.entries != root.count {
             let place = Place { offset, page: Some(root.ptr.page), table: Some(&report.name) };
             let message = format!("{} entries are noted, but {} are there", root.count, report.entries);
@@ -126,6 +126,10 @@ impl Walk<'_, '_> {
             let place = Place { offset, page: Some(root.ptr.page), table: Some(&report.name) };
             let noted = format!("{} pages and {} bytes are noted", root.pages, root.bytes);
             self.findings.damage(place, format!("{noted}, but {pages} and {bytes} are there"));
+        }
+        if whole && end != root.end {
+            let place = Place { offset, page: Some(root.ptr.page), table: Some(&report.name) };
+            self.findings.damage(place, format!("it is noted to end before page {}, but ends before {end}", root.end));
         }
         self.findings.report.tables.push(report);
         Ok(rows)

@@ -233,7 +233,7 @@ fn node_at(file: &File<'_>, ptr: Ptr, table: u32, below: u8) -> Result<(u8, Vec<
         return Err(format!("level {level} below level {below}"));
     }
     let children = if level == 0 { Vec::new() } else { node::branch(&run)?.children };
-    Ok((level, children))
+    Ok((level, children.into_iter().map(|child| child.ptr).collect()))
 }
 
 /// The free map and the pending list.

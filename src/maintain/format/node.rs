@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::disk::format::{
     CHILD_SIZE, Child, LAYOUT_UNIFORM, MAX_KEY_SIZE, NODE_COUNT, NODE_END, NODE_PREFIX, Overflow, PAGE_HEADER,
-    PAGE_LAYOUT, Ptr, UNIFORM_SIZE, get_u16, get_u32,
+    PAGE_LAYOUT, UNIFORM_SIZE, get_u16, get_u32,
 };
 
 /// Kinds of values in a leaf.
@@ -30,9 +30,7 @@ impl Long<'_> {
 }
 
 pub(in crate::maintain) struct Branch {
-    pub(in crate::maintain) children: Vec<Ptr>,
-    /// How many entries lie below each of them.
-    pub(in crate::maintain) counts: Vec<u64>,
+    pub(in crate::maintain) children: Vec<Child>,
     /// One less than children.
     pub(in crate::maintain) separators: Separators,
 }
@@ -297,11 +295,10 @@ pub(in crate::maintain) fn branch(node: &[u8]) -> Result<Branch, String> {
     let suffixes = pointers + CHILD_SIZE * count;
     slice(node, PAGE_HEADER..suffixes, "the list of children")?;
     let prefix = node.get(PAGE_HEADER..heads).unwrap_or_default();
-    let (children, counts) = (0..count)
+    let children = (0..count)
         .map(|index| pointers + CHILD_SIZE * index)
         .map(|at| Child::decode(node.get(at..at + CHILD_SIZE).unwrap_or_default()))
-        .map(|child| (child.ptr, child.count))
-        .unzip();
+        .collect();
     let mut separators = Separators::default();
     let mut at = suffixes;
     for index in 0..between {
@@ -319,5 +316,5 @@ pub(in crate::maintain) fn branch(node: &[u8]) -> Result<Branch, String> {
         at = next;
     }
     order(node, heads, prefix_len, separators.iter(), "separator")?;
-    Ok(Branch { children, counts, separators })
+    Ok(Branch { children, separators })
 }

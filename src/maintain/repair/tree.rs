@@ -88,7 +88,7 @@ impl TreeWalk<'_, '_> {
         for (index, child) in node.children.iter().enumerate() {
             let left = index.checked_sub(1).and_then(|at| node.separators.get(at));
             let right = node.separators.get(index);
-            self.node(*child, Some(level), left.or(low), right.or(high), each)?;
+            self.node(child.ptr, Some(level), left.or(low), right.or(high), each)?;
         }
         Ok(())
     }

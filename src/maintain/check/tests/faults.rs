@@ -158,6 +158,7 @@ fn in_headers_and_leaves() {
     found(n, "2 entries are noted", &ALPHA, |s| s.tables[0].1.count = 2, AS_BUILT);
     found(n, "1 pages and", &ALPHA, |s| s.tables[0].1.pages = 1, AS_BUILT);
     found(n, "and 1 bytes are noted", &BETA, |s| s.tables[1].1.bytes = 1, AS_BUILT);
+    found(n, "it is noted to end before page 1,", &BETA, |s| s.tables[1].1.end = 1, AS_BUILT);
     assert!(*n >= 27, "{n}");
 }
 
@@ -199,18 +200,19 @@ fn in_branches_and_values() {
     in_branch("suffix 0 starts at", &|page| page[PAGE_HEADER + 8] += 1);
     in_branch("head 1 is", &|page| page[PAGE_HEADER + 7] ^= 1);
     in_branch("separator 1 does not come after", &|page| {
-        page[PAGE_HEADER + 54] = b'd';
+        page[PAGE_HEADER + 66] = b'd';
         page[PAGE_HEADER + 3] = b'd';
     });
     in_branch("level 0 below level 2", &|page| page[PAGE_LEVEL] = 2);
     in_branch("level 41", &|page| page[PAGE_LEVEL] = 41);
     in_branch("layout 1 of kind 2", &|page| page[PAGE_LAYOUT] = 1);
     in_branch("used twice: by a tree and by a tree", &|page| {
-        page.copy_within(PAGE_HEADER + 12..PAGE_HEADER + 16, PAGE_HEADER + 26)
+        page.copy_within(PAGE_HEADER + 12..PAGE_HEADER + 16, PAGE_HEADER + 30)
     });
-    in_branch("its parent notes 2 entries, but it has 1", &|page| page[PAGE_HEADER + 12 + 8] = 2);
+    in_branch("its parent notes 2 entries below it, but there are 1", &|page| page[PAGE_HEADER + 12 + 8] = 2);
+    in_branch("its parent notes that it ends before page 99", &|page| page[PAGE_HEADER + 12 + 14] = 99);
     in_branch("outside of the range", &|page| {
-        (0..8).for_each(|at| page.swap(PAGE_HEADER + 26 + at, PAGE_HEADER + 40 + at))
+        (0..8).for_each(|at| page.swap(PAGE_HEADER + 30 + at, PAGE_HEADER + 48 + at))
     });
     let long = |bend: fn(&mut Overflow)| {
         move |s: &mut Store| {

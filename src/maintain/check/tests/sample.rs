@@ -33,8 +33,8 @@ pub(in crate::maintain) fn short(value: &str) -> Val {
 pub(in crate::maintain) struct Pages {
     pub(in crate::maintain) bytes: Vec<u8>,
     pub(in crate::maintain) version: u64,
-    /// What is in the tree below each node: entries, pages, bytes.
-    pub(in crate::maintain) sums: BTreeMap<u32, [u64; 3]>,
+    /// What is in the tree below each node: entries, pages, bytes, end of the last page.
+    pub(in crate::maintain) sums: BTreeMap<u32, [u64; 4]>,
     /// Leaves of entries that are alike are uniform, as the format demands.
     pub(in crate::maintain) uniform: bool,
 }
@@ -48,8 +48,8 @@ impl Default for Pages {
 impl Pages {
     /// The tree with this root, as its row in the catalog has it.
     pub(in crate::maintain) fn tree(&self, ptr: Ptr) -> TreeRoot {
-        let [count, pages, bytes] = self.sums.get(&ptr.page).copied().unwrap_or_default();
-        TreeRoot { ptr, count, pages, bytes }
+        let [count, pages, bytes, end] = self.sums.get(&ptr.page).copied().unwrap_or_default();
+        TreeRoot { ptr, count, pages, bytes, end: end as u32 }
     }
 
     pub(in crate::maintain) fn seal(&mut self, kind: u8, level: u8, table: u32, run: Vec<u8>) -> Ptr {
@@ -94,20 +94,24 @@ impl Pages {
         run.extend_from_slice(&bodies);
         finish(&mut run, keys.len(), prefix);
         let size = |(key, value): &(&str, Val)| match value {
-            Val::Short(value) => (0, (key.len() + value.len()) as u64),
+            Val::Short(value) => (0, (key.len() + value.len()) as u64, 0),
             Val::Long(long) => {
-                (Overflow::pages(long.len.min(1 << 30), PAGE as u32), key.len() as u64 + long.len.min(1 << 30))
+                let pages = Overflow::pages(long.len.min(1 << 30), PAGE as u32);
+                let end = long.extents(PAGE as u32).map_or(0, |extents| extents.end());
+                (pages, key.len() as u64 + long.len.min(1 << 30), end)
             }
             Val::Tailed(long, tail, _) => {
-                (Overflow::pages(long.len, PAGE as u32), key.len() as u64 + long.len + tail.len() as u64)
+                let end = long.extents(PAGE as u32).map_or(0, |extents| extents.end());
+                (Overflow::pages(long.len, PAGE as u32), key.len() as u64 + long.len + tail.len() as u64, end)
             }
         };
         let pages = run.len().div_ceil(PAGE) as u64;
+        let ptr = self.seal(KIND_LEAF, 0, table, run);
+        let own = [entries.len() as u64, pages, 0, u64::from(ptr.page) + pages];
         let sums = entries
             .iter()
             .map(size)
-            .fold([entries.len() as u64, pages, 0], |[n, pages, bytes], (more, size)| [n, pages + more, bytes + size]);
-        let ptr = self.seal(KIND_LEAF, 0, table, run);
+            .fold(own, |[n, pages, bytes, end], (more, size, last)| [n, pages + more, bytes + size, end.max(last)]);
         self.sums.insert(ptr.page, sums);
         ptr
     }
@@ -118,7 +122,7 @@ impl Pages {
         let mut run = vec![0; PAGE_HEADER];
         run.extend_from_slice(&keys[0][..prefix]);
         keys.iter().for_each(|key| run.extend_from_slice(&head(&key[prefix..])));
-        let mut at = run.len() + 2 * keys.len() + 14 * children.len();
+        let mut at = run.len() + 2 * keys.len() + 18 * children.len();
         for key in &keys {
             run.extend_from_slice(&(at as u16).to_le_bytes());
             at += key.len() - prefix;
@@ -127,14 +131,15 @@ impl Pages {
             run.extend_from_slice(&child.page.to_le_bytes());
             run.extend_from_slice(&child.crc.to_le_bytes());
             run.extend_from_slice(&self.tree(*child).count.to_le_bytes()[..6]);
+            run.extend_from_slice(&self.tree(*child).end.to_le_bytes());
         }
         keys.iter().for_each(|key| run.extend_from_slice(&key[prefix..]));
         finish(&mut run, children.len(), prefix);
-        let below = children.iter().map(|child| self.tree(*child));
-        let sums = below.fold([0, 1, 0], |[count, pages, bytes]: [u64; 3], child| {
-            [count + child.count, pages + child.pages, bytes + child.bytes]
-        });
         let ptr = self.seal(KIND_BRANCH, level, table, run);
+        let below = children.iter().map(|child| self.tree(*child));
+        let sums = below.fold([0, 1, 0, u64::from(ptr.page) + 1], |[count, pages, bytes, end]: [u64; 4], child| {
+            [count + child.count, pages + child.pages, bytes + child.bytes, end.max(child.end.into())]
+        });
         self.sums.insert(ptr.page, sums);
         ptr
     }

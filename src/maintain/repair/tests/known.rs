@@ -188,7 +188,7 @@ fn walk(all: &File<'_>, ptr: Ptr, table: u32, above: Option<u8>, used: &mut Vec<
         }
     } else {
         for child in node::branch(&run).unwrap().children {
-            walk(all, child, table, Some(level), used);
+            walk(all, child.ptr, table, Some(level), used);
         }
     }
     let what = match (table, level, above) {
