@@ -140,8 +140,8 @@ fn lengths_of_a_tail_that_cannot_be_are_damage() {
     let (store, root) = tree_with(6150);
     let sound = store.disk.bytes.lock().unwrap().clone();
     let leaf = root.ptr.page as usize * 4096;
-    // The leaf has the header, the key, its head and its offset, two lengths in three bytes, and the pointer.
-    let pointer = leaf + 40 + 1 + 6 + 3;
+    // The leaf has the header, the key, its head, two lengths in six bytes, and the pointer.
+    let pointer = leaf + 40 + 1 + 4 + 6;
     assert_eq!((get_u32(&sound, pointer + 8), get_u32(&sound, pointer + 12)), (4032, 2118));
     let read = |at: usize, number: u32| {
         let mut bent = sound.clone();
