@@ -132,6 +132,42 @@ compile_error!(
      memory maps. On other systems, keep the store in a process on one of these."
 );
 
+/// `Debug` of what is opened: its name, and some of what it holds.
+macro_rules! shows {
+    ($self:ident: $($([$($generics:tt)*])? $name:ident $(<$($arg:tt),+>)? { $($field:ident: $value:expr),* })+) => {
+        $(
+            impl $(<$($generics)*>)? std::fmt::Debug for $name $(<$($arg),+>)? {
+                fn fmt(&$self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    let mut shown = f.debug_struct(stringify!($name));
+                    $(shown.field(stringify!($field), &$value);)*
+                    shown.finish_non_exhaustive()
+                }
+            }
+        )+
+    };
+}
+
+/// An iterator from both ends, which stays at its end.
+macro_rules! both_ends {
+    ($self:ident: [$($generics:tt)*] $name:ident $(<$($arg:tt),+>)? => $item:ty { next: $next:expr, back: $back:expr }) => {
+        impl<$($generics)*> Iterator for $name $(<$($arg),+>)? {
+            type Item = $item;
+
+            fn next(&mut $self) -> Option<Self::Item> {
+                $next
+            }
+        }
+
+        impl<$($generics)*> DoubleEndedIterator for $name $(<$($arg),+>)? {
+            fn next_back(&mut $self) -> Option<Self::Item> {
+                $back
+            }
+        }
+
+        impl<$($generics)*> std::iter::FusedIterator for $name $(<$($arg),+>)? {}
+    };
+}
+
 mod archive;
 mod backup;
 mod bytes;

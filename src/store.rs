@@ -16,7 +16,6 @@ use crate::error::{Error, Result};
 use crate::txn::snapshot::Snapshot;
 use crate::txn::write::{Committed, WriteOptions, WriteTxn};
 pub use options::Options;
-use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
@@ -49,11 +48,7 @@ pub struct Store {
 impl UnwindSafe for Store {}
 impl RefUnwindSafe for Store {}
 
-impl fmt::Debug for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("path", &self.path()).finish_non_exhaustive()
-    }
-}
+shows! { self: Store { path: self.path() } }
 
 impl Store {
     /// A store over any disk, not shared within this process.

@@ -101,6 +101,27 @@ fn subject(header: &str) -> (Option<&str>, &str) {
     }
 }
 
+/// What the macros `shows!` and `both_ends!` of `lib.rs` make: implementations, as they would be written by hand.
+fn implementations(call: &str) -> Option<Vec<String>> {
+    let shown = call.strip_prefix("shows! { self: ");
+    let (entries, traits): (Vec<&str>, &[&str]) = match (shown, call.strip_prefix("both_ends! { self: ")) {
+        (Some(shown), _) => (shown.split_inclusive('}').collect(), &["fmt::Debug"]),
+        (_, Some(walked)) => (vec![walked], &["Iterator", "DoubleEndedIterator", "FusedIterator"]),
+        _ => return None,
+    };
+    let entries = entries.into_iter().filter_map(|entry| entry.split_once(" {").map(|(header, _)| header.trim()));
+    let headers = entries.flat_map(|entry| {
+        let (generics, ty) = entry.strip_prefix('[').map_or(("", entry), |rest| rest.split_once("] ").unwrap());
+        let ty = ty.split(" =>").next().unwrap();
+        traits.iter().map(move |of| match (*of, generics) {
+            (_, "") => format!("impl {of} for {ty}"),
+            ("Iterator", _) => format!("impl<{generics}> {of} for {ty}"),
+            _ => format!("impl<{}> {of} for {}", generics.replace("'s, ", ""), ty.replace("<'s", "<'_")),
+        })
+    });
+    Some(headers.collect())
+}
+
 struct Listing<'a> {
     exported: &'a BTreeSet<String>,
     /// Traits of the crate's own.
@@ -118,6 +139,10 @@ impl Listing<'_> {
         let first = item[0];
         if first.starts_with("impl") {
             return self.implementation(item);
+        }
+        if let Some(implementations) = implementations(&flat(item)) {
+            let public = implementations.into_iter().filter(|header| self.is_public(subject(header).1));
+            return self.lines.extend(public.collect::<Vec<_>>());
         }
         if first.contains("! {") || first.contains("!(") {
             let has_public = has_public || item.iter().any(|line| words(line).any(|word| self.is_public(word)));

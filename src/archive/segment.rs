@@ -5,7 +5,6 @@ use crate::disk::platform::Disk;
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::engine::archive::KeptChange;
 use crate::error::{Error, Result};
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -112,11 +111,7 @@ pub(crate) struct Segment {
     pub(crate) torn: bool,
 }
 
-impl fmt::Debug for Segment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Segment").field("path", &self.path).field("place", &self.place).finish_non_exhaustive()
-    }
-}
+shows! { self: Segment { path: self.path, place: self.place } }
 
 impl Segment {
     /// Opens a segment and reads it to its last ending, which is durable then.

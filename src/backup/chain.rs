@@ -6,7 +6,7 @@ use crate::disk::root::{read_head, read_slots};
 use crate::error::{CorruptionKind, Error, Result};
 use crate::{Options, Store};
 use std::fs::{self, File};
-use std::ops::Bound;
+use std::ops::{Bound, Deref, RangeBounds};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -104,7 +104,7 @@ impl Chain {
         let Some(stream) = StreamFile::open(path)? else {
             return Err(Error::corrupt(CorruptionKind::Backup, 0, None, "an increment", "something else").in_file(path));
         };
-        stream.verify(&mut |bytes| watch.read(bytes))?;
+        stream.verify(watch)?;
         let Some(expected) = &stream.manifest.content_hash else { return Ok(()) };
         let chain = Chain::open_on(path, Some(base))?;
         let found = hash_of(&chain).map(|hash| hex(&hash));
@@ -122,7 +122,7 @@ impl Chain {
     /// Verifies the blocks of all streams; pages of a store are verified as they are read.
     pub(super) fn verify_streams(&self, watch: &mut Watch<'_>) -> Result<()> {
         let ground = if let Ground::Stream(stream) = &self.ground { Some(&**stream) } else { None };
-        ground.into_iter().chain(&self.increments).try_for_each(|stream| stream.verify(&mut |bytes| watch.read(bytes)))
+        ground.into_iter().chain(&self.increments).try_for_each(|stream| stream.verify(watch))
     }
 
     /// The rows of a table, up to and including so many increments.
@@ -196,13 +196,9 @@ impl<'s> Merged<'s> {
             Some(row) => Some(row),
             None => self.base.next().transpose()?,
         };
-        let within = |key: &[u8]| match to {
-            Bound::Included(last) => key <= &**last,
-            Bound::Excluded(end) => key < &**end,
-            Bound::Unbounded => true,
-        };
+        let kept = (Bound::Unbounded, to.as_ref().map(Deref::deref));
         match row {
-            Some((key, value)) if within(&key) => {
+            Some((key, value)) if RangeBounds::<[u8]>::contains(&kept, &*key) => {
                 if matches!(to, Bound::Included(last) if **last == *key) {
                     self.keep = None;
                 }
@@ -217,16 +213,12 @@ impl<'s> Merged<'s> {
 
     /// Goes to the first row of the base that is kept. Where the increment names keys of the base, they must be there.
     fn begin(&mut self, from: &Bound<Bytes<'static>>, to: Bound<Bytes<'static>>) -> Result<()> {
-        let before = |key: &[u8]| match from {
-            Bound::Included(first) => key < &**first,
-            Bound::Excluded(before) => key <= &**before,
-            Bound::Unbounded => false,
-        };
+        let kept = (from.as_ref().map(Deref::deref), Bound::Unbounded);
         loop {
             if self.head.is_none() {
                 self.head = self.base.next().transpose()?;
             }
-            if self.head.as_ref().is_none_or(|(key, _)| !before(key)) {
+            if self.head.as_ref().is_none_or(|(key, _)| RangeBounds::<[u8]>::contains(&kept, &**key)) {
                 break;
             }
             self.head = None;

@@ -9,7 +9,6 @@ use crate::engine::Engine;
 use crate::error::{CorruptionKind, Error, Result};
 use crate::maintain::check::{CheckOptions, check};
 use crate::{Snapshot, Store};
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::{ControlFlow, Range};
@@ -49,14 +48,7 @@ pub struct CloneOptions<'p> {
     callback: Option<Callback<'p>>,
 }
 
-impl fmt::Debug for CloneOptions<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CloneOptions")
-            .field("overwrite", &self.overwrite)
-            .field("quick", &self.quick)
-            .finish_non_exhaustive()
-    }
-}
+shows! { self: CloneOptions<'_> { overwrite: self.overwrite, quick: self.quick } }
 
 impl<'p> CloneOptions<'p> {
     /// The defaults: nothing is replaced, and the clone is verified.

@@ -1,7 +1,6 @@
 //! Options of backups and restores, and the progress that their callers receive.
 
 use crate::error::{Error, Result};
-use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -72,16 +71,7 @@ pub struct BackupOptions<'p> {
     callback: Option<Callback<'p>>,
 }
 
-impl fmt::Debug for BackupOptions<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BackupOptions")
-            .field("overwrite", &self.overwrite)
-            .field("since", &self.since)
-            .field("prove", &self.prove)
-            .field("compress", &self.compress)
-            .finish_non_exhaustive()
-    }
-}
+shows! { self: BackupOptions<'_> { overwrite: self.overwrite, since: self.since, prove: self.prove, compress: self.compress } }
 
 impl<'p> BackupOptions<'p> {
     /// The defaults: a full backup that replaces nothing.
@@ -212,15 +202,7 @@ pub struct RestoreOptions<'p> {
     callback: Option<Callback<'p>>,
 }
 
-impl fmt::Debug for RestoreOptions<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RestoreOptions")
-            .field("overwrite", &self.overwrite)
-            .field("at", &self.at)
-            .field("to", &self.to)
-            .finish_non_exhaustive()
-    }
-}
+shows! { self: RestoreOptions<'_> { overwrite: self.overwrite, at: self.at, to: self.to } }
 
 impl<'p> RestoreOptions<'p> {
     /// The defaults: the newest state of the source, and no file is replaced.
@@ -315,12 +297,8 @@ impl<'p> Watch<'p> {
         if self.progress.bytes - self.told < TOLD_EVERY { Ok(()) } else { self.tell() }
     }
 
-    /// So many bytes were read back.
-    pub(super) fn read(&mut self, _bytes: usize) -> Result<()> {
-        self.tell()
-    }
-
-    fn tell(&mut self) -> Result<()> {
+    /// Reports the progress; an error if the callback cancels.
+    pub(super) fn tell(&mut self) -> Result<()> {
         self.told = self.progress.bytes;
         match self.callback.as_mut().map(|callback| callback(&self.progress)) {
             Some(ControlFlow::Break(())) => Err(Error::Cancelled { path: self.path.clone() }),

@@ -152,7 +152,7 @@ impl Replaying<'_> {
         }
         self.bytes += 100;
         if self.bytes >= BATCH_BYTES {
-            watch.read(self.bytes)?;
+            watch.tell()?;
             self.hand_over()?;
         }
         Ok(())

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::manifest::{End, Manifest};
+use super::options::Watch;
 use super::packed::{self, Packed};
 use super::stream::{
     BLOCK_HEADER, CHUNK, COMPRESSED, END, END_MAGIC, FILE_HEADER, FOOTER, HEAD, KEEP, LONG, MAGIC, MAX_BLOCK, ROW,
@@ -117,11 +118,11 @@ impl StreamFile {
     }
 
     /// Reads every block.
-    pub(super) fn verify(&self, told: &mut dyn FnMut(usize) -> Result<()>) -> Result<()> {
+    pub(super) fn verify(&self, watch: &mut Watch<'_>) -> Result<()> {
         let mut records = self.reader(FILE_HEADER as u64, 0);
         while records.at <= self.last {
             records.next_block()?;
-            told(records.block.len())?;
+            watch.tell()?;
         }
         let len = self.file.metadata().map_err(|e| Error::io("stat", &self.path, e))?.len();
         if self.start + records.at + FOOTER as u64 != len {

@@ -39,11 +39,7 @@ pub struct Buffer {
     stamp: Cell<u64>,
 }
 
-impl std::fmt::Debug for Buffer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Buffer").finish_non_exhaustive()
-    }
-}
+shows! { self: Buffer {} }
 
 impl Buffer {
     pub(crate) fn stamp(&self) -> u64 {

@@ -187,11 +187,7 @@ pub(crate) struct Records {
     log: Option<(std::vec::IntoIter<LoggedFrame>, TableNames)>,
 }
 
-impl std::fmt::Debug for Records {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Records").field("at", &self.at).finish_non_exhaustive()
-    }
-}
+shows! { self: Records { at: self.at } }
 
 /// Bytes of records that are read from the journal at a time.
 const AT_ONCE: usize = 64 << 10;

@@ -39,11 +39,7 @@ impl<B> Clone for TableSource<'_, B> {
 
 impl<B> Copy for TableSource<'_, B> {}
 
-impl<B> std::fmt::Debug for TableSource<'_, B> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TableSource").field("table", &self.table).finish_non_exhaustive()
-    }
-}
+shows! { self: [B] TableSource<'_, B> { table: self.table } }
 
 impl<'s, B: Over> TableSource<'s, B> {
     #[inline]
@@ -138,11 +134,7 @@ const WORTHWHILE: usize = 8;
 const JUMP: usize = WORTHWHILE - 1;
 
 pub(crate) fn as_slices(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
-    match bound {
-        Bound::Included(key) => Bound::Included(key),
-        Bound::Excluded(key) => Bound::Excluded(key),
-        Bound::Unbounded => Bound::Unbounded,
-    }
+    bound.as_ref().map(Vec::as_slice)
 }
 
 impl<'s, B: Over> MergeCursor<'s, B> {

@@ -24,11 +24,7 @@ pub struct Cursor {
     pub(crate) crc: Option<u32>,
 }
 
-impl fmt::Debug for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cursor").field("lsn", &self.lsn).finish_non_exhaustive()
-    }
-}
+shows! { self: Cursor { lsn: self.lsn } }
 
 impl Cursor {
     /// How many bytes [`Cursor::to_bytes`] gives.

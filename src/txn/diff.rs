@@ -19,7 +19,6 @@ use crate::txn::snapshot::Snapshot;
 use crate::txn::table_name::TableName;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, btree_set};
-use std::fmt;
 use std::iter::Peekable;
 use std::ops::Bound;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -378,18 +377,9 @@ impl RefUnwindSafe for RowChanges<'_> {}
 impl UnwindSafe for TableDiff<'_> {}
 impl RefUnwindSafe for TableDiff<'_> {}
 
-impl fmt::Debug for RowChanges<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RowChanges").finish_non_exhaustive()
-    }
-}
+shows! { self: RowChanges<'_> {} }
 
-impl fmt::Debug for TableDiff<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (before, after) = (self.name_before(), self.name_after());
-        f.debug_struct("TableDiff").field("before", &before).field("after", &after).finish_non_exhaustive()
-    }
-}
+shows! { self: TableDiff<'_> { before: self.name_before(), after: self.name_after() } }
 
 impl<'s> Iterator for RowChanges<'s> {
     type Item = Result<RowChange<'s>>;

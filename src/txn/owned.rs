@@ -13,8 +13,6 @@ use crate::txn::snapshot::Snapshot;
 use crate::txn::state::SnapshotPlace;
 use crate::txn::table::RawTable;
 use std::collections::VecDeque;
-use std::fmt;
-use std::iter::FusedIterator;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -83,11 +81,7 @@ pub struct OwnedRawTable {
     place: SnapshotPlace,
 }
 
-impl fmt::Debug for OwnedRawTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnedRawTable").field("snapshot", self.snapshot()).finish_non_exhaustive()
-    }
-}
+shows! { self: OwnedRawTable { snapshot: self.snapshot() } }
 
 impl RawTable<'_> {
     /// The same table as one that borrows nothing.
@@ -288,11 +282,7 @@ pub struct OwnedRawRange {
     done: bool,
 }
 
-impl fmt::Debug for OwnedRawRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnedRawRange").field("from", &self.lower).field("to", &self.upper).finish_non_exhaustive()
-    }
-}
+shows! { self: OwnedRawRange { from: self.lower, to: self.upper } }
 
 impl OwnedRawRange {
     /// Reads the next batch from one end. An entry that cannot be read ends the batch before it, and is met again as
@@ -341,18 +331,6 @@ impl OwnedRawRange {
     }
 }
 
-impl Iterator for OwnedRawRange {
-    type Item = Result<Entry<'static>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.step(false)
-    }
+both_ends! {
+    self: [] OwnedRawRange => Result<Entry<'static>> { next: self.step(false), back: self.step(true) }
 }
-
-impl DoubleEndedIterator for OwnedRawRange {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.step(true)
-    }
-}
-
-impl FusedIterator for OwnedRawRange {}

@@ -9,8 +9,6 @@ use crate::txn::bounds::ByteRange;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::state::ReadState;
 use crate::txn::table::RawTable;
-use std::fmt;
-use std::iter::FusedIterator;
 use std::ops::Bound;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
@@ -174,69 +172,35 @@ impl<'s, S: ReadState> RawRange<'s, S> {
 impl UnwindSafe for RawRange<'_> {}
 impl RefUnwindSafe for RawRange<'_> {}
 
-impl<S: ReadState> fmt::Debug for RawRange<'_, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawRange").field("from", &self.lower).field("to", &self.upper).finish_non_exhaustive()
+shows! { self: [S: ReadState] RawRange<'_, S> { from: self.lower, to: self.upper } }
+
+both_ends! {
+    self: ['s, S: ReadState] RawRange<'s, S> => Result<Entry<'s>> {
+        next: self.advance(Direction::Forward, TableSource::read),
+        back: self.advance(Direction::Backward, TableSource::read)
     }
 }
-
-impl<'s, S: ReadState> Iterator for RawRange<'s, S> {
-    type Item = Result<Entry<'s>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.advance(Direction::Forward, TableSource::read)
-    }
-}
-
-impl<S: ReadState> DoubleEndedIterator for RawRange<'_, S> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.advance(Direction::Backward, TableSource::read)
-    }
-}
-
-impl<S: ReadState> FusedIterator for RawRange<'_, S> {}
 
 /// The keys of a range, in order, from both ends. Long values are not read.
 #[derive(Debug)]
 #[must_use = "an iterator does nothing unless it is asked for its keys"]
 pub struct RawKeys<'s, S: ReadState = Snapshot>(RawRange<'s, S>);
 
-impl<'s, S: ReadState> Iterator for RawKeys<'s, S> {
-    type Item = Result<Bytes<'s>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.next_key()
-    }
+both_ends! {
+    self: ['s, S: ReadState] RawKeys<'s, S> => Result<Bytes<'s>> { next: self.0.next_key(), back: self.0.next_key_back() }
 }
-
-impl<S: ReadState> DoubleEndedIterator for RawKeys<'_, S> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.0.next_key_back()
-    }
-}
-
-impl<S: ReadState> FusedIterator for RawKeys<'_, S> {}
 
 /// The values of a range, in the order of their keys, from both ends.
 #[derive(Debug)]
 #[must_use = "an iterator does nothing unless it is asked for its values"]
 pub struct RawValues<'s, S: ReadState = Snapshot>(RawRange<'s, S>);
 
-impl<'s, S: ReadState> Iterator for RawValues<'s, S> {
-    type Item = Result<Bytes<'s>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        Some(self.0.next()?.map(|(_, value)| value))
+both_ends! {
+    self: ['s, S: ReadState] RawValues<'s, S> => Result<Bytes<'s>> {
+        next: Some(self.0.next()?.map(|(_, value)| value)),
+        back: Some(self.0.next_back()?.map(|(_, value)| value))
     }
 }
-
-impl<S: ReadState> DoubleEndedIterator for RawValues<'_, S> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        Some(self.0.next_back()?.map(|(_, value)| value))
-    }
-}
-
-impl<S: ReadState> FusedIterator for RawValues<'_, S> {}
 
 impl<'s, S: ReadState> RawRange<'s, S> {
     /// Only the keys of the remaining entries. Long values are not read.

@@ -86,11 +86,7 @@ impl Ground for Snapshot {
 #[derive(Clone)]
 pub struct TxnPlace(pub(super) TxnPlaceKind);
 
-impl std::fmt::Debug for TxnPlace {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TxnPlace").finish_non_exhaustive()
-    }
-}
+shows! { self: TxnPlace {} }
 
 #[derive(Clone)]
 pub(super) enum TxnPlaceKind {

@@ -6,7 +6,6 @@ use crate::engine::merge::TableSource;
 use crate::error::Result;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::state::ReadState;
-use std::fmt;
 
 /// A table of bytes, for reading: in a [`Snapshot`], by [`Snapshot::raw`]; or in a write transaction, as
 /// `RawTable<'_, WriteTxn>`, by [`WriteTxn::read_raw`](crate::WriteTxn::read_raw).
@@ -59,11 +58,7 @@ impl<S: ReadState> Clone for RawTable<'_, S> {
     }
 }
 
-impl<S: ReadState> fmt::Debug for RawTable<'_, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawTable").finish_non_exhaustive()
-    }
-}
+shows! { self: [S: ReadState] RawTable<'_, S> {} }
 
 impl<'s, S: ReadState> RawTable<'s, S> {
     pub(super) fn new(state: &'s S, place: S::Place) -> RawTable<'s, S> {

@@ -8,7 +8,6 @@ use crate::tree::node::LeafValue;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::state::ReadState;
 use crate::txn::table::RawTable;
-use std::fmt;
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -140,11 +139,7 @@ pub struct ValueReader<'s, S: ReadState = Snapshot> {
 impl UnwindSafe for ValueReader<'_> {}
 impl RefUnwindSafe for ValueReader<'_> {}
 
-impl<S: ReadState> fmt::Debug for ValueReader<'_, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ValueReader").field("len", &self.value.len()).field("at", &self.at).finish_non_exhaustive()
-    }
-}
+shows! { self: [S: ReadState] ValueReader<'_, S> { len: self.value.len(), at: self.at } }
 
 impl<S: ReadState> ValueReader<'_, S> {
     /// The length of the value in bytes.

@@ -10,7 +10,6 @@ use crate::txn::txn_table::TxnTable;
 use crate::txn::value_reader::as_io;
 use crate::txn::write::WriteTxn;
 use crate::txn::write_table::RawTableMut;
-use std::fmt;
 use std::io::{self, Write};
 use std::rc::Rc;
 
@@ -76,11 +75,7 @@ enum To {
     Pages(Box<Stream>),
 }
 
-impl fmt::Debug for ValueWriter<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ValueWriter").field("len", &self.len).field("missing", &self.missing).finish_non_exhaustive()
-    }
-}
+shows! { self: ValueWriter<'_> { len: self.len, missing: self.missing } }
 
 impl ValueWriter<'_> {
     /// Puts the value. As many bytes as were announced have been written.

@@ -17,7 +17,6 @@ use crate::txn::txn_table::Tables;
 use crate::txn::undo::{Undo, UndoLog};
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -111,14 +110,7 @@ impl Drop for WriteTxn {
     }
 }
 
-impl fmt::Debug for WriteTxn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WriteTxn")
-            .field("path", &self.engine().path())
-            .field("durability", &self.durability)
-            .finish_non_exhaustive()
-    }
-}
+shows! { self: WriteTxn { path: self.engine().path(), durability: self.durability } }
 
 impl WriteTxn {
     pub(crate) fn begin(store: &Arc<OpenStore>, timeout: Duration, durability: Durability) -> Result<WriteTxn> {

@@ -10,7 +10,6 @@ use crate::txn::state::{TxnPlace, TxnPlaceKind};
 use crate::txn::table::RawTable;
 use crate::txn::txn_table::TxnTable;
 use crate::txn::write::WriteTxn;
-use std::fmt;
 use std::ops::Deref;
 use std::rc::Rc;
 
@@ -63,11 +62,7 @@ impl<'t> Deref for RawTableMut<'t> {
     }
 }
 
-impl fmt::Debug for RawTableMut<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawTableMut").field("name", &self.table.name()).finish_non_exhaustive()
-    }
-}
+shows! { self: RawTableMut<'_> { name: self.table.name() } }
 
 impl<'t> RawTableMut<'t> {
     pub(crate) fn new(txn: &'t WriteTxn, table: Rc<TxnTable>) -> RawTableMut<'t> {

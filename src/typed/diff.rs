@@ -5,7 +5,6 @@ use super::definition::Table;
 use super::key::Key;
 use crate::error::Result;
 use crate::{Diff, RowChange, RowChanges};
-use std::fmt;
 use std::iter::FusedIterator;
 
 /// A row that differs, in the types of its table.
@@ -90,8 +89,4 @@ impl<'s, K: Key + ?Sized, V: ?Sized, C: Codec<V>> Iterator for TypedChanges<'s, 
 
 impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>> FusedIterator for TypedChanges<'_, K, V, C> {}
 
-impl<K: ?Sized, V: ?Sized, C> fmt::Debug for TypedChanges<'_, K, V, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TypedChanges").field("table", &self.table.name()).finish_non_exhaustive()
-    }
-}
+shows! { self: [K: ?Sized, V: ?Sized, C] TypedChanges<'_, K, V, C> { table: self.table.name() } }

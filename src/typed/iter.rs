@@ -6,8 +6,6 @@ use super::key::Key;
 use crate::bytes::Bytes;
 use crate::error::Result;
 use crate::{RawRange, ReadState, Snapshot};
-use std::fmt;
-use std::iter::FusedIterator;
 
 /// The entries of a range of keys, in order, from both ends.
 ///
@@ -105,6 +103,10 @@ impl<'s, K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> TypedRange<'s, K
     fn give_key(&mut self, key: Result<Bytes<'s>>) -> Result<K::Owned> {
         self.give(key.map(|key| (key, Bytes::borrowed(&[]))), |table, key, _| table.decode_key(key))
     }
+
+    fn give_value(&mut self, entry: Result<(Bytes<'s>, Bytes<'s>)>) -> Result<C::Value<'s>> {
+        self.give(entry, |table, _, value| table.decode_value(value))
+    }
 }
 
 impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> Keys<'_, K, V, C, S> {
@@ -121,74 +123,30 @@ impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> Values<'_, K, V, C, 
     }
 }
 
-impl<'s, K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> Iterator for TypedRange<'s, K, V, C, S> {
-    type Item = Result<Entry<'s, K, V, C>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let entry = self.raw.next()?;
-        Some(self.give(entry, Table::decode_entry))
+both_ends! {
+    self: ['s, K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState] TypedRange<'s, K, V, C, S> => Result<Entry<'s, K, V, C>> {
+        next: self.raw.next().map(|entry| self.give(entry, Table::decode_entry)),
+        back: self.raw.next_back().map(|entry| self.give(entry, Table::decode_entry))
     }
 }
 
-impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> DoubleEndedIterator for TypedRange<'_, K, V, C, S> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        let entry = self.raw.next_back()?;
-        Some(self.give(entry, Table::decode_entry))
+both_ends! {
+    self: ['s, K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState] Keys<'s, K, V, C, S> => Result<K::Owned> {
+        next: self.0.raw.next_key().map(|key| self.0.give_key(key)),
+        back: self.0.raw.next_key_back().map(|key| self.0.give_key(key))
     }
 }
 
-impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> Iterator for Keys<'_, K, V, C, S> {
-    type Item = Result<K::Owned>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let key = self.0.raw.next_key()?;
-        Some(self.0.give_key(key))
+both_ends! {
+    self: ['s, K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState] Values<'s, K, V, C, S> => Result<C::Value<'s>> {
+        next: self.0.raw.next().map(|entry| self.0.give_value(entry)),
+        back: self.0.raw.next_back().map(|entry| self.0.give_value(entry))
     }
 }
 
-impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> DoubleEndedIterator for Keys<'_, K, V, C, S> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        let key = self.0.raw.next_key_back()?;
-        Some(self.0.give_key(key))
-    }
-}
-
-impl<'s, K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> Iterator for Values<'s, K, V, C, S> {
-    type Item = Result<C::Value<'s>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let entry = self.0.raw.next()?;
-        Some(self.0.give(entry, |table, _, value| table.decode_value(value)))
-    }
-}
-
-impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> DoubleEndedIterator for Values<'_, K, V, C, S> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        let entry = self.0.raw.next_back()?;
-        Some(self.0.give(entry, |table, _, value| table.decode_value(value)))
-    }
-}
-
-impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> FusedIterator for TypedRange<'_, K, V, C, S> {}
-
-impl<K: ?Sized, V: ?Sized, C, S: ReadState> fmt::Debug for TypedRange<'_, K, V, C, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TypedRange").field("table", &self.table.name()).finish_non_exhaustive()
-    }
-}
-
-impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> FusedIterator for Keys<'_, K, V, C, S> {}
-
-impl<K: ?Sized, V: ?Sized, C, S: ReadState> fmt::Debug for Keys<'_, K, V, C, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").field("table", &self.0.table.name()).finish_non_exhaustive()
-    }
-}
-
-impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> FusedIterator for Values<'_, K, V, C, S> {}
-
-impl<K: ?Sized, V: ?Sized, C, S: ReadState> fmt::Debug for Values<'_, K, V, C, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Values").field("table", &self.0.table.name()).finish_non_exhaustive()
-    }
+shows! {
+    self:
+    [K: ?Sized, V: ?Sized, C, S: ReadState] TypedRange<'_, K, V, C, S> { table: self.table.name() }
+    [K: ?Sized, V: ?Sized, C, S: ReadState] Keys<'_, K, V, C, S> { table: self.0.table.name() }
+    [K: ?Sized, V: ?Sized, C, S: ReadState] Values<'_, K, V, C, S> { table: self.0.table.name() }
 }

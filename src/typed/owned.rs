@@ -1,7 +1,5 @@
 //! Typed tables of a snapshot that borrow nothing, and their ranges.
 
-use std::fmt;
-use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -264,23 +262,12 @@ impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>> OwnedTypedRange<K, V, C> {
     }
 }
 
-impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>> Iterator for OwnedTypedRange<K, V, C> {
-    type Item = Result<Entry<'static, K, V, C>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let entry = self.raw.next()?;
-        Some(self.give(entry))
+both_ends! {
+    self: [K: Key + ?Sized, V: ?Sized, C: Codec<V>] OwnedTypedRange<K, V, C> => Result<Entry<'static, K, V, C>> {
+        next: self.raw.next().map(|entry| self.give(entry)),
+        back: self.raw.next_back().map(|entry| self.give(entry))
     }
 }
-
-impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>> DoubleEndedIterator for OwnedTypedRange<K, V, C> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        let entry = self.raw.next_back()?;
-        Some(self.give(entry))
-    }
-}
-
-impl<K: Key + ?Sized, V: ?Sized, C: Codec<V>> FusedIterator for OwnedTypedRange<K, V, C> {}
 
 impl<K: ?Sized, V: ?Sized, C> Clone for OwnedTypedTable<K, V, C> {
     fn clone(&self) -> Self {
@@ -288,14 +275,6 @@ impl<K: ?Sized, V: ?Sized, C> Clone for OwnedTypedTable<K, V, C> {
     }
 }
 
-impl<K: ?Sized, V: ?Sized, C> fmt::Debug for OwnedTypedTable<K, V, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnedTypedTable").field("name", &self.name).finish_non_exhaustive()
-    }
-}
+shows! { self: [K: ?Sized, V: ?Sized, C] OwnedTypedTable<K, V, C> { name: self.name } }
 
-impl<K: ?Sized, V: ?Sized, C> fmt::Debug for OwnedTypedRange<K, V, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnedTypedRange").field("table", &self.name).finish_non_exhaustive()
-    }
-}
+shows! { self: [K: ?Sized, V: ?Sized, C] OwnedTypedRange<K, V, C> { table: self.name } }

@@ -2,7 +2,6 @@
 //! transaction.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::ops::{Bound, Deref};
 
 use super::codec::{AsValue, Codec, MessagePack};
@@ -66,11 +65,7 @@ pub struct TypedTable<'s, K: ?Sized, V: ?Sized, C = MessagePack, S: ReadState = 
     table: Table<'s, K, V, C>,
 }
 
-impl<K: ?Sized, V: ?Sized, C, S: ReadState> fmt::Debug for TypedTable<'_, K, V, C, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TypedTable").field("name", &self.table.name()).finish_non_exhaustive()
-    }
-}
+shows! { self: [K: ?Sized, V: ?Sized, C, S: ReadState] TypedTable<'_, K, V, C, S> { name: self.table.name() } }
 
 impl<K: ?Sized, V: ?Sized, C, S: ReadState> Clone for TypedTable<'_, K, V, C, S> {
     fn clone(&self) -> Self {
@@ -131,11 +126,7 @@ impl<'t, K: ?Sized, V: ?Sized, C> Deref for TypedTableMut<'t, K, V, C> {
     }
 }
 
-impl<K: ?Sized, V: ?Sized, C> fmt::Debug for TypedTableMut<'_, K, V, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TypedTableMut").field("name", &self.table.name()).finish_non_exhaustive()
-    }
-}
+shows! { self: [K: ?Sized, V: ?Sized, C] TypedTableMut<'_, K, V, C> { name: self.table.name() } }
 
 impl<'s, K: Key + ?Sized, V: ?Sized, C: Codec<V>, S: ReadState> TypedTable<'s, K, V, C, S> {
     pub(super) fn new(raw: RawTable<'s, S>, table: Table<'s, K, V, C>) -> TypedTable<'s, K, V, C, S> {
