@@ -160,10 +160,8 @@ fn next_tree(
     let base = view.tree.root.catalog;
     let mut cursor = Cursor::new(&view.tree.pages, TABLE_CATALOG, base);
     cursor.seek(Direction::Forward, Bound::Included(&from.to_be_bytes()))?;
-    let changed = catalog
-        .range(from..)
-        .filter_map(|(table, root)| Some((*table, (*root)?)))
-        .find(|(_, root)| root.end > cutoff);
+    let changed =
+        catalog.range(from..).filter_map(|(table, root)| Some((*table, (*root)?))).find(|(_, root)| root.end > cutoff);
     while let Some((key, value)) = cursor.step(Direction::Forward)? {
         let row = value.read(&view.tree.pages, TABLE_CATALOG)?;
         let damaged = || Error::corrupt(CorruptionKind::Catalog, 0, None, "a table id and a tree", "something else");

@@ -10,7 +10,8 @@ use super::format::pages::describe;
 use super::format::slots::{Content, Root, Slots};
 use super::format::space::Unused;
 use crate::disk::format::{
-    KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING, get_u32,
+    KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING, KIND_PENDING_PART,
+    get_u32,
 };
 use crate::disk::platform::Disk;
 use crate::disk::unix::{OpenMode, UnixDisk};
@@ -203,7 +204,8 @@ pub fn page_view(path: impl AsRef<Path>, page: u32) -> Result<PageView> {
         KIND_OVERFLOW => ("long value", &[KIND_OVERFLOW]),
         KIND_FREE_REGION => ("free region", &[KIND_FREE_REGION]),
         KIND_FREE_DIRECTORY => ("free directory", &[KIND_FREE_DIRECTORY]),
-        _ => ("pending list", &[KIND_PENDING]),
+        KIND_PENDING => ("pending list", &[KIND_PENDING]),
+        _ => ("part of the pending list", &[KIND_PENDING_PART]),
     };
     let expect = Expect { kinds, table: told.table, version: u64::MAX };
     let found = if told.kind == KIND_OVERFLOW {

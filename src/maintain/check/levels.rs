@@ -9,7 +9,9 @@ use super::pieces::{self, ROUND};
 use super::siblings::{NONE, Siblings};
 use super::uses::Use;
 use super::{Place, Severity, TableReport, Walk};
-use crate::disk::format::{Child, KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_PAGE_SIZE, NODE_END, PAGE_LEVEL, Ptr, get_u32};
+use crate::disk::format::{
+    Child, KIND_BRANCH, KIND_LEAF, MAX_LEVEL, MAX_PAGE_SIZE, NODE_END, PAGE_LEVEL, Ptr, get_u32,
+};
 use crate::error::Result;
 use crate::maintain::format::file::Expect;
 use crate::maintain::format::node::{self, Entries};

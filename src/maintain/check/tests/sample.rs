@@ -82,9 +82,10 @@ impl Pages {
         let pages = run.len().div_ceil(PAGE) as u64;
         let ptr = self.seal(KIND_LEAF, 0, table, run);
         let own = [entries.len() as u64, pages, 0, u64::from(ptr.page) + pages];
-        let sums = entries.iter().map(size).fold(own, |[n, pages, bytes, end], (more, size, last)| {
-            [n, pages + more, bytes + size, end.max(last)]
-        });
+        let sums = entries
+            .iter()
+            .map(size)
+            .fold(own, |[n, pages, bytes, end], (more, size, last)| [n, pages + more, bytes + size, end.max(last)]);
         self.sums.insert(ptr.page, sums);
         ptr
     }
@@ -389,7 +390,8 @@ impl Store {
         space.grow(space.page_count() + 40);
         let last = space.page_count() as u32 - 1;
         assert!(space.reserve(last, 1));
-        space.retire(last, 1, 2, 5);
+        // Freed by an earlier root: in a part of the pending list.
+        space.retire(last, 1, 2, 4);
         file.resize(space.page_count() as usize * PAGE, 0);
         let mut place = |page: u32, run: &[u8]| {
             let at = page as usize * PAGE;
