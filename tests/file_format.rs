@@ -206,18 +206,30 @@ impl<'b> Dump<'b> {
         }
         if pending != 0 {
             self.header(pending, "pending list");
-            let (mut at, end) = (pending * PAGE + 40, pending * PAGE + 40 + self.size(pending * PAGE + 32, 8));
-            while at < end {
-                self.value(at, 8, "written for version (birth)");
-                self.value(at + 8, 8, "not in the tree from version (freed)");
-                let count = self.size(at + 16, 4);
-                self.value(at + 16, 4, "runs");
-                for i in 0..count {
-                    let (page, run) = (self.number(at + 20 + 8 * i, 4), self.number(at + 24 + 8 * i, 4));
-                    self.show(at + 20 + 8 * i, 8, format!("{run} page(s) from page {page} on"));
-                }
-                at += 20 + 8 * count;
+            let at = pending * PAGE + 40;
+            let parts = self.size(at, 4);
+            self.value(at, 4, "parts");
+            let parts: Vec<usize> = (0..parts).map(|i| self.pointer(at + 4 + 8 * i, "part")).collect();
+            self.groups(pending, at + 4 + 8 * parts.len());
+            for part in parts {
+                self.header(part, "part of the pending list");
+                self.groups(part, part * PAGE + 40);
             }
+        }
+    }
+
+    /// Groups of pending pages, from a place on to the end of the payload of a run.
+    fn groups(&mut self, page: usize, mut at: usize) {
+        while at < page * PAGE + 40 + self.size(page * PAGE + 32, 8) {
+            self.value(at, 8, "written for version (birth)");
+            self.value(at + 8, 8, "not in the tree from version (freed)");
+            let count = self.size(at + 16, 4);
+            self.value(at + 16, 4, "runs");
+            for i in 0..count {
+                let (page, run) = (self.number(at + 20 + 8 * i, 4), self.number(at + 24 + 8 * i, 4));
+                self.show(at + 20 + 8 * i, 8, format!("{run} page(s) from page {page} on"));
+            }
+            at += 20 + 8 * count;
         }
     }
 
@@ -226,7 +238,7 @@ impl<'b> Dump<'b> {
         let at = page * PAGE;
         let run = self.size(at + 28, 4);
         let kind = self.number(at + 12, 1);
-        let kinds = ["", "leaf", "branch", "overflow", "free region", "free directory", "pending"];
+        let kinds = ["", "leaf", "branch", "overflow", "free region", "free directory", "pending", "pending part"];
         let name = kinds[usize::try_from(kind).unwrap()];
         self.heading(format_args!("Page {page}: {what} ({name})"));
         // A long value has a CRC for its head, and one for each chunk.

@@ -158,7 +158,7 @@ impl BuiltPages {
         self.space.truncate(0);
         if self.space.free_pages() > 0 {
             loop {
-                match self.space.growth_needed() {
+                match self.space.growth_needed(VERSION) {
                     0 => break,
                     pages => {
                         let count = self.space.page_count() + pages;

@@ -154,8 +154,10 @@ pub(crate) const KIND_OVERFLOW: u8 = 3;
 pub(crate) const KIND_FREE_REGION: u8 = 4;
 /// The directory of the free map's regions.
 pub(crate) const KIND_FREE_DIRECTORY: u8 = 5;
-/// The list of pages that stay until snapshots end.
+/// The list of pages that stay until snapshots end: the newest groups, and pointers to its parts.
 pub(crate) const KIND_PENDING: u8 = 6;
+/// A part of that list.
+pub(crate) const KIND_PENDING_PART: u8 = 7;
 
 /// Table id of the catalog tree, which maps a table id to its tree.
 pub(crate) const TABLE_CATALOG: u32 = 0;

@@ -209,7 +209,7 @@ impl<'e> PageWriter<'e> {
             self.space.retire(extent.page, extent.pages, self.version - 1, self.version);
         }
         loop {
-            match self.space.growth_needed() {
+            match self.space.growth_needed(self.version) {
                 0 => break,
                 pages => self.grow(pages)?,
             }

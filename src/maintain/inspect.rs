@@ -9,7 +9,9 @@ use super::format::node::{self, Value};
 use super::format::pages::describe;
 use super::format::slots::{Content, Root, Slots};
 use super::format::space::Unused;
-use crate::disk::format::{KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING};
+use crate::disk::format::{
+    KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING, KIND_PENDING_PART,
+};
 use crate::disk::platform::Disk;
 use crate::disk::unix::{OpenMode, UnixDisk};
 use crate::error::{Error, Result};
@@ -195,7 +197,8 @@ pub fn page_view(path: impl AsRef<Path>, page: u32) -> Result<PageView> {
         KIND_OVERFLOW => ("long value", &[KIND_OVERFLOW]),
         KIND_FREE_REGION => ("free region", &[KIND_FREE_REGION]),
         KIND_FREE_DIRECTORY => ("free directory", &[KIND_FREE_DIRECTORY]),
-        _ => ("pending list", &[KIND_PENDING]),
+        KIND_PENDING => ("pending list", &[KIND_PENDING]),
+        _ => ("part of the pending list", &[KIND_PENDING_PART]),
     };
     let expect = Expect { kinds, table: told.table, version: u64::MAX };
     let found = if told.kind == KIND_OVERFLOW {

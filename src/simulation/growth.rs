@@ -128,3 +128,35 @@ fn a_compaction_reads_no_table_that_stays_where_it_is() {
     assert_in_proportion(&done);
     assert!(done.reads < 400, "{done:?}");
 }
+
+/// Two processes make checkpoints in turn, each of as many changes, while a snapshot of each state is held.
+#[test]
+fn held_snapshots_make_no_checkpoint_dearer() {
+    const CHECKPOINTS: usize = 160;
+    let counted = Arc::new(Reads::default());
+    let (world, _disk, store) = new_store(Arc::clone(&counted) as _, LOG_CAP);
+    rows(false)(&store);
+    store.checkpoint().unwrap();
+    let other = open_store(&world, 1, LOG_CAP).1.unwrap();
+    let (mut snapshots, mut costs) = (Vec::new(), Vec::new());
+    for n in 0..CHECKPOINTS {
+        let store = [&store, &other][n % 2];
+        snapshots.push(store.read().unwrap());
+        let mut changed = (0..100).map(|i| i * (ROWS / 100) + u32::try_from(n).unwrap());
+        store.write(|tx| changed.try_for_each(|row| tx.raw("t")?.put(&row.to_be_bytes(), &[8; 100]))).unwrap();
+        let before = counted.0.load(Ordering::Relaxed);
+        let plan = CheckpointOptions { force: true, ..CheckpointOptions::default() };
+        let written = store.engine().checkpoint(&plan, None).unwrap().pages_written;
+        costs.push((written, counted.0.load(Ordering::Relaxed) - before));
+    }
+    let sums = |costs: &[(u64, u64)]| costs.iter().fold((0, 0), |sum, cost| (sum.0 + cost.0, sum.1 + cost.1));
+    let (first, last) = (sums(&costs[20..40]), sums(&costs[CHECKPOINTS - 20..]));
+    println!("pages written and reads, by 20 checkpoints: {first:?}, later {last:?}");
+    let engine = store.engine();
+    let view = engine.view_at_end().unwrap();
+    let list = view.tree.space(view.tree.root.free_directory).unwrap().pending_pages() * 8 / 4096;
+    assert!(list > 20, "a list of {list} pages");
+    assert!(last.0 < first.0 + 20 * 4 && last.1 < first.1 + 20 * 8, "{costs:?}");
+    drop((view, snapshots));
+    check::structure(&other).unwrap();
+}

@@ -8,7 +8,8 @@ use super::node::Node;
 use crate::bytes::Bytes;
 use crate::disk::format::{
     FIRST_PAGE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_LEAF, KIND_OVERFLOW, KIND_PENDING,
-    MAX_NODE_SIZE, PAGE_CRC, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE, PAGE_TABLE, Ptr, get_u32,
+    KIND_PENDING_PART, MAX_NODE_SIZE, PAGE_CRC, PAGE_KIND, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE, PAGE_TABLE,
+    Ptr, get_u32,
 };
 use crate::disk::platform::{Disk, Mapping};
 use crate::error::{CorruptionKind, Error, Result};
@@ -413,7 +414,7 @@ fn kind_name(kind: u8) -> CorruptionKind {
         KIND_OVERFLOW => CorruptionKind::LongValue,
         KIND_FREE_REGION => CorruptionKind::FreeRegion,
         KIND_FREE_DIRECTORY => CorruptionKind::FreeDirectory,
-        KIND_PENDING => CorruptionKind::PendingList,
+        KIND_PENDING | KIND_PENDING_PART => CorruptionKind::PendingList,
         _ => CorruptionKind::Page,
     }
 }

@@ -12,14 +12,18 @@
 //!          │      u32 zero
 //!          │      └──▶ region page (KIND_FREE_REGION)   payload: page_size - 40 bytes of bitmap
 //!          │             bit i of byte j: page region * (page_size - 40) * 8 + j * 8 + i is free
-//!          └──▶ pending run (KIND_PENDING)              payload: groups, ascending by (freed, birth)
-//!                 u64 birth, u64 freed                  birth < freed
-//!                 u32 n, then n times                   ascending, apart from each other
-//!                   u32 page, u32 run
+//!          └──▶ pending run (KIND_PENDING)              payload: u32 n, n times a part, then the newest groups
+//!                 │  u32 page, u32 crc                  pointer to a part
+//!                 └──▶ part (KIND_PENDING_PART)         payload: groups
+//!
+//!                groups, ascending by (freed, birth):
+//!                  u64 birth, u64 freed                 birth < freed
+//!                  u32 n, then n times                  ascending, apart from each other
+//!                    u32 page, u32 run
 //! ```
 //!
 //! All start with the common 40-byte header: level 0, table `TABLE_SPACE`, the payload's exact
-//! length, zeros after it. The pending run may be some pages longer than its payload needs. A file
+//! length, zeros after it. The pending run and its parts may be some pages longer than their payloads need. A file
 //! of `page_count` pages has `page_count / ((page_size - 40) * 8)` regions, rounded up. Bits of
 //! pages that do not exist, or lie under the root slots, are zero. A root without a directory has
 //! no free page, one without a pending run no pending page.
@@ -27,6 +31,15 @@
 //! A pending page was written for version `birth` and belongs to no tree of version `freed` or later: snapshots
 //! of the versions between need it, and so does the root before `freed` until the root `freed` is durable. The
 //! pages of this structure are retired in the same way.
+//!
+//! # The parts of the pending list
+//!
+//! A part never changes. The pending run itself is written with each root: it has the groups that this root frees. Most
+//! of them are free again two roots later; what a snapshot keeps for longer moves to a part then, so that it is not written
+//! again by each root while that snapshot lives. A new part takes in all parts of less than twice its length, so each
+//! part is at least twice as long as the next shorter one: there are few, and what is written of a group in all its life
+//! grows with the logarithm of the list. A part of which some pages come free is given up if they are at least as many as
+//! it has itself: what is left of it is written again. Otherwise they wait: they are fewer than those of the list.
 
 mod bitmap;
 mod stored;
@@ -87,6 +100,18 @@ impl Room {
     }
 }
 
+/// Pending pages by (freed, birth), so that the first ones to come free come first.
+type Groups = BTreeMap<(u64, u64), Vec<(u32, u32)>>;
+
+/// A part of the pending list, as it is on disk.
+struct Part {
+    own: Own,
+    ptr: Ptr,
+    /// Bytes of its payload.
+    size: usize,
+    groups: Groups,
+}
+
 /// All pages of the file, by their use: free, pending, or neither.
 pub(crate) struct Space {
     page_size: u32,
@@ -94,12 +119,15 @@ pub(crate) struct Space {
     first_page: u32,
     free: Bitmap,
     regions: Vec<Region>,
-    /// Region pages of a part that was cut off; the durable root still uses them.
+    /// Pages of regions that were cut off, and of parts that were given up; the durable root still uses them.
     orphans: Vec<Own>,
     directory: Own,
     pending_list: Own,
-    /// By (freed, birth), so that the first groups to be reclaimed come first.
-    pending: BTreeMap<(u64, u64), Vec<(u32, u32)>>,
+    /// The groups that are in no part.
+    recent: Groups,
+    /// The shortest first.
+    parts: Vec<Part>,
+    /// Pages of all groups.
     pending_pages: u64,
 }
 
@@ -116,7 +144,8 @@ impl Space {
             orphans: Vec::new(),
             directory: Own::default(),
             pending_list: Own::default(),
-            pending: BTreeMap::new(),
+            recent: Groups::new(),
+            parts: Vec::new(),
             pending_pages: 0,
         };
         space.fit_regions();
@@ -203,7 +232,8 @@ impl Space {
         let Some(end) = page.checked_add(run).filter(|end| *end <= self.free.len()) else { return false };
         let within = |first: u32, len: u32| (first.clamp(page, end), first.saturating_add(len).clamp(page, end));
         let mut parts: Vec<(u32, u32)> =
-            self.pending.values().flatten().map(|(first, len)| within(*first, *len)).filter(|(a, b)| a < b).collect();
+            self.groups().flat_map(|(_, ranges)| ranges).map(|(first, len)| within(*first, *len)).collect();
+        parts.retain(|(from, to)| from < to);
         parts.sort_unstable();
         let mut at = page;
         for (from, to) in parts.iter().copied().chain([(end, end)]) {
@@ -212,7 +242,13 @@ impl Space {
             }
             at = to;
         }
-        self.pending.retain(|_, ranges| {
+        self.dissolve(|part| {
+            part.groups.values().flatten().any(|(first, len)| {
+                let (from, to) = within(*first, *len);
+                from < to
+            })
+        });
+        self.recent.retain(|_, ranges| {
             let outside = |(first, len): (u32, u32)| {
                 let (from, to) = within(first, len);
                 let cut =
@@ -244,7 +280,7 @@ impl Space {
         } else if run > 0 {
             debug_assert!(!self.free.any_free(page, run), "free pages {page}+{run} are retired");
             self.pending_pages += u64::from(run);
-            self.pending.entry((freed, birth)).or_default().push((page, run));
+            self.recent.entry((freed, birth)).or_default().push((page, run));
         }
     }
 
@@ -252,13 +288,18 @@ impl Space {
     /// pages of its own version, not everything that was freed after it. The pinned ranges of versions ascend and
     /// have gaps between them.
     pub(crate) fn reclaim(&mut self, durable: u64, pinned: &[Range<u64>]) {
-        let needed = |freed: u64, birth: u64| {
-            let first = pinned.partition_point(|pins| pins.end <= birth);
-            freed > durable || pinned.get(first).is_some_and(|pins| pins.start < freed)
+        let is_needed = |(freed, birth): &(u64, u64)| {
+            let first = pinned.partition_point(|pins| pins.end <= *birth);
+            *freed > durable || pinned.get(first).is_some_and(|pins| pins.start < *freed)
         };
+        // A part is written again only for at least as many pages as it has.
+        self.dissolve(|part| {
+            let ripe = part.groups.iter().filter(|(group, _)| !is_needed(group));
+            ripe.map(|(_, ranges)| pages_in(ranges)).sum::<u64>() >= part.own.len.into()
+        });
         let mut ripe = Vec::new();
-        self.pending.retain(|(freed, birth), ranges| {
-            let keep = needed(*freed, *birth);
+        self.recent.retain(|group, ranges| {
+            let keep = is_needed(group);
             if !keep {
                 ripe.append(ranges);
             }
@@ -268,6 +309,21 @@ impl Space {
             self.pending_pages -= u64::from(run);
             self.release(page, run);
         }
+    }
+
+    /// Gives up some parts: what they list is written again with the next root.
+    fn dissolve(&mut self, given_up: impl FnMut(&mut Part) -> bool) {
+        for Part { own, groups, .. } in self.parts.extract_if(.., given_up) {
+            self.orphans.push(own);
+            for (group, mut ranges) in groups {
+                self.recent.entry(group).or_default().append(&mut ranges);
+            }
+        }
+    }
+
+    /// All groups.
+    fn groups(&self) -> impl Iterator<Item = (&(u64, u64), &Vec<(u32, u32)>)> {
+        self.recent.iter().chain(self.parts.iter().flat_map(|part| &part.groups))
     }
 
     /// The number of pending pages that any of these versions uses.
@@ -289,10 +345,10 @@ impl Space {
     /// For each group of pending pages: which of the ascending versions use it (`0..0` if none does), and its
     /// number of pages.
     fn used_by<'a>(&'a self, versions: &'a [u64]) -> impl Iterator<Item = (Range<usize>, u64)> + 'a {
-        self.pending.iter().map(move |((freed, birth), ranges)| {
+        self.groups().map(move |((freed, birth), ranges)| {
             let (first, end) = (versions.partition_point(|v| v < birth), versions.partition_point(|v| v < freed));
             let users = if first < end { first..end } else { 0..0 };
-            (users, ranges.iter().map(|(_, run)| u64::from(*run)).sum())
+            (users, pages_in(ranges))
         })
     }
 
@@ -329,6 +385,7 @@ impl Space {
         for region in self.regions.iter_mut().filter(|region| region.ptr.page >= cutoff) {
             region.dirty = true;
         }
+        self.dissolve(|part| part.own.page.saturating_add(part.own.len) > cutoff);
     }
 
     /// Words of the bitmap in one region; a page's payload is a multiple of 8 bytes.
@@ -362,7 +419,7 @@ impl Space {
 
     /// Joins adjacent ranges.
     fn merge_pending(&mut self) {
-        for ranges in self.pending.values_mut() {
+        for ranges in self.recent.values_mut() {
             ranges.sort_unstable();
             ranges.dedup_by(|next, before| {
                 let joins = before.0 + before.1 == next.0;
@@ -373,6 +430,11 @@ impl Space {
     }
 }
 
+/// The pages of a group.
+fn pages_in(ranges: &[(u32, u32)]) -> u64 {
+    ranges.iter().map(|(_, run)| u64::from(*run)).sum()
+}
+
 impl Region {
     /// Gives up the page that holds the old bits.
     fn detach(&mut self) -> Option<Own> {
@@ -381,5 +443,7 @@ impl Region {
     }
 }
 
+#[cfg(test)]
+mod growth_tests;
 #[cfg(test)]
 mod tests;

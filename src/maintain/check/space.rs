@@ -2,8 +2,8 @@
 
 use super::uses::Use;
 use super::{Place, Walk};
-use crate::disk::format::{KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, PAGE_HEADER, Ptr};
-use crate::maintain::format::space::{Region, free_runs, pending, regions};
+use crate::disk::format::{KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, KIND_PENDING_PART, PAGE_HEADER, Ptr};
+use crate::maintain::format::space::{Region, free_runs, parts, pending, regions};
 
 impl Walk<'_, '_> {
     pub(super) fn space(&mut self) {
@@ -22,6 +22,20 @@ impl Walk<'_, '_> {
         {
             self.space_damage(self.root.pending.page, format!("the pending list: {why}"));
         }
+    }
+
+    /// The pending list, and its parts.
+    fn pending(&mut self, list: &[u8]) -> Result<(), String> {
+        let (parts, groups) = parts(list)?;
+        self.groups(groups)?;
+        for part in parts {
+            if let Some(groups) = self.space_run(part, KIND_PENDING_PART, "a part of the pending list")
+                && let Err(why) = self.groups(&groups)
+            {
+                self.space_damage(part.page, format!("a part of the pending list: {why}"));
+            }
+        }
+        Ok(())
     }
 
     fn space_damage(&mut self, page: u32, message: String) {
@@ -74,8 +88,8 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn pending(&mut self, list: &[u8]) -> Result<(), String> {
-        pending(list, self.file.version, |page, run, group| {
+    fn groups(&mut self, groups: &[u8]) -> Result<(), String> {
+        pending(groups, self.file.version, |page, run, group| {
             self.file.within(page, u64::from(run))?;
             self.claim(page, run, Use::Pending, None);
             self.waiting(page, run, group);

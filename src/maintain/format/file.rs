@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use crate::disk::format::{
-    FIRST_PAGE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, PAGE_CRC, PAGE_HEADER, PAGE_KIND,
-    PAGE_LAYOUT, PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr,
-    TABLE_SPACE, get_u16, get_u32, get_u64, is_layout,
+    FIRST_PAGE, KIND_BRANCH, KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, KIND_PENDING_PART, PAGE_CRC,
+    PAGE_HEADER, PAGE_KIND, PAGE_LAYOUT, PAGE_LEVEL, PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RUN, PAGE_STORE, PAGE_TABLE,
+    PAGE_VERSION, Ptr, TABLE_SPACE, get_u16, get_u32, get_u64, is_layout,
 };
 use crate::disk::platform::Disk;
 
@@ -124,6 +124,7 @@ impl File<'_> {
         let (kinds, max_pages): (&[u8], u32) = match kind {
             KIND_FREE_DIRECTORY => (&[KIND_FREE_DIRECTORY], self.pages),
             KIND_FREE_REGION => (&[KIND_FREE_REGION], 1),
+            KIND_PENDING_PART => (&[KIND_PENDING_PART], self.pages),
             _ => (&[KIND_PENDING], self.pages),
         };
         let mut run = self.run(ptr, Expect { kinds, table: TABLE_SPACE, version: self.version }, max_pages)?;

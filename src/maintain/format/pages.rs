@@ -1,8 +1,9 @@
 //! Pages that are found by what they say of themselves, without a pointer to them.
 
 use crate::disk::format::{
-    KIND_BRANCH, KIND_LEAF, KIND_PENDING, MAX_LEVEL, MAX_PAGE_SIZE, MIN_PAGE_SIZE, PAGE_CRC, PAGE_KIND, PAGE_LAYOUT,
-    PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, get_u16, get_u32, get_u64, is_layout,
+    KIND_BRANCH, KIND_LEAF, KIND_PENDING_PART, MAX_LEVEL, MAX_PAGE_SIZE, MIN_PAGE_SIZE, PAGE_CRC, PAGE_KIND,
+    PAGE_LAYOUT, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, get_u16, get_u32,
+    get_u64, is_layout,
 };
 
 /// What the header of a run says. Its CRC is not verified yet.
@@ -24,7 +25,7 @@ pub(in crate::maintain) fn describe(page: &[u8], number: u32, store_tag: u32) ->
     let is_node = matches!(kind, KIND_LEAF | KIND_BRANCH);
     let possible = get_u32(page, PAGE_NUMBER) == number
         && get_u32(page, PAGE_STORE) == store_tag
-        && (KIND_LEAF..=KIND_PENDING).contains(&kind)
+        && (KIND_LEAF..=KIND_PENDING_PART).contains(&kind)
         && is_layout(get_u16(page, PAGE_LAYOUT), kind)
         && (level != 0) == (kind == KIND_BRANCH)
         && level <= MAX_LEVEL

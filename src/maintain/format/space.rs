@@ -4,11 +4,17 @@ use std::ops::Range;
 
 use super::file::File;
 use super::slots::Root;
-use crate::disk::format::{KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, PAGE_HEADER, Ptr, get_u32, get_u64};
+use crate::disk::format::{
+    KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, KIND_PENDING_PART, PAGE_HEADER, Ptr, get_u32, get_u64,
+};
 
 const DIRECTORY_ENTRY: usize = 16;
+const PARTS_HEADER: usize = 4;
+const PART: usize = 8;
 const GROUP_HEADER: usize = 20;
 const RANGE: usize = 8;
+/// Parts that a pending list has at most.
+const MAX_PARTS: usize = 32;
 
 /// Pages that one region of the free map tells of.
 pub(in crate::maintain) fn region_pages(page_size: u32) -> u64 {
@@ -67,8 +73,18 @@ pub(in crate::maintain) fn free_runs(bits: &[u8], first: u64, mut each: impl FnM
     free
 }
 
-/// Calls `each` with the first page and the length of each range of a pending list that a root of this `version` may have,
-/// and the versions that need it.
+/// The parts that a pending list's payload points at, and its own groups.
+pub(in crate::maintain) fn parts(payload: &[u8]) -> Result<(Vec<Ptr>, &[u8]), String> {
+    let count = get_u32(payload, 0) as usize;
+    let rest = payload.get(PARTS_HEADER..).filter(|_| count <= MAX_PARTS);
+    let (parts, groups) =
+        rest.and_then(|rest| rest.split_at_checked(count * PART)).ok_or_else(|| format!("it has {count} parts"))?;
+    let pointer = |part: &[u8]| Ptr { page: get_u32(part, 0), crc: get_u32(part, 4) };
+    Ok((parts.chunks_exact(PART).map(pointer).collect(), groups))
+}
+
+/// Calls `each` with the first page and the length of each range in the groups of a pending list that a root of this
+/// `version` may have, and the versions that need it.
 pub(in crate::maintain) fn pending(
     mut rest: &[u8],
     version: u64,
@@ -97,6 +113,28 @@ pub(in crate::maintain) fn pending(
     Ok(())
 }
 
+/// Calls `each` for the pending list behind a pointer, if there is one, and for each of its parts: with the first page of
+/// the run, and with its groups or why they cannot be read.
+pub(in crate::maintain) fn each_of_pending(
+    file: &File<'_>,
+    list: Ptr,
+    mut each: impl FnMut(u32, Result<&[u8], String>),
+) {
+    if list.is_none() {
+        return;
+    }
+    let run = file.space_payload(list, KIND_PENDING);
+    let (all, groups) = match run.as_ref().map_err(String::clone).and_then(|(payload, _)| parts(payload)) {
+        Ok(read) => read,
+        Err(why) => return each(list.page, Err(why)),
+    };
+    each(list.page, Ok(groups));
+    for part in all {
+        let run = file.space_payload(part, KIND_PENDING_PART);
+        each(part.page, run.as_ref().map(|(groups, _)| groups.as_slice()).map_err(String::clone));
+    }
+}
+
 /// What a root's free map and pending list tell of.
 #[derive(Default)]
 pub(in crate::maintain) struct Unused {
@@ -112,15 +150,15 @@ impl Unused {
     pub(in crate::maintain) fn read(file: &File<'_>, root: &Root) -> Unused {
         let mut unused = Unused::default();
         unused.read_free(file, root);
-        if !root.pending.is_none() {
-            let list = file.space_payload(root.pending, KIND_PENDING).and_then(|(list, _)| {
-                pending(&list, root.sequence, |page, run, _| {
+        each_of_pending(file, root.pending, |at, groups| {
+            let read = groups.and_then(|groups| {
+                pending(groups, root.sequence, |page, run, _| {
                     unused.pending.push((page.into(), run.into()));
                     Ok(())
                 })
             });
-            unused.broken.extend(list.err().map(|why| (root.pending.page, why)));
-        }
+            unused.broken.extend(read.err().map(|why| (at, why)));
+        });
         unused
     }
 

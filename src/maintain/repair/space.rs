@@ -1,10 +1,10 @@
 //! Which pages a root uses, as its free map tells.
 
 use super::bits::Bits;
-use crate::disk::format::{KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING};
+use crate::disk::format::{KIND_FREE_DIRECTORY, KIND_FREE_REGION};
 use crate::maintain::format::file::File;
 use crate::maintain::format::slots::Root;
-use crate::maintain::format::space::{free_runs, pending, region_pages, regions};
+use crate::maintain::format::space::{each_of_pending, free_runs, pending, region_pages, regions};
 
 /// What the root says of a page that nothing leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,19 +36,18 @@ impl Space {
     pub(super) fn read(file: &File<'_>, root: &Root) -> Space {
         let mut space = Space { pages: root.page_count, ..Space::default() };
         space.read_free_map(file, root);
-        if !root.pending.is_none() {
-            let list = file.space_payload(root.pending, KIND_PENDING);
-            let result = list.and_then(|(list, _)| {
-                pending(&list, file.version, |page, run, _| {
+        each_of_pending(file, root.pending, |at, groups| {
+            let read = groups.and_then(|groups| {
+                pending(groups, file.version, |page, run, _| {
                     file.within(page, u64::from(run))?;
                     space.given_up.add(page, run);
                     Ok(())
                 })
             });
-            if let Err(why) = result {
-                space.lose(0, u64::MAX, format!("the pending list at page {}: {why}", root.pending.page));
+            if let Err(why) = read {
+                space.lose(0, u64::MAX, format!("the pending list at page {at}: {why}"));
             }
-        }
+        });
         space
     }
 

@@ -1,19 +1,34 @@
 //! Reading and writing the free map: its bytes.
 
 use super::bitmap::MAX_PAGES;
-use super::{Own, Region, Space, SpaceRoot};
+use super::{Groups, Own, Part, Region, Space, SpaceRoot};
 use crate::bytes::Bytes;
 use crate::disk::format::{
-    KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_NUMBER,
-    PAGE_PAYLOAD_LEN, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, TABLE_SPACE, get_u32, get_u64, put_bytes,
-    put_u32, put_u64,
+    KIND_FREE_DIRECTORY, KIND_FREE_REGION, KIND_PENDING, KIND_PENDING_PART, PAGE_CRC, PAGE_HEADER, PAGE_KIND,
+    PAGE_NUMBER, PAGE_PAYLOAD_LEN, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, TABLE_SPACE, get_u32, get_u64,
+    put_bytes, put_u32, put_u64,
 };
 use crate::error::{CorruptionKind as Kind, Error, Result};
 
-/// Bytes of a region in the directory, of a group's start and of a range in the pending list.
+/// Bytes of a region in the directory; of the number of parts, of a part, of a group's start and of a range in the
+/// pending list.
 pub(super) const DIRECTORY_ENTRY: usize = 16;
+pub(super) const PARTS_HEADER: usize = 4;
+pub(super) const PART: usize = 8;
 pub(super) const GROUP_HEADER: usize = 20;
 pub(super) const RANGE: usize = 8;
+/// No list has more parts: each is at least twice as long as the next shorter one, and no file has more than 2^32 pages.
+const MAX_PARTS: usize = 32;
+
+/// What the pending list takes in the next root.
+struct Plan {
+    /// Parts that join the new one: so many of the shortest.
+    joined: usize,
+    /// Bytes of the new part, at most; 0: there is none.
+    part: usize,
+    /// Bytes of the pending run, at most.
+    list: usize,
+}
 
 impl Space {
     /// Loads the free map of `root`. `read` returns the verified run, with its header, behind a pointer to a run
@@ -47,23 +62,25 @@ impl Space {
             let run = read(root.pending, KIND_PENDING)?;
             space.pending_list = space.own(root.pending.page, &run);
             own.push((space.pending_list.page, space.pending_list.len));
-            space.load_pending(root.pending.page, &run)?;
+            space.load_pending(root.pending.page, &run, &mut own, read)?;
         }
         space.check_uses(own)?;
         Ok(space)
     }
 
-    /// The number of pages by which the file must [grow](Self::grow) so that [`Self::save`] has room; call again
-    /// after growing, until it is 0.
-    pub(crate) fn growth_needed(&mut self) -> u64 {
+    /// The number of pages by which the file must [grow](Self::grow) so that [`Self::save`] has room for root `version`;
+    /// call again after growing, until it is 0.
+    pub(crate) fn growth_needed(&mut self, version: u64) -> u64 {
         self.merge_pending();
+        let plan = self.plan(version);
         // Two more regions than now: growing may start one, and end in the next.
         let regions = self.regions.len() + 2;
-        let runs = self.pages_of(regions * DIRECTORY_ENTRY) + self.pages_of(self.pending_bound());
-        // Single pages fit anywhere; the two runs, allocated first, need at worst that many consecutive pages.
-        let in_a_row = if runs > 2 { runs } else { 1 };
+        let runs = [self.pages_of(regions * DIRECTORY_ENTRY), self.pages_of(plan.list), self.pages_of_part(&plan)];
+        let pages = runs.iter().sum::<u64>();
+        // Single pages fit anywhere; the runs, allocated first, need at worst that many consecutive pages.
+        let in_a_row = if runs.iter().any(|run| *run > 1) { pages } else { 1 };
         let fits = u32::try_from(in_a_row).is_ok_and(|run| self.free.find(run).is_some());
-        let missing = (regions as u64 + runs).saturating_sub(self.free_pages());
+        let missing = (regions as u64 + pages).saturating_sub(self.free_pages());
         missing.max(if fits { 0 } else { in_a_row.saturating_sub(self.free_tail()) })
     }
 
@@ -71,6 +88,13 @@ impl Space {
     /// that held them before. Requires [`Self::growth_needed`] to be 0; after an error the space must be loaded
     /// again.
     pub(crate) fn save(&mut self, version: u64, write: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<SpaceRoot> {
+        let plan = self.plan(version);
+        let mut joined = plan.joined;
+        self.dissolve(|_| {
+            let joins = joined > 0;
+            joined = joined.saturating_sub(1);
+            joins
+        });
         let mut outdated: Vec<Own> = self.orphans.drain(..).collect();
         outdated.push(std::mem::take(&mut self.directory));
         outdated.push(std::mem::take(&mut self.pending_list));
@@ -78,14 +102,16 @@ impl Space {
         for own in outdated {
             self.retire_own(own, version);
         }
-        self.merge_pending();
 
         // Runs first, while the free pages are consecutive. Allocating may change regions that were clean, whose
         // old pages then join the pending list: its run has room for them already.
         let directory_pages = self.pages_of(self.regions.len() * DIRECTORY_ENTRY);
-        let pending_pages = self.pages_of(self.pending_bound());
         let directory = self.take_own(directory_pages, version)?;
-        let pending = self.take_own(pending_pages, version)?;
+        let list = self.take_own(self.pages_of(plan.list), version)?;
+        let part = match self.pages_of_part(&plan) {
+            0 => None,
+            pages => Some(self.take_own(pages, version)?),
+        };
         let written = self.settle_regions(version)?;
         self.merge_pending();
 
@@ -94,11 +120,47 @@ impl Space {
         }
         let entries = self.directory_payload();
         let directory_ptr = self.write_run(directory, KIND_FREE_DIRECTORY, &entries, write)?;
-        let groups = self.pending_payload();
-        let pending_ptr = self.write_run(pending, KIND_PENDING, &groups, write)?;
+        if let Some(own) = part {
+            self.write_part(own, version, write)?;
+        }
+        let pending_ptr = self.write_run(list, KIND_PENDING, &self.list_payload(), write)?;
         self.directory = directory;
-        self.pending_list = pending;
+        self.pending_list = list;
         Ok(SpaceRoot { directory: directory_ptr, pending: pending_ptr, page_count: self.page_count() })
+    }
+
+    /// How the groups will lie once every page of this structure is retired.
+    fn plan(&self, version: u64) -> Plan {
+        // What this root frees stays in the pending run; what is left of earlier ones becomes a part.
+        let mut part: usize = self.recent.range(..(version, 0)).map(|(_, ranges)| size_of_group(ranges)).sum();
+        let newest: usize = self.recent.range((version, 0)..).map(|(_, ranges)| size_of_group(ranges)).sum();
+        let mut joined = 0;
+        for other in &self.parts {
+            if part == 0 || u64::from(other.own.len) >= 2 * self.pages_of(part) {
+                break;
+            }
+            part += other.size;
+            joined += 1;
+        }
+        let own = self.regions_retired(part + newest) + self.orphans.len() + joined + 2;
+        let parts = self.parts.len() + 1;
+        Plan { joined, part, list: PARTS_HEADER + parts * PART + newest + own * (GROUP_HEADER + RANGE) }
+    }
+
+    /// How many regions will have another page, or none, at most; the groups take so many bytes.
+    ///
+    /// Each run takes pages in one region, or in some in a row. Each region that has changed then takes the lowest free page.
+    /// Nothing is freed meanwhile, so all regions of which such a page is taken are full afterwards, but for the last one,
+    /// which takes its page from itself: each page that is taken changes at most one more region.
+    fn regions_retired(&self, groups: usize) -> usize {
+        let all = self.regions.iter().filter(|region| !region.ptr.is_none()).count();
+        let changed = self.regions.iter().filter(|region| region.dirty).count();
+        let by_runs = 8 + groups / (self.region_words() * 64 * self.page_size as usize);
+        all.min(2 * (changed + by_runs))
+    }
+
+    fn pages_of_part(&self, plan: &Plan) -> u64 {
+        if plan.part == 0 { 0 } else { self.pages_of(plan.part) }
     }
 
     /// Gives each changed region that has free pages a new page. Allocating it may change another region, which
@@ -215,30 +277,59 @@ impl Space {
         Ok(())
     }
 
-    /// The largest size of the pending list, in bytes, once every page of this structure is retired.
-    fn pending_bound(&self) -> usize {
-        let own = self.regions.iter().filter(|region| !region.ptr.is_none()).count() + self.orphans.len() + 2;
-        let groups = self.pending.values().map(|ranges| GROUP_HEADER + ranges.len() * RANGE).sum::<usize>();
-        groups + own * (GROUP_HEADER + RANGE)
+    /// Writes the groups of earlier versions as a part.
+    fn write_part(&mut self, own: Own, version: u64, write: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
+        let newest = self.recent.split_off(&(version, 0));
+        let groups = std::mem::replace(&mut self.recent, newest);
+        let mut payload = Vec::new();
+        put_groups(&groups, &mut payload);
+        let ptr = self.write_run(own, KIND_PENDING_PART, &payload, write)?;
+        self.parts.push(Part { own, ptr, size: payload.len(), groups });
+        self.parts.sort_by_key(|part| part.own.len);
+        Ok(())
     }
 
-    fn pending_payload(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        for ((freed, birth), ranges) in &self.pending {
-            out.extend_from_slice(&birth.to_le_bytes());
-            out.extend_from_slice(&freed.to_le_bytes());
-            out.extend_from_slice(&u32::try_from(ranges.len()).unwrap_or(u32::MAX).to_le_bytes());
-            for (page, run) in ranges {
-                out.extend_from_slice(&page.to_le_bytes());
-                out.extend_from_slice(&run.to_le_bytes());
-            }
+    fn list_payload(&self) -> Vec<u8> {
+        let mut out = u32::try_from(self.parts.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
+        for Ptr { page, crc } in self.parts.iter().map(|part| part.ptr) {
+            out.extend_from_slice(&page.to_le_bytes());
+            out.extend_from_slice(&crc.to_le_bytes());
         }
+        put_groups(&self.recent, &mut out);
         out
     }
 
-    fn load_pending(&mut self, page: u32, run: &[u8]) -> Result<()> {
+    fn load_pending<'a>(
+        &mut self,
+        page: u32,
+        run: &[u8],
+        own: &mut Vec<(u32, u32)>,
+        read: &mut dyn FnMut(Ptr, u8) -> Result<Bytes<'a>>,
+    ) -> Result<()> {
         let kind = Kind::PendingList;
-        let mut rest = self.payload(kind, page, run)?;
+        let list = self.payload(kind, page, run)?;
+        let count = get_u32(list, 0) as usize;
+        let rest = list.get(PARTS_HEADER..).filter(|_| count <= MAX_PARTS);
+        let Some((parts, groups)) = rest.and_then(|rest| rest.split_at_checked(count * PART)) else {
+            return Err(self.corrupt(kind, page, format!("up to {MAX_PARTS} parts"), format!("{count}")));
+        };
+        self.recent = self.load_groups(page, groups)?;
+        for part in parts.chunks_exact(PART) {
+            let ptr = Ptr::get(part, 0);
+            let run = read(ptr, KIND_PENDING_PART)?;
+            let payload = self.payload(kind, ptr.page, &run)?;
+            let groups = self.load_groups(ptr.page, payload)?;
+            let part = Part { own: self.own(ptr.page, &run), ptr, size: payload.len(), groups };
+            own.push((part.own.page, part.own.len));
+            self.parts.push(part);
+        }
+        self.parts.sort_by_key(|part| part.own.len);
+        Ok(())
+    }
+
+    fn load_groups(&mut self, page: u32, mut rest: &[u8]) -> Result<Groups> {
+        let kind = Kind::PendingList;
+        let mut groups = Groups::new();
         let mut last = None;
         while !rest.is_empty() {
             let (birth, freed) = (get_u64(rest, 0), get_u64(rest, 8));
@@ -256,9 +347,9 @@ impl Space {
                 }
                 self.pending_pages += u64::from(*run);
             }
-            self.pending.insert((freed, birth), ranges);
+            groups.insert((freed, birth), ranges);
         }
-        Ok(())
+        Ok(groups)
     }
 
     /// Checks that each page has one use: pending, part of this structure, or free.
@@ -266,7 +357,7 @@ impl Space {
         let kind = Kind::FreeMap;
         let under_slots = (0, self.first_page);
         let mut used = own;
-        used.extend(self.pending.values().flatten());
+        used.extend(self.groups().flat_map(|(_, ranges)| ranges));
         used.push(under_slots);
         used.sort_unstable();
         let mut end = 0;
@@ -312,6 +403,9 @@ impl Space {
         write: &mut dyn FnMut(u32, &[u8]) -> Result<()>,
     ) -> Result<Ptr> {
         let mut run = vec![0; own.len as usize * self.page_size as usize];
+        if PAGE_HEADER + payload.len() > run.len() {
+            return Err(Error::Internal(format!("{} bytes for {} pages of the free map", payload.len(), own.len)));
+        }
         put_u32(&mut run, PAGE_NUMBER, own.page);
         put_u32(&mut run, PAGE_STORE, self.store_tag);
         if let Some(place) = run.get_mut(PAGE_KIND) {
@@ -339,5 +433,21 @@ impl Space {
     fn corrupt(&self, kind: Kind, page: u32, expected: impl Into<String>, found: impl Into<String>) -> Error {
         let offset = u64::from(page) * u64::from(self.page_size);
         Error::corrupt(kind, offset, Some(u64::from(page)), expected, found)
+    }
+}
+
+fn size_of_group(ranges: &[(u32, u32)]) -> usize {
+    GROUP_HEADER + ranges.len() * RANGE
+}
+
+fn put_groups(groups: &Groups, out: &mut Vec<u8>) {
+    for ((freed, birth), ranges) in groups {
+        out.extend_from_slice(&birth.to_le_bytes());
+        out.extend_from_slice(&freed.to_le_bytes());
+        out.extend_from_slice(&u32::try_from(ranges.len()).unwrap_or(u32::MAX).to_le_bytes());
+        for (page, run) in ranges {
+            out.extend_from_slice(&page.to_le_bytes());
+            out.extend_from_slice(&run.to_le_bytes());
+        }
     }
 }

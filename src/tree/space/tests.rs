@@ -5,24 +5,24 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::stored::GROUP_HEADER;
+use super::stored::{GROUP_HEADER, PARTS_HEADER};
 use super::*;
 use crate::bytes::Bytes;
 use crate::disk::format::*;
 use crate::error::{CorruptionKind, Error, Result};
 
-const PAGE: u32 = 4096;
+pub(super) const PAGE: u32 = 4096;
 const TAG: u32 = 0x0601_7a65;
-const FIRST: u32 = 2;
+pub(super) const FIRST: u32 = 2;
 /// Pages of one region at this page size.
-const REGION: u32 = (PAGE - 40) * 8;
+pub(super) const REGION: u32 = (PAGE - 40) * 8;
 
 /// Runs as they lie on the disk, by first page.
-type Disk = HashMap<u32, Vec<u8>>;
+pub(super) type Disk = HashMap<u32, Vec<u8>>;
 
-fn save(space: &mut Space, version: u64, disk: &mut Disk) -> SpaceRoot {
+pub(super) fn save(space: &mut Space, version: u64, disk: &mut Disk) -> SpaceRoot {
     loop {
-        match space.growth_needed() {
+        match space.growth_needed(version) {
             0 => break,
             more => space.grow(space.page_count() + more),
         }
@@ -34,7 +34,7 @@ fn save(space: &mut Space, version: u64, disk: &mut Disk) -> SpaceRoot {
     root.unwrap()
 }
 
-fn load(root: SpaceRoot, disk: &Disk) -> Result<Space> {
+pub(super) fn load(root: SpaceRoot, disk: &Disk) -> Result<Space> {
     Space::load(PAGE, TAG, FIRST, root, &mut |ptr, kind| {
         let run = disk.get(&ptr.page).expect("a run behind each pointer");
         assert_eq!((get_u32(run, PAGE_CRC), crc32fast::hash(&run[4..])), (ptr.crc, ptr.crc));
@@ -50,7 +50,7 @@ fn free_set(space: &Space) -> BTreeSet<u32> {
 }
 
 fn pending_set(space: &Space) -> BTreeMap<u32, (u64, u64)> {
-    let pages = space.pending.iter().flat_map(|((freed, birth), ranges)| {
+    let pages = space.groups().flat_map(|((freed, birth), ranges)| {
         ranges.iter().flat_map(move |(page, run)| (*page..page + run).map(move |page| (page, (*birth, *freed))))
     });
     pages.collect()
@@ -59,11 +59,12 @@ fn pending_set(space: &Space) -> BTreeMap<u32, (u64, u64)> {
 fn own_pages(space: &Space) -> BTreeSet<u32> {
     let regions = space.regions.iter().filter(|region| !region.ptr.is_none()).map(|region| region.ptr.page);
     let runs = [space.directory, space.pending_list].map(|own| own.page..own.page + own.len);
-    regions.chain(runs.into_iter().flatten()).collect()
+    let parts = space.parts.iter().flat_map(|part| part.own.page..part.own.page + part.own.len);
+    regions.chain(runs.into_iter().flatten()).chain(parts).collect()
 }
 
 /// Each version as a range of its own; adjacent ones are as good as joined.
-fn versions(pins: &[u64]) -> Vec<Range<u64>> {
+pub(super) fn versions(pins: &[u64]) -> Vec<Range<u64>> {
     let pins: BTreeSet<_> = pins.iter().copied().collect();
     pins.into_iter().map(|pin| pin..pin + 1).collect()
 }
@@ -243,7 +244,8 @@ impl Play {
         }
         model.free = free_set(space);
         let used = model.used.values().map(|(run, _)| *run as usize).sum::<usize>();
-        let all = model.free.len() + space.pending_pages() as usize + own.len() + used + self.base as usize;
+        let given_up: usize = space.orphans.iter().map(|own| own.len as usize).sum();
+        let all = model.free.len() + space.pending_pages() as usize + own.len() + given_up + used + self.base as usize;
         assert_eq!(all, space.page_count() as usize, "no page is lost");
     }
 
@@ -303,7 +305,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_payloads_never_panic(at in 0usize..600, bits in 1u8.., which in 0usize..3) {
+    fn damaged_payloads_never_panic(at in 0usize..600, bits in 1u8.., which in 0usize..4) {
         let mut disk = Disk::new();
         let mut space = Space::new(PAGE, TAG, FIRST, 2);
         space.grow(400);
@@ -312,8 +314,10 @@ proptest! {
         for (n, page) in (0u32..).zip(runs).step_by(2) {
             space.retire(page, 1 + n % 5, 1, 2);
         }
-        let root = save(&mut space, 2, &mut disk);
-        let page = [root.directory.page, root.pending.page, space.regions[0].ptr.page][which];
+        save(&mut space, 2, &mut disk);
+        let root = save(&mut space, 3, &mut disk);
+        let runs = [root.directory, root.pending, space.regions[0].ptr, space.parts[0].ptr];
+        let page = runs[which].page;
         let run = disk.get_mut(&page).unwrap();
         run[PAGE_PAYLOAD_LEN + at] ^= bits;
         // Only what no checksum covers here: the bytes themselves must hold together.
@@ -433,7 +437,7 @@ fn hostile_content_is_refused() {
             Ok(_) => panic!("page {target} byte {at} = {value:?} was believed"),
         }
     };
-    let group = PAGE_HEADER;
+    let group = PAGE_HEADER + PARTS_HEADER;
     let first_range = group + GROUP_HEADER;
     broken(region, PAGE_HEADER, &[0xff]); // pages under the root slots, and used ones
     broken(region, PAGE_HEADER + 60 / 8 + 4, &[1]); // beyond the end
@@ -442,6 +446,8 @@ fn hostile_content_is_refused() {
     broken(root.directory.page, PAGE_HEADER + 8, &[0, 0]); // another count
     broken(root.directory.page, PAGE_HEADER, &[0; 4]); // a count but no page
     broken(root.directory.page, PAGE_PAYLOAD_LEN, &[32]);
+    broken(root.pending.page, PAGE_HEADER, &33u32.to_le_bytes()); // more parts than any list has
+    broken(root.pending.page, PAGE_HEADER, &20u32.to_le_bytes()); // more than there is room for
     broken(root.pending.page, group, &2u64.to_le_bytes()); // born as it was freed
     broken(root.pending.page, group + 16, &0u32.to_le_bytes());
     broken(root.pending.page, group + 16, &u32::MAX.to_le_bytes());

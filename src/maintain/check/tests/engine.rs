@@ -93,7 +93,7 @@ impl Engine {
         let catalog = self.catalog;
         self.catalog = update(self, TABLE_CATALOG, catalog, rows).unwrap();
         loop {
-            match self.space.growth_needed() {
+            match self.space.growth_needed(self.version) {
                 0 => break,
                 more => self.grow(more),
             }

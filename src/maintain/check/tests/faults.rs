@@ -284,9 +284,12 @@ fn in_catalog_names_types_and_uses() {
     found(n, "are noted", &Space, SAME, space(directory, |page| page[PAGE_HEADER + 8] ^= 1));
     found(n, "a region of the free map: its CRC", &Space, SAME, space(directory, |page| page[PAGE_HEADER + 4] ^= 1));
     found(n, "its kind is 6", &Space, SAME, space(directory, |page| page[PAGE_KIND] = KIND_PENDING));
-    found(n, "a group of", &Space, SAME, space(pending, |page| put_u64(page, PAGE_HEADER + 8, 99)));
-    found(n, "a group is cut off", &Space, SAME, space(pending, |page| put_u32(page, PAGE_HEADER + 16, 900)));
-    found(n, "do not exist", &Space, SAME, space(pending, |page| put_u32(page, PAGE_HEADER + 20, 1 << 20)));
+    found(n, "a group of", &Space, SAME, space(pending, |page| put_u64(page, PAGE_HEADER + 20, 99)));
+    found(n, "a group is cut off", &Space, SAME, space(pending, |page| put_u32(page, PAGE_HEADER + 28, 900)));
+    found(n, "do not exist", &Space, SAME, space(pending, |page| put_u32(page, PAGE_HEADER + 32, 1 << 20)));
+    found(n, "a part of the pending list: its CRC", &Space, SAME, space(pending, |page| page[PAGE_HEADER + 8] ^= 1));
+    found(n, "it has 33 parts", &Space, SAME, space(pending, |page| put_u32(page, PAGE_HEADER, 33)));
+    found(n, "it has 9 parts", &Space, SAME, space(pending, |page| put_u32(page, PAGE_HEADER, 9)));
     found(n, "after its payload", &Space, SAME, space(pending, |page| page[4000] = 1));
     assert!(*n >= 22, "{n}");
 }

@@ -8,7 +8,7 @@ use crate::maintain::format::file::{Expect, File};
 use crate::maintain::format::node::{self, Value};
 use crate::maintain::format::rows::catalog_row;
 use crate::maintain::format::slots::{Root, Slots};
-use crate::maintain::format::space::regions;
+use crate::maintain::format::space::{parts, regions};
 use crate::maintain::repair::copy::{Sink, copy};
 use crate::maintain::repair::report::RepairReport;
 use crate::maintain::repair::survey::whole_file;
@@ -147,8 +147,12 @@ impl Known {
         for region in regions(&payload, root.page_size, root.page_count).unwrap() {
             used.push(Used { page: region.ptr.page, what: What::Region, ..none.clone() });
         }
-        let (_, pages) = all.space_payload(root.pending, KIND_PENDING).unwrap();
-        used.push(Used { page: root.pending.page, pages, what: What::Pending, ..none });
+        let (list, pages) = all.space_payload(root.pending, KIND_PENDING).unwrap();
+        used.push(Used { page: root.pending.page, pages, what: What::Pending, ..none.clone() });
+        for part in parts(&list).unwrap().0 {
+            let (_, pages) = all.space_payload(part, KIND_PENDING_PART).unwrap();
+            used.push(Used { page: part.page, pages, what: What::Pending, ..none.clone() });
+        }
         used.retain(|run| run.page != 0);
         let mut known = Known { bytes, content, ids, used, root };
         // What the log renamed is known by its new name in the result.
