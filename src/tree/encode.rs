@@ -135,3 +135,7 @@ fn small(size: usize) -> Result<u16> {
 fn too_large(size: usize) -> Error {
     Error::TooLarge { what: LimitKind::Node, size: size as u64, limit: MAX_NODE_SIZE as u64 }
 }
+
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;
