@@ -487,11 +487,11 @@ impl<'a> Node<'a> {
 #[inline]
 fn shared_lengths(bytes: &[u8], at: usize, index: usize) -> (usize, usize, usize) {
     let noted = bytes.get(at..).and_then(|bytes| bytes.first_chunk::<UNIFORM_SIZE>()).unwrap_or(&[0; UNIFORM_SIZE]);
-    let (suffix, word) = (usize::from(get_u16(noted, 0)), get_u32(noted, 2) as usize);
+    // What is beyond these limits ends outside of any leaf, too; with them all numbers have 32 bits.
+    let (suffix, word) = (usize::from(get_u16(noted, 0)), (get_u32(noted, 2) as usize).min(MAX_NODE_SIZE << 4));
     let size = suffix.saturating_sub(HEAD_SIZE) + (word >> VALUE_KIND_BITS);
-    let start = (at + UNIFORM_SIZE) as u64 + size as u64 * index as u64;
-    // What 32 bits cannot address ends outside of the leaf, too.
-    (suffix, word, usize::try_from(start).unwrap_or(bytes.len()))
+    let start = (at + UNIFORM_SIZE).saturating_add(size.saturating_mul(index)).min(MAX_NODE_SIZE);
+    (suffix, word, start)
 }
 
 /// The two lengths at the start of an entry, and where they end.
