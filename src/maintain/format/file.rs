@@ -91,7 +91,8 @@ impl File<'_> {
         expect: Expect,
         max_pages: u32,
     ) -> Result<Cow<'b, [u8]>, String> {
-        let pages = self.header(at_hand, ptr, expect)?;
+        let first = at_hand.get(..self.page_size as usize).unwrap_or(at_hand);
+        let pages = self.header(first, ptr, expect)?;
         if pages > max_pages {
             return Err(format!("a run of {pages} pages, longer than the {max_pages} allowed"));
         }
