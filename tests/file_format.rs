@@ -250,7 +250,7 @@ impl<'b> Dump<'b> {
         self.varies(at + 8, 4, "first four bytes of the store id");
         self.show(at + 12, 1, format!("kind: {kind}, {name}"));
         self.value(at + 13, 1, "level");
-        self.value(at + 14, 2, "zero");
+        self.value(at + 14, 2, if kind == 1 { "layout" } else { "zero" });
         self.value(at + 16, 8, "version");
         self.value(at + 24, 4, "table");
         self.value(at + 28, 4, if kind == 3 { "pages in the first extent" } else { "pages in this run" });
@@ -311,18 +311,37 @@ impl<'b> Dump<'b> {
         let heads = at + 40 + prefix;
         self.show(at + 40, prefix, format!("prefix: \"{}\"", text(&self.bytes[at + 40..heads])));
         self.show(heads, 4 * count, "heads: the keys' first four bytes after the prefix, as big-endian numbers");
-        self.show(heads + 4 * count, 2 * count, "offsets of the entries");
-        let mut long = Vec::new();
+        let (behind, uniform) = (heads + 4 * count, self.number(at + 14, 2) == 1);
+        let kinds = ["the value itself", "the pointer to a long value"];
+        if uniform {
+            self.value(behind, 2, "length of each suffix");
+            let word = self.size(behind + 2, 4);
+            self.show(
+                behind + 2,
+                4,
+                format!("length of each value: {}; kind {}: {}", word / 4, word % 4, kinds[word % 4]),
+            );
+        } else {
+            self.show(behind, 2 * count, "offsets of the entries");
+        }
+        let (mut long, mut end) = (Vec::new(), behind + 6);
         for i in 0..count {
-            let entry = at + self.size(heads + 4 * count + 2 * i, 2);
-            let (suffix, next) = self.varint(entry);
-            let (word, rest) = self.varint(next);
+            let (suffix, word, rest) = if uniform {
+                (self.size(behind, 2), self.size(behind + 2, 4), end)
+            } else {
+                let entry = at + self.size(behind + 2 * i, 2);
+                let (suffix, next) = self.varint(entry);
+                let (word, rest) = self.varint(next);
+                self.show(entry, next - entry, format!("length of the suffix: {suffix}"));
+                let kind = kinds[word % 4];
+                self.show(next, rest - next, format!("length of the value: {}; kind {}: {kind}", word / 4, word % 4));
+                (suffix, word, rest)
+            };
             let (value, size) = (rest + suffix.saturating_sub(4), word / 4);
+            end = value + size;
             let head: Vec<u8> = self.bytes[heads + 4 * i..heads + 4 * i + 4].iter().rev().copied().collect();
             let key = [&self.bytes[at + 40..heads], &head[..suffix.min(4)], &self.bytes[rest..value]].concat();
-            self.show(entry, next - entry, format!("length of the suffix: {suffix}; key: \"{}\"", text(&key)));
-            let kind = ["the value itself", "the pointer to a long value"][word % 4];
-            self.show(next, rest - next, format!("length of the value: {size}; kind {}: {kind}", word % 4));
+            writeln!(self.text, "{:57}  key: \"{}\"", "", text(&key)).unwrap();
             self.show(rest, value - rest, "rest of the suffix");
             if word % 4 == 1 {
                 let tail = self.size(value + 12, 4);

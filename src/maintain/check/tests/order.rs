@@ -66,7 +66,11 @@ fn pages_are_read_once_in_the_order_in_which_they_lie() {
     let back = read.windows(2).filter(|pair| pair[1].0 < pair[0].0).count();
     let leaves: u64 = report.tables.iter().map(|table| table.leaves).sum();
     assert!(leaves > 700, "only {leaves} leaves");
-    assert!(back < 40 && read.len() as u64 * 5 < leaves, "{} reads, {back} of them back, for {leaves} leaves", read.len());
+    assert!(
+        back < 40 && read.len() as u64 * 5 < leaves,
+        "{} reads, {back} of them back, for {leaves} leaves",
+        read.len()
+    );
 }
 
 #[test]
