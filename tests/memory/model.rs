@@ -360,7 +360,7 @@ impl Play {
     fn limit(&mut self) {
         let namespace = draw(&mut self.random, &NAMESPACES);
         let mut perhaps = |end: u64| Some(self.random.below(end)).filter(|_| !self.random.one_in(3));
-        let (items, bytes, rate) = (perhaps(20), perhaps(3000), perhaps(40));
+        let (items, bytes, rate) = (perhaps(20), perhaps(3000), perhaps(20));
         let allowance = Allowance::new(self.f.now(), items, bytes, rate, self.random.below(4_u64));
         self.f.memory.set_limits(namespace, allowance.limits()).unwrap();
         self.model.limits.insert(namespace.to_owned(), allowance);
@@ -438,19 +438,19 @@ impl Play {
 
     fn step(&mut self) {
         self.f.pass(Duration::from_millis(self.random.below(1500)));
-        match self.random.below(45_u8) {
+        match self.random.below(51_u8) {
             0..16 => self.add(),
             16..28 => self.edit(),
             28..32 => self.remove(),
             32 | 33 => self.sweep(),
             34 => self.clear(),
             35 => self.declare(),
-            36 => self.limit(),
+            36 | 43 | 44 => self.limit(),
             37 => self.give_up(),
             38 | 39 => self.enter(),
             40 => self.go_on(),
             41 => self.f.memory.set_language(draw(&mut self.random, &[Language::English, Language::None])).unwrap(),
-            42 => self.charge(),
+            42 | 45..48 => self.charge(),
             _ => {}
         }
     }
@@ -467,6 +467,7 @@ impl Play {
             }
         }
         self.compare_usage();
+        self.compare_tokens();
         let namespace = draw(&mut self.random, &NAMESPACES);
         let (tag, word) = (draw(&mut self.random, &TAGS), draw(&mut self.random, &WORDS));
         let since = Timestamp::from_micros(now.as_micros().saturating_sub(20_000_000));
@@ -517,6 +518,22 @@ impl Play {
         found.sort_by_key(|usage| usage.namespace.to_string());
         there.sort_by_key(|usage| usage.namespace.to_string());
         assert_eq!(found, there);
+    }
+
+    /// How many tokens each namespace has left: all are taken, and given back.
+    fn compare_tokens(&self) {
+        const ENOUGH: u64 = 50;
+        for namespace in NAMESPACES {
+            let mut model = self.model.clone();
+            let expected = (0..ENOUGH).take_while(|_| model.take(namespace, 1, self.f.now()).is_ok()).count();
+            let mut taken = 0;
+            let given_back = self.f.memory.write(|tx| {
+                taken = (0..ENOUGH).take_while(|_| tx.charge(namespace, 1).is_ok()).count();
+                Err::<(), _>(MemoryError::NotFound { id: ItemId::from_bytes([9; 16]) })
+            });
+            assert!(given_back.is_err());
+            assert_eq!(taken, expected, "{namespace:?}");
+        }
     }
 
     fn agree(&self, query: Query, expected: &dyn Fn(&Known) -> bool) {
