@@ -33,7 +33,7 @@ pub fn write(lines: &[Line]) -> String {
 pub fn read(text: &str) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     for row in text.lines().skip(1) {
-        let [name, x, y] = row.split('\t').collect::<Vec<_>>()[..] else { panic!("not three columns: {row:?}") };
+        let [name, x, y] = <[&str; 3]>::try_from(row.split('\t').collect::<Vec<_>>()).unwrap();
         let point = (x.parse().unwrap(), y.parse().unwrap());
         match lines.iter_mut().find(|line| line.name == name) {
             Some(line) => line.points.push(point),
