@@ -87,8 +87,13 @@ impl Care<'_> {
         Ok((name_of(&made.path), made.bytes, rows))
     }
 
-    /// A write transaction, after the pause behind the one before.
+    /// A write transaction of a few rows.
     pub(crate) fn write<T>(&self, body: impl FnOnce(&WriteTxn) -> Result<T, Failure>) -> Result<T, Failure> {
+        self.pace.change(self.store, false, self.left(), body)
+    }
+
+    /// One of many rows, after the pause behind the one before: others go on meanwhile.
+    pub(crate) fn write_bulk<T>(&self, body: impl FnOnce(&WriteTxn) -> Result<T, Failure>) -> Result<T, Failure> {
         std::thread::sleep(self.pace.due().saturating_duration_since(Instant::now()).min(self.left()));
         self.pace.change(self.store, true, self.left(), body)
     }
