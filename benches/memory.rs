@@ -1,10 +1,15 @@
 //! The memory layer: searches over many items, and what an operation costs in small and large memories.
 //!
 //! `cargo bench --features memory --bench memory -- [words] [vectors] [operations] [graph] [jobs]` (all of them, if none is named)
+//!
+//! `operations` writes its figures to `docs/results/operations.tsv`, and draws them: `operations.svg` beside it. `plot` draws the figures
+//! that are there.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "a program that measures")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "numbers that it chose")]
 
+#[path = "common/plot.rs"]
+mod plot;
 #[path = "../tests/common/random.rs"]
 mod random;
 
@@ -12,9 +17,10 @@ use memstone::memory::graph::{Entity, GraphMut, GraphView, Relation};
 use memstone::memory::jobs::{Job, JobError, Jobs};
 use memstone::memory::{Draft, Format, ItemId, Limits, Memory, MemoryError, MemoryOptions, Metric, Query, Space};
 use memstone::{Durability, Store, WriteOptions};
+use plot::Line;
 use random::Random;
-use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const DIMENSION: u32 = 768;
@@ -31,6 +37,9 @@ fn main() {
     }
     if wants("operations") {
         operations(&[1_000, 10_000, 100_000, 1_000_000]);
+    }
+    if asked.iter().any(|word| word == "plot") {
+        draw(&plot::read(&std::fs::read_to_string(results("operations.tsv")).unwrap()));
     }
     if wants("graph") {
         graph(&[10_000, 100_000]);
@@ -165,12 +174,15 @@ fn vectors(items: u32) {
     }
 }
 
-/// The slope of the line through these points that is nearest to them.
-fn slope(points: &[(f64, f64)]) -> f64 {
-    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
-    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
-    let above: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
-    above / points.iter().map(|point| (point.0 - x).powi(2)).sum::<f64>()
+fn results(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/results").join(name)
+}
+
+fn draw(lines: &[Line]) {
+    let title = "Memory layer: the time of an operation, by the number of items";
+    std::fs::write(results("operations.svg"), plot::svg(title, lines)).unwrap();
+    let slopes = lines.iter().map(|line| format!("{} {:.3}", line.name, line.slope()));
+    println!("slopes of log time over log size: {}", slopes.collect::<Vec<_>>().join(", "));
 }
 
 fn operations(sizes: &[u32]) {
@@ -182,7 +194,7 @@ fn operations(sizes: &[u32]) {
     memory.declare_field("n").unwrap();
     memory.set_limits("bob", Limits::new().rate(1 << 40, Duration::from_secs(3600)).at_once(8)).unwrap();
     println!("medians of 500, not flushed:");
-    let mut slopes: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    let mut lines: Vec<Line> = Vec::new();
     for size in sizes {
         ids.extend(fill(&memory, ids.len() as u32, *size, draft));
         let mut random = Random(3);
@@ -201,26 +213,34 @@ fn operations(sizes: &[u32]) {
             times.sort_unstable();
             let median = times[times.len() / 2].as_secs_f64() * 1e6;
             line.push(format!("{name} {median:.1} µs"));
-            slopes.entry(name.to_owned()).or_default().push((f64::from(*size).log10(), median.log10()));
+            let point = (f64::from(*size), median);
+            match lines.iter_mut().find(|line| line.name == name) {
+                Some(line) => line.points.push(point),
+                None => lines.push(Line { name: name.to_owned(), points: vec![point] }),
+            }
         };
         let drafts: Vec<Draft> = (0..500).map(|n| draft(&mut random, size + n).1).collect();
         let mut added = Vec::new();
         measure("add", &mut |n| added.push(memory.add("ada/chat", drafts[n].clone()).unwrap().id));
-        measure("add again", &mut |n| assert!(memory.add("ada/chat", drafts[n].clone()).unwrap().duplicate));
+        measure("add the same content again", &mut |n| {
+            assert!(memory.add("ada/chat", drafts[n].clone()).unwrap().duplicate)
+        });
         measure("get", &mut |_| drop(black_box(memory.get(next()).unwrap())));
-        measure("newest ten", &mut |_| drop(black_box(memory.find(&Query::new().under("ada")).unwrap())));
-        measure("by field", &mut |n| drop(black_box(memory.find(&Query::new().field("n", n)).unwrap())));
+        measure("the newest ten", &mut |_| drop(black_box(memory.find(&Query::new().under("ada")).unwrap())));
+        measure("find by a field", &mut |n| drop(black_box(memory.find(&Query::new().field("n", n)).unwrap())));
         measure("patch", &mut |n| drop(memory.patch(added[n], &serde_json::json!({"tags": ["other"]})).unwrap()));
         measure("remove", &mut |n| assert!(memory.remove(added[n]).unwrap()));
-        measure("usage", &mut |_| drop(black_box(memory.usage("ada").unwrap())));
+        measure("usage of a namespace", &mut |_| drop(black_box(memory.usage("ada").unwrap())));
         let rare: Vec<String> = (0..500).map(|n| format!("n{}", n * (size / 500) + 1)).collect();
-        measure("rare word", &mut |n| drop(black_box(memory.find(&Query::new().words(&*rare[n])).unwrap())));
-        measure("charge", &mut |_| memory.charge("bob", 1).unwrap());
-        measure("enter", &mut |_| drop(memory.enter("bob", Duration::from_secs(60)).unwrap()));
+        measure("find by a word of one item", &mut |n| {
+            drop(black_box(memory.find(&Query::new().words(&*rare[n])).unwrap()))
+        });
+        measure("take a token of a rate", &mut |_| memory.charge("bob", 1).unwrap());
+        measure("enter and leave", &mut |_| drop(memory.enter("bob", Duration::from_secs(60)).unwrap()));
         println!("  {size} items: {}", line.join(", "));
     }
-    let slopes = slopes.iter().map(|(name, points)| format!("{name} {:.3}", slope(points)));
-    println!("slopes of log time over log size: {}", slopes.collect::<Vec<_>>().join(", "));
+    std::fs::write(results("operations.tsv"), plot::write(&lines)).unwrap();
+    draw(&lines);
 }
 
 /// Searches of a knowledge graph with three observations and a relation for each entity.

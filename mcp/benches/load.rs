@@ -1,10 +1,12 @@
-//! Many users of one memory of 100,000 items, at once: 80 of 100 calls search it by words, the others store something.
+//! Many users of one memory of 100,000 items, at once: every fifth call of each user stores something, the others search it by words.
 //!
-//! `cargo bench -p memstone-mcp --bench load -- processes|sessions USERS PAUSE SECONDS [import]`
+//! `cargo bench -p memstone-mcp --bench load -- processes|sessions USERS PAUSE SECONDS ROUNDS [import]`
 //!
 //! Each user begins a call every PAUSE milliseconds, or when the one before is answered, if that is later; a time counts from when the
-//! call was due. `processes` starts a server for each user, `sessions` one that all of them reach over HTTP. With `import` one
-//! more user stores 64 items with each call, without a pause.
+//! call was due. Which of its first five calls stores is drawn for each user, and all search for the same things, each from another one
+//! on: so the luck of the draw gives nobody more work than others. `processes` starts a server for each user, `sessions` one
+//! that all of them reach over HTTP. With `import` one more user stores 64 items with each call, without a pause. All of that is done
+//! ROUNDS times, each time on the same file. `MEMSTONE_MCP` may name another server than the one just built.
 
 #![allow(
     missing_docs,
@@ -32,79 +34,117 @@ const ITEMS: u64 = 100_000;
 const VOCABULARY: f64 = 30_000.0;
 /// The words of an item.
 const WORDS: usize = 30;
+/// So many queries of three words.
+const QUERIES: usize = 100;
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let number = |at: usize, usual: u64| asked.get(at).map_or(usual, |text| text.parse().unwrap());
-    let are_processes = asked.first().is_none_or(|word| word == "processes");
-    let (users, pause, seconds) = (number(1, 20), number(2, 100), number(3, 10));
-    let imports = asked.last().is_some_and(|word| word == "import");
-
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let path = dir.path().join("memory.mst");
-    let started = Instant::now();
-    fill(&path);
-    println!("{ITEMS} items of {WORDS} words: {:.1} s", started.elapsed().as_secs_f64());
-
-    let listening = (!are_processes).then(|| Listening::start(&path));
-    let started = Instant::now();
-    let connect = || match &listening {
-        Some(server) => Box::new(Session::start(&server.address)) as Box<dyn Client>,
-        None => Box::new(Process::start(&path)),
+    let load = Load {
+        are_processes: asked.first().is_none_or(|word| word == "processes"),
+        users: u32::try_from(number(1, 20)).unwrap(),
+        pause: Duration::from_millis(number(2, 100)),
+        length: Duration::from_secs(number(3, 10)),
+        imports: asked.last().is_some_and(|word| word == "import"),
     };
-    let mut clients: Vec<Box<dyn Client>> = (0..users + u64::from(imports)).map(|_| connect()).collect();
-    println!("{} users are there: {:.1} s", clients.len(), started.elapsed().as_secs_f64());
-    let importer = imports.then(|| clients.pop().unwrap());
-    let begin = Instant::now() + Duration::from_millis(500);
-    let end = begin + Duration::from_secs(seconds);
-    let served: Vec<Served> = std::thread::scope(|scope| {
-        let importer = importer.map(|client| scope.spawn(move || import(client, end)));
-        let users: Vec<_> = (0..)
-            .zip(clients)
-            .map(|(user, client)| {
-                let pause = Duration::from_millis(pause);
-                // They begin one after the other.
-                let first = begin + pause * user / users as u32;
-                let work = move || use_memory(client, user, first, end, pause);
-                std::thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, work).unwrap()
-            })
-            .collect();
-        let served = users.into_iter().map(|user| user.join().unwrap()).collect();
-        if let Some(importer) = importer {
-            let imported = importer.join().unwrap();
-            println!("the importer has stored {imported} items, {:.0}/s", imported as f64 / seconds as f64);
-        }
-        served
-    });
-    report(served, seconds);
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let filled = dir.path().join("filled.mst");
+    let started = Instant::now();
+    fill(&filled);
+    println!("{ITEMS} items of {WORDS} words: {:.1} s", started.elapsed().as_secs_f64());
+    let mut rounds = Vec::new();
+    for round in 0..number(4, 1) {
+        let path = dir.path().join(format!("memory{round}.mst"));
+        std::fs::copy(&filled, &path).unwrap();
+        rounds.push(load.apply(&path));
+    }
+    report(&rounds);
 }
 
-fn report(served: Vec<Served>, seconds: u64) {
-    let (least, most) =
-        (served.iter().map(Served::calls).min().unwrap(), served.iter().map(Served::calls).max().unwrap());
-    let calls: usize = served.iter().map(Served::calls).sum();
-    println!(
-        "{:.0} calls/s; least served {least}, most served {most}: {:.2}",
-        calls as f64 / seconds as f64,
-        least as f64 / most as f64
-    );
-    println!("search: {}", figures(served.iter().flat_map(|user| user.searches.iter().copied()).collect()));
-    println!("store:  {}", figures(served.iter().flat_map(|user| user.stores.iter().copied()).collect()));
+/// What is asked of the servers.
+struct Load {
+    are_processes: bool,
+    users: u32,
+    pause: Duration,
+    length: Duration,
+    imports: bool,
+}
+
+impl Load {
+    fn apply(&self, path: &Path) -> Round {
+        let listening = (!self.are_processes).then(|| Listening::start(path));
+        let connect = || match &listening {
+            Some(server) => Box::new(Session::start(&server.address)) as Box<dyn Client>,
+            None => Box::new(Process::start(path)),
+        };
+        let mut clients: Vec<Box<dyn Client>> = (0..self.users + u32::from(self.imports)).map(|_| connect()).collect();
+        let importer = self.imports.then(|| clients.pop().unwrap());
+        let begin = Instant::now() + Duration::from_millis(500);
+        let end = begin + self.length;
+        std::thread::scope(|scope| {
+            let importer = importer.map(|client| scope.spawn(move || import(client, end)));
+            let users: Vec<_> = (0..)
+                .zip(clients)
+                .map(|(user, client)| {
+                    // They begin one after the other.
+                    let first = begin + self.pause * user / self.users;
+                    let work = move || use_memory(client, user, first, end, self.pause);
+                    std::thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, work).unwrap()
+                })
+                .collect();
+            let served = users.into_iter().map(|user| user.join().unwrap()).collect();
+            let imported = importer.map_or(0, |importer| importer.join().unwrap());
+            Round::new(served, imported, self.length)
+        })
+    }
+}
+
+/// What was measured in one round, by the names of the figures.
+struct Round(Vec<(&'static str, f64)>);
+
+impl Round {
+    fn new(served: Vec<Served>, imported: usize, length: Duration) -> Round {
+        let calls = |of: fn(&Served) -> usize| served.iter().map(of).collect::<Vec<usize>>();
+        let all = calls(Served::calls);
+        let (least, most) = (all.iter().min().unwrap(), all.iter().max().unwrap());
+        let per_second = |number: usize| number as f64 / length.as_secs_f64();
+        let mut figures = vec![
+            ("calls/s", per_second(all.iter().sum())),
+            ("imported items/s", per_second(imported)),
+            ("least served", *least as f64),
+            ("most served", *most as f64),
+            ("least : most", *least as f64 / *most as f64),
+        ];
+        let times = |of: fn(&Served) -> &Vec<Duration>| {
+            let mut times: Vec<Duration> = served.iter().flat_map(|user| of(user).iter().copied()).collect();
+            times.sort_unstable();
+            times
+        };
+        let (searches, stores) = (times(|user| &user.searches), times(|user| &user.stores));
+        let at = |times: &[Duration], share: usize| match times.len().checked_sub(1) {
+            Some(last) => times[last * share / 100].as_secs_f64() * 1000.0,
+            None => f64::NAN,
+        };
+        figures.extend(SEARCH.iter().zip(SHARES).map(|(name, share)| (*name, at(&searches, share))));
+        figures.extend(STORE.iter().zip(SHARES).map(|(name, share)| (*name, at(&stores, share))));
+        Round(figures)
+    }
 }
 
 /// The median, what 95 and 99 of 100 do not exceed, and the greatest.
-fn figures(mut times: Vec<Duration>) -> String {
-    times.sort_unstable();
-    let Some(last) = times.len().checked_sub(1) else { return "none".to_owned() };
-    let at = |share: usize| times[last * share / 100].as_secs_f64() * 1000.0;
-    format!(
-        "median {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, longest {:.1} ms ({} calls)",
-        at(50),
-        at(95),
-        at(99),
-        at(100),
-        times.len()
-    )
+const SHARES: [usize; 4] = [50, 95, 99, 100];
+const SEARCH: [&str; 4] = ["search ms: median", "search ms: p95", "search ms: p99", "search ms: longest"];
+const STORE: [&str; 4] = ["store ms: median", "store ms: p95", "store ms: p99", "store ms: longest"];
+
+/// Of each figure the median of all rounds, and the least and the greatest.
+fn report(rounds: &[Round]) {
+    let Some(Round(first)) = rounds.first() else { return };
+    for (at, (name, _)) in first.iter().enumerate() {
+        let mut values: Vec<f64> = rounds.iter().map(|Round(figures)| figures[at].1).collect();
+        values.sort_unstable_by(f64::total_cmp);
+        let (median, last) = (values[values.len() / 2], values[values.len() - 1]);
+        println!("{name:20} {median:9.2}  ({:.2} to {last:.2})", values[0]);
+    }
 }
 
 /// A word as often as Zipf's law has it: the first is in most texts.
@@ -115,6 +155,12 @@ fn word(random: &mut Random) -> String {
 
 fn text(random: &mut Random, words: usize) -> String {
     (0..words).map(|_| word(random)).collect::<Vec<_>>().join(" ")
+}
+
+/// What is searched for.
+fn queries() -> Vec<String> {
+    let mut random = Random(7);
+    (0..QUERIES).map(|_| text(&mut random, 3)).collect()
 }
 
 fn fill(path: &Path) {
@@ -149,12 +195,15 @@ impl Served {
 
 fn use_memory(mut client: Box<dyn Client>, user: u32, first: Instant, end: Instant, pause: Duration) -> Served {
     let mut random = Random(u64::from(user) + 2);
+    let queries = queries();
+    let (phase, from) = (random.below(5), random.below(QUERIES));
     let (mut served, mut due) = (Served::default(), first);
     while due < end {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        let is_search = random.next() % 100 < 80;
+        let is_search = served.calls() % 5 != phase;
+        let query = &queries[(from + served.searches.len()) % QUERIES];
         let call = if is_search {
-            json!({ "name": "search_memories", "arguments": { "query": text(&mut random, 3), "namespace": "team", "limit": 10 } })
+            json!({ "name": "search_memories", "arguments": { "query": query, "namespace": "team", "limit": 10 } })
         } else {
             store(&[text(&mut random, WORDS)])
         };
@@ -205,7 +254,8 @@ trait Client: Send {
 }
 
 fn server(path: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_memstone-mcp"));
+    let server = std::env::var_os("MEMSTONE_MCP").unwrap_or_else(|| env!("CARGO_BIN_EXE_memstone-mcp").into());
+    let mut command = Command::new(server);
     command.env("MEMORY_FILE_PATH", path).env("MEMSTONE_TOOLS", "memory");
     command
 }

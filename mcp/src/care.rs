@@ -1,8 +1,9 @@
 //! The open store for the tools that look after it, and the watch over a call that takes long.
 
 use crate::failure::Failure;
+use crate::pace::Pace;
 use crate::scope::Scope;
-use memstone::{BackupDir, BackupOptions, Store, WriteOptions, WriteTxn};
+use memstone::{BackupDir, BackupOptions, Store, WriteTxn};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -40,6 +41,7 @@ impl Watch {
 pub(crate) struct Care<'c> {
     pub(crate) store: &'c Store,
     pub(crate) scope: &'c Scope,
+    pub(crate) pace: &'c Pace,
     pub(crate) watch: &'c Watch,
     pub(crate) deadline: Instant,
 }
@@ -85,9 +87,15 @@ impl Care<'_> {
         Ok((name_of(&made.path), made.bytes, rows))
     }
 
-    /// A write transaction.
+    /// A write transaction of a few rows.
     pub(crate) fn write<T>(&self, body: impl FnOnce(&WriteTxn) -> Result<T, Failure>) -> Result<T, Failure> {
-        Ok(self.store.transact(WriteOptions::new().timeout(self.left()), body)?.value)
+        self.pace.change(self.store, false, self.left(), body)
+    }
+
+    /// One of many rows, after the pause behind the one before: others go on meanwhile.
+    pub(crate) fn write_bulk<T>(&self, body: impl FnOnce(&WriteTxn) -> Result<T, Failure>) -> Result<T, Failure> {
+        std::thread::sleep(self.pace.due().saturating_duration_since(Instant::now()).min(self.left()));
+        self.pace.change(self.store, true, self.left(), body)
     }
 }
 

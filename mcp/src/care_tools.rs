@@ -186,7 +186,7 @@ fn restore_backup(care: &Care<'_>, arguments: &Value) -> Result<Answer, Failure>
     let backup = entries.into_iter().find(|entry| name_of(&entry.path) == name);
     let backup = backup.ok_or_else(|| Failure::Place(format!("There is no backup named {name}; see list_backups")))?;
     let graph = graph_in(care, &backup.path, &directory)?;
-    let before = care.write(|tx| {
+    let before = care.write_bulk(|tx| {
         // No other transaction can come between this backup and the change.
         let (before, _, _) = care.back_up()?;
         let editor = GraphMut::new(tx)?;

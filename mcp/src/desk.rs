@@ -1,27 +1,31 @@
-//! Where calls arrive: each gets a thread to block on, a deadline, and its place in the order of changes.
+//! Where calls arrive: each gets a thread to block on, a deadline, and its place in the order of calls.
 //!
-//! A desk serves all clients of this process, and each client has a seat at it. The calls of one client wait for each other at its seat, so it
-//! has at most one change in the queue of all clients, and a few reads under way: one that sends a thousand calls at once delays its own.
+//! A desk serves all clients of this process, and each client has a seat at it. The calls of one client wait for each other at its seat, so
+//! it has at most one change and one quick call in the queues of all clients, and no second turn before each other client that waits has
+//! had one. A client that sends a thousand calls at once delays its own.
 
 use crate::care::Watch;
 use crate::failure::Failure;
-use crate::memory::Memory;
+use crate::memory::{Client, Memory};
+use crate::pace::{Pace, is_bulk};
 use crate::scope::Scope;
-use crate::tool::{Answer, Tool};
+use crate::tool::{Answer, Tool, Work};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{AcquireError, Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, Mutex, Semaphore};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout_at;
+use tokio::time::{sleep_until, timeout_at};
 
 /// How much longer a call may take than it may wait for locks: it ends late only if the system does not answer.
 const GRACE: Duration = Duration::from_secs(10);
-/// So many calls of one client, that change nothing, are under way at once.
-const AT_ONCE: usize = 8;
-/// So many calls of all clients that are not one write transaction are under way at once: fewer than there are threads, so
-/// that a change whose turn it is finds one.
-const PLACES: usize = 16;
+/// So many calls that only read are under way at once for each processor: while one waits for the disk, another computes.
+const EACH: usize = 2;
+/// And so many at most.
+const QUICK: usize = 16;
+/// So many calls that take long are under way at once, and so many of one client.
+const LONG: usize = 8;
+const LONG_EACH: usize = 4;
 
 /// Takes calls.
 pub(crate) struct Desk {
@@ -30,8 +34,11 @@ pub(crate) struct Desk {
     /// has begun: changes share flushes. One of them at most blocks a thread while another process writes, so reading
     /// goes on.
     turn: Arc<Mutex<()>>,
-    /// Places for all other calls.
-    places: Arc<Semaphore>,
+    /// Places for calls that only read, hardly more than there are processors: with more of them none would be done sooner, and
+    /// the one change that is being written, for which all others wait, would have less of a processor.
+    quick: Arc<Semaphore>,
+    /// Places for calls that take long: checks, backups, passes over everything.
+    long: Arc<Semaphore>,
     /// How long a call may wait for locks and for other calls.
     pub(crate) patience: Duration,
 }
@@ -43,19 +50,26 @@ pub(crate) struct Seat {
     pub(crate) scope: Arc<Scope>,
     /// The right to be the client's next change: changes happen in the order of their calls.
     order: Arc<Mutex<()>>,
-    /// Places for calls that change nothing.
-    reads: Arc<Semaphore>,
+    /// When that may begin.
+    pace: Arc<Pace>,
+    /// The right to be its next call that waits for a place to read.
+    quick: Mutex<()>,
+    /// Places for its calls that take long.
+    long: Arc<Semaphore>,
 }
 
 impl Desk {
     pub(crate) fn new(memory: Arc<Memory>, patience: Duration) -> Desk {
-        Desk { memory, turn: Arc::default(), places: Arc::new(Semaphore::new(PLACES)), patience }
+        let processors = std::thread::available_parallelism().map_or(QUICK, usize::from);
+        let quick = Arc::new(Semaphore::new(QUICK.min(processors * EACH)));
+        Desk { memory, turn: Arc::default(), quick, long: Arc::new(Semaphore::new(LONG)), patience }
     }
 }
 
 impl Seat {
     pub(crate) fn new(desk: Arc<Desk>, scope: Arc<Scope>) -> Seat {
-        Seat { desk, scope, order: Arc::default(), reads: Arc::new(Semaphore::new(AT_ONCE)) }
+        let (pace, long) = (Arc::new(Pace::new()), Arc::new(Semaphore::new(LONG_EACH)));
+        Seat { desk, scope, order: Arc::default(), pace, quick: Mutex::default(), long }
     }
 
     /// Does a call of `tool`. One that is cancelled before it begins is not done; once begun, a change is not broken off.
@@ -64,14 +78,17 @@ impl Seat {
         let begun = Instant::now();
         let deadline = begun + self.desk.patience;
         let in_time = |at: Instant| tokio::time::Instant::from_std(at);
-        let wait = timeout_at(in_time(deadline), self.turn(tool));
-        let turn = wait.await.map_err(|_| Failure::NotBegun(self.desk.patience))??;
-        let (memory, scope) = (Arc::clone(&self.desk.memory), Arc::clone(&self.scope));
+        let is_bulk = is_bulk(&arguments);
+        let wait = timeout_at(in_time(deadline), self.turn(tool, is_bulk));
+        let Turn { until_begun, until_ended } = wait.await.map_err(|_| Failure::NotBegun(self.desk.patience))??;
+        let (memory, scope, pace) = (Arc::clone(&self.desk.memory), Arc::clone(&self.scope), Arc::clone(&self.pace));
         let work = spawn_blocking(move || {
+            let _held = until_ended;
             if watch.is_cancelled() {
                 return Err(Failure::Cancelled);
             }
-            memory.run((tool, &arguments), &scope, move || drop(turn), &watch, deadline)
+            let client = Client { scope: &scope, pace: &pace, is_bulk };
+            memory.run((tool, &arguments), client, move || drop(until_begun), &watch, deadline)
         });
         match timeout_at(in_time(deadline + GRACE), work).await {
             Ok(Ok(Err(Failure::Store(memstone::Error::Cancelled { .. })))) => {
@@ -84,29 +101,42 @@ impl Seat {
     }
 
     /// Waits until a call may begin: first at the seat, then at the desk.
-    async fn turn(&self, tool: &Tool) -> Result<Turn, Failure> {
-        let closed = |error: AcquireError| Failure::Internal(error.to_string());
-        if !tool.changes() {
-            let own = Arc::clone(&self.reads).acquire_owned().await.map_err(closed)?;
-            let place = Arc::clone(&self.desk.places).acquire_owned().await.map_err(closed)?;
-            return Ok(Turn::Read(own, place));
-        }
-        let order = Arc::clone(&self.order).lock_owned().await;
+    async fn turn(&self, tool: &Tool, is_bulk: bool) -> Result<Turn, Failure> {
         if tool.is_transaction() {
-            return Ok(Turn::Transaction(order, Arc::clone(&self.desk.turn).lock_owned().await));
+            return Ok(self.turn_to_change(is_bulk).await);
         }
-        let place = Arc::clone(&self.desk.places).acquire_owned().await.map_err(closed)?;
-        Ok(Turn::Care(order, place))
+        let closed = |error: AcquireError| Failure::Internal(error.to_string());
+        if !matches!(tool.work, Work::Care(_)) {
+            let _next = self.quick.lock().await;
+            let place = Arc::clone(&self.desk.quick).acquire_owned().await.map_err(closed)?;
+            return Ok(Turn { until_begun: Box::new(()), until_ended: Box::new(place) });
+        }
+        let order = if tool.changes() { Some(Arc::clone(&self.order).lock_owned().await) } else { None };
+        let own = Arc::clone(&self.long).acquire_owned().await.map_err(closed)?;
+        let place = Arc::clone(&self.desk.long).acquire_owned().await.map_err(closed)?;
+        Ok(Turn { until_begun: Box::new(()), until_ended: Box::new((order, own, place)) })
+    }
+
+    /// The client's next change begins when the one before has begun, or, behind a bulk change, after its pause.
+    async fn turn_to_change(&self, is_bulk: bool) -> Turn {
+        let order = Arc::clone(&self.order).lock_owned().await;
+        let due = self.pace.due();
+        if due > Instant::now() {
+            sleep_until(due.into()).await;
+        }
+        let turn = Arc::clone(&self.desk.turn).lock_owned().await;
+        match is_bulk {
+            true => Turn { until_begun: Box::new(turn), until_ended: Box::new(order) },
+            false => Turn { until_begun: Box::new((order, turn)), until_ended: Box::new(()) },
+        }
     }
 }
 
-/// What a call holds until it has begun, or until it ends if it is not one write transaction: the next one takes it over.
-#[expect(dead_code, reason = "they are held")]
-enum Turn {
-    Read(OwnedSemaphorePermit, OwnedSemaphorePermit),
-    /// Several transactions, which take their turns at the store.
-    Care(OwnedMutexGuard<()>, OwnedSemaphorePermit),
-    Transaction(OwnedMutexGuard<()>, OwnedMutexGuard<()>),
+/// What a call holds: the next one takes it over.
+struct Turn {
+    /// Until its order among the changes is decided.
+    until_begun: Box<dyn Send>,
+    until_ended: Box<dyn Send>,
 }
 
 #[cfg(test)]
@@ -133,48 +163,116 @@ mod tests {
     }
 
     fn wait_for(work: impl Future<Output = ()>) {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work);
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work);
+    }
+
+    /// A call of one client that waits for its turn.
+    type Waiting<'s> = (usize, Pin<Box<dyn Future<Output = Result<Turn, Failure>> + 's>>);
+
+    /// The calls that begin when all are looked at, in whichever order: who calls, and what they hold.
+    async fn begun(waiting: &mut Vec<Waiting<'_>>) -> Vec<(usize, Turn)> {
+        let mut turns = Vec::new();
+        for at in (0..waiting.len()).rev() {
+            let (client, call) = &mut waiting[at];
+            let client = *client;
+            let turn = std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
+            if let Poll::Ready(turn) = turn {
+                drop(waiting.remove(at));
+                turns.push((client, turn.unwrap()));
+            }
+        }
+        turns
     }
 
     #[test]
-    fn many_calls_of_one_client_let_others_through() {
-        let desk = desk();
-        let seat = || Seat::new(Arc::clone(&desk), Arc::default());
-        let (greedy, quiet) = (seat(), seat());
-        wait_for(async {
-            let change = tool("create_entities");
-            let first = greedy.turn(change).await.unwrap();
-            let mut second = Box::pin(greedy.turn(change));
-            assert!(!begins(&mut second).await);
-            let mut other = Box::pin(quiet.turn(change));
-            assert!(!begins(&mut other).await);
-            drop(first);
-            // In whichever order they are looked at.
-            assert!(!begins(&mut second).await, "it was not its turn");
-            assert!(begins(&mut other).await);
-
-            let read = tool("read_graph");
-            let mut held = Vec::new();
-            for _ in 0..AT_ONCE {
-                held.push(greedy.turn(read).await.unwrap());
-            }
-            assert!(!begins(&mut Box::pin(greedy.turn(read))).await);
-            quiet.turn(read).await.unwrap();
-        });
+    fn at_a_busy_desk_no_client_has_a_second_turn_before_the_others_had_their_first() {
+        const CLIENTS: usize = 5;
+        const CALLS: usize = 4;
+        for tool in [tool("read_graph"), tool("create_entities")] {
+            let desk = desk();
+            let seats: Vec<Seat> = (0..=CLIENTS).map(|_| Seat::new(Arc::clone(&desk), Arc::default())).collect();
+            wait_for(async {
+                let mut held = Vec::new();
+                loop {
+                    let mut call: Vec<Waiting<'_>> = vec![(CLIENTS, Box::pin(seats[CLIENTS].turn(tool, false)))];
+                    let turns = begun(&mut call).await;
+                    if turns.is_empty() {
+                        break;
+                    }
+                    held.extend(turns);
+                    // The order of a client's changes is its own matter: here it waits for others.
+                    if tool.changes() {
+                        break;
+                    }
+                }
+                let mut waiting: Vec<Waiting<'_>> = Vec::new();
+                // The first client sends all of its calls before any other one calls.
+                for (client, seat) in seats.iter().take(CLIENTS).enumerate() {
+                    for _ in 0..CALLS {
+                        waiting.insert(0, (client, Box::pin(seat.turn(tool, false))));
+                    }
+                    assert!(begun(&mut waiting).await.is_empty());
+                }
+                let mut order = Vec::new();
+                while !waiting.is_empty() {
+                    drop(held.remove(0));
+                    for (client, turn) in begun(&mut waiting).await {
+                        order.push(client);
+                        held.push((client, turn));
+                    }
+                }
+                for round in order.chunks(CLIENTS) {
+                    let mut round = round.to_vec();
+                    round.sort_unstable();
+                    assert_eq!(round, (0..CLIENTS).collect::<Vec<_>>(), "{order:?}");
+                }
+            });
+        }
     }
 
     #[test]
-    fn a_change_waits_for_no_reads_of_others() {
+    fn a_change_waits_for_no_reads_and_reads_for_no_long_calls() {
         let desk = desk();
-        let seats: Vec<Seat> = (0..=PLACES).map(|_| Seat::new(Arc::clone(&desk), Arc::default())).collect();
+        let seats: Vec<Seat> = (0..=QUICK).map(|_| Seat::new(Arc::clone(&desk), Arc::default())).collect();
+        let (read, change, long) = (tool("read_graph"), tool("create_entities"), &crate::care_tools::TOOLS[0]);
         wait_for(async {
             let mut held = Vec::new();
-            for seat in &seats[1..] {
-                held.push(seat.turn(tool("read_graph")).await.unwrap());
+            for seat in seats.iter().take(LONG / LONG_EACH) {
+                for _ in 0..LONG_EACH {
+                    held.push(seat.turn(long, false).await.unwrap());
+                }
+                assert!(!begins(&mut Box::pin(seat.turn(long, false))).await);
             }
-            assert!(!begins(&mut Box::pin(seats[0].turn(tool("read_graph")))).await);
-            assert!(begins(&mut Box::pin(seats[0].turn(tool("create_entities")))).await);
+            assert!(!begins(&mut Box::pin(seats[LONG].turn(long, false))).await);
+            for seat in seats.iter().take(desk.quick.available_permits()) {
+                held.push(seat.turn(read, false).await.unwrap());
+            }
+            assert!(!begins(&mut Box::pin(seats[0].turn(read, false))).await);
+            assert!(begins(&mut Box::pin(seats[0].turn(change, false))).await);
         });
-        const { assert!(PLACES < crate::THREADS, "the others are for changes") };
+        const { assert!(QUICK + LONG < crate::THREADS, "the others are for changes") };
+    }
+
+    #[test]
+    fn behind_a_bulk_change_its_client_waits_and_no_other_one_does() {
+        let desk = desk();
+        let (bulky, other) = (Seat::new(Arc::clone(&desk), Arc::default()), Seat::new(desk, Arc::default()));
+        let change = tool("create_entities");
+        wait_for(async {
+            let bulk = bulky.turn(change, true).await.unwrap();
+            let mut next = Box::pin(bulky.turn(change, false));
+            assert!(!begins(&mut next).await);
+            drop(bulk.until_begun);
+            // Others may change something as soon as it has begun, its own client when it has ended.
+            other.turn(change, false).await.unwrap();
+            assert!(!begins(&mut next).await);
+            let now = Instant::now();
+            bulky.pace.note(1, None, now);
+            bulky.pace.note(9, Some(Duration::from_secs(3600)), now + Duration::from_secs(3600));
+            drop(bulk.until_ended);
+            assert!(!begins(&mut next).await, "it pauses");
+            assert!(begins(&mut Box::pin(bulky.turn(tool("read_graph"), false))).await);
+            other.turn(change, true).await.unwrap();
+        });
     }
 }

@@ -2,7 +2,7 @@
 //! many over HTTP. It stands in for the reference server: the same tools, and any number of servers on one file.
 //!
 //! From the wire inwards: `wire` and `mend` (lines of JSON), `http_server` and `users` (many clients), `server`, `news` and `ticker` (the protocol),
-//! `desk` (threads, deadlines and order), `memory` (the store), `tool`, `toolset` and `shape`, and the tools: `graph_tools`; `recall_tools` and
+//! `desk` (threads, deadlines and order), `memory` (the store), `pace` (pauses of bulk changes), `tool`, `toolset` and `shape`, and the tools: `graph_tools`; `recall_tools` and
 //! `record_tools` with `items`, `scope` and `moment`; `care_tools` and `admin_tools` with `care`. `settings` is what the environment says;
 //! `place`, `origin` and `json_lines` say where the memory lies and what is imported into it; `failure` is every error.
 
@@ -20,6 +20,7 @@ mod mend;
 mod moment;
 mod news;
 mod origin;
+mod pace;
 mod place;
 mod recall_tools;
 mod record_tools;

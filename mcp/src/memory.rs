@@ -4,12 +4,13 @@ use crate::care::{Care, Watch};
 use crate::failure::Failure;
 use crate::items::{Recall, Record};
 use crate::origin::import_once;
+use crate::pace::Pace;
 use crate::place::Place;
 use crate::scope::Scope;
 use crate::tool::{Answer, Tool, Work};
 use memstone::memory::Memory as Items;
 use memstone::memory::graph::{GraphMut, GraphView};
-use memstone::{Options, Store, WriteOptions};
+use memstone::{Options, Store};
 use serde_json::Value;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -23,6 +24,15 @@ const SWEPT: usize = 16;
 pub(crate) struct Memory {
     place: Place,
     open: Mutex<Option<Open>>,
+}
+
+/// Whose call it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Client<'c> {
+    pub(crate) scope: &'c Scope,
+    pub(crate) pace: &'c Pace,
+    /// Whether the call is a bulk one.
+    pub(crate) is_bulk: bool,
 }
 
 /// The open store, and which file it is.
@@ -42,11 +52,12 @@ impl Memory {
     pub(crate) fn run(
         &self,
         (tool, arguments): (&Tool, &Value),
-        scope: &Scope,
+        client: Client<'_>,
         begun: impl FnOnce(),
         watch: &Watch,
         deadline: Instant,
     ) -> Result<Answer, Failure> {
+        let Client { scope, pace, is_bulk } = client;
         match tool.work {
             Work::Read(work) => {
                 let snapshot = self.store(deadline)?.read()?;
@@ -54,11 +65,10 @@ impl Memory {
             }
             Work::Edit(work) => {
                 let store = self.store(deadline)?;
-                let committed = store.transact(WriteOptions::new().timeout(left(deadline)), |tx| {
+                pace.change(&store, is_bulk, left(deadline), |tx| {
                     begun();
                     work(&GraphMut::new(tx)?, arguments)
-                })?;
-                Ok(committed.value)
+                })
             }
             Work::Recall(work) => {
                 let state = Items::new(self.store(deadline)?).snapshot()?;
@@ -66,16 +76,15 @@ impl Memory {
             }
             Work::Record(work) => {
                 let items = Items::new(self.store(deadline)?);
-                let committed = items.store().transact(WriteOptions::new().timeout(left(deadline)), |tx| {
+                pace.change(items.store(), is_bulk, left(deadline), |tx| {
                     begun();
                     let tx = items.on(tx)?;
                     // What has expired makes room, a little with each change.
                     tx.sweep(SWEPT)?;
                     work(&Record { tx, scope }, arguments)
-                })?;
-                Ok(committed.value)
+                })
             }
-            Work::Care(work) => work(&Care { store: &self.store(deadline)?, scope, watch, deadline }, arguments),
+            Work::Care(work) => work(&Care { store: &self.store(deadline)?, scope, pace, watch, deadline }, arguments),
         }
     }
 

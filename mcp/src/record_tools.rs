@@ -253,7 +253,7 @@ fn cleanup_duplicates(care: &Care<'_>, arguments: &Value) -> Result<Answer, Fail
 /// Deletes the second of each pair, and gives its tags to the first; returns how many were deleted.
 fn merge_all(care: &Care<'_>, pairs: &[(ItemId, ItemId)]) -> Result<u64, Failure> {
     let items = Memory::new(care.store.clone());
-    care.write(|tx| {
+    care.write_bulk(|tx| {
         let tx = items.on(tx)?;
         let mut deleted = 0;
         for (kept, other) in pairs {

@@ -8,7 +8,7 @@ use crate::memory::tables::{Place, Reader, Table};
 use crate::memory::vector::VectorQuery;
 use crate::memory::vector_rows::Numbered;
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 
 /// BM25's usual constants: how fast more of the same word stops to count, and how much long texts are marked down.
 const K1: f32 = 1.2;
@@ -41,17 +41,31 @@ impl PartialOrd for Candidate {
 
 /// The best that `accept` lets pass, the best first. It is asked for no more of them than needed.
 pub(super) fn best(
-    candidates: Vec<Candidate>,
+    mut candidates: Vec<Candidate>,
     limit: usize,
     mut accept: impl FnMut(Place) -> Result<bool>,
 ) -> Result<Vec<Candidate>> {
-    let (mut heap, mut found) = (BinaryHeap::from(candidates), Vec::new());
-    while let Some(candidate) = heap.pop().filter(|_| found.len() < limit) {
-        if accept(candidate.place)? {
-            found.push(candidate);
+    let (mut found, mut next) = (Vec::new(), limit.saturating_mul(2));
+    while found.len() < limit && !candidates.is_empty() {
+        for candidate in take_best(&mut candidates, next) {
+            if found.len() < limit && accept(candidate.place)? {
+                found.push(candidate);
+            }
         }
+        next = next.saturating_mul(8);
     }
     Ok(found)
+}
+
+/// Takes the best out of many, the best first. The others are not put in order: most candidates are far from the best.
+fn take_best(candidates: &mut Vec<Candidate>, number: usize) -> Vec<Candidate> {
+    let others = candidates.len().saturating_sub(number);
+    if others > 0 {
+        candidates.select_nth_unstable(others);
+    }
+    let mut best = candidates.split_off(others);
+    best.sort_unstable_by(|a, b| b.cmp(a));
+    best
 }
 
 /// The scores of all items that have the words.
@@ -191,4 +205,39 @@ pub(super) fn fuse(rankings: [&[Candidate]; 2]) -> Vec<Candidate> {
         }
     }
     scores.into_iter().map(|(place, score)| Candidate { score, place }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::Rng;
+
+    #[test]
+    fn the_best_are_found_in_their_order_whatever_is_refused() {
+        let mut rng = Rng(1);
+        for (number, limit, refused) in
+            [(0, 3, 1), (5, 0, 1), (5, 10, 9), (2000, 10, 1), (2000, 10, 90), (2000, 1500, 2)]
+        {
+            let candidate =
+                |number| Candidate { score: rng.below(50_u8).into(), place: Place { namespace: 1, number } };
+            let candidates: Vec<Candidate> = (0..number).map(candidate).collect();
+            let passes = |place: Place| place.number.is_multiple_of(refused);
+            let mut asked = 0;
+            let found = best(candidates.clone(), limit, |place| {
+                asked += 1;
+                Ok(passes(place))
+            });
+            let mut expected = candidates;
+            expected.sort_by(|a, b| b.cmp(a));
+            let needed = expected.iter().scan(0, |found, one| {
+                *found += usize::from(passes(one.place));
+                Some(*found)
+            });
+            let needed = needed.take_while(|found| *found < limit).count() + 1;
+            expected.retain(|one| passes(one.place));
+            expected.truncate(limit);
+            assert!(found.is_ok_and(|found| found == expected), "{limit} of {number}, one in {refused}");
+            assert!(asked <= needed, "{asked} were asked for, and {needed} are enough");
+        }
+    }
 }

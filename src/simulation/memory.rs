@@ -4,11 +4,11 @@
 use super::pause::Stage;
 use super::{effort, new_store, open_store};
 use crate::Store;
-use crate::disk::sim::{Call, Event, Free, Limits, Replay, Rng, SimDisk, World};
+use crate::disk::sim::{Call, Event, Free, Limits as CrashLimits, Replay, Rng, SimDisk, World};
 use crate::memory::graph::{Entity, GraphMut, GraphView, Relation};
 use crate::memory::{
-    Draft, Item, ItemId, Memory, MemoryError, MemoryOptions, MemoryTxn, Namespace, Order, Permit, Query, Result, Space,
-    Timestamp, check_layers,
+    Draft, Item, ItemId, Language, Limits, Memory, MemoryError, MemoryOptions, MemoryTxn, Namespace, Order, Permit,
+    Query, Result, Space, Timestamp, check_layers,
 };
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ fn at(store: &Store, time: u64) -> Memory {
 /// same.
 fn act(store: &Store, n: u64, seed: u64) {
     let (memory, mut rng) = (at(store, n), Rng(seed ^ n.wrapping_mul(0x9e37)));
-    let done = match rng.below(16) {
+    let done = match rng.below(20) {
         0..10 => {
             memory.write(|tx| (0..1 + rng.below(3)).try_for_each(|part| change(tx, n * 8 + part as u64, &mut rng)))
         }
@@ -47,12 +47,21 @@ fn act(store: &Store, n: u64, seed: u64) {
         12 => memory.drop_field("n").map(drop),
         13 => memory.enter("a/b", Duration::from_secs(1)).and_then(Permit::leave),
         14 => store.write(|tx| change_graph(&GraphMut::new(tx)?, &mut rng)).map_err(MemoryError::Store),
+        15 | 16 => memory.charge("a/b", 1 + rng.below(2_u64)),
+        17 => memory.set_limits(draw(&mut rng, &NAMESPACES), limits(&mut rng)),
+        18 => memory.set_language(if rng.one_in(2) { Language::None } else { Language::English }),
         _ => store.checkpoint().map_err(MemoryError::Store),
     };
     match done {
-        Ok(()) | Err(MemoryError::AtOnce { .. } | MemoryError::Quota { .. }) => {}
+        Ok(()) | Err(MemoryError::AtOnce { .. } | MemoryError::Quota { .. } | MemoryError::Rate { .. }) => {}
         Err(error) => panic!("operation {n}: {error}"),
     }
+}
+
+/// Limits that some operations reach: of items, of bytes, of operations.
+fn limits(rng: &mut Rng) -> Limits {
+    let limits = Limits::new().items(6 + rng.below(12_u64)).at_once(2).rate(8, Duration::from_secs(16));
+    if rng.one_in(2) { limits.bytes(600 + rng.below(900_u64)) } else { limits }
 }
 
 /// One change of an item, as a part of a transaction.
@@ -107,8 +116,11 @@ fn content(store: &Store) -> String {
     items.sort_by_key(|item| item.id);
     let vectors: Vec<_> = items.iter().map(|item| snapshot.vector(item.id, SPACE).unwrap()).collect();
     let (namespaces, fields) = (snapshot.namespaces("").unwrap(), snapshot.fields());
+    let limits: Vec<Limits> = NAMESPACES.iter().map(|namespace| snapshot.limits(*namespace).unwrap()).collect();
+    let buckets = snapshot.store_snapshot().raw("memory.buckets").unwrap();
+    let buckets: Vec<_> = buckets.range(..).unwrap().map(|row| row.unwrap()).collect();
     let graph = GraphView::new(snapshot.store_snapshot()).unwrap().whole().unwrap();
-    format!("{items:#?}\n{vectors:?}\n{namespaces:?}\n{fields:?}\n{graph:#?}")
+    format!("{items:#?}\n{vectors:?}\n{namespaces:?}\n{fields:?}\n{limits:?}\n{buckets:?}\n{graph:#?}")
 }
 
 fn is_clean(store: &Store) {
@@ -119,7 +131,9 @@ fn is_clean(store: &Store) {
 fn prepare(store: &Store) {
     let memory = at(store, 0);
     memory.declare_space(SPACE, Space::new(2)).unwrap();
-    memory.set_limits("a", crate::memory::Limits::new().items(12).at_once(2)).unwrap();
+    let limits = Limits::new().at_once(2);
+    memory.set_limits("a", limits.items(12).bytes(2000)).unwrap();
+    memory.set_limits("a/b", limits.rate(8, Duration::from_secs(16))).unwrap();
 }
 
 /// Opens what a power loss leaves: one of the states between what was acknowledged and what was begun. The memory goes on.
@@ -157,7 +171,7 @@ fn power_losses(seed: u64, operations: u64) -> usize {
             continue;
         }
         let (acked, begun) = (replay.acked, replay.begun.max(replay.acked));
-        let limits = Limits { all: 4, sample: 2, torn: 2 };
+        let limits = CrashLimits { all: 4, sample: 2, torn: 2 };
         replay.crash_states(&mut rng, limits, &mut |print| seen.insert((print, acked)), &mut |image| {
             count += 1;
             let place = format!("seed {seed}, event {at} of {}", events.len());

@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::cast_possible_truncation, reason = "tests cast numbers that they chose")]
 
+mod allowance;
 mod check;
 mod cost;
 mod edits;

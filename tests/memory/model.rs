@@ -1,11 +1,15 @@
 //! Every operation, in random order, beside a model that is a list of items.
 
+mod asked;
+
+use crate::allowance::{Allowance, Held, bytes};
 use crate::random::Random;
 use crate::support::{Fixture, SECOND};
 use memstone::memory::{
     Draft, Format, Item, ItemId, Language, Limits, Memory, MemoryError, Metric, Namespace, Order, Permit, Query, Space,
     Timestamp,
 };
+use memstone::{Cursor, Store};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,9 +31,7 @@ struct Known {
 #[derive(Debug, Clone, Default)]
 struct Model {
     items: BTreeMap<ItemId, Known>,
-    limits: BTreeMap<String, u64>,
-    /// How many operations may run at once.
-    at_once: BTreeMap<String, u64>,
+    limits: BTreeMap<String, Allowance>,
     fields: BTreeSet<&'static str>,
     sequence: u64,
 }
@@ -47,16 +49,41 @@ impl Model {
         self.live(now).any(|known| known.item.id == id)
     }
 
-    /// Whether one more item has room there, if one item moves out of elsewhere.
-    fn has_room(&self, namespace: &str, moved: Option<ItemId>) -> bool {
-        self.limits.iter().all(|(limited, limit)| {
-            let inside = |item: &Item| Self::is_within(item, limited);
-            let used = self.items.values().filter(|known| inside(&known.item)).count() as u64;
-            let concerns =
-                namespace.parse::<memstone::memory::Namespace>().unwrap().is_within(&limited.parse().unwrap());
-            let is_in = moved.is_some_and(|id| inside(&self.items[&id].item));
-            !concerns || is_in || used < *limit
+    /// What a namespace holds, with all below it.
+    fn held(&self, namespace: &str) -> Held {
+        let inside = self.items.values().filter(|known| Self::is_within(&known.item, namespace));
+        inside.fold((0, 0), |held, known| (held.0 + 1, held.1 + bytes(&known.item, &known.vectors)))
+    }
+
+    /// Whether an item has room where it is to be, in place of itself as it was.
+    fn has_room(&self, item: &Item, vectors: &BTreeMap<String, Vec<f32>>) -> bool {
+        let before = self.items.get(&item.id);
+        self.limits.iter().all(|(limited, allowance)| {
+            let of = |item: &Item, vectors| match Self::is_within(item, limited) {
+                true => (1, bytes(item, vectors)),
+                false => (0, 0),
+            };
+            let gone = before.map_or((0, 0), |known| of(&known.item, &known.vectors));
+            let (used, come) = (self.held(limited), of(item, vectors));
+            allowance.has_room(used, (used.0 - gone.0 + come.0, used.1 - gone.1 + come.1))
         })
+    }
+
+    /// Takes tokens from all rates that concern a namespace, or from none: then it says how long to wait for each of those
+    /// that have too few.
+    fn take(&mut self, namespace: &str, tokens: u64, now: Timestamp) -> Result<(), Vec<(String, Duration)>> {
+        let namespace: Namespace = namespace.parse().unwrap();
+        let mut concerned: Vec<_> =
+            self.limits.iter_mut().filter(|(limited, _)| namespace.is_within(&limited.parse().unwrap())).collect();
+        let waits = concerned
+            .iter_mut()
+            .map(|(limited, allowance)| ((*limited).clone(), allowance.wait(tokens, now).unwrap_or(Duration::MAX)));
+        let waits: Vec<_> = waits.filter(|(_, wait)| !wait.is_zero()).collect();
+        if !waits.is_empty() {
+            return Err(waits);
+        }
+        concerned.iter_mut().for_each(|(_, allowance)| allowance.take(tokens));
+        Ok(())
     }
 
     fn next(&mut self) -> u64 {
@@ -81,6 +108,13 @@ fn vector(random: &mut Random) -> Vec<f32> {
         .collect()
 }
 
+fn space_of(name: &str) -> Space {
+    match name {
+        "one" => Space::new(3).format(Format::F16).metric(Metric::L2),
+        _ => Space::new(3).format(Format::F32).metric(Metric::Dot),
+    }
+}
+
 /// An item from the store that was just added or changed, as the model keeps it.
 fn fetch(memory: &Memory, id: ItemId) -> Item {
     memory.get(id).unwrap().unwrap()
@@ -100,6 +134,8 @@ struct Play {
     model: Model,
     random: Random,
     entered: Vec<Entered>,
+    /// Up to where the feed was read, and the items at that time.
+    seen: (Cursor, BTreeMap<ItemId, Item>),
 }
 
 impl Play {
@@ -133,10 +169,15 @@ impl Play {
         let draft = if keep { draft.keep_duplicate() } else { draft };
         let same = |known: &&Known| known.item.namespace == namespace.parse().unwrap() && known.item.content == content;
         let twin = self.model.live(now).find(same).map(|known| known.item.id).filter(|_| !keep);
-        let room = self.model.has_room(namespace, None);
+        // (One that has expired already has the same bytes as one that has not.)
+        let plain = Memory::with(Store::in_memory().unwrap(), self.f.options());
+        SPACES.iter().for_each(|space| plain.declare_space(space, space_of(space)).unwrap());
+        let id = plain.add(namespace, draft.clone().expires_in(SECOND).keep_duplicate()).unwrap().id;
+        let room = self.model.has_room(&fetch(&plain, id), &vectors);
         match self.f.memory.add(namespace, draft) {
             Ok(added) if added.duplicate => {
                 assert!(twin.is_some(), "no twin of {content:?}");
+                self.model.take(namespace, 1, now).unwrap();
                 let known = self.model.items.get_mut(&added.id).unwrap();
                 assert_eq!(
                     (known.item.content.as_str(), known.item.namespace.to_string().as_str()),
@@ -146,6 +187,7 @@ impl Play {
             }
             Ok(added) => {
                 assert!(twin.is_none() && room);
+                self.model.take(namespace, 1, now).unwrap();
                 // One that expires at once cannot be read back: it is as if it were not there.
                 let Some(item) = self.f.memory.get(added.id).unwrap() else { return self.forget_unread(added.id) };
                 assert_eq!((item.version, item.created, item.updated), (1, now, now));
@@ -153,8 +195,21 @@ impl Play {
                 self.model.items.insert(added.id, Known { item, vectors, sequence });
             }
             Err(MemoryError::Quota { .. }) => assert!(twin.is_none() && !room),
-            Err(error) => panic!("{error}"),
+            Err(error) => {
+                assert!(twin.is_some() || room);
+                self.has_to_wait(namespace, 1, error);
+            }
         }
+    }
+
+    /// It was refused because of a rate, and says of which and how long to wait.
+    fn has_to_wait(&mut self, at: &str, tokens: u64, error: MemoryError) {
+        let MemoryError::Rate { namespace, retry_after, .. } = error else { panic!("{error}") };
+        let waits = self.model.take(at, tokens, self.f.now()).unwrap_err();
+        assert!(
+            waits.contains(&(namespace.to_string(), retry_after)),
+            "{retry_after:?} for {namespace}, not {waits:?}"
+        );
     }
 
     /// The model cannot know an item that it never read: it goes with the next sweep, which comes now.
@@ -207,10 +262,22 @@ impl Play {
                 }
             },
         };
-        let moves = live && what == 2;
+        let room = self.model.items.get(&id).is_none_or(|known| {
+            let (mut item, mut vectors) = (known.item.clone(), known.vectors.clone());
+            change(&mut item);
+            match what {
+                3 => drop(vectors.insert(space.to_owned(), vector.clone())),
+                4 => drop(vectors.remove(space)),
+                _ => {}
+            }
+            self.model.has_room(&item, &vectors)
+        });
         match result {
             Ok(item) => {
-                assert!(live && (!moves || self.model.has_room(namespace, Some(id))));
+                assert!(live && room);
+                if item.version > self.model.items[&id].item.version {
+                    self.model.take(&item.namespace.to_string(), 1, now).unwrap();
+                }
                 let sequence = self.model.next();
                 let known = self.model.items.get_mut(&id).unwrap();
                 let mut expected = known.item.clone();
@@ -232,17 +299,40 @@ impl Play {
                 known.item = item;
             }
             Err(MemoryError::NotFound { .. }) => assert!(!live),
-            Err(MemoryError::Quota { .. }) => assert!(moves && !self.model.has_room(namespace, Some(id))),
-            Err(error) => panic!("{error}"),
+            Err(MemoryError::Quota { .. }) => assert!(live && !room),
+            Err(error) => {
+                assert!(live && room);
+                let stays = self.model.items[&id].item.namespace.to_string();
+                self.has_to_wait(if what == 2 { namespace } else { &stays }, 1, error);
+            }
         }
     }
 
     fn remove(&mut self) {
         let id = self.some_id();
         let live = self.model.is_live(id, self.f.now());
-        assert_eq!(self.f.memory.remove(id).unwrap(), live);
-        if live {
-            self.model.items.remove(&id);
+        let namespace = self.model.items.get(&id).map(|known| known.item.namespace.to_string());
+        match (self.f.memory.remove(id), namespace) {
+            (Ok(removed), Some(namespace)) if removed => {
+                assert!(live);
+                self.model.take(&namespace, 1, self.f.now()).unwrap();
+                self.model.items.remove(&id);
+            }
+            (Ok(removed), _) => assert!(!removed && !live),
+            (Err(error), namespace) => self.has_to_wait(&namespace.unwrap(), 1, error),
+        }
+    }
+
+    fn charge(&mut self) {
+        let (namespace, tokens) = (draw(&mut self.random, &NAMESPACES), self.random.below(9_u64));
+        // A transaction may go on after a refusal, which has changed nothing.
+        let charged = match self.random.one_in(2) {
+            true => self.f.memory.charge(namespace, tokens),
+            false => self.f.memory.write(|tx| Ok::<_, MemoryError>(tx.charge(namespace, tokens))).unwrap(),
+        };
+        match charged {
+            Ok(()) => self.model.take(namespace, tokens, self.f.now()).unwrap(),
+            Err(error) => self.has_to_wait(namespace, tokens, error),
         }
     }
 
@@ -273,23 +363,26 @@ impl Play {
 
     fn limit(&mut self) {
         let namespace = draw(&mut self.random, &NAMESPACES);
-        let limit = self.random.below(20_u64);
-        let at_once = self.random.below(4_u64);
-        self.model.limits.insert(namespace.to_owned(), limit);
-        self.model.at_once.insert(namespace.to_owned(), at_once);
-        self.f.memory.set_limits(namespace, Limits::new().items(limit).at_once(at_once)).unwrap();
+        let mut perhaps = |end: u64| Some(self.random.below(end)).filter(|_| !self.random.one_in(3));
+        let (items, bytes, rate) = (perhaps(20), perhaps(3000), perhaps(20));
+        let allowance = Allowance::new(self.f.now(), items, bytes, rate, self.random.below(4_u64));
+        self.f.memory.set_limits(namespace, allowance.limits()).unwrap();
+        self.model.limits.insert(namespace.to_owned(), allowance);
     }
 
     /// Whether an operation may enter, and which namespaces count it then. One that renews its lease keeps its places.
     fn may_enter(&self, namespace: &str, own: Option<usize>) -> (bool, Vec<String>) {
         let (now, namespace) = (self.f.now(), namespace.parse::<Namespace>().unwrap());
-        let above = self.model.at_once.iter().filter(|(above, _)| namespace.is_within(&above.parse().unwrap()));
+        let above = self.model.limits.iter().filter(|(above, _)| namespace.is_within(&above.parse().unwrap()));
         let has_room = |above: &String, limit: u64| {
             let counts = |entered: &&Entered| entered.ends > now && entered.counted.contains(above);
             let is_held = own.is_some_and(|own| counts(&&self.entered[own]));
             is_held || (self.entered.iter().filter(counts).count() as u64) < limit
         };
-        (above.clone().all(|(above, limit)| has_room(above, *limit)), above.map(|(above, _)| above.clone()).collect())
+        (
+            above.clone().all(|(above, allowance)| has_room(above, allowance.at_once)),
+            above.map(|(above, _)| above.clone()).collect(),
+        )
     }
 
     fn enter(&mut self) {
@@ -349,98 +442,20 @@ impl Play {
 
     fn step(&mut self) {
         self.f.pass(Duration::from_millis(self.random.below(1500)));
-        match self.random.below(44_u8) {
+        match self.random.below(51_u8) {
             0..16 => self.add(),
             16..28 => self.edit(),
             28..32 => self.remove(),
             32 | 33 => self.sweep(),
             34 => self.clear(),
             35 => self.declare(),
-            36 => self.limit(),
+            36 | 43 | 44 => self.limit(),
             37 => self.give_up(),
             38 | 39 => self.enter(),
             40 => self.go_on(),
-            41 => self.f.memory.set_language(Language::English).unwrap(),
+            41 => self.f.memory.set_language(draw(&mut self.random, &[Language::English, Language::None])).unwrap(),
+            42 | 45..48 => self.charge(),
             _ => {}
-        }
-    }
-
-    /// Everything that can be asked has the model's answer.
-    fn compare(&mut self) {
-        self.f.is_clean();
-        let now = self.f.now();
-        for known in self.model.items.values() {
-            let live = self.model.is_live(known.item.id, now);
-            assert_eq!(self.f.memory.get(known.item.id).unwrap(), live.then(|| known.item.clone()));
-            for space in SPACES.iter().filter(|_| live) {
-                assert_eq!(self.f.memory.vector(known.item.id, space).unwrap(), known.vectors.get(*space).cloned());
-            }
-        }
-        for namespace in NAMESPACES {
-            let items = self.model.items.values().filter(|known| Model::is_within(&known.item, namespace)).count();
-            assert_eq!(self.f.memory.usage(namespace).unwrap().items, items as u64, "{namespace:?}");
-        }
-        let namespace = draw(&mut self.random, &NAMESPACES);
-        let (tag, word) = (draw(&mut self.random, &TAGS), draw(&mut self.random, &WORDS));
-        let since = Timestamp::from_micros(now.as_micros().saturating_sub(20_000_000));
-        let within = |known: &Known| Model::is_within(&known.item, namespace);
-        let query = Query::new().under(namespace).limit(10_000);
-        self.agree(query.clone(), &within);
-        self.agree(query.clone().tag(tag), &|k| within(k) && k.item.tags.contains(tag));
-        self.agree(query.clone().words(word), &|k| within(k) && k.item.content.split(' ').any(|w| w == word));
-        let phrase = format!("{word} {}", draw(&mut self.random, &WORDS));
-        let padded = format!(" {phrase} ");
-        self.agree(query.clone().words(format!("\"{phrase}\"")), &|k| {
-            within(k) && format!(" {} ", k.item.content).contains(&padded)
-        });
-        let recent = |k: &Known| within(k) && k.item.updated >= since;
-        self.agree(query.clone().updated(since..), &recent);
-        self.agree(query.clone().updated(since..).words(word), &|k| recent(k) && k.item.content.contains(word));
-        if self.model.fields.contains("n") {
-            let n = self.random.below(4_u8);
-            let has = |k: &Known| k.item.metadata["n"] == json!(n) || n == 2 && k.item.metadata["n"].is_array();
-            self.agree(query.clone().field("n", n).created(..=now), &|k| within(k) && has(k));
-        }
-        self.order_by_time(&query);
-        self.nearest(&query, namespace);
-    }
-
-    fn agree(&self, query: Query, expected: &dyn Fn(&Known) -> bool) {
-        let expected: BTreeSet<ItemId> =
-            self.model.live(self.f.now()).filter(|known| expected(known)).map(|known| known.item.id).collect();
-        let found = self.f.found(&query);
-        assert_eq!(found.len(), expected.len(), "{query:?}");
-        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected, "{query:?}");
-    }
-
-    fn order_by_time(&self, query: &Query) {
-        let found = self.f.found(&query.clone().order(Order::LastUpdated));
-        let updated = |id: &ItemId| self.model.items[id].item.updated;
-        assert!(found.windows(2).all(|pair| updated(&pair[0]) >= updated(&pair[1])));
-        let oldest = self.f.found(&query.clone().order(Order::Oldest));
-        let created = |id: &ItemId| self.model.items[id].item.created;
-        assert!(oldest.windows(2).all(|pair| created(&pair[0]) <= created(&pair[1])));
-    }
-
-    fn nearest(&mut self, query: &Query, namespace: &str) {
-        for space in SPACES {
-            let wanted = vector(&mut self.random);
-            let found = self.f.memory.find(&query.clone().vector(space, wanted.clone())).unwrap();
-            let score = |v: &Vec<f32>| -> f32 {
-                match space {
-                    "one" => -v.iter().zip(&wanted).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt(),
-                    _ => v.iter().zip(&wanted).map(|(a, b)| a * b).sum::<f32>(),
-                }
-            };
-            let inside = self.model.live(self.f.now()).filter(|known| Model::is_within(&known.item, namespace));
-            let mut expected: Vec<f32> = inside.filter_map(|known| known.vectors.get(space)).map(score).collect();
-            expected.sort_by(|a, b| b.total_cmp(a));
-            let scores: Vec<f32> = found.hits.iter().map(|hit| hit.score as f32).collect();
-            let near = |(a, b): (&f32, &f32)| (a - b).abs() <= b.abs() * 1e-4 + 1e-3;
-            assert!(
-                scores.len() == expected.len() && scores.iter().zip(&expected).all(near),
-                "{scores:?}, not {expected:?}"
-            );
         }
     }
 }
@@ -449,9 +464,9 @@ impl Play {
 fn every_operation_does_what_the_model_does() {
     for seed in 0..12 {
         let f = Fixture::new();
-        f.memory.declare_space("one", Space::new(3).format(Format::F16).metric(Metric::L2)).unwrap();
-        f.memory.declare_space("two", Space::new(3).format(Format::F32).metric(Metric::Dot)).unwrap();
-        let mut play = Play { f, model: Model::default(), random: Random(seed), entered: Vec::new() };
+        SPACES.iter().for_each(|space| f.memory.declare_space(space, space_of(space)).unwrap());
+        let seen = (f.memory.store().read().unwrap().end().unwrap(), BTreeMap::new());
+        let mut play = Play { f, model: Model::default(), random: Random(seed), entered: Vec::new(), seen };
         for _ in 0..15 {
             for _ in 0..20 {
                 play.step();

@@ -23,7 +23,7 @@ use std::path::Path;
 pub const CHOICE: &str = "MEMSTONE_BROKEN";
 
 /// The roots of the crates whose rules are broken.
-const ROOTS: [&str; 2] = ["src/lib.rs", "cli/src/memstone/main.rs"];
+const ROOTS: [&str; 3] = ["src/lib.rs", "cli/src/memstone/main.rs", "mcp/src/main.rs"];
 
 pub struct Mutation {
     pub name: String,

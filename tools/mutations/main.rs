@@ -141,10 +141,10 @@ fn build(work: &Path, tests: &BTreeSet<&str>) -> BTreeMap<String, PathBuf> {
     // No debugger looks at these programs, and they are built faster so.
     cargo.env("CARGO_PROFILE_DEV_DEBUG", "0").env("RUSTFLAGS", "-Awarnings");
     for target in tests.iter().map(|test| parts(test).1).collect::<BTreeSet<_>>() {
-        if target == "lib" {
-            cargo.arg("--lib")
-        } else {
-            cargo.args(["--test", target])
+        match target {
+            "lib" => cargo.arg("--lib"),
+            "memstone-mcp" => cargo.args(["--bin", target]),
+            _ => cargo.args(["--test", target]),
         };
         if ["jobs", "memory"].contains(&target) {
             cargo.args(["--features", "memory"]);
