@@ -222,16 +222,19 @@ fn the_tables_of_layers_are_compared() {
     let graph = store
         .write(|tx| Ok(GraphMut::new(tx)?.create_entities(&[Entity::new("ada", "person", ["reads"])]).map(drop)?));
     graph.expect("created");
+    let jobs = memstone::memory::jobs::Jobs::of(&memory);
+    jobs.enqueue("ada", memstone::memory::jobs::Job::new("embed", "note 1")).expect("enqueued");
     let sound = run(&["--values", "--json"], &[&path]);
     assert_eq!(sound.status.code(), Some(0), "{}", text(&sound.stdout));
     let json: serde_json::Value = serde_json::from_slice(&sound.stdout).expect("one object");
     assert_eq!(
         (&json["layers"], &json["contradictions"]),
-        (&serde_json::json!(["memory", "graph"]), &serde_json::json!([]))
+        (&serde_json::json!(["memory", "jobs", "graph"]), &serde_json::json!([]))
     );
 
     let spoil = store.write(|tx| {
         tx.raw("memory.tags")?.clear()?;
+        tx.raw("jobs.waiting")?.clear()?;
         tx.untyped("graph.entities.by_name")?.clear()
     });
     spoil.expect("written");
@@ -242,6 +245,7 @@ fn the_tables_of_layers_are_compared() {
     for line in [
         "contradiction in table \"memory.tags\", row \\x00\\x00\\x00\\x01habits\\x00\\x00\\x00\\x00\\x00: missing, for item ",
         "contradiction in table \"memory.tags\": 0 rows, and the items give 1",
+        "contradiction in table \"jobs.waiting\": 0 rows, and the jobs give 1",
         "contradiction in table \"graph.entities.by_name\", row entity 0: missing, for its name \"ada\"",
         "contradiction in table \"graph.entities.by_name\": 0 entries for 1 rows",
     ] {
@@ -249,7 +253,7 @@ fn the_tables_of_layers_are_compared() {
     }
     let output = run(&["--values"], &[&path]);
     assert!(
-        text(&output.stdout).contains("CONTRADICTORY: 4 in the tables of memory, graph"),
+        text(&output.stdout).contains("CONTRADICTORY: 6 in the tables of memory, jobs, graph"),
         "{}",
         text(&output.stdout)
     );

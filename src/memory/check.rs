@@ -29,7 +29,7 @@ pub struct Problem {
     pub reason: String,
 }
 
-/// What [`Memory::check`](super::Memory::check) has found.
+/// What [`Memory::check`](super::Memory::check) and [`Jobs::check`](super::jobs::Jobs::check) have found.
 ///
 /// ```
 /// # let memory = memstone::memory::Memory::new(memstone::Store::in_memory()?);
@@ -44,6 +44,8 @@ pub struct Problem {
 pub struct CheckReport {
     /// Items, expired ones too.
     pub items: u64,
+    /// Jobs, those that have ended too.
+    pub jobs: u64,
     /// Items whose texts this version of the library would take apart into other words: they are found by the words of the
     /// version that wrote them. [`Memory::set_language`](super::Memory::set_language) makes them anew.
     pub stale_texts: u64,
@@ -65,23 +67,41 @@ impl CheckReport {
         self.problems.is_empty()
     }
 
-    fn note(&mut self, table: Table, key: &[u8], reason: impl Into<String>) {
-        if self.problems.len() < MOST {
-            let (table, key) = (table.name(), key.escape_ascii().to_string());
-            self.problems.push(Problem { table, key, reason: reason.into() });
+    pub(super) fn note(&mut self, table: Table, key: &[u8], reason: impl Into<String>) {
+        let (table, key) = (table.name(), key.escape_ascii().to_string());
+        self.push(Problem { table, key, reason: reason.into() });
+    }
+
+    pub(super) fn expect(&mut self, agrees: bool, table: Table, key: &[u8], reason: impl FnOnce() -> String) {
+        if !agrees {
+            self.note(table, key, reason());
         }
     }
 
     /// Rows that cannot be read are problems; only the store's errors end the check.
-    fn take(&mut self, result: Result<()>) -> Result<()> {
+    pub(super) fn take<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
         match result {
+            Ok(value) => Ok(Some(value)),
             Err(MemoryError::Damaged { table, key, reason }) => {
-                if self.problems.len() < MOST {
-                    self.problems.push(Problem { table, key, reason });
-                }
-                Ok(())
+                self.push(Problem { table, key, reason });
+                Ok(None)
             }
-            result => result,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds what another check of the same state has found.
+    pub(super) fn add(&mut self, other: CheckReport) {
+        let CheckReport { items, jobs, stale_texts, problems } = other;
+        self.items += items;
+        self.jobs += jobs;
+        self.stale_texts += stale_texts;
+        problems.into_iter().for_each(|problem| self.push(problem));
+    }
+
+    fn push(&mut self, problem: Problem) {
+        if self.problems.len() < MOST {
+            self.problems.push(problem);
         }
     }
 }

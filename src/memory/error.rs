@@ -17,6 +17,8 @@ pub enum Resource {
     Items,
     /// Bytes of items: content, metadata, tags and vectors, as they are stored.
     Bytes,
+    /// Jobs that have not ended, and dead letters.
+    Jobs,
 }
 
 impl std::fmt::Display for Resource {
@@ -24,6 +26,7 @@ impl std::fmt::Display for Resource {
         f.write_str(match self {
             Resource::Items => "items",
             Resource::Bytes => "bytes",
+            Resource::Jobs => "jobs that have not ended",
         })
     }
 }
@@ -99,8 +102,10 @@ pub enum MemoryError {
         /// What was asked for.
         asked: String,
     },
-    /// A quota would be exceeded. Room comes when items of the namespace are removed, or swept after they expired.
-    #[error("namespace {namespace:?} may hold {limit} {resource}: it holds {used}, and {asked} more were to be added")]
+    /// A quota would be exceeded. Room comes when items of the namespace are removed, or swept after they expired; for
+    /// jobs, when one of them has ended, or a dead letter is removed.
+    #[error("namespace {namespace:?} may hold {limit} {resource}: it holds {used}, and {asked} more were to be added{}",
+        if *resource == Resource::Jobs { "; again when one of them has ended" } else { "" })]
     Quota {
         /// The namespace that has the quota: the item's own, or one above it.
         namespace: Namespace,
@@ -189,7 +194,7 @@ impl MemoryError {
     }
 
     /// Whether the same call may succeed later without any other change: as [`Error::is_retryable`], and for limits of
-    /// rates and of operations at once. After a [`MemoryError::Conflict`] the item has to be read again.
+    /// rates, of operations at once, and of jobs. After a [`MemoryError::Conflict`] the item has to be read again.
     ///
     /// ```
     /// # use memstone::memory::{ItemId, MemoryError};
@@ -204,6 +209,7 @@ impl MemoryError {
             MemoryError::Rate { retry_after, .. } | MemoryError::AtOnce { retry_after, .. } => {
                 *retry_after < Duration::MAX
             }
+            MemoryError::Quota { resource: Resource::Jobs, limit, .. } => *limit > 0,
             _ => false,
         }
     }

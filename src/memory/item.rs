@@ -250,11 +250,14 @@ enum Expiry {
 /// let moved = Draft::new("Ada drinks tea")
 ///     .id(id)
 ///     .created(Timestamp::from_micros(7))
+///     .updated(Timestamp::from_micros(9), 3)
+///     .duplicates(2)
 ///     .expires_at(Timestamp::MAX)
 ///     .all_metadata(metadata)
 ///     .keep_duplicate();
 /// assert_eq!(memory.add("ada", moved)?.id, id);
-/// assert_eq!(memory.get(id)?.unwrap().created, Timestamp::from_micros(7));
+/// let item = memory.get(id)?.unwrap();
+/// assert_eq!((item.created.as_micros(), item.updated.as_micros(), item.version, item.duplicates), (7, 9, 3, 2));
 /// # Ok::<(), memstone::memory::MemoryError>(())
 /// ```
 #[derive(Debug, Clone, Default)]
@@ -265,6 +268,8 @@ pub struct Draft {
     pub(super) tags: BTreeSet<String>,
     pub(super) vectors: BTreeMap<String, Vec<f32>>,
     pub(super) created: Option<Timestamp>,
+    updated: Option<(Timestamp, u64)>,
+    duplicates: u64,
     pub(super) keep_duplicate: bool,
     expiry: Expiry,
 }
@@ -332,6 +337,20 @@ impl Draft {
         self
     }
 
+    /// Sets the time of the last change, and the version that it made (at least 1), for an item that comes from elsewhere.
+    #[must_use]
+    pub fn updated(mut self, time: impl Into<Timestamp>, version: u64) -> Draft {
+        self.updated = Some((time.into(), version.max(1)));
+        self
+    }
+
+    /// Sets how often the same content was added again, for an item that comes from elsewhere.
+    #[must_use]
+    pub fn duplicates(mut self, number: u64) -> Draft {
+        self.duplicates = number;
+        self
+    }
+
     /// Adds the item also if the namespace has one with the same content.
     #[must_use]
     pub fn keep_duplicate(mut self) -> Draft {
@@ -342,6 +361,7 @@ impl Draft {
     /// The item that it becomes.
     pub(super) fn into_item(self, id: ItemId, namespace: Namespace, now: Timestamp) -> Item {
         let created = self.created.unwrap_or(now);
+        let (updated, version) = self.updated.unwrap_or((created, 1));
         Item {
             id,
             namespace,
@@ -354,9 +374,9 @@ impl Draft {
                 Expiry::After(duration) => Some(now + duration),
             },
             created,
-            updated: created,
-            version: 1,
-            duplicates: 0,
+            updated,
+            version,
+            duplicates: self.duplicates,
             spaces: BTreeSet::new(),
             vectors: self.vectors.into_iter().map(|(space, vector)| (space, Some(vector))).collect(),
         }

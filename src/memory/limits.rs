@@ -1,6 +1,7 @@
 //! Quotas and rate limits of namespaces, and how many operations they allow at once.
 
 use crate::memory::error::{MemoryError, Resource, Result};
+use crate::memory::job_counts;
 use crate::memory::namespace::Namespace;
 use crate::memory::permits;
 use crate::memory::rows::Counts;
@@ -22,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 /// ```
 /// use memstone::memory::Limits;
 /// use std::time::Duration;
-/// let limits = Limits::new().items(100_000).bytes(1 << 30).rate(600, Duration::from_secs(60)).at_once(4);
+/// let limits = Limits::new().items(100_000).bytes(1 << 30).jobs(1000).rate(600, Duration::from_secs(60)).at_once(4);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Limits {
@@ -32,13 +33,15 @@ pub struct Limits {
     rate: Option<(u64, u64)>,
     #[serde(default)]
     at_once: Option<u64>,
+    #[serde(default)]
+    jobs: Option<u64>,
 }
 
 impl Limits {
     /// No limits.
     #[must_use]
     pub const fn new() -> Limits {
-        Limits { items: None, bytes: None, rate: None, at_once: None }
+        Limits { items: None, bytes: None, rate: None, at_once: None, jobs: None }
     }
 
     /// No more items.
@@ -52,6 +55,28 @@ impl Limits {
     #[must_use]
     pub const fn bytes(mut self, limit: u64) -> Limits {
         self.bytes = Some(limit);
+        self
+    }
+
+    /// No more [`jobs`](super::jobs) that have not ended, and dead letters. Jobs that have ended and are kept to be seen do
+    /// not count.
+    ///
+    /// ```
+    /// # let memory = memstone::memory::Memory::new(memstone::Store::in_memory()?);
+    /// use memstone::memory::jobs::{Job, JobError, Jobs};
+    /// use memstone::memory::{Limits, MemoryError, Resource};
+    /// memory.set_limits("ada", Limits::new().jobs(1))?;
+    /// let jobs = Jobs::of(&memory);
+    /// let first = jobs.enqueue("ada/chat", Job::new("embed", "note 1"))?.id;
+    /// let refused = jobs.enqueue("ada", Job::new("mail", "to: bob")).unwrap_err();
+    /// assert!(matches!(refused, JobError::Memory(MemoryError::Quota { resource: Resource::Jobs, used: 1, .. })));
+    /// jobs.cancel(first)?;
+    /// jobs.enqueue("ada", Job::new("mail", "to: bob"))?;
+    /// # Ok::<(), JobError>(())
+    /// ```
+    #[must_use]
+    pub const fn jobs(mut self, limit: u64) -> Limits {
+        self.jobs = Some(limit);
         self
     }
 
@@ -77,10 +102,11 @@ impl Limits {
     }
 
     /// The quotas: what is limited, the limit, and what is used of it.
-    pub(super) fn quotas(&self, used: Counts) -> impl Iterator<Item = (Resource, u64, u64)> + use<> {
+    pub(super) fn quotas(&self, used: Counts, jobs: u64) -> impl Iterator<Item = (Resource, u64, u64)> + use<> {
         let items = self.items.map(|limit| (Resource::Items, limit, used.items));
         let bytes = self.bytes.map(|limit| (Resource::Bytes, limit, used.bytes));
-        items.into_iter().chain(bytes)
+        let jobs = self.jobs.map(|limit| (Resource::Jobs, limit, jobs));
+        items.into_iter().chain(bytes).chain(jobs)
     }
 
     pub(super) fn read(reader: &Reader<'_>, namespace: &Namespace) -> Result<Limits> {
@@ -163,4 +189,16 @@ pub(super) fn take(writer: &Writer<'_>, namespace: &Namespace, tokens: u64, now:
         taken.extend(Limits::read(&writer.reader, &namespace)?.take(writer, &namespace, tokens, now)?);
     }
     taken.iter().try_for_each(|(key, state)| writer.put(Table::Buckets, key, state))
+}
+
+/// Refuses one more job of a namespace that its quota, or that of one above it, does not allow.
+pub(super) fn admit_job(reader: &Reader<'_>, namespace: &Namespace) -> Result<()> {
+    for namespace in namespace.lineage() {
+        let Some(limit) = Limits::read(reader, &namespace)?.jobs else { continue };
+        let used = job_counts::read(reader, &namespace)?;
+        if used >= limit {
+            return Err(MemoryError::Quota { namespace, resource: Resource::Jobs, limit, used, asked: 1 });
+        }
+    }
+    Ok(())
 }

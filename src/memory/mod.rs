@@ -32,6 +32,7 @@ mod find;
 pub mod graph;
 mod id;
 mod item;
+mod job_counts;
 pub mod jobs;
 mod language;
 mod layers;
@@ -39,6 +40,7 @@ mod limits;
 mod load;
 mod measure;
 mod namespace;
+mod options;
 mod permit;
 mod permits;
 mod postings;
@@ -50,6 +52,7 @@ mod settings;
 mod snapshot;
 mod statistics;
 mod tables;
+mod tags;
 mod text;
 mod thresholds;
 mod time;
@@ -65,79 +68,26 @@ pub use item::{Added, Draft, Item, MAX_CONTENT, MAX_METADATA, MAX_TAGS};
 pub use language::Language;
 pub use layers::{LayerReport, check_layers};
 pub use limits::Limits;
-pub use measure::Operation;
+pub use measure::{Measuring, Meter, Operation, Outcome};
 pub use namespace::Namespace;
+pub use options::MemoryOptions;
 pub use permit::Permit;
 pub use query::{Cursor, Found, Hit, Order, Query};
 pub use snapshot::{MemorySnapshot, NamespaceInfo};
 pub use statistics::{OperationStatistics, Statistics};
+pub use tags::TagInfo;
 pub use thresholds::{Thresholds, Warning, Watched};
 pub use time::Timestamp;
 pub use txn::MemoryTxn;
 pub use vector::{Format, Metric, Space};
 
 use crate::{Store, WriteOptions, WriteTxn};
-use measure::{End, Meter};
 use serde_json::Value;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tables::Counters;
-use time::Clock;
 
 /// So many items are removed by one transaction of [`Memory::sweep`] and [`Memory::clear`]: others wait for no more.
 const BATCH: usize = 64;
-
-/// How a memory works.
-///
-/// ```
-/// # let dir = tempfile::tempdir().unwrap();
-/// use memstone::memory::{Memory, MemoryError, MemoryOptions, Thresholds, Timestamp};
-/// use memstone::{Durability, Store, WriteOptions};
-/// let options = MemoryOptions::new()
-///     .writing(WriteOptions::new().durability(Durability::Relaxed))
-///     .clock(|| Timestamp::from_micros(7))
-///     .thresholds(Thresholds::default());
-/// let memory = Memory::with(Store::open(dir.path().join("memory.mst"))?, options);
-/// let id = memory.add("ada", "likes tea")?.id;
-/// assert_eq!(memory.get(id)?.unwrap().created.as_micros(), 7);
-/// # Ok::<(), MemoryError>(())
-/// ```
-#[derive(Debug, Clone, Default)]
-pub struct MemoryOptions {
-    writing: WriteOptions,
-    clock: Clock,
-    thresholds: Thresholds,
-}
-
-impl MemoryOptions {
-    /// Durable commits, the store's timeout, and the system's clock.
-    #[must_use]
-    pub fn new() -> MemoryOptions {
-        MemoryOptions::default()
-    }
-
-    /// How write transactions wait and commit.
-    #[must_use]
-    pub fn writing(mut self, options: WriteOptions) -> MemoryOptions {
-        self.writing = options;
-        self
-    }
-
-    /// Where the time comes from: for tests, and for hosts whose clock is not to be trusted.
-    #[must_use]
-    pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> MemoryOptions {
-        self.clock = Clock::new(clock);
-        self
-    }
-
-    /// From which figures on [`Memory::statistics`] warns.
-    #[must_use]
-    pub fn thresholds(mut self, thresholds: Thresholds) -> MemoryOptions {
-        self.thresholds = thresholds;
-        self
-    }
-}
 
 /// How many rows of the store the operations of a memory have read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -185,8 +135,7 @@ pub struct Work {
 pub struct Memory {
     store: Store,
     options: MemoryOptions,
-    counters: Arc<Counters>,
-    meter: Arc<Meter>,
+    meter: Meter,
 }
 
 impl std::fmt::Debug for Memory {
@@ -213,7 +162,8 @@ impl Memory {
     /// The same with other options.
     #[must_use]
     pub fn with(store: Store, options: MemoryOptions) -> Memory {
-        Memory { store, options, counters: Arc::default(), meter: Arc::new(Meter::new()) }
+        let meter = options.meter.clone().unwrap_or_default();
+        Memory { store, options, meter }
     }
 
     /// The store.
@@ -222,8 +172,8 @@ impl Memory {
         &self.store
     }
 
-    /// Rows that this handle and its clones have read and written so far. Rows read by a search that is still running, or
-    /// by a transaction, are added when it ends.
+    /// Rows that this handle, its clones and others with its meter have read and written so far. Rows read by a search
+    /// that is still running, or by a transaction, are added when it ends.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -237,7 +187,8 @@ impl Memory {
     #[must_use]
     pub fn work(&self) -> Work {
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        Work { rows_read: read(&self.counters.read), rows_written: read(&self.counters.written) }
+        let counters = self.meter.counters();
+        Work { rows_read: read(&counters.read), rows_written: read(&counters.written) }
     }
 
     /// The newest state, for several reads that agree. Waits for no writer.
@@ -245,7 +196,7 @@ impl Memory {
     /// # Errors
     /// As [`Store::read`], [`MemoryError::Layout`], [`MemoryError::Damaged`].
     pub fn snapshot(&self) -> Result<MemorySnapshot> {
-        MemorySnapshot::new(self.store.read()?, &self.counters, self.options.clock.now())
+        MemorySnapshot::new(self.store.read()?, self.meter.counters(), self.options.clock.now())
     }
 
     /// Runs `body` in one write transaction: commits if it returns `Ok`, and rolls everything back if it returns `Err` or
@@ -256,8 +207,8 @@ impl Memory {
     pub fn write<T, E: From<MemoryError>>(&self, body: impl FnOnce(&MemoryTxn<'_>) -> Result<T, E>) -> Result<T, E> {
         let running = self.meter.begin();
         let result = self.transact(self.options.writing, body);
-        let end = if result.is_ok() { End::Done } else { End::Failed };
-        running.end(Operation::Transaction, &Namespace::root(), end);
+        let outcome = if result.is_ok() { Outcome::Done } else { Outcome::Failed };
+        running.end(Operation::Transaction, &Namespace::root(), outcome);
         result
     }
 
@@ -292,7 +243,7 @@ impl Memory {
     /// # Errors
     /// [`MemoryError::Store`], [`MemoryError::Layout`], [`MemoryError::Damaged`].
     pub fn on<'t>(&'t self, tx: &'t WriteTxn) -> Result<MemoryTxn<'t>> {
-        MemoryTxn::new(tx, &self.counters, self.options.clock.now())
+        MemoryTxn::new(tx, self.meter.counters(), self.options.clock.now())
     }
 
     /// Adds an item to a namespace: see [`MemoryTxn::add`].
@@ -572,7 +523,32 @@ impl Memory {
         self.change(Operation::Charge, &namespace, |tx| tx.charge(&namespace, tokens))
     }
 
-    /// Verifies that all indexes and counters agree with the items, in one state.
+    /// The tags of the items in a namespace and below it, by their names, and how many items have each; expired ones
+    /// count until they are swept. Two rows are read for each tag of each namespace, however many items have it.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # use memstone::memory::{Draft, Memory, MemoryError};
+    /// # let memory = Memory::open(dir.path().join("memory.mst"))?;
+    /// memory.add("ada/chat", Draft::new("likes tea").tags(["drinks", "habits"]))?;
+    /// memory.add("ada", Draft::new("walks to work").tags(["habits"]))?;
+    /// let tags = memory.tags("ada")?;
+    /// let tags: Vec<_> = tags.iter().map(|of| (of.tag.as_str(), of.items)).collect();
+    /// assert_eq!(tags, [("drinks", 1), ("habits", 2)]);
+    /// # Ok::<(), MemoryError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Memory::usage`].
+    pub fn tags<N>(&self, under: N) -> Result<Vec<TagInfo>>
+    where
+        N: TryInto<Namespace, Error: Into<MemoryError>>,
+    {
+        self.snapshot()?.tags(under)
+    }
+
+    /// Verifies that all indexes and counters agree with the items, and those of the [`jobs`] of the store with the jobs,
+    /// in one state.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -586,6 +562,6 @@ impl Memory {
     /// # Errors
     /// As [`Memory::snapshot`]. What disagrees is no error: the report has it.
     pub fn check(&self) -> Result<CheckReport> {
-        self.measure(Operation::Check, &Namespace::root(), || check::check(&self.snapshot()?))
+        self.measure(Operation::Check, &Namespace::root(), || layers::check(&self.snapshot()?))
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::memory::Memory;
 use crate::memory::error::Result;
+use crate::memory::job_counts;
 use crate::memory::limits::Limits;
 use crate::memory::load;
 use crate::memory::measure::{Operation, Series};
@@ -45,20 +46,23 @@ pub struct Statistics {
     /// **All processes**: which of them hold locks or wait, and under [`Locks::processes`] the figures of each. Those of
     /// **this process** are there under its process id.
     pub locks: Locks,
-    /// **This handle** and its clones: since when it measures.
+    /// **This handle**, its clones, and others with its meter ([`MemoryOptions::meter`](super::MemoryOptions::meter)), as
+    /// all that follows: since when they measure.
     pub since: Timestamp,
-    /// **This handle** and its clones: operations that run at this moment, this one not included.
+    /// **This handle**: operations that run at this moment, this one not included.
     pub running: u64,
-    /// **This handle** and its clones: operations by namespace and kind. A namespace stands for itself, without those
+    /// **This handle**: operations by namespace and kind. A namespace stands for itself, without those
     /// below it: for a search it is the one that the query names. Operations that concern no single namespace, and those
-    /// on items that are not there, count for the root. At most 64 namespaces are told apart, those that come first; the
-    /// operations on all others are together under `None`. What is done with a [`MemorySnapshot`], or inside of a
+    /// on items that are not there, count for the root. At most 704 pairs of a namespace and a kind are told apart, those
+    /// that come first; the others are together under `None`, by kind. What is done with a [`MemorySnapshot`], or inside of a
     /// transaction, is not counted singly.
     pub operations: Vec<OperationStatistics>,
-    /// **This handle** and its clones: rows read, as [`Memory::work`] counts them.
+    /// **This handle**: rows read, as [`Memory::work`] counts them.
     pub rows_read: u64,
-    /// **This handle** and its clones: rows written.
+    /// **This handle**: rows written.
     pub rows_written: u64,
+    /// From which figures on there are warnings.
+    pub thresholds: Thresholds,
     /// What has reached its threshold, in all of the above, in quotas and in what is to be swept.
     pub warnings: Vec<Warning>,
 }
@@ -110,6 +114,9 @@ impl OperationStatistics {
     }
 
     fn warning(&self, thresholds: &Thresholds) -> Option<Warning> {
+        if matches!(self.operation, Operation::Lengthy(_)) {
+            return None;
+        }
         let (watched, threshold) = if self.operation.is_read() {
             (Watched::ReadLatency, thresholds.read_p99)
         } else {
@@ -152,11 +159,12 @@ impl Memory {
             writer,
             active,
             locks,
-            since: meter.since,
+            since: meter.since(),
             running: meter.running(),
             operations,
             rows_read: work.rows_read,
             rows_written: work.rows_written,
+            thresholds: *thresholds,
             warnings,
         })
     }
@@ -189,7 +197,8 @@ fn warnings_of_content(thresholds: &Thresholds, snapshot: &MemorySnapshot) -> Re
         let path = || Table::Limits.damaged(&key, "not a path");
         let namespace = Namespace::from_key(&key).ok_or_else(path)?;
         let used = load::namespace_row(&reader, &namespace)?.unwrap_or_default().total;
-        for (resource, limit, used) in Limits::parse(&key, &row)?.quotas(used) {
+        let jobs = job_counts::read(&reader, &namespace)?;
+        for (resource, limit, used) in Limits::parse(&key, &row)?.quotas(used, jobs) {
             let warning = Warning::over(Watched::Quota, share(used, limit), thresholds.quota_share);
             let of = |warning| Warning { namespace: Some(namespace.clone()), resource: Some(resource), ..warning };
             warnings.extend(warning.map(of));

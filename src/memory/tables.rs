@@ -80,9 +80,11 @@ pub(super) enum Table {
     JobsEnded,
     /// Lane, number of the job → nothing.
     JobsDead,
+    /// Path → how many jobs count for its quota ([`job_counts`](super::job_counts)).
+    JobCounts,
 }
 
-pub(super) const TABLES: [Table; 30] = [
+pub(super) const TABLES: [Table; 31] = [
     Table::Settings,
     Table::Namespaces,
     Table::Numbers,
@@ -113,6 +115,7 @@ pub(super) const TABLES: [Table; 30] = [
     Table::JobKeys,
     Table::JobsEnded,
     Table::JobsDead,
+    Table::JobCounts,
 ];
 
 impl Table {
@@ -148,6 +151,7 @@ impl Table {
             Table::JobKeys => "jobs.keys",
             Table::JobsEnded => "jobs.ended",
             Table::JobsDead => "jobs.dead",
+            Table::JobCounts => "jobs.counts",
         }
     }
 
@@ -237,23 +241,29 @@ impl<'s> Reader<'s> {
         self.read.get()
     }
 
-    fn count(&self) {
+    fn note_read(&self) {
         self.read.set(self.read.get() + 1);
     }
 
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes<'s>>> {
-        self.count();
+        self.note_read();
         Ok(in_either!(Readable, self.table(table)?, table => table.get(key))?)
     }
 
     pub(super) fn contains(&self, table: Table, key: &[u8]) -> Result<bool> {
-        self.count();
+        self.note_read();
         Ok(in_either!(Readable, self.table(table)?, table => table.contains(key))?)
     }
 
     /// The number of rows; it takes time.
     pub(super) fn len(&self, table: Table) -> Result<u64> {
         Ok(in_either!(Readable, self.table(table)?, table => table.len())?)
+    }
+
+    /// The number of rows in a range, without reading them.
+    pub(super) fn count(&self, table: Table, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<u64> {
+        self.note_read();
+        Ok(in_either!(Readable, self.table(table)?, table => table.count((from, to)))?)
     }
 
     pub(super) fn range(&self, table: Table, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Rows<'s, '_>> {
@@ -291,7 +301,7 @@ impl<'s> Iterator for Rows<'s, '_> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let row = in_either!(Range, &mut self.rows, rows => rows.next())?;
-        self.reader.count();
+        self.reader.note_read();
         Some(row.map_err(Into::into))
     }
 }
@@ -299,7 +309,7 @@ impl<'s> Iterator for Rows<'s, '_> {
 impl DoubleEndedIterator for Rows<'_, '_> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let row = in_either!(Range, &mut self.rows, rows => rows.next_back())?;
-        self.reader.count();
+        self.reader.note_read();
         Some(row.map_err(Into::into))
     }
 }

@@ -170,7 +170,7 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.watched.what())?;
         if let Some(operation) = self.operation {
-            write!(f, ": {}", format!("{operation:?}").to_lowercase())?;
+            write!(f, ": {operation}")?;
         }
         match (&self.namespace, self.operation) {
             (Some(namespace), _) => write!(f, " in {namespace:?}")?,

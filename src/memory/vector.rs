@@ -111,7 +111,10 @@ impl Space {
             }
             Format::I8 => {
                 let largest = vector.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
-                let scale = largest / 127.0;
+                let near = largest / 127.0;
+                // A vector that was read from a space like this becomes the same row again: dividing may have rounded.
+                let is_exact = |scale: &f32| vector.iter().all(|x| step(to_step(*x, *scale), *scale) == *x);
+                let scale = [near, near.next_up(), near.next_down()].into_iter().find(is_exact).unwrap_or(near);
                 let steps = vector.iter().map(|x| to_step(*x, scale));
                 Ok(scale.to_le_bytes().into_iter().chain(steps).collect())
             }
@@ -126,7 +129,7 @@ impl Space {
             Format::I8 => {
                 let (scale, steps) = row.split_first_chunk()?;
                 let scale = f32::from_le_bytes(*scale);
-                steps.iter().map(|b| f32::from(i8::from_le_bytes([*b])) * scale).collect()
+                steps.iter().map(|b| step(*b, scale)).collect()
             }
         };
         (vector.len() == self.dimension as usize && row.len() == self.row_size()).then_some(vector)
@@ -223,6 +226,11 @@ fn sums<const N: usize>(
 fn to_step(x: f32, scale: f32) -> u8 {
     let step = if scale > 0.0 { (x / scale).round().clamp(-127.0, 127.0) } else { 0.0 };
     (step as i8).to_le_bytes()[0]
+}
+
+/// The element of a step.
+fn step(step: u8, scale: f32) -> f32 {
+    f32::from(i8::from_le_bytes([step])) * scale
 }
 
 /// The nearest number of 16 bits, to even if there are two. Too large ones become infinite.

@@ -15,6 +15,7 @@ mod fair;
 mod model;
 mod operations;
 mod processes;
+mod quota;
 #[path = "../common/random.rs"]
 mod random;
 mod support;

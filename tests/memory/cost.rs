@@ -104,3 +104,33 @@ fn a_search_for_a_word_that_all_have_reads_a_row_for_64_items() {
     assert!(found.rows_read < 2000 / 64 + 40, "{} rows", found.rows_read);
     assert_eq!(found.hits.len(), 10);
 }
+
+/// The tags are listed by their index: two rows for each, and two to find the namespace, however many items have them.
+#[test]
+fn listing_tags_reads_no_items() {
+    let f = Fixture::new();
+    let mut found = Vec::new();
+    for size in [50_u32, 3_000] {
+        let add = |tx: &memstone::memory::MemoryTxn<'_>| {
+            (0..size).try_for_each(|n| {
+                let tags = ["all".to_owned(), format!("{}", n % 3)];
+                tx.add(format!("ada/{}", n % 2), Draft::new(format!("{size} {n}")).tags(tags)).map(drop)
+            })
+        };
+        f.memory.write(add).unwrap();
+        let mut tags = Vec::new();
+        let [read, written, _] = cost(&f, || tags = f.memory.tags("ada").unwrap());
+        let tags: Vec<(String, u64)> = tags.into_iter().map(|of| (of.tag, of.items)).collect();
+        found.push((read, written, tags));
+    }
+    let of = |size: u64| {
+        let third = |n: u64| (n.to_string(), (size + 2 - n) / 3);
+        vec![third(0), third(1), third(2), ("all".to_owned(), size)]
+    };
+    let sum: Vec<(String, u64)> = of(50).into_iter().zip(of(3_000)).map(|(a, b)| (a.0, a.1 + b.1)).collect();
+    assert_eq!((&found[0].2, &found[1].2), (&of(50), &sum));
+    assert_eq!(found[0].0, found[1].0, "as many rows read for many items as for few");
+    assert!(found[0].0 <= 25 && found[0].1 == 0, "{found:?}");
+    assert_eq!(f.memory.tags("ada/0").unwrap().len(), 4);
+    assert!(f.memory.tags("bob").unwrap().is_empty());
+}

@@ -1,7 +1,9 @@
 //! What a handle counts, what it leaves to the store, and what it warns of.
 
 use crate::support::{Fixture, SECOND};
-use memstone::memory::{Draft, Limits, Memory, MemoryError, MemoryOptions, Operation, Query, Thresholds, Watched};
+use memstone::memory::{
+    Draft, Limits, Memory, MemoryError, MemoryOptions, Meter, Operation, Outcome, Query, Thresholds, Watched,
+};
 use std::time::Duration;
 
 /// Namespace, kind, operations, refused, failed.
@@ -133,4 +135,28 @@ fn what_reaches_its_threshold_is_told_with_what_to_do() {
             (Watched::WriteLatency, Some(Operation::Add), "ada".to_owned()),
         ]
     );
+}
+
+#[test]
+fn handles_with_one_meter_measure_together() {
+    let f = Fixture::new();
+    let meter = Meter::new();
+    let handle = || Memory::with(f.memory.store().clone(), f.options().meter(meter.clone()));
+    let id = handle().add("ada", "likes tea").unwrap().id;
+    handle().get(id).unwrap();
+    let measuring = meter.begin();
+    assert_eq!(handle().statistics().unwrap().running, 1);
+    measuring.end(Operation::Writing("import"), &"bob".parse().unwrap(), Outcome::Refused);
+    drop(meter.begin());
+    let expected = [
+        ("ada".to_owned(), Operation::Add, [1, 0, 0]),
+        ("ada".to_owned(), Operation::Get, [1, 0, 0]),
+        ("bob".to_owned(), Operation::Writing("import"), [1, 1, 0]),
+    ];
+    assert_eq!(counts(&handle()), expected);
+    assert!(handle().work().rows_written > 0 && f.memory.work().rows_written == 0);
+    let since = handle().statistics().unwrap().since;
+    assert_eq!(meter.reset(), 3);
+    let after = handle().statistics().unwrap();
+    assert!(after.operations.is_empty() && after.since >= since && after.rows_written == 0 && after.running == 0);
 }

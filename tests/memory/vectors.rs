@@ -144,3 +144,29 @@ fn vectors_are_compared_after_the_conditions_and_above_a_threshold() {
     f.memory.remove(without).unwrap();
     assert!(matches!(f.memory.find(&Query::new().like("s", without)), Err(MemoryError::NotFound { .. })));
 }
+
+/// What was read from one space becomes the same row in another: vectors move between stores without loss.
+#[test]
+fn a_vector_that_was_read_is_stored_as_it_is() {
+    let f = Fixture::new();
+    let mut random = Random(11);
+    for (format, name) in [(Format::F32, "exact"), (Format::F16, "half"), (Format::I8, "byte")] {
+        f.memory.declare_space(name, Space::new(9).format(format)).unwrap();
+        for n in 0..3000 {
+            let size = [1.0, 1e-3, 7.3, 1e4][n % 4];
+            let given: Vec<f32> = vector(&mut random, 9).iter().map(|x| x * size).collect();
+            let (once, twice) = f
+                .memory
+                .write(|tx| {
+                    let id = tx.add("a", Draft::new("x").keep_duplicate().vector(name, given))?.id;
+                    let once = tx.vector(id, name)?.unwrap();
+                    tx.update(id, |item| item.set_vector(name, once.clone()))?;
+                    let twice = tx.vector(id, name)?.unwrap();
+                    tx.remove(id)?;
+                    Ok::<_, MemoryError>((once, twice))
+                })
+                .unwrap();
+            assert_eq!(once, twice, "{name}");
+        }
+    }
+}

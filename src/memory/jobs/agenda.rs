@@ -2,7 +2,10 @@
 
 use super::change::{change, take_back, wait};
 use super::error::Result;
-use super::rows::{Head, Lane, Queue, Row, Stage, keys_between, last_number, next_number, number_before};
+use super::rows::{
+    Head, Lane, Queue, Row, Slot, Stage, keys_between, lane_name, last_number, next_number, number_before, parse,
+};
+use crate::memory::namespace::Namespace;
 use crate::memory::tables::{Reader, Table, Writer, key};
 use crate::memory::time::Timestamp;
 use std::ops::Bound;
@@ -19,6 +22,7 @@ const WAKES: u8 = 1;
 pub(super) struct Next {
     pub(super) turn: u64,
     lane: u64,
+    /// The queue, as the claim is to leave it.
     queue: Queue,
 }
 
@@ -90,11 +94,29 @@ fn wake(writer: &Writer<'_>, lane: u64, now: Timestamp) -> Result<bool> {
     Ok(!due.is_empty())
 }
 
-/// The lane of a queue whose turn it is.
-pub(super) fn next(reader: &Reader<'_>, queue: &Queue) -> Result<Option<Next>> {
+/// The lane of a queue whose turn it is, of those under a namespace.
+pub(super) fn next(reader: &Reader<'_>, queue: &Queue, under: &Namespace) -> Result<Option<Next>> {
+    if !under.parts().is_empty() {
+        return next_under(reader, queue, under);
+    }
     let prefix = key(&[&queue.number.to_be_bytes(), &[TURNS]]);
     let first = keys_between(reader, Table::JobAgenda, &prefix, queue.turns, u64::MAX)?.next().transpose()?;
-    Ok(first.map(|key| Next { turn: number_before(&key), lane: last_number(&key), queue: *queue }))
+    let next = |turn, lane| Next { turn, lane, queue: Queue { turns: turn, ..*queue } };
+    Ok(first.map(|key| next(number_before(&key), last_number(&key))))
+}
+
+/// The same by the lanes of that namespace and below: turns of others may lie before theirs, so that the queue is looked
+/// through from where it was.
+fn next_under(reader: &Reader<'_>, queue: &Queue, under: &Namespace) -> Result<Option<Next>> {
+    let mut first: Option<Next> = None;
+    for row in reader.prefix(Table::JobLaneNumbers, &lane_name(queue.number, under))? {
+        let (key, row) = row?;
+        let lane = parse(Table::JobLaneNumbers, &key, &row)?;
+        if let Some(Slot::Turn(turn)) = Lane::read(reader, lane)?.slot {
+            first = first.into_iter().chain([Next { turn, lane, queue: *queue }]).min_by_key(|next| next.turn);
+        }
+    }
+    Ok(first)
 }
 
 /// Gives the first job of a lane to a worker: its number, and its row as it is then.
@@ -118,7 +140,7 @@ pub(super) fn serve(
         return Err(table.damaged(&entry, format!("job {id} is {}", before.stage.name())).into());
     }
     // Before the change, which may have to look from an earlier time on.
-    Queue { turns: next.turn, ..next.queue }.write(writer, &lane.name)?;
+    next.queue.write(writer, &lane.name)?;
     let after = Row {
         stage: Stage::Running(until),
         attempts: before.attempts.saturating_add(1),
@@ -132,9 +154,9 @@ pub(super) fn serve(
 }
 
 /// When a claim of a queue will, or may, find a job: the first time if it does now.
-pub(super) fn due(reader: &Reader<'_>, name: &str) -> Result<Option<Timestamp>> {
+pub(super) fn due(reader: &Reader<'_>, name: &str, under: &Namespace) -> Result<Option<Timestamp>> {
     let Some(queue) = Queue::read(reader, name)? else { return Ok(None) };
-    if next(reader, &queue)?.is_some() {
+    if next(reader, &queue, under)?.is_some() {
         return Ok(Some(Timestamp::MIN));
     }
     let (queue_key, wakes) = (queue.number.to_be_bytes(), key(&[&queue.number.to_be_bytes(), &[WAKES]]));

@@ -5,6 +5,7 @@ use super::parts::JobCounts;
 use super::rows::{
     AGAIN, Head, Lane, Queue, Row, Slot, Stage, lane_name, last_number, next_key, next_number, number_before, write,
 };
+use crate::memory::job_counts;
 use crate::memory::namespace::Namespace;
 use crate::memory::tables::{Table, Writer, key};
 use crate::memory::time::Timestamp;
@@ -41,6 +42,10 @@ pub(super) fn replace(
     after: Option<&Row>,
 ) -> Result<()> {
     let (old, new) = (before.map(|row| row.stage), after.map(|row| row.stage));
+    let (counted, counts) = (old.is_some_and(Stage::counts), new.is_some_and(Stage::counts));
+    if counted != counts {
+        job_counts::change(writer, &lane.namespace, counts)?;
+    }
     if old != new {
         old.map_or(Ok(()), |stage| leave(writer, number, &mut lane, id, stage))?;
         new.map_or(Ok(()), |stage| enter(writer, number, &mut lane, id, stage))?;

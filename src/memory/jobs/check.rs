@@ -4,46 +4,14 @@ use super::error::Result;
 use super::parts::JobCounts;
 use super::rows::{CLASSES, Head, Lane, Queue, Row, Slot, Stage, held_key, lane_name, last_number, parse, read};
 use super::snapshot::JobsSnapshot;
-use crate::memory::check::Problem;
+use crate::memory::check::CheckReport;
 use crate::memory::error::MemoryError;
+use crate::memory::job_counts;
+use crate::memory::namespace::Namespace;
 use crate::memory::tables::{Reader, Table};
 use crate::memory::time::Timestamp;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-
-/// No more problems are listed.
-const MOST: usize = 1000;
-
-/// What [`Jobs::check`](super::Jobs::check) has found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-#[non_exhaustive]
-pub struct JobsReport {
-    /// Jobs, those that have ended too.
-    pub jobs: u64,
-    /// The first 1,000 of what does not agree.
-    pub problems: Vec<Problem>,
-}
-
-impl JobsReport {
-    /// Whether everything agrees.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.problems.is_empty()
-    }
-
-    fn note(&mut self, table: Table, key: &[u8], reason: impl Into<String>) {
-        if self.problems.len() < MOST {
-            let (table, key) = (table.name(), key.escape_ascii().to_string());
-            self.problems.push(Problem { table, key, reason: reason.into() });
-        }
-    }
-
-    fn expect(&mut self, agrees: bool, table: Table, key: &[u8], reason: impl FnOnce() -> String) {
-        if !agrees {
-            self.note(table, key, reason());
-        }
-    }
-}
 
 /// What the jobs of a lane lead one to expect of its row.
 #[derive(Debug, Default, PartialEq)]
@@ -57,7 +25,7 @@ struct Expected {
 struct Check<'r> {
     reader: Reader<'r>,
     head: Head,
-    report: JobsReport,
+    report: CheckReport,
     queues: BTreeMap<String, Queue>,
     lanes: BTreeMap<u64, Lane>,
     expected: BTreeMap<u64, Expected>,
@@ -65,11 +33,11 @@ struct Check<'r> {
     rows: BTreeMap<Table, u64>,
 }
 
-pub(super) fn check(snapshot: &JobsSnapshot) -> Result<JobsReport> {
+pub(super) fn check(snapshot: &JobsSnapshot) -> Result<CheckReport> {
     let reader = snapshot.reader();
     let head = Head::read(&reader)?;
     let (queues, lanes, expected) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let report = JobsReport::default();
+    let report = CheckReport::default();
     let mut check = Check { reader, head, report, queues, lanes, expected, rows: BTreeMap::new() };
     for (key, queue) in check.table(Table::JobQueues)? {
         check.queues.insert(String::from_utf8_lossy(&key).into_owned(), queue);
@@ -80,6 +48,7 @@ pub(super) fn check(snapshot: &JobsSnapshot) -> Result<JobsReport> {
     check.jobs()?;
     check.lanes()?;
     check.queues();
+    check.namespaces()?;
     check.sizes()?;
     Ok(check.report)
 }
@@ -211,9 +180,30 @@ impl Check<'_> {
         }
     }
 
+    /// Namespaces count the jobs of their lanes, and of those below.
+    fn namespaces(&mut self) -> Result<()> {
+        let mut wanted: BTreeMap<Namespace, u64> = BTreeMap::new();
+        for (number, lane) in &self.lanes {
+            let counts = self.expected.get(number).map(|found| found.counts).unwrap_or_default();
+            let jobs = counts.waiting + counts.delayed + counts.running + counts.dead;
+            for namespace in lane.namespace.lineage().filter(|_| jobs > 0) {
+                *wanted.entry(namespace).or_default() += jobs;
+            }
+        }
+        for (namespace, wanted) in &wanted {
+            let found = job_counts::read(&self.reader, namespace);
+            let agrees = found.as_ref().is_ok_and(|found| found == wanted);
+            self.report.expect(agrees, Table::JobCounts, &namespace.key(), || {
+                format!("{found:?}, and its jobs give {wanted}")
+            });
+        }
+        *self.rows.entry(Table::JobCounts).or_default() = wanted.len() as u64;
+        Ok(())
+    }
+
     /// Each index has as many rows as the jobs give it: with all of them found, none is left over.
     fn sizes(&mut self) -> Result<()> {
-        const INDEXES: [Table; 9] = [
+        const INDEXES: [Table; 10] = [
             Table::JobPayloads,
             Table::JobsWaiting,
             Table::JobsDelayed,
@@ -223,6 +213,7 @@ impl Check<'_> {
             Table::JobKeys,
             Table::JobAgenda,
             Table::JobLaneNumbers,
+            Table::JobCounts,
         ];
         for table in INDEXES {
             let (wanted, found) = (self.rows.get(&table).copied().unwrap_or(0), self.reader.len(table)?);

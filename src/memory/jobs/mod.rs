@@ -33,21 +33,30 @@ mod snapshot;
 mod txn;
 mod wait;
 
-pub use check::JobsReport;
 pub use error::{JobError, Result};
 pub use job::{Backoff, Job, MAX_PAYLOAD, Priority};
 pub use parts::{Claim, Enqueued, Failed, JobCounts, JobId, JobInfo, JobState, LaneInfo};
 pub use snapshot::JobsSnapshot;
 pub use txn::JobsTxn;
 
+use crate::memory::check::CheckReport;
 use crate::memory::error::MemoryError;
 use crate::memory::namespace::Namespace;
 use crate::memory::time::Timestamp;
 use crate::memory::{Memory, MemoryOptions, Work};
-use crate::{Store, WriteTxn};
+use crate::{Snapshot, Store, WriteTxn};
 use serde_json::Value;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+/// What the jobs of a state lead one to expect, compared with what is there.
+pub(super) fn check_at(snapshot: Snapshot) -> Result<CheckReport, MemoryError> {
+    let found = JobsSnapshot::new(snapshot, &std::sync::Arc::default()).and_then(|snapshot| check::check(&snapshot));
+    found.map_err(|error| match error {
+        JobError::Memory(error) => error,
+        error => MemoryError::Store(error.into()),
+    })
+}
 
 /// The jobs of a store. Cloning the handle is cheap; handles may be used from any thread, and any number of processes may
 /// use the same file.
@@ -150,7 +159,7 @@ impl Jobs {
     /// # Errors
     /// As [`Store::read`], [`MemoryError::Layout`], [`MemoryError::Damaged`].
     pub fn snapshot(&self) -> Result<JobsSnapshot> {
-        JobsSnapshot::new(self.store().read()?, &self.memory.counters)
+        JobsSnapshot::new(self.store().read()?, self.memory.meter.counters())
     }
 
     /// Runs `body` in one write transaction: commits if it returns `Ok`, and rolls everything back if it returns `Err` or
@@ -174,7 +183,7 @@ impl Jobs {
     /// # Errors
     /// [`JobError::Store`], [`MemoryError::Layout`], [`MemoryError::Damaged`].
     pub fn on<'t>(&'t self, tx: &'t WriteTxn) -> Result<JobsTxn<'t>> {
-        JobsTxn::new(tx, &self.memory.counters, self.now())
+        JobsTxn::new(tx, self.memory.meter.counters(), self.now())
     }
 
     /// Enqueues a job for a namespace: see [`JobsTxn::enqueue`].
@@ -204,11 +213,41 @@ impl Jobs {
     /// # Errors
     /// As [`JobsTxn::claim`] and [`Store::write`].
     pub fn claim<Q: AsRef<str>>(&self, worker: &str, queues: &[Q], lease: Duration) -> Result<Option<Claim>> {
-        let due = self.snapshot()?.due(queues)?;
+        self.claim_under(Namespace::root(), worker, queues, lease)
+    }
+
+    /// The same, of the jobs of a namespace and of those below it alone: see [`JobsTxn::claim_under`].
+    ///
+    /// ```
+    /// # let jobs = memstone::memory::jobs::Jobs::new(memstone::Store::in_memory()?);
+    /// # use memstone::memory::jobs::{Job, JobError};
+    /// # use std::time::Duration;
+    /// jobs.enqueue("bob", Job::new("embed", "note 1"))?;
+    /// jobs.enqueue("ada/chat", Job::new("embed", "note 2"))?;
+    /// let lease = Duration::from_secs(30);
+    /// assert_eq!(jobs.claim_under("ada", "worker 1", &["embed"], lease)?.unwrap().payload, b"note 2");
+    /// assert!(jobs.claim_under("ada", "worker 1", &["embed"], lease)?.is_none());
+    /// # Ok::<(), JobError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`JobsTxn::claim_under`] and [`Store::write`].
+    pub fn claim_under<N, Q: AsRef<str>>(
+        &self,
+        under: N,
+        worker: &str,
+        queues: &[Q],
+        lease: Duration,
+    ) -> Result<Option<Claim>>
+    where
+        N: TryInto<Namespace, Error: Into<MemoryError>>,
+    {
+        let under = under.try_into().map_err(Into::into)?;
+        let due = self.snapshot()?.due_under(&under, queues)?;
         if due.is_none_or(|due| due > self.now()) {
             return Ok(None);
         }
-        self.write(|tx| tx.claim(worker, queues, lease))
+        self.write(|tx| tx.claim_under(&under, worker, queues, lease))
     }
 
     /// The same, and waits for a job if there is none: for one that any process enqueues, one whose time comes, or one
@@ -381,6 +420,26 @@ impl Jobs {
         self.snapshot()?.get(id)
     }
 
+    /// How many jobs count for the quota of a namespace ([`Limits::jobs`](super::Limits::jobs)): its own and those of all
+    /// namespaces below it that have not ended, and dead letters. Nothing is counted.
+    ///
+    /// ```
+    /// # let jobs = memstone::memory::jobs::Jobs::new(memstone::Store::in_memory()?);
+    /// # use memstone::memory::jobs::{Job, JobError};
+    /// jobs.enqueue("ada/chat", Job::new("embed", "note 1"))?;
+    /// assert_eq!((jobs.held("ada")?, jobs.held("bob")?), (1, 0));
+    /// # Ok::<(), JobError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`MemoryError::Invalid`], and as [`Jobs::snapshot`].
+    pub fn held<N>(&self, namespace: N) -> Result<u64>
+    where
+        N: TryInto<Namespace, Error: Into<MemoryError>>,
+    {
+        self.snapshot()?.held(namespace)
+    }
+
     /// How many jobs a namespace has in a queue, by its counters: nothing is counted.
     ///
     /// # Errors
@@ -426,7 +485,7 @@ impl Jobs {
     ///
     /// # Errors
     /// As [`Jobs::snapshot`]. What disagrees is no error: the report has it.
-    pub fn check(&self) -> Result<JobsReport> {
+    pub fn check(&self) -> Result<CheckReport> {
         check::check(&self.snapshot()?)
     }
 }

@@ -182,6 +182,11 @@ impl Stage {
         matches!(self, Stage::Waiting(..) | Stage::Delayed(_) | Stage::Running(_))
     }
 
+    /// Whether it counts for the quota of its namespace.
+    pub(super) fn counts(self) -> bool {
+        self.is_open() || self == Stage::Dead
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Stage::Waiting(..) => "waiting",

@@ -6,6 +6,7 @@ use super::parts::{JobCounts, JobId, JobInfo, LaneInfo};
 use super::rows::{Head, Lane, Queue, Row, parse};
 use crate::Snapshot;
 use crate::memory::error::MemoryError;
+use crate::memory::job_counts;
 use crate::memory::namespace::Namespace;
 use crate::memory::tables::{Counters, Reader, Table};
 use crate::memory::time::Timestamp;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 /// assert_eq!((before.counts("embed", "ada")?.waiting, jobs.counts("embed", "ada")?.waiting), (1, 0));
 /// assert_eq!(before.payload(id)?.as_deref(), Some(&b"note 1"[..]));
 /// assert_eq!((before.list(None, 10)?.len(), before.lanes()?.len(), before.dead("embed", "ada", None, 10)?.len()), (1, 1, 0));
+/// assert_eq!((before.held("ada")?, jobs.snapshot()?.held("ada")?), (1, 0));
 /// assert!(before.due(&["embed"])?.is_some() && jobs.snapshot()?.due(&["embed"])?.is_none());
 /// assert!(jobs.snapshot()?.store_snapshot().lsn() > before.store_snapshot().lsn());
 /// # Ok::<(), JobError>(())
@@ -125,6 +127,17 @@ impl JobsSnapshot {
         Ok(lane.map(|lane| lane.counts).unwrap_or_default())
     }
 
+    /// See [`Jobs::held`](super::Jobs::held).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn held<N>(&self, namespace: N) -> Result<u64>
+    where
+        N: TryInto<Namespace, Error: Into<MemoryError>>,
+    {
+        Ok(job_counts::read(&self.reader(), &namespace.try_into().map_err(Into::into)?)?)
+    }
+
     /// See [`Jobs::lanes`](super::Jobs::lanes).
     ///
     /// # Errors
@@ -147,8 +160,29 @@ impl JobsSnapshot {
     /// # Errors
     /// [`MemoryError::Damaged`]; [`JobError::Store`](super::JobError::Store).
     pub fn due<Q: AsRef<str>>(&self, queues: &[Q]) -> Result<Option<Timestamp>> {
-        let reader = self.reader();
-        let due = queues.iter().map(|name| agenda::due(&reader, name.as_ref())).collect::<Result<Vec<_>>>()?;
+        self.due_under(Namespace::root(), queues)
+    }
+
+    /// The same for a claim of the jobs of a namespace and of those below it. If it has none to claim now, the time is
+    /// that of the first delayed job or lease of any namespace: a claim may find nothing then.
+    ///
+    /// ```
+    /// # let jobs = memstone::memory::jobs::Jobs::new(memstone::Store::in_memory()?);
+    /// # use memstone::memory::jobs::{Job, JobError};
+    /// jobs.enqueue("ada", Job::new("embed", "note 1"))?;
+    /// let now = jobs.snapshot()?;
+    /// assert!(now.due_under("ada", &["embed"])?.is_some() && now.due_under("bob", &["embed"])?.is_none());
+    /// # Ok::<(), JobError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`JobsSnapshot::due`]; [`MemoryError::Invalid`].
+    pub fn due_under<N, Q: AsRef<str>>(&self, under: N, queues: &[Q]) -> Result<Option<Timestamp>>
+    where
+        N: TryInto<Namespace, Error: Into<MemoryError>>,
+    {
+        let (reader, under) = (self.reader(), under.try_into().map_err(Into::into)?);
+        let due = queues.iter().map(|name| agenda::due(&reader, name.as_ref(), &under)).collect::<Result<Vec<_>>>()?;
         Ok(due.into_iter().flatten().min())
     }
 }

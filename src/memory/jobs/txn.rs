@@ -10,6 +10,7 @@ use crate::WriteTxn;
 use crate::memory::error::MemoryError;
 use crate::memory::item::check_depth;
 use crate::memory::language::beginning_of;
+use crate::memory::limits;
 use crate::memory::namespace::Namespace;
 use crate::memory::tables::{Counters, Table, Writer};
 use crate::memory::time::Timestamp;
@@ -90,7 +91,7 @@ impl<'t> JobsTxn<'t> {
     /// Adds a job to the end of those that its namespace has in the queue, unless there is one with its key.
     ///
     /// # Errors
-    /// [`MemoryError::Invalid`], [`MemoryError::Damaged`]; [`JobError::Store`].
+    /// [`MemoryError::Invalid`], [`MemoryError::Quota`], [`MemoryError::Damaged`]; [`JobError::Store`].
     pub fn enqueue<N>(&self, namespace: N, job: Job) -> Result<Enqueued>
     where
         N: TryInto<Namespace, Error: Into<MemoryError>>,
@@ -100,6 +101,7 @@ impl<'t> JobsTxn<'t> {
         if let Some(id) = self.same_key(&namespace, &job)? {
             return Ok(Enqueued { id: JobId::from_u64(id), duplicate: true });
         }
+        limits::admit_job(&self.writer.reader, &namespace)?;
         agenda::forget(&self.writer, self.now)?;
         let (number, lane) = change::lane(&self.writer, &job.queue, &namespace)?;
         let id = next_number(&self.writer)?;
@@ -144,12 +146,45 @@ impl<'t> JobsTxn<'t> {
     /// # Errors
     /// [`MemoryError::Invalid`] for the worker's name, [`MemoryError::Damaged`]; [`JobError::Store`].
     pub fn claim<Q: AsRef<str>>(&self, worker: &str, queues: &[Q], lease: Duration) -> Result<Option<Claim>> {
+        self.claim_under(&Namespace::root(), worker, queues, lease)
+    }
+
+    /// The same, of the jobs of a namespace and of those below it alone, which take their turns among themselves. It looks
+    /// at each of them that has jobs in the queues, and lets jobs of others wait again whose leases have ended.
+    ///
+    /// ```
+    /// # let jobs = memstone::memory::jobs::Jobs::new(memstone::Store::in_memory()?);
+    /// # use memstone::memory::jobs::{Job, JobError};
+    /// # use std::time::Duration;
+    /// jobs.write(|tx| {
+    ///     tx.enqueue("bob", Job::new("embed", "note 1"))?;
+    ///     tx.enqueue("ada/chat", Job::new("embed", "note 2"))?;
+    ///     let claim = tx.claim_under("ada", "worker 1", &["embed"], Duration::from_secs(30))?.unwrap();
+    ///     assert_eq!(claim.payload, b"note 2");
+    ///     tx.finish(&claim)
+    /// })?;
+    /// # Ok::<(), JobError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`JobsTxn::claim`]; [`MemoryError::Invalid`] for the namespace.
+    pub fn claim_under<N, Q: AsRef<str>>(
+        &self,
+        under: N,
+        worker: &str,
+        queues: &[Q],
+        lease: Duration,
+    ) -> Result<Option<Claim>>
+    where
+        N: TryInto<Namespace, Error: Into<MemoryError>>,
+    {
+        let under = under.try_into().map_err(Into::into)?;
         check_name("worker", worker)?;
         let next = loop {
             let (mut next, mut may_have_more): (Option<Next>, bool) = (None, false);
             for name in queues {
                 let Some((queue, more)) = agenda::advance(&self.writer, name.as_ref(), self.now)? else { continue };
-                let its_next = agenda::next(&self.writer.reader, &queue)?;
+                let its_next = agenda::next(&self.writer.reader, &queue, &under)?;
                 next = [next, its_next].into_iter().flatten().min_by_key(|next| next.turn);
                 may_have_more |= more;
             }
@@ -160,10 +195,41 @@ impl<'t> JobsTxn<'t> {
         let Some(next) = next else { return Ok(None) };
         let until = self.now + lease;
         let (id, row) = agenda::serve(&self.writer, next, self.now, until, worker)?;
+        Ok(Some(self.claim_of(id, row, until)?))
+    }
+
+    /// The claim that a worker has, by its job and its token: for a worker that keeps no more than these. Its `until` is
+    /// when its lease ends by now; if it has ended and no other worker has the job, that is the time of this transaction.
+    ///
+    /// ```
+    /// # let jobs = memstone::memory::jobs::Jobs::new(memstone::Store::in_memory()?);
+    /// # use memstone::memory::jobs::{Job, JobError};
+    /// # use std::time::Duration;
+    /// jobs.enqueue("ada", Job::new("embed", "note 1"))?;
+    /// let claim = jobs.claim("worker 1", &["embed"], Duration::from_secs(30))?.unwrap();
+    /// let (id, token) = (claim.id, claim.token); // all that the worker notes
+    /// jobs.write(|tx| {
+    ///     let claim = tx.resume(id, token)?;
+    ///     assert_eq!(claim.payload, b"note 1");
+    ///     tx.finish(&claim)
+    /// })?;
+    /// assert!(matches!(jobs.write(|tx| tx.resume(id, token)), Err(JobError::Lost { .. })));
+    /// # Ok::<(), JobError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`JobsTxn::heartbeat`].
+    pub fn resume(&self, id: JobId, token: u64) -> Result<Claim> {
+        let row = self.held(id, token)?;
+        let until = if let Stage::Running(until) = row.stage { until } else { self.now };
+        self.claim_of(id.as_u64(), row, until)
+    }
+
+    fn claim_of(&self, id: u64, row: Row, until: Timestamp) -> Result<Claim> {
         let lane = Lane::read(&self.writer.reader, row.lane)?;
         let payload = self.writer.reader.get(Table::JobPayloads, &id.to_be_bytes())?;
         let missing = || Table::JobPayloads.damaged(&id.to_be_bytes(), "missing");
-        Ok(Some(Claim {
+        Ok(Claim {
             id: JobId::from_u64(id),
             token: row.token,
             queue: lane.name,
@@ -173,16 +239,16 @@ impl<'t> JobsTxn<'t> {
             max_attempts: row.most,
             until,
             progress: row.progress,
-        }))
+        })
     }
 
     /// The job of a claim that is still good. That its lease has ended does not matter until another worker has the job.
-    fn held(&self, claim: &Claim) -> Result<Row> {
-        let id = claim.id;
-        let lost = |found| JobError::Lost { id, token: claim.token, found };
+    fn held(&self, id: JobId, token: u64) -> Result<Row> {
+        let lost = |found| JobError::Lost { id, token, found };
         let row = Row::read(&self.writer.reader, id.as_u64())?.ok_or_else(|| lost(None))?;
         match row.stage {
-            _ if row.token != claim.token => Err(lost(Some(row.token).filter(|token| *token != 0))),
+            // (Jobs that no claim is good for have the token 0, which no claim has.)
+            _ if row.token != token || token == 0 => Err(lost(Some(row.token).filter(|token| *token != 0))),
             Stage::Cancelled(_) => Err(JobError::Cancelled { id }),
             Stage::Waiting(..) | Stage::Running(_) => Ok(row),
             Stage::Delayed(_) | Stage::Done(_) | Stage::Dead => Err(lost(None)),
@@ -194,7 +260,7 @@ impl<'t> JobsTxn<'t> {
     /// # Errors
     /// [`JobError::Lost`], [`JobError::Cancelled`]: the worker can stop. [`MemoryError::Damaged`]; [`JobError::Store`].
     pub fn heartbeat(&self, claim: &Claim, lease: Duration) -> Result<Timestamp> {
-        let row = self.held(claim)?;
+        let row = self.held(claim.id, claim.token)?;
         let until = self.now + lease;
         let after = Row { stage: Stage::Running(until), ..row.clone() };
         change(&self.writer, claim.id.as_u64(), &row, Some(&after))?;
@@ -207,7 +273,7 @@ impl<'t> JobsTxn<'t> {
     /// # Errors
     /// [`MemoryError::Invalid`] for more than 64 KiB as JSON, or nested deeper than 64; as [`JobsTxn::heartbeat`].
     pub fn progress(&self, claim: &Claim, progress: impl Into<Value>) -> Result<()> {
-        let (row, progress) = (self.held(claim)?, progress.into());
+        let (row, progress) = (self.held(claim.id, claim.token)?, progress.into());
         check_depth("progress", &progress)?;
         let size = progress.to_string().len();
         if size > MAX_PROGRESS {
@@ -237,7 +303,7 @@ impl<'t> JobsTxn<'t> {
     /// # Errors
     /// As [`JobsTxn::heartbeat`].
     pub fn finish(&self, claim: &Claim) -> Result<()> {
-        let row = self.held(claim)?;
+        let row = self.held(claim.id, claim.token)?;
         self.end(claim.id.as_u64(), &row, Stage::Done, Timestamp::MIN)
     }
 
@@ -256,7 +322,7 @@ impl<'t> JobsTxn<'t> {
     /// # Errors
     /// As [`JobsTxn::heartbeat`].
     pub fn fail(&self, claim: &Claim, error: &str) -> Result<Failed> {
-        let row = self.held(claim)?;
+        let row = self.held(claim.id, claim.token)?;
         if row.attempts >= row.most {
             self.bury(claim.id.as_u64(), &row, error)?;
             return Ok(Failed::Dead);
@@ -276,7 +342,7 @@ impl<'t> JobsTxn<'t> {
     /// # Errors
     /// As [`JobsTxn::heartbeat`].
     pub fn give_up(&self, claim: &Claim, error: &str) -> Result<()> {
-        let row = self.held(claim)?;
+        let row = self.held(claim.id, claim.token)?;
         self.bury(claim.id.as_u64(), &row, error)
     }
 
@@ -291,7 +357,7 @@ impl<'t> JobsTxn<'t> {
     /// # Errors
     /// As [`JobsTxn::heartbeat`].
     pub fn release(&self, claim: &Claim) -> Result<()> {
-        let row = self.held(claim)?;
+        let row = self.held(claim.id, claim.token)?;
         let after = Row { token: 0, attempts: row.attempts.saturating_sub(1), ..row.clone() };
         change::wait(&self.writer, claim.id.as_u64(), &row, AGAIN, after)
     }
