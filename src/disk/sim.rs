@@ -10,7 +10,7 @@
 
 mod cache;
 #[path = "../../tests/common/random.rs"]
-mod random;
+pub(crate) mod random;
 mod replay;
 pub(crate) mod threads;
 

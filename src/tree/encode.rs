@@ -107,11 +107,7 @@ fn put_uniform<'i>(
 }
 
 /// Puts what follows the heads of any other leaf: offsets, and the entries, each behind its lengths.
-fn put_varied<'i>(
-    items: impl ExactSizeIterator<Item = NodeItem<'i>>,
-    prefix: usize,
-    out: &mut Vec<u8>,
-) -> Result<()> {
+fn put_varied<'i>(items: impl ExactSizeIterator<Item = NodeItem<'i>>, prefix: usize, out: &mut Vec<u8>) -> Result<()> {
     let offsets = out.len();
     out.resize(offsets + 2 * items.len(), 0);
     for (at, item) in (offsets..).step_by(2).zip(items) {
@@ -139,3 +135,7 @@ fn small(size: usize) -> Result<u16> {
 fn too_large(size: usize) -> Error {
     Error::TooLarge { what: LimitKind::Node, size: size as u64, limit: MAX_NODE_SIZE as u64 }
 }
+
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;

@@ -66,10 +66,10 @@
 
 use crate::bytes::{Bytes, SMALL};
 use crate::disk::format::{
-    CHILD_SIZE, Child, KIND_BRANCH, KIND_LEAF, LAYOUT_UNIFORM, MAX_LEVEL, MAX_NODE_SIZE, NODE_COUNT, NODE_END,
-    NODE_PREFIX, Overflow, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LAYOUT, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE,
-    PAGE_TABLE, PAGE_VERSION, Ptr, UNIFORM_SIZE, VALUE_INLINE, VALUE_KIND_BITS, VALUE_LONG, get_u16, get_u32, get_u64,
-    get_varint, put_bytes, put_u32, put_u64,
+    CHILD_SIZE, Child, KIND_BRANCH, KIND_LEAF, LAYOUT_UNIFORM, LAYOUT_VARIED, MAX_LEVEL, MAX_NODE_SIZE, NODE_COUNT,
+    NODE_END, NODE_PREFIX, Overflow, PAGE_CRC, PAGE_HEADER, PAGE_KIND, PAGE_LAYOUT, PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN,
+    PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, UNIFORM_SIZE, VALUE_INLINE, VALUE_KIND_BITS, VALUE_LONG, get_u16,
+    get_u32, get_u64, get_varint, put_bytes, put_u32, put_u64,
 };
 use crate::error::{CorruptionKind, Error, Result};
 use std::cmp::Ordering;
@@ -125,8 +125,6 @@ pub(crate) struct Node<'a> {
     count: usize,
     prefix: usize,
     level: u8,
-    /// Of a leaf: the lengths of its entries are noted once.
-    uniform: bool,
 }
 
 impl<'a> Node<'a> {
@@ -147,18 +145,15 @@ impl<'a> Node<'a> {
         }
         let count = usize::from(get_u16(header, NODE_COUNT));
         let prefix = usize::from(get_u16(header, NODE_PREFIX));
-        let layout = get_u16(header, PAGE_LAYOUT);
-        let uniform = leaf && layout == LAYOUT_UNIFORM;
-        let (least, arrays) = if uniform {
-            (1, PAGE_HEADER + prefix + HEAD_SIZE * count + UNIFORM_SIZE)
-        } else if leaf {
-            (1, PAGE_HEADER + prefix + ITEM_COST * count)
+        // What follows the heads of a leaf depends on its layout, which is looked at with each entry.
+        let (least, arrays) = if leaf {
+            (1, PAGE_HEADER + prefix + HEAD_SIZE * count)
         } else {
             (2, PAGE_HEADER + prefix + (ITEM_COST + CHILD_SIZE) * count - ITEM_COST.min(count))
         };
-        let node = Node { bytes, count, prefix, level: found, uniform };
-        if count < least || arrays > size || size > MAX_NODE_SIZE || layout > u16::from(leaf) {
-            return Some(Err(node.damage("a node of a known layout whose arrays fit")));
+        let node = Node { bytes, count, prefix, level: found };
+        if count < least || arrays > size || size > MAX_NODE_SIZE {
+            return Some(Err(node.damage("a node whose arrays fit")));
         }
         Some(Ok(node))
     }
@@ -223,13 +218,14 @@ impl<'a> Node<'a> {
     #[inline(always)]
     fn entry_in(&self, bytes: &[u8], index: usize) -> Result<Entry> {
         let lists = PAGE_HEADER + self.prefix + HEAD_SIZE * self.count;
-        let (suffix, word, start, behind) = if self.uniform {
-            let (suffix, word, start) = shared_lengths(bytes, lists, index);
-            (suffix, word, start, true)
-        } else {
+        let layout = get_u16(bytes, PAGE_LAYOUT);
+        let (suffix, word, start, behind) = if layout == LAYOUT_VARIED {
             let at = usize::from(get_u16(bytes, lists + 2 * index));
             let (suffix, word, start) = lengths(bytes, at);
             (suffix, word, start, at >= lists + 2 * self.count)
+        } else {
+            let (suffix, word, start) = shared_lengths(bytes, lists, index);
+            (suffix, word, start, layout == LAYOUT_UNIFORM)
         };
         let value = start + suffix.saturating_sub(HEAD_SIZE);
         let end = value + (word >> VALUE_KIND_BITS);
@@ -239,7 +235,9 @@ impl<'a> Node<'a> {
         // All lies within a node, so 32 bits are enough.
         let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         if !known || !within {
-            return Err(self.damage("an entry within the leaf, of a known kind, and a whole pointer to a long value"));
+            return Err(
+                self.damage("an entry within the leaf, of known layout and kind, and a whole pointer to a long value")
+            );
         }
         let long = kind == VALUE_LONG;
         Ok(Entry {
@@ -458,11 +456,11 @@ impl<'a> Node<'a> {
 #[inline]
 fn shared_lengths(bytes: &[u8], at: usize, index: usize) -> (usize, usize, usize) {
     let noted = bytes.get(at..).and_then(|bytes| bytes.first_chunk::<UNIFORM_SIZE>()).unwrap_or(&[0; UNIFORM_SIZE]);
-    let (suffix, word) = (usize::from(get_u16(noted, 0)), get_u32(noted, 2) as usize);
+    // What is beyond these limits ends outside of any leaf, too; with them all numbers have 32 bits.
+    let (suffix, word) = (usize::from(get_u16(noted, 0)), (get_u32(noted, 2) as usize).min(MAX_NODE_SIZE << 4));
     let size = suffix.saturating_sub(HEAD_SIZE) + (word >> VALUE_KIND_BITS);
-    let start = (at + UNIFORM_SIZE) as u64 + size as u64 * index as u64;
-    // What 32 bits cannot address ends outside of the leaf, too.
-    (suffix, word, usize::try_from(start).unwrap_or(bytes.len()))
+    let start = (at + UNIFORM_SIZE).saturating_add(size.saturating_mul(index)).min(MAX_NODE_SIZE);
+    (suffix, word, start)
 }
 
 /// The two lengths at the start of an entry, and where they end.

@@ -192,6 +192,18 @@ fn bytes_of(pages: &Pages, table: u32, ptr: Ptr) -> (bool, Vec<u8>) {
     }
 }
 
+/// Length of the suffix and word of an entry that must start at `at`, and where the rest of it does; `behind` the heads
+/// there is what tells.
+fn lengths_of(bytes: &[u8], uniform: bool, behind: usize, index: usize, at: usize) -> (usize, usize, usize) {
+    if uniform {
+        return (usize::from(get_u16(bytes, behind)), get_u32(bytes, behind + 2) as usize, at);
+    }
+    assert_eq!(usize::from(get_u16(bytes, behind + 2 * index)), at, "entries follow each other");
+    let (suffix, next) = get_varint(bytes, at);
+    let (word, next) = get_varint(bytes, next);
+    (suffix, word, next)
+}
+
 fn check_node(
     pages: &Pages,
     table: u32,
@@ -233,14 +245,7 @@ fn check_node(
         let (mut keys, mut at) = (Vec::new(), behind + if uniform { 6 } else { 2 * count });
         let mut lengths = Vec::new();
         for index in 0..count {
-            let (suffix, word, next) = if uniform {
-                (usize::from(get_u16(&bytes, behind)), get_u32(&bytes, behind + 2) as usize, at)
-            } else {
-                assert_eq!(usize::from(get_u16(&bytes, behind + 2 * index)), at, "entries follow each other");
-                let (suffix, next) = get_varint(&bytes, at);
-                let (word, next) = get_varint(&bytes, next);
-                (suffix, word, next)
-            };
+            let (suffix, word, next) = lengths_of(&bytes, uniform, behind, index, at);
             lengths.push((suffix, word));
             let head = get_u32(&bytes, heads + 4 * index).to_be_bytes();
             let rest = &bytes[next..next + suffix.saturating_sub(4)];

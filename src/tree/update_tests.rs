@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::direction::Direction;
+use crate::disk::sim::random::mix;
 use crate::tree::cursor::{Cursor, get};
 use crate::tree::rank::{nth, rank};
 use crate::tree::space::Room;
@@ -75,7 +76,8 @@ fn a_sparse_batch_writes_only_paths() {
     let (mut store, mut model) = (TestStore::new(4096), Model::new());
     let batch = keys(0..20_000).map(|k| (k, put(50))).collect();
     let (root, _) = apply(&mut store, TreeRoot::default(), &mut model, &batch);
-    let batch: Batch = keys([5_000u32, 15_000].into_iter()).map(|k| (k, put(49))).collect();
+    let other = || Edit::Change(Change::Put(vec![8; 50]));
+    let batch: Batch = keys([5_000u32, 15_000].into_iter()).map(|k| (k, other())).collect();
     let before = store.live.clone();
     let (root, found) = apply(&mut store, root, &mut model, &batch);
     let new = store.live.iter().filter(|(page, life)| before.get(page) != Some(life)).count();
@@ -102,6 +104,47 @@ fn a_full_leaf_is_split_evenly() {
     assert_eq!(after.leaves.len(), before.leaves.len() + 1);
     let half = after.leaves.iter().filter(|(used, _)| (1800..2400).contains(used)).count();
     assert_eq!(half, 2);
+}
+
+/// How many leaves of a tree are uniform, and how many are not.
+fn layouts(store: &TestStore, found: &Found) -> (usize, usize) {
+    let bytes = store.disk.bytes.lock().unwrap();
+    let page = |page: &u32| &bytes[*page as usize * 4096..][..4096];
+    let layouts: Vec<u8> =
+        found.runs.keys().map(page).filter(|page| page[12] == KIND_LEAF).map(|page| page[14]).collect();
+    let uniform = layouts.iter().filter(|layout| **layout == 1).count();
+    (uniform, layouts.len() - uniform)
+}
+
+/// [`check`] demands the right layout of every leaf of every tree of these tests.
+#[test]
+fn a_leaf_is_uniform_as_long_as_its_entries_are_alike() {
+    let (mut store, mut model) = (TestStore::new(4096), Model::new());
+    let batch = keys(0..5_000).map(|k| (k, put(8))).collect();
+    let (root, found) = apply(&mut store, TreeRoot::default(), &mut model, &batch);
+    let (leaves, varied) = layouts(&store, &found);
+    assert_eq!((varied, found.leaves.len()), (0, leaves));
+    let one = |change: Edit<Vec<u8>>| keys([2_500u32].into_iter()).map(|k| (k, change.clone())).collect::<Batch>();
+    // Another length: four bytes more for each entry, so the leaf is split, and one half stays uniform.
+    let (root, found) = apply(&mut store, root, &mut model, &one(put(9)));
+    assert_eq!(layouts(&store, &found), (leaves, 1));
+    // The same length again, then the entry alone is another one, then it is gone.
+    let (root, found) = apply(&mut store, root, &mut model, &one(put(8)));
+    assert_eq!(layouts(&store, &found), (leaves + 1, 0));
+    let longer: Batch = [(b"key00002500x".to_vec(), put(8))].into();
+    let (root, found) = apply(&mut store, root, &mut model, &longer);
+    assert_eq!(layouts(&store, &found).1, 1);
+    let (_, found) = apply(&mut store, root, &mut model, &[(b"key00002500x".to_vec(), DELETE)].into());
+    assert_eq!(layouts(&store, &found).1, 0);
+}
+
+#[test]
+fn small_rows_take_hardly_more_than_their_bytes() {
+    let (mut store, mut model) = (TestStore::new(4096), Model::new());
+    let batch = (1..30_000).map(|n| (mix(n).to_be_bytes().to_vec(), put(8))).collect();
+    let (_, found) = apply(&mut store, TreeRoot::default(), &mut model, &batch);
+    let (pages, payload) = (found.runs.len() * 4096, model.len() * 16);
+    assert!(pages * 100 < payload * 105, "{pages} bytes for {payload}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Pages that are found by what they say of themselves, without a pointer to them.
 
 use crate::disk::format::{
-    KIND_BRANCH, KIND_LEAF, KIND_PENDING, MAX_LEVEL, MAX_PAGE_SIZE, MIN_PAGE_SIZE, PAGE_CRC, PAGE_KIND, PAGE_LAYOUT, PAGE_LEVEL,
-    PAGE_NUMBER, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, get_u16, get_u32, get_u64, is_layout,
+    KIND_BRANCH, KIND_LEAF, KIND_PENDING, MAX_LEVEL, MAX_PAGE_SIZE, MIN_PAGE_SIZE, PAGE_CRC, PAGE_KIND, PAGE_LAYOUT,
+    PAGE_LEVEL, PAGE_NUMBER, PAGE_RUN, PAGE_STORE, PAGE_TABLE, PAGE_VERSION, Ptr, get_u16, get_u32, get_u64, is_layout,
 };
 
 /// What the header of a run says. Its CRC is not verified yet.

@@ -176,7 +176,7 @@ fn alike(uniform: bool, bend: impl FnOnce(&mut [u8])) -> impl FnOnce(&mut Store)
 fn in_uniform_leaves() {
     let n = &mut 0;
     let mut in_leaf = |what: &str, bend: &dyn Fn(&mut [u8])| found(n, what, &BETA, alike(true, bend), AS_BUILT);
-    in_leaf("the list of entries lies outside", &|page| put_u16(page, NODE_COUNT, 1010));
+    in_leaf("the list of entries lies outside", &|page| put_u16(page, NODE_COUNT, 1020));
     in_leaf("a key lies outside", &|page| put_u16(page, 53, 0x7FFF));
     in_leaf("a value lies outside", &|page| put_u32(page, 55, 0x7FFC));
     in_leaf("a value lies outside", &|page| put_u32(page, 55, u32::MAX - 3));
