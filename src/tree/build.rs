@@ -18,6 +18,8 @@ const MIN_CHILDREN: usize = 4;
 const PACKED_ENTRIES: usize = 8;
 /// Such a leaf is no longer than this, or than one page: each change of an entry writes the whole leaf.
 const MAX_PACKED_SIZE: usize = 16384;
+/// So many entries away from the middle a group of large ones may be cut, if that takes fewer pages.
+const NEAR_THE_MIDDLE: usize = 2;
 
 /// Largest value that a writer keeps inside a leaf. A longer one takes an overflow run, whose last page is at most a
 /// quarter empty up to the length of one page.
@@ -168,18 +170,55 @@ impl Level {
         self.bytes.extend_from_slice(item.key);
         self.bytes.extend_from_slice(item.payload);
         self.items.push(Place { start, key: item.key.len(), payload: item.payload.len(), long: item.long });
-        let index = self.items.len() - 1;
-        let current = self.back.unwrap_or(self.front);
-        let grown = self.grow(current, index);
+        self.admit(self.items.len() - 1)
+    }
+
+    /// Counts item `index`, the last one, to a node; `true`: it fits into neither.
+    fn admit(&mut self, index: usize) -> bool {
+        let grown = self.grow(self.back.unwrap_or(self.front), index);
         if self.fits(&grown) {
             *self.back.as_mut().unwrap_or(&mut self.front) = grown;
-            return false;
-        }
-        if self.back.is_some() {
+        } else if self.back.is_some() {
             return true;
+        } else {
+            self.divide(index);
         }
-        self.back = Some(self.grow(Gauge::from(index), index));
         false
+    }
+
+    /// Cuts the items between the first node and the next one; `last` is the first one that the full first node does
+    /// not hold. What the first node would hold, too, goes to the next one if that leaves less of the pages unused.
+    fn divide(&mut self, last: usize) {
+        let full = self.front;
+        self.front = self.least_waste(full);
+        let back = self.gauge(self.front.count, last + 1);
+        self.back = Some(back);
+        if !self.fits(&back) {
+            (self.front, self.back) = (full, Some(self.gauge(full.count, last + 1)));
+        }
+    }
+
+    /// Of a leaf of several pages, at least half full, the beginning that leaves the least part of its own pages unused.
+    fn least_waste(&self, full: Gauge) -> Gauge {
+        if !self.leaf || full.leaf() <= self.page_size {
+            return full;
+        }
+        let (mut best, mut gauge) = (full, Gauge::from(full.first));
+        let pages = |gauge: &Gauge| gauge.leaf().div_ceil(self.page_size);
+        let unused = |gauge: &Gauge| pages(gauge) * self.page_size - gauge.leaf();
+        for index in full.first..full.first + full.count {
+            gauge = self.grow(gauge, index);
+            let large = pages(&gauge) * 2 >= pages(&full);
+            if large && unused(&gauge) * pages(&best) <= unused(&best) * pages(&gauge) {
+                best = gauge;
+            }
+        }
+        best
+    }
+
+    /// How large the node made of the items `from..to` is.
+    fn gauge(&self, from: usize, to: usize) -> Gauge {
+        (from..to).fold(Gauge::from(from), |gauge, index| self.grow(gauge, index))
     }
 
     /// Items of the first node.
@@ -198,8 +237,7 @@ impl Level {
         self.front = Gauge { first: 0, ..self.back.unwrap_or(Gauge::from(0)) };
         self.back = None;
         if self.front.count < self.len() {
-            let index = self.len() - 1;
-            self.back = Some(self.grow(Gauge::from(index), index));
+            self.divide(self.len() - 1);
         }
     }
 
@@ -222,12 +260,7 @@ impl Level {
         // At most two nodes were held, so no node can become ready here.
         for (index, place) in items.into_iter().enumerate() {
             self.items.push(place);
-            let grown = self.grow(self.back.unwrap_or(self.front), index);
-            if self.fits(&grown) {
-                *self.back.as_mut().unwrap_or(&mut self.front) = grown;
-            } else {
-                self.back = Some(self.grow(Gauge::from(index), index));
-            }
+            self.admit(index);
         }
         Some(popped)
     }
@@ -255,6 +288,7 @@ impl Level {
         let least = if self.leaf { 1 } else { MIN_CHILDREN };
         let wanted = match packing {
             Packing::Full => fitting,
+            Packing::Even if self.leaf && whole.pages > 1 => self.fewest_pages(from, to),
             Packing::Even => self.half(from, to),
         };
         let middle = wanted.min(to - least).max(from + least).min(to - 1);
@@ -278,6 +312,14 @@ impl Level {
             left = next;
         }
         to
+    }
+
+    /// Near that, the position where two leaves take the fewest pages.
+    fn fewest_pages(&self, from: usize, to: usize) -> usize {
+        let half = self.half(from, to);
+        let near = half.saturating_sub(NEAR_THE_MIDDLE).max(from + 1)..(half + NEAR_THE_MIDDLE + 1).min(to);
+        let pages = |from, to| self.gauge(from, to).leaf().div_ceil(self.page_size);
+        near.min_by_key(|at| (pages(from, *at) + pages(*at, to), at.abs_diff(half))).unwrap_or(half)
     }
 
     fn grow(&self, gauge: Gauge, index: usize) -> Gauge {
@@ -349,3 +391,7 @@ impl Level {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;
