@@ -183,7 +183,7 @@ fn in_uniform_leaves() {
     in_leaf("its entries end at 65, but 62", &|page| put_u32(page, 55, 2 * 4));
     in_leaf("a value of the unknown kind 2", &|page| put_u32(page, 55, 4 + 2));
     in_leaf("1 bytes for a pointer", &|page| put_u32(page, 55, 4 + 1));
-    in_leaf("key 1 does not come after", &|page| put_u16(page, 53, 0));
+    in_leaf("head 0 is 61000000", &|page| put_u16(page, 53, 0));
     in_leaf("key 2 does not come after", &|page| page[41 + 8 + 3] = b'b');
     in_leaf("entry 0 starts at", &|page| put_u16(page, PAGE_LAYOUT, 0));
     found(n, "its entries are alike, but each has its own lengths", &BETA, alike(false, |_| ()), AS_BUILT);
