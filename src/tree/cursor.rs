@@ -1,6 +1,6 @@
 //! Finding a key, and walking a tree in key order, both ways.
 
-use super::node::{LeafValue, Node};
+use super::node::{LeafValue, Long, Node};
 use super::pages::Pages;
 use crate::bytes::Bytes;
 use crate::direction::Direction;
@@ -28,8 +28,16 @@ impl<'a> LeafValue<'a> {
     pub(crate) fn read(self, pages: &'a Pages, table: u32) -> Result<Bytes<'a>> {
         match self {
             LeafValue::Inline(bytes) => Ok(bytes),
-            LeafValue::Overflow(long) => pages.long_value(&long, table)?.slice(0..long.len()),
+            LeafValue::Overflow(long) => long.read(pages, table),
         }
+    }
+}
+
+impl<'a> Long<'a> {
+    /// Apart, so that a step over a short value is no call.
+    #[inline(never)]
+    fn read(self: Box<Self>, pages: &'a Pages, table: u32) -> Result<Bytes<'a>> {
+        pages.long_value(&self, table)?.slice(0..self.len())
     }
 }
 
@@ -114,7 +122,10 @@ impl<'a> Cursor<'a> {
             return Ok(());
         }
         self.returned = false;
-        self.peeked = None;
+        // (Looking is less than dropping what is seldom there.)
+        if self.peeked.is_some() {
+            self.peeked = None;
+        }
         let Some((_, index)) = &self.leaf else { return Ok(()) };
         let next = direction.next(*index);
         self.settle(direction, next)
