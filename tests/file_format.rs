@@ -282,32 +282,45 @@ impl<'b> Dump<'b> {
 
     /// A whole tree. Gives its keys, and where their values lie.
     fn tree(&mut self, page: usize, what: &str) -> Vec<(Vec<u8>, Range<usize>)> {
-        let kind = self.header(page, what);
+        if self.header(page, what) == 2 {
+            let children = self.children(page);
+            return children.into_iter().flat_map(|child| self.tree(child, what)).collect();
+        }
+        let (found, long) = self.entries(page, what);
+        long.into_iter().for_each(|page| self.long_value(page, what));
+        found
+    }
+
+    /// The rest of a branch. Gives its children.
+    fn children(&mut self, page: usize) -> Vec<usize> {
+        let at = page * PAGE;
+        let (count, prefix) = (self.size(at + 32, 2), self.size(at + 34, 2));
+        let m = count - 1;
+        let heads = at + 40 + prefix;
+        self.show(at + 40, prefix, format!("prefix: \"{}\"", text(&self.bytes[at + 40..heads])));
+        self.show(heads, 4 * m, "heads: the separators' next four bytes, as big-endian numbers");
+        self.show(heads + 4 * m, 2 * m, "offsets of the suffixes");
+        let mut children = Vec::new();
+        for child in (heads + 6 * m..).step_by(18).take(count) {
+            children.push(self.pointer(child, "child"));
+            self.value(child + 8, 6, "entries below it");
+            self.value(child + 14, 4, "just after the last page in it and below it");
+        }
+        let mut start = heads + 6 * m + 18 * count;
+        for i in 0..m {
+            let last = at + self.size(at + 36, 4);
+            let end = if i + 1 < m { at + self.size(heads + 4 * m + 2 * (i + 1), 2) } else { last };
+            self.show(start, end - start, format!("suffix {i}: \"{}\"", text(&self.bytes[start..end])));
+            start = end;
+        }
+        children
+    }
+
+    /// The rest of a leaf. Gives its keys, where their values lie, and the first pages of those that are long.
+    fn entries(&mut self, page: usize, what: &str) -> (Vec<(Vec<u8>, Range<usize>)>, Vec<usize>) {
         let at = page * PAGE;
         let (count, prefix) = (self.size(at + 32, 2), self.size(at + 34, 2));
         let mut found = Vec::new();
-        if kind == 2 {
-            let m = count - 1;
-            let heads = at + 40 + prefix;
-            self.show(at + 40, prefix, format!("prefix: \"{}\"", text(&self.bytes[at + 40..heads])));
-            self.show(heads, 4 * m, "heads: the separators' next four bytes, as big-endian numbers");
-            self.show(heads + 4 * m, 2 * m, "offsets of the suffixes");
-            let mut children = Vec::new();
-            for child in (heads + 6 * m..).step_by(18).take(count) {
-                children.push(self.pointer(child, "child"));
-                self.value(child + 8, 6, "entries below it");
-                self.value(child + 14, 4, "just after the last page in it and below it");
-            }
-            let mut start = heads + 6 * m + 18 * count;
-            for i in 0..m {
-                let last = at + self.size(at + 36, 4);
-                let end = if i + 1 < m { at + self.size(heads + 4 * m + 2 * (i + 1), 2) } else { last };
-                self.show(start, end - start, format!("suffix {i}: \"{}\"", text(&self.bytes[start..end])));
-                start = end;
-            }
-            children.into_iter().for_each(|child| found.append(&mut self.tree(child, what)));
-            return found;
-        }
         let heads = at + 40 + prefix;
         self.show(at + 40, prefix, format!("prefix: \"{}\"", text(&self.bytes[at + 40..heads])));
         self.show(heads, 4 * count, "heads: the keys' first four bytes after the prefix, as big-endian numbers");
@@ -351,41 +364,50 @@ impl<'b> Dump<'b> {
                 self.value(value + 12, 4, "bytes of its tail");
                 self.value(value + 16, 8, "version");
                 self.show(value + 24, tail, "the tail");
-            } else if what == "catalog" {
-                self.pointer(value, "its tree");
-                self.value(value + 8, 8, "entries");
-                self.value(value + 16, 8, "pages");
-                self.value(value + 24, 8, "bytes of keys and values");
-                self.value(value + 32, 4, "just after its last page");
-            } else if what == "names table" {
-                self.value(value, 4, "table id");
-                let mut at = value + 4;
-                for kind in ["key", "value"] {
-                    let len = self.size(at, 2);
-                    self.value(at, 2, "length of the name");
-                    self.show(at + 2, len, format!("{kind} type: {}", text(&self.bytes[at + 2..at + 2 + len])));
-                    at += 2 + len;
-                }
             } else {
-                self.show(value, size, "value");
+                self.short_value(value, size, what);
             }
             found.push((key, value..value + size));
         }
-        for page in long {
-            self.header(page, what);
-            let (head, chunks) = self.head(page);
-            let (at, len) = (page * PAGE, self.size(page * PAGE + 32, 8));
-            let end = (head + len).next_multiple_of(PAGE);
-            for chunk in 0..chunks {
-                let covered = at + head.max(chunk << 16)..at + end.min((chunk + 1) << 16);
-                let crc = self.number(at + 40 + 4 * chunk, 4);
-                assert_eq!(crc, u64::from(crc32fast::hash(&self.bytes[covered])));
-                self.value(at + 40 + 4 * chunk, 4, &format!("CRC-32 of chunk {chunk}"));
+        (found, long)
+    }
+
+    /// A value in a leaf.
+    fn short_value(&mut self, value: usize, size: usize, what: &str) {
+        if what == "catalog" {
+            self.pointer(value, "its tree");
+            self.value(value + 8, 8, "entries");
+            self.value(value + 16, 8, "pages");
+            self.value(value + 24, 8, "bytes of keys and values");
+            self.value(value + 32, 4, "just after its last page");
+        } else if what == "names table" {
+            self.value(value, 4, "table id");
+            let mut at = value + 4;
+            for kind in ["key", "value"] {
+                let len = self.size(at, 2);
+                self.value(at, 2, "length of the name");
+                self.show(at + 2, len, format!("{kind} type: {}", text(&self.bytes[at + 2..at + 2 + len])));
+                at += 2 + len;
             }
-            self.show(at + 40 + 4 * chunks, head - 40 - 4 * chunks, "zeros up to a multiple of 64");
-            self.show(at + head, len, "the value up to its tail");
+        } else {
+            self.show(value, size, "value");
         }
-        found
+    }
+
+    /// The pages of a long value.
+    fn long_value(&mut self, page: usize, what: &str) {
+        self.header(page, what);
+        let (head, chunks) = self.head(page);
+        let (at, len) = (page * PAGE, self.size(page * PAGE + 32, 8));
+        let end = (head + len).next_multiple_of(PAGE);
+        for chunk in 0..chunks {
+            let covered = at + head.max(chunk << 16)..at + end.min((chunk + 1) << 16);
+            let crc = self.number(at + 40 + 4 * chunk, 4);
+            assert_eq!(crc, u64::from(crc32fast::hash(&self.bytes[covered])));
+            self.value(at + 40 + 4 * chunk, 4, &format!("CRC-32 of chunk {chunk}"));
+        }
+        self.show(at + 40 + 4 * chunks, head - 40 - 4 * chunks, "zeros up to a multiple of 64");
+        self.show(at + head, len, "the value up to its tail");
     }
 
     /// Every frame, of all laps, in the first segment.

@@ -4,7 +4,7 @@ use crate::care::Care;
 use crate::failure::Failure;
 use crate::shape::{Field, Shape};
 use crate::tool::{Answer, Effect, Tool, Work};
-use memstone::memory::{Format, Limits, Memory, MemoryTxn, Metric, Space};
+use memstone::memory::{Format, Limits, MemoryTxn, Metric, Space};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -22,6 +22,7 @@ pub(crate) const TOOLS: &[Tool] = &[
             Field::new("namespace", Shape::Text, "Its path; empty: all of the memory"),
             Field::optional("items", Shape::Count, "How many memories it may hold"),
             Field::optional("bytes", Shape::Count, "How many bytes it may hold"),
+            Field::optional("jobs", Shape::Count, "How many jobs it may have that have not ended"),
             Field::optional("operations", Shape::Count, "How many changes are allowed in that time"),
             Field::optional("seconds", Shape::Count, "In how many seconds; 60 if it is not given"),
         ]),
@@ -63,8 +64,7 @@ pub(crate) const TOOLS: &[Tool] = &[
 ];
 
 fn change(care: &Care<'_>, body: impl FnOnce(&MemoryTxn<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
-    let items = Memory::new(care.store.clone());
-    care.write(|tx| body(&items.on(tx)?))
+    care.write(|tx| body(&care.items.on(tx)?))
 }
 
 fn set_limits(care: &Care<'_>, arguments: &Value) -> Result<Answer, Failure> {
@@ -73,16 +73,20 @@ fn set_limits(care: &Care<'_>, arguments: &Value) -> Result<Answer, Failure> {
         namespace: String,
         items: Option<u64>,
         bytes: Option<u64>,
+        jobs: Option<u64>,
         operations: Option<u64>,
         seconds: Option<u64>,
     }
-    let Arguments { namespace, items, bytes, operations, seconds } = Arguments::deserialize(arguments)?;
+    let Arguments { namespace, items, bytes, jobs, operations, seconds } = Arguments::deserialize(arguments)?;
     let mut limits = Limits::new();
     if let Some(items) = items {
         limits = limits.items(items);
     }
     if let Some(bytes) = bytes {
         limits = limits.bytes(bytes);
+    }
+    if let Some(jobs) = jobs {
+        limits = limits.jobs(jobs);
     }
     if let Some(operations) = operations {
         limits = limits.rate(operations, Duration::from_secs(seconds.unwrap_or(60)));

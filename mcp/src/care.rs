@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::pace::Pace;
 use crate::scope::Scope;
+use memstone::memory::{Memory, Meter};
 use memstone::{BackupDir, BackupOptions, Store, WriteTxn};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -40,6 +41,10 @@ impl Watch {
 /// The open store, for a call.
 pub(crate) struct Care<'c> {
     pub(crate) store: &'c Store,
+    /// The memory in it, which measures with all others of this process.
+    pub(crate) items: &'c Memory,
+    /// Where they measure.
+    pub(crate) meter: &'c Meter,
     pub(crate) scope: &'c Scope,
     pub(crate) pace: &'c Pace,
     pub(crate) watch: &'c Watch,

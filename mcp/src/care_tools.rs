@@ -1,20 +1,21 @@
-//! The tools that look after the memory: its health, backups, and the graph as text. They are not in the list unless
+//! The tools that look after the memory: its health, and backups. They are not in the list unless
 //! they are asked for, since each tool in it costs an assistant attention.
 
 use crate::care::{Care, name_of};
 use crate::failure::Failure;
-use crate::json_lines;
+use crate::metrics_tools::warnings_of;
 use crate::shape::{Field, Shape};
 use crate::tool::{Answer, Effect, Tool, Work};
-use memstone::memory::Memory;
+use memstone::memory::check_layers;
 use memstone::memory::graph::{GraphMut, GraphView, Subgraph};
+use memstone::memory::jobs::Jobs;
 use memstone::{BackupDir, BackupState, CheckOptions, DiagnoseOptions, Keep, Options, RestoreOptions};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
 
 const NOTHING: Shape = Shape::Object(&[]);
-const COUNTS: Shape = Shape::Object(&[
+pub(crate) const COUNTS: Shape = Shape::Object(&[
     Field::new("entities", Shape::Count, ""),
     Field::new("observations", Shape::Count, ""),
     Field::new("relations", Shape::Count, ""),
@@ -40,6 +41,12 @@ pub(crate) const TOOLS: &[Tool] = &[
             Field::new("processes", Shape::Count, "How many processes have it open"),
             Field::new("graph", COUNTS, "How much the knowledge graph holds"),
             Field::new("memories", Shape::Count, "How many memories there are"),
+            Field::new("jobs", Shape::Count, "How many jobs there are that have not ended, and dead ones"),
+            Field::new(
+                "warnings",
+                Shape::List(&Shape::Text),
+                "Which figures have reached their thresholds, and what to do",
+            ),
         ]),
         effect: Effect::Reads,
         work: Work::Care(get_system_health),
@@ -47,7 +54,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         name: "check_integrity",
         title: "Check Integrity",
-        about: "Verify every byte of the memory, and every index of memories and of the knowledge graph",
+        about: "Verify every byte of the memory, and every index of memories, of jobs and of the knowledge graph",
         input: NOTHING,
         output: Shape::Object(&[
             Field::new("clean", Shape::Flag, "Whether nothing is wrong"),
@@ -94,24 +101,6 @@ pub(crate) const TOOLS: &[Tool] = &[
         effect: Effect::Removes,
         work: Work::Care(restore_backup),
     },
-    Tool {
-        name: "export",
-        title: "Export",
-        about: "Return the knowledge graph as JSON Lines, one entity or relation a line",
-        input: NOTHING,
-        output: Shape::Object(&[Field::new("lines", Shape::Text, "The graph as JSON Lines")]),
-        effect: Effect::Reads,
-        work: Work::Read(export),
-    },
-    Tool {
-        name: "import",
-        title: "Import",
-        about: "Add entities, observations and relations that are not in the knowledge graph yet, all of them or none",
-        input: Shape::Object(&[Field::new("lines", Shape::Text, "A graph as JSON Lines, as export returns it")]),
-        output: COUNTS,
-        effect: Effect::Adds,
-        work: Work::Edit(import),
-    },
 ];
 
 fn get_system_health(care: &Care<'_>, _: &Value) -> Result<Answer, Failure> {
@@ -126,7 +115,9 @@ fn get_system_health(care: &Care<'_>, _: &Value) -> Result<Answer, Failure> {
         "file": care.store.path().display().to_string(),
         "processes": diagnosis.processes.len(),
         "graph": GraphView::new(&snapshot)?.counts()?,
-        "memories": Memory::new(care.store.clone()).usage("")?.items,
+        "memories": care.items.usage("")?.items,
+        "jobs": Jobs::of(care.items).held("")?,
+        "warnings": warnings_of(care.items)?,
     }))
 }
 
@@ -136,10 +127,10 @@ fn check_integrity(care: &Care<'_>, _: &Value) -> Result<Answer, Failure> {
         memstone::check_with(care.store.path(), &options, |progress| care.step(progress.bytes, progress.total))?;
     let mut findings: Vec<String> =
         report.findings.iter().map(|found| format!("byte {}: {}", found.offset, found.message)).collect();
-    let snapshot = care.store.read()?;
-    findings.extend(GraphView::new(&snapshot)?.verify()?.iter().map(ToString::to_string));
-    let items = Memory::new(care.store.clone()).check()?;
-    findings.extend(items.problems.iter().map(|found| format!("{}, key {}: {}", found.table, found.key, found.reason)));
+    // Of a damaged store the tables are not compared.
+    if report.damage == 0 {
+        findings.extend(check_layers(care.store)?.problems.iter().map(ToString::to_string));
+    }
     Answer::of(json!({ "clean": report.is_clean() && findings.is_empty(), "findings": findings }))
 }
 
@@ -214,32 +205,4 @@ fn graph_in(care: &Care<'_>, backup: &Path, directory: &Path) -> Result<Subgraph
     });
     std::fs::remove_dir_all(&place).map_err(trouble)?;
     graph
-}
-
-fn export(graph: &GraphView<'_>, _: &Value) -> Result<Answer, Failure> {
-    let lines = json_lines::write(&graph.whole()?);
-    Ok(Answer { text: lines.clone(), content: json!({ "lines": lines }) })
-}
-
-fn import(graph: &GraphMut<'_>, arguments: &Value) -> Result<Answer, Failure> {
-    #[derive(Deserialize)]
-    struct Arguments {
-        lines: String,
-    }
-    let lines = Arguments::deserialize(arguments)?.lines;
-    let (new, _) = json_lines::parse(Path::new("lines"), lines.as_bytes())?;
-    let (mut entities, mut observations) = (0, 0);
-    for entity in new.entities {
-        let created = graph.create_entities(std::slice::from_ref(&entity))?;
-        entities += created.len();
-        observations += match created.first() {
-            Some(created) => created.observations.len(),
-            None => graph.add_observations(&entity.name, &entity.observations)?.len(),
-        };
-    }
-    let mut relations = 0;
-    for relation in new.relations {
-        relations += graph.create_relations(&[relation])?.len();
-    }
-    Answer::of(json!({ "entities": entities, "observations": observations, "relations": relations }))
 }

@@ -10,6 +10,7 @@ use crate::memory::{Client, Memory};
 use crate::pace::{Pace, is_bulk};
 use crate::scope::Scope;
 use crate::tool::{Answer, Tool, Work};
+use memstone::memory::Outcome;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,8 +73,18 @@ impl Seat {
         Seat { desk, scope, order: Arc::default(), pace, quick: Mutex::default(), long }
     }
 
-    /// Does a call of `tool`. One that is cancelled before it begins is not done; once begun, a change is not broken off.
+    /// Does a call of `tool`, and measures it from its arrival to its answer.
     pub(crate) async fn call(&self, tool: &'static Tool, arguments: Value, watch: Watch) -> Result<Answer, Failure> {
+        let measuring = self.desk.memory.meter.begin();
+        let namespace = self.scope.of_call(&arguments);
+        let answer = self.answer(tool, arguments, watch).await;
+        let outcome = answer.as_ref().map_or_else(Failure::outcome, |_| Outcome::Done);
+        measuring.end(tool.operation(), &namespace, outcome);
+        answer
+    }
+
+    /// Does it. One that is cancelled before it begins is not done; once begun, a change is not broken off.
+    async fn answer(&self, tool: &'static Tool, arguments: Value, watch: Watch) -> Result<Answer, Failure> {
         tool.check(&arguments)?;
         let begun = Instant::now();
         let deadline = begun + self.desk.patience;

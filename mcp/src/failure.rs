@@ -1,7 +1,8 @@
 //! Why a call failed, in words for the assistant that made it.
 
-use memstone::memory::MemoryError;
 use memstone::memory::graph::GraphError;
+use memstone::memory::jobs::JobError;
+use memstone::memory::{MemoryError, Outcome, Resource};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,8 @@ pub(crate) enum Failure {
     Graph(GraphError),
     /// The layer of items refused. Errors of the store are not among these.
     Items(MemoryError),
+    /// The layer of jobs refused. Errors of the store and of the layer of items are not among these.
+    Jobs(JobError),
     /// Something is refused here, for a reason that says what to do.
     Refused(String),
     /// The store refused.
@@ -40,11 +43,19 @@ pub(crate) enum Failure {
 impl Failure {
     /// Whether the call was wrong or taken back, and nothing else is.
     pub(crate) fn is_of_the_call(&self) -> bool {
-        use Failure::{Cancelled, Graph, Input, Items, NoTool, Refused};
+        use Failure::{Cancelled, Graph, Input, Items, Jobs, NoTool, Refused};
         match self {
-            NoTool(_) | Input { .. } | Graph(GraphError::NoEntity { .. }) | Refused(_) | Cancelled => true,
+            NoTool(_) | Input { .. } | Graph(GraphError::NoEntity { .. }) | Refused(_) | Jobs(_) | Cancelled => true,
             Items(error) => !matches!(error, MemoryError::Damaged { .. } | MemoryError::Layout { .. }),
             _ => false,
+        }
+    }
+
+    /// How a call ended that ends with this.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Failure::Items(error) => Outcome::of_error(error),
+            _ => Outcome::Failed,
         }
     }
 }
@@ -62,6 +73,10 @@ impl fmt::Display for Failure {
             }
             Failure::Graph(error) => write!(f, "{error}"),
             Failure::Items(error) => write!(f, "{error}. {}", what_to_do(error)),
+            Failure::Jobs(error @ JobError::NotFound { .. }) => {
+                write!(f, "{error}. Nothing was changed: list_jobs has those that are there.")
+            }
+            Failure::Jobs(error) => write!(f, "{error}. Nothing was changed."),
             Failure::Refused(why) => f.write_str(why),
             Failure::Cancelled => f.write_str("The call was cancelled before it began. Nothing was changed."),
             Failure::BrokenOff(after) => write!(
@@ -104,6 +119,9 @@ fn what_to_do(error: &MemoryError) -> &'static str {
     match error {
         MemoryError::NotFound { .. } => "It was deleted, has expired, or was never here: search again.",
         MemoryError::Conflict { .. } => "Nothing was changed: read it with get_memories, and repeat the change.",
+        MemoryError::Quota { resource: Resource::Jobs, .. } => {
+            "Nothing was changed: the same call may succeed then, or when a dead one was removed with remove_job."
+        }
         MemoryError::Quota { .. } => "Nothing was changed: delete what is no longer needed, or ask for a higher limit.",
         MemoryError::Rate { retry_after, .. } if *retry_after < Duration::MAX => {
             "Nothing was changed: the same call may succeed then."
@@ -123,6 +141,16 @@ impl From<MemoryError> for Failure {
         match error {
             MemoryError::Store(error) => Failure::Store(error),
             error => Failure::Items(error),
+        }
+    }
+}
+
+impl From<JobError> for Failure {
+    fn from(error: JobError) -> Failure {
+        match error {
+            JobError::Store(error) => Failure::Store(error),
+            JobError::Memory(error) => error.into(),
+            error => Failure::Jobs(error),
         }
     }
 }

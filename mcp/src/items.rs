@@ -5,6 +5,8 @@ use crate::failure::Failure;
 use crate::moment;
 use crate::scope::Scope;
 use crate::shape::{Field, Shape};
+use memstone::WriteTxn;
+use memstone::memory::jobs::{Jobs, JobsSnapshot, JobsTxn};
 use memstone::memory::{
     Hit, Item, ItemId, Memory, MemoryError, MemorySnapshot, MemoryTxn, Namespace, Order, Query, Timestamp,
 };
@@ -21,23 +23,48 @@ const PAGE: usize = 256;
 /// A state of the items, for a client.
 pub(crate) struct Recall<'c> {
     pub(crate) state: MemorySnapshot,
+    jobs: &'c Jobs,
     pub(crate) scope: &'c Scope,
 }
 
 /// The items in a write transaction, for a client.
 pub(crate) struct Record<'c> {
     pub(crate) tx: MemoryTxn<'c>,
+    jobs: JobsTxn<'c>,
     pub(crate) scope: &'c Scope,
 }
 
-impl Recall<'_> {
+impl<'c> Recall<'c> {
+    pub(crate) fn new(items: &Memory, jobs: &'c Jobs, scope: &'c Scope) -> Result<Recall<'c>, Failure> {
+        Ok(Recall { state: items.snapshot()?, jobs, scope })
+    }
+
+    /// A state of the jobs.
+    pub(crate) fn jobs(&self) -> Result<JobsSnapshot, Failure> {
+        Ok(self.jobs.snapshot()?)
+    }
+
     /// The item with this id, if the client may see it.
     pub(crate) fn item(&self, id: &str) -> Result<Option<Item>, Failure> {
         self.scope.item(id, |id| self.state.get(id))
     }
 }
 
-impl Record<'_> {
+impl<'c> Record<'c> {
+    pub(crate) fn new(
+        tx: &'c WriteTxn,
+        items: &'c Memory,
+        jobs: &'c Jobs,
+        scope: &'c Scope,
+    ) -> Result<Record<'c>, Failure> {
+        Ok(Record { tx: items.on(tx)?, jobs: jobs.on(tx)?, scope })
+    }
+
+    /// The jobs in the same transaction.
+    pub(crate) fn jobs(&self) -> &JobsTxn<'c> {
+        &self.jobs
+    }
+
     /// The item with this id, if the client may see it.
     pub(crate) fn item(&self, id: &str) -> Result<Option<Item>, Failure> {
         self.scope.item(id, |id| self.tx.get(id))
@@ -46,13 +73,26 @@ impl Record<'_> {
 
 /// Shows all items of a namespace and below it, oldest first, to `body`.
 pub(crate) fn walk(care: &Care<'_>, namespace: Namespace, mut body: impl FnMut(Item)) -> Result<(), Failure> {
-    let state = Memory::new(care.store.clone()).snapshot()?;
+    let state = care.items.snapshot()?;
+    walk_in(care, &state, namespace, |item| {
+        body(item);
+        Ok(())
+    })
+}
+
+/// The same of one state.
+pub(crate) fn walk_in(
+    care: &Care<'_>,
+    state: &MemorySnapshot,
+    namespace: Namespace,
+    mut body: impl FnMut(Item) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let (mut done, total) = (0, state.usage(&namespace)?.items);
     let mut query = Query::new().under(namespace).order(Order::Oldest).limit(PAGE);
     loop {
         let found = state.find(&query)?;
         done += found.hits.len() as u64;
-        found.hits.into_iter().for_each(|hit| body(hit.item));
+        found.hits.into_iter().try_for_each(|hit| body(hit.item))?;
         let Some(next) = found.next else { return Ok(()) };
         query = query.after(next);
         if care.step(done, total).is_break() {

@@ -10,13 +10,17 @@ mod admin_tools;
 mod care;
 mod care_tools;
 mod desk;
+mod exchange_tools;
 mod failure;
 mod graph_tools;
 mod http_server;
 mod items;
+mod job_tools;
 mod json_lines;
+mod lines;
 mod memory;
 mod mend;
+mod metrics_tools;
 mod moment;
 mod news;
 mod origin;
@@ -33,6 +37,7 @@ mod tool;
 mod toolset;
 mod users;
 mod wire;
+mod work_tools;
 
 use desk::{Desk, Seat};
 use failure::Failure;
@@ -60,8 +65,8 @@ Environment:
                      (default: memstone/memory.mst in the user's data directory)
   MEMSTONE_DEADLINE  how long a call may wait for others, in seconds (default: 30)
   MEMSTONE_TOOLS     some of graph (the nine of the reference server), memory (memories, found
-                     by words and vectors) and care (health, backups, limits), with commas;
-                     or all (default: graph)
+                     by words and vectors), jobs (to submit), work (to claim and finish jobs) and
+                     care (health, backups, statistics, limits), with commas; or all (default: graph)
   MEMSTONE_NAMESPACE the part of the memory that clients see: they have the tools of memory alone
   MEMSTONE_HTTP      listen at this address and port, e.g. 127.0.0.1:8417, for many clients
   MEMSTONE_TOKENS    a file of bearer tokens, one a line, each with the namespace that it opens

@@ -8,9 +8,10 @@ use crate::pace::Pace;
 use crate::place::Place;
 use crate::scope::Scope;
 use crate::tool::{Answer, Tool, Work};
-use memstone::memory::Memory as Items;
 use memstone::memory::graph::{GraphMut, GraphView};
-use memstone::{Options, Store};
+use memstone::memory::jobs::Jobs;
+use memstone::memory::{Memory as Items, MemoryOptions, Meter};
+use memstone::{Changed, Cursor, Feed, Options, Store};
 use serde_json::Value;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -19,10 +20,14 @@ use std::time::{Duration, Instant};
 
 /// So many expired items at most are removed by each change of items.
 const SWEPT: usize = 16;
+/// The tables of the graph begin with this.
+const GRAPH: &str = "graph.";
 
 /// The memory.
 pub(crate) struct Memory {
     place: Place,
+    /// What this process measures, whichever file it has open.
+    pub(crate) meter: Meter,
     open: Mutex<Option<Open>>,
 }
 
@@ -37,14 +42,14 @@ pub(crate) struct Client<'c> {
 
 /// The open store, and which file it is.
 struct Open {
-    store: Store,
+    items: Items,
     file: (u64, u64),
 }
 
 impl Memory {
     /// A memory that is not opened yet.
     pub(crate) fn new(place: Place) -> Memory {
-        Memory { place, open: Mutex::new(None) }
+        Memory { place, meter: Meter::new(), open: Mutex::new(None) }
     }
 
     /// Does what a tool does for a client. `begun` is called when the order of this call among the changes is decided,
@@ -58,44 +63,42 @@ impl Memory {
         deadline: Instant,
     ) -> Result<Answer, Failure> {
         let Client { scope, pace, is_bulk } = client;
+        let items = self.items(deadline)?;
         match tool.work {
             Work::Read(work) => {
-                let snapshot = self.store(deadline)?.read()?;
+                let snapshot = items.store().read()?;
                 work(&GraphView::new(&snapshot)?, arguments)
             }
-            Work::Edit(work) => {
-                let store = self.store(deadline)?;
-                pace.change(&store, is_bulk, left(deadline), |tx| {
-                    begun();
-                    work(&GraphMut::new(tx)?, arguments)
-                })
-            }
-            Work::Recall(work) => {
-                let state = Items::new(self.store(deadline)?).snapshot()?;
-                work(&Recall { state, scope }, arguments)
-            }
+            Work::Edit(work) => pace.change(items.store(), is_bulk, left(deadline), |tx| {
+                begun();
+                work(&GraphMut::new(tx)?, arguments)
+            }),
+            Work::Recall(work) => work(&Recall::new(&items, &Jobs::of(&items), scope)?, arguments),
             Work::Record(work) => {
-                let items = Items::new(self.store(deadline)?);
+                let jobs = Jobs::of(&items);
                 pace.change(items.store(), is_bulk, left(deadline), |tx| {
                     begun();
-                    let tx = items.on(tx)?;
+                    let record = Record::new(tx, &items, &jobs, scope)?;
                     // What has expired makes room, a little with each change.
-                    tx.sweep(SWEPT)?;
-                    work(&Record { tx, scope }, arguments)
+                    record.tx.sweep(SWEPT)?;
+                    work(&record, arguments)
                 })
             }
-            Work::Care(work) => work(&Care { store: &self.store(deadline)?, scope, pace, watch, deadline }, arguments),
+            Work::Care(work) => {
+                let (store, meter) = (items.store(), &self.meter);
+                work(&Care { store, items: &items, meter, scope, pace, watch, deadline }, arguments)
+            }
         }
     }
 
-    /// The store, opened if it is not yet, or if the file is no longer the one that was opened: a backup may have
+    /// The items in the store, which is opened if it is not yet, or if the file is no longer the one that was opened: a backup may have
     /// been restored in its place.
-    fn store(&self, deadline: Instant) -> Result<Store, Failure> {
+    fn items(&self, deadline: Instant) -> Result<Items, Failure> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let file = std::fs::metadata(&self.place.store).ok().map(|file| identity(&file));
-        if let Some(Open { store, file: opened }) = &*open {
+        if let Some(Open { items, file: opened }) = &*open {
             if file == Some(*opened) {
-                return Ok(store.clone());
+                return Ok(items.clone());
             }
             tracing::warn!(file = %self.place.store.display(), "is another file than before; opening it");
         }
@@ -107,25 +110,42 @@ impl Memory {
         let opened = std::fs::metadata(&self.place.store)
             .map_err(|error| Failure::Place(format!("{}: cannot be looked at: {error}", self.place.store.display())))?;
         tracing::info!(file = %self.place.store.display(), "open");
-        *open = Some(Open { store: store.clone(), file: identity(&opened) });
-        Ok(store)
+        let items = Items::with(store, MemoryOptions::new().meter(self.meter.clone()));
+        *open = Some(Open { items: items.clone(), file: identity(&opened) });
+        Ok(items)
     }
 
-    /// The number of the newest transaction: at once, or as soon as one is newer than `after`, or when `wait` is over.
-    pub(crate) fn newest(&self, after: Option<u64>, wait: Duration) -> Result<u64, Failure> {
-        let store = self.store(Instant::now() + wait)?;
-        Ok(after.map_or_else(|| store.last_commit(), |after| store.wait_for_change(after, wait))?)
+    /// Waits until there is a transaction that is newer than this one, or the time is over.
+    pub(crate) fn wait(&self, after: u64, wait: Duration) -> Result<(), Failure> {
+        self.items(Instant::now() + wait)?.store().wait_for_change(after, wait)?;
+        Ok(())
+    }
+
+    /// Where the history ends, and whether the graph was changed since a cursor: if that is unknown, it was.
+    pub(crate) fn graph_since(&self, cursor: Option<Cursor>, wait: Duration) -> Result<(Cursor, bool), Failure> {
+        let now = self.items(Instant::now() + wait)?.store().read()?;
+        let end = now.end()?;
+        let Some(Feed::Changes(commits)) = cursor.map(|cursor| now.changes(cursor)).transpose()? else {
+            return Ok((end, true));
+        };
+        for commit in commits {
+            if commit?.changes().any(|changed: Changed<'_>| changed.table().starts_with(GRAPH)) {
+                return Ok((end, true));
+            }
+        }
+        Ok((end, false))
     }
 
     /// Opens the store, so that the first call finds it open.
     pub(crate) fn warm_up(&self, deadline: Instant) -> Result<(), Failure> {
-        self.store(deadline).map(drop)
+        self.items(deadline).map(drop)
     }
 
     /// Leaves the store. What was acknowledged is safe without this.
     pub(crate) fn close(&self) -> Result<(), Failure> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok(open.map_or(Ok(()), |open| open.store.close())?)
+        let store = open.map(|open| open.items.store().clone());
+        Ok(store.map_or(Ok(()), Store::close)?)
     }
 }
 

@@ -1,21 +1,17 @@
-//! Telling a client that the graph has changed: of its own calls when they are answered, of other clients' as soon as
+//! Telling a client that the graph has changed: of its own calls before they are answered, of other clients' as soon as
 //! they are seen.
 
 use crate::ticker::Ticker;
+use crate::tool::Tool;
 use rmcp::model::ResourceUpdatedNotificationParam;
 use rmcp::service::{Peer, RoleServer};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
 
 /// The one resource: all of the graph.
 pub(crate) const GRAPH_URI: &str = "memory://knowledge-graph";
-
-/// How soon is looked again whether a call of this client has ended.
-const SOON: Duration = Duration::from_millis(5);
 
 /// What a client wants to hear of, and was told.
 pub(crate) struct News {
@@ -27,19 +23,17 @@ pub(crate) struct News {
 
 #[derive(Default)]
 struct Told {
-    /// How many changes by this client are under way. They are told of when they are answered.
-    under_way: AtomicU64,
-    /// Of all transactions up to this one the client was told.
-    newest: AtomicU64,
+    /// Up to which of the changes that the ticker has seen. It is held while the client is told, so that of two tasks
+    /// that have seen the same change one tells of it, and the other goes on when that is done.
+    changes: tokio::sync::Mutex<u64>,
+    /// How often the client was told.
+    times: AtomicU64,
 }
 
-/// A change by this client, under way while this lives.
-pub(crate) struct UnderWay<'n>(&'n Told);
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
-    }
+/// A change by this client, under way.
+pub(crate) struct UnderWay {
+    /// How often the client had been told when it began, if it is to be told of the call in any case.
+    told: Option<u64>,
 }
 
 /// The client has left.
@@ -64,21 +58,18 @@ impl News {
         }
     }
 
-    /// A change by this client begins.
-    pub(crate) fn begin(&self) -> UnderWay<'_> {
-        self.told.under_way.fetch_add(1, Ordering::SeqCst);
-        UnderWay(&self.told)
+    /// A call of this client begins that may change the graph. Of those of the reference server's tools it is told even if
+    /// they change nothing, as that server does it.
+    pub(crate) fn begin(&self, tool: &Tool) -> UnderWay {
+        UnderWay { told: tool.is_of_graph().then(|| self.told.times.load(Ordering::SeqCst)) }
     }
 
-    /// A change by this client is done: tells it, if it wants to hear of that.
-    pub(crate) async fn changed(&self, client: &Peer<RoleServer>, _: UnderWay<'_>) {
+    /// The call is done: tells the client, if it wants to hear of that and was not told since.
+    pub(crate) async fn changed(&self, client: &Peer<RoleServer>, call: UnderWay) {
         let is_subscribed = self.watch().is_some();
         if is_subscribed {
-            // What the client reads now has all of this.
-            if let Ok(newest) = self.ticker.newest().await {
-                self.told.newest.fetch_max(newest, Ordering::SeqCst);
-            }
-            tell(client).await;
+            let changes = self.ticker.look().await;
+            self.told.tell(client, changes, call.told).await;
         }
     }
 
@@ -87,11 +78,13 @@ impl News {
         if resource != GRAPH_URI {
             return;
         }
-        let newest = self.ticker.listen();
-        // The client is told of what comes after this. If that is unknown, it is told once too often.
-        let seen = self.ticker.newest().await.unwrap_or(0);
-        self.told.newest.fetch_max(seen, Ordering::SeqCst);
-        self.watch().get_or_insert_with(|| tokio::spawn(Arc::clone(&self.told).watch(newest, client.clone())));
+        let changes = self.ticker.listen();
+        // The client is told of what comes after this.
+        let seen = self.ticker.look().await;
+        let mut told = self.told.changes.lock().await;
+        *told = seen.max(*told);
+        drop(told);
+        self.watch().get_or_insert_with(|| tokio::spawn(Arc::clone(&self.told).watch(changes, client.clone())));
     }
 
     pub(crate) fn unsubscribe(&self, resource: &str) {
@@ -103,28 +96,24 @@ impl News {
 
 impl Told {
     /// Tells the client of what others do.
-    async fn watch(self: Arc<Self>, mut ticks: Receiver<u64>, client: Peer<RoleServer>) {
-        let mut seen = 0;
-        while ticks.changed().await.is_ok() {
-            let newest = *ticks.borrow_and_update();
-            if newest < seen {
-                // Another file has taken the store's place, with numbers of its own.
-                self.newest.store(0, Ordering::SeqCst);
-            }
-            seen = newest;
-            // It may be this client's own change, which is told of before it ends.
-            while self.under_way.load(Ordering::SeqCst) > 0 {
-                sleep(SOON).await;
-            }
-            if self.newest.fetch_max(seen, Ordering::SeqCst) < seen {
-                tell(&client).await;
-            }
+    async fn watch(self: Arc<Self>, mut changes: Receiver<u64>, client: Peer<RoleServer>) {
+        while changes.changed().await.is_ok() {
+            let seen = *changes.borrow_and_update();
+            self.tell(&client, seen, None).await;
         }
     }
-}
 
-async fn tell(client: &Peer<RoleServer>) {
-    if let Err(error) = client.notify_resource_updated(ResourceUpdatedNotificationParam::new(GRAPH_URI)).await {
-        tracing::warn!(%error, "the client was not told of a change");
+    /// Tells the client once of all changes that it was not told of; or of a call, if it was not told since that began.
+    async fn tell(&self, client: &Peer<RoleServer>, seen: u64, call: Option<u64>) {
+        let mut changes = self.changes.lock().await;
+        let is_untold = call == Some(self.times.load(Ordering::SeqCst));
+        if seen <= *changes && !is_untold {
+            return;
+        }
+        *changes = seen.max(*changes);
+        self.times.fetch_add(1, Ordering::SeqCst);
+        if let Err(error) = client.notify_resource_updated(ResourceUpdatedNotificationParam::new(GRAPH_URI)).await {
+            tracing::warn!(%error, "the client was not told of a change");
+        }
     }
 }

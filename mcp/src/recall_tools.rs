@@ -1,14 +1,13 @@
 //! The tools that find and read memories.
 
-use crate::care::Care;
 use crate::failure::Failure;
-use crate::items::{HITS, ITEM, Moment, Recall, bounded, hits, missing, shown, walk};
+use crate::items::{HITS, ITEM, Moment, Recall, bounded, hits, missing, shown};
 use crate::shape::{Field, Shape};
 use crate::tool::{Answer, Effect, Tool, Work};
 use memstone::memory::{Cursor, Namespace, NamespaceInfo, Order, Query, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -19,22 +18,27 @@ const WORDS_OF_ONE: usize = 48;
 
 const NAMESPACE: Field =
     Field::optional("namespace", Shape::Text, "Only in this namespace and below it, e.g. chat/2026");
-const TAGS: Field = Field::optional("tags", Shape::List(&Shape::Text), "Only with all of these tags");
-const CREATED_FROM: Field = Field::optional("created_from", Shape::Time, "Only stored then or later");
-const CREATED_TO: Field = Field::optional("created_to", Shape::Time, "Only stored before then");
-const UPDATED_FROM: Field = Field::optional("updated_from", Shape::Time, "Only changed then or later");
-const UPDATED_TO: Field = Field::optional("updated_to", Shape::Time, "Only changed before then");
-const WHERE: Field = Field::optional(
-    "where",
-    Shape::List(&Shape::Object(&[
-        Field::new("field", Shape::Text, "A declared field of the metadata"),
-        Field::optional("equals", Shape::Any, "Its value"),
-        Field::optional("from", Shape::Any, "Its smallest value"),
-        Field::optional("to", Shape::Any, "Its greatest value"),
-    ])),
-    "Only with these values in the metadata",
-);
 const LIMIT: Field = Field::optional("limit", Shape::Count, "How many at most: 10 if it is not given, 100 at most");
+/// What conditions a search may have.
+const CONDITIONS: &[Field] = &[
+    NAMESPACE,
+    Field::optional("tags", Shape::List(&Shape::Text), "Only with all of these tags"),
+    Field::optional("created_from", Shape::Time, "Only stored then or later"),
+    Field::optional("created_to", Shape::Time, "Only stored before then"),
+    Field::optional("updated_from", Shape::Time, "Only changed then or later"),
+    Field::optional("updated_to", Shape::Time, "Only changed before then"),
+    Field::optional(
+        "where",
+        Shape::List(&Shape::Object(&[
+            Field::new("field", Shape::Text, "A declared field of the metadata"),
+            Field::optional("equals", Shape::Any, "Its value"),
+            Field::optional("from", Shape::Any, "Its smallest value"),
+            Field::optional("to", Shape::Any, "Its greatest value"),
+        ])),
+        "Only with these values in the metadata",
+    ),
+    LIMIT,
+];
 const ID: Field = Field::new("id", Shape::Text, "The id of a memory");
 const COUNTS: &[Field] = &[
     Field::new("namespace", Shape::Text, ""),
@@ -51,26 +55,21 @@ pub(crate) const TOOLS: &[Tool] = &[
         title: "Search Memories",
         about: "Search memories by words, by a vector, or by both at once, under conditions. Without words and vector: \
                 the newest ones that meet the conditions",
-        input: Shape::Object(&[
-            Field::optional("query", Shape::Text, "Words; \"a phrase\" must stand there, begin* is any such word"),
-            Field::optional("every_word", Shape::Flag, "Only with all of the words"),
-            Field::optional(
-                "vector",
-                Shape::Object(&[
-                    Field::new("space", Shape::Text, "A declared vector space"),
-                    Field::new("values", Shape::List(&Shape::Number), "The embedding of what is searched"),
-                    Field::optional("at_least", Shape::Number, "Only vectors that are at least so alike"),
-                ]),
-                "Rank by how alike vectors are; together with words, both rankings are fused",
-            ),
-            NAMESPACE,
-            TAGS,
-            CREATED_FROM,
-            CREATED_TO,
-            UPDATED_FROM,
-            UPDATED_TO,
-            WHERE,
-            LIMIT,
+        input: Shape::Joined(&[
+            &[
+                Field::optional("query", Shape::Text, "Words; \"a phrase\" must stand there, begin* is any such word"),
+                Field::optional("every_word", Shape::Flag, "Only with all of the words"),
+                Field::optional(
+                    "vector",
+                    Shape::Object(&[
+                        Field::new("space", Shape::Text, "A declared vector space"),
+                        Field::new("values", Shape::List(&Shape::Number), "The embedding of what is searched"),
+                        Field::optional("at_least", Shape::Number, "Only vectors that are at least so alike"),
+                    ]),
+                    "Rank by how alike vectors are; together with words, both rankings are fused",
+                ),
+            ],
+            CONDITIONS,
         ]),
         output: HITS,
         effect: Effect::Reads,
@@ -80,21 +79,16 @@ pub(crate) const TOOLS: &[Tool] = &[
         name: "list_memories",
         title: "List Memories",
         about: "List memories by time, page by page, under conditions",
-        input: Shape::Object(&[
-            Field::optional(
-                "order",
-                Shape::Choice(&["newest", "oldest", "updated"]),
-                "The newest first if it is not given; updated: the one that was changed last comes first",
-            ),
-            Field::optional("cursor", Shape::Text, "Where to go on: what the page before answered as next"),
-            NAMESPACE,
-            TAGS,
-            CREATED_FROM,
-            CREATED_TO,
-            UPDATED_FROM,
-            UPDATED_TO,
-            WHERE,
-            LIMIT,
+        input: Shape::Joined(&[
+            &[
+                Field::optional(
+                    "order",
+                    Shape::Choice(&["newest", "oldest", "updated"]),
+                    "The newest first if it is not given; updated: the one that was changed last comes first",
+                ),
+                Field::optional("cursor", Shape::Text, "Where to go on: what the page before answered as next"),
+            ],
+            CONDITIONS,
         ]),
         output: Shape::Object(&[
             Field::new("memories", Shape::List(&ITEM), ""),
@@ -140,18 +134,18 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         name: "list_tags",
         title: "List Tags",
-        about: "List the tags of memories, and how many have each. Reads all of them",
+        about: "List the tags of memories, and how many have each",
         input: Shape::Object(&[NAMESPACE]),
         output: Shape::Object(&[Field::new(
             "tags",
             Shape::List(&Shape::Object(&[
                 Field::new("tag", Shape::Text, ""),
-                Field::new("memories", Shape::Count, "How many have it"),
+                Field::new("memories", Shape::Count, "How many have it; expired ones count until they are removed"),
             ])),
             "The most frequent first",
         )]),
         effect: Effect::Reads,
-        work: Work::Care(list_tags),
+        work: Work::Recall(list_tags),
     },
     Tool {
         name: "get_memory_usage",
@@ -171,6 +165,7 @@ pub(crate) const TOOLS: &[Tool] = &[
                     Field::new("namespace", Shape::Text, "The path from the root, as refusals name it"),
                     Field::optional("items", Shape::Count, "How many memories it may hold"),
                     Field::optional("bytes", Shape::Count, "How many bytes it may hold"),
+                    Field::optional("jobs", Shape::Count, "How many jobs that have not ended it may have"),
                     Field::optional("operations", Shape::Count, "How many changes are allowed"),
                     Field::optional("seconds", Shape::Number, "In how many seconds"),
                 ])),
@@ -355,17 +350,11 @@ fn related(recall: &Recall<'_>, arguments: &Value) -> Result<Answer, Failure> {
     Answer::of(hits(&found, recall.scope))
 }
 
-fn list_tags(care: &Care<'_>, arguments: &Value) -> Result<Answer, Failure> {
+fn list_tags(recall: &Recall<'_>, arguments: &Value) -> Result<Answer, Failure> {
     let Namespaced { namespace } = Namespaced::deserialize(arguments)?;
-    let mut counts = BTreeMap::<String, u64>::new();
-    walk(care, care.scope.namespace(namespace.as_deref())?, |item| {
-        for tag in item.tags {
-            *counts.entry(tag).or_default() += 1;
-        }
-    })?;
-    let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
-    counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let tags: Vec<Value> = counts.into_iter().map(|(tag, count)| json!({ "tag": tag, "memories": count })).collect();
+    let mut tags = recall.state.tags(recall.scope.namespace(namespace.as_deref())?)?;
+    tags.sort_by_key(|of| Reverse(of.items));
+    let tags: Vec<Value> = tags.iter().map(|of| json!({ "tag": of.tag, "memories": of.items })).collect();
     Answer::of(json!({ "tags": tags }))
 }
 
@@ -402,13 +391,14 @@ fn limits(recall: &Recall<'_>, namespace: Namespace) -> Result<Vec<Value>, Failu
     let mut found = Vec::new();
     let mut above = Some(namespace);
     while let Some(namespace) = above {
-        let Values { items, bytes, rate } =
+        let Values { items, bytes, jobs, rate } =
             Values::deserialize(serde_json::to_value(recall.state.limits(&namespace)?)?)?;
         let mut limits = Map::new();
         limits.insert("namespace".to_owned(), json!(namespace));
         let seconds = rate.map(|(_, micros)| Duration::from_micros(micros).as_secs_f64());
-        let values = [("items", json!(items)), ("bytes", json!(bytes)), ("operations", json!(rate.map(|rate| rate.0)))];
-        let values = values.into_iter().chain([("seconds", json!(seconds))]);
+        let operations = rate.map(|rate| rate.0);
+        let counts = [("items", items), ("bytes", bytes), ("jobs", jobs), ("operations", operations)];
+        let values = counts.map(|(name, count)| (name, json!(count))).into_iter().chain([("seconds", json!(seconds))]);
         limits.extend(values.filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.to_owned(), value)));
         if limits.len() > 1 {
             found.push(Value::Object(limits));
@@ -423,5 +413,6 @@ fn limits(recall: &Recall<'_>, namespace: Namespace) -> Result<Vec<Value>, Failu
 struct Values {
     items: Option<u64>,
     bytes: Option<u64>,
+    jobs: Option<u64>,
     rate: Option<(u64, u64)>,
 }

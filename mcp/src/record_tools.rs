@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::items::{ITEM, MOST, Moment, Record, bounded, missing, shown, walk};
 use crate::shape::{Field, Shape};
 use crate::tool::{Answer, Effect, Tool, Work};
-use memstone::memory::{Draft, Item, ItemId, Memory, MemoryError, Namespace};
+use memstone::memory::{Draft, Item, ItemId, MemoryError, Namespace};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::hash_map::Entry;
@@ -20,33 +20,30 @@ const VECTORS: Field = Field::optional(
 );
 const TAGS: Field = Field::optional("tags", Shape::List(&Shape::Text), "");
 
+/// Memories that are to be stored.
+pub(crate) const NEW: Shape = Shape::List(&Shape::Object(&[
+    Field::new("content", Shape::Text, "What is to be remembered"),
+    Field::optional("namespace", Shape::Text, "Where it belongs, e.g. projects/website"),
+    Field::optional("metadata", Shape::Map(&Shape::Any), ""),
+    TAGS,
+    VECTORS,
+    Field::optional("expires", Shape::Time, "From then on it is not found"),
+    Field::optional("expires_in_seconds", Shape::Count, "The same, counted from now"),
+]));
+/// What has become of them.
+pub(crate) const STORED: Shape = Shape::List(&Shape::Object(&[
+    Field::new("id", Shape::Text, ""),
+    Field::new("duplicate", Shape::Flag, "Whether the content was there already, with this id"),
+]));
+
 /// The tools.
 pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         name: "store_memories",
         title: "Store Memories",
         about: "Store new memories, all of them or none. The same content in the same namespace is stored once",
-        input: Shape::Object(&[Field::new(
-            "memories",
-            Shape::List(&Shape::Object(&[
-                Field::new("content", Shape::Text, "What is to be remembered"),
-                Field::optional("namespace", Shape::Text, "Where it belongs, e.g. projects/website"),
-                Field::optional("metadata", Shape::Map(&Shape::Any), ""),
-                TAGS,
-                VECTORS,
-                Field::optional("expires", Shape::Time, "From then on it is not found"),
-                Field::optional("expires_in_seconds", Shape::Count, "The same, counted from now"),
-            ])),
-            "64 at most",
-        )]),
-        output: Shape::Object(&[Field::new(
-            "memories",
-            Shape::List(&Shape::Object(&[
-                Field::new("id", Shape::Text, ""),
-                Field::new("duplicate", Shape::Flag, "Whether the content was there already, with this id"),
-            ])),
-            "In the same order",
-        )]),
+        input: Shape::Object(&[Field::new("memories", NEW, "64 at most")]),
+        output: Shape::Object(&[Field::new("memories", STORED, "In the same order")]),
         effect: Effect::Adds,
         work: Work::Record(store),
     },
@@ -92,8 +89,9 @@ pub(crate) const TOOLS: &[Tool] = &[
     },
 ];
 
+/// A memory that is to be stored.
 #[derive(Deserialize)]
-struct New {
+pub(crate) struct New {
     content: String,
     namespace: Option<String>,
     metadata: Option<Map<String, Value>>,
@@ -125,14 +123,18 @@ fn store(record: &Record<'_>, arguments: &Value) -> Result<Answer, Failure> {
         memories: Vec<New>,
     }
     let Arguments { memories } = Arguments::deserialize(arguments)?;
+    Answer::of(json!({ "memories": store_all(record, memories)? }))
+}
+
+/// Stores memories, and tells what has become of them.
+pub(crate) fn store_all(record: &Record<'_>, memories: Vec<New>) -> Result<Vec<Value>, Failure> {
     bounded("memories", memories.len())?;
     let stored = memories.into_iter().map(|new| {
         let namespace = record.scope.namespace(new.namespace.as_deref())?;
         let added = record.tx.add(namespace, new.draft())?;
         Ok(json!({ "id": added.id, "duplicate": added.duplicate }))
     });
-    let stored = stored.collect::<Result<Vec<_>, Failure>>()?;
-    Answer::of(json!({ "memories": stored }))
+    stored.collect()
 }
 
 /// What is to be changed of a memory.
@@ -252,9 +254,8 @@ fn cleanup_duplicates(care: &Care<'_>, arguments: &Value) -> Result<Answer, Fail
 
 /// Deletes the second of each pair, and gives its tags to the first; returns how many were deleted.
 fn merge_all(care: &Care<'_>, pairs: &[(ItemId, ItemId)]) -> Result<u64, Failure> {
-    let items = Memory::new(care.store.clone());
     care.write_bulk(|tx| {
-        let tx = items.on(tx)?;
+        let tx = care.items.on(tx)?;
         let mut deleted = 0;
         for (kept, other) in pairs {
             let (Some(kept), Some(other)) = (tx.get(*kept)?, tx.get(*other)?) else { continue };

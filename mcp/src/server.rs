@@ -74,7 +74,7 @@ impl Server {
         let tool = *tool.ok_or_else(|| Failure::NoTool(request.name.to_string()))?;
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let (watch, told) = watch(context);
-        let under_way = tool.changes_graph().then(|| self.news.begin());
+        let under_way = tool.changes_graph().then(|| self.news.begin(tool));
         let answer = self.seat.call(tool, arguments, watch).await?;
         // Nothing is said of the progress of a call that was answered.
         if let Some(told) = told {

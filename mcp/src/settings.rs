@@ -42,7 +42,7 @@ impl Settings {
         let scope = scope()?;
         let tools = text("MEMSTONE_TOOLS")?.unwrap_or_else(|| "graph".to_owned());
         let tools = Toolset::parse(&tools).ok_or_else(|| {
-            format!("MEMSTONE_TOOLS is {tools:?}; it may be \"all\", or some of \"graph\", \"memory\" and \"care\", with commas")
+            format!("MEMSTONE_TOOLS is {tools:?}; it may be \"all\", or some of \"graph\", \"memory\", \"jobs\", \"work\" and \"care\", with commas")
         })?;
         let (patience, listen) = (patience()?, listen()?);
         // Last, because it may create a directory.

@@ -24,6 +24,8 @@ pub(crate) enum Shape {
     Map(&'static Shape),
     /// An object with these fields. Others are passed over.
     Object(&'static [Field]),
+    /// An object with the fields of all of these.
+    Joined(&'static [&'static [Field]]),
     /// Anything.
     Any,
 }
@@ -90,11 +92,11 @@ impl Shape {
                 set("type", json!("object"));
                 set("additionalProperties", Value::Object(of.schema(open)));
             }
-            Shape::Object(fields) => {
+            Shape::Object(_) | Shape::Joined(_) => {
                 set("type", json!("object"));
-                set("properties", fields.iter().map(|field| (field.name, field.schema(open))).collect());
+                set("properties", self.fields().map(|field| (field.name, field.schema(open))).collect());
                 let required: Vec<&str> =
-                    fields.iter().filter(|field| field.is_required).map(|field| field.name).collect();
+                    self.fields().filter(|field| field.is_required).map(|field| field.name).collect();
                 if !required.is_empty() {
                     set("required", json!(required));
                 }
@@ -105,6 +107,16 @@ impl Shape {
             Shape::Any => {}
         }
         schema
+    }
+
+    /// The fields of an object; others have none.
+    fn fields(&self) -> impl Iterator<Item = &'static Field> + use<> {
+        let (one, all): (&[Field], &[&[Field]]) = match self {
+            Shape::Object(fields) => (fields, &[]),
+            Shape::Joined(lists) => (&[], lists),
+            _ => (&[], &[]),
+        };
+        one.iter().chain(all.iter().copied().flatten())
     }
 
     /// What is wrong with `value`, one line for each mistake; empty if nothing is.
@@ -131,8 +143,8 @@ impl Shape {
                     of.look(Some(value), &member(path, name), found);
                 }
             }
-            (Shape::Object(fields), Some(Value::Object(object))) => {
-                for field in *fields {
+            (Shape::Object(_) | Shape::Joined(_), Some(Value::Object(object))) => {
+                for field in self.fields() {
                     match object.get(field.name) {
                         None | Some(Value::Null) if !field.is_required => {}
                         value => field.shape.look(value, &member(path, field.name), found),
@@ -156,7 +168,7 @@ impl Shape {
             Shape::Time => "a time such as 2026-01-31T12:00:00Z".to_owned(),
             Shape::Choice(words) => format!("one of {}", words.join(", ")),
             Shape::List(_) => "array".to_owned(),
-            Shape::Map(_) | Shape::Object(_) => "object".to_owned(),
+            Shape::Map(_) | Shape::Object(_) | Shape::Joined(_) => "object".to_owned(),
             Shape::Any => "a value".to_owned(),
         }
     }

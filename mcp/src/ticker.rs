@@ -1,7 +1,8 @@
-//! One wait for changes of the store, for all clients of this process that want to hear of them.
+//! One look at the change feed, for all clients of this process that want to hear of the graph.
 
 use crate::failure::Failure;
 use crate::memory::Memory;
+use memstone::Cursor;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch::{Receiver, Sender};
@@ -11,35 +12,40 @@ use tokio::time::sleep;
 /// How long one wait for a change lasts: the last listener leaves, and the task ends within that.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// Says which transaction is the newest, as long as anything listens.
+/// Counts the changes of the graph that were seen, whichever process made them. Transactions that leave it alone do not count.
 pub(crate) struct Ticker {
     memory: Arc<Memory>,
-    newest: Sender<u64>,
+    /// How often a change was seen.
+    changes: Sender<u64>,
+    /// Up to where the feed was looked through; `None`: nothing is known.
+    seen: tokio::sync::Mutex<Option<Cursor>>,
     /// Whether the task that waits is there.
     is_running: Mutex<bool>,
 }
 
 impl Ticker {
     pub(crate) fn new(memory: Arc<Memory>) -> Ticker {
-        Ticker { memory, newest: Sender::new(0), is_running: Mutex::new(false) }
+        Ticker { memory, changes: Sender::new(0), seen: tokio::sync::Mutex::default(), is_running: Mutex::new(false) }
     }
 
-    /// The newest transaction.
-    pub(crate) async fn newest(&self) -> Result<u64, Failure> {
-        self.next(None).await
+    /// Looks through what was committed since the last look, and gives how often a change was seen. What is unknown
+    /// counts as one: the feed does not reach back, the store cannot be read, or another file has taken its place.
+    pub(crate) async fn look(&self) -> u64 {
+        let mut seen = self.seen.lock().await;
+        let since = *seen;
+        let found = self.blocking(move |memory| memory.graph_since(since, WAIT)).await;
+        let is_changed = found.as_ref().is_ok_and(|(_, is_changed)| *is_changed);
+        *seen = found.ok().map(|(end, _)| end);
+        if is_changed {
+            self.changes.send_modify(|changes| *changes += 1);
+        }
+        *self.changes.borrow()
     }
 
-    /// The newest transaction, newer than `after` or when the wait for that is over.
-    async fn next(&self, after: Option<u64>) -> Result<u64, Failure> {
-        let memory = Arc::clone(&self.memory);
-        let newest = spawn_blocking(move || memory.newest(after, WAIT)).await;
-        newest.map_err(|broken| Failure::Internal(broken.to_string()))?
-    }
-
-    /// Hears of each transaction from now on, or of a later one; and perhaps of one that was there before.
+    /// Hears of each change from now on; and perhaps of one that was there before.
     pub(crate) fn listen(self: &Arc<Self>) -> Receiver<u64> {
         let mut is_running = self.is_running.lock().unwrap_or_else(PoisonError::into_inner);
-        let receiver = self.newest.subscribe();
+        let receiver = self.changes.subscribe();
         if !*is_running {
             *is_running = true;
             tokio::spawn(Arc::clone(self).run());
@@ -48,23 +54,30 @@ impl Ticker {
     }
 
     async fn run(self: Arc<Self>) {
-        // It begins with what is there: the first listener may have looked before this.
-        let mut seen = 0;
         loop {
-            match self.next(Some(seen)).await {
-                Ok(newest) if newest == seen => {}
-                Ok(newest) => {
-                    // Lower numbers are those of another file that has taken the store's place.
-                    seen = newest;
-                    self.newest.send_replace(newest);
-                }
-                Err(_) => sleep(WAIT).await,
+            self.look().await;
+            let seen = *self.seen.lock().await;
+            let waited = match seen {
+                Some(cursor) => self.blocking(move |memory| memory.wait(cursor.lsn(), WAIT)).await.is_ok(),
+                None => false,
+            };
+            if !waited {
+                sleep(WAIT).await;
             }
             let mut is_running = self.is_running.lock().unwrap_or_else(PoisonError::into_inner);
-            *is_running = self.newest.receiver_count() > 0;
+            *is_running = self.changes.receiver_count() > 0;
             if !*is_running {
                 return;
             }
         }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Memory) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let memory = Arc::clone(&self.memory);
+        let done = spawn_blocking(move || work(&memory)).await;
+        done.map_err(|broken| Failure::Internal(broken.to_string()))?
     }
 }

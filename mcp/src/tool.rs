@@ -4,6 +4,7 @@ use crate::care::Care;
 use crate::failure::Failure;
 use crate::items::{Recall, Record};
 use crate::shape::Shape;
+use memstone::memory::Operation;
 use memstone::memory::graph::{GraphMut, GraphView};
 use rmcp::model::{Tool as Listed, ToolAnnotations};
 use serde::Serialize;
@@ -85,9 +86,24 @@ impl Tool {
         matches!(self.effect, Effect::Adds | Effect::Removes)
     }
 
+    /// As which operation it is measured.
+    pub(crate) fn operation(&self) -> Operation {
+        match self.work {
+            Work::Care(_) => Operation::Lengthy(self.name),
+            _ if self.changes() => Operation::Writing(self.name),
+            _ => Operation::Reading(self.name),
+        }
+    }
+
     /// Whether it may change the graph.
     pub(crate) fn changes_graph(&self) -> bool {
         self.changes() && !matches!(self.work, Work::Record(_))
+    }
+
+    /// Whether it is one of the tools that change the graph, as the reference server has them: its clients are told of
+    /// each call.
+    pub(crate) fn is_of_graph(&self) -> bool {
+        matches!(self.work, Work::Edit(_))
     }
 
     /// Whether its work is one write transaction.

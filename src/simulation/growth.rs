@@ -66,7 +66,7 @@ const ROWS: u32 = 40_000;
 fn rows(long: bool) -> impl FnOnce(&Store) {
     move |store| {
         for from in (0..ROWS).step_by(1000) {
-            let put = |n: u32| if long && n % 50 == 0 { vec![7; 9000] } else { vec![7; 100] };
+            let put = |n: u32| if long && n.is_multiple_of(50) { vec![7; 9000] } else { vec![7; 100] };
             let rows = from..from + 1000;
             store.write(|tx| rows.into_iter().try_for_each(|n| tx.raw("t")?.put(&n.to_be_bytes(), &put(n)))).unwrap();
             // So that the log stays short: its pages would be free in the end.

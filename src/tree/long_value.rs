@@ -159,7 +159,7 @@ impl<'p> LongValue<'p> {
         if range.start >= seam {
             return Ok(tail);
         }
-        Ok(Bytes::joined(&*self.in_pages(range.start..seam)?, &tail))
+        Ok(Bytes::joined(&self.in_pages(range.start..seam)?, &tail))
     }
 
     /// A part of what the pages have of the value.

@@ -117,6 +117,40 @@ fn a_subscriber_hears_of_changes_by_any_server_once() {
 }
 
 #[test]
+fn a_subscriber_hears_of_the_graph_alone() {
+    let (_directory, path) = place("memory.mst");
+    let start = || Start::memstone(&path).with("MEMSTONE_TOOLS", "all").client();
+    let (mut client, mut other) = (start(), start());
+    create(&mut other, "before").unwrap();
+    let uri = json!({ "uri": "memory://knowledge-graph" });
+    client.request("resources/subscribe", uri.clone());
+    let memory = |n: usize| json!({ "memories": [{ "content": format!("tea {n}") }] });
+    for round in 0..3 {
+        // Memories, jobs and declarations, of this client and of another one.
+        for n in 0..5 {
+            other.call("store_memories", memory(round * 100 + n)).unwrap();
+            client.call("store_memories", memory(round * 100 + 50 + n)).unwrap();
+        }
+        other.call("submit_job", json!({ "queue": "embed", "payload": round })).unwrap();
+        other.call("declare_metadata_field", json!({ "name": format!("other {round}") })).unwrap();
+        client.call("declare_metadata_field", json!({ "name": format!("own {round}") })).unwrap();
+        client.call("cleanup_duplicates", json!({})).unwrap();
+        let lines = client.call("export", json!({ "only": "memories" })).unwrap();
+        client.call("import", lines).unwrap();
+        assert_eq!(client.notifications, Vec::<Value>::new(), "round {round}");
+        // What comes after it is told of: nothing was told before that.
+        create(&mut other, &format!("{round}")).unwrap();
+        let news = client.notification();
+        assert_eq!((&news["method"], &news["params"]), (&json!("notifications/resources/updated"), &uri));
+        let line = format!("{{\"type\":\"entity\",\"name\":\"own {round}\",\"entityType\":\"t\",\"observations\":[]}}");
+        client.call("import", json!({ "lines": line })).unwrap();
+        assert_eq!(client.notifications.drain(..).count(), 1, "of an import before its answer");
+        client.request("ping", Value::Null);
+        assert_eq!(client.notifications, Vec::<Value>::new(), "round {round}");
+    }
+}
+
+#[test]
 fn lines_that_are_no_requests_do_no_harm() {
     let (_directory, path) = place("memory.mst");
     let mut client = Start::memstone(&path).client();

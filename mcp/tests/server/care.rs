@@ -23,7 +23,7 @@ fn they_are_listed_when_they_are_asked_for() {
         tools["result"]["tools"].as_array().unwrap().len()
     };
     assert_eq!(listed(Start::memstone(&path).client()), 9);
-    assert_eq!(listed(with_all_tools(&path)), 30);
+    assert_eq!(listed(with_all_tools(&path)), 45);
     let error = Start::memstone(&path).client().call("create_backup", json!({})).unwrap_err();
     assert!(error.contains("not found"), "{error}");
 }
@@ -80,25 +80,6 @@ fn backups_that_a_rule_does_not_keep_are_removed() {
 }
 
 #[test]
-fn what_is_exported_is_imported_once() {
-    let (directory, path) = place("memory.mst");
-    let mut client = with_all_tools(&path);
-    fill(&mut client);
-    let lines = client.call("export", json!({})).unwrap();
-    let mut copy = with_all_tools(&directory.path().join("copy.mst"));
-    let more = json!({ "entities": [entity("b", &["y"])] });
-    copy.call("create_entities", more).unwrap();
-    let imported = copy.call("import", lines.clone()).unwrap();
-    assert_eq!(imported, json!({ "entities": 1, "observations": 2, "relations": 1 }));
-    let again = copy.call("import", lines.clone()).unwrap();
-    assert_eq!(again, json!({ "entities": 0, "observations": 0, "relations": 0 }));
-    let broken = format!("{}{{\"type\":\"entity\"}}", lines["lines"].as_str().unwrap().replace("\"a\"", "\"new\""));
-    let error = copy.call("import", json!({ "lines": broken })).unwrap_err();
-    assert!(error.contains("line 4"), "{error}");
-    assert_eq!(copy.call("open_nodes", json!({ "names": ["new"] })).unwrap()["entities"], json!([]));
-}
-
-#[test]
 fn a_damaged_memory_is_found_and_said_to_be() {
     let (_directory, path) = place("memory.mst");
     let mut client = with_all_tools(&path);
@@ -107,7 +88,12 @@ fn a_damaged_memory_is_found_and_said_to_be() {
     assert_eq!(health["graph"], json!({ "entities": 2, "observations": 2, "relations": 1 }));
     assert!(health["status"] != json!("damage") && health["processes"].as_u64() >= Some(1), "{health}");
     client.call("store_memories", json!({ "memories": [{ "content": "tea" }] })).unwrap();
-    assert_eq!(client.call("get_system_health", json!({})).unwrap()["memories"], json!(1));
+    client.call("submit_job", json!({ "queue": "embed", "payload": 7 })).unwrap();
+    client.call("set_memory_limits", json!({ "namespace": "", "items": 1 })).unwrap();
+    let health = client.call("get_system_health", json!({})).unwrap();
+    assert_eq!((&health["memories"], &health["jobs"]), (&json!(1), &json!(1)));
+    let warnings = health["warnings"].as_array().unwrap();
+    assert!(warnings.iter().any(|text| text.as_str().unwrap().contains("quota is nearly used up")), "{health}");
     // A program that knows nothing of graphs takes a row away.
     let table: memstone::Table<'_, u64, Value> = memstone::Table::new("graph.entities");
     Store::open(&path).unwrap().write(|tx| tx.table(table)?.pop_first()).unwrap();
@@ -122,6 +108,12 @@ fn a_damaged_memory_is_found_and_said_to_be() {
     let of_memories =
         found["findings"].as_array().unwrap().iter().filter(|text| text.as_str().unwrap().contains("memory."));
     assert!(of_memories.count() >= 1, "{found}");
+    // And a job of the queue that it waits in.
+    client.call("submit_job", json!({ "queue": "embed", "payload": 7 })).unwrap();
+    Store::open(&path).unwrap().write(|tx| tx.raw("jobs.waiting")?.pop_first().map(|row| row.is_some())).unwrap();
+    let found = client.call("check_integrity", json!({})).unwrap();
+    let is_of_jobs = |text: &Value| text.as_str().unwrap().contains("jobs.waiting");
+    assert!(found["findings"].as_array().unwrap().iter().any(is_of_jobs), "{found}");
 }
 
 #[test]

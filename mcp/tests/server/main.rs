@@ -12,13 +12,17 @@
 mod behaviour;
 mod care;
 mod client;
+mod exchange;
 mod http_client;
 mod import;
+mod jobs;
 mod many;
 mod memories;
+mod metrics;
 mod over_http;
 mod reference;
 mod schema;
 #[path = "../../../tests/common/skip.rs"]
 mod skip;
 mod soak;
+mod strict;

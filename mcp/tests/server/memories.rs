@@ -1,67 +1,8 @@
 //! The tools for memories: what they store and find, what they refuse, and that a client is kept within its part.
 
-use crate::client::{Client, Start, place};
-use crate::schema::violations;
+use crate::client::{Start, place};
+use crate::strict::Strict;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::path::Path;
-
-/// A client whose answers are compared with the schemas of the tools.
-struct Strict {
-    client: Client,
-    schemas: BTreeMap<String, Value>,
-}
-
-impl Strict {
-    fn start(start: Start) -> Strict {
-        let mut client = start.client();
-        let listed = client.request("tools/list", json!({}));
-        let tools = listed["result"]["tools"].as_array().unwrap();
-        let schemas =
-            tools.iter().map(|tool| (tool["name"].as_str().unwrap().to_owned(), tool["outputSchema"].clone()));
-        Strict { schemas: schemas.collect(), client }
-    }
-
-    fn with(path: &Path, tools: &str) -> Strict {
-        Strict::start(Start::memstone(path).with("MEMSTONE_TOOLS", tools))
-    }
-
-    fn within(path: &Path, namespace: &str) -> Strict {
-        Strict::start(Start::memstone(path).with("MEMSTONE_NAMESPACE", namespace))
-    }
-
-    fn try_call(&mut self, tool: &str, arguments: Value) -> Result<Value, String> {
-        let answer = self.client.call(tool, arguments)?;
-        assert_eq!(violations(&self.schemas[tool], &answer), Vec::<String>::new(), "{tool}: {answer}");
-        Ok(answer)
-    }
-
-    fn call(&mut self, tool: &str, arguments: Value) -> Value {
-        self.try_call(tool, arguments).unwrap_or_else(|error| panic!("{tool}: {error}"))
-    }
-
-    /// The call must fail with an error that has `part` in it.
-    fn fails(&mut self, part: &str, tool: &str, arguments: Value) {
-        let error = self.try_call(tool, arguments).expect_err(tool);
-        assert!(error.contains(part), "{tool}: {error}");
-    }
-
-    /// Stores memories and returns their ids.
-    fn store(&mut self, memories: Value) -> Vec<String> {
-        let stored = self.call("store_memories", json!({ "memories": memories }));
-        let stored = stored["memories"].as_array().unwrap();
-        stored.iter().map(|memory| memory["id"].as_str().unwrap().to_owned()).collect()
-    }
-
-    /// The contents that a tool answers, in their order.
-    fn contents(&mut self, tool: &str, arguments: Value) -> Vec<String> {
-        let answer = self.call(tool, arguments);
-        let memories = answer["memories"].as_array().cloned();
-        let memories = memories
-            .unwrap_or_else(|| answer["hits"].as_array().unwrap().iter().map(|hit| hit["memory"].clone()).collect());
-        memories.iter().map(|memory| memory["content"].as_str().unwrap().to_owned()).collect()
-    }
-}
 
 fn tea() -> Value {
     json!([
@@ -248,6 +189,16 @@ fn refusals_say_what_how_much_and_when_again() {
     let limits = client.call("get_memory_usage", json!({ "namespace": "slow/er" }))["limits"].clone();
     assert_eq!(limits, json!([{ "namespace": "slow", "operations": 2, "seconds": 86400.0 }]));
     client.call("set_memory_limits", json!({ "namespace": "slow" }));
+    client.call("set_memory_limits", json!({ "namespace": "busy", "jobs": 1 }));
+    let job = json!({ "queue": "q", "payload": null, "namespace": "busy/bee" });
+    client.call("submit_job", job.clone());
+    client.fails(
+        "\"busy\" may hold 1 jobs that have not ended: it holds 1, and 1 more were to be added; again when one of them",
+        "submit_job",
+        job,
+    );
+    let limits = client.call("get_memory_usage", json!({ "namespace": "busy" }))["limits"].clone();
+    assert_eq!(limits, json!([{ "namespace": "busy", "jobs": 1 }]));
     client.call("store_memories", of("slow/er", 1));
 
     client.fails("65 memories in one call, and 64 are the limit", "store_memories", of("many", 65));

@@ -198,7 +198,7 @@ fn settings_that_would_open_the_memory_to_the_world_are_refused() {
     let port = refused(&[("MEMSTONE_HTTP", "8417")]);
     assert!(port.contains("127.0.0.1:8417"), "{port}");
     let tools = refused(&[("MEMSTONE_TOOLS", "some")]);
-    assert!(tools.contains("\"graph\", \"memory\" and \"care\""), "{tools}");
+    assert!(tools.contains("\"graph\", \"memory\", \"jobs\", \"work\" and \"care\""), "{tools}");
     let namespace = refused(&[("MEMSTONE_NAMESPACE", "a//b")]);
     assert!(namespace.contains("MEMSTONE_NAMESPACE: invalid namespace"), "{namespace}");
 }

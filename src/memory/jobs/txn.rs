@@ -146,7 +146,7 @@ impl<'t> JobsTxn<'t> {
     /// # Errors
     /// [`MemoryError::Invalid`] for the worker's name, [`MemoryError::Damaged`]; [`JobError::Store`].
     pub fn claim<Q: AsRef<str>>(&self, worker: &str, queues: &[Q], lease: Duration) -> Result<Option<Claim>> {
-        self.claim_under(&Namespace::root(), worker, queues, lease)
+        self.claim_under(Namespace::root(), worker, queues, lease)
     }
 
     /// The same, of the jobs of a namespace and of those below it alone, which take their turns among themselves. It looks
