@@ -22,6 +22,9 @@ use crate::maintain::format::types::{KeyType, value_fits};
 /// Longest value that is kept of the store's own tables: two type names.
 const MAX_OWN_VALUE: u64 = 1 << 18;
 
+/// Long values that are judged together, in the order of their pages.
+const LONGS: usize = 1 << 14;
+
 /// A tree on its way.
 pub(super) struct Tree<'w, 'd, 'p> {
     walk: &'w mut Walk<'d, 'p>,
@@ -69,7 +72,9 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
         if level == 0 {
             let mut judged = Judged::default();
             rules.leaf(root, &run, &[], None, &mut Entries::default(), &mut judged);
-            return self.found(vec![judged]);
+            let mut longs = Vec::new();
+            self.found(vec![judged], &mut longs)?;
+            return self.longs(longs);
         }
         let mut below = Siblings::from(&[]);
         self.branch(root, level, None, &run, &[], None, &mut below);
@@ -245,19 +250,24 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
     fn leaves(&mut self, siblings: &Siblings) -> Result<()> {
         let order = siblings.in_page_order(0..siblings.len());
         let pieces = pieces::cut(self.walk.file.page_size, order.iter().map(|i| (siblings.node(*i as usize).page, 1)));
+        let mut longs = Vec::new();
         for round in pieces.chunks(ROUND) {
             let rules = self.rules();
             let judged = pieces::judge(&rules.file, round, self.walk.threads, |piece, bytes| {
                 rules.leaves(siblings, &order, piece, bytes)
             })?;
-            self.found(judged)?;
+            self.found(judged, &mut longs)?;
+            // More of them lie closer together, but their keys and tails take memory if they are wanted.
+            let rules = self.rules();
+            if longs.len() >= LONGS || rules.keep || rules.values {
+                self.longs(std::mem::take(&mut longs))?;
+            }
         }
-        Ok(())
+        self.longs(longs)
     }
 
-    /// Combines the results for some leaves, and judges the long values that they refer to.
-    fn found(&mut self, judged: Vec<Judged>) -> Result<()> {
-        let mut longs = Vec::new();
+    /// Combines the results for some leaves; collects the long values that they refer to.
+    fn found(&mut self, judged: Vec<Judged>, longs: &mut Vec<Long>) -> Result<()> {
         for mut judged in judged {
             for (page, pages) in std::mem::take(&mut judged.runs) {
                 self.claim_rest(page, pages);
@@ -265,7 +275,7 @@ impl<'w, 'd, 'p> Tree<'w, 'd, 'p> {
             longs.append(&mut judged.longs);
             self.add(judged)?;
         }
-        self.longs(longs)
+        Ok(())
     }
 
     fn add(&mut self, judged: Judged) -> Result<()> {
