@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// In the order in which they are run, with the exit code that the page promises.
-const COMMANDS: [(&str, i32); 26] = [
+const COMMANDS: [(&str, i32); 27] = [
     ("memstone doctor memory.mst --backups .", 6),
     // (Where the folder for temporary files lies in memory, that alone needs attention.)
     ("memstone doctor memory.mst --full; [ $? -ne 4 ]", 0),
@@ -19,6 +19,7 @@ const COMMANDS: [(&str, i32); 26] = [
     ("memstone locks memory.mst", 0),
     ("memstone scan memory.mst", 0),
     ("memstone snapshot list memory.mst", 0),
+    ("memstone journal memory.mst on && memstone journal memory.mst off", 0),
     ("memstone check memory.mst", 0),
     ("store-check memory.mst", 0),
     ("memstone backup memory.mst copy.mst", 0),
